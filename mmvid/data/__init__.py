@@ -1,0 +1,1 @@
+"""From video files to batches: decode, flow, records, sampling, augmentation, pipeline."""
