@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 
 class Head(NamedTuple):
@@ -115,19 +114,21 @@ def length(stream: Stream, num_frames: int) -> int:
     return max(num_frames - MODALITIES[stream.modality].shorter, 0)
 
 
-def prepare(stream: Stream, x: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """uint8 [..., T, H, W, raw] -> normalised [..., T, H, W, channels], on the device.
+def prepare(stream: Stream, x):
+    """uint8 [..., T, H, W, raw] -> normalised float32 [..., T, H, W, channels].
 
-    Differences are f[t+1] - f[t] of images in [0, 1], concatenated time-major (papers.md 1.3);
-    the others are (x / 255 - mean) / std (papers.md 1.4).
+    Runs inside the jitted step (``x`` a JAX array) and on NumPy arrays alike; this file does not
+    import JAX, so that the loader's worker processes start at once. Differences are
+    f[t+1] - f[t] of images in [0, 1], concatenated time-major (papers.md 1.3); the others are
+    (x / 255 - mean) / std (papers.md 1.4).
     """
     form, modality = form_of(stream), MODALITIES[stream.modality]
-    x = x.astype(jnp.float32) / 255
+    x = x.astype(np.float32) / np.float32(255)
     if form.difference:
-        step = form.raw // form.stack
-        x = x[..., step:] - x[..., :-step]
+        colours = form.raw // form.stack
+        return x[..., colours:] - x[..., :-colours]
     repeats = form.channels // len(modality.mean)
-    mean = jnp.tile(jnp.asarray(modality.mean), repeats)
-    std = jnp.tile(jnp.asarray(modality.std), repeats)
     shape = (1,) * (x.ndim - 1) + (form.channels,)
-    return ((x - mean.reshape(shape)) / std.reshape(shape)).astype(dtype)
+    mean = np.tile(np.asarray(modality.mean, np.float32), repeats).reshape(shape)
+    std = np.tile(np.asarray(modality.std, np.float32), repeats).reshape(shape)
+    return (x - mean) / std

@@ -1,0 +1,1 @@
+"""Experiments: one file each, variants by ``:argument``; ``common.py`` holds every default."""

@@ -1,0 +1,88 @@
+"""Every default of mmvid, in one place; an experiment's file changes what it must.
+
+Durations are steps (900), '30 epochs' or, inside a segment, '10%' of it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def schedule(lr: float, **changes) -> ConfigDict:
+    """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
+    spec = dict(kind="cosine", lr=lr, warmup=0, boundaries=(), factor=0.1)
+    return ConfigDict(spec | changes, convert_dict=False)
+
+
+def stream(modality: str, *, form: str = "frames", frames: int = 8, **sampling) -> ConfigDict:
+    """A stream of ``frames`` anchors; ``sampling``: ``kind`` and ``dense_length``."""
+    chosen = dict(kind="uniform", frames=frames, dense_length=32) | sampling
+    spec = dict(modality=modality, form=form, geometry="main", sampling=chosen)
+    return ConfigDict(spec)
+
+
+def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
+    """A network that reads one stream (or each of several with shared weights).
+
+    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
+    """
+    spec = dict(model=model, reads=tuple((read,) for read in reads), weights=weights)
+    return ConfigDict(spec | dict(options=ConfigDict(options)))
+
+
+def get_config() -> ConfigDict:
+    """The defaults: Tabletop, small, RGB and flow."""
+    c = ConfigDict()
+    c.seed = 0
+    c.headline = "rgb"  # the output whose score names the run
+    c.twin = ""  # the second network of the headline's modality, where a plan wants one
+    c.plan = "reduced"
+    c.method = ConfigDict(dict(name="mml", title="MML", options=ConfigDict()))
+
+    # Where the clips are. `command`: how to make them, for datasets that need no download.
+    c.dataset = ConfigDict(dict(path="", command=()))
+    # Generated images that stand in for ImageNet; steps=0 leaves them out.
+    c.stills = ConfigDict(dict(path="", command=(), steps=0, batch_size=64))
+    c.stills.schedule = schedule(0.05, warmup=20)
+    # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
+    # dataset.
+    c.heads = ConfigDict()
+
+    c.streams = ConfigDict()
+    c.networks = ConfigDict()
+    c.model_options = ConfigDict()  # for every network: dropout, dtype, remat, frozen_bn, width...
+
+    c.size = 48  # pixels a side that networks see
+    c.augment = ConfigDict(
+        # MML: four scales, thirteen positions, no flips (papers.md 1.4).
+        dict(scales=(1.0, 0.875, 0.75, 0.66), flip=False, flip_labels=())
+    )
+
+    c.batch_size = 16
+    c.accumulate = 1  # microbatches a step
+    c.ema = 0.0  # decay of the weights' moving average; 0: none
+    c.steps = ConfigDict(dict(ce=900, ml=500, method=500), type_safe=False)
+    c.optimizer = ConfigDict(
+        dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
+    )
+    c.schedule = schedule(0.025)
+
+    # Protocol 'DkUm': k dense and m uniform clips (papers.md, MML table 10).
+    c.evaluation = ConfigDict(
+        dict(
+            splits=("test",),
+            during="val",
+            protocol="D0U1",
+            variant="code",
+            crops="centre",
+            resize=0,  # short side before the crop, in pixels; 0: 256/224 of `size`
+            aggregate="logits",
+            batch_size=32,
+            every="20%",
+            checkpoint="last",  # or "best", as MML's own code: by the headline's top-1 on `during`
+        )
+    )
+    c.save_every = "20%"
+    c.log_every = 10
+    c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
+    c.published = ()  # rows (title, {column: text}, source) that the report prints beside ours
+    c.steps.lock()
+    return c.lock()

@@ -1,0 +1,102 @@
+"""Training checkpoints: the only file that knows Orbax."""
+
+import contextlib
+import pathlib
+import warnings
+from collections.abc import Iterator
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+Checkpointer = ocp.training.Checkpointer
+
+
+@contextlib.contextmanager
+def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
+    """A segment's checkpoints, last and best (by the metric 'score') kept.
+
+    What a killed save left behind is removed first; leaving the context waits for saves under way.
+    """
+    policies = ocp.training.preservation_policies
+    best = policies.BestN(
+        get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpointer = Checkpointer(
+            pathlib.Path(directory).absolute(),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            cleanup_tmp_directories=True,
+        )
+    try:
+        yield checkpointer
+    finally:
+        checkpointer.close()
+
+
+def save(checkpointer: Checkpointer, step: int, state, *, score: float | None = None) -> None:
+    """Starts writing ``state`` as ``step``; returns once it is copied off the device."""
+    if checkpointer.latest is not None and checkpointer.latest.step >= step:
+        return
+    metrics = None if score is None else {"score": float(score)}
+    checkpointer.save_checkpointables_async(step, {"state": state}, force=True, metrics=metrics)
+
+
+def latest_step(checkpointer: Checkpointer) -> int | None:
+    """The step of the newest complete checkpoint."""
+    return None if checkpointer.latest is None else checkpointer.latest.step
+
+
+def best_step(checkpointer: Checkpointer) -> int | None:
+    """The step with the highest score among those kept; None where none was scored."""
+    scored = [c for c in checkpointer.checkpoints if c.metrics and "score" in c.metrics]
+    return max(scored, key=lambda c: c.metrics["score"]).step if scored else None
+
+
+def _shape(leaf) -> tuple:
+    # Orbax describes typed PRNG keys by their data.
+    if isinstance(leaf, jax.ShapeDtypeStruct) and jax.dtypes.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    ):
+        return tuple(jax.eval_shape(jax.random.key_data, leaf).shape)
+    return tuple(leaf.shape)
+
+
+def _shapes(tree) -> dict[str, tuple]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        "/".join(str(getattr(e, "key", getattr(e, "name", getattr(e, "idx", e)))) for e in path):
+        _shape(leaf)
+        for path, leaf in leaves if hasattr(leaf, "shape")
+    }  # fmt: skip
+
+
+def _explain(directory, step: int, found: dict, wanted: dict) -> str:
+    missing = sorted(set(wanted) - set(found))
+    unknown = sorted(set(found) - set(wanted))
+    shapes = [k for k in sorted(set(found) & set(wanted)) if found[k] != wanted[k]]
+    lines = [f"the checkpoint {directory}/{step} does not fit this configuration:"]
+    lines += [f"  {k}: {found[k]} in the file, {wanted[k]} in the model" for k in shapes[:5]]
+    lines += [f"  {k}: not in the file" for k in missing[:5]]
+    lines += [f"  {k}: in the file only" for k in unknown[:5]]
+    lines.append("Give another --workdir, or the configuration that this one was started with.")
+    return "\n".join(lines)
+
+
+def restore(checkpointer: Checkpointer, like, step: int | None = None):
+    """The state saved as ``step`` (default: newest) in the shapes and shardings of ``like``.
+
+    Returns None where there is none. Raises ValueError naming the leaves that do not fit.
+    """
+    step = latest_step(checkpointer) if step is None else step
+    if step is None:
+        return None
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+    )
+    found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
+    wanted = _shapes(abstract)
+    if found != wanted:
+        raise ValueError(_explain(checkpointer.directory, step, found, wanted))
+    return checkpointer.load_checkpointables(step, {"state": abstract})["state"]

@@ -1,0 +1,205 @@
+"""What a run writes down: its log, metrics as JSON lines and TensorBoard events, ids by step."""
+
+import json
+import logging
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+LOG = logging.getLogger("mmvid")
+
+
+def setup(workdir: pathlib.Path) -> None:
+    """Sends ``LOG`` to the terminal and to ``workdir/log.txt`` (process 0 only)."""
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    for handler in list(LOG.handlers):
+        LOG.removeHandler(handler)
+        handler.close()
+    if jax.process_index():
+        LOG.addHandler(logging.NullHandler())
+        return
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(workdir / "log.txt")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    LOG.addHandler(terminal)
+    LOG.addHandler(file)
+
+
+def write_json(path: pathlib.Path, value) -> None:
+    """Writes ``value`` whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, default=str))
+    os.replace(temporary, path)
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """The complete JSON lines of a file; a line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def cut(path: pathlib.Path, step: int) -> None:
+    """Removes the lines of steps after ``step``: history that a restored run makes again."""
+    rows = [row for row in read_lines(path) if row["step"] <= step]
+    if not path.exists():
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(temporary, path)
+
+
+class Writer:
+    """Appends metrics (JSON lines, TensorBoard) and the ids of each step; ``flush`` before a save,
+    so that no line of a step that survives a kill is lost."""
+
+    def __init__(self, directory: pathlib.Path, tensorboard: pathlib.Path, step: int):
+        process = jax.process_index()
+        paths = directory / "metrics.jsonl", directory / f"ids-{process}.jsonl"
+        for path in paths if process == 0 else paths[1:]:
+            cut(path, step)
+        self.ids = paths[1].open("a")
+        self.metrics = self.board = None
+        if process == 0:
+            self.metrics = paths[0].open("a")
+            self.board = _tensorboard(tensorboard)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics at ``step``."""
+        if self.metrics is None:
+            return
+        rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
+        self.metrics.write(json.dumps({"step": step, **rounded}) + "\n")
+        for name, value in rounded.items():
+            self.board.add_scalar(name, np.float32(value), step)
+
+    def write_ids(self, step: int, ids: dict[str, list[int]]) -> None:
+        """The rows that the update to ``step`` has seen, group by group."""
+        self.ids.write(json.dumps({"step": step, **ids}) + "\n")
+
+    def flush(self) -> None:
+        """Hands everything to the operating system."""
+        for file in (self.ids, self.metrics, self.board):
+            if file is not None:
+                file.flush()
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.flush()
+        for file in (self.ids, self.metrics, self.board):
+            if file is not None:
+                file.close()
+
+
+def _tensorboard(directory: pathlib.Path):
+    # Imported here: it takes a second, and only process 0 writes events.
+    from tensorboard.summary import Writer as EventWriter
+
+    directory.mkdir(parents=True, exist_ok=True)
+    return EventWriter(str(directory))
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '12 min', '3.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def machine() -> str:
+    """The devices in words: '8 devices (TPU v3), 2 processes'."""
+    devices = jax.devices()
+    text = f"{len(devices)} device{'s' * (len(devices) > 1)} ({devices[0].device_kind})"
+    return text + (f", {jax.process_count()} processes" if jax.process_count() > 1 else "")
+
+
+def free_disk(path: pathlib.Path) -> str:
+    """Free space where ``path`` lies, in GB."""
+    return f"{shutil.disk_usage(path).free / 1e9:.0f} GB free"
+
+
+def flatten(text: str) -> Iterator[tuple[str, str]]:
+    """The leaves of a JSON text as ('optimizer.clip', '5.0')."""
+
+    def walk(prefix, value):
+        if isinstance(value, dict):
+            for name, child in value.items():
+                yield from walk(f"{prefix}.{name}" if prefix else name, child)
+        else:
+            yield prefix, json.dumps(value)
+
+    return walk("", json.loads(text))
+
+
+class Clock:
+    """Where a step's time goes, over the steps since the last log line."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts counting anew."""
+        self.start, self.waited, self.steps = time.perf_counter(), 0.0, 0
+
+    def next(self, batches):
+        """The next batch, its waiting time counted."""
+        begin = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - begin
+        self.steps += 1
+        return batch
+
+    def seconds(self) -> float:
+        """Seconds a step."""
+        return (time.perf_counter() - self.start) / max(self.steps, 1)
+
+    def wait(self) -> float:
+        """The share of a step spent waiting for input."""
+        return self.waited / max(time.perf_counter() - self.start, 1e-9)
+
+
+class Late:
+    """Metrics of the previous log step: reading them never blocks the step under way."""
+
+    def __init__(self, writer: Writer, check: Callable):
+        self.writer, self.check, self.pending = writer, check, None
+
+    def push(self, step: int, values, extra: dict[str, float]) -> None:
+        """Keeps this step's metrics (on the device), writes those kept before."""
+        self.flush()
+        self.pending = step, values, extra
+
+    def flush(self) -> dict[str, float]:
+        """Reads, checks and writes what is kept; returns it."""
+        if self.pending is None:
+            return {}
+        step, values, extra = self.pending
+        self.pending = None
+        values = {name: float(v) for name, v in jax.device_get(values).items()}
+        self.check(values, step)
+        self.writer.write(step, {f"train/{n}": v for n, v in values.items()} | extra)
+        return values
+
+
+def input_advice(clock: Clock, workers: int) -> str:
+    """What waiting costs, and the worker count that would cure it."""
+    wait = clock.wait()
+    text = f"{wait:.0%} of a step waits for input"
+    if wait < 0.1:
+        return text
+    enough = int(np.ceil(max(workers, 1) / max(1 - wait, 0.05)))
+    return f"{text}; --config.loader.workers={max(enough, workers + 1)} would cure it"

@@ -1,0 +1,64 @@
+"""Losses on [..., K]: unreduced, vmap-able, targets visibly stopped."""
+
+import jax
+import jax.numpy as jnp
+
+
+def _check(logits: jax.Array, *others: jax.Array) -> None:
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits must be floating point, got {logits.dtype}")
+    for other in others:
+        if other.shape[-1:] != logits.shape[-1:]:
+            raise ValueError(
+                f"the last axes differ: {other.shape} against {logits.shape}; both hold classes"
+            )
+
+
+def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """-log softmax(logits)[label]: [..., K] and labels [...] (int) or [..., K] (soft) -> [...].
+
+    Soft labels are stopped. Raises ValueError where the shapes do not fit. Source: papers.md 1.1.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    if jnp.issubdtype(label.dtype, jnp.integer):
+        _check(logits)
+        if label.shape != logits.shape[:-1]:
+            raise ValueError(f"integer labels {label.shape} do not fit logits {logits.shape}")
+        return -jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
+    _check(logits, label)
+    target = jax.lax.stop_gradient(label)
+    return -(target * log_probs).sum(-1)
+
+
+def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Binary cross-entropy, mean over classes: [..., K] and multi-hot [..., K] -> [...].
+
+    The mean, so that a mean over the batch is over B*N (papers.md 1.1, Charades).
+    """
+    label = jax.lax.stop_gradient(label.astype(logits.dtype))
+    _check(logits, label)
+    values = label * jax.nn.log_sigmoid(logits) + (1 - label) * jax.nn.log_sigmoid(-logits)
+    return -values.mean(-1)
+
+
+def kl_divergence(
+    target_logits: jax.Array, logits: jax.Array, *, temperature: float = 1.0
+) -> jax.Array:
+    """KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], no T^2 factor.
+
+    No gradient reaches the target. Source: papers.md 1.1 (batchmean is the mean of this over B).
+    """
+    _check(logits, target_logits)
+    target = jax.lax.stop_gradient(jax.nn.log_softmax(target_logits / temperature))
+    own = jax.nn.log_softmax(logits / temperature)
+    return (jnp.exp(target) * (target - own)).sum(-1)
+
+
+def bernoulli_kl(target_logits: jax.Array, logits: jax.Array) -> jax.Array:
+    """Mean over classes of KL between Bernoullis: [..., K] twice -> [...]. Source: papers.md 1.1."""
+    _check(logits, target_logits)
+    target = jax.lax.stop_gradient(target_logits)
+    q = jax.nn.sigmoid(target)
+    positive = jax.nn.log_sigmoid(target) - jax.nn.log_sigmoid(logits)
+    negative = jax.nn.log_sigmoid(-target) - jax.nn.log_sigmoid(-logits)
+    return (q * positive + (1 - q) * negative).mean(-1)

@@ -1,0 +1,45 @@
+"""python -m mmvid.main --config=configs/mml.py --workdir=runs/mml"""
+
+import os
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, e.g. configs/mml.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "where results go; the same one resumes")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
+_PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask the cluster")
+
+
+def _start_processes() -> None:
+    """Joins the other processes where there are any; on a TPU pod everything is found by itself."""
+    if _COORDINATOR.value:
+        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    elif _PROCESSES.value > 1 or os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
+        jax.distributed.initialize()
+
+
+def main(argv: list[str]) -> None:
+    """Parses nothing but flags; everything else is ``train.run``."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
+    _start_processes()
+    from mmvid import train
+
+    try:
+        train.run(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, FileNotFoundError, train.Diverged) as error:
+        # The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it.
+        if os.environ.get("MMVID_TRACE"):
+            raise
+        print(f"\nmmvid: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    # FLAGS parsed by absl; misspelt overrides end with the nearest name.
+    app.run(main)

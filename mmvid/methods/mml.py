@@ -1,0 +1,120 @@
+"""Mutual Modality Learning (Komkov et al.): each network also learns from its peers' predictions.
+
+papers.md 1.1, equations 1 to 4: L_i = CE(l_i, y) + KL(sg(target_i) || p_i), temperature 1, weight 1.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mmvid import losses
+from mmvid.methods import single
+from mmvid.methods.base import Method, Term
+from mmvid.streams import Head
+
+AVERAGES = ("prob", "logit")
+FORMS = ("softmax", "bernoulli")
+
+
+def _peer_mean(values: jax.Array, present: jax.Array) -> jax.Array:
+    """Mean over the present peers of each member: [M, .., K] -> [M, .., K], own value left out.
+
+    Written as a masked sum over all pairs, not as total minus own: the difference would lose the
+    digits of a small peer beside a large own value.
+    """
+    count = values.shape[0]
+    others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
+    weight = (others & present[None]).astype(values.dtype)[..., None]
+    total = jnp.where(weight > 0, values[None], 0).sum(1)
+    return total / jnp.maximum(weight.sum(1), 1)
+
+
+def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: str) -> jax.Array:
+    """Logits whose softmax (or sigmoid) is the peers' mean: of probabilities or of logits."""
+    if average == "logit":
+        return _peer_mean(logits, present)
+    if form == "softmax":
+        log_probs = jax.nn.log_softmax(logits)
+        count = logits.shape[0]
+        others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
+        chosen = (others & present[None])[..., None]
+        # -inf leaves a peer out of the mean; where nobody is left any target does (masked later).
+        masked = jnp.where(chosen, log_probs[None], -jnp.inf)
+        some = chosen.any(1)
+        mean = jax.nn.logsumexp(jnp.where(some[:, None], masked, log_probs[None]), axis=1)
+        return mean - jnp.log(jnp.maximum(chosen.sum(1), 1)).astype(logits.dtype)
+    # log(p / (1 - p)) of the mean, from the log means of both outcomes: finite at logits of 50.
+    inside = _log_mean_sigmoid(logits, present)
+    return inside - _log_mean_sigmoid(-logits, present)
+
+
+def _log_mean_sigmoid(logits: jax.Array, present: jax.Array) -> jax.Array:
+    """log of the present peers' mean sigmoid: [M, .., K] -> [M, .., K]."""
+    log_p = jax.nn.log_sigmoid(logits)
+    peak = jax.lax.stop_gradient(log_p.max(0))
+    mean = _peer_mean(jnp.exp(log_p - peak), present)
+    return jnp.log(jnp.maximum(mean, jnp.finfo(logits.dtype).tiny)) + peak
+
+
+def mutual(
+    logits: jax.Array,
+    *,
+    average: str = "prob",
+    form: str = "softmax",
+    per_class: bool = False,
+    present: jax.Array | None = None,
+) -> jax.Array:
+    """The KL part of MML: logits [M, .., K] -> [M, ..], KL(sg(mean of the peers) || own).
+
+    ``average`` 'prob' is the paper's equation 4, 'logit' its code (equal for M=2). ``form``
+    'bernoulli' takes sigmoids (mean over classes); ``per_class`` divides softmax KL by K
+    (Charades). ``present`` [M, ..]: an absent member teaches nobody and gets 0.
+    Raises ValueError for fewer than two members or unknown options.
+    """
+    if logits.ndim < 2 or logits.shape[0] < 2:
+        raise ValueError(f"mutual learning needs logits [M >= 2, .., K], got {logits.shape}")
+    if average not in AVERAGES or form not in FORMS:
+        raise ValueError(f"average={average!r}, form={form!r}: choose from {AVERAGES}, {FORMS}")
+    if present is None:
+        present = jnp.ones(logits.shape[:-1], bool)
+    target = jax.lax.stop_gradient(_target_logits(logits, present, average, form))
+    if form == "bernoulli":
+        values = losses.bernoulli_kl(target, logits)
+    else:
+        values = losses.kl_divergence(target, logits)
+        values = values / logits.shape[-1] if per_class else values
+    taught = present & (present.sum(0, keepdims=True) > 1)
+    return jnp.where(taught, values, 0)
+
+
+def make(
+    outputs: tuple[str, ...],
+    heads: dict[str, Head],
+    *,
+    average: str = "prob",
+    multilabel_form: str = "softmax",
+) -> Method:
+    """CE plus mutual KL for two or more outputs, of one modality or of several.
+
+    ``multilabel_form``: for heads of kind 'multi', 'softmax' (KL / K; papers.md table 0, row 24)
+    or 'bernoulli'. Raises ValueError for fewer than two outputs.
+    """
+    if len(outputs) < 2:
+        raise ValueError(f"mml needs at least two outputs that teach each other, got {outputs}")
+
+    def divergence(logits, spec: Head, present):
+        multi = spec.kind == "multi"
+        form = multilabel_form if multi else "softmax"
+        return mutual(logits, average=average, form=form, per_class=multi, present=present)
+
+    def terms(results, batch, state, key):
+        del state, key
+        group, own = batch["main"], results["main", "train"]
+        present = single.presence(outputs, group)
+        values = [
+            divergence(single.stack(own, outputs, head), spec, present)
+            for head, spec in heads.items()
+        ]
+        kl = Term(outputs, sum(values) / len(values), present, jnp.ones(len(outputs)))
+        return {"ce": single.task_term(own, group, outputs, heads), "kl": kl}
+
+    return Method(terms)

@@ -1,0 +1,149 @@
+"""Metrics of whole splits (NumPy, fractions); ties go to the lowest class index."""
+
+import numpy as np
+
+
+def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether the label is among the k highest: [N, K], [N] -> bool [N]."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"scores [N, K] and labels [N] expected, got {scores.shape}, {labels.shape}")
+    own = np.take_along_axis(scores, labels[:, None], 1)
+    earlier = np.arange(scores.shape[1])[None] < labels[:, None]
+    ahead = (scores > own) | ((scores == own) & earlier)
+    # A NaN score is never ahead nor a hit.
+    return (ahead.sum(1) < k) & np.isfinite(own[:, 0])
+
+
+def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Hit (1.) or miss (0.) of every example: [N, K], [N] -> [N]. Source: papers.md 7."""
+    return _hits(scores, labels, k).astype(np.float64)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """The fraction of examples whose label is among the k highest scores."""
+    return float(_hits(scores, labels, k).mean())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    logits = np.asarray(logits, np.float64)
+    exponents = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
+
+
+def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction.
+
+    Source: papers.md 7; bin edges as float32 linspace, as in the reference.
+    """
+    probs, labels = np.asarray(probs), np.asarray(labels)
+    confidence, hits = probs.max(1), probs.argmax(1) == labels
+    edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
+    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    gaps = np.bincount(index, confidence, bins) - np.bincount(index, hits, bins)
+    return float(np.abs(gaps[counts > 0]).sum() / len(labels))
+
+
+def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
+    """(confidence, accuracy, count) of every bin: [bins, 3]; empty bins are zero."""
+    confidence, hits = probs.max(1), probs.argmax(1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    sums = [np.bincount(index, values, bins) for values in (confidence, hits)]
+    return np.stack([s / np.maximum(counts, 1) for s in sums] + [counts], 1)
+
+
+def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Sum of (R_k - R_{k-1}) P_k over distinct thresholds; ties form one threshold."""
+    order = np.argsort(-scores, kind="stable")
+    scores, positive = scores[order], positive[order]
+    last = np.append(scores[1:] != scores[:-1], True)
+    true = np.cumsum(positive)[last]
+    precision = true / (np.flatnonzero(last) + 1)
+    return float((np.diff(np.append(0, true)) * precision).sum() / positive.sum())
+
+
+def _per_class(scores, multilabels, keep, form) -> float:
+    scores, positive = np.asarray(scores, np.float64), np.asarray(multilabels).astype(bool)
+    if scores.shape != positive.shape:
+        raise ValueError(f"scores {scores.shape} and labels {positive.shape} must agree")
+    kept = np.flatnonzero(keep(positive))
+    if not len(kept):
+        raise ValueError("no class has a positive example: there is nothing to average")
+    return float(np.mean([form(scores[:, k], positive[:, k]) for k in kept]))
+
+
+def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float:
+    """Mean AP over the classes with a positive: [N, K] twice -> fraction (papers.md 1.6, 7)."""
+    return _per_class(scores, multilabels, lambda p: p.any(0), _average_precision)
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    order = np.argsort(scores, kind="stable")
+    _, first, counts = np.unique(scores[order], return_index=True, return_counts=True)
+    ranks = np.empty(len(scores))
+    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
+    n = positive.sum()
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float:
+    """Macro ROC-AUC over the classes with positives and negatives (papers.md 7)."""
+    return _per_class(scores, multilabels, lambda p: p.any(0) & ~p.all(0), _auc)
+
+
+def oracle_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The fraction that any of M outputs gets right: [M, N, K], [N] (papers.md 7, Phi)."""
+    return float(np.any([_hits(own, labels, 1) for own in scores], axis=0).mean())
+
+
+def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1 of the summed logits of M outputs: [M, N, K], [N] (papers.md 7, Sigma)."""
+    return top_k_accuracy(np.asarray(scores, np.float64).sum(0), labels, 1)
+
+
+def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts [K true, K predicted]."""
+    classes = np.shape(scores)[1]
+    index = np.asarray(labels) * classes + np.argmax(scores, 1)
+    return np.bincount(index, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Recall of every class [K]; NaN where a class has no example."""
+    matrix = confusion_matrix(scores, labels)
+    counts = matrix.sum(1)
+    return np.where(counts > 0, np.diag(matrix) / np.maximum(counts, 1), np.nan)
+
+
+def _resample(values: np.ndarray, seed: int, draws: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    return np.array([values[rng.integers(0, n, n)].mean() for _ in range(draws)])
+
+
+def bootstrap_interval(
+    values: np.ndarray, seed: int = 0, *, level: float = 0.95, draws: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of per-example values [N] -> (low, high)."""
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        return float("nan"), float("nan")
+    tail = (1 - level) / 2
+    low, high = np.quantile(_resample(values, seed, draws), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_interval(
+    a: np.ndarray, b: np.ndarray, seed: int = 0, *, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of a - b over the same examples with its interval: [N] twice -> (mean, low, high).
+
+    Raises ValueError where the examples differ in number.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"paired values need the same examples, got {a.shape} and {b.shape}")
+    return (float((a - b).mean()), *bootstrap_interval(a - b, seed, level=level))

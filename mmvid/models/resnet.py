@@ -1,0 +1,116 @@
+"""ResNets for images (torchvision's) and for clips with temporal shift (TSM, papers.md 6.1)."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmvid.models.layers import BatchNorm, Classifier, Conv, max_pool
+
+
+def temporal_shift(x, frames: int, divisor: int = 8):
+    """TSM's shift: [B*T, H, W, C], zero padded. The first C//divisor channels come from the next
+    frame, the second from the previous one, the rest stay (papers.md 6.1)."""
+    if frames == 1:
+        return x  # A still has no neighbours; shifting would blank a quarter of its channels.
+    fold = x.shape[-1] // divisor
+    x = x.reshape(-1, frames, *x.shape[1:])
+    pad = ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0))
+    padded = jnp.pad(x[..., : 2 * fold], pad)
+    following, previous = padded[:, 2:, ..., :fold], padded[:, :-2, ..., fold:]
+    shifted = jnp.concatenate([following, previous, x[..., 2 * fold :]], -1)
+    return shifted.reshape(-1, *x.shape[2:])
+
+
+class Block(nn.Module):
+    """A residual block, basic or bottleneck (stride in its 3x3); the shift acts on the branch."""
+
+    features: int
+    stride: int
+    bottleneck: bool
+    frames: int  # 0: no temporal shift
+    frozen_bn: bool
+    dtype: Any
+    divisor: int = 8
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = functools.partial(Conv, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, frozen=self.frozen_bn, dtype=self.dtype)
+        out = self.features * (4 if self.bottleneck else 1)
+        y = temporal_shift(x, self.frames, self.divisor) if self.frames else x
+        if self.bottleneck:
+            layers = ((self.features, 1, 1), (self.features, 3, self.stride), (out, 1, 1))
+        else:
+            layers = ((self.features, 3, self.stride), (out, 3, 1))
+        for i, (features, size, stride) in enumerate(layers, 1):
+            y = conv(features, size, stride, name=f"conv{i}")(y)
+            y = norm(name=f"bn{i}")(y, train=train)
+            y = nn.relu(y) if i < len(layers) else y
+        if self.stride > 1 or x.shape[-1] != out:
+            x = conv(out, 1, self.stride, name="downsample_conv")(x)
+            x = norm(name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """``heads`` {name: classes}; images [B, H, W, C], or clips [B, T, H, W, C] where ``temporal``.
+
+    Clips are folded into the batch and meet only in the shift; logits are the mean of the frames'
+    logits (consensus), features and map keep the frames' mean and the frames. ``shift_every`` 2
+    shifts every second block of each stage (TSM-R101).
+    """
+
+    heads: dict[str, int]
+    stages: tuple[int, ...]
+    bottleneck: bool
+    temporal: bool
+    width: int = 64
+    stem: int = 7
+    stem_pool: bool = True
+    shift_every: int = 1
+    shift_div: int = 8
+    dropout: float = 0.0
+    frozen_bn: str = "none"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def _frozen(self, first: bool) -> bool:
+        return self.frozen_bn == "all" or (self.frozen_bn == "all_but_first" and not first)
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        clips, frames = x.shape[0], x.shape[1] if self.temporal else 1
+        x = x.reshape(-1, *x.shape[-3:])
+        x = Conv(self.width, self.stem, 2, dtype=self.dtype, name="conv1")(x)
+        x = BatchNorm(frozen=self._frozen(True), dtype=self.dtype, name="bn1")(x, train=train)
+        x = nn.relu(x)
+        x = max_pool(x) if self.stem_pool else x
+        self.sow("intermediates", "stem", x)
+        x = self._blocks(x, frames, train)
+        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+        pooled = x.mean((1, 2))
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        logits = Classifier(self.heads, name="classifier")(dropped)
+        mean = {name: v.reshape(clips, frames, -1).mean(1) for name, v in logits.items()}
+        features = pooled.reshape(clips, frames, -1).mean(1)
+        return {"logits": mean, "features": features, "map": x.reshape(clips, frames, *x.shape[1:])}
+
+    def _blocks(self, x, frames: int, train: bool):
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        for stage, count in enumerate(self.stages):
+            for i in range(count):
+                shifted = self.temporal and i % self.shift_every == 0
+                x = block(
+                    features=self.width * 2**stage,
+                    stride=2 if stage and i == 0 else 1,
+                    bottleneck=self.bottleneck,
+                    frames=frames if shifted else 0,
+                    frozen_bn=self._frozen(False),
+                    dtype=self.dtype,
+                    divisor=self.shift_div,
+                    name=f"layer{stage + 1}_{i}",
+                )(x, train)
+            self.sow("intermediates", f"layer{stage + 1}", x)
+        return x

@@ -1,0 +1,128 @@
+"""Optimisers, one for each network: durations, schedules, parameter groups, clipping."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+
+
+def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None = None) -> int:
+    """A duration in steps: ``900``, ``'900 steps'``, ``'30 epochs'`` or ``'10%'`` of ``total``.
+
+    Raises ValueError where the text is none of these, or a percentage has no total.
+    """
+    if isinstance(duration, int) and not isinstance(duration, bool):
+        return duration
+    text = str(duration).strip().lower()
+    try:
+        if text.endswith("%"):
+            if total is None:
+                raise ValueError
+            return round(float(text[:-1]) / 100 * total)
+        number, unit = (text.split() + ["steps"])[:2]
+        factors = {"step": 1.0, "epoch": steps_per_epoch}
+        return round(float(number) * factors[unit.rstrip("s")])
+    except (ValueError, KeyError):
+        raise ValueError(
+            f"cannot read the duration {duration!r}: write steps (900), '30 epochs' or, "
+            "inside a segment, '10%' of it"
+        ) from None
+
+
+def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
+    """The learning rate of a segment of ``steps`` as a function of its step.
+
+    ``spec``: ``lr``; ``kind`` 'step' (times ``factor`` at each of ``boundaries``), 'cosine' (to 0)
+    or 'constant'; ``warmup`` (a duration; linear from 0). papers.md 1.5.
+    """
+
+    def count(duration):
+        return steps_of(duration, steps_per_epoch=steps_per_epoch, total=steps)
+
+    warmup = count(spec.warmup)
+    if spec.kind == "cosine":
+        main = optax.cosine_decay_schedule(spec.lr, max(steps - warmup, 1))
+    elif spec.kind == "step":
+        # Boundaries count from the segment's start, the joined schedule from the warm-up's end.
+        scales = {max(count(b) - warmup, 0): spec.factor for b in spec.boundaries}
+        main = optax.piecewise_constant_schedule(spec.lr, scales)
+    elif spec.kind == "constant":
+        main = optax.constant_schedule(spec.lr)
+    else:
+        raise ValueError(f"schedule.kind={spec.kind!r}: choose 'step', 'cosine' or 'constant'")
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, spec.lr, warmup), main], [warmup])
+
+
+def _names(path) -> list[str]:
+    return [str(getattr(entry, "key", entry)) for entry in path]
+
+
+def multipliers(params, *, classifier_lr5: bool):
+    """TSM's parameter groups: trees like ``params`` of (learning rate, weight decay) factors.
+
+    Kernels (1, 1), biases (2, 0), batch norm (1, 0); the classifier's kernel (5, 1) and bias
+    (10, 0) where ``classifier_lr5`` (a classifier that starts afresh), else (1, 1) and (2, 0).
+    Source: papers.md 1.5.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    norms = {tuple(_names(path)[:-1]) for path, _ in leaves if _names(path)[-1] == "scale"}
+
+    def factors(path, _):
+        names = _names(path)
+        if tuple(names[:-1]) in norms:
+            return 1.0, 0.0
+        boost = 5.0 if classifier_lr5 and names[0] == "classifier" else 1.0
+        return (boost, 1.0) if names[-1] == "kernel" else (2.0 * boost, 0.0)
+
+    both = jax.tree_util.tree_map_with_path(factors, params)
+    pair = {"is_leaf": lambda x: isinstance(x, tuple)}
+    return tuple(jax.tree.map(lambda f, i=i: f[i], both, **pair) for i in range(2))
+
+
+def uniform_multipliers(params, *, classifier_lr5: bool = False):
+    """One group: every factor 1 but weight decay 0 for biases and batch norm."""
+    del classifier_lr5
+    decays = jax.tree_util.tree_map_with_path(lambda p, _: float(_names(p)[-1] == "kernel"), params)
+    return jax.tree.map(lambda _: 1.0, params), decays
+
+
+GROUPS = {"tsm": multipliers, "uniform": uniform_multipliers}
+
+
+def _scaled(choose: Callable) -> optax.GradientTransformation:
+    """Multiplies updates leaf by leaf with the constants ``choose(updates)``."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, choose(updates))
+    )
+
+
+def make(spec, lr: Schedule, *, classifier_lr5: bool) -> optax.GradientTransformation:
+    """The optimiser of ONE network (clipping never crosses networks, papers.md trap 5).
+
+    ``spec``: ``name`` 'sgd' or 'adamw', ``momentum``, ``nesterov``, ``weight_decay``, ``clip``
+    (gradient norm; 0 for none), ``groups`` 'tsm' or 'uniform'. SGD as in PyTorch: decay joins the
+    clipped gradient, the learning rate stays outside the momentum (papers.md 7b).
+    Raises ValueError for an unknown name.
+    """
+    if spec.groups not in GROUPS:
+        raise ValueError(f"optimizer.groups={spec.groups!r}: choose one of {sorted(GROUPS)}")
+    choose = GROUPS[spec.groups]
+
+    def factors(params):
+        return choose(params, classifier_lr5=classifier_lr5)
+
+    def decay_mask(params):
+        return jax.tree.map(bool, factors(params)[1])
+
+    clip = [optax.clip_by_global_norm(spec.clip)] if spec.clip else []
+    decay = optax.add_decayed_weights(spec.weight_decay, mask=decay_mask)
+    tail = [_scaled(lambda u: factors(u)[0]), optax.scale_by_learning_rate(lr)]
+    if spec.name == "sgd":
+        return optax.chain(*clip, decay, optax.trace(spec.momentum, nesterov=spec.nesterov), *tail)
+    if spec.name == "adamw":
+        return optax.chain(*clip, optax.scale_by_adam(), decay, *tail)
+    raise ValueError(f"optimizer.name={spec.name!r}: choose 'sgd' or 'adamw'")

@@ -1,0 +1,347 @@
+"""Plans: a run is a list of segments; this file holds the few ways to make such a list."""
+
+import json
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mmvid import optim, weights
+from mmvid import streams as streams_lib
+from mmvid.methods import METHODS
+from mmvid.methods.base import Method
+from mmvid.models import build_model
+from mmvid.step import Network, TrainState, final_weights
+from mmvid.streams import Head, Stream
+
+
+class Segment(NamedTuple):
+    """A stretch of training. The state's tree is a function of the segment.
+
+    ``enter(params, stats, workdir) -> (params, stats)`` gives its starting weights and
+    ``leave(state, directory)`` keeps the final ones; both run on the host and never train.
+    """
+
+    name: str
+    steps: int
+    networks: tuple[Network, ...]
+    streams: dict[str, Stream]
+    heads: dict[str, Head]
+    method: Method
+    tx: dict[str, Any]
+    lr: optim.Schedule
+    batch_size: int
+    enter: Callable
+    leave: Callable
+    seed: int
+    split: str = "train"
+    dataset: str = "dataset"
+    title: str = ""
+    evaluate: tuple[str, ...] = ()
+
+
+class Context(NamedTuple):
+    """What a plan is made from: the configuration, the label spaces, clips to train on."""
+
+    config: Any
+    heads: dict[str, Head]
+    clips: dict[str, int]
+    stills_heads: dict[str, Head] = {}
+
+
+class Start(NamedTuple):
+    """Where a network's weights come from: ``segment`` and ``network`` of this run, or ``file``."""
+
+    segment: str = ""
+    network: str = ""
+    file: str = ""
+
+
+def make_streams(config) -> dict[str, Stream]:
+    """The configured streams by name. Raises ValueError for an unknown modality or form."""
+    made = {}
+    for name, spec in config.streams.items():
+        sampling = streams_lib.Sampling(**spec.sampling)
+        made[name] = Stream(name, spec.modality, sampling, spec.form, spec.geometry)
+        streams_lib.form_of(made[name])
+    return made
+
+
+def make_network(config, name: str, heads: dict[str, Head], **overrides) -> Network:
+    """The configured network ``name`` with classifiers for ``heads``."""
+    spec = config.networks[name]
+    reads = tuple(tuple(read) for read in spec.reads)
+    streams = make_streams(config)
+    channels = streams_lib.in_channels(streams[reads[0][0]])
+    options = {**config.model_options, **spec.options, **overrides}
+    model = build_model(spec.model, heads=heads, in_channels=channels, **options)
+    return Network(name, model, reads)
+
+
+def make_method(name: str, outputs: tuple[str, ...], heads, options: dict) -> Method:
+    """METHODS[name], or a ValueError that lists the known names."""
+    if name not in METHODS:
+        raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
+    return METHODS[name](outputs, heads, **options)
+
+
+# ---------------------------------------------------------------------------- weights
+def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
+    names = {name: list(head.names) or head.classes for name, head in heads.items()}
+    return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names)}
+
+
+def keep_weights(networks, heads) -> Callable:
+    """A ``leave`` that writes the final weights to ``<segment>/weights.safetensors``."""
+
+    def leave(state: TrainState, directory: pathlib.Path) -> None:
+        final = jax.device_get(final_weights(state))
+        tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
+        if jax.process_index() == 0:
+            path = directory / "weights.safetensors"
+            weights.save(path, tree, _describe(networks, heads))
+
+    return leave
+
+
+def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
+    """Weights of another segment: first convolution averaged, classifier kept for equal heads.
+
+    Everything goes over, batch statistics too; a classifier of other classes starts afresh
+    (papers.md 1.2).
+    """
+    path = workdir / start.segment / "weights.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: segment {start.segment!r} must end before this one starts. "
+            "Run the same command again, or give another --workdir."
+        )
+    tree, metadata = weights.read(path)
+    source = tree[start.network]
+    channels = params["conv1"]["kernel"].shape[2]
+    new = weights.change_input_channels(source["params"], channels)
+    if metadata["heads"] != _describe((), heads)["heads"]:
+        new = {**new, "classifier": params["classifier"]}
+    return new, source["stats"]
+
+
+def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
+    """An ``enter`` that gives each network its start; a network without one keeps its draw."""
+
+    def enter(params: dict, stats: dict, workdir: pathlib.Path):
+        params, stats = dict(params), dict(stats)
+        for name, start in starts.items():
+            own = params[name], stats[name]
+            if start.file:
+                made = weights.load(
+                    models[name], start.file, params=own[0], stats=own[1], classifier="skip"
+                )
+            else:
+                made = _from_segment(start, *own, workdir, heads)
+            params[name], stats[name] = made
+        return params, stats
+
+    return enter
+
+
+def _inputs_of(network: Network, streams: dict[str, Stream]) -> tuple:
+    return tuple(tuple(streams[s]._replace(name="") for s in read) for read in network.reads)
+
+
+def refuse_equals(enter: Callable, networks, streams) -> Callable:
+    """``enter``, then an error if two networks would see and compute the same for ever.
+
+    Raises ValueError: with equal parameters and inputs KL(p||p) = 0 has no gradient, so mutual
+    learning would be two copies of plain training (papers.md trap 4).
+    """
+
+    def checked(params, stats, workdir):
+        params, stats = enter(params, stats, workdir)
+        for i, a in enumerate(networks):
+            for b in networks[i + 1 :]:
+                if _inputs_of(a, streams) != _inputs_of(b, streams):
+                    continue
+                left, right = params[a.name], params[b.name]
+                same = jax.tree.structure(left) == jax.tree.structure(right) and all(
+                    jax.tree.leaves(jax.tree.map(np.array_equal, left, right))
+                )
+                if same:
+                    raise ValueError(
+                        f"networks {a.name!r} and {b.name!r} start with equal parameters and read "
+                        "equal inputs, so their predictions agree and KL between them stays zero "
+                        "for ever (but for dropout): nothing mutual would be learnt. Start them "
+                        "from two runs with different seeds (plan 'full' does), or let them read "
+                        "different modalities."
+                    )
+        return params, stats
+
+    return checked
+
+
+# ---------------------------------------------------------------------------- segments
+def segment(
+    context: Context,
+    name: str,
+    networks: tuple[str, ...],
+    method: tuple[str, dict],
+    duration,
+    starts: dict[str, Start],
+    *,
+    stage: str,
+    title: str,
+) -> Segment:
+    """A segment on the main dataset. Segments of one ``stage`` see the same batches.
+
+    A classifier that starts afresh learns five times faster where the optimiser has TSM's groups
+    (papers.md 1.2: off as soon as the weights come from the same dataset).
+    """
+    config, heads = context.config, context.heads
+    streams = make_streams(config)
+    built = tuple(make_network(config, n, heads) for n in networks)
+    read = {s for network in built for group in network.reads for s in group}
+    streams = {s: streams[s] for s in streams if s in read}
+    per_epoch = context.clips["dataset"] / config.batch_size
+    steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
+    lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
+    fresh = {n: n not in starts or bool(starts[n].file) or starts[n].segment == STILLS
+             for n in networks}  # fmt: skip
+    outputs = tuple(read[0] for network in built for read in network.reads if len(read) == 1)
+    made = make_method(method[0], outputs, heads, method[1])
+    models = {n: config.networks[n].model for n in networks}
+    enter = starting_from(starts, models, heads)
+    if len(outputs) > 1 and method[0] != "single":
+        enter = refuse_equals(enter, built, streams)
+    return Segment(
+        name=name,
+        steps=steps,
+        networks=built,
+        streams=streams,
+        heads=heads,
+        method=made,
+        tx={n: optim.make(config.optimizer, lr, classifier_lr5=fresh[n]) for n in networks},
+        lr=lr,
+        batch_size=config.batch_size,
+        enter=enter,
+        leave=keep_weights(built, heads),
+        seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
+        title=title,
+        evaluate=tuple(config.evaluation.splits),
+    )
+
+
+STILLS = "stills"
+
+
+def stills(context: Context, network: str) -> Segment:
+    """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights."""
+    config, heads = context.config, context.stills_heads
+    spec = config.stills
+    name = config.networks[network].reads[0][0]
+    stream = Stream(name, "rgb", streams_lib.Sampling("uniform", 1, 1))
+    built = make_network(config, network, heads)
+    per_epoch = context.clips["stills"] / spec.batch_size
+    steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
+    lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
+    return Segment(
+        name=STILLS,
+        steps=steps,
+        networks=(built,),
+        streams={name: stream},
+        heads=heads,
+        method=make_method("single", (name,), heads, {}),
+        tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
+        lr=lr,
+        batch_size=spec.batch_size,
+        enter=lambda params, stats, workdir: (params, stats),
+        leave=keep_weights((built,), heads),
+        seed=zlib.crc32(f"{config.seed}/stills".encode()),
+        dataset="stills",
+    )
+
+
+def _beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
+    """Where the papers start from ImageNet: a weights file, generated stills, or a random draw."""
+    config = context.config
+    files = {n: Start(file=config.networks[n].weights) for n in networks
+             if config.networks[n].weights}  # fmt: skip
+    if not config.stills.steps:
+        return [], files
+    first = stills(context, config.headline)
+    return [first], {n: Start(STILLS, config.headline) for n in networks} | files
+
+
+def single(context: Context) -> list[Segment]:
+    """Every network alone with cross-entropy, stepped together."""
+    networks = tuple(context.config.networks)
+    first, starts = _beginnings(context, networks)
+    steps = context.config.steps.ce
+    ce = segment(context, "ce", networks, ("single", {}), steps, starts, stage="ce", title="CE")
+    return [*first, ce]
+
+
+def reduced(context: Context) -> list[Segment]:
+    """MML's reduced pipeline (figure 2): CE; then the method with every network from the headline
+    network's CE weights; and, to compare, CE continued from the same weights on the same batches."""
+    config = context.config
+    networks = tuple(n for n in config.networks if n != config.twin)
+    both = {n: Start("ce", config.headline) for n in networks}
+    first, starts = _beginnings(context, networks)
+    method, steps = (config.method.name, dict(config.method.options)), config.steps.method
+    plain = ("single", {})
+    return [
+        *first,
+        segment(context, "ce", networks, plain, config.steps.ce, starts, stage="ce", title="CE"),
+        segment(
+            context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"
+        ),
+        segment(
+            context, config.method.name, networks, method, steps, both,
+            stage="2", title=config.method.title,
+        ),
+    ]  # fmt: skip
+
+
+def full(context: Context) -> list[Segment]:
+    """MML's best single model (figure 1): two CE runs, mutual learning of the two, then mutual
+    modality learning with every network from C(RGB), papers.md 1.2; CE continued for as many
+    updates as both together."""
+    config = context.config
+    head, twin = config.headline, config.twin
+    networks = tuple(n for n in config.networks if n != twin)
+    first, starts = _beginnings(context, (*networks, twin))
+    method, steps = (config.method.name, dict(config.method.options)), config.steps
+    plain, per_epoch = ("single", {}), context.clips["dataset"] / config.batch_size
+    counts = [optim.steps_of(d, steps_per_epoch=per_epoch) for d in (steps.ml, steps.method)]
+    apart = {head: Start("ce", head), twin: Start("ce2", twin)}
+    again = {n: Start("ce", head) for n in networks}
+    best = {n: Start("ml", head) for n in networks}
+    only = {twin: starts[twin]} if twin in starts else {}
+    first_starts = {n: s for n, s in starts.items() if n != twin}
+    return [
+        *first,
+        segment(context, "ce", networks, plain, steps.ce, first_starts, stage="ce", title="CE"),
+        segment(context, "ce2", (twin,), plain, steps.ce, only, stage="ce2", title=""),
+        segment(
+            context, "ce_continued", networks, plain, sum(counts), again,
+            stage="2", title="CE continued",
+        ),
+        segment(context, "ml", (head, twin), method, steps.ml, apart, stage="2", title="ML"),
+        segment(
+            context, config.method.name, networks, method, steps.method, best,
+            stage="3", title=config.method.title,
+        ),
+    ]  # fmt: skip
+
+
+PLANS = {"single": single, "reduced": reduced, "full": full}
+
+
+def make(context: Context) -> list[Segment]:
+    """The configured plan. Raises ValueError for an unknown name."""
+    name = context.config.plan
+    if name not in PLANS:
+        raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
+    return PLANS[name](context)

@@ -1,0 +1,52 @@
+"""The device mesh: one axis, ``data``; parameters replicated, batches split."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh(devices=None) -> Mesh:
+    """A mesh of all devices (of all processes) along ``data``.
+
+    Auto axes: under Explicit ones, batch permutations and contractions over B raise
+    (style.md 2.2).
+    """
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh) -> NamedSharding:
+    """The leading axis is split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def place(mesh: Mesh, batch):
+    """This process's rows of a batch (a tree of NumPy arrays) -> global arrays, split on axis 0."""
+    sharding = batched(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def local(x: jax.Array) -> np.ndarray:
+    """The rows of a global array, split on axis 0, that this process holds, in order."""
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    # Replicated arrays have a shard per device that covers everything: one of them is enough.
+    rows = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
+    return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> int:
+    """``batch_size`` if the mesh divides it. Raises ValueError with the nearest sizes that work."""
+    devices = mesh.devices.size
+    if batch_size % devices:
+        low = batch_size // devices * devices
+        sizes = " or ".join(str(n) for n in (low, low + devices) if n)
+        raise ValueError(
+            f"{name}={batch_size} cannot be split evenly over {devices} devices; use {sizes}"
+        )
+    return batch_size

@@ -1,0 +1,305 @@
+"""The only jitted training code: one step that trains every network of a segment jointly."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmvid import streams as streams_lib
+from mmvid.methods.base import Method
+from mmvid.models.model import Model
+
+
+class Network(NamedTuple):
+    """What has parameters. ``reads``: (('rgb',),) plain; (('audio', 'rgb'),) fusion;
+    (('flow',), ('rgb',)) two streams, one at a time, with shared weights."""
+
+    name: str
+    model: Model
+    reads: tuple[tuple[str, ...], ...]
+    frozen: bool = False
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries. ``params``, ``stats``, ``opt_state`` and ``ema`` are keyed
+    by network; ``frozen`` holds the teachers' {'params', 'stats'}; ``ema`` is empty when off."""
+
+    step: jax.Array
+    params: dict
+    frozen: dict
+    stats: dict
+    opt_state: dict
+    method: Any
+    ema: dict
+    key: jax.Array
+
+
+Streams = Mapping[str, streams_lib.Stream]
+
+
+def forward(network: Network, params, stats, inputs: dict, *, train: bool, key):
+    """One network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats)."""
+    outputs = {}
+    for index, read in enumerate(network.reads):
+        x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
+        read_key = jax.random.fold_in(key, index)
+        result, stats = network.model.apply(params, stats, x, train=train, key=read_key)
+        outputs |= {read[0]: result} if len(read) == 1 else result
+    return outputs, stats
+
+
+def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
+    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
+
+    A network's draw depends on the key and its own name alone, not on its neighbours.
+    """
+    params, stats = {}, {}
+    for network in networks:
+        inputs = {
+            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
+            for stream in {stream for read in network.reads for stream in read}
+        }
+        read = network.reads[0]
+        x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
+        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
+        params[network.name], stats[network.name] = network.model.init(network_key, x)
+    return params, stats
+
+
+def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
+    """A TrainState that starts from ``params`` and ``stats``; frozen networks get their own place.
+
+    Call it inside ``jax.jit``, so that no buffer is shared with what is donated later.
+    """
+    frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]}
+              for n in networks if n.frozen}  # fmt: skip
+    params = {name: tree for name, tree in params.items() if name not in frozen}
+    stats = {name: tree for name, tree in stats.items() if name not in frozen}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        frozen=frozen,
+        stats=stats,
+        opt_state={name: tx[name].init(params[name]) for name in params},
+        method=method.init(),
+        # A copy: the same buffer at two leaves of a donated state is an error (style.md 2.2).
+        ema=jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if ema else {},
+        key=key,
+    )
+
+
+def final_weights(state: TrainState) -> dict:
+    """{'params', 'stats'} to evaluate and hand over: the moving average where there is one."""
+    return state.ema or {"params": state.params, "stats": state.stats}
+
+
+def _gather_reads(batch, reads, streams: Streams) -> dict:
+    """The reads of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}."""
+    names = batch[reads[0][0]]["inputs"][reads[0][1]]
+    return {
+        name: jnp.concatenate([
+            streams_lib.prepare(streams[name], batch[group]["inputs"][view][name])
+            for group, view in reads
+        ])
+        for name in names
+    }  # fmt: skip
+
+
+def _split_reads(outputs, reads, sizes) -> dict:
+    """Undoes the concatenation: {(group, view): outputs}."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return {
+        read: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
+        for read, start, size in zip(reads, starts, sizes)
+    }
+
+
+def _run_pass(pass_, networks, weights: dict, batch, streams, key):
+    """Every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
+    inputs = _gather_reads(batch, pass_.reads, streams)
+    sizes = [batch[group]["mask"].shape[0] for group, _ in pass_.reads]
+    outputs, stats = {}, {}
+    for network in networks:
+        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
+        own = weights[network.name]
+        result, stats[network.name] = forward(
+            network, own["params"], own["stats"], inputs, train=pass_.train, key=network_key
+        )
+        outputs |= result
+    return _split_reads(outputs, pass_.reads, sizes), stats
+
+
+def _weights_of(pass_, state: TrainState, params, stats) -> dict:
+    if pass_.weights == "frozen":
+        return state.frozen
+    if pass_.weights == "ema":
+        params, stats = state.ema["params"], state.ema["stats"]
+    return {name: {"params": params[name], "stats": stats[name]} for name in params}
+
+
+def reduce_terms(terms: dict) -> tuple[jax.Array, dict]:
+    """Terms -> (loss, {'output/term': mean}): DESIGN section 4's masked mean, summed, not averaged.
+
+    Summing over outputs leaves each network's learning rate alone when another one joins.
+    """
+    loss, metrics = jnp.zeros(()), {}
+    for name, term in sorted(terms.items()):
+        # where, not a product: a masked inf times 0 is NaN.
+        values = jnp.where(term.mask, term.values, 0.0)
+        means = values.sum(-1) / jnp.maximum(term.mask.sum(-1), 1)
+        loss = loss + (term.weight * means).sum()
+        metrics |= {f"{output}/{name}": means[i] for i, output in enumerate(term.outputs)}
+    return loss, metrics
+
+
+def _accuracy(outputs: dict, batch: dict) -> dict:
+    """Training top-1 of every output whose group carries integer labels."""
+    metrics = {}
+    for (group, _), results in outputs.items():
+        mask, labels = batch[group]["mask"], batch[group].get("label", {})
+        for output, result in results.items():
+            for head, logits in result["logits"].items():
+                if head not in labels or labels[head].ndim != 1:
+                    continue
+                hits = (logits.argmax(-1) == labels[head]) & mask
+                name = "top1" if len(result["logits"]) == 1 else f"top1_{head}"
+                metrics.setdefault(f"{output}/{name}", hits.sum() / jnp.maximum(mask.sum(), 1))
+    return metrics
+
+
+def make_loss(networks, streams: Streams, method: Method) -> Callable:
+    """loss(params, state, stats, batch, key) -> (loss, (stats, metrics)); the method is never
+    told about networks, nor the networks about the method."""
+
+    def loss_fn(params, state: TrainState, stats, batch, key):
+        outputs: dict = {}
+        for index, pass_ in enumerate(method.passes):
+            chosen = [n for n in networks if n.frozen == (pass_.weights == "frozen")]
+            weights = _weights_of(pass_, state, params, stats)
+            pass_key = jax.random.fold_in(key, index)
+            results, new_stats = _run_pass(pass_, chosen, weights, batch, streams, pass_key)
+            for read, result in results.items():
+                outputs[read] = outputs.get(read, {}) | result
+            if pass_.train and pass_.weights == "params":
+                stats = stats | new_stats
+        term_key = jax.random.fold_in(key, len(method.passes))
+        loss, metrics = reduce_terms(method.terms(outputs, batch, state.method, term_key))
+        return loss, (stats, metrics | _accuracy(outputs, batch))
+
+    return loss_fn
+
+
+def _microbatches(batch, count: int):
+    """[B, ..] -> [count, B / count, ..]; rows stay on their device (the split axis is outermost)."""
+    return jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+
+def _gradients(loss_fn, state: TrainState, batch, key, accumulate: int):
+    """Mean gradients, new statistics and mean metrics over ``accumulate`` microbatches."""
+    differentiate = jax.value_and_grad(loss_fn, has_aux=True)
+    if accumulate == 1:
+        (_, (stats, metrics)), grads = differentiate(state.params, state, state.stats, batch, key)
+        return grads, stats, metrics
+
+    def one(carry, micro):
+        grads, stats, index = carry
+        micro_key = jax.random.fold_in(key, index)
+        (_, (stats, metrics)), new = differentiate(state.params, state, stats, micro, micro_key)
+        return (jax.tree.map(jnp.add, grads, new), stats, index + 1), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    start = (zeros, state.stats, jnp.zeros((), jnp.int32))
+    (grads, stats, _), metrics = jax.lax.scan(one, start, _microbatches(batch, accumulate))
+    mean = jax.tree.map(lambda g: g / accumulate, grads)
+    return mean, stats, jax.tree.map(lambda m: m.mean(0), metrics)
+
+
+def _moving_average(ema: dict, params, stats, decay: float) -> dict:
+    if not ema:
+        return ema
+    new = {"params": params, "stats": stats}
+    return jax.tree.map(lambda e, x: decay * e + (1 - decay) * x, ema, new)
+
+
+def make_train_step(
+    networks, streams: Streams, method: Method, tx: dict, *, accumulate: int = 1, ema: float = 0.0
+) -> Callable:
+    """step(state, batch) -> (state, metrics), not yet jitted.
+
+    One backward pass through the sum of all losses, then each network's own optimiser: equal to
+    separate steps where the method is ``disjoint`` (its targets are stopped). ``metrics`` are
+    scalars: 'output/term', 'output/top1', 'network/grad_norm'.
+    """
+    loss_fn = make_loss(networks, streams, method)
+
+    def train_step(state: TrainState, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        grads, stats, metrics = _gradients(loss_fn, state, batch, key, accumulate)
+        params, opt_state = {}, {}
+        for name in sorted(grads):
+            updates, opt_state[name] = tx[name].update(
+                grads[name], state.opt_state[name], state.params[name]
+            )
+            params[name] = optax.apply_updates(state.params[name], updates)
+            metrics[f"{name}/grad_norm"] = optax.global_norm(grads[name])
+        state = state._replace(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            opt_state=opt_state,
+            method=method.update(state.method, metrics),
+            ema=_moving_average(state.ema, params, stats, ema),
+        )
+        return state, metrics
+
+    return train_step
+
+
+def jit_train_step(train_step: Callable, replicated) -> Callable:
+    """The compiled step: the state is donated, but for ``frozen``, which outlives every step."""
+
+    def split(state, frozen, batch):
+        state, metrics = train_step(state._replace(frozen=frozen), batch)
+        return state._replace(frozen={}), metrics
+
+    compiled = jax.jit(split, donate_argnums=0, out_shardings=(replicated, replicated))
+
+    def step(state: TrainState, batch):
+        new, metrics = compiled(state._replace(frozen={}), state.frozen, batch)
+        return new._replace(frozen=state.frozen), metrics
+
+    return step
+
+
+def make_predict(networks, streams: Streams) -> Callable:
+    """predict(params, stats, batch) -> {output: {head: logits [B, V, K]}} in evaluation mode.
+
+    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]; views are folded
+    into the batch for the forward. The evaluator knows nothing else.
+    """
+
+    def predict(params, stats, batch):
+        inputs = batch["main"]["inputs"]["test"]
+        views = next(iter(inputs.values())).shape[1]
+        folded = {
+            name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+            for name, x in inputs.items()
+        }
+        outputs = {}
+        for network in networks:
+            own = params[network.name], stats[network.name]
+            outputs |= forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
+        return {
+            output: {
+                head: logits.reshape(-1, views, logits.shape[-1])
+                for head, logits in result["logits"].items()
+            }
+            for output, result in outputs.items()
+        }
+
+    return predict

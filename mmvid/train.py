@@ -1,0 +1,408 @@
+"""The loop: build, find the segment, restore, step, log, evaluate, save, report."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from mmvid import checkpoint, evaluate, logs, metrics, optim, plan, report, sharding
+from mmvid import step as step_lib
+from mmvid.data import pipeline, records
+from mmvid.logs import LOG
+from mmvid.streams import Head
+
+
+class Diverged(RuntimeError):
+    """A loss that is not finite; the message names the output, the term and the step."""
+
+
+class Run(NamedTuple):
+    """What every segment shares."""
+
+    config: Any
+    workdir: pathlib.Path
+    mesh: jax.sharding.Mesh
+    datasets: dict[str, records.Dataset]
+    segments: list[plan.Segment]
+    stop: dict  # {'signal': name} once the run has been asked to end
+
+
+# ---------------------------------------------------------------------------- data
+def _ensure(spec) -> None:
+    """Makes a dataset that needs no download; process 0 does it, the others wait."""
+    if (pathlib.Path(spec.path) / "metadata.json").exists():
+        return
+    if spec.command and jax.process_index() == 0:
+        print(f"{spec.path} is not there yet: making it", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", *spec.command], check=True)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(spec.path)
+
+
+def _heads(config, info) -> dict[str, Head]:
+    """The label spaces: the dataset's, which must be those that the configuration names."""
+    found = {
+        name: Head(spec["classes"], spec["kind"], tuple(spec.get("names", ())))
+        for name, spec in info.heads.items()
+    }
+    for name, (classes, kind) in config.heads.items():
+        have = found.get(name)
+        if have is None or (have.classes, have.kind) != (classes, kind):
+            raise ValueError(
+                f"the configuration expects the label space {name!r} with {classes} classes "
+                f"({kind}); {info.name} has {info.heads}. Change --config.heads or the dataset."
+            )
+    return {name: found[name] for name in config.heads} if config.heads else found
+
+
+def _open(config) -> dict[str, records.Dataset]:
+    wanted = {"dataset": config.dataset} | ({"stills": config.stills} if config.stills.steps else {})
+    for spec in wanted.values():
+        _ensure(spec)
+    return {name: records.open_dataset(spec.path) for name, spec in wanted.items()}
+
+
+def _build(config, workdir: pathlib.Path) -> Run:
+    datasets = _open(config)
+    context = plan.Context(
+        config=config,
+        heads=_heads(config, datasets["dataset"].info),
+        clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
+        stills_heads=_all_heads(datasets["stills"].info) if "stills" in datasets else {},
+    )
+    mesh = sharding.make_mesh()
+    segments = plan.make(context)
+    for segment in segments:
+        sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
+    return Run(config, workdir, mesh, datasets, segments, {})
+
+
+def _all_heads(info) -> dict[str, Head]:
+    return {n: Head(s["classes"], s["kind"], tuple(s.get("names", ()))) for n, s in info.heads.items()}
+
+
+# ---------------------------------------------------------------------------- state
+def _shapes(segment: plan.Segment, size: int) -> dict[str, tuple]:
+    return {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
+
+
+def initial_state(segment: plan.Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
+    """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
+    replicated = sharding.replicated(mesh)
+    key = jax.random.fold_in(jax.random.key(seed), segment.seed)
+
+    def draw(key):
+        shapes = _shapes(segment, size)
+        return step_lib.init_params(segment.networks, segment.streams, shapes, key)
+
+    def state(params, stats, key):
+        return step_lib.init_state(
+            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
+        )
+
+    draw = jax.jit(draw, out_shardings=replicated)
+    params, stats = jax.device_get(draw(jax.random.fold_in(key, 0)))
+    if enter:
+        params, stats = segment.enter(params, stats, workdir)
+    return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
+
+
+def make_step(segment: plan.Segment, config) -> Callable:
+    """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
+    return step_lib.make_train_step(
+        segment.networks,
+        segment.streams,
+        segment.method,
+        segment.tx,
+        accumulate=config.accumulate,
+        ema=config.ema,
+    )
+
+
+# ---------------------------------------------------------------------------- evaluation
+def _evaluator(run: Run, segment: plan.Segment) -> Callable:
+    """evaluate(state, split, step) -> Scores, with one compilation for all splits."""
+    spec, dataset = run.config.evaluation, run.datasets[segment.dataset]
+    predict = jax.jit(
+        step_lib.make_predict(segment.networks, segment.streams),
+        out_shardings=sharding.batched(run.mesh),
+    )
+    devices = run.mesh.devices.size
+    batch_size = -(-spec.batch_size // devices) * devices
+
+    def evaluate_split(state, split: str, step: int):
+        weights = step_lib.final_weights(state)
+        source = dataset.split(split)
+        batches = pipeline.eval_dataset(
+            source,
+            tuple(segment.streams.values()),
+            heads=segment.heads,
+            size=run.config.size,
+            protocol=spec.protocol,
+            variant=spec.variant,
+            crops=spec.crops,
+            resize=spec.resize or run.config.size * 256 // 224,
+            batch_size=batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+        def outputs(batch):
+            placed = sharding.place(run.mesh, batch)
+            result = predict(weights["params"], weights["stats"], placed)
+            return jax.tree.map(sharding.local, result)
+
+        return evaluate.run(outputs, batches, source=source, heads=segment.heads, step=step)
+
+    return evaluate_split
+
+
+# ---------------------------------------------------------------------------- the loop
+def _work(segment: plan.Segment) -> float:
+    """Frames through networks a step: how segments compare in cost."""
+    frames = sum(
+        segment.streams[s].sampling.frames
+        for network in segment.networks
+        for read in network.reads
+        for s in read
+    )
+    return float(frames * segment.batch_size)
+
+
+def _left(run: Run, segment: plan.Segment, step: int, seconds: float) -> float:
+    """Seconds to the end of the run, from this segment's seconds a step."""
+    later = run.segments[run.segments.index(segment) + 1 :]
+    work = (segment.steps - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
+    return seconds * work / _work(segment)
+
+
+def _header(run: Run, segment: plan.Segment, step: int, clock: logs.Clock) -> str:
+    info = run.datasets[segment.dataset].info
+    clips = len(run.datasets[segment.dataset].split(segment.split))
+    seconds = clock.seconds()
+    return (
+        f"{segment.name}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
+        f"(fingerprint {info.fingerprint}); {1 / seconds:.2f} steps/s, "
+        f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
+        f"{logs.free_disk(run.workdir)}"
+    )
+
+
+def _check_finite(values: dict[str, float], segment: str, step: int, workdir) -> None:
+    bad = [name for name, value in values.items() if not np.isfinite(value)]
+    terms = [n for n in bad if not n.endswith("grad_norm")] or bad
+    if terms:
+        output, term = terms[0].rsplit("/", 1)
+        raise Diverged(
+            f"training diverged in segment {segment!r} at step {step}: {term!r} of {output!r} is "
+            f"{values[terms[0]]}. The last checkpoint is kept in {workdir}/{segment}. Try a lower "
+            "--config.schedule.lr, a longer warm-up, or --config.optimizer.clip=5."
+        )
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (every > 0 and step % every == 0)
+
+
+def _batches(run: Run, segment: plan.Segment, start: int):
+    config, source = run.config, run.datasets[segment.dataset].split(segment.split)
+    reads = {read for pass_ in segment.method.passes for read in pass_.reads}
+    groups = sorted({group for group, _ in reads})
+    dataset = pipeline.train_dataset(
+        {group: source for group in groups},
+        tuple(segment.streams.values()),
+        batch_sizes={group: segment.batch_size for group in groups},
+        views={g: tuple(sorted({v for group, v in reads if group == g})) for g in groups},
+        heads=segment.heads,
+        size=config.size,
+        augment=config.augment,
+        seed=segment.seed,
+        start=start,
+        stop=segment.steps,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    loader = config.loader
+    return pipeline.iterate(
+        dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch
+    )
+
+
+def _asked_to_stop(run: Run, step: int) -> bool:
+    """Whether a signal came; with several processes they agree every ``log_every`` steps."""
+    stop = bool(run.stop)
+    if jax.process_count() == 1:
+        return stop
+    if step % run.config.log_every:
+        return False
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.asarray(stop)).any())
+
+
+def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) -> Any:
+    """Steps from ``state.step`` to the segment's end. Returns the final state."""
+    config, directory = run.config, run.workdir / segment.name
+    start = int(state.step)
+    writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
+    late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
+    step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
+    save_every = optim.steps_of(config.save_every, steps_per_epoch=1, total=segment.steps)
+    batches, clock, score = _batches(run, segment, start), logs.Clock(), None
+    bar = tqdm(total=segment.steps, initial=start, desc=segment.name, unit="step",
+               disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
+    try:
+        for step in range(start + 1, segment.steps + 1):
+            batch = clock.next(batches)
+            state, values = step_fn(state, sharding.place(run.mesh, batch))
+            writer.write_ids(step, {group: b["id"].tolist() for group, b in batch.items()})
+            bar.update()
+            if _due(step, config.log_every, segment.steps):
+                seen = late.flush()
+                late.push(step, values, {"lr": float(segment.lr(step - 1)), "wait": clock.wait()})
+                bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
+            _announce(run, segment, step, start, clock)
+            if evaluate_split and _due(step, *_every(config, segment)):
+                score = _validate(run, segment, state, step, evaluate_split, writer)
+            stop = _asked_to_stop(run, step)
+            if _due(step, save_every, segment.steps) or stop:
+                late.flush()
+                writer.flush()
+                checkpoint.save(checkpoints, step, state, score=score)
+                score = None
+            if stop:
+                raise SystemExit(_goodbye(run, segment, step))
+        return state
+    finally:
+        bar.close()
+        batches.close()
+        writer.close()
+
+
+def _every(config, segment) -> tuple[int, int]:
+    every = optim.steps_of(config.evaluation.every, steps_per_epoch=1, total=segment.steps)
+    return every, segment.steps
+
+
+def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock) -> None:
+    """The segment's first log line once its speed is known; later what waiting costs."""
+    warm, shown = start + 2, start + 7
+    if step == warm:
+        clock.reset()
+    if step == min(shown, segment.steps):
+        LOG.info(_header(run, segment, step, clock))
+    if step == start + 60 and clock.wait() >= 0.1:
+        LOG.info("%s: %s", segment.name, logs.input_advice(clock, run.config.loader.workers))
+
+
+def _validate(run, segment, state, step, evaluate_split, writer) -> float:
+    """Scores on the split kept for this; the headline's top-1 decides which checkpoint is best."""
+    scores = evaluate_split(state, run.config.evaluation.during, step)
+    values = evaluate.headline_values(scores)
+    writer.write(step, {f"val/{name}": v for name, v in values.items()})
+    names = [n for n in values if n.startswith(f"{run.config.headline}/")] or list(values)
+    return values[names[0]]
+
+
+def _goodbye(run: Run, segment: plan.Segment, step: int) -> str:
+    return (
+        f"stopped by {run.stop.get('signal', 'another process')} at step {step} of "
+        f"{segment.name}; everything is saved in {run.workdir}. The same command goes on."
+    )
+
+
+def _run_segment(run: Run, segment: plan.Segment) -> None:
+    """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
+    config, directory = run.config, run.workdir / segment.name
+    if (directory / "done.json").exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    evaluate_split = _evaluator(run, segment) if segment.evaluate else None
+    settings = dict(size=config.size, seed=config.seed, ema=config.ema > 0, mesh=run.mesh)
+    with checkpoint.opened(directory / "checkpoints") as checkpoints:
+        resumed = checkpoint.latest_step(checkpoints) is not None
+        state = initial_state(segment, **settings, workdir=run.workdir, enter=not resumed)
+        if resumed:
+            state = checkpoint.restore(checkpoints, state)
+            LOG.info("%s: resumed at step %d of %d", segment.name, state.step, segment.steps)
+        state = _train(run, segment, state, checkpoints, evaluate_split)
+        best = checkpoint.best_step(checkpoints)
+        if config.evaluation.checkpoint == "best" and best is not None:
+            state = checkpoint.restore(checkpoints, state, best)
+    for split in segment.evaluate:
+        scores = evaluate_split(state, split, int(state.step))
+        if jax.process_index() == 0:
+            evaluate.save(directory / "scores" / f"{split}.npz", scores)
+    segment.leave(state, directory)
+    if jax.process_index() == 0:
+        logs.write_json(directory / "done.json", {"steps": segment.steps})
+    _meet(f"{segment.name} done")
+
+
+def _meet(name: str) -> None:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+# ---------------------------------------------------------------------------- the run
+def _remember(config, workdir: pathlib.Path) -> None:
+    """Keeps the configuration; another one in the same workdir is an error."""
+    path, text = workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
+    if path.exists() and path.read_text() != text:
+        old = dict(logs.flatten(path.read_text()))
+        new = dict(logs.flatten(text))
+        changed = sorted(k for k in old | new if old.get(k) != new.get(k))
+        raise ValueError(
+            f"{workdir} was started with another configuration; what differs: "
+            + ", ".join(f"{k}={new.get(k)} (was {old.get(k)})" for k in changed[:6])
+            + ". Give another --workdir, or the old values."
+        )
+    if not path.exists() and jax.process_index() == 0:
+        path.write_text(text)
+
+
+def _on_signals(stop: dict) -> Callable:
+    """SIGTERM and SIGINT ask the loop to save and leave; a second one ends at once."""
+
+    def handle(number, frame):
+        if stop:
+            raise KeyboardInterrupt
+        stop["signal"] = signal.Signals(number).name
+
+    old = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    return lambda: [signal.signal(s, h) for s, h in old.items()]
+
+
+def run(config, workdir: str) -> dict:
+    """Trains the configured plan in ``workdir`` and writes its table and report.
+
+    The same call resumes: finished segments are skipped, the one under way goes on from its last
+    checkpoint. Returns the headline output's summary. Raises ValueError for a configuration that
+    cannot work, ``Diverged`` for a loss that is not finite; SystemExit after SIGTERM.
+    """
+    path = pathlib.Path(workdir)
+    path.mkdir(parents=True, exist_ok=True)
+    cache = pathlib.Path.home() / ".cache" / "mmvid" / "jax"
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    _remember(config, path)
+    logs.setup(path)
+    built = _build(config, path)
+    restore_signals = _on_signals(built.stop)
+    try:
+        for segment in built.segments:
+            _run_segment(built, segment)
+    finally:
+        restore_signals()
+    return _report(built) if jax.process_index() == 0 else {}

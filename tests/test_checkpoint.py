@@ -1,0 +1,40 @@
+"""Last and best are kept; a cut save is passed over; a misfit names its leaf."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvid import checkpoint, sharding
+
+
+def state(value=0.0, width=3):
+    tree = {"rgb": {"kernel": jnp.full((2, width), value)}, "key": jax.random.key(7)}
+    return jax.device_put(tree, sharding.replicated(sharding.make_mesh()))
+
+
+def test_last_and_best_are_kept(tmp_path):
+    with checkpoint.opened(tmp_path) as c:
+        for step, score in ((1, 0.2), (2, 0.9), (3, 0.4), (4, None)):
+            checkpoint.save(c, step, state(step), score=score)
+    with checkpoint.opened(tmp_path) as c:
+        assert checkpoint.latest_step(c) == 4 and checkpoint.best_step(c) == 2
+        back = checkpoint.restore(c, state())
+        np.testing.assert_array_equal(back["rgb"]["kernel"], 4.0)
+        assert jax.random.key_data(back["key"]).tolist() == [0, 7]
+        best = checkpoint.restore(c, state(), checkpoint.best_step(c))
+        np.testing.assert_array_equal(best["rgb"]["kernel"], 2.0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "4"]
+
+
+def test_nothing_to_restore(tmp_path):
+    with checkpoint.opened(tmp_path) as c:
+        assert checkpoint.latest_step(c) is None and checkpoint.restore(c, state()) is None
+
+
+def test_a_misfit_names_the_leaf_and_the_way_out(tmp_path):
+    with checkpoint.opened(tmp_path) as c:
+        checkpoint.save(c, 1, state())
+    with checkpoint.opened(tmp_path) as c, pytest.raises(ValueError, match="rgb/kernel") as error:
+        checkpoint.restore(c, state(width=5))
+    assert "workdir" in str(error.value)

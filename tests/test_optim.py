@@ -1,0 +1,95 @@
+"""Durations, schedules, TSM's groups, and SGD as PyTorch defines it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from configs import common
+from mmvid import optim
+
+
+def spec(**changes):
+    base = dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=0.0, clip=0.0, groups="tsm")
+    return ConfigDict(base | changes)
+
+
+PARAMS = {
+    "conv1": {"kernel": jnp.full((2, 3), 0.5)},
+    "bn1": {"scale": jnp.ones(3), "bias": jnp.ones(3)},
+    "layer1_0": {"conv1": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)}},
+    "classifier": {"action": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}},
+}
+
+
+@given(st.integers(1, 10**6))
+def test_steps_are_steps(n):
+    assert optim.steps_of(n, steps_per_epoch=7.0) == n == optim.steps_of(f"{n}", steps_per_epoch=3)
+
+
+def test_durations():
+    assert optim.steps_of("2 epochs", steps_per_epoch=12.5) == 25
+    assert optim.steps_of("10%", steps_per_epoch=1, total=500) == 50
+    assert optim.steps_of("1 epoch", steps_per_epoch=4) == 4
+
+
+@pytest.mark.parametrize("bad", ["ten", "3 weeks", "%", "10%"])
+def test_unreadable_durations_say_what_to_write(bad):
+    with pytest.raises(ValueError, match="30 epochs"):
+        optim.steps_of(bad, steps_per_epoch=1)
+
+
+def test_step_schedule_drops_at_its_boundaries_from_the_segments_start():
+    lr = optim.schedule(
+        common.schedule(1.0, kind="step", boundaries=("4 epochs", "6 epochs"), warmup=5),
+        steps=80, steps_per_epoch=10,
+    )  # fmt: skip
+    np.testing.assert_allclose([lr(5), lr(39), lr(41), lr(61)], [1, 1, 0.1, 0.01], rtol=1e-6)
+    assert lr(0) == 0 and 0 < lr(2) < 1
+
+
+def test_cosine_ends_at_zero():
+    lr = optim.schedule(common.schedule(0.3, warmup="10%"), steps=100, steps_per_epoch=1)
+    assert lr(10) == pytest.approx(0.3) and lr(100) == pytest.approx(0.0, abs=1e-8)
+
+
+def test_groups_of_tsm():
+    lrs, decays = optim.multipliers(PARAMS, classifier_lr5=True)
+    assert lrs["classifier"]["action"] == {"kernel": 5.0, "bias": 10.0}
+    assert lrs["layer1_0"]["conv1"] == {"kernel": 1.0, "bias": 2.0}
+    assert lrs["bn1"] == {"scale": 1.0, "bias": 1.0}
+    assert decays["bn1"] == {"scale": 0.0, "bias": 0.0}
+    assert decays["classifier"]["action"] == {"kernel": 1.0, "bias": 0.0}
+    continued, _ = optim.multipliers(PARAMS, classifier_lr5=False)
+    assert continued["classifier"]["action"] == {"kernel": 1.0, "bias": 2.0}
+
+
+def test_sgd_is_pytorchs():
+    # g += wd * p after clipping, v = mu v + g, p -= lr * multiplier * v (papers.md 7b).
+    config = spec(weight_decay=0.1, clip=1.0)
+    tx = optim.make(config, optim.schedule(
+        common.schedule(0.5, kind="step", boundaries=(1,)), steps=2, steps_per_epoch=1
+    ), classifier_lr5=True)  # fmt: skip
+    state, params = tx.init(PARAMS), PARAMS
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    norm = np.sqrt(sum(g.size for g in jax.tree.leaves(grads)))
+    kernel, v = np.full((2, 3), 0.5), np.zeros((2, 3))
+    bias, vb = np.ones(2), np.zeros(2)
+    for lr in (0.5, 0.05):
+        updates, state = tx.update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        v = 0.9 * v + 1 / norm + 0.1 * kernel
+        kernel = kernel - lr * v
+        vb = 0.9 * vb + 1 / norm
+        bias = bias - lr * 10 * vb
+    np.testing.assert_allclose(params["conv1"]["kernel"], kernel, rtol=1e-6)
+    np.testing.assert_allclose(params["classifier"]["action"]["bias"], bias, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [dict(name="adagrad"), dict(groups="mine")])
+def test_unknown_names_list_the_known(bad):
+    with pytest.raises(ValueError, match="choose"):
+        optim.make(spec(**bad), lambda step: 0.1, classifier_lr5=False)
