@@ -111,7 +111,7 @@ def check_train(name, spec, gold, case, dtype, tolerance, logit_tolerance):
         )
     layers = weights_lib.torch_names({}, new)
     for theirs, label in (("running_mean", "bn_mean_norm"), ("running_var", "bn_var_norm")):
-        for key, norm in zip(spec["bn_keys"], gold[f"{case}/{label}"]):
+        for key, norm in zip(meta["bn_keys"], gold[f"{case}/{label}"]):
             plain = weights_lib._plain(f"{key}.{theirs}")
             np.testing.assert_allclose(np.linalg.norm(layers[plain]), norm, rtol=1e-4)
 
