@@ -1,85 +1,48 @@
 """Published checkpoints into our trees and back, and the files that hand weights over.
 
-Key names are facts: torchvision and timm ('layer1.0.conv1.weight', 'fc.weight'), TSM and MML
-('base_model.layer1.0.conv1.net.weight', 'new_fc.weight'), with or without 'module.' in front.
+Ours are safetensors files of a tree {network: {'params': .., 'stats': ..}}, keys joined by '/';
+what published files call their tensors stands in ``weight_names``.
 """
 
+import contextlib
 import json
 import os
 import pathlib
-import re
+import pickle
+import urllib.parse
 from collections.abc import Mapping
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mmvid.weight_names import Path, address, to_ours, to_torch, torch_key
+
 Tree = dict
+Source = str | os.PathLike | Mapping[str, np.ndarray]
 
-# torch's leaf names of a batch norm against ours; the second item names our collection.
-_NORM = {
-    "weight": ("scale", "params"),
-    "bias": ("bias", "params"),
-    "running_mean": ("mean", "stats"),
-    "running_var": ("var", "stats"),
-}
+_FORMAT, _VERSION = "mmvid", "1"
+_RESERVED = ("format", "version", "empty")
+_FIRST = ("params", "conv1", "kernel")
 
 
-# ---------------------------------------------------------------------------- names
-def _plain(key: str) -> str:
-    """A torchvision name from any of the known spellings."""
-    key = re.sub(r"^(module\.)?(base_model\.)?", "", key)
-    key = key.replace(".net.", ".")
-    return re.sub(r"^(new_fc|last_linear)\.", "fc.", key)
-
-
-def _address(key: str, head: str) -> tuple[str, tuple[str, ...]] | None:
-    """('params' or 'stats', path in our tree) of a torch key; None for counters, ValueError else."""
-    plain = _plain(key)
-    if plain.endswith("num_batches_tracked"):
-        return None
-    leaf = plain.rsplit(".", 1)[-1]
-    if match := re.fullmatch(r"fc\.(weight|bias)", plain):
-        return "params", ("classifier", head, "kernel" if match[1] == "weight" else "bias")
-    pattern = r"(?:layer(\d)\.(\d+)\.)?(conv\d|bn\d|downsample\.[01])\.(\w+)"
-    match = re.fullmatch(pattern, plain)
-    if not match:
-        raise ValueError(key)
-    stage, block, layer, leaf = match.groups()
-    prefix = (f"layer{stage}_{block}",) if stage else ()
-    layer = {"downsample.0": "downsample_conv", "downsample.1": "downsample_bn"}.get(layer, layer)
-    if "conv" in layer:
-        if leaf != "weight":
-            raise ValueError(key)
-        return "params", (*prefix, layer, "kernel")
-    if leaf not in _NORM:
-        raise ValueError(key)
-    name, collection = _NORM[leaf]
-    return collection, (*prefix, layer, name)
-
-
-def _ours(value: np.ndarray) -> np.ndarray:
-    """(out, in, kH, kW) -> (kH, kW, in, out) and (out, in) -> (in, out)."""
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim)
-    return np.transpose(value, axes) if axes else value
-
-
-def _torchs(value: np.ndarray) -> np.ndarray:
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
-    return np.ascontiguousarray(np.transpose(value, axes) if axes else value)
-
-
-def flatten(tree: Tree, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], np.ndarray]:
-    """Nested dicts -> {path: array}."""
+# ---------------------------------------------------------------------------- trees
+def flatten(tree: Mapping, prefix: Path = ()) -> dict[Path, object]:
+    """Nested dicts -> {path: leaf}; an empty dict below the top stays, as a leaf."""
     flat = {}
     for name, value in tree.items():
         path = (*prefix, name)
-        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: np.asarray(value)}
+        inner = isinstance(value, Mapping) and value
+        flat |= flatten(value, path) if inner else {path: value}
     return flat
 
 
-def unflatten(flat: Mapping[tuple[str, ...], np.ndarray]) -> Tree:
-    """{path: array} -> nested dicts."""
+def _leaves(tree: Mapping) -> dict[Path, object]:
+    return {p: v for p, v in flatten(tree).items() if not isinstance(v, Mapping)}
+
+
+def unflatten(flat: Mapping[Path, object]) -> Tree:
+    """{path: leaf} -> nested dicts."""
     tree: Tree = {}
     for path, value in flat.items():
         node = tree
@@ -89,26 +52,31 @@ def unflatten(flat: Mapping[tuple[str, ...], np.ndarray]) -> Tree:
     return tree
 
 
+def change_input_channels(params: Tree, in_channels: int) -> Tree:
+    """``params`` whose first convolution reads ``in_channels``: the mean over the old ones,
+    repeated, no rescaling (papers.md 1.2). Unchanged where they agree.
+
+    Raises ValueError for less than one channel, or a tree without 'conv1'.
+    """
+    if in_channels < 1:
+        raise ValueError(f"in_channels={in_channels}: a first convolution reads at least one")
+    if "conv1" not in params:
+        raise ValueError(f"expected a first convolution 'conv1', the tree has {sorted(params)}")
+    kernel = np.asarray(params["conv1"]["kernel"])
+    if kernel.shape[2] == in_channels:
+        return params
+    mean = kernel.mean(2, keepdims=True, dtype=np.float64).astype(kernel.dtype)
+    return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=2)}}
+
+
 # ---------------------------------------------------------------------------- reading
-def _read_source(source) -> dict[str, np.ndarray]:
-    if isinstance(source, Mapping):
-        return {key: np.asarray(value) for key, value in source.items()}
-    path = pathlib.Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
-    if path.suffix == ".safetensors":
-        with _opened(path) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if path.suffix in (".pth", ".pt", ".tar"):
-        return _read_torch(path)
-    raise ValueError(f"{path}: weights are read from .safetensors, .pth or .pt files")
-
-
 def _opened(path: pathlib.Path):
     try:
         return safe_open(path, "numpy")
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise ValueError(
+            f"{path} is damaged or no safetensors file ({error}); fetch or write it again"
+        ) from None
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -119,49 +87,107 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path} needs PyTorch to be read; install it, or save the file once elsewhere with "
             "safetensors.torch.save_file and give that"
         ) from None
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    loaded = loaded.get("state_dict", loaded.get("model", loaded))
-    return {key: value.numpy() for key, value in loaded.items()}
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors ({str(error).splitlines()[0]}); save "
+            "its state_dict alone, best with safetensors.torch.save_file"
+        ) from None
+    wrapped = [loaded[k] for k in ("state_dict", "model", "model_state") if k in loaded]
+    tensors = wrapped[0] if wrapped else loaded
+    if strange := sorted(k for k, v in tensors.items() if not isinstance(v, torch.Tensor)):
+        raise ValueError(f"{path}: expected tensors under every key, not so under {strange}")
+    return {
+        key: (v.float() if v.is_floating_point() else v).detach().numpy()
+        for key, v in tensors.items()
+    }
 
 
-def change_input_channels(params: Tree, in_channels: int) -> Tree:
-    """``params`` whose first convolution reads ``in_channels``: the mean over the old ones,
-    repeated, no rescaling (papers.md 1.2). Unchanged where they agree."""
-    kernel = np.asarray(params["conv1"]["kernel"])
-    if kernel.shape[2] == in_channels:
-        return params
-    mean = np.repeat(kernel.mean(2, keepdims=True), in_channels, axis=2)
-    return {**params, "conv1": {**params["conv1"], "kernel": mean.astype(kernel.dtype)}}
+def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        with _opened(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if path.suffix in (".pth", ".pt", ".tar"):
+        return _read_torch(path)
+    raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
 
 
-def _place(source: dict[str, np.ndarray], head: str) -> tuple[dict, list[str]]:
-    """{(collection, *path): value} in our layout, and the keys that are nobody's."""
-    placed, unknown = {}, []
-    for key, value in source.items():
+def _own_network(source: str | os.PathLike) -> dict[Path, np.ndarray] | None:
+    """{(collection, *path): array} of one network of a file that ``save`` wrote, which is named
+    as 'path#network' where the file holds several; None if the file is not ours."""
+    name, _, network = os.fspath(source).rpartition("#")
+    if not name.endswith(".safetensors"):
+        name, network = os.fspath(source), ""
+    path = pathlib.Path(name)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    with _opened(path) as file:
+        if (file.metadata() or {}).get("format") != _FORMAT:
+            return None
+    tree = read(path)[0]
+    if network not in tree and (network or len(tree) != 1):
+        given = f"has no network {network!r}" if network else "holds several networks"
+        raise ValueError(f"{path} {given}; give it as '{path}#NAME', NAME one of {sorted(tree)}")
+    return _leaves(tree[network or next(iter(tree))])
+
+
+def _published(source: Source, head: str) -> tuple[dict[Path, np.ndarray], dict[Path, str], list]:
+    """Of a published checkpoint: {(collection, *path): array in our layout}, {path: its key}, and
+    a line on each key that is nobody's."""
+    ours = isinstance(source, Mapping)
+    tensors = dict(source) if ours else _read_file(pathlib.Path(source))
+    placed, keys, strange = {}, {}, []
+    for key, value in tensors.items():
         try:
-            address = _address(key, head)
+            path = address(key, head)
         except ValueError:
-            unknown.append(key)
+            strange.append(key)
             continue
-        if address is not None:
-            placed[address[0], *address[1]] = _ours(value)
-    return placed, unknown
+        if path in placed:
+            strange.append(f"{key} (beside {keys[path]})")
+            continue
+        placed[path], keys[path] = to_ours(np.asarray(value)), key
+    return placed, keys, strange
 
 
-def _complain(name: str, missing, unknown, shapes) -> None:
-    if not (missing or unknown or shapes):
-        return
-    lines = [f"these weights do not fit {name}:"]
-    lines += [f"  {'/'.join(p)}: {a} in the file, {b} in the model" for p, a, b in shapes[:8]]
-    lines += [f"  {'/'.join(p)}: not in the file" for p in missing[:8]]
-    lines += [f"  {key}: no such tensor in the model" for key in unknown[:8]]
-    lines.append("Name the model that the file was saved from (classifier='skip' leaves out fc).")
-    raise ValueError("\n".join(lines))
+# ---------------------------------------------------------------------------- loading
+def _misfits(placed, keys, strange, wanted) -> list[str]:
+    """One line a shape that differs, one for all that is missing, one for all that is too much."""
+    lines = [
+        f"  {'/'.join(p)}: {placed[p].shape} in the file, {wanted[p].shape} in the model"
+        for p in sorted(set(placed) & set(wanted))
+        if placed[p].shape != wanted[p].shape
+    ]
+    if missing := sorted("/".join(p) for p in set(wanted) - set(placed)):
+        lines.append(f"  {len(missing)} not in the file: {', '.join(missing)}")
+    extra = [keys.get(p, "/".join(p)) for p in set(placed) - set(wanted)]
+    if extra := sorted(extra + strange):
+        lines.append(f"  {len(extra)} not in the model: {', '.join(extra)}")
+    return lines
+
+
+def _adapted(placed: dict[Path, np.ndarray], wanted, classifier: str) -> dict[Path, np.ndarray]:
+    """What may differ made equal: no counters of batch norms, the model's own classifier where it
+    is skipped, the first convolution over the model's channels."""
+    placed = {
+        p: v for p, v in placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted
+    }
+    if classifier == "skip":
+        placed = {p: v for p, v in placed.items() if p[1] != "classifier"}
+        placed |= {p: v for p, v in wanted.items() if p[1] == "classifier"}
+    if np.ndim(placed.get(_FIRST, 0)) == 4 and _FIRST in wanted:
+        first = {"conv1": {"kernel": placed[_FIRST]}}
+        changed = change_input_channels(first, wanted[_FIRST].shape[2])
+        placed[_FIRST] = changed["conv1"]["kernel"]
+    return placed
 
 
 def load(
     name: str,
-    source: str | os.PathLike | Mapping[str, np.ndarray],
+    source: Source,
     *,
     params: Tree,
     stats: Tree,
@@ -169,70 +195,105 @@ def load(
 ) -> tuple[Tree, Tree]:
     """Weights of ``source`` in the trees of model ``name``: new (params, stats).
 
-    ``source``: a .safetensors or .pth file, or {key: array} of torch's layout. Every tensor is
-    used or named in the error. The first convolution is averaged to the model's input channels;
-    ``classifier`` 'skip' keeps the model's own. Raises ValueError (what does not fit, leaf by
-    leaf), FileNotFoundError.
+    ``source``: a .safetensors or .pth file, {key: array} in torch's layout, or a file that
+    ``save`` wrote ('path#network' where it holds several). ``params``, ``stats``: the model's own,
+    or their shapes. Every tensor is used or named in the error. The first convolution is averaged
+    to the model's input channels (papers.md 1.2); ``classifier`` 'skip' keeps the model's own.
+    Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
     """
     if classifier not in ("load", "skip"):
         raise ValueError(f"classifier={classifier!r}: choose 'load' or 'skip'")
-    wanted = {("params", *p): v for p, v in flatten(params).items()}
-    wanted |= {("stats", *p): v for p, v in flatten(stats).items()}
+    wanted = _leaves({"params": params, "stats": stats})
     heads = sorted({path[2] for path in wanted if path[1] == "classifier"})
-    placed, unknown = _place(_read_source(source), heads[0])
-    if classifier == "skip":
-        placed = {path: v for path, v in placed.items() if path[1] != "classifier"}
-        placed |= {path: v for path, v in wanted.items() if path[1] == "classifier"}
-    first = ("params", "conv1", "kernel")
-    if first in placed:
-        tree = {"conv1": {"kernel": placed[first]}}
-        placed[first] = change_input_channels(tree, wanted[first].shape[2])["conv1"]["kernel"]
-    missing = sorted(set(wanted) - set(placed))
-    unknown += ["/".join(p) for p in sorted(set(placed) - set(wanted))]
-    shapes = [(p, placed[p].shape, wanted[p].shape) for p in sorted(set(placed) & set(wanted))
-              if placed[p].shape != wanted[p].shape]  # fmt: skip
-    _complain(name, missing, unknown, shapes)
-    tree = unflatten({p: placed[p].astype(wanted[p].dtype) for p in wanted})
-    return tree["params"], tree.get("stats", {})
+    own = None if isinstance(source, Mapping) else _own_network(source)
+    placed, keys, strange = (own, {}, []) if own else _published(source, "".join(heads[:1]))
+    placed = _adapted(placed, wanted, classifier)
+    if lines := _misfits(placed, keys, strange, wanted):
+        raise ValueError(
+            "\n".join([f"these weights do not fit {name}:", *lines, _advice(lines, heads)])
+        )
+    tree = unflatten({p: np.asarray(placed[p]).astype(v.dtype) for p, v in wanted.items()})
+    return tree.get("params", {}), tree.get("stats", {})
+
+
+def _advice(lines: list[str], heads: list[str]) -> str:
+    if all("params/classifier" in line for line in lines):
+        several = f" to one of the heads {heads}" if len(heads) > 1 else ""
+        return (
+            f"Only the classifier differs, and a checkpoint's fits{several} alone if the classes "
+            "agree: classifier='skip' leaves it out and starts afresh."
+        )
+    return "Name the model (and its options) that the file was saved from, or give another file."
 
 
 def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
-    """Our trees back as {torchvision key: array}; ``head`` becomes 'fc'. Inverse of ``load``."""
-    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-    out = {}
-    for path, value in (flatten(params) | flatten(stats)).items():
-        if path[0] == "classifier":
-            if path[1] != head:
-                continue
-            path = ("fc", path[2])
-        layer = path[-2].replace("downsample_conv", "downsample.0")
-        layer = layer.replace("downsample_bn", "downsample.1")
-        block = path[0].replace("_", ".") + "." if len(path) == 3 else ""
-        out[f"{block}{layer}.{names.get(path[-1], path[-1])}"] = _torchs(value)
-    return out
+    """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
+    others stay behind. Inverse of ``load``. Raises ValueError for an unknown head."""
+    heads = sorted(params.get("classifier", ()))
+    if heads and head not in heads:
+        raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
+    return {
+        torch_key(path): to_torch(np.asarray(value))
+        for path, value in (flatten(params) | flatten(stats)).items()
+        if path[0] != "classifier" or path[1] == head
+    }
 
 
 # ---------------------------------------------------------------------------- our own files
+def _escaped(path: Path) -> str:
+    # A network may be called 'probe/rgb'; its '/' is none of ours.
+    return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in path)
+
+
+def _unescaped(key: str) -> Path:
+    return tuple(urllib.parse.unquote(name) for name in key.split("/"))
+
+
 def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> None:
-    """Writes a tree of arrays (keys joined by '/') and text ``metadata``, whole or not at all."""
+    """Writes a tree of arrays (keys joined by '/') and text ``metadata``, whole or not at all.
+
+    Raises ValueError where ``metadata`` uses a name of the format's own or holds no text.
+    """
+    if taken := sorted(set(metadata) & set(_RESERVED)):
+        raise ValueError(f"metadata names {taken} belong to the file format; choose others")
+    if strange := sorted(k for k, v in metadata.items() if not isinstance(v, str)):
+        raise ValueError(f"metadata is text; {strange} hold something else: give json.dumps(..)")
     path = pathlib.Path(path)
+    flat = flatten(tree)
+    empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
+    arrays = {
+        _escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)
+    }
+    own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
     temporary = path.with_name(path.name + ".tmp")
-    flat = {"/".join(p): np.ascontiguousarray(v) for p, v in flatten(tree).items()}
-    save_file(flat, temporary, metadata={"format": "mmvid", "version": "1", **metadata})
-    os.replace(temporary, path)
+    try:
+        save_file(arrays, temporary, metadata={**metadata, **own})
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def _flush(path: pathlib.Path) -> None:
+    # Without this a power cut may keep the new name and lose what it names.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
-    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for another file."""
+    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for any other file,
+    FileNotFoundError."""
     with _opened(pathlib.Path(path)) as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != "mmvid":
+        if metadata.get("format") != _FORMAT:
             raise ValueError(f"{path} was not written by mmvid; read it with weights.load")
-        flat = {tuple(k.split("/")): file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    return unflatten(flat), {k: v for k, v in metadata.items() if k not in ("format", "version")}
-
-
-def read_metadata(path: str | os.PathLike) -> dict[str, object]:
-    """The metadata of an mmvid weights file, JSON values parsed where they are JSON."""
-    metadata = read(path)[1]
-    return {k: json.loads(v) if v[:1] in "[{" else v for k, v in metadata.items()}
+        if metadata["version"] != _VERSION:
+            raise ValueError(
+                f"{path} is of version {metadata['version']}, this mmvid reads {_VERSION}: "
+                "update mmvid, or train the segment again"
+            )
+        flat = {_unescaped(k): file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    flat |= {_unescaped(key): {} for key in json.loads(metadata.get("empty", "[]"))}
+    return unflatten(flat), {k: v for k, v in metadata.items() if k not in _RESERVED}

@@ -1,5 +1,12 @@
-"""Weights and inputs of the golden files from their documented rule (tests/golden/README.md)."""
+"""Weights and inputs of the golden files by their documented rule, and the numbers kept of a map.
 
+A tensor is drawn from default_rng(crc32(key) + seed).standard_normal(shape) = n, in float64:
+running_mean and biases 0.1 n, running_var 1 + 0.1 |n|, two and more dimensions
+n sqrt(2 / fan_in), scales 1 + 0.1 n, counters 0; then the first matching gain multiplies, then
+float32. Inputs and directions are plain n of the names 'input:<case>' and 'direction:<key>'.
+"""
+
+import hashlib
 import json
 import pathlib
 import re
@@ -20,8 +27,10 @@ def _normal(label: str, shape, seed: int) -> np.ndarray:
 
 
 def _tensor(key: str, shape, spec) -> np.ndarray:
-    n = _normal(key, shape, spec["seed"])
     leaf = key.rpartition(".")[2]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    n = _normal(key, shape, spec["seed"])
     if leaf == "running_mean" or (len(shape) == 1 and leaf == "bias"):
         value = 0.1 * n
     elif leaf == "running_var":
@@ -31,16 +40,21 @@ def _tensor(key: str, shape, spec) -> np.ndarray:
     else:
         value = 1 + 0.1 * n
     gains = (factor for pattern, factor in spec["recipe"]["gains"] if re.search(pattern, key))
-    return np.float32(value * next(gains, 1.0))
+    return np.asarray(value * next(gains, 1.0), np.float32)
 
 
 def weights(spec) -> dict[str, np.ndarray]:
-    """{torch key: array} of a golden network."""
-    return {
-        key: _tensor(key, tuple(shape), spec)
-        for key, shape, _ in spec["state_dict"]
-        if not key.endswith("num_batches_tracked")
-    }
+    """{torch key: array} of a golden network, its whole state_dict."""
+    return {key: _tensor(key, tuple(shape), spec) for key, shape, _ in spec["state_dict"]}
+
+
+def checksum(tensors: dict[str, np.ndarray]) -> str:
+    """What a golden file calls the sha256 of its weights: names and bytes, names sorted."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensors[key]).tobytes())
+    return digest.hexdigest()
 
 
 def case_input(spec, case: str) -> np.ndarray:

@@ -307,7 +307,7 @@ def draw_hand(frame, depth, picture, position) -> tuple:
     u, v, scale = project(*position)
     mask = np.zeros((SIZE, SIZE), np.float32)
     start = (int(u * 16), int(v * 16))
-    cv2.line(mask, start, (int((0.6 * u + 12) * 16), 60 * 16), 1.0, int(6 * scale), cv2.LINE_AA, 4)
+    cv2.line(mask, start, (int((0.5 * u + 24) * 16), 60 * 16), 1.0, max(int(4 * scale), 2), cv2.LINE_AA, 4)
     _layer(frame, depth, picture[9, 12, :3], mask, distance(position[1]))
     warped = _warp(picture, u, v, 0.55 * scale, 0.0)
     _layer(frame, depth, warped[..., :3] / np.maximum(warped[..., 3:], 1e-3), warped[..., 3],

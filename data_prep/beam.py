@@ -1,0 +1,32 @@
+"""Stage 1 on Apache Beam, for those who outgrow one machine: pip install -r requirements-beam.txt.
+
+Any runner works whose workers see the videos and the output folder under the same paths; Flink,
+Spark and Dataflow take their own options, e.g. --beam_options=runner=FlinkRunner,parallelism=64.
+"""
+
+import pathlib
+
+from data_prep import clips
+from data_prep.manifest import Item
+
+
+def run(
+    items: list[Item], settings: clips.Settings, heads: dict, directory: pathlib.Path, options: str
+) -> None:
+    """Prepares ``items`` into ``directory``. Raises ValueError with the line that installs Beam."""
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise ValueError(
+            "--beam_options needs Apache Beam: pip install -r requirements-beam.txt"
+        ) from None
+    flags = [f"--{option}" for option in options.split(",") if option]
+
+    def prepare(item: Item):
+        return clips.write(item, settings, heads, directory)
+
+    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+        rows = pipeline | "Clips" >> beam.Create(items)
+        # Reshuffle: otherwise the whole list may stay on the worker that created it.
+        _ = rows | beam.Reshuffle() | "Prepare" >> beam.Map(prepare)
