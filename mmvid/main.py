@@ -5,6 +5,7 @@ import sys
 
 import jax
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, e.g. configs/mml.py")
@@ -26,6 +27,8 @@ def main(argv: list[str]) -> None:
     """Parses nothing but flags; everything else is ``train.run``."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
+    # Orbax and TFDS narrate every step of theirs.
+    absl_logging.set_verbosity(absl_logging.WARNING)
     _start_processes()
     from mmvid import train
 

@@ -21,7 +21,7 @@ def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None =
             if total is None:
                 raise ValueError
             return round(float(text[:-1]) / 100 * total)
-        number, unit = (text.split() + ["steps"])[:2]
+        number, unit = [*text.split(), "steps"][:2]
         factors = {"step": 1.0, "epoch": steps_per_epoch}
         return round(float(number) * factors[unit.rstrip("s")])
     except (ValueError, KeyError):

@@ -49,7 +49,7 @@ class Context(NamedTuple):
     config: Any
     heads: dict[str, Head]
     clips: dict[str, int]
-    stills_heads: dict[str, Head] = {}
+    stills_heads: dict[str, Head]
 
 
 class Start(NamedTuple):

@@ -4,7 +4,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +11,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import checkpoint, evaluate, logs, metrics, optim, plan, report, sharding
+from mmvid import checkpoint, evaluate, logs, optim, plan, report, sharding
 from mmvid import step as step_lib
-from mmvid.data import pipeline, records
+from mmvid.data import augment, decode, pipeline, records
 from mmvid.logs import LOG
 from mmvid.streams import Head
 
@@ -129,39 +128,71 @@ def make_step(segment: plan.Segment, config) -> Callable:
 
 
 # ---------------------------------------------------------------------------- evaluation
+def _meta(run: Run, segment: plan.Segment, split: str, step: int) -> dict:
+    """What a score must always be read with."""
+    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
+    clips, crops = (spec.protocol, spec.crops)
+    return {
+        "split": split, "segment": segment.name, "step": step, "protocol": clips, "crops": crops,
+        "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
+        "clips_expected": info.expected.get(split, 0),
+        "classes": {name: list(head.names) for name, head in segment.heads.items()},
+    }  # fmt: skip
+
+
+def _eval_batches(run: Run, segment: plan.Segment, source, batch_size: int):
+    spec = run.config.evaluation
+    return pipeline.eval_dataset(
+        source,
+        tuple(segment.streams.values()),
+        heads=segment.heads,
+        size=run.config.size,
+        protocol=spec.protocol,
+        variant=spec.variant,
+        crops=spec.crops,
+        resize=spec.resize or run.config.size * 256 // 224,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
 def _evaluator(run: Run, segment: plan.Segment) -> Callable:
-    """evaluate(state, split, step) -> Scores, with one compilation for all splits."""
-    spec, dataset = run.config.evaluation, run.datasets[segment.dataset]
+    """evaluate(state, split, step) -> Scores, compiled once for all splits."""
+    dataset, loader = run.datasets[segment.dataset], run.config.loader
+    devices = run.mesh.devices.size
+    batch_size = -(-run.config.evaluation.batch_size // devices) * devices
     predict = jax.jit(
         step_lib.make_predict(segment.networks, segment.streams),
         out_shardings=sharding.batched(run.mesh),
     )
-    devices = run.mesh.devices.size
-    batch_size = -(-spec.batch_size // devices) * devices
+    reads = {
+        read[0] if len(read) == 1 else "joint": read
+        for network in segment.networks
+        for read in network.reads
+    }
 
-    def evaluate_split(state, split: str, step: int):
-        weights = step_lib.final_weights(state)
-        source = dataset.split(split)
-        batches = pipeline.eval_dataset(
-            source,
-            tuple(segment.streams.values()),
-            heads=segment.heads,
-            size=run.config.size,
-            protocol=spec.protocol,
-            variant=spec.variant,
-            crops=spec.crops,
-            resize=spec.resize or run.config.size * 256 // 224,
-            batch_size=batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+    def evaluate_split(state, split: str, step: int) -> evaluate.Scores:
+        weights, source = step_lib.final_weights(state), dataset.split(split)
 
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
-            result = predict(weights["params"], weights["stats"], placed)
-            return jax.tree.map(sharding.local, result)
+            return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
 
-        return evaluate.run(outputs, batches, source=source, heads=segment.heads, step=step)
+        batches = pipeline.iterate(
+            _eval_batches(run, segment, source, batch_size),
+            threads=loader.threads, prefetch=loader.prefetch,
+        )  # fmt: skip
+        try:
+            scores = evaluate.run(
+                outputs, batches, reads=reads, ids=source.ids(),
+                meta=_meta(run, segment, split, step),
+            )  # fmt: skip
+        finally:
+            batches.close()
+        views = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        scores.meta["views"] = views
+        return scores
 
     return evaluate_split
 
@@ -218,13 +249,13 @@ def _batches(run: Run, segment: plan.Segment, start: int):
     reads = {read for pass_ in segment.method.passes for read in pass_.reads}
     groups = sorted({group for group, _ in reads})
     dataset = pipeline.train_dataset(
-        {group: source for group in groups},
+        dict.fromkeys(groups, source),
         tuple(segment.streams.values()),
-        batch_sizes={group: segment.batch_size for group in groups},
+        batch_sizes=dict.fromkeys(groups, segment.batch_size),
         views={g: tuple(sorted({v for group, v in reads if group == g})) for g in groups},
         heads=segment.heads,
         size=config.size,
-        augment=config.augment,
+        augment=augment.Augment(**config.augment),
         seed=segment.seed,
         start=start,
         stop=segment.steps,
@@ -382,6 +413,54 @@ def _on_signals(stop: dict) -> Callable:
 
     old = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
     return lambda: [signal.signal(s, h) for s, h in old.items()]
+
+
+def _columns(run: Run) -> list[report.Column]:
+    return [
+        report.Column(s.title, s.name, {
+            split: evaluate.load(run.workdir / s.name / "scores" / f"{split}.npz")
+            for split in s.evaluate
+        })
+        for s in run.segments if s.title
+    ]  # fmt: skip
+
+
+def _report(run: Run) -> dict:
+    """Prints the tables, writes report.html; the last line says what to do next."""
+    config, columns = run.config, _columns(run)
+    how, own = config.evaluation.aggregate, columns[-1]
+    baseline = next((c.segment for c in columns if c.segment == "ce_continued"), "")
+    dataset = run.datasets["dataset"]
+
+    def thumbnail(split: str, row: int) -> np.ndarray:
+        record = dataset.split(split)[row]
+        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
+        return decode.decode_frames(record, "rgb", index)
+
+    for split in own.scores:
+        LOG.info("\n%s\n", report.table(columns, split, baseline=baseline, how=how))
+    path = report.write(
+        run.workdir, columns, config=config.to_json_best_effort(), baseline=baseline,
+        headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
+    )  # fmt: skip
+    split = next(iter(own.scores))
+    result = evaluate.summary(own.scores[split], how)
+    LOG.info(_last_line(config, result, own.title, split, path))
+    return result
+
+
+def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
+    """The score, its interval, the report's path, the next command."""
+    numbers = next(iter(result.get(config.headline, next(iter(result.values()))).values()))
+    if "map" in numbers:
+        score = f"mAP {100 * numbers['map']:.1f}"
+    else:
+        low, high = (100 * v for v in numbers["top1_interval"])
+        score = f"top-1 {100 * numbers['top1']:.1f} [{low:.1f}, {high:.1f}]"
+    return (
+        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; next, "
+        "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
+    )
 
 
 def run(config, workdir: str) -> dict:

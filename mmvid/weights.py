@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import pathlib
-import pickle
 import urllib.parse
 from collections.abc import Mapping
 
@@ -89,13 +88,16 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # Damaged bytes raise whatever they happen to look like.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{path} is damaged or holds more than tensors ({str(error).splitlines()[0]}); save "
-            "its state_dict alone, best with safetensors.torch.save_file"
+            f"{path} is damaged or holds more than tensors ({reason}); fetch it again, or save its "
+            "state_dict alone, best with safetensors.torch.save_file"
         ) from None
     wrapped = [loaded[k] for k in ("state_dict", "model", "model_state") if k in loaded]
     tensors = wrapped[0] if wrapped else loaded
+    if not isinstance(tensors, Mapping):
+        raise ValueError(f"{path}: expected a state_dict, found a {type(tensors).__name__}")
     if strange := sorted(k for k, v in tensors.items() if not isinstance(v, torch.Tensor)):
         raise ValueError(f"{path}: expected tensors under every key, not so under {strange}")
     return {
@@ -196,9 +198,9 @@ def load(
     """Weights of ``source`` in the trees of model ``name``: new (params, stats).
 
     ``source``: a .safetensors or .pth file, {key: array} in torch's layout, or a file that
-    ``save`` wrote ('path#network' where it holds several). ``params``, ``stats``: the model's own,
-    or their shapes. Every tensor is used or named in the error. The first convolution is averaged
-    to the model's input channels (papers.md 1.2); ``classifier`` 'skip' keeps the model's own.
+    ``save`` wrote ('path#network' where it holds several). ``params``, ``stats``: the model's own
+    (shapes suffice to 'load'). Every tensor is used or named in the error. The first convolution is
+    averaged to the model's input channels (papers.md 1.2); ``classifier`` 'skip' keeps ``params``'.
     Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
     """
     if classifier not in ("load", "skip"):

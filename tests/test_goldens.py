@@ -189,3 +189,114 @@ def train_errors(name, case, dtype="float32"):
         **gradient_errors(spec, gold, case, grads),
         **norm_errors(gold, case, new),
     }
+
+
+# ---------------------------------------------------------------------------- bounds
+# Of the logits' standard deviation: DESIGN section 6 promises 1e-4, the ports reach 3e-6.
+LOGITS = {"float32": 1e-5, "float64": 1e-12}
+# What PyTorch keeps of a map is float32 (mean and std apart), hence no less in float64.
+STAGES = {"float32": 2e-5, "float64": 2e-6}
+
+
+def gradient_bound(case, dtype):
+    """Largest error allowed of one gradient, by its norm. In float32 a value beside zero may fall
+    on the other side of a ReLU: PyTorch's own runs in both precisions are as far apart."""
+    if dtype == "float64":
+        return 1e-8
+    return max(2e-3, 4 * case["grad_norm_rel_diff_f32_f64"]["max"])
+
+
+def train_bounds(case, dtype):
+    small = 1e-9 if dtype == "float64" else 1e-5
+    bound = gradient_bound(case, dtype)
+    return {
+        "logits": small,
+        "loss": small,
+        "grad_input": bound,
+        "grad_norm": bound,
+        "grad_norm_median": bound / 4,
+        # An error of relative size r moves the product by r times a standard normal.
+        "grad_dot": 10 * bound,
+        "bn_first_running_mean": small,
+        "bn_first_running_var": small,
+        "bn_mean_norm": small,
+        "bn_var_norm": small,
+    }
+
+
+def check(errors, bounds):
+    failed = {k: (float(v), bounds[k]) for k, v in errors.items() if not v <= bounds[k]}
+    assert not failed, f"error and bound: {failed}"
+
+
+def check_logits(name, dtype, only=None):
+    with precision(dtype):
+        errors = logit_errors(name, dtype, only)
+    check(errors, dict.fromkeys(errors, LOGITS[dtype]))
+
+
+def check_stages(name, dtype):
+    with precision(dtype):
+        errors = stage_errors(name, dtype)
+    check(errors, dict.fromkeys(errors, STAGES[dtype]))
+
+
+def check_training(name, case, dtype):
+    with precision(dtype):
+        errors = train_errors(name, case, dtype)
+    check(errors, train_bounds(case, dtype))
+
+
+# ---------------------------------------------------------------------------- tests
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_those_of_the_reference(name):
+    spec, _ = load(name)
+    assert checksum(weights(spec)) == spec["recipe"]["sha256"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits(name):
+    check_logits(name, "float32")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stages(name):
+    check_stages(name, "float32")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_and_batch_norm(name):
+    for case in cases(load(name)[0], "train"):
+        check_training(name, case, "float32")
+
+
+def test_float64_separates_mistakes_from_rounding():
+    spec, _ = load("tsm_r18_rgb")
+    check_logits("tsm_r18_rgb", "float64", only="eval_8x64")
+    check_training("tsm_r18_rgb", cases(spec, "train")[0], "float64")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*QUICK, *DEEP])
+def test_float64(name):
+    check_logits(name, "float64")
+    check_stages(name, "float64")
+    for case in cases(load(name)[0], "train"):
+        check_training(name, case, "float64")
+
+
+def transposed(tree):
+    """Every square kernel's last two axes exchanged: what a wrong name map would do."""
+    return jax.tree.map(
+        lambda v: np.swapaxes(v, -1, -2) if v.ndim > 1 and v.shape[-1] == v.shape[-2] else v, tree
+    )
+
+
+def test_a_transposed_gradient_would_be_seen():
+    spec, gold = load("tsm_r18_rgb")
+    case = cases(spec, "train")[0]
+    grads = train_step("tsm_r18_rgb", spec, case, "float32")[3]
+    errors = gradient_errors(spec, gold, case, transposed(jax.device_get(grads)))
+    bounds = train_bounds(case, "float32")
+    assert errors["grad_norm"] <= bounds["grad_norm"]
+    assert errors["grad_dot"] > 10 * bounds["grad_dot"]

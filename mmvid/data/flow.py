@@ -5,6 +5,7 @@ pixels with frame0(x, y) ~ frame1(x + u, y + v).
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -291,7 +292,7 @@ def dis(frames: np.ndarray) -> np.ndarray:
     """DIS (medium) of a clip through OpenCV: the quick option. As ``clip_flow``."""
     images = gray(np.asarray(frames))
     solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    pairs = [solver.calc(a, b, None) for a, b in zip(images[:-1], images[1:])]
+    pairs = [solver.calc(a, b, None) for a, b in itertools.pairwise(images)]
     return np.stack(pairs) if pairs else np.zeros((0, *images.shape[1:3], 2), np.float32)
 
 

@@ -1,0 +1,247 @@
+"""The run's table and its report.html, made from scores files and metrics alone."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jinja2
+import numpy as np
+
+from mmvid import evaluate, figures, logs, metrics
+from mmvid.evaluate import Scores
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
+            "opencv-contrib-python-headless")  # fmt: skip
+
+
+class Column(NamedTuple):
+    """A column of the table: a title and its scores by split."""
+
+    title: str
+    segment: str
+    scores: dict[str, Scores]
+
+
+# ---------------------------------------------------------------------------- the table
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _cell(numbers: dict | None) -> str:
+    """'62.1 [59.0, 65.2] / 91.3' for single labels, mAP for several; '-' where there is none."""
+    if numbers is None:
+        return "-"
+    if "map" in numbers:
+        return f"mAP {_percent(numbers['map'])}"
+    low, high = numbers["top1_interval"]
+    return (
+        f"{_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}] / "
+        f"{_percent(numbers['top5'])}"
+    )
+
+
+def _clip_cell(numbers: dict | None) -> str:
+    if numbers is None or "map" in numbers:
+        return "-"
+    return f"{_percent(numbers['clip_top1'])} / {_percent(numbers['clip_top5'])}"
+
+
+def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
+    """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same clips."""
+    if output not in base.logits and output != "fused":
+        return "-"
+    if scores.label[head].ndim > 1 or scores.id.tolist() != base.id.tolist():
+        return "-"
+    pair = (evaluate.hits(s, output, head, 1, how) for s in (scores, base))
+    mean, low, high = metrics.paired_interval(*pair)
+    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def rows(
+    columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
+) -> list[dict]:
+    """The table of a split: a dict a row: output, head, measure, cells (one text a column).
+
+    Measures: video top-1 with its 95 % interval and top-5, clip top-1 / top-5, and the paired
+    difference of top-1 to the column whose segment is ``baseline``.
+    """
+    there = [c for c in columns if split in c.scores]
+    summaries = {c.title: evaluate.summary(c.scores[split], how) for c in there}
+    outputs = list(dict.fromkeys(o for s in summaries.values() for o in s if o != "oracle"))
+    heads = list(there[0].scores[split].label) if there else []
+    base = next((c.scores[split] for c in there if c.segment == baseline), None)
+    table = []
+    for output in outputs:
+        for head in heads:
+            numbers = [summaries[c.title].get(output, {}).get(head) for c in there]
+            name = " + ".join(_members(there, split, output)) if output == "fused" else output
+            name += f" ({head})" if len(heads) > 1 else ""
+            measures = {"video top-1 [95 %] / top-5": [_cell(n) for n in numbers]}
+            measures["clip top-1 / top-5"] = [_clip_cell(n) for n in numbers]
+            if base is not None:
+                measures[f"top-1 over {baseline}"] = [
+                    "" if n is None or c.segment == baseline
+                    else _difference(c.scores[split], base, output, head, how)
+                    for c, n in zip(there, numbers)
+                ]  # fmt: skip
+            table += [{"output": name, "measure": m, "cells": c} for m, c in measures.items()]
+    return table
+
+
+def _members(columns, split: str, output: str) -> list[str]:
+    del output
+    return max((list(c.scores[split].logits) for c in columns), key=len)
+
+
+def _denominators(scores: Scores) -> str:
+    meta = scores.meta
+    return (
+        f"{meta['split']}: {meta['clips_used']} of {meta['clips_expected']} clips, "
+        f"{meta['views']} view(s), protocol {meta['protocol']}, crop {meta['crops']}, "
+        f"{meta['dataset']} ({meta['fingerprint']})"
+    )
+
+
+def table(
+    columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
+) -> str:
+    """``rows`` as aligned text, with the denominators above it."""
+    there = [c for c in columns if split in c.scores]
+    body = [["", ""] + [c.title for c in there]]
+    last = None
+    for row in rows(columns, split, baseline=baseline, how=how):
+        name = row["output"] if row["output"] != last else ""
+        last = row["output"]
+        body.append([name, row["measure"], *row["cells"]])
+    widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in body]
+    return "\n".join([_denominators(there[-1].scores[split]), lines[0], "-" * sum(widths), *lines[1:]])
+
+
+# ---------------------------------------------------------------------------- figures
+def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def _curves(workdir: pathlib.Path, segment: str) -> str:
+    """One panel a term: every output's line; validation beside training for top-1."""
+    lines = logs.read_lines(workdir / segment / "metrics.jsonl")
+    names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
+    panels: dict[str, dict] = {}
+    for name in names:
+        phase, output, term = name.split("/")
+        label = output if phase == "train" else f"{output}, val"
+        panels.setdefault(term, {})[label] = _points(lines, name)
+    if any("lr" in line for line in lines):
+        panels["learning rate"] = {"lr": _points(lines, "lr")}
+    return figures.curves(panels) if panels else ""
+
+
+def _names(scores: Scores, head: str) -> list[str]:
+    classes = evaluate.heads_of(scores)[head]
+    return list(classes.names) or [str(i) for i in range(classes.classes)]
+
+
+def _class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
+    """Confusion, reliability, and change per class of the headline's first single-label head."""
+    scores = column.scores[split]
+    heads = [h for h, v in scores.label.items() if v.ndim == 1]
+    if not heads or output not in scores.logits:
+        return {}
+    head = heads[0]
+    values, labels = evaluate.aggregate(scores.logits[output][head], how), scores.label[head]
+    names, counts = _names(scores, head), np.bincount(labels, minlength=values.shape[1])
+    bins = {column.title: metrics.reliability(metrics.softmax(values), labels)}
+    found = {"confusion": figures.confusion(metrics.confusion_matrix(values, labels), names)}
+    if base is not None and output in base.scores[split].logits:
+        before = evaluate.aggregate(base.scores[split].logits[output][head], how)
+        own, old = (metrics.per_class_accuracy(v, labels) for v in (values, before))
+        bins[base.title] = metrics.reliability(metrics.softmax(before), labels)
+        title = f"{output}: {column.title} minus {base.title}"
+        found["changes"] = figures.changes(names, own - old, counts, title)
+    return found | {"reliability": figures.reliability(bins)}
+
+
+def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
+    """The clips whose true class ``output`` finds least probable: row, id, label, guess, prob."""
+    heads = [h for h, v in scores.label.items() if v.ndim == 1]
+    if not heads or output not in scores.logits:
+        return []
+    head = heads[0]
+    probs = metrics.softmax(evaluate.aggregate(scores.logits[output][head], how))
+    own = probs[np.arange(len(probs)), scores.label[head]]
+    names = _names(scores, head)
+    return [
+        {"row": int(i), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
+         "guess": names[probs[i].argmax()], "prob": f"{own[i]:.3f}"}
+        for i in np.argsort(own)[:count]
+    ]  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Python, platform, devices and the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found["devices"] = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# ---------------------------------------------------------------------------- the page
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("mmvid", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html")
+
+
+def write(
+    workdir: str | pathlib.Path,
+    columns: Sequence[Column],
+    *,
+    config: str,
+    baseline: str = "",
+    headline: str = "rgb",
+    how: str = "logits",
+    thumbnails: Callable[[str, int], np.ndarray] | None = None,
+    published: Sequence[tuple[str, dict]] = (),
+) -> pathlib.Path:
+    """Writes ``workdir/report.html``, one self-contained page; returns its path.
+
+    The last column is the method, ``baseline`` the segment it is compared with; ``thumbnails``
+    (split, row) -> uint8 [T, H, W, 3]; ``published``: (what, {output: text}) rows of a paper.
+    Raises ValueError without any column.
+    """
+    if not columns:
+        raise ValueError("a report needs at least one column of scores")
+    workdir, own = pathlib.Path(workdir), columns[-1]
+    splits = list(own.scores)
+    base = next((c for c in columns if c.segment == baseline), None)
+    clips = hardest(own.scores[splits[0]], headline, 8, how)
+    for clip in clips if thumbnails else ():
+        clip["strip"] = figures.strip(thumbnails(splits[0], clip["row"]))
+    tables = [
+        {"split": split, "about": _denominators(own.scores[split]),
+         "titles": [c.title for c in columns if split in c.scores],
+         "rows": rows(columns, split, baseline=baseline, how=how),
+         "oracle": evaluate.summary(own.scores[split], how).get("oracle", {})}
+        for split in splits
+    ]  # fmt: skip
+    page = _template().render(
+        name=workdir.name, title=own.title, headline=headline, baseline=base and base.title,
+        tables=tables, published=list(published), clips=clips, versions=versions(),
+        curves=[(c.title, _curves(workdir, c.segment)) for c in columns],
+        figures=_class_figures(own, base, headline, splits[0], how),
+        config=json.dumps(json.loads(config), indent=1, sort_keys=True),
+    )  # fmt: skip
+    path = workdir / "report.html"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+    return path
