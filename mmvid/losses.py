@@ -19,9 +19,9 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 
     Soft labels are stopped. Raises ValueError where the shapes do not fit. Source: papers.md 1.1.
     """
+    _check(logits)
     log_probs = jax.nn.log_softmax(logits)
     if jnp.issubdtype(label.dtype, jnp.integer):
-        _check(logits)
         if label.shape != logits.shape[:-1]:
             raise ValueError(f"integer labels {label.shape} do not fit logits {logits.shape}")
         return -jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]

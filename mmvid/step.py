@@ -246,7 +246,7 @@ def make_train_step(
                 grads[name], state.opt_state[name], state.params[name]
             )
             params[name] = optax.apply_updates(state.params[name], updates)
-            metrics[f"{name}/grad_norm"] = optax.global_norm(grads[name])
+            metrics[f"{name}/grad_norm"] = optax.tree.norm(grads[name])
         state = state._replace(
             step=state.step + 1,
             params=params,

@@ -64,7 +64,7 @@ def change_input_channels(params: Tree, in_channels: int) -> Tree:
     kernel = np.asarray(params["conv1"]["kernel"])
     if kernel.shape[2] == in_channels:
         return params
-    mean = kernel.mean(2, keepdims=True, dtype=np.float64).astype(kernel.dtype)
+    mean = kernel.mean(2, keepdims=True).astype(kernel.dtype)
     return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=2)}}
 
 
@@ -100,10 +100,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: expected a state_dict, found a {type(tensors).__name__}")
     if strange := sorted(k for k, v in tensors.items() if not isinstance(v, torch.Tensor)):
         raise ValueError(f"{path}: expected tensors under every key, not so under {strange}")
-    return {
-        key: (v.float() if v.is_floating_point() else v).detach().numpy()
-        for key, v in tensors.items()
-    }
+    return {key: (v.float() if v.is_floating_point() else v).detach().numpy() for key, v in tensors.items()}
 
 
 def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -174,9 +171,7 @@ def _misfits(placed, keys, strange, wanted) -> list[str]:
 def _adapted(placed: dict[Path, np.ndarray], wanted, classifier: str) -> dict[Path, np.ndarray]:
     """What may differ made equal: no counters of batch norms, the model's own classifier where it
     is skipped, the first convolution over the model's channels."""
-    placed = {
-        p: v for p, v in placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted
-    }
+    placed = {p: v for p, v in placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
     if classifier == "skip":
         placed = {p: v for p, v in placed.items() if p[1] != "classifier"}
         placed |= {p: v for p, v in wanted.items() if p[1] == "classifier"}
@@ -211,9 +206,7 @@ def load(
     placed, keys, strange = (own, {}, []) if own else _published(source, "".join(heads[:1]))
     placed = _adapted(placed, wanted, classifier)
     if lines := _misfits(placed, keys, strange, wanted):
-        raise ValueError(
-            "\n".join([f"these weights do not fit {name}:", *lines, _advice(lines, heads)])
-        )
+        raise ValueError("\n".join([f"these weights do not fit {name}:", *lines, _advice(lines, heads)]))
     tree = unflatten({p: np.asarray(placed[p]).astype(v.dtype) for p, v in wanted.items()})
     return tree.get("params", {}), tree.get("stats", {})
 
@@ -263,9 +256,7 @@ def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> No
     path = pathlib.Path(path)
     flat = flatten(tree)
     empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
-    arrays = {
-        _escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)
-    }
+    arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
     own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
     temporary = path.with_name(path.name + ".tmp")
     try:

@@ -50,7 +50,7 @@ def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: st
 def _log_mean_sigmoid(logits: jax.Array, present: jax.Array) -> jax.Array:
     """log of the present peers' mean sigmoid: [M, .., K] -> [M, .., K]."""
     log_p = jax.nn.log_sigmoid(logits)
-    peak = jax.lax.stop_gradient(log_p.max(0))
+    peak = jax.lax.stop_gradient(log_p.max(0, keepdims=True))
     mean = _peer_mean(jnp.exp(log_p - peak), present)
     return jnp.log(jnp.maximum(mean, jnp.finfo(logits.dtype).tiny)) + peak
 

@@ -1,0 +1,135 @@
+"""Every variant of every config: the whole train step traced at true size, and one real step of a
+shrunken copy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import mml
+from mmvid import plan, step, train
+from mmvid.data import sampling
+from mmvid.streams import Head, raw_channels
+
+VARIANTS = sorted(mml.VARIANTS)
+CLIPS = {"dataset": 400, "stills": 1000}
+
+
+def context(config):
+    heads = {n: Head(*spec) for n, spec in config.heads.items()} or {"action": Head(20)}
+    return plan.Context(config, heads, CLIPS, {"noun": Head(8)})
+
+
+def a_batch(segment, size, batch_size):
+    """uint8 zeros in the shape that the loader gives."""
+    inputs = {
+        name: np.zeros((batch_size, s.sampling.frames, size, size, raw_channels(s)), np.uint8)
+        for name, s in segment.streams.items()
+    }
+    rows = np.arange(batch_size, dtype=np.int32)
+    return {"main": {
+        "inputs": {"train": inputs},
+        "label": {name: rows % head.classes for name, head in segment.heads.items()},
+        "mask": np.ones(batch_size, bool),
+        "present": {name: np.ones(batch_size, bool) for name in segment.streams},
+        "id": rows,
+    }}  # fmt: skip
+
+
+def a_state(segment, size, ema):
+    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
+
+    def make(key):
+        params, stats = step.init_params(segment.networks, segment.streams, shapes, key)
+        return step.init_state(
+            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_step_has_its_true_shapes(variant):
+    config = mml.get_config(variant)
+    for segment in plan.make(context(config)):
+        state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
+        batch = a_batch(segment, config.size, segment.batch_size)
+        new, metrics = jax.eval_shape(train.make_step(segment, config), state, batch)
+        same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
+        assert jax.tree.all(jax.tree.map(same, state, new)), segment.name
+        assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
+
+
+def shrunken(variant):
+    config = mml.get_config(variant).unlock()
+    config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
+    for spec in config.networks.values():
+        spec.options.stages = (1, 1)
+    for spec in config.streams.values():
+        spec.sampling.frames = 2
+    return config
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_real_step(variant):
+    config = shrunken(variant)
+    seen = set()
+    for segment in plan.make(context(config)):
+        # Segments that differ in weights alone share a program.
+        kind = (tuple(n.name for n in segment.networks), segment.method.terms.__qualname__)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+        new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
+        assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
+        assert int(new.step) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(accumulate=2), dict(ema=0.9), dict(dtype="bfloat16"), dict(remat=True), dict(frozen_bn="all_but_first")],
+    ids=lambda c: next(iter(c)),
+)
+def test_options_train(change):
+    config = shrunken("own")
+    for name, value in change.items():
+        if name in config:
+            config[name] = value
+        else:
+            config.model_options[name] = value
+    config.batch_size = 4
+    segment = plan.make(context(config))[-1]
+    state = jax.jit(a_state(segment, 32, config.ema > 0))(jax.random.key(0))
+    new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 4))
+    assert all(np.isfinite(m) for m in jax.tree.leaves(metrics))
+    assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(new.params))
+    if "frozen_bn" in change:
+        before, after = (s.params["rgb"]["layer1_0"]["bn1"]["scale"] for s in (state, new))
+        np.testing.assert_array_equal(before, after)
+
+
+def test_remat_and_plain_agree():
+    """Rematerialisation changes memory, not numbers."""
+    found = []
+    for remat in (False, True):
+        config = shrunken("own")
+        config.model_options.remat = remat
+        segment = plan.make(context(config))[0]
+        state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+        found.append(jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
+
+
+def test_unknown_variants_list_the_known():
+    with pytest.raises(ValueError, match="smoke"):
+        mml.get_config("smok")
+
+
+def test_published_recipe():
+    """papers.md 1.3 to 1.5."""
+    config = mml.get_config("ssv2")
+    assert (config.batch_size, config.schedule.lr, config.size) == (64, 0.025, 224)
+    assert config.streams.rgb.sampling.kind == "mixed" and config.streams.rgb.sampling.dense_length == 32
+    assert config.optimizer.clip == 20 and config.optimizer.weight_decay == 5e-4
+    sampling.test_indices(40, plan.make_streams(config)["rgb"], mml.get_config("ssv2_r101").evaluation.protocol)

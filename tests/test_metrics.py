@@ -1,0 +1,94 @@
+"""Metrics against the goldens and against scikit-learn."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from mmvid import metrics
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+CASES = json.loads((GOLDEN / "losses.json").read_text())["cases"]
+ARRAYS = np.load(GOLDEN / "losses.npz")
+
+
+def value(case, name):
+    return CASES[case]["outputs"][name]["value"]
+
+
+def test_ece_golden():
+    probs = metrics.softmax(ARRAYS["ece/in/logits"])
+    found = metrics.expected_calibration_error(probs, ARRAYS["ece/in/labels"])
+    assert abs(found - value("ece", "ece")) < 1e-9
+    clips = metrics.softmax(ARRAYS["ece/in/clip_logits"].astype(np.float64).mean(1))
+    found = metrics.expected_calibration_error(clips, ARRAYS["ece/in/clip_labels"])
+    assert abs(found - value("ece", "ece_clips_f32")) < 1e-6
+
+
+def test_ece_worked():
+    conf, hit = np.array([0.95, 0.85, 0.85, 0.4, 0.35]), np.array([1, 1, 0, 0, 1])
+    rest = (1 - conf)[:, None] / 3 * np.ones(3)
+    found = metrics.expected_calibration_error(np.c_[conf, rest], np.where(hit, 0, 1))
+    assert found == pytest.approx(0.2)
+
+
+def test_map_and_auc_goldens():
+    scores, labels = ARRAYS["map/in/scores"], ARRAYS["map/in/labels"]
+    assert metrics.mean_average_precision(scores, labels) == pytest.approx(value("map", "map"), abs=1e-12)
+    assert metrics.mean_auc(scores, labels) == pytest.approx(value("map", "mauc"), abs=1e-12)
+    video = ARRAYS["map/in/clip_scores"].max(1)
+    found = metrics.mean_average_precision(video, ARRAYS["map/in/video_labels"])
+    assert found == pytest.approx(value("map", "map_video_max"), abs=1e-12)
+
+
+def test_top_k_golden_and_ties():
+    scores, labels = ARRAYS["topk/in/scores"], ARRAYS["topk/in/labels"]
+    assert 100 * metrics.top_k_accuracy(scores, labels, 1) == value("topk", "top1")
+    assert 100 * metrics.top_k_accuracy(scores, labels, 5) == value("topk", "top5")
+    ties = metrics.top_k_hits(ARRAYS["topk/in/tie_scores"], ARRAYS["topk/in/tie_labels"], 5)
+    np.testing.assert_array_equal(ties, ARRAYS["topk/out/tie_top5_lowest_index"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_against_scikit_learn(seed, levels):
+    rng = np.random.default_rng(seed)
+    scores = np.round(rng.normal(size=(30, 4)), levels - 1)
+    labels = rng.integers(0, 2, (30, 4))
+    labels[0], labels[1] = 1, 0
+    want = average_precision_score(labels, scores, average="macro")
+    assert metrics.mean_average_precision(scores, labels) == pytest.approx(want)
+    want = roc_auc_score(labels, scores, average="macro")
+    assert metrics.mean_auc(scores, labels) == pytest.approx(want)
+
+
+def test_oracle_sum_and_confusion():
+    a, b = np.eye(3), np.roll(np.eye(3), 1, axis=1)
+    labels = np.array([0, 1, 2])
+    assert metrics.oracle_accuracy(np.stack([a, b]), labels) == 1
+    assert metrics.sum_accuracy(np.stack([a * 2, b]), labels) == 1
+    assert metrics.sum_accuracy(np.stack([a, b * 2]), labels) == 0
+    np.testing.assert_array_equal(metrics.confusion_matrix(b, labels), np.roll(np.eye(3, dtype=int), 1, 1))
+    assert np.isnan(metrics.per_class_accuracy(a[:2], labels[:2])[2])
+
+
+def test_intervals():
+    rng = np.random.default_rng(0)
+    values = rng.random(400) < 0.6
+    low, high = metrics.bootstrap_interval(values)
+    assert low < values.mean() < high and 0.07 < high - low < 0.12
+    mean, low, high = metrics.paired_interval(values, values)
+    assert (mean, low, high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="same examples"):
+        metrics.paired_interval(values, values[1:])
+
+
+def test_bad_shapes_are_explained():
+    with pytest.raises(ValueError, match=r"\[N, K\]"):
+        metrics.top_k_accuracy(np.zeros((3, 2)), np.zeros(4, int), 1)
+    with pytest.raises(ValueError, match="positive"):
+        metrics.mean_average_precision(np.zeros((3, 2)), np.zeros((3, 2)))

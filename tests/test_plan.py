@@ -1,0 +1,93 @@
+"""Plans: segments, hand-over between modalities, and what must not start equal."""
+
+import jax
+import numpy as np
+import pytest
+from test_configs import context, shrunken
+
+from mmvid import plan, step, weights
+
+
+def params_of(segment):
+    shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
+    draw = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+    return jax.device_get(jax.jit(draw)(jax.random.key(1)))
+
+
+def segments(variant):
+    return {s.name: s for s in plan.make(context(shrunken(variant)))}
+
+
+def test_reduced_and_full():
+    assert list(segments("")) == ["stills", "ce", "ce_continued", "mml"]
+    assert list(segments("full")) == ["stills", "ce", "ce2", "ce_continued", "ml", "mml"]
+    full = segments("full")
+    assert [n.name for n in full["ml"].networks] == ["rgb", "rgb2"]
+    # CE continued makes as many updates as ML and MML together.
+    assert full["ce_continued"].steps == full["ml"].steps + full["mml"].steps
+
+
+def test_both_arms_see_the_same_batches():
+    found = segments("")
+    assert found["mml"].seed == found["ce_continued"].seed != found["ce"].seed
+    assert found["mml"].steps == found["ce_continued"].steps
+
+
+def hand_over(tmp_path, found, source, target):
+    """Trains nothing: keeps the source's draw and lets the target enter from it."""
+    params, stats = params_of(found[source])
+    state = step.TrainState(0, params, {}, stats, {}, {}, {}, None)
+    (tmp_path / source).mkdir()
+    found[source].leave(state, tmp_path / source)
+    own = params_of(found[target])
+    return params, own, found[target].enter(*own, tmp_path)
+
+
+def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
+    source, own, (params, stats) = hand_over(tmp_path, segments(""), "ce", "mml")
+    kernel = source["rgb"]["conv1"]["kernel"]
+    assert params["flow"]["conv1"]["kernel"].shape[2] == 10
+    for channel in range(10):
+        np.testing.assert_allclose(
+            params["flow"]["conv1"]["kernel"][:, :, channel], kernel.mean(2), rtol=1e-6
+        )
+    np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], kernel)
+    jax.tree.map(np.testing.assert_array_equal, params["flow"]["classifier"], source["rgb"]["classifier"])
+    jax.tree.map(np.testing.assert_array_equal, params["flow"]["layer1_0"], source["rgb"]["layer1_0"])
+
+
+def test_a_classifier_of_other_classes_starts_afresh(tmp_path):
+    source, own, (params, _) = hand_over(tmp_path, segments(""), "stills", "ce")
+    assert "noun" in source["rgb"]["classifier"]
+    jax.tree.map(np.testing.assert_array_equal, params["rgb"]["classifier"], own[0]["rgb"]["classifier"])
+    np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], source["rgb"]["conv1"]["kernel"])
+
+
+def test_equal_networks_are_refused(tmp_path):
+    found = segments("full")
+    for name, network in (("ce", "rgb"), ("ce2", "rgb2")):
+        params, stats = params_of(found[name])
+        params = {n: p for n, p in params.items() if n == network}
+        (tmp_path / name).mkdir()
+        state = step.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
+        plan.keep_weights((), found[name].heads)(state, tmp_path / name)
+    found["ml"].enter(*params_of(found["ml"]), tmp_path)  # different draws: fine
+    tree, metadata = weights.read(tmp_path / "ce" / "weights.safetensors")
+    weights.save(tmp_path / "ce2" / "weights.safetensors", {"rgb2": tree["rgb"]}, metadata)
+    with pytest.raises(ValueError, match="zero"):
+        found["ml"].enter(*params_of(found["ml"]), tmp_path)
+
+
+def test_a_missing_segment_is_named(tmp_path):
+    found = segments("")
+    with pytest.raises(FileNotFoundError, match="'ce'"):
+        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+
+
+@pytest.mark.parametrize("change, match", [(("plan", "fulll"), "reduced"), (("method.name", "mm"), "single")])
+def test_unknown_names(change, match):
+    config = shrunken("")
+    with config.unlocked():
+        config.update_from_flattened_dict({change[0]: change[1]})
+    with pytest.raises(ValueError, match=match):
+        plan.make(context(config))

@@ -1,0 +1,216 @@
+"""The joint step: equal to separate ones bit for bit, over devices, microbatches and averages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmvid import sharding, step
+from mmvid.methods import METHODS
+from mmvid.methods.base import Method, Pass, Term
+from mmvid.models import build_model
+from mmvid.models.model import Model
+from mmvid.step import Network
+from mmvid.streams import Head, Sampling, Stream
+
+HEADS = {"action": Head(5)}
+STREAMS = {
+    "rgb": Stream("rgb", "rgb", Sampling("uniform", 2)),
+    "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
+}
+SHAPES = {name: (2, 16, 16) for name in STREAMS}
+
+
+def networks(dropout=0.0):
+    options = dict(heads=HEADS, width=8, stages=(1, 1), dropout=dropout)
+    return tuple(
+        Network(name, build_model("tsm_tiny", in_channels=c, **options), ((name,),))
+        for name, c in (("flow", 10), ("rgb", 3))
+    )
+
+
+def batch(size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda c: rng.integers(0, 256, (size, 2, 16, 16, c), dtype=np.uint8)  # noqa: E731
+    return {"main": {
+        "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
+        "label": {"action": rng.integers(0, 5, size).astype(np.int32)},
+        "mask": np.ones(size, bool),
+        "present": {name: np.ones(size, bool) for name in STREAMS},
+        "id": np.arange(size, dtype=np.int32),
+    }}  # fmt: skip
+
+
+def transforms(nets, clip=1.0):
+    make = lambda: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(0.1, momentum=0.9))  # noqa: E731
+    return {n.name: make() for n in nets}
+
+
+def start(nets, method, tx, ema=False):
+    def build(key):
+        params, stats = step.init_params(nets, STREAMS, SHAPES, key)
+        return step.init_state(nets, params, stats, method, tx, key, ema=ema)
+
+    return jax.jit(build)(jax.random.key(3))
+
+
+def trained(nets, method, batches, **options):
+    tx = transforms(nets)
+    state = start(nets, method, tx, ema=bool(options.get("ema")))
+    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx, **options))
+    for b in batches:
+        state, metrics = run(state, b)
+    return state, metrics
+
+
+def alone(method, peers, own):
+    """``method`` for one network, its peers' outputs given as constants from outside."""
+
+    def terms(results, group, state, key):
+        merged = {read: peers[read] | outputs for read, outputs in results.items()}
+        found = method.terms(merged, group, state, key)
+        rows = {n: t.outputs.index(own) for n, t in found.items() if own in t.outputs}
+        return {
+            n: Term((own,), found[n].values[i : i + 1], found[n].mask[i : i + 1], found[n].weight[i : i + 1])
+            for n, i in rows.items()
+        }  # fmt: skip
+
+    return method._replace(terms=terms)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_joint_equals_separate_bit_for_bit(name):
+    """Three updates; a separate step sees the peers' logits only as numbers."""
+    nets, method = networks(), METHODS[name](("flow", "rgb"), HEADS)
+    if not method.disjoint:
+        pytest.skip(f"not disjoint: {method.reason}")
+    tx = transforms(nets)
+    joint = start(nets, method, tx)
+    single = {n.name: start((n,), method, tx) for n in nets}
+    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx))
+    for seed in range(3):
+        b = jax.tree.map(jnp.asarray, batch(seed=seed))
+        outputs = {}
+        for network in nets:
+            state = single[network.name]
+            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
+            weights = {network.name: {"params": state.params[network.name], "stats": state.stats[network.name]}}
+            forward = lambda w, b, k, n=network: step._run_pass(  # noqa: E731
+                method.passes[0], (n,), w, b, STREAMS, k
+            )[0]
+            found = jax.jit(forward)(weights, b, key)
+            for read, result in found.items():
+                outputs[read] = outputs.get(read, {}) | result
+        for network in nets:
+
+            def own(state, peers, b, n=network):
+                peers = jax.lax.stop_gradient(peers)
+                own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name)
+                return step.make_train_step((n,), STREAMS, own_method, own_tx)(state, b)
+
+            single[network.name], _ = jax.jit(own)(single[network.name], outputs, b)
+        joint, _ = run(joint, b)
+    for network in nets:
+        for kind in ("params", "stats", "opt_state"):
+            both = getattr(joint, kind)[network.name], getattr(single[network.name], kind)[network.name]
+            jax.tree.map(np.testing.assert_array_equal, *both)
+
+
+def test_clipping_stays_inside_a_network():
+    nets = networks()
+    both, _ = trained(nets, METHODS["single"](("flow", "rgb"), HEADS), [batch()])
+    one, _ = trained(nets[1:], METHODS["single"](("rgb",), HEADS), [batch()])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both.params["rgb"], one.params["rgb"]
+    )
+
+
+def test_eight_devices_are_one():
+    nets, method = networks(), METHODS["mml"](("flow", "rgb"), HEADS)
+    tx = transforms(nets)
+    found = {}
+    for count in (1, 8):
+        mesh = sharding.make_mesh(jax.devices()[:count])
+        state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
+        run = step.jit_train_step(
+            step.make_train_step(nets, STREAMS, method, tx), sharding.replicated(mesh)
+        )
+        for seed in range(2):
+            state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
+        found[count] = jax.device_get((state.params, state.stats, metrics))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], found[8])
+
+
+def test_the_donated_state_keeps_its_frozen_part():
+    nets = networks()
+    nets = (nets[0]._replace(frozen=True), nets[1])
+    method = METHODS["single"](("rgb",), HEADS)
+    tx, mesh = transforms(nets[1:]), sharding.make_mesh()
+    state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
+    assert set(state.frozen) == {"flow"} and set(state.params) == {"rgb"}
+    run = step.jit_train_step(step.make_train_step(nets, STREAMS, method, tx), sharding.replicated(mesh))
+    new, _ = run(state, sharding.place(mesh, batch()))
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
+    jax.tree.map(np.testing.assert_array_equal, new.frozen, state.frozen)
+
+
+def test_frozen_and_averaged_passes_reach_the_method():
+    nets = networks()
+    nets = (nets[0]._replace(frozen=True), nets[1])
+
+    def terms(results, group, state, key):
+        teacher = results["main", "train"]["flow"]["logits"]["action"]
+        own = results["main", "train"]["rgb"]["logits"]["action"]
+        values = ((own - jax.lax.stop_gradient(teacher)) ** 2).mean(-1)[None]
+        mask = group["main"]["mask"][None]
+        return {"mse": Term(("rgb",), values, mask, jnp.ones(1))}
+
+    passes = (Pass(weights="params"), Pass(weights="frozen", train=False))
+    state, metrics = trained(nets, Method(terms, passes), [batch(), batch(seed=1)], ema=0.5)
+    assert metrics["rgb/mse"] > 0 and set(state.ema["params"]) == {"rgb"}
+
+
+def test_microbatches_without_batch_norm_are_the_whole_batch():
+    """With batch norm they differ by design: its statistics are those of a microbatch."""
+
+    def init(key, x):
+        return {"w": jax.random.normal(key, (x.shape[-1], 5))}, {}
+
+    def apply(params, stats, x, *, train, key):
+        return {"logits": {"action": x.mean((1, 2, 3)) @ params["w"]}, "features": x}, stats
+
+    nets = tuple(Network(n, Model(init, apply), ((n,),)) for n in ("flow", "rgb"))
+    method = METHODS["mml"](("flow", "rgb"), HEADS)
+    whole, _ = trained(nets, method, [batch(16)])
+    parts, _ = trained(nets, method, [batch(16)], accumulate=4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
+
+
+def test_moving_average():
+    nets, method = networks(), METHODS["single"](("flow", "rgb"), HEADS)
+    before = start(nets, method, transforms(nets), ema=True)
+    after, _ = trained(nets, method, [batch()], ema=0.9)
+    want = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, before.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema["params"], want)
+    assert step.final_weights(after) is after.ema
+
+
+def test_masked_rows_do_not_count():
+    one = jnp.array([[1.0, jnp.nan, 3.0]])
+    term = Term(("rgb",), one, jnp.array([[True, False, True]]), jnp.array([2.0]))
+    loss, metrics = step.reduce_terms({"ce": term})
+    assert float(loss) == 4.0 and float(metrics["rgb/ce"]) == 2.0
+
+
+def test_predict_folds_views():
+    nets = networks()
+    state = start(nets, METHODS["single"](("flow", "rgb"), HEADS), transforms(nets))
+    predict = step.make_predict(nets, STREAMS)
+    inputs = batch(6)["main"]["inputs"]["train"]
+    views = {name: x.reshape(2, 3, *x.shape[1:]) for name, x in inputs.items()}
+    found = predict(state.params, state.stats, {"main": {"inputs": {"test": views}}})
+    flat = {name: x[:, None] for name, x in inputs.items()}
+    want = predict(state.params, state.stats, {"main": {"inputs": {"test": flat}}})
+    assert found["rgb"]["action"].shape == (2, 3, 5)
+    np.testing.assert_allclose(found["rgb"]["action"].reshape(6, 5), want["rgb"]["action"][:, 0], atol=1e-5)
