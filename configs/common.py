@@ -4,6 +4,7 @@ Durations are steps (900), '30 epochs' or, inside a segment, '10%' of it.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def schedule(lr: float, **changes) -> ConfigDict:
@@ -48,7 +49,10 @@ def get_config() -> ConfigDict:
 
     c.streams = ConfigDict()
     c.networks = ConfigDict()
-    c.model_options = ConfigDict()  # for every network: dropout, dtype, remat, frozen_bn, width...
+    # For every network; its own `options` win. A width of None is the model's own.
+    c.model_options = ConfigDict(
+        dict(dropout=0.0, dtype="float32", remat=False, frozen_bn="none", width=placeholder(int))
+    )
 
     c.size = 48  # pixels a side that networks see
     c.augment = ConfigDict(

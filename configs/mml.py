@@ -118,7 +118,7 @@ def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
         form = "stack5" if modality == "flow" else "frames"
         c.streams[name] = common.stream(modality, form=form, frames=frames, kind="mixed")
         c.networks[name] = common.network(model, name)
-    c.model_options.update(dict(dropout=0.5))
+    c.model_options.dropout = 0.5
     c.size = 224
     c.batch_size = 64
     # Every stage is a whole TSM training; its length is not printed in the paper (papers.md 1.2).

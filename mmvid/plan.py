@@ -76,7 +76,8 @@ def make_network(config, name: str, heads: dict[str, Head], **overrides) -> Netw
     reads = tuple(tuple(read) for read in spec.reads)
     streams = make_streams(config)
     channels = streams_lib.in_channels(streams[reads[0][0]])
-    options = {**config.model_options, **spec.options, **overrides}
+    common = {k: v for k, v in config.model_options.items() if v is not None}
+    options = {**common, **spec.options, **overrides}
     model = build_model(spec.model, heads=heads, in_channels=channels, **options)
     return Network(name, model, reads)
 

@@ -1,7 +1,7 @@
 """Crops and flips: one draw a clip and geometry group, in relative coordinates, applied to every
 frame of every stream of the group (papers.md 1.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -10,16 +10,19 @@ import numpy as np
 # MML's thirteen positions of a crop, in quarters of the free room (x, y).
 POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0),
              (1, 1), (3, 1), (1, 3), (3, 3))  # fmt: skip
-CROPS = ("centre", "three", "full_res")
+CROPS = ("centre", "three", "full_res", "three_full_res")
 
 
 class Augment(NamedTuple):
-    """``scales`` of the crop's sides against the short side; ``flip`` with probability 1/2;
-    ``flip_labels``: pairs of class ids that a flip exchanges (papers.md 1.4)."""
+    """``scales`` of the crop's sides against the short side; ``flip`` with probability 1/2.
+
+    ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (papers.md 1.4), or
+    (head, a, b) where there are several heads.
+    """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: bool = False
-    flip_labels: tuple[tuple[int, int], ...] = ()
+    flip_labels: tuple[tuple, ...] = ()
 
 
 class Geometry(NamedTuple):
@@ -32,10 +35,19 @@ class Geometry(NamedTuple):
     flip: bool = False
 
 
-def draw(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
+def draw(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    size: int,
+    spec: Augment,
+    *,
+    flip: bool | None = None,
+) -> Geometry:
     """TSM's and MML's multi-scale crop: pairs of neighbouring scales, thirteen positions.
 
-    Sides within 3 pixels of ``size`` become ``size``, as in the code.
+    Sides within 3 pixels of ``size`` become ``size``, as in the code (papers.md 1.4). ``flip``:
+    a coin thrown already, for what must be mirrored together; None throws it here.
     """
     base = min(height, width)
     sides = [int(base * s) for s in spec.scales]
@@ -45,7 +57,8 @@ def draw(rng: np.random.Generator, height: int, width: int, size: int, spec: Aug
     across, down = POSITIONS[rng.integers(len(POSITIONS))]
     x = across * ((width - crop_width) // 4)
     y = down * ((height - crop_height) // 4)
-    flip = bool(spec.flip and rng.random() < 0.5)
+    if flip is None:
+        flip = bool(spec.flip and rng.random() < 0.5)
     return Geometry(x / width, y / height, crop_width / width, crop_height / height, flip)
 
 
@@ -62,16 +75,16 @@ def test_windows(
     height: int, width: int, size: int, resize: int, crops: str = "centre"
 ) -> tuple[list[Geometry], int]:
     """(windows, output side) of a test protocol: the short side is resized to ``resize`` and
-    'centre' cuts ``size`` in the middle, 'three' cuts ``size`` left, middle and right, 'full_res'
-    keeps a centre square of ``resize``. Raises ValueError for an unknown one."""
+    'centre' cuts ``size`` in the middle, 'three' cuts ``size`` left, middle and right; 'full_res'
+    and 'three_full_res' cut squares of ``resize`` (papers.md 1.4). Raises ValueError for an
+    unknown one."""
     if crops not in CROPS:
         raise ValueError(f"crops={crops!r}: choose one of {CROPS}")
     if resize < size:
         raise ValueError(f"resize={resize} is smaller than the crop, size={size}")
-    if crops == "full_res":
-        return [_window(height, width, 1.0, 0.5)], resize
-    places = (0.0, 0.5, 1.0) if crops == "three" else (0.5,)
-    return [_window(height, width, size / resize, place) for place in places], size
+    side = resize if crops.endswith("full_res") else size
+    places = (0.0, 0.5, 1.0) if crops.startswith("three") else (0.5,)
+    return [_window(height, width, side / resize, place) for place in places], side
 
 
 test_windows.__test__ = False
@@ -83,35 +96,49 @@ def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) 
     ``negate_x``: the first of every two channels is horizontal motion, stored around 127.5, so a
     flip turns v into 255 - v (papers.md table 0, row 19).
     """
-    height, width = frames.shape[1:3]
-    x, y = round(geometry.x * width), round(geometry.y * height)
+    height, width, channels = frames.shape[1:]
     w, h = max(round(geometry.width * width), 1), max(round(geometry.height * height), 1)
+    x, y = min(round(geometry.x * width), width - w), min(round(geometry.y * height), height - h)
     cut = frames[:, y : y + h, x : x + w]
-    out = cut
-    if cut.shape[1:3] != (size, size):
+    if (h, w) != (size, size):
         # Area averaging where the picture shrinks: bilinear alone would alias.
-        shrinks = min(cut.shape[1:3]) > size
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        out = np.stack([_resize(f, size, how) for f in cut])
+        how = cv2.INTER_AREA if min(h, w) > size else cv2.INTER_LINEAR
+        out = np.empty((len(frames), size, size, channels), frames.dtype)
+        for source, target in zip(cut, out):
+            picture = cv2.resize(source, (size, size), interpolation=how)
+            target[:] = picture.reshape(size, size, channels)
+        cut = out
     if geometry.flip:
-        out = out[:, :, ::-1]
+        cut = cut[:, :, ::-1]
         if negate_x:
-            out = out.copy()
-            out[..., 0::2] = 255 - out[..., 0::2]
-    return np.ascontiguousarray(out)
+            cut = cut.copy()
+            cut[..., 0::2] = 255 - cut[..., 0::2]
+    return np.ascontiguousarray(cut)
 
 
-def _resize(frame: np.ndarray, size: int, how: int) -> np.ndarray:
-    out = cv2.resize(np.ascontiguousarray(frame), (size, size), interpolation=how)
-    return out.reshape(size, size, frame.shape[-1])
+def check(spec: Augment, heads: Iterable[str]) -> None:
+    """Raises ValueError for a label pair of ``flip_labels`` whose head is unclear or unknown."""
+    names = sorted(heads)
+    for pair in spec.flip_labels:
+        alone = len(pair) == 2 and len(names) == 1
+        if not alone and not (len(pair) == 3 and pair[0] in names):
+            raise ValueError(
+                f"augment.flip_labels has {pair!r}: write (a, b) where there is one head, "
+                f"(head, a, b) where there are several; the heads are {names}"
+            )
+
+
+def head_pairs(pairs: Sequence[tuple], head: str, heads: int = 1) -> list[tuple[int, int]]:
+    """The pairs (a, b) of one head among ``heads``."""
+    return [tuple(p[-2:]) for p in pairs if (p[0] == head if len(p) == 3 else heads == 1)]
 
 
 def flip_label(label: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """A class id, or multi-hot [K], after a flip: the classes of each pair change places."""
     for a, b in pairs:
-        if label.ndim == 0 and int(label) in (a, b):
-            return np.asarray(b if int(label) == a else a, label.dtype)
         if label.ndim:
             label = label.copy()
             label[[a, b]] = label[[b, a]]
+        elif int(label) in (a, b):
+            return np.asarray(b if int(label) == a else a, label.dtype)
     return label

@@ -95,8 +95,8 @@ def test_indices(
     s, stack = stream.sampling, stack_length(stream)
     if protocol == "val":
         return val_indices(n, s.frames, stack)[None]
-    match = re.fullmatch(r"D(\d)U(\d)", protocol)
-    if not match or match[0] == "D0U0" or variant not in VARIANTS:
+    match = re.fullmatch(r"D(\d+)U(\d+)", protocol)
+    if not match or not any(map(int, match.groups())) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform "
             f"clips, for instance 'D1U2') or 'val', and one of {VARIANTS}"

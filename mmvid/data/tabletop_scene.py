@@ -255,12 +255,12 @@ def sprite(noun: int, instance: int) -> np.ndarray:
 
 
 def background(index: int) -> np.ndarray:
-    """Background number ``index`` [64, 64, 3] of the 'hard' setting (spec/tabletop.md)."""
+    """Background number ``index`` [64, 64, 3] between the study's 'medium' and 'hard' (spec/tabletop.md)."""
     rng = np.random.default_rng([11, index])
     kinds = ("stripes", "checks", "plaid", "noise", "blobs")
-    base = rng.uniform(0.15, 0.60) + rng.uniform(-0.15, 0.15, 3)
+    base = rng.uniform(0.15, 0.55) + rng.uniform(-0.12, 0.12, 3)
     pattern = texture(kinds[index % 5], 64, rng.uniform(5, 14), rng)
-    tint = 0.12 * rng.uniform(0.6, 1.4, 3)
+    tint = 0.1 * rng.uniform(0.6, 1.4, 3)
     return np.clip(base + pattern[..., None] * tint, 0.02, 0.95).astype(np.float32)
 
 

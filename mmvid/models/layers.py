@@ -54,6 +54,9 @@ def _prefers_product(shape, kernel_shape, stride: int) -> bool:
     if size == 1:
         return True
     positions = math.prod(_out(shape, size, stride, size // 2))
+    if channels <= 16 and positions <= 1024:
+        # A stem: its kernel's gradient alone (nobody asks for the input's) 11 ms against 29.
+        return True
     return positions <= 4 or (positions <= 49 and channels >= 256)
 
 

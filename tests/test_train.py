@@ -1,0 +1,260 @@
+"""Whole runs as a user starts them: from files to a report, killed, restarted, over processes."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mmvid import evaluate, logs, weights
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = [
+    "--config.stills.steps=3", "--config.steps.ce=6", "--config.steps.method=6",
+    "--config.schedule.warmup=0", "--config.stills.schedule.warmup=0", "--config.log_every=2",
+    "--config.model_options.width=8",
+    "--config.stills.batch_size=8", "--config.batch_size=8",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Tabletop, smoke size, built once by the real command."""
+    root = tmp_path_factory.mktemp("data")
+    for name, flags in (("clips", ["tabletop", "--size", "smoke"]), ("stills", ["tabletop_stills"])):
+        command = [sys.executable, "-m", "data_prep.build", "--out", root / name, "--dataset", *flags]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    return root
+
+
+def environment(devices=1):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    env["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "jax")
+    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    return env
+
+
+def command(data, workdir, *flags):
+    return [
+        sys.executable, "-m", "mmvid.main", f"--config={ROOT}/configs/mml.py:smoke", f"--workdir={workdir}",
+        f"--config.dataset.path={data}/clips", f"--config.stills.path={data}/stills", *TINY, *flags,
+    ]  # fmt: skip
+
+
+def run(data, workdir, *flags, devices=1, check=True):
+    return subprocess.run(
+        command(data, workdir, *flags), cwd=ROOT, env=environment(devices), check=check,
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, run(data, workdir)
+
+
+def test_a_run_ends_with_its_table_and_report(finished):
+    workdir, done = finished
+    for text in ("CE continued", "video top-1", "clip top-1", "flow + rgb", "32 of 32 clips", "report.html"):
+        assert text in done.stderr, text
+    first, *_, last = (workdir / "log.txt").read_text().strip().splitlines()
+    for part in ("1 device", "clips of", "fingerprint", "steps/s", "left", "GB"):
+        assert part in first, first
+    assert re.search(r"top-1 [\d.]+ \[[\d.]+, [\d.]+\]", last) and "next" in last
+    page = (workdir / "report.html").read_text()
+    assert page.count("<svg") >= 5 and "data:image/jpeg" in page and len(page) < 4e6
+    scores = evaluate.load(workdir / "mml" / "scores" / "test.npz")
+    assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
+    assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 32
+    lines = logs.read_lines(workdir / "mml" / "metrics.jsonl")
+    assert {"train/rgb/ce", "train/rgb/kl", "train/flow/kl", "lr", "wait"} <= set(lines[-1])
+    assert any("val/rgb/top1" in line for line in lines)
+    assert list((workdir / "tensorboard" / "mml").glob("events*"))
+
+
+def test_both_arms_started_alike_and_saw_the_same(finished):
+    workdir, _ = finished
+    ids = [logs.read_lines(workdir / s / "ids-0.jsonl") for s in ("mml", "ce_continued")]
+    assert ids[0] == ids[1] and len(ids[0]) == 6
+    assert [line["step"] for line in ids[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_same_command_again_only_reports(finished, data):
+    workdir, _ = finished
+    before = (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns
+    again = run(data, workdir)
+    assert "video top-1" in again.stderr
+    assert (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_in_the_same_workdir_is_refused(finished, data):
+    done = run(data, finished[0], "--config.batch_size=4", check=False)
+    assert done.returncode == 1
+    assert "batch_size=4 (was 8)" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["--config.optimiser.clip=1"], "optimizer"),
+        (["--config.dataset.path=nowhere", "--config.dataset.command=()"], "data_prep.build"),
+        (["--config.plan=reducd"], "reduced"),
+        (["--config.evaluation.splits=('tset',)"], "tset"),
+    ],
+    ids=["misspelt", "no data", "plan", "split"],
+)
+def test_mistakes_are_explained_before_anything_runs(data, tmp_path, flags, text):
+    done = run(data, tmp_path, *flags, check=False)
+    assert done.returncode != 0 and text in done.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    done = run(data, tmp_path, "--config.stills.steps=0", "--config.schedule.lr=1e30", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"segment 'ce' at step \d+: '\w+' of '\w+' is (nan|inf)", done.stderr), done.stderr[-500:]
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(data, tmp_path, finished):
+    process = subprocess.Popen(
+        command(data, tmp_path), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "ce" / "ids-0.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "same command goes on" in err, err[-500:]
+    run(data, tmp_path)
+    assert_equal_runs(finished[0], tmp_path)
+
+
+# ---------------------------------------------------------------------------- kills and processes
+def wait_for(path, process, seconds=120.0):
+    end = time.time() + seconds
+    while time.time() < end and process.poll() is None:
+        if path.exists():
+            return True
+        time.sleep(0.01)
+    return path.exists()
+
+
+def tensors(workdir, segment):
+    tree, _ = weights.read(workdir / segment / "weights.safetensors")
+    return {"/".join(k): v for k, v in weights.flatten(tree).items()}
+
+
+def assert_equal_runs(a, b):
+    """Bit-identical weights, and ids exact over the surviving history."""
+    for segment in ("stills", "ce", "ce_continued", "mml"):
+        left, right = tensors(a, segment), tensors(b, segment)
+        assert set(left) == set(right)
+        for name, value in left.items():
+            np.testing.assert_array_equal(value, right[name], err_msg=f"{segment} {name}")
+        ids = [logs.read_lines(w / segment / "ids-0.jsonl") for w in (a, b)]
+        assert ids[0] == ids[1], segment
+        steps = [[line["step"] for line in logs.read_lines(w / segment / "metrics.jsonl")] for w in (a, b)]
+        assert sorted(set(steps[0])) == sorted(set(steps[1])), segment
+
+
+PAUSE = """
+import sys, time, pathlib
+from absl import app
+import mmvid.main
+from mmvid import checkpoint, plan
+point, marker = sys.argv.pop(1), pathlib.Path(sys.argv.pop(1))
+def pausing(form):
+    def paused(*args, **kwargs):
+        result = form(*args, **kwargs)
+        marker.write_text(point)
+        time.sleep(0.4)
+        return result
+    return paused
+if point == "save":
+    checkpoint.save = pausing(checkpoint.save)
+else:
+    plan.weights.read = pausing(plan.weights.read)
+from absl import flags
+flags.mark_flags_as_required(["config", "workdir"])
+app.run(mmvid.main.main)
+"""
+
+
+def kill_at(data, workdir, point, seconds):
+    """Starts the run, kills it (-9) ``seconds`` after it reaches ``point`` ('' : after its start)."""
+    marker = workdir / "marker"
+    marker.unlink(missing_ok=True)
+    line = command(data, workdir)
+    if point:
+        line = [sys.executable, "-c", PAUSE, point, str(marker), *line[3:]]
+    process = subprocess.Popen(line, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+    reached = not point or wait_for(marker, process)
+    if process.poll() is None:
+        time.sleep(seconds)
+    killed = process.poll() is None
+    process.kill()
+    process.wait()
+    return killed and reached
+
+
+@pytest.mark.slow
+def test_killed_ten_times_ends_with_the_same_bits(data, tmp_path, finished):
+    rng = random.Random(0)
+    points = ["save", "enter", "save", "enter", "", "", "", "", "", ""]
+    rng.shuffle(points)
+    kills = {"save": 0, "enter": 0, "": 0}
+    for point in points * 2:
+        if sum(kills.values()) >= 10 and min(kills["save"], kills["enter"]) >= 2:
+            break
+        # Starting takes some seconds: a wall-clock moment anywhere from there into the segments.
+        seconds = rng.uniform(0, 0.3) if point else rng.uniform(4, 16)
+        kills[point] += kill_at(data, tmp_path, point, seconds)
+        for broken in tmp_path.glob("*/metrics.jsonl"):
+            with broken.open("a") as file:  # what a cut write leaves behind
+                file.write('{"step": 1, "tra')
+            break
+    assert sum(kills.values()) >= 5, kills
+    run(data, tmp_path)
+    assert_equal_runs(finished[0], tmp_path)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [8, "two processes"])
+def test_more_devices_and_processes_agree_with_one(data, tmp_path, finished, devices):
+    if devices == 8:
+        run(data, tmp_path, devices=8)
+    else:
+        port = free_port()
+        flags = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+        started = [
+            subprocess.Popen(
+                command(data, tmp_path, *flags, f"--process={i}"), cwd=ROOT, env=environment(2),
+                stderr=subprocess.PIPE, text=True,
+            )
+            for i in range(2)
+        ]  # fmt: skip
+        for process in started:
+            _, err = process.communicate(timeout=500)
+            assert process.returncode == 0, err[-2000:]
+    one, many = (tensors(w, "ce") for w in (finished[0], tmp_path))
+    for name, value in one.items():
+        np.testing.assert_allclose(value, many[name], atol=1e-4, err_msg=name)
+    a, b = (evaluate.load(w / "ce" / "scores" / "test.npz") for w in (finished[0], tmp_path))
+    np.testing.assert_array_equal(a.id, b.id)
+    np.testing.assert_allclose(a.logits["rgb"]["action"], b.logits["rgb"]["action"], atol=1e-3)
+    losses = [logs.read_lines(w / "stills" / "metrics.jsonl")[0]["train/rgb/ce"] for w in (finished[0], tmp_path)]
+    assert abs(losses[0] - losses[1]) < 1e-5
+    assert json.loads((tmp_path / "mml" / "done.json").read_text())
