@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
 
     try:
         train.run(_CONFIG.value, _WORKDIR.value)
+    except train.Stopped as stopped:
+        print(f"\nmmvid: {stopped}", file=sys.stderr)
     except (ValueError, FileNotFoundError, train.Diverged) as error:
         # The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it.
         if os.environ.get("MMVID_TRACE"):

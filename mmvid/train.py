@@ -22,6 +22,10 @@ class Diverged(RuntimeError):
     """A loss that is not finite; the message names the output, the term and the step."""
 
 
+class Stopped(Exception):
+    """The run was asked to end and has saved everything; the message says how to go on."""
+
+
 class Run(NamedTuple):
     """What every segment shares."""
 
@@ -311,7 +315,7 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
                 checkpoint.save(checkpoints, step, state, score=score)
                 score = None
             if stop:
-                raise SystemExit(_goodbye(run, segment, step))
+                raise Stopped(_goodbye(run, segment, step))
         return state
     finally:
         bar.close()
@@ -468,7 +472,7 @@ def run(config, workdir: str) -> dict:
 
     The same call resumes: finished segments are skipped, the one under way goes on from its last
     checkpoint. Returns the headline output's summary. Raises ValueError for a configuration that
-    cannot work, ``Diverged`` for a loss that is not finite; SystemExit after SIGTERM.
+    cannot work, ``Diverged`` for a loss that is not finite, ``Stopped`` after SIGTERM or Ctrl-C.
     """
     path = pathlib.Path(workdir)
     path.mkdir(parents=True, exist_ok=True)

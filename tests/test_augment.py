@@ -15,7 +15,7 @@ SPEC = Augment()
 @given(st.integers(40, 400), st.integers(40, 400), st.integers(0, 10**6))
 def test_windows_lie_inside(height, width, seed):
     g = augment.draw(np.random.default_rng(seed), height, width, 224, SPEC)
-    assert 0 <= g.x and g.x + g.width <= 1 + 1e-9 and 0 <= g.y and g.y + g.height <= 1 + 1e-9
+    assert g.x >= 0 and g.x + g.width <= 1 + 1e-9 and g.y >= 0 and g.y + g.height <= 1 + 1e-9
     assert not g.flip
     out = augment.apply(np.zeros((2, height, width, 3), np.uint8), g, 32, negate_x=False)
     assert out.shape == (2, 32, 32, 3)
@@ -81,3 +81,84 @@ def test_bad_protocols_are_explained():
         augment.test_windows(256, 340, 224, 256, "ten")
     with pytest.raises(ValueError, match="smaller"):
         augment.test_windows(256, 340, 224, 200)
+
+
+@pytest.mark.parametrize("height, width", [(256, 340), (226, 300), (240, 427), (300, 226), (100, 90)])
+def test_windows_are_the_codes_pixels(height, width):
+    """Sides snap to 224 within 3 pixels; steps are whole pixels: (size - crop) // 4."""
+    base = min(height, width)
+    sides = [int(base * s) for s in (1, 0.875, 0.75, 0.66)]
+    sides = [224 if abs(s - 224) < 3 and base >= 224 else s for s in sides]
+    wanted = set()
+    for i, w in enumerate(sides):
+        for h in sides[max(i - 1, 0) : i + 2]:
+            dx, dy = (width - w) // 4, (height - h) // 4
+            places = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0)]
+            places += [(1, 1), (3, 1), (1, 3), (3, 3)]
+            wanted |= {(dx * a, dy * b, w, h) for a, b in places}
+    found = set()
+    for seed in range(4000):
+        g = augment.draw(np.random.default_rng(seed), height, width, 224, SPEC)
+        pixels = np.array([g.x * width, g.y * height, g.width * width, g.height * height])
+        np.testing.assert_allclose(pixels, pixels.round(), atol=1e-9)
+        found.add(tuple(pixels.round().astype(int).tolist()))
+    assert found == wanted
+
+
+@pytest.mark.parametrize("crops", augment.CROPS)
+def test_portrait_is_landscape_turned(crops):
+    wide, side = augment.test_windows(256, 340, 224, 256, crops)
+    tall, same = augment.test_windows(340, 256, 224, 256, crops)
+    assert side == same
+    for a, b in zip(wide, tall, strict=True):
+        assert (a.x, a.y, a.width, a.height) == (b.y, b.x, b.height, b.width)
+
+
+def test_full_resolution_keeps_the_short_side():
+    windows, side = augment.test_windows(240, 320, 224, 256, "three_full_res")
+    assert side == 256 and [round(w.x * 320) for w in windows] == [0, 40, 80]
+    assert all(round(w.width * 320) == round(w.height * 240) == 240 for w in windows)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(8, 60), st.integers(8, 60), st.integers(0, 10**6), st.integers(4, 64))
+def test_channels_and_frames_are_cut_alike(height, width, seed, size):
+    rng = np.random.default_rng(seed)
+    geometry = augment.draw(rng, height, width, size, Augment(flip=True))
+    frames = rng.integers(0, 256, (3, height, width, 4), dtype=np.uint8)
+    whole = augment.apply(frames, geometry, size, negate_x=False)
+    assert whole.shape == (3, size, size, 4) and whole.dtype == np.uint8
+    for t in range(3):
+        for c in range(4):
+            one = augment.apply(frames[t : t + 1, ..., c : c + 1], geometry, size, negate_x=False)
+            np.testing.assert_array_equal(one[0, ..., 0], whole[t, ..., c])
+
+
+def test_a_window_of_its_own_size_is_copied_not_resampled():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
+    out = augment.apply(frames, Geometry(4 / 24, 2 / 20, 16 / 24, 16 / 20), 16, negate_x=False)
+    np.testing.assert_array_equal(out, frames[:, 2:18, 4:20])
+
+
+def test_a_window_at_the_edge_of_a_small_picture_is_never_empty():
+    small = np.full((1, 3, 3, 1), 7, np.uint8)
+    out = augment.apply(small, Geometry(0.99, 0.99, 0.01, 0.01), 4, negate_x=False)
+    assert (out == 7).all()
+
+
+def test_a_coin_thrown_already_is_kept():
+    for flip in (True, False):
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            assert augment.draw(rng, 64, 64, 48, Augment(flip=True), flip=flip).flip == flip
+
+
+def test_label_pairs_belong_to_a_head():
+    spec = Augment(flip=True, flip_labels=(("verb", 0, 1), ("noun", 2, 3)))
+    augment.check(spec, ("noun", "verb"))
+    assert augment.head_pairs(spec.flip_labels, "verb", 2) == [(0, 1)]
+    augment.check(Augment(flip_labels=((0, 1),)), ("action",))
+    assert augment.head_pairs(((0, 1),), "action") == [(0, 1)]
+    for bad in (((0, 1),), (("adverb", 0, 1),), ((0, 1, 2),)):
+        with pytest.raises(ValueError, match="several"):
+            augment.check(Augment(flip_labels=bad), ("noun", "verb"))

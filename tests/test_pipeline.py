@@ -1,13 +1,15 @@
 """The loader is a pure function of the step, whatever workers and processes there are."""
 
 import collections
+import pickle
+import threading
 
 import jax
 import numpy as np
 import pytest
 from fake import Source
 
-from mmvid.data import pipeline
+from mmvid.data import augment, decode, pipeline, sampling
 from mmvid.data.augment import Augment
 from mmvid.streams import Head, Sampling, Stream
 
@@ -65,8 +67,8 @@ def test_every_epoch_sees_every_clip_once_in_another_order():
     rows = [pipeline.example_row(7, 5, p) for p in range(70)]
     epochs = [tuple(rows[i : i + 7]) for i in range(0, 70, 7)]
     assert all(sorted(e) == list(range(7)) for e in epochs) and len(set(epochs)) > 5
-    seen = collections.Counter(np.concatenate([b["main"]["id"] for b in (train()[i] for i in range(7))]).tolist())
-    assert set(seen.values()) == {4}
+    ids = np.concatenate([train()[i]["main"]["id"] for i in range(7)])
+    assert set(collections.Counter(ids.tolist()).values()) == {4}
 
 
 def test_frames_of_streams_agree():
@@ -123,3 +125,242 @@ def test_bad_batches_are_explained():
         train(process_count=3)
     with pytest.raises(ValueError, match="no clips"):
         train(Source(0))
+    with pytest.raises(ValueError, match="no clips"):
+        pipeline.eval_dataset(Source(0), (RGB,), heads=HEADS, size=32)
+    with pytest.raises(ValueError, match="negative"):
+        pipeline.iterate(train(), workers=-1)
+
+
+class Pictures(Source):
+    """Clips of random pictures, so that windows and flips can be told from the pixels."""
+
+    def __getitem__(self, row):
+        record = super().__getitem__(row)
+        rng = np.random.default_rng(row)
+        count, shape = record["num_frames"], (self.size, self.size + 8)
+        self.frames_of = rng.integers(0, 256, (count, *shape, 3), dtype=np.uint8)
+        record["rgb"] = [decode.encode_png(f[..., ::-1]) for f in self.frames_of]
+        planes = rng.integers(0, 256, (2, count - 1, *shape), dtype=np.uint8)
+        record["flow_x"], record["flow_y"] = ([decode.encode_png(p) for p in plane] for plane in planes)
+        return record
+
+
+def test_batches_are_cut_from_one_endless_stream():
+    """The position decides, not the batch: sizes 2 and 4 give the same examples."""
+    large, small = train()[3], [train(batch_sizes={"main": 2})[i] for i in (6, 7)]
+    same(jax.tree.map(lambda *x: np.concatenate(x), *small), large)
+
+
+def test_seeds_and_views_differ_and_groups_have_their_own_order():
+    def inputs(dataset, group="main", view="train"):
+        return dataset[0][group]["inputs"][view]["rgb"]
+
+    options = dict(source=Pictures(20), views={"main": ("strong", "weak")})
+    dataset = train(**options)
+    assert not np.array_equal(inputs(dataset, view="weak"), inputs(dataset, view="strong"))
+    assert not np.array_equal(inputs(dataset, view="weak"), inputs(train(**options, seed=6), view="weak"))
+    groups = ("labelled", "unlabelled")
+    both = pipeline.train_dataset(
+        dict.fromkeys(groups, Pictures(20)), (RGB,), batch_sizes={"labelled": 2, "unlabelled": 6},
+        views=dict.fromkeys(groups, ("weak",)), heads=HEADS, size=32, augment=Augment(), seed=5,
+        start=0, stop=10,
+    )  # fmt: skip
+    rows = {g: np.concatenate([both[i][g]["id"] for i in range(10)]) for g in groups}
+    assert rows["labelled"].shape == (20,) and rows["unlabelled"].shape == (60,)
+    for chosen in (rows["labelled"], *rows["unlabelled"].reshape(3, 20)):
+        np.testing.assert_array_equal(np.sort(chosen), np.arange(20))
+    assert (rows["labelled"] != rows["unlabelled"][:20]).any()
+
+
+def test_a_geometry_group_shares_its_window():
+    here = [Stream(n, "rgb", Sampling("uniform", 4), geometry="a") for n in ("one", "two")]
+    other = Stream("three", "rgb", Sampling("uniform", 4), geometry="b")
+    dataset = train(Pictures(), (*here, other))
+    equal = []
+    for i in range(4):
+        clips = dataset[i]["main"]["inputs"]["train"]
+        np.testing.assert_array_equal(clips["one"], clips["two"])
+        equal += [np.array_equal(a, b) for a, b in zip(clips["one"], clips["three"], strict=True)]
+    assert sum(equal) <= 4
+
+
+def test_frames_are_those_of_the_clip():
+    """RGB and flow against the arrays that were encoded, cut by the drawn window."""
+    source = Pictures(frames=20)
+    batch = pipeline.eval_dataset(source, (RGB, FLOW, DIFF), heads=HEADS, size=32, resize=40, batch_size=3)
+    got = batch[0]["main"]["inputs"]["test"]
+    window = augment.test_windows(40, 48, 32, 40)[0][0]
+    for row in range(3):
+        record = source[row]
+        n = record["num_frames"]
+        cut = augment.apply(source.frames_of, window, 32, negate_x=False)
+        np.testing.assert_array_equal(got["rgb"][row, 0], cut[sampling.test_indices(n, RGB)[0]])
+        planes = decode.decode_frames(record, "flow", range(n - 1))
+        cut_flow = augment.apply(planes, window, 32, negate_x=False)
+        for stream, pictures, m in ((FLOW, cut_flow, n - 1), (DIFF, cut, n)):
+            for t, anchor in enumerate(sampling.test_indices(m, stream)[0]):
+                stack = 5 if stream is FLOW else 6
+                read = [pictures[min(anchor + s, m - 1)] for s in range(stack)]
+                np.testing.assert_array_equal(got[stream.name][row, 0, t], np.concatenate(read, -1))
+
+
+def test_views_are_clips_times_crops():
+    def views(protocol, crops, **options):
+        dataset = pipeline.eval_dataset(
+            Pictures(frames=20), (RGB, FLOW), heads=HEADS, size=32, resize=36, batch_size=2,
+            protocol=protocol, crops=crops, **options,
+        )  # fmt: skip
+        return dataset[0]["main"]["inputs"]["test"]
+
+    whole, clips, crops = views("D1U2", "three"), views("D1U2", "centre"), views("D1U0", "three")
+    assert whole["flow"].shape == (2, 9, 4, 32, 32, 10)
+    for name in ("rgb", "flow"):
+        np.testing.assert_array_equal(whole[name][:, 1::3], clips[name])
+        np.testing.assert_array_equal(whole[name][:, :3], crops[name])
+    assert views("D0U1", "full_res")["rgb"].shape == (2, 1, 4, 36, 36, 3)
+
+
+def test_flips_mirror_all_streams_and_swap_the_label():
+    """Where the flip changes the label, views and geometry groups flip together."""
+    source = Pictures(20)
+    streams = (RGB, FLOW._replace(geometry="other"))
+    options = dict(views={"main": ("strong", "weak")}, batch_sizes={"main": 20})
+    options |= dict(size=40, streams=streams)
+    pairs = ((0, 1), (2, 3))
+    plain = train(source, augment=Augment(scales=(1.0,)), **options)[0]["main"]
+    flips = Augment(scales=(1.0,), flip=True, flip_labels=pairs)
+    flipped = train(source, augment=flips, **options)[0]["main"]
+    np.testing.assert_array_equal(plain["id"], flipped["id"])
+    before, after = (batch["label"]["action"] for batch in (plain, flipped))
+    swapped, changes = after != before, before != 4
+    np.testing.assert_array_equal(after, np.where(swapped, np.array([1, 0, 3, 2, 4])[before], before))
+    assert 3 < swapped.sum() < changes.sum() - 3
+    for row in np.flatnonzero(changes):
+        whole = source[int(flipped["id"][row])]
+        for view in ("strong", "weak"):
+            first = flipped["inputs"][view]["rgb"][row, 0]
+            # A crop of full height has its own rows, mirrored or not.
+            lines = {f[:, x : x + 40].tobytes() for f in source.frames_of for x in range(9)}
+            mirrored = {f[:, x : x + 40][:, ::-1].tobytes() for f in source.frames_of for x in range(9)}
+            assert (first.tobytes() in mirrored) == swapped[row]
+            assert (first.tobytes() in lines) != swapped[row]
+            planes = decode.decode_frames(whole, "flow", range(whole["num_frames"] - 1))
+            if swapped[row]:
+                planes = planes[:, :, ::-1].copy()
+                planes[..., 0] = 255 - planes[..., 0]
+            pair = flipped["inputs"][view]["flow"][row, 0][..., :2].tobytes()
+            assert pair in {f[:, x : x + 40].tobytes() for f in planes for x in range(9)}
+
+
+def test_each_frame_is_decoded_once(monkeypatch):
+    read = []
+    real = decode.decode_frames
+
+    def counted(record, field, indices):
+        assert len(set(np.asarray(indices).tolist())) == len(indices)
+        read.append(field)
+        return real(record, field, indices)
+
+    monkeypatch.setattr(decode, "decode_frames", counted)
+    pipeline.eval_dataset(
+        Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
+    )[0]
+    assert sorted(read) == ["flow", "rgb"]
+
+
+def test_a_process_with_nothing_but_padding_has_its_batch():
+    parts = [
+        pipeline.eval_dataset(
+            Source(5), (RGB,), heads=HEADS, size=32, batch_size=4, process_index=i, process_count=2
+        )
+        for i in range(2)
+    ]
+    assert [len(p) for p in parts] == [2, 2]
+    last = [p[1]["main"] for p in parts]
+    np.testing.assert_array_equal(last[0]["mask"], [True, False])
+    np.testing.assert_array_equal(last[1]["mask"], [False, False])
+    assert last[1]["inputs"]["test"]["rgb"].shape == last[0]["inputs"]["test"]["rgb"].shape
+    assert parts[0][0]["main"]["mask"].all() and parts[1][0]["main"]["mask"].all()
+
+
+class Multi(Source):
+    """Clips with several labels, and a second head."""
+
+    def __getitem__(self, row):
+        label = {"action": np.eye(5)[[row % 5, (row + 1) % 5]].max(0), "noun": np.asarray(row % 3)}
+        return super().__getitem__(row) | {"label": label}
+
+
+def test_several_heads_and_labels():
+    heads = {"action": Head(5, "multi"), "noun": Head(3)}
+    label = train(Multi(), heads=heads)[0]["main"]["label"]
+    assert label["action"].shape == (4, 5) and label["action"].dtype == np.float32
+    assert (label["action"].sum(-1) == 2).all() and label["noun"].dtype == np.int32
+    with pytest.raises(ValueError, match="'verb'"):
+        train(Multi(), heads={"verb": Head(5)})[0]
+    with pytest.raises(ValueError, match="several; the heads"):
+        train(Multi(), heads=heads, augment=Augment(flip=True, flip_labels=((0, 1),)))
+
+
+class Damaged(Source):
+    """A dataset with one clip whose frames are no pictures, and one with frames missing."""
+
+    def __getitem__(self, row):
+        record = super().__getitem__(row)
+        if row == 3:
+            record["rgb"] = [b"no picture"] * len(record["rgb"])
+        if row == 4:
+            record["flow_x"] = record["flow_x"][:1]
+        return record
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_damaged_records_are_named(workers):
+    ahead = pipeline.iterate(train(Damaged()), workers=workers)
+    with pytest.raises((ValueError, RuntimeError), match=r"clip 'clip[34]'.*data_prep"):
+        for _ in ahead:
+            pass
+    ahead.close()
+
+
+def test_video_bytes_may_stand_for_frames():
+    class Video(Pictures):
+        def __getitem__(self, row):
+            record = super().__getitem__(row)
+            smooth = np.stack([np.full_like(f, 20 * t) for t, f in enumerate(self.frames_of)])
+            return record | {"rgb": [], "rgb_video": decode.encode_mp4(smooth, 12.0)}
+
+    batch = train(Video(frames=10), (RGB, FLOW))[0]["main"]
+    assert batch["present"]["rgb"].all()
+    values = batch["inputs"]["train"]["rgb"].mean((2, 3, 4))
+    assert np.abs(values - 20 * np.round(values / 20)).max() < 3
+
+
+def test_iterators_end_and_close():
+    before = threading.active_count()
+    ahead = pipeline.iterate(train(stop=3), threads=2)
+    assert len(list(ahead)) == 3
+    ahead.close()
+    early = pipeline.iterate(train(), threads=2)
+    next(early)
+    early.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("grain-prefetch"):
+            thread.join(10)
+    assert threading.active_count() <= before
+    assert len(list(pipeline.iterate(train(stop=2), threads=0))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 5])
+def test_more_workers_than_steps(steps):
+    ahead = pipeline.iterate(train(stop=steps), workers=3, prefetch=2)
+    got = [jax.tree.map(np.array, b) for b in ahead]
+    ahead.close()
+    assert len(got) == steps
+    same(got[-1], train()[steps - 1])
+
+
+def test_datasets_pickle():
+    copy = pickle.loads(pickle.dumps(train()))
+    same(copy[2], train()[2])

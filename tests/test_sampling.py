@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mmvid.data import sampling
 from mmvid.streams import Sampling, Stream, stack_length
 
-RGB, FLOW = Stream("rgb", "rgb", Sampling("uniform", 8)), Stream("flow", "flow", Sampling("uniform", 8), "stack5")
+RGB = Stream("rgb", "rgb", Sampling("uniform", 8))
+FLOW = Stream("flow", "flow", Sampling("uniform", 8), "stack5")
 DIFF = Stream("diff", "diff", Sampling("uniform", 8), "stack5")
 
 
@@ -91,3 +92,71 @@ def test_stacks_saturate():
 def test_unknown_protocols_are_explained(bad):
     with pytest.raises(ValueError, match="D1U2"):
         sampling.test_indices(40, RGB, bad)
+
+
+def draws(n, stream, count=400):
+    """Anchors of ``count`` seeds for one stream alone: [count, frames]."""
+    name = stream.name
+    return np.stack([
+        sampling.train_indices(np.random.default_rng(s), {name: n}, [stream])[name] for s in range(count)
+    ])  # fmt: skip
+
+
+def test_dense_starts_of_the_code():
+    """0 where n <= D, else {0..n-D-1}: the last possible start is never drawn (papers.md 1.3)."""
+    dense = RGB._replace(sampling=Sampling("dense", 8, 32))
+    for n, starts in ((32, {0}), (33, {0}), (37, set(range(5)))):
+        found = draws(n, dense)
+        assert set(found[:, 0].tolist()) == starts
+        np.testing.assert_array_equal(found, (found[:, :1] + 4 * np.arange(8)) % n)
+    # A clip shorter than the span goes round.
+    np.testing.assert_array_equal(draws(10, dense, 1)[0], [0, 4, 8, 2, 6, 0, 4, 8])
+
+
+def test_short_clips_of_the_code():
+    """Parts of no width: sorted draws where n > T, zeros otherwise."""
+    found = draws(10, FLOW)
+    assert (np.diff(found) >= 0).all() and set(found.ravel().tolist()) == set(range(6))
+    assert not draws(8, FLOW, 20).any() and not draws(7, RGB, 20).any()
+    # RGB has one field an anchor: 9 frames give 9 // 8 = 1 a part, so nothing is left to chance.
+    np.testing.assert_array_equal(np.unique(draws(9, RGB), axis=0), [np.arange(8)])
+
+
+def test_shifts_are_inclusive_and_a_streams_own():
+    lengths = {"rgb": 43, "flow": 39, "diff": 43}
+    shifts = set()
+    for seed in range(300):
+        found = sampling.train_indices(np.random.default_rng(seed), lengths, [RGB, FLOW, DIFF])
+        shifts.add((found["rgb"][0] - found["flow"][0], found["diff"][0] - found["flow"][0]))
+    assert shifts == {(a, b) for a in range(5) for b in range(5)}
+
+
+def test_streams_share_the_coin_and_the_first_of_equal_length_defines():
+    rgb, diff = (s._replace(sampling=Sampling("mixed", 8, 16)) for s in (RGB, DIFF))
+    for seed in range(100):
+        for order in ((rgb, diff), (diff, rgb)):
+            lengths = dict.fromkeys(("rgb", "diff"), 45)
+            found = sampling.train_indices(np.random.default_rng(seed), lengths, order)
+            np.testing.assert_array_equal(found["rgb"], found["diff"])
+            alone = sampling.train_indices(np.random.default_rng(seed), lengths, order[:1])
+            np.testing.assert_array_equal(found["rgb"], alone[order[0].name])
+
+
+def test_validation_of_a_short_clip_reads_the_first_frames():
+    """n <= T + stack - 1 gives zeros (papers.md 1.3)."""
+    assert not sampling.val_indices(12, 8, 5).any() and sampling.val_indices(13, 8, 5).any()
+    np.testing.assert_array_equal(sampling.test_indices(40, RGB, "val"), [sampling.val_indices(40, 8, 1)])
+
+
+def test_dense_clips_come_first_and_any_number_goes():
+    both = sampling.test_indices(60, RGB, "D2U2")
+    np.testing.assert_array_equal(both[:2], sampling.test_indices(60, RGB, "D2U0"))
+    np.testing.assert_array_equal(both[2:], sampling.test_indices(60, RGB, "D0U2"))
+    ten = sampling.test_indices(132, RGB, "D10U0")
+    np.testing.assert_array_equal(ten[:, 0], np.linspace(0, 100, 10).astype(int))
+    assert not sampling.test_indices(0, FLOW, "D1U2").any()
+
+
+def test_unknown_variants_are_explained():
+    with pytest.raises(ValueError, match="paper"):
+        sampling.test_indices(40, RGB, "D0U1", "papers")

@@ -105,12 +105,10 @@ def _cut(
         readers = [s for s in streams if keys[s.name] == key]
         indices, frames = decoded[key[0]]
         wanted = _distinct(fields, readers)
-        frames = augment_lib.apply(
-            frames[np.searchsorted(indices, wanted)],
-            windows[key[1]],
-            side,
-            negate_x=MODALITIES[readers[0].modality].negate_x,
-        )
+        if len(wanted) < len(indices):
+            frames = frames[np.searchsorted(indices, wanted)]
+        negate_x = MODALITIES[readers[0].modality].negate_x
+        frames = augment_lib.apply(frames, windows[key[1]], side, negate_x=negate_x)
         for stream in readers:
             out[stream.name] = _stacks(frames, np.searchsorted(wanted, fields[stream.name]))
     return out
