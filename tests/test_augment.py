@@ -162,3 +162,10 @@ def test_label_pairs_belong_to_a_head():
     for bad in (((0, 1),), (("adverb", 0, 1),), ((0, 1, 2),)):
         with pytest.raises(ValueError, match="several"):
             augment.check(Augment(flip_labels=bad), ("noun", "verb"))
+
+
+def test_pictures_that_shrink_by_much_are_averaged():
+    """A chequerboard of single pixels becomes grey, not black or white."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[None, ..., None]
+    out = augment.apply(board, Geometry(0, 0, 1, 1), 32, negate_x=False)
+    assert np.abs(out.astype(int) - 127).max() <= 1

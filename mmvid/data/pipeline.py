@@ -172,13 +172,9 @@ def _train_view(
     """One view of a clip: {stream: [T, size, size, raw]}; zeros for a stream it lacks."""
     there = [s for s in plan.streams if lengths[s.name] > 0]
     anchors = sampling.train_indices(rng, lengths, plan.streams)
-    fields = {
-        s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there
-    }
+    fields = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
     windows = {
-        name: augment_lib.draw(
-            rng, record["height"], record["width"], plan.size, plan.augment, flip=flip
-        )
+        name: augment_lib.draw(rng, record["height"], record["width"], plan.size, plan.augment, flip=flip)
         for name in sorted({s.geometry for s in plan.streams})
     }
     out = _cut(_decode(record, there, fields), there, fields, windows, plan.size)
@@ -212,8 +208,7 @@ def _eval_example(plan: _Eval, row: int) -> dict:
         clips, frames = fields[stream.name].shape[:2]
         shape = (clips, frames, side, side, raw_channels(stream))
         views = [
-            c[stream.name].reshape(shape) if stream.name in c else np.zeros(shape, np.uint8)
-            for c in cuts
+            c[stream.name].reshape(shape) if stream.name in c else np.zeros(shape, np.uint8) for c in cuts
         ]
         # [clips, crops] -> V: the crops of a clip stand together.
         inputs[stream.name] = np.stack(views, 1).reshape(-1, *shape[1:])
@@ -333,9 +328,7 @@ def iterate(
     ahead. Raises ValueError for a negative number.
     """
     if min(workers, threads, prefetch) < 0:
-        raise ValueError(
-            f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative"
-        )
+        raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
     if not flags.FLAGS.is_parsed():
         # Grain reads absl flags; in a notebook nobody has parsed them (style.md 2.4).
         flags.FLAGS.mark_as_parsed()

@@ -82,9 +82,7 @@ def _uniform_offsets(m: int, variant: str) -> list[float]:
     return [i / m if variant == "paper" else (0.5 + i / m) % 1 for i in range(m)]
 
 
-def test_indices(
-    n: int, stream: Stream, protocol: str = "D0U1", variant: str = "code"
-) -> np.ndarray:
+def test_indices(n: int, stream: Stream, protocol: str = "D0U1", variant: str = "code") -> np.ndarray:
     """Anchors of every test clip of a stream of ``n`` fields: int [clips, frames].
 
     ``protocol`` 'DkUm': k dense clips, then m uniform ones (MML table 10); 'val' as during

@@ -1,0 +1,106 @@
+"""Scores files: exact on ragged batches, kept views, fusion, denominators."""
+
+import numpy as np
+import pytest
+from fake import Source
+
+from mmvid import evaluate
+from mmvid.data import pipeline
+from mmvid.streams import Head, Sampling, Stream
+
+STREAMS = (Stream("rgb", "rgb", Sampling("uniform", 4)), Stream("flow", "flow", Sampling("uniform", 4), "stack5"))
+HEADS = {"action": Head(5)}
+META = {"split": "test", "clips_expected": 9, "classes": {"action": list("abcde")}}
+
+
+def predict(batch):
+    """Logits that depend on the view's pixels, so that a mixed-up row or view would show."""
+    inputs = batch["main"]["inputs"]["test"]
+    mean = {n: x.astype(np.float32).mean((2, 3, 4, 5)) for n, x in inputs.items()}
+    return {n: {"action": np.stack([m * k for k in range(5)], -1)} for n, m in mean.items()}
+
+
+def scores(batch_size=4, absent=(), n=7):
+    source = Source(n, absent=absent)
+    batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
+    reads = {"rgb": ("rgb",), "flow": ("flow",)}
+    dataset = (batches[i] for i in range(len(batches)))
+    return evaluate.run(predict, dataset, reads=reads, ids=source.ids(), meta=META)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 16])
+def test_ragged_batches_change_nothing(batch_size):
+    whole, other = scores(7), scores(batch_size)
+    assert other.id.tolist() == [f"clip{i}" for i in range(7)]
+    assert other.logits["rgb"]["action"].shape == (7, 2, 5)
+    np.testing.assert_allclose(whole.logits["rgb"]["action"], other.logits["rgb"]["action"], rtol=1e-6)
+
+
+def test_a_file_holds_everything(tmp_path):
+    found = scores(absent=(3,))
+    evaluate.save(tmp_path / "scores" / "test.npz", found)
+    back = evaluate.load(tmp_path / "scores" / "test.npz")
+    assert back.meta == found.meta and back.present["flow"].tolist() == [True] * 3 + [False] + [True] * 3
+    for output in ("rgb", "flow"):
+        np.testing.assert_array_equal(back.logits[output]["action"], found.logits[output]["action"])
+    assert [p.name for p in (tmp_path / "scores").iterdir()] == ["test.npz"]
+
+
+def test_missing_and_damaged_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not evaluated"):
+        evaluate.load(tmp_path / "test.npz")
+    (tmp_path / "test.npz").write_bytes(b"PK not a zip")
+    with pytest.raises(ValueError, match="damaged"):
+        evaluate.load(tmp_path / "test.npz")
+
+
+def made(logits, labels, present=None, **meta):
+    """Scores from arrays {output: [N, V, K]}."""
+    n = len(labels)
+    present = present or {o: np.ones(n, bool) for o in logits}
+    wrapped = {o: {"action": np.asarray(v, np.float32)} for o, v in logits.items()}
+    return evaluate.Scores(
+        np.array([f"c{i}" for i in range(n)]), np.arange(n), {"action": np.asarray(labels)}, present, wrapped,
+        {"clips_used": n, "clips_expected": n} | meta,
+    )  # fmt: skip
+
+
+def test_clip_and_video_accuracy_differ():
+    # Two views: one right and sure, one wrong and unsure.
+    views = np.array([[[4.0, 0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0, 0]]] * 4)
+    numbers = evaluate.summary(made({"rgb": views}, [0] * 4))["rgb"]["action"]
+    assert numbers["clip_top1"] == 0.5 and numbers["top1"] == 1.0 and numbers["n"] == 4
+    missing = evaluate.summary(made({"rgb": views}, [0] * 4, clips_expected=8))["rgb"]["action"]
+    assert missing["top1_of_expected"] == 0.5
+
+
+def test_aggregation():
+    logits = np.random.default_rng(0).normal(size=(3, 2, 4))
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(evaluate.aggregate(logits, "logits"), logits.mean(1))
+    np.testing.assert_allclose(evaluate.aggregate(logits, "probs"), probs.mean(1))
+    np.testing.assert_allclose(evaluate.aggregate(logits, "max"), probs.max(1))
+    sigmoid = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(evaluate.aggregate(logits, "max", kind="multi"), sigmoid.max(1))
+    with pytest.raises(ValueError, match="probs"):
+        evaluate.aggregate(logits, "mean")
+
+
+def test_fusion_leaves_absent_outputs_out():
+    right, wrong = np.eye(6)[[0]][:, None], 5 * np.eye(6)[[1]][:, None]
+    present = {"rgb": np.array([True]), "flow": np.array([False])}
+    found = evaluate.summary(made({"rgb": right, "flow": wrong}, [0], present))
+    assert found["fused"]["action"]["top1"] == 1 and found["flow"]["action"]["top1"] == 0
+    both = evaluate.summary(made({"rgb": right, "flow": wrong}, [0]))
+    assert both["fused"]["action"]["top1"] == 0 and both["oracle"]["action"] == 1
+
+
+def test_multilabel_and_unlabelled():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (20, 4))
+    multi = made({"rgb": (labels * 2.0 - 1)[:, None]}, labels)
+    numbers = evaluate.summary(multi)["rgb"]["action"]
+    assert numbers["map"] == 1 and numbers["mauc"] == 1
+    assert evaluate.headline_values(multi) == {"rgb/map": 1.0}
+    half = made({"rgb": np.eye(6)[[0, 1, 2]][:, None]}, [0, -1, 2])
+    assert evaluate.summary(half)["rgb"]["action"]["n"] == 2

@@ -1,0 +1,77 @@
+"""The table and the page, from scores files alone."""
+
+import json
+
+import numpy as np
+import pytest
+from test_evaluate import made
+
+from mmvid import logs, report
+from mmvid.report import Column
+
+NAMES = list("abcdef")
+
+
+def column(title, segment, seed, quality):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(60) % 6
+    draw = lambda: rng.normal(size=(60, 2, 6)) + quality * np.eye(6)[labels][:, None]  # noqa: E731
+    meta = dict(split="test", segment=segment, step=9, protocol="D1U1", crops="centre", views=2,
+                dataset="fake", fingerprint="abc", clips_expected=64, classes={"action": NAMES})  # fmt: skip
+    return Column(title, segment, {"test": made({"flow": draw(), "rgb": draw()}, labels, **meta)})
+
+
+@pytest.fixture
+def columns():
+    return [column("CE", "ce", 0, 0.6), column("CE continued", "ce_continued", 1, 0.8),
+            column("MML", "mml", 2, 1.6)]  # fmt: skip
+
+
+def test_table(columns):
+    text = report.table(columns, "test", baseline="ce_continued")
+    head = text.splitlines()[0]
+    for part in ("60 of 64 clips", "2 view(s)", "D1U1", "fake (abc)"):
+        assert part in head
+    rows = report.rows(columns, "test", baseline="ce_continued")
+    assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb"]
+    difference = rows[5]["cells"]
+    assert difference[1] == "" and difference[2].startswith("+")
+    widths = {len(line.rstrip()) for line in text.splitlines()[2:3]}
+    assert widths and "CE continued" in text
+
+
+def test_page(columns, tmp_path):
+    for c in columns:
+        (tmp_path / c.segment).mkdir()
+        lines = [{"step": s, "train/rgb/ce": 1 / s, "train/rgb/top1": 0.5, "val/rgb/top1": 0.4, "lr": 0.1}
+                 for s in (1, 2, 3)]  # fmt: skip
+        (tmp_path / c.segment / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    asked = []
+
+    def thumbnails(split, row):
+        asked.append((split, row))
+        return np.full((5, 20, 30, 3), row, np.uint8)
+
+    path = report.write(
+        tmp_path, columns, config='{"seed": 0, "name": "<script>"}', baseline="ce_continued",
+        thumbnails=thumbnails, published=[("paper T1", {"rgb": "58.10 / 84.61"})],
+    )  # fmt: skip
+    page = path.read_text()
+    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "Oracle", "jax"):
+        assert part in page, part
+    assert "<script>" not in page and "http" not in page.replace("http://www.w3.org", "").replace(
+        "http://purl.org", "").replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")  # fmt: skip
+    assert len(asked) == 8 and page.count("data:image/jpeg") == 8
+    assert logs.read_lines(tmp_path / "mml" / "metrics.jsonl")[-1]["step"] == 3
+
+
+def test_hardest_are_the_least_probable(columns):
+    scores = columns[-1].scores["test"]
+    found = report.hardest(scores, "rgb", 5)
+    probs = [float(clip["prob"]) for clip in found]
+    assert probs == sorted(probs) and all(clip["label"] in NAMES for clip in found)
+
+
+def test_nothing_to_report():
+    with pytest.raises(ValueError, match="column"):
+        report.write("x", [], config="{}")
