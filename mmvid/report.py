@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 
 from mmvid import evaluate, figures, logs, metrics
+from mmvid.data import decode
 from mmvid.evaluate import Scores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
@@ -245,3 +246,51 @@ def write(
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+# ---------------------------------------------------------------------------- the end of a run
+def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
+    """The score, its interval, the report's path, the next command."""
+    numbers = next(iter(result.get(config.headline, next(iter(result.values()))).values()))
+    if "map" in numbers:
+        score = f"mAP {_percent(numbers['map'])}"
+    else:
+        low, high = numbers["top1_interval"]
+        score = f"top-1 {_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
+    return (
+        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; next, "
+        "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
+    )
+
+
+def finish(
+    workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = ""
+) -> dict:
+    """Logs the tables, writes report.html, logs what to do next; returns the last column's summary.
+
+    ``columns``: (title, segment, splits) in order; their scores files must be there, or
+    FileNotFoundError is raised.
+    """
+    loaded = [
+        Column(title, segment, {
+            split: evaluate.load(workdir / segment / "scores" / f"{split}.npz") for split in splits
+        })
+        for title, segment, splits in columns
+    ]  # fmt: skip
+    how, own = config.evaluation.aggregate, loaded[-1]
+
+    def thumbnail(split: str, row: int) -> np.ndarray:
+        record = dataset.split(split)[row]
+        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
+        return decode.decode_frames(record, "rgb", index)
+
+    for split in own.scores:
+        logs.LOG.info("\n%s\n", table(loaded, split, baseline=baseline, how=how))
+    path = write(
+        workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
+        headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
+    )  # fmt: skip
+    split = next(iter(own.scores))
+    result = evaluate.summary(own.scores[split], how)
+    logs.LOG.info(_last_line(config, result, own.title, split, path))
+    return result

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mmvid import checkpoint, evaluate, logs, optim, plan, report, sharding
 from mmvid import step as step_lib
-from mmvid.data import augment, decode, pipeline, records
+from mmvid.data import augment, pipeline, records
 from mmvid.logs import LOG
 from mmvid.streams import Head
 
@@ -419,54 +419,6 @@ def _on_signals(stop: dict) -> Callable:
     return lambda: [signal.signal(s, h) for s, h in old.items()]
 
 
-def _columns(run: Run) -> list[report.Column]:
-    return [
-        report.Column(s.title, s.name, {
-            split: evaluate.load(run.workdir / s.name / "scores" / f"{split}.npz")
-            for split in s.evaluate
-        })
-        for s in run.segments if s.title
-    ]  # fmt: skip
-
-
-def _report(run: Run) -> dict:
-    """Prints the tables, writes report.html; the last line says what to do next."""
-    config, columns = run.config, _columns(run)
-    how, own = config.evaluation.aggregate, columns[-1]
-    baseline = next((c.segment for c in columns if c.segment == "ce_continued"), "")
-    dataset = run.datasets["dataset"]
-
-    def thumbnail(split: str, row: int) -> np.ndarray:
-        record = dataset.split(split)[row]
-        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
-        return decode.decode_frames(record, "rgb", index)
-
-    for split in own.scores:
-        LOG.info("\n%s\n", report.table(columns, split, baseline=baseline, how=how))
-    path = report.write(
-        run.workdir, columns, config=config.to_json_best_effort(), baseline=baseline,
-        headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
-    )  # fmt: skip
-    split = next(iter(own.scores))
-    result = evaluate.summary(own.scores[split], how)
-    LOG.info(_last_line(config, result, own.title, split, path))
-    return result
-
-
-def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
-    """The score, its interval, the report's path, the next command."""
-    numbers = next(iter(result.get(config.headline, next(iter(result.values()))).values()))
-    if "map" in numbers:
-        score = f"mAP {100 * numbers['map']:.1f}"
-    else:
-        low, high = (100 * v for v in numbers["top1_interval"])
-        score = f"top-1 {100 * numbers['top1']:.1f} [{low:.1f}, {high:.1f}]"
-    return (
-        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; next, "
-        "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
-    )
-
-
 def run(config, workdir: str) -> dict:
     """Trains the configured plan in ``workdir`` and writes its table and report.
 
@@ -488,4 +440,8 @@ def run(config, workdir: str) -> dict:
             _run_segment(built, segment)
     finally:
         restore_signals()
-    return _report(built) if jax.process_index() == 0 else {}
+    if jax.process_index():
+        return {}
+    columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
+    baseline = "ce_continued" if any(c[1] == "ce_continued" for c in columns) else ""
+    return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)
