@@ -6,6 +6,7 @@ Ratios within one run; rounds alternate, the least of each is kept. Prints a tab
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import time
@@ -32,7 +33,7 @@ def moving_texture(height: int, width: int, frames: int) -> np.ndarray:
 def opencv(frames: np.ndarray) -> np.ndarray:
     """OpenCV's TV-L1 with its default settings."""
     solver = cv2.optflow.DualTVL1OpticalFlow_create()
-    return np.stack([solver.calc(a, b, None) for a, b in zip(frames, frames[1:])])
+    return np.stack([solver.calc(a, b, None) for a, b in itertools.pairwise(frames)])
 
 
 def measure(frames: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:

@@ -56,7 +56,7 @@ def ours(model: str, size: int, frames: int, side: int, dtype: str):
     )
     method = METHODS["single"](("rgb", "flow"), heads)
     tx = {n.name: optax.sgd(0.01, momentum=0.9) for n in networks}
-    shapes = {name: (frames, side, side) for name in streams}
+    shapes = dict.fromkeys(streams, (frames, side, side))
 
     def start(key):
         params, stats = step.init_params(networks, streams, shapes, key)

@@ -11,9 +11,14 @@ from data_prep.manifest import Item
 
 
 def run(
-    items: list[Item], settings: clips.Settings, heads: dict, directory: pathlib.Path, options: str
+    jobs: list[tuple[Item, str]],
+    settings: clips.Settings,
+    heads: dict[str, dict],
+    directory: pathlib.Path,
+    options: str,
 ) -> None:
-    """Prepares ``items`` into ``directory``. Raises ValueError with the line that installs Beam."""
+    """Prepares ``jobs`` (clip, file name) into ``directory``. Raises ValueError with the line that
+    installs Beam."""
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -21,12 +26,12 @@ def run(
         raise ValueError(
             "--beam_options needs Apache Beam: pip install -r requirements-beam.txt"
         ) from None
-    flags = [f"--{option}" for option in options.split(",") if option]
+    flags = [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
 
-    def prepare(item: Item):
-        return clips.write(item, settings, heads, directory)
+    def prepare(job: tuple[Item, str]) -> str:
+        return clips.write(*job, settings, heads, directory)
 
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
-        rows = pipeline | "Clips" >> beam.Create(items)
+        rows = pipeline | "Clips" >> beam.Create(jobs)
         # Reshuffle: otherwise the whole list may stay on the worker that created it.
         _ = rows | beam.Reshuffle() | "Prepare" >> beam.Map(prepare)

@@ -10,17 +10,22 @@ Stage 1 writes one file a clip, stage 2 packs them; a second run redoes only wha
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import hashlib
 import json
 import multiprocessing
 import os
 import pathlib
-import pickle
-import shutil
 import sys
+from collections.abc import Iterator
 
 from tqdm import tqdm
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there two builds at once must be avoided by hand
+    fcntl = None
 
 from data_prep import clips, manifest, ssv2
 from data_prep.manifest import Item, Manifest
@@ -44,17 +49,41 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--size", default="small", choices=sorted(tabletop.SIZES), help="of tabletop")
     add("--view", default="verb", choices=tabletop.VIEWS, help="of tabletop")
     add("--seed", type=int, default=0, help="of tabletop")
-    add("--flow", choices=["tvl1", "tvl1-fast", "dis", "none"], help="default: tvl1")
+    add("--flow", choices=clips.FLOWS, help="default: tvl1")
     add("--flow_bound", type=float, help="pixels that map to 0 and 255; default 20")
     add("--flow_codec", default="png", choices=["png", "jpeg"])
     add("--short_side", type=int, help="pixels, 0 keeps the size; default 256")
     add("--quality", type=int, default=95, help="of JPEG")
     add("--rgb_storage", default="jpeg", choices=["jpeg", "mp4"],
         help="mp4: a fifteenth of the bytes, five times the decoding")  # fmt: skip
-    add("--workers", type=int, default=os.cpu_count(), help="processes")
+    add("--workers", type=int, default=_cores(), help="processes; default: every core")
     add("--strict", action="store_true", help="fail if any clip is rejected")
     add("--beam_options", help="run stage 1 on Beam, e.g. runner=DirectRunner")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.workers < 1 or not 1 <= args.quality <= 100 or (args.short_side or 0) < 0:
+        parser.error("--workers is at least 1, --quality 1 to 100, --short_side 0 or more")
+    if args.flow_bound is not None and args.flow_bound <= 0:
+        parser.error("--flow_bound is a number of pixels greater than 0")
+    return args
+
+
+def _cores() -> int:
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _tabletop(args) -> Manifest:
+    raw = args.out.with_name(args.out.name + "-files")
+    if args.dataset == "tabletop_stills":
+        made = manifest.from_folder(tabletop.write_stills(raw, seed=args.seed))
+        items = [i._replace(labels={"noun": i.labels["action"]}) for i in made.items]
+        return Manifest("tabletop-stills", items, {"noun": made.heads["action"]})
+    # One folder for each, so that another size is not taken for what stands there.
+    raw = raw / f"{args.size}-{args.view}-seed{args.seed}-v{tabletop.VERSION}"
+    path = tabletop.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
+    name = f"tabletop-{args.size}" + ("" if args.view == "verb" else f"-{args.view}")
+    return manifest.from_csv(path)._replace(name=name)
 
 
 def _source(args) -> Manifest:
@@ -66,15 +95,7 @@ def _source(args) -> Manifest:
         if not (args.annotations and args.videos):
             raise ValueError("--dataset ssv2 needs --annotations LABELS and --videos VIDEOS")
         return ssv2.read(args.annotations, args.videos)
-    raw = args.out.with_name(args.out.name + "-files")
-    if args.dataset == "tabletop":
-        path = tabletop.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
-        made = manifest.from_csv(path)
-        return made._replace(name=f"tabletop-{args.size}")
-    made = manifest.from_folder(tabletop.write_stills(raw, seed=args.seed))
-    return made._replace(name="tabletop-stills", heads={"noun": made.heads["action"]}, items=[
-        i._replace(labels={"noun": i.labels["action"]}) for i in made.items
-    ])  # fmt: skip
+    return _tabletop(args)
 
 
 def _settings(args) -> clips.Settings:
@@ -92,130 +113,113 @@ def _settings(args) -> clips.Settings:
 
 
 # ---------------------------------------------------------------------------- stage 1
-def _one_thread() -> None:
+def _start_worker(cache: str) -> None:
     """A worker uses one core: the pool is the parallelism. Must run before JAX starts."""
-    os.environ.update(NPROC="1", OMP_NUM_THREADS="1", JAX_PLATFORMS="cpu")
+    os.environ.update(NPROC="1", OMP_NUM_THREADS="1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # TV-L1 takes seconds to compile for every size of frame: once for all workers and runs.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
 
 
-def _pool(items: list[Item], settings, heads, directory: pathlib.Path, workers: int) -> None:
+def _pool(
+    jobs: list[tuple[Item, str]], settings, heads, directory: pathlib.Path, workers: int
+) -> None:
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        jobs = [pool.submit(clips.write, item, settings, heads, directory) for item in items]
-        bar = tqdm(total=len(jobs), desc="decode, flow", unit="clip", dynamic_ncols=True)
-        try:
-            for job in concurrent.futures.as_completed(jobs):
-                job.result()
-                bar.update()
-        finally:
-            bar.close()
-            pool.shutdown(cancel_futures=True)
+    setup = (context, _start_worker, (str(directory / "jax-cache"),))
+    bar = tqdm(total=len(jobs), desc="decode, flow", unit="clip", dynamic_ncols=True)
+    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), *setup)
+    refused = 0
+    try:
+        futures = [pool.submit(clips.write, *job, settings, heads, directory) for job in jobs]
+        for future in concurrent.futures.as_completed(futures):
+            refused += bool(future.result())
+            bar.set_postfix(rejected=refused, refresh=False)
+            bar.update()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise ValueError(
+            "a worker process died, which mostly means that memory ran out. What is prepared is "
+            f"kept: run the same command with --workers {max(workers // 2, 1)}"
+        ) from None
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
 
 
 def stage_one(
-    source: Manifest, settings: clips.Settings, directory: pathlib.Path, *, workers: int = 2,
-    beam_options: str | None = None,
+    source: Manifest, keys: dict[str, str], settings: clips.Settings, directory: pathlib.Path, *,
+    workers: int = 2, beam_options: str | None = None,
 ) -> dict[str, str]:  # fmt: skip
-    """Prepares every clip that is missing; returns {id: reason} of those rejected."""
+    """Prepares every clip that is missing into ``directory``, and tries again what was rejected;
+    returns {id: reason} of those rejected. ``keys`` from clips.keys."""
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.tmp"):
         stale.unlink()
-    keys = {item.id: clips.key(item, settings, source.heads) for item in source.items}
-    missing = [
-        item for item in source.items
-        if not (directory / f"{keys[item.id]}.pkl").exists()
-        and not (directory / f"{keys[item.id]}.rejected").exists()
-    ]  # fmt: skip
-    if missing and beam_options is not None:
+    there = set(os.listdir(directory))
+    jobs = [(i, keys[i.id]) for i in source.items if f"{keys[i.id]}.pkl" not in there]
+    if jobs and beam_options is not None:
         from data_prep import beam
 
-        beam.run(missing, settings, source.heads, directory, beam_options)
-    elif missing:
-        _pool(missing, settings, source.heads, directory, min(workers, len(missing)))
-    reasons = {}
-    for item in source.items:
-        refused = directory / f"{keys[item.id]}.rejected"
-        if refused.exists():
-            reasons[item.id] = refused.read_text()
-    return reasons
+        beam.run(jobs, settings, source.heads, directory, beam_options)
+    elif jobs:
+        _pool(jobs, settings, source.heads, directory, workers)
+    there = set(os.listdir(directory))
+    return {
+        item.id: (directory / f"{keys[item.id]}.rejected").read_text()
+        for item in source.items if f"{keys[item.id]}.pkl" not in there
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- stage 2
-def _counts(files: dict[str, list[pathlib.Path]]) -> tuple[dict, list, collections.Counter, tuple]:
-    """One pass over the prepared clips: modalities, fingerprint rows, classes, sizes."""
-    modalities = {split: collections.Counter() for split in files}
-    rows, classes, shapes = [], collections.Counter(), collections.Counter()
-    for split, paths in files.items():
-        for path in paths:
-            record = pickle.loads(path.read_bytes())
-            for field in ("rgb", "flow", "depth", "audio", "boxes"):
-                modalities[split][field] += int(records.present(record, field))
-            labels = {k: v.tolist() for k, v in record["label"].items()}
-            rows.append([record["id"], split, labels, record["num_frames"]])
-            for head, value in labels.items():
-                ids = [value] if isinstance(value, int) else [i for i, v in enumerate(value) if v]
-                classes.update((head, i) for i in ids)
-            shapes[record["height"], record["width"], round(record["fps"], 3)] += 1
-    return {k: dict(v) for k, v in modalities.items()}, rows, classes, shapes.most_common(1)[0][0]
-
-
 def _write_json(path: pathlib.Path, value) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False))
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(temporary, path)
 
 
-def stage_two(source: Manifest, settings, root: pathlib.Path, reasons: dict[str, str]):
-    """Packs what is prepared; returns (Info, class counts). metadata.json comes last."""
+def stage_two(
+    source: Manifest, keys: dict[str, str], settings: clips.Settings, root: pathlib.Path,
+    reasons: dict[str, str],
+) -> records.Info:  # fmt: skip
+    """Packs what is prepared into ``root``. metadata.json comes last: without it there is no dataset.
+
+    Raises ValueError where no clip is left.
+    """
     from data_prep import builder
 
-    directory = root / "work"
     files: dict[str, list[pathlib.Path]] = {}
-    ids: dict[str, list[str]] = {}
     for item in sorted(source.items, key=lambda item: (item.split, item.id)):
         if item.id not in reasons:
-            path = directory / f"{clips.key(item, settings, source.heads)}.pkl"
+            path = root / "work" / f"{keys[item.id]}.pkl"
             files.setdefault(item.split, []).append(path)
-            ids.setdefault(item.split, []).append(item.id)
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
-    shutil.rmtree(root / records.TFDS_NAME, ignore_errors=True)
-    builder.pack(files, source.heads, root)
-    modalities, rows, classes, (height, width, fps) = _counts(files)
+    rows = builder.pack(files, source.heads, root)
+    modalities, classes = builder.count(rows, source.heads)
     heads = {
         name: {"classes": len(s["names"]), "kind": s["kind"], "names": s["names"]}
         for name, s in source.heads.items()
     }
+    _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
+    stored = settings._asdict()
     info = records.Info(
         name=source.name, version=records.SCHEMA, heads=heads,
-        splits={k: len(v) for k, v in files.items()},
+        splits={split: len(paths) for split, paths in files.items()},
         expected=dict(collections.Counter(item.split for item in source.items)),
-        modalities=modalities, fingerprint=records.fingerprint(rows, settings._asdict()),
-        height=height, width=width, fps=fps,
-        settings=settings._asdict() | {"inputs": _inputs(source, settings)},
+        modalities=modalities,
+        fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0]] for r in rows], stored),
+        height=height, width=width, fps=fps, settings=stored | {"inputs": _inputs(keys)},
+        classes=classes,
     )  # fmt: skip
-    _write_index(root, files, ids)
+    _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
     _write_json(root / "metadata.json", info._asdict())
-    return info, classes
+    return info
 
 
-def _write_index(root: pathlib.Path, files: dict, ids: dict) -> None:
-    """index.json: {split: [id of every row]}, read back, since TFDS shuffles what it packs."""
-    import tensorflow_datasets as tfds
-
-    built = tfds.builder_from_directory(str(records._tfds_directory(root)))
-    index = {}
-    for split in files:
-        source = built.as_data_source(split=split)
-        index[split] = [source[i]["id"].decode() for i in range(len(source))]
-        assert sorted(index[split]) == sorted(ids[split])
-    _write_json(root / "index.json", index)
-
-
-def _inputs(source: Manifest, settings) -> str:
-    keys = sorted(clips.key(item, settings, source.heads) for item in source.items)
-    return hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+def _inputs(keys: dict[str, str]) -> str:
+    return hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
 
 
 # ---------------------------------------------------------------------------- what it says
@@ -228,7 +232,30 @@ def _write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str
                 table.writerow([item.id, item.split, item.path, reasons[item.id]])
 
 
-def summary(info: records.Info, classes: collections.Counter, root: pathlib.Path) -> str:
+def _histogram(info: records.Info) -> Iterator[str]:
+    for head, spec in info.heads.items():
+        counts = list(zip(info.classes[head], spec["names"]))
+        top = max([c for c, _ in counts], default=1) or 1
+        yield f"  {head}: {spec['classes']} classes"
+        for count, name in counts[:40]:
+            yield f"    {name[:32]:32s} {'#' * round(30 * count / top):30s} {count}"
+        if len(counts) > 40:
+            yield f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}"
+
+
+def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
+    if "train" not in info.splits or "val" not in info.splits:
+        yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
+    own = "" if info.name.startswith("tabletop") else ":own"
+    variant = ":ssv2" if info.name == "ssv2" else own
+    if info.name != "tabletop-stills":
+        yield (
+            f"next: python -m mmvid.main --config=configs/mml.py{variant} "
+            f"--config.dataset.path={root} --workdir=runs/{root.name}"
+        )
+
+
+def summary(info: records.Info, root: pathlib.Path) -> str:
     """N of M clips, per split and modality, a class histogram, and what to run next."""
     used, expected = sum(info.splits.values()), sum(info.expected.values())
     lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
@@ -236,57 +263,78 @@ def summary(info: records.Info, classes: collections.Counter, root: pathlib.Path
         n = info.splits.get(split, 0)
         have = info.modalities.get(split, {})
         parts = ", ".join(f"{m} {c} of {n}" for m, c in have.items() if c)
-        lines.append(f"  {split:8s} {n} of {info.expected[split]}: {parts}")
-    for head, spec in info.heads.items():
-        counts = [(classes[head, i], name) for i, name in enumerate(spec["names"])]
-        top = max(max(c for c, _ in counts), 1)
-        lines.append(f"  {head}: {spec['classes']} classes")
-        for count, name in counts[:40]:
-            lines.append(f"    {name[:32]:32s} {'#' * round(30 * count / top):30s} {count}")
-        if len(counts) > 40:
-            lines.append(f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}")
+        lines.append(f"  {split:8s} {n} of {info.expected[split]}: {parts or 'nothing'}")
+    lines += _histogram(info)
     if used < expected:
         lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
-    variant = "" if info.name.startswith("tabletop") else ":ssv2" if info.name == "ssv2" else ":own"
-    lines.append(
-        f"next: python -m mmvid.main --config=configs/mml.py{variant} "
-        f"--config.dataset.path={root} --workdir=runs/{root.name}"
-    )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_next(info, root)])
 
 
-def _up_to_date(root: pathlib.Path, source: Manifest, settings) -> bool:
-    path = root / "metadata.json"
-    if not path.exists():
-        return False
-    return json.loads(path.read_text())["settings"].get("inputs") == _inputs(source, settings)
+@contextlib.contextmanager
+def _alone(root: pathlib.Path) -> Iterator[None]:
+    """One build of a dataset at a time: a second one waits, and finds the work done."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "build.lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                print(f"another build of {root} is running: waiting for it", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _packed(root: pathlib.Path, keys: dict[str, str]) -> records.Info | None:
+    """The dataset at ``root`` where it was made from these very inputs."""
+    try:
+        info = records.open_dataset(root).info
+    except (FileNotFoundError, ValueError):
+        return None
+    return info if info.settings.get("inputs") == _inputs(keys) and info.classes else None
+
+
+def build(args: argparse.Namespace) -> int:
+    """Both stages, as far as they are due; prints the summary. Returns the exit code.
+
+    Raises ValueError or FileNotFoundError where there is nothing to build from.
+    """
+    source, settings = _source(args), _settings(args)
+    keys = clips.keys(source.items, settings, source.heads)
+    info, work = _packed(args.out, keys), args.out / "work"
+    rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
+    # Where the work folder is gone, retrying the rejected would mean to begin at the beginning.
+    if info is None or (rejected and work.exists()):
+        reasons = stage_one(
+            source, keys, settings, work, workers=args.workers, beam_options=args.beam_options
+        )
+        _write_rejected(args.out, source, reasons)
+        if reasons and args.strict:
+            name, reason = next(iter(reasons.items()))
+            print(f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
+                  f"{name}: {reason}; all in {args.out / 'rejected.csv'}", file=sys.stderr)  # fmt: skip
+            return 1
+        if info is None or len(reasons) != rejected:
+            info, rejected = stage_two(source, keys, settings, args.out, reasons), len(reasons)
+            print(summary(info, args.out))
+            return 0
+    print(summary(info, args.out))
+    print(f"{args.out} is up to date: nothing to do")
+    return 1 if rejected and args.strict else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Builds; 0 when a dataset is there, 1 when not (or with --strict when a clip is rejected)."""
+    """0 when a dataset is there, 1 when not (or with --strict when a clip is rejected), 130 when
+    interrupted."""
     args = parse(argv)
     try:
-        source, settings = _source(args), _settings(args)
-        args.out.mkdir(parents=True, exist_ok=True)
-        if _up_to_date(args.out, source, settings):
-            print(f"{args.out} is up to date: nothing to do")
-            return 0
-        reasons = stage_one(
-            source, settings, args.out / "work", workers=args.workers,
-            beam_options=args.beam_options,
-        )  # fmt: skip
-        _write_rejected(args.out, source, reasons)
-        if reasons and args.strict:
-            first = next(iter(reasons.items()))
-            print(f"--strict: {len(reasons)} clips rejected, first {first[0]}: {first[1]}; "
-                  f"all in {args.out / 'rejected.csv'}", file=sys.stderr)  # fmt: skip
-            return 1
-        info, classes = stage_two(source, settings, args.out, reasons)
-    except (ValueError, FileNotFoundError) as error:
+        with _alone(args.out):
+            return build(args)
+    except (ValueError, OSError) as error:
         print(f"data_prep: {error}", file=sys.stderr)
         return 1
-    print(summary(info, classes, args.out))
-    return 0
+    except KeyboardInterrupt:
+        print("interrupted: what is prepared is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,12 +1,41 @@
 """Stage 2: prepared clips -> sharded ArrayRecord, through a TFDS builder and without TensorFlow."""
 
+import collections
+import contextlib
+import functools
+import io
 import pathlib
 import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from mmvid.data import records
+
+SHARD_BYTES = 256 << 20
+MODALITIES = ("rgb", "flow", "depth", "audio", "boxes")
+
+
+class Facts(NamedTuple):
+    """What metadata.json tells of a clip."""
+
+    id: str
+    split: str
+    labels: dict[str, int | list[int]]
+    shape: tuple[int, int, int, float]  # frames, height, width, frames a second
+    modalities: tuple[str, ...]
+
+
+def facts(record: dict) -> Facts:
+    """The facts of one prepared clip."""
+    shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
+    have = tuple(m for m in MODALITIES if records.present(record, m))
+    labels = {name: value.tolist() for name, value in record["label"].items()}
+    return Facts(record["id"], record["split"], labels, shape, have)
 
 
 def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
@@ -27,38 +56,103 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
         | {name: f.Scalar(np.int64) for name in integers}
         | {name: f.Scalar(np.float32) for name in floats}
         | {name: f.Sequence(f.Text()) for name in ("rgb", "flow_x", "flow_y", "depth")}
+        | {"times": f.Tensor(shape=(None,), dtype=np.float32)}
         | {"boxes": f.Tensor(shape=(None, 9), dtype=np.float32)}
         | {"label": f.FeaturesDict({name: label(spec) for name, spec in heads.items()})}
     )
 
 
-class Clips(tfds.core.GeneratorBasedBuilder):
-    """Packs ``files`` {split: [prepared clip]} in the given order of ids."""
+def _shards(files: list[pathlib.Path]) -> list[list[pathlib.Path]]:
+    """Consecutive files, together up to SHARD_BYTES: TFDS holds the examples of a shard in memory."""
+    shards, room = [], 0
+    for file in files:
+        size = file.stat().st_size
+        if not shards or size > room:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(file)
+        room -= size
+    return shards
+
+
+class Clips(tfds.core.ShardBasedBuilder):
+    """Packs ``files`` {split: [prepared clip]} in this order; ``seen`` gets every record.
+
+    Not a GeneratorBasedBuilder: that one shuffles, and above a gigabyte it shuffles by TensorFlow.
+    """
 
     VERSION = tfds.core.Version(f"{records.SCHEMA}.0.0")
 
-    def __init__(self, *, files: dict[str, list[pathlib.Path]], heads: dict[str, dict], **kwargs):
-        self._files, self._heads = files, heads
+    def __init__(
+        self,
+        *,
+        files: dict[str, list[pathlib.Path]],
+        heads: dict[str, dict],
+        seen: Callable[[dict], None],
+        **kwargs,
+    ):
+        self._files, self._heads, self._seen = files, heads, seen
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(builder=self, features=features(self._heads))
-
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        return {split: self._generate_examples(files) for split, files in self._files.items()}
-
-    def _generate_examples(self, files):
-        for file in files:
-            yield file.stem, pickle.loads(file.read_bytes())
-
-
-def pack(files: dict[str, list[pathlib.Path]], heads: dict[str, dict], root: pathlib.Path) -> None:
-    """Writes ``root/clips/<schema>/``; an unfinished one is started again by TFDS."""
-    tfds.disable_progress_bar()
-    builder = Clips(files=files, heads=heads, data_dir=str(root))
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            compute_stats=tfds.download.ComputeStatsMode.SKIP
+        return tfds.core.DatasetInfo(
+            builder=self, features=features(self._heads), disable_shuffling=True
         )
-    )
+
+    def _shard_iterators_per_split(self, dl_manager):
+        del dl_manager
+        return {
+            split: [functools.partial(self._examples, shard) for shard in _shards(files)]
+            for split, files in self._files.items()
+        }
+
+    def _examples(self, files: list[pathlib.Path]) -> Iterator[tuple[str, dict]]:
+        for file in files:
+            record = pickle.loads(file.read_bytes())
+            self._seen(record)
+            yield file.stem, record
+
+
+def pack(
+    files: dict[str, list[pathlib.Path]], heads: dict[str, dict], root: pathlib.Path
+) -> list[Facts]:
+    """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole.
+
+    metadata.json goes with it; whoever calls writes the new one. Returns every clip's facts.
+    """
+    tfds.disable_progress_bar()
+    temporary = root / "packing.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    rows: list[Facts] = []
+    total = sum(map(len, files.values()))
+    with tqdm(total=total, desc="pack", unit="clip", dynamic_ncols=True) as bar:
+
+        def seen(record):
+            rows.append(facts(record))
+            bar.update()
+
+        builder = Clips(files=files, heads=heads, seen=seen, data_dir=str(temporary))
+        skip = tfds.download.ComputeStatsMode.SKIP
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(compute_stats=skip)
+            )
+    (root / "metadata.json").unlink(missing_ok=True)
+    shutil.rmtree(root / records.TFDS_NAME, ignore_errors=True)
+    (temporary / records.TFDS_NAME).rename(root / records.TFDS_NAME)
+    shutil.rmtree(temporary, ignore_errors=True)
+    return rows
+
+
+def count(rows: list[Facts], heads: dict[str, dict]) -> tuple[dict, dict]:
+    """({split: {modality: clips}}, {head: clips of every class}) of packed clips."""
+    modalities: dict[str, collections.Counter] = {}
+    classes = {head: [0] * len(spec["names"]) for head, spec in heads.items()}
+    for row in rows:
+        modalities.setdefault(row.split, collections.Counter()).update(row.modalities)
+        for head, value in row.labels.items():
+            ids = [value] if isinstance(value, int) else np.flatnonzero(value).tolist()
+            for i in ids:
+                if i >= 0:
+                    classes[head][i] += 1
+    return {split: {m: c[m] for m in MODALITIES} for split, c in modalities.items()}, classes

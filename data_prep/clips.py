@@ -13,12 +13,13 @@ from data_prep.manifest import Item
 from mmvid.data import decode
 
 # Changes whenever stage 1 writes something else for the same input.
-VERSION = 1
+VERSION = 2
+FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
 
 class Settings(NamedTuple):
-    """How clips are stored. ``flow``: 'tvl1', 'tvl1-fast', 'dis' or 'none', within ``flow_bound``
-    pixels; ``short_side`` 0 keeps the size; ``rgb_storage`` 'jpeg' or 'mp4' (short GOP)."""
+    """How clips are stored. ``flow``: one of FLOWS, within ``flow_bound`` pixels; ``short_side`` 0
+    keeps the size; ``rgb_storage`` 'jpeg' or 'mp4' (short GOP)."""
 
     flow: str = "tvl1"
     flow_bound: float = 20.0
@@ -29,31 +30,41 @@ class Settings(NamedTuple):
     audio_rate: int = 16_000
 
 
-def key(item: Item, settings: Settings, heads: dict) -> str:
-    """The clip's file name: another one as soon as a source, a label or a setting changes."""
-    stamps = []
-    for path in (item.path, *item.paths.values()):
-        stat = path.stat() if path.exists() else None
-        stamps.append((str(path), stat and (stat.st_size, stat.st_mtime_ns)))
-    parts = [VERSION, item.id, item.split, item.labels, item.start, item.end, stamps,
-             settings._asdict(), heads]  # fmt: skip
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+def _stamp(path: pathlib.Path) -> list:
+    """Size and time of a file, or of every file of a folder; [] where there is none."""
+    if path.is_dir():
+        files = sorted(path.iterdir())
+        return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    if not path.exists():
+        return []
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def keys(items: list[Item], settings: Settings, heads: dict[str, dict]) -> dict[str, str]:
+    """{id: the clip's file name}: another one as soon as a source, a label or a setting changes."""
+    shared = json.dumps([VERSION, settings._asdict(), heads], sort_keys=True)
+    out = {}
+    for item in items:
+        stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values())]
+        own = [item.id, item.split, item.labels, item.start, item.end, stamps]
+        text = shared + json.dumps(own, sort_keys=True)
+        out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return out
 
 
 def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
-    """{head: class id, or multi-hot}; -1 where a test clip has no label.
+    """{head: class id, or multi-hot}; -1 where a clip outside train and val has no label.
 
     Raises DecodeError for a label that is not among the head's names.
     """
     out = {}
     for head, spec in heads.items():
         names = spec["names"]
-        labels = [t for t in item.labels.get(head, "").split("|") if t]
+        labels = item.labels.get(head, ())
         if unknown := [t for t in labels if t not in names]:
             raise decode.DecodeError(f"unknown label {unknown[0]!r} for {head}")
         ids = [names.index(t) for t in labels]
-        if spec["kind"] == "multi":
+        if spec["kind"] == "multi":  # none at all is an answer, too
             out[head] = np.isin(np.arange(len(names)), ids).astype(np.uint8)
         elif len(ids) > 1:
             raise decode.DecodeError(f"{len(ids)} labels for {head}, which takes one")
@@ -74,7 +85,8 @@ def _flow(frames: np.ndarray, settings: Settings) -> dict:
         field = flow.dis(frames)
     else:
         preset = "fast" if settings.flow == "tvl1-fast" else "default"
-        field = flow.clip_flow(frames, settings=preset)
+        # Measured on a core: no slower a pair than larger batches, and little is padded.
+        field = flow.clip_flow(frames, settings=preset, batch_size=8)
     planes = flow.quantise(field, settings.flow_bound)
     jpeg = settings.flow_codec == "jpeg"
     encode = (lambda p: decode.encode_jpeg(p, settings.quality)) if jpeg else decode.encode_png
@@ -92,68 +104,92 @@ def _rgb(video: decode.Video, settings: Settings) -> dict:
 
 
 def _boxes(path: pathlib.Path) -> np.ndarray:
-    decode._existing(path)
+    decode.existing(path)
     try:
-        rows = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
-    except ValueError as error:
+        if path.suffix == ".npy":
+            rows = np.load(path)
+        else:
+            lines = [line for line in path.read_text().splitlines() if line.strip()]
+            lines = lines[1:] if lines and lines[0].startswith("frame") else lines
+            rows = np.array([line.split(",") for line in lines], np.float64)
+        rows = rows.reshape(0, 9) if rows.size == 0 else rows
+    except (ValueError, EOFError, OSError) as error:
         raise decode.DecodeError(f"boxes not readable: {error}") from None
     if rows.ndim != 2 or rows.shape[1] != 9:
-        raise decode.DecodeError(f"boxes must be [n, 9], got {rows.shape}")
-    return rows.astype(np.float32)
+        raise decode.DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
+    # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
+    corners = rows[:, 1:5]
+    if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
+        raise decode.DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
+    return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
 
 
-def _further(item: Item, settings: Settings) -> dict:
+def _further(item: Item, settings: Settings, fps: float, count: int) -> dict:
     """Depth, sound and boxes where the manifest names them; empty otherwise."""
     out = {"depth": [], "depth_scale": 0.001, "audio": b"", "audio_rate": settings.audio_rate,
            "audio_start_s": 0.0, "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
+    # Depth and boxes count frames of the whole video, the record those of the clip.
+    first = round(item.start * fps)
     if path := item.paths.get("depth"):
         maps = decode.depth(path, short_side=settings.short_side)
+        maps = maps[first:] if item.end is None else maps[first : first + count]
+        if not len(maps):
+            raise decode.DecodeError(f"no depth maps between {item.start} s and {item.end} s")
         out["depth"] = [decode.encode_png(image) for image in maps]
     if path := item.paths.get("audio"):
         sound = decode.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
-        out["audio"] = sound.tobytes()
+        out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
-        out["boxes"] = _boxes(path)
+        rows = _boxes(path) - np.float32([first] + [0] * 8)
+        out["boxes"] = rows[(rows[:, 0] >= 0) & (rows[:, 0] < count)]
     return out
 
 
 def prepare(item: Item, settings: Settings, heads: dict[str, dict]) -> dict:
-    """The record of a clip (mmvid/data/records.py). Raises DecodeError with the reason."""
+    """The record of a clip (data_prep/README.md). Raises DecodeError with the reason."""
     labels = encode_labels(item, heads)
     video = decode.clip(
         item.path, start=item.start, end=item.end, short_side=settings.short_side
     )  # fmt: skip
+    if settings.rgb_storage == "mp4":
+        # The codec wants even sides; every modality gets the same picture.
+        height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
+        video = video._replace(frames=video.frames[:, :height, :width])
     count, height, width, _ = video.frames.shape
     return {
         "id": item.id,
         "split": item.split,
         "num_frames": count,
         "fps": video.fps,
+        "times": video.times.astype(np.float32),
         "height": height,
         "width": width,
         "label": labels,
         **_rgb(video, settings),
         **_flow(video.frames, settings),
-        **_further(item, settings),
+        **_further(item, settings, video.fps, count),
     }
 
 
-def write(item: Item, settings: Settings, heads: dict, directory: pathlib.Path) -> str:
-    """Prepares a clip into ``directory/<key>.pkl``, or the reason into ``<key>.rejected``.
+def write(
+    item: Item, name: str, settings: Settings, heads: dict[str, dict], directory: pathlib.Path
+) -> str:
+    """Prepares a clip into ``directory/<name>.pkl``, or the reason into ``<name>.rejected``.
 
     Returns the reason, '' for success. What is there already is not made again.
     """
-    name = key(item, settings, heads)
     target, refused = directory / f"{name}.pkl", directory / f"{name}.rejected"
     if target.exists():
         return ""
-    if refused.exists():
-        return refused.read_text()
     try:
-        data, path = pickle.dumps(prepare(item, settings, heads), protocol=5), target
+        data, path, reason = prepare(item, settings, heads), target, ""
+        data = pickle.dumps(data, protocol=5)
     except decode.DecodeError as error:
-        data, path = str(error).encode(), refused
+        reason = " ".join(str(error).split())
+        data, path = reason.encode(), refused
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)
-    return "" if path is target else data.decode()
+    if path is target:
+        refused.unlink(missing_ok=True)
+    return reason

@@ -1,5 +1,6 @@
 """What to prepare: clips and label spaces, from a CSV, a folder of classes, or an annotation."""
 
+import collections
 import csv
 import json
 import pathlib
@@ -12,13 +13,13 @@ SPLITS = ("train", "val", "test")
 
 
 class Item(NamedTuple):
-    """One clip to prepare. ``labels`` {head: text}, several labels joined by '|'; paths of further
-    modalities by name ('depth', 'audio', 'boxes')."""
+    """One clip to prepare. ``labels`` {head: class names}; ``start`` and ``end`` in seconds; ``paths``
+    of further modalities by name ('depth', 'audio', 'boxes')."""
 
     id: str
     path: pathlib.Path
     split: str
-    labels: dict[str, str]
+    labels: dict[str, tuple[str, ...]]
     start: float = 0.0
     end: float | None = None
     paths: dict[str, pathlib.Path] = {}  # noqa: RUF012
@@ -36,35 +37,59 @@ def _heads(items: list[Item]) -> dict[str, dict]:
     """Label spaces from what occurs: names sorted; several labels in one row make it 'multi'."""
     heads = {}
     for head in sorted({name for item in items for name in item.labels}):
-        texts = [item.labels[head] for item in items if item.labels.get(head)]
-        names = sorted({label for text in texts for label in text.split("|")})
-        kind = "multi" if any("|" in text for text in texts) else "single"
+        rows = [item.labels.get(head, ()) for item in items]
+        names = sorted({label for labels in rows for label in labels})
+        kind = "multi" if any(len(labels) > 1 for labels in rows) else "single"
         heads[head] = {"kind": kind, "names": names}
     return heads
 
 
-def _number(row: dict, name: str, line: int, default):
+def _seconds(row: dict, name: str, line: int, default):
     text = (row.get(name) or "").strip()
     if not text:
         return default
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise ValueError(f"line {line}: {name}={text!r} is not a number of seconds") from None
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"line {line}: {name}={text!r} is not a number of seconds")
+    return seconds
 
 
-def _item(row: dict, line: int, root: pathlib.Path, heads: list[str]) -> Item:
-    labels = {name: (row.get(column) or "").strip() for name, column in heads}
-    further = {m: root / row[m].strip() for m in ("depth", "audio", "boxes") if row.get(m)}
-    return Item(
-        id=row["id"].strip(),
-        path=root / row["path"].strip(),
-        split=(row.get("split") or "train").strip(),
-        labels={k: v for k, v in labels.items() if v},
-        start=_number(row, "start", line, 0.0),
-        end=_number(row, "end", line, None),
-        paths=further,
-    )
+def _item(row: dict, line: int, root: pathlib.Path, heads: list[tuple[str, str]]) -> Item:
+    text = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
+    if not (text["id"] and text["path"]):
+        raise ValueError(f"line {line}: id={text['id']!r}, path={text['path']!r}: neither may be empty")
+    labels = {
+        head: tuple(dict.fromkeys(t.strip() for t in text[column].split("|") if t.strip()))
+        for head, column in heads
+    }
+    start, end = _seconds(row, "start", line, 0.0), _seconds(row, "end", line, None)
+    if end is not None and end <= start:
+        raise ValueError(f"line {line}: end={end} must be greater than start={start}")
+    further = {m: root / text[m] for m in ("depth", "audio", "boxes") if text.get(m)}
+    split = text.get("split") or "train"
+    if not split.isidentifier():
+        raise ValueError(f"line {line}: split={split!r}: letters, digits and underscores, please")
+    return Item(text["id"], root / text["path"], split, labels, start, end, further)
+
+
+def _known_heads(path: pathlib.Path, heads: list[str]) -> dict[str, dict]:
+    """labels.json, checked against the CSV's columns."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        known = {k: {"kind": v["kind"], "names": [str(n) for n in v["names"]]} for k, v in known.items()}
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path} is not {{head: {{"kind": "single" or "multi", "names": [..]}}}} ({error!r})'
+        ) from None
+    if set(known) != set(heads):
+        raise ValueError(f"{path} names {sorted(known)}, the CSV's label columns {sorted(heads)}")
+    for head, spec in known.items():
+        if len(set(spec["names"])) != len(spec["names"]) or spec["kind"] not in ("single", "multi"):
+            raise ValueError(f"{path}: {head}: a class occurs twice, or kind is not single or multi")
+    return known
 
 
 def from_csv(path: str | pathlib.Path) -> Manifest:
@@ -72,7 +97,7 @@ def from_csv(path: str | pathlib.Path) -> Manifest:
     (seconds), depth, audio, boxes. Paths count from the CSV's folder. A ``labels.json`` beside it
     ({head: {kind, names}}) fixes the classes; otherwise they are those that occur, sorted.
 
-    Raises ValueError naming the line or the missing column.
+    Raises ValueError naming the line or the missing column, FileNotFoundError.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -85,45 +110,62 @@ def from_csv(path: str | pathlib.Path) -> Manifest:
         if missing or not heads:
             missing += [] if heads else ["label (or label/<head>)"]
             raise ValueError(f"{path} lacks the column {', '.join(missing)}; it has {columns}")
-        items = [_item(row, i, path.parent, heads) for i, row in enumerate(table, 2)]
-    seen: dict[str, int] = {}
-    for item in items:
-        seen[item.id] = seen.get(item.id, 0) + 1
-    if doubled := sorted(k for k, n in seen.items() if n > 1):
-        raise ValueError(f"{path}: the id {doubled[0]!r} occurs twice ({len(doubled)} such ids)")
+        try:
+            items = [_item(row, table.line_num, path.parent, heads) for row in table]
+        except ValueError as error:
+            raise ValueError(f"{path}, {error}") from None
+    if not items:
+        raise ValueError(f"{path} has a header and no rows")
+    check_ids(items, path)
     labels = path.with_name("labels.json")
-    known = json.loads(labels.read_text(encoding="utf-8")) if labels.exists() else _heads(items)
-    return Manifest(path.parent.name or "manifest", items, known)
+    known = _known_heads(labels, [h for h, _ in heads]) if labels.exists() else _heads(items)
+    return Manifest(path.parent.resolve().name or "manifest", items, known)
 
 
-def _split_of(name: str) -> str:
-    """80 / 10 / 10 by a hash of the name: stable when clips are added."""
-    place = zlib.crc32(name.encode()) % 100
-    return "train" if place < 80 else "val" if place < 90 else "test"
+def check_ids(items: list[Item], path: pathlib.Path) -> None:
+    """Raises ValueError where an id occurs twice."""
+    counts = collections.Counter(item.id for item in items)
+    if doubled := sorted(k for k, n in counts.items() if n > 1):
+        raise ValueError(f"{path}: the id {doubled[0]!r} occurs twice ({len(doubled)} such ids)")
+
+
+def _place(name: str) -> int:
+    return zlib.crc32(name.encode()) % 100
+
+
+def _splits(names: list[str]) -> dict[str, str]:
+    """80 / 10 / 10 by a hash of the name: what is added later moves nothing. Where too few clips
+    leave a part empty, the order of the hashes shares them out."""
+    split = {n: "train" if _place(n) < 80 else "val" if _place(n) < 90 else "test" for n in names}
+    if set(split.values()) == set(SPLITS) or len(names) < 3:
+        return split
+    ranked = sorted(names, key=lambda n: (_place(n), n))
+    part = max(len(names) // 10, 1)
+    tail = dict.fromkeys(ranked[-part:], "test") | dict.fromkeys(ranked[-2 * part : -part], "val")
+    return dict.fromkeys(ranked, "train") | tail
 
 
 def from_folder(root: str | pathlib.Path) -> Manifest:
     """``root/<class>/<clip>`` (split 80/10/10 by a hash of the name) or ``root/<split>/<class>/..``.
 
-    Raises ValueError where no video is found.
+    Raises ValueError where no video is found, FileNotFoundError.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}")
     endings = VIDEO_ENDINGS | IMAGE_ENDINGS
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in endings)
     items = []
-    for file in files:
+    for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in endings):
         parts = file.relative_to(root).parts
-        split = parts[0] if parts[0] in SPLITS and len(parts) > 2 else None
-        if len(parts) < (3 if split else 2):
-            continue
-        label = parts[1] if split else parts[0]
-        name = "/".join(parts)
-        items.append(Item(name, file, split or _split_of(name), {"action": label}))
+        split = parts[0] if parts[0] in SPLITS and len(parts) > 2 else ""
+        if len(parts) >= (3 if split else 2):
+            label = parts[1] if split else parts[0]
+            items.append(Item("/".join(parts), file, split, {"action": (label,)}))
     if not items:
         raise ValueError(
             f"{root} holds no videos in class folders: expected {root}/CLASS/clip.mp4 or "
             f"{root}/train/CLASS/clip.mp4 (and val, test)"
         )
-    return Manifest(root.name, items, _heads(items))
+    drawn = _splits([item.id for item in items if not item.split])
+    items = [item._replace(split=item.split or drawn[item.id]) for item in items]
+    return Manifest(root.resolve().name, items, _heads(items))

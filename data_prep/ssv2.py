@@ -1,12 +1,12 @@
-"""Something-Something v2: the official label files (spec: formats.md 1, both naming schemes)."""
+"""Something-Something v2: the official label files, in their old and new names."""
 
-import csv
 import json
 import pathlib
 
-from data_prep.manifest import Item, Manifest
+from data_prep.manifest import Item, Manifest, check_ids
 
 _PREFIXES = ("something-something-v2-", "")
+_ENDINGS = (".webm", ".mp4", ".mkv", ".avi")
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
@@ -24,7 +24,26 @@ def _load(folder: pathlib.Path, name: str):
             f"neither something-something-v2-{name} nor {name} in {folder} (or {folder}/labels); "
             "unpack the official label archive there"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): unpack the archive again") from None
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    """Class texts in the order of their numbers, which the file keeps as text."""
+    classes = {name: int(number) for name, number in _load(folder, "labels.json").items()}
+    if sorted(classes.values()) != list(range(len(classes))):
+        raise ValueError(f"the class numbers of {folder} are not 0..{len(classes) - 1}, each once")
+    return sorted(classes, key=classes.__getitem__)
+
+
+def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
+    rows = _load(folder, name)
+    for number, row in enumerate(rows):
+        if missing := [field for field in wanted if field not in row]:
+            raise ValueError(f"{name}: row {number} lacks {missing[0]!r}: {row}")
+    return rows
 
 
 def _class(template: str) -> str:
@@ -34,27 +53,35 @@ def _class(template: str) -> str:
 
 def _answers(folder: pathlib.Path) -> dict[str, str]:
     path = _file(folder, "test-answers.csv")
-    if path is None:
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row[0]: row[1] for row in csv.reader(file, delimiter=";") if row}
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    pairs = (line.partition(";") for line in lines if line.strip())
+    return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifest:
     """The manifest of SSv2: train and val, and test where its answers are there.
 
-    ``videos``: the folder of <id>.webm. Raises FileNotFoundError naming the missing file.
+    ``videos``: the folder of <id>.webm (or another ending, if converted). Raises FileNotFoundError
+    naming the missing file, ValueError for rows of another form.
     """
     folder, videos = pathlib.Path(annotations), pathlib.Path(videos)
-    classes = _load(folder, "labels.json")
-    names = sorted(classes, key=lambda name: int(classes[name]))
+    if not videos.is_dir():
+        raise FileNotFoundError(f"no folder of videos at {videos}")
+    there = {p.stem: p for p in videos.iterdir() if p.suffix.lower() in _ENDINGS}
+    names = _names(folder)
+
+    def item(row: dict, split: str, label: str | None) -> Item:
+        name = str(row["id"])
+        path = there.get(name, videos / f"{name}.webm")
+        return Item(name, path, split, {"action": (label,) if label else ()})
+
     items = []
     for split, file in (("train", "train.json"), ("val", "validation.json")):
-        for row in _load(folder, file):
-            label = _class(row["template"])
-            items.append(Item(row["id"], videos / f"{row['id']}.webm", split, {"action": label}))
+        rows = _rows(folder, file, "id", "template")
+        items += [item(row, split, _class(row["template"])) for row in rows]
     answers = _answers(folder)
-    for row in _load(folder, "test.json") if answers else []:
-        labels = {"action": answers[row["id"]]} if row["id"] in answers else {}
-        items.append(Item(row["id"], videos / f"{row['id']}.webm", "test", labels))
+    if answers:
+        rows = _rows(folder, "test.json", "id")
+        items += [item(row, "test", answers.get(str(row["id"]))) for row in rows]
+    check_ids(items, folder)
     return Manifest("ssv2", items, {"action": {"kind": "single", "names": names}})

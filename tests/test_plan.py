@@ -44,7 +44,7 @@ def hand_over(tmp_path, found, source, target):
 
 
 def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
-    source, own, (params, stats) = hand_over(tmp_path, segments(""), "ce", "mml")
+    source, _own, (params, _stats) = hand_over(tmp_path, segments(""), "ce", "mml")
     kernel = source["rgb"]["conv1"]["kernel"]
     assert params["flow"]["conv1"]["kernel"].shape[2] == 10
     for channel in range(10):

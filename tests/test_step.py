@@ -19,7 +19,7 @@ STREAMS = {
     "rgb": Stream("rgb", "rgb", Sampling("uniform", 2)),
     "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
 }
-SHAPES = {name: (2, 16, 16) for name in STREAMS}
+SHAPES = dict.fromkeys(STREAMS, (2, 16, 16))
 
 
 def networks(dropout=0.0):

@@ -30,6 +30,8 @@ class Info(NamedTuple):
     width: int
     fps: float
     settings: dict[str, Any]
+    # Clips of every class, {head: [count]}, over all splits.
+    classes: dict[str, list[int]] = {}  # noqa: RUF012
 
 
 def fingerprint(rows: list, settings: dict) -> str:
@@ -61,6 +63,8 @@ class Source:
         return {"root": self.root, "split": self.split, "info": self.info, "_data": None}
 
     def __getitem__(self, row: int) -> dict:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of the {len(self)} clips of {self.root}/{self.split}")
         return _plain(self._opened()[int(row)])
 
     def _opened(self):
@@ -68,13 +72,19 @@ class Source:
             # Imported here: TFDS takes a second, and only whoever reads records needs it.
             import tensorflow_datasets as tfds
 
-            builder = tfds.builder_from_directory(str(_tfds_directory(self.root)))
-            self._data = builder.as_data_source(split=self.split)
+            builder = tfds.builder_from_directory(str(directory(self.root)))
+            data = builder.as_data_source(split=self.split)
+            if len(data) != len(self):
+                raise ValueError(
+                    f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
+                    f"{len(self)}: run the command that built it again"
+                )
+            self._data = data
         return self._data
 
     def ids(self) -> list[str]:
         """The id of every row."""
-        return json.loads((self.root / "index.json").read_text())[self.split]
+        return json.loads((self.root / "index.json").read_text(encoding="utf-8"))[self.split]
 
 
 class Dataset(NamedTuple):
@@ -93,7 +103,8 @@ class Dataset(NamedTuple):
         return Source(self.root, name, self.info)
 
 
-def _tfds_directory(root: pathlib.Path) -> pathlib.Path:
+def directory(root: pathlib.Path) -> pathlib.Path:
+    """Where TFDS keeps the records of the dataset at ``root``."""
     return root / TFDS_NAME / f"{SCHEMA}.0.0"
 
 
@@ -109,7 +120,7 @@ def _plain(example: dict) -> dict:
             record[name] = value.decode()
         elif name in ("rgb_video", "audio"):
             record[name] = bytes(value)
-        elif name == "boxes":
+        elif name in ("boxes", "times"):
             record[name] = np.asarray(value, np.float32)
         else:
             record[name] = np.asarray(value).item()
@@ -126,9 +137,17 @@ def open_dataset(root: str | os.PathLike) -> Dataset:
             f"  python -m data_prep.build --folder YOUR_VIDEOS --out {root}\n"
             "(a folder per class; --manifest FILE.csv for anything else, see data_prep/README.md)"
         )
-    info = Info(**json.loads(path.read_text()))
+    try:
+        info = Info(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): build the dataset again") from None
     if info.version != SCHEMA:
         raise ValueError(
             f"{root} was built with schema {info.version}, this mmvid reads {SCHEMA}: build it again"
+        )
+    if not (directory(root) / "dataset_info.json").exists():
+        raise ValueError(
+            f"{root} has metadata.json but no records in {directory(root)}: run the command that "
+            "built it again; what stands in its work/ is not made anew"
         )
     return Dataset(root, info)

@@ -1,0 +1,514 @@
+"""From videos to a dataset, with the faults that videos have."""
+
+import csv
+import json
+import os
+import pathlib
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep import build, clips, manifest, ssv2
+from data_prep.manifest import Item
+from mmvid.data import decode, records
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+SSV2 = pathlib.Path(__file__).parent / "fixtures" / "ssv2"
+HEADS = {"action": {"kind": "single", "names": ["push", "pull"]}}
+
+
+def frames(seed=0, count=14, height=32, width=40):
+    rng = np.random.default_rng(seed)
+    big = cv2.GaussianBlur(rng.integers(0, 255, (64, 128, 3), dtype=np.uint8), (0, 0), 2)
+    return np.stack([big[i : i + height, 2 * i : 2 * i + width] for i in range(count)])
+
+
+def video(path, seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(decode.encode_mp4(frames(seed, **options), 12.0))
+    return path
+
+
+def sound(path, seconds=1.5):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(np.int16(np.sin(np.arange(int(16000 * seconds)) / 9) * 9000).tobytes())
+    return path
+
+
+def table(path, rows):
+    columns = list(dict.fromkeys(c for row in rows for c in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def run(*flags, out, flow="none"):
+    return build.main([*map(str, flags), "--out", str(out), "--flow", flow, "--workers", "1"])
+
+
+def rejected(root):
+    with (root / "rejected.csv").open() as file:
+        return {row["id"]: row["reason"] for row in csv.DictReader(file)}
+
+
+# ---------------------------------------------------------------------------- annotations
+class TestCsv:
+    def test_columns(self, tmp_path):
+        rows = [
+            {"id": "a", "path": "x/a.mp4", "label/verb": "push", "label/noun": "cup|box", "split": "val",
+             "start": "1.5", "end": "3", "depth": "d/a", "audio": "", "boxes": "a.csv"},
+            {"id": "b", "path": "b.mp4", "label/verb": "pull, hard", "label/noun": ""},
+        ]  # fmt: skip
+        made = manifest.from_csv(table(tmp_path / "m.csv", rows))
+        first, second = made.items
+        assert first.path == tmp_path / "x/a.mp4" and (first.start, first.end) == (1.5, 3.0)
+        assert first.paths == {"depth": tmp_path / "d/a", "boxes": tmp_path / "a.csv"}
+        assert first.labels == {"verb": ("push",), "noun": ("cup", "box")}
+        assert second.split == "train" and second.end is None and second.paths == {}
+        assert made.heads == {
+            "noun": {"kind": "multi", "names": ["box", "cup"]},
+            "verb": {"kind": "single", "names": ["pull, hard", "push"]},
+        }
+
+    def test_byte_order_mark_and_plain_label(self, tmp_path):
+        (tmp_path / "m.csv").write_bytes("\ufeffid,path,label\nü,ü.mp4,größer\n".encode())
+        made = manifest.from_csv(tmp_path / "m.csv")
+        assert made.items[0].labels == {"action": ("größer",)}
+
+    @pytest.mark.parametrize(
+        "text, reason",
+        [
+            ("", "lacks the column id, path, label"),
+            ("id,label\na,b\n", "lacks the column path; it has"),
+            ("id,path\na,b\n", r"lacks the column label \(or label/<head>\)"),
+            ("id,path,label\n", "no rows"),
+            ("id,path,label\na,a.mp4,x\na,b.mp4,x\n", "the id 'a' occurs twice"),
+            ("id,path,label,start\na,a.mp4,x,soon\n", "line 2: start='soon' is not a number"),
+            ("id,path,label,start,end\na,a.mp4,x,4,2\n", "line 2: end=2.0 must be greater"),
+            ("id,path,label\na,a.mp4,x\n,b.mp4,x\n", "line 3: id=''"),
+            ("id,path,label\na\n", "line 2: .*path=''"),
+            ("id,path,label,split\na,a.mp4,x,../up\n", "split='../up'"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, tmp_path, text, reason):
+        (tmp_path / "m.csv").write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            manifest.from_csv(tmp_path / "m.csv")
+
+    @pytest.mark.parametrize(
+        "text, reason",
+        [
+            ("[1]", "is not"),
+            ('{"action": {"names": ["x"]}}', "is not"),
+            ('{"verb": {"kind": "single", "names": ["x"]}}', "the CSV's label columns"),
+            ('{"action": {"kind": "single", "names": ["x", "x"]}}', "occurs twice"),
+        ],
+    )
+    def test_labels_json(self, tmp_path, text, reason):
+        (tmp_path / "labels.json").write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            manifest.from_csv(table(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "label": "x"}]))
+
+
+def test_folder_of_classes(tmp_path):
+    for name in ("push/a.mp4", "push/b.webm", "pull/deep/c.avi", "pull/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "push/notes.txt").touch()
+    made = manifest.from_folder(tmp_path)
+    assert {i.id: i.labels["action"] for i in made.items} == {
+        "push/a.mp4": ("push",), "push/b.webm": ("push",),
+        "pull/deep/c.avi": ("pull",), "pull/d.png": ("pull",),
+    }  # fmt: skip
+    assert {i.split for i in made.items} == {"train", "val", "test"}
+    for split in manifest.SPLITS:
+        (tmp_path / split / "push").mkdir(parents=True)
+        (tmp_path / split / "push" / "e.mp4").touch()
+    named = {i.id: i for i in manifest.from_folder(tmp_path).items if i.id.endswith("e.mp4")}
+    assert {i.split for i in named.values()} == set(manifest.SPLITS)
+    with pytest.raises(ValueError, match=r"CLASS/clip\.mp4"):
+        manifest.from_folder(tmp_path / "push")
+
+
+@given(st.sets(st.text("abcdefgh", min_size=3), min_size=20), st.integers(3, 20))
+def test_splits_stay_when_clips_are_added(names, few):
+    names = sorted(names)
+    before, after = manifest._splits(names[:few]), manifest._splits(names)
+    hashed = {0 if (p := manifest._place(n)) < 80 else 1 if p < 90 else 2 for n in names[:few]}
+    if hashed == {0, 1, 2}:
+        assert all(after[name] == before[name] for name in before)
+
+
+@given(st.sets(st.text("abcdefgh", min_size=1), min_size=3, max_size=30))
+def test_no_split_is_empty(names):
+    assert set(manifest._splits(sorted(names)).values()) == set(manifest.SPLITS)
+
+
+class TestSsv2:
+    def test_both_namings(self, tmp_path):
+        videos = tmp_path / "videos"
+        videos.mkdir()
+        (videos / "36585.mp4").touch()
+        new = tmp_path / "new" / "labels"
+        new.mkdir(parents=True)
+        for file in SSV2.iterdir():
+            shutil.copy(file, new / file.name.removeprefix("something-something-v2-"))
+        made = [ssv2.read(folder, videos) for folder in (SSV2, tmp_path / "new")]
+        assert made[0] == made[1]
+        items = {i.id: i for i in made[0].items}
+        assert items["78687"].labels["action"] == ("Holding something next to something",)
+        assert items["93396"].labels["action"] == ("Something falling like a feather or paper",)
+        assert items["4718"].labels["action"] == ("Stacking number of something",)
+        assert items["78687"].path == videos / "78687.webm" and items["36585"].path.suffix == ".mp4"
+        assert items["1420"].labels["action"] == ("Throwing something",)
+        assert items["77"].labels["action"] == () and items["77"].split == "test"
+        assert [i.split for i in made[0].items] == ["train"] * 3 + ["val"] + ["test"] * 3
+        names = made[0].heads["action"]["names"]
+        assert names == sorted(names) and names[5] == "Throwing something"
+
+    def test_without_answers_there_is_no_test(self, tmp_path):
+        folder = tmp_path / "labels"
+        shutil.copytree(SSV2, folder)
+        (folder / "test-answers.csv").unlink()
+        assert {i.split for i in ssv2.read(folder, tmp_path).items} == {"train", "val"}
+
+    def test_what_is_wrong_is_named(self, tmp_path):
+        folder = tmp_path / "labels"
+        shutil.copytree(SSV2, folder)
+        with pytest.raises(FileNotFoundError, match="no folder of videos"):
+            ssv2.read(folder, tmp_path / "none")
+        (folder / "something-something-v2-train.json").write_text('[{"id": "1", "label": "x"}]')
+        with pytest.raises(ValueError, match="row 0 lacks 'template'"):
+            ssv2.read(folder, tmp_path)
+        (folder / "something-something-v2-train.json").unlink()
+        with pytest.raises(FileNotFoundError, match=r"nor train\.json"):
+            ssv2.read(folder, tmp_path)
+        (folder / "something-something-v2-labels.json").write_text('{"a": "0", "b": "2"}')
+        with pytest.raises(ValueError, match=r"not 0\.\.1"):
+            ssv2.read(folder, tmp_path)
+
+    def test_a_class_that_is_not_listed_is_that_clips_error(self, tmp_path):
+        heads = {"action": {"kind": "single", "names": ["Throwing something"]}}
+        with pytest.raises(decode.DecodeError, match="unknown label 'Spinning'"):
+            clips.encode_labels(Item("1", tmp_path, "train", {"action": ("Spinning",)}), heads)
+
+
+# ---------------------------------------------------------------------------- one clip
+def test_labels():
+    heads = HEADS | {"noun": {"kind": "multi", "names": ["cup", "box", "can"]}}
+    item = Item("a", pathlib.Path("a.mp4"), "train", {"action": ("pull",), "noun": ("can", "cup")})
+    out = clips.encode_labels(item, heads)
+    assert out["action"] == 1 and out["noun"].tolist() == [1, 0, 1]
+    unlabelled = item._replace(labels={}, split="test")
+    assert clips.encode_labels(unlabelled, heads)["action"] == -1
+    assert clips.encode_labels(unlabelled, heads)["noun"].tolist() == [0, 0, 0]
+    with pytest.raises(decode.DecodeError, match="no label for action"):
+        clips.encode_labels(item._replace(labels={}), heads)
+    with pytest.raises(decode.DecodeError, match="2 labels for action"):
+        clips.encode_labels(item._replace(labels={"action": ("push", "pull")}), heads)
+
+
+def item(path, **paths):
+    return Item("a", path, "train", {"action": ("push",)}, paths=paths)
+
+
+def every_modality(folder):
+    """A clip with depth, sound and boxes beside it."""
+    path = video(folder / "a.mp4")
+    (folder / "depth").mkdir()
+    for t in range(14):
+        cv2.imwrite(str(folder / "depth" / f"{t}.png"), np.full((32, 40), 1000 + t, np.uint16))
+    rows = [[t, 0.1, 0.1, 0.5, 1.004, 1, 1, 0, 0] for t in range(14)]
+    np.savetxt(folder / "boxes.csv", rows, delimiter=",")
+    return item(path, depth=folder / "depth", audio=sound(folder / "a.wav"), boxes=folder / "boxes.csv")
+
+
+@pytest.mark.parametrize("flow", ["dis", "tvl1-fast"])
+def test_record_of_a_clip(tmp_path, flow):
+    record = clips.prepare(every_modality(tmp_path), clips.Settings(flow=flow, flow_bound=8.0), HEADS)
+    assert record["num_frames"] == len(record["rgb"]) == len(record["depth"]) == 14
+    assert len(record["flow_x"]) == len(record["flow_y"]) == 13
+    assert np.allclose(record["times"], np.arange(14) / 12, atol=1e-3)
+    rgb = decode.decode_frames(record, "rgb", range(14))
+    assert abs(rgb.astype(int) - frames()).mean() < 12
+    # The window moves by (2, 1) over the picture: the picture by (-2, -1) within it.
+    planes = decode.decode_frames(record, "flow", range(13)).astype(np.float32)
+    pixels = (planes / 127.5 - 1) * record["flow_bound"]
+    assert np.allclose(np.median(pixels, (0, 1, 2)), [-2, -1], atol=0.3)
+    assert decode.decode_frames(record, "depth", [3])[0, 0, 0, 0] == 1003
+    assert len(np.frombuffer(record["audio"], np.int16)) == 24000
+    assert record["boxes"].shape == (14, 9) and record["boxes"][:, 4].max() == 1.0
+
+
+def test_an_interval_cuts_every_modality_alike(tmp_path):
+    whole = every_modality(tmp_path)
+    part = whole._replace(start=0.5, end=1.0)
+    record = clips.prepare(part, clips.Settings(flow="none"), HEADS)
+    assert record["num_frames"] == len(record["depth"]) == 6 and record["times"][0] == 0
+    assert decode.decode_frames(record, "depth", [0])[0, 0, 0, 0] == 1006
+    assert len(record["audio"]) == 2 * 8000
+    assert record["boxes"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_mp4_storage_has_even_sides_everywhere(tmp_path):
+    path = tmp_path / "odd.png"
+    cv2.imwrite(str(path), frames(height=31, width=37)[0])
+    record = clips.prepare(item(path), clips.Settings(flow="none", rgb_storage="mp4"), HEADS)
+    assert (record["height"], record["width"]) == (30, 36) and not record["rgb"]
+    assert decode.decode_frames(record, "rgb", [0]).shape == (1, 30, 36, 3)
+
+
+def test_an_image_is_a_clip_of_one_frame(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), frames()[0])
+    record = clips.prepare(item(tmp_path / "a.png"), clips.Settings(), HEADS)
+    assert record["num_frames"] == 1 and record["flow_x"] == []
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("0,1\n0,1\n", r"boxes must be \[n, 9\], got \[2, 2\]"),
+        ("0,1\n0\n", "not readable"),
+        ("a,b\n", "not readable"),
+        ("", "empty file"),
+        ("0,10,10,200,150,1,1,0,0\n", r"in \[0, 1\]"),
+        ("0,nan,0,1,1,1,1,0,0\n", "finite"),
+    ],
+)
+def test_boxes_that_are_wrong(tmp_path, text, reason):
+    (tmp_path / "b.csv").write_text(text)
+    with pytest.raises(decode.DecodeError, match=reason):
+        clips._boxes(tmp_path / "b.csv")
+
+
+def test_boxes_with_a_header_and_none_at_all(tmp_path):
+    (tmp_path / "b.csv").write_text("frame,x1,y1,x2,y2,category,score,side,state\n0,0,0,1,1,1,1,0,0\n")
+    assert clips._boxes(tmp_path / "b.csv").shape == (1, 9)
+    (tmp_path / "b.csv").write_text("frame,x1\n")
+    assert clips._boxes(tmp_path / "b.csv").shape == (0, 9)
+
+
+def test_key_follows_sources_labels_and_settings(tmp_path):
+    clip, settings = every_modality(tmp_path), clips.Settings()
+
+    def key(clip=clip, settings=settings, heads=HEADS):
+        return clips.keys([clip], settings, heads)["a"]
+
+    keys = [
+        key(),
+        key(clip._replace(labels={"action": ("pull",)})),
+        key(clip._replace(end=1.0)),
+        key(settings=settings._replace(quality=90)),
+        key(heads={"action": HEADS["action"] | {"names": ["pull", "push"]}}),
+    ]
+    assert key() == keys[0]
+    os.utime(tmp_path / "depth" / "3.png", ns=(1, 1))
+    keys.append(key())
+    video(tmp_path / "a.mp4", seed=5)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+# ---------------------------------------------------------------------------- the command
+@pytest.fixture
+def faulty(tmp_path):
+    """Good clips, and one of every fault. Returns the manifest and {id: reason}."""
+    rows = []
+
+    def add(name, path, **more):
+        rows.append({"id": name, "path": path, "label": "push", "split": "train"} | more)
+
+    for i in range(3):
+        video(tmp_path / f"good{i}.mp4", seed=i)
+        add(f"good{i}", f"good{i}.mp4", split=("train", "val", "test")[i])
+    data = (tmp_path / "good0.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    hit = bytearray(data)
+    for i in range(len(hit) // 2, len(hit) * 3 // 4, 40):
+        hit[i] ^= 0xFF
+    (tmp_path / "hit.mp4").write_bytes(bytes(hit))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("this is no video")
+    sound(tmp_path / "only.wav")
+    for name in ("cut", "hit", "empty", "text", "gone"):
+        add(name, f"{name}.mp4")
+    add("deaf", "only.wav")
+    add("unlabelled", "good0.mp4", label="")
+    add("unknown", "good0.mp4", label="dance")
+    add("nodepth", "good0.mp4", depth="nowhere")
+    add("late", "good0.mp4", start="9", end="10")
+    labels = {"action": {"kind": "single", "names": ["push", "pull"]}}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    return table(tmp_path / "clips.csv", rows), {
+        "cut": "not readable", "hit": "damaged|not readable", "empty": "empty file",
+        "text": "not readable", "gone": "missing file gone.mp4", "deaf": "no video stream",
+        "unlabelled": "no label for action", "unknown": "unknown label 'dance'",
+        "nodepth": "missing file nowhere", "late": "no frames between",
+    }  # fmt: skip
+
+
+def test_faults_are_recorded_and_the_rest_is_built(faulty, tmp_path, capsys):
+    path, reasons = faulty
+    out = tmp_path / "out"
+    assert run("--manifest", path, out=out) == 0
+    assert rejected(out).keys() == reasons.keys()
+    for name, reason in rejected(out).items():
+        assert re.search(reasons[name], reason), (name, reason)
+    said = capsys.readouterr().out
+    assert "3 of 13 clips" in said and "10 rejected" in said
+    assert "train    1 of 11: rgb 1 of 1" in said
+    assert "push" in said and "python -m mmvid.main" in said
+    info = records.open_dataset(out).info
+    assert info.splits == {"test": 1, "train": 1, "val": 1} and info.expected["train"] == 11
+    # Nothing changed: nothing is made again, and the faulty are tried again.
+    before = {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    assert run("--manifest", path, out=out) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert before == {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    assert run("--manifest", path, "--strict", out=out) == 1
+    assert "10 of 13 clips rejected" in capsys.readouterr().err
+    # A repaired file comes in; what was there is kept.
+    shutil.copy(tmp_path / "good1.mp4", tmp_path / "gone.mp4")
+    assert run("--manifest", path, out=out) == 0
+    assert "4 of 13 clips" in capsys.readouterr().out
+    after = {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    assert before.items() < after.items() and len(after) == 4
+    assert sorted(records.open_dataset(out).split("train").ids()) == ["gone", "good0"]
+
+
+def test_strict_builds_nothing(faulty, tmp_path, capsys):
+    path, reasons = faulty
+    assert run("--manifest", path, "--strict", out=tmp_path / "out") == 1
+    assert "--strict: 10 of 13" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metadata.json").exists()
+    assert rejected(tmp_path / "out").keys() == reasons.keys()
+
+
+def test_nothing_usable(tmp_path, capsys):
+    (tmp_path / "in" / "push").mkdir(parents=True)
+    (tmp_path / "in" / "push" / "a.mp4").touch()
+    assert run("--folder", tmp_path / "in", out=tmp_path / "out") == 1
+    assert "no clip could be used" in capsys.readouterr().err
+    assert run("--folder", tmp_path / "nowhere", out=tmp_path / "out") == 1
+    assert "no folder at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags", [["--workers", "0"], ["--quality", "0"], ["--flow_bound", "0"], ["--flow", "magic"], []]
+)
+def test_flags(flags, capsys):
+    with pytest.raises(SystemExit):
+        build.parse([*(["--folder", "x"] if flags else []), "--out", "y", *flags])
+
+
+def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):
+    """With flow, in spawned workers; a work folder that is gone is not missed."""
+    for i in range(6):
+        video(tmp_path / "in" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i)
+    flags = ["--folder", tmp_path / "in", "--short_side", "24"]
+    assert run(*flags, out=tmp_path / "out", flow="dis") == 0
+    dataset = records.open_dataset(tmp_path / "out")
+    assert dataset.info.heads["action"]["names"] == ["pull", "push"]
+    assert sum(dataset.info.splits.values()) == 6
+    assert (dataset.info.height, dataset.info.width, dataset.info.fps) == (24, 30, 12.0)
+    clip = dataset.split("train")[0]
+    assert decode.decode_frames(clip, "flow", [0]).shape == (1, 24, 30, 2)
+    shutil.rmtree(tmp_path / "out" / "work")
+    capsys.readouterr()
+    assert run(*flags, out=tmp_path / "out", flow="dis") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert run(*flags, out=tmp_path / "out", flow="none") == 0
+    assert records.open_dataset(tmp_path / "out").info.modalities["train"]["flow"] == 0
+
+
+def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
+    for i in range(3):
+        video(tmp_path / "in" / "push" / f"{i}.mp4", seed=i)
+    out = tmp_path / "out"
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_write_json", fail)
+        assert run("--folder", tmp_path / "in", out=out) == 1
+    with pytest.raises(FileNotFoundError):
+        records.open_dataset(out)
+    assert run("--folder", tmp_path / "in", out=out) == 0
+    assert sum(records.open_dataset(out).info.splits.values()) == 3
+
+
+def test_tabletop_and_its_stills(tmp_path, capsys):
+    flags = ["--dataset", "tabletop", "--size", "smoke", "--view", "epic"]
+    assert run(*flags, out=tmp_path / "t", flow="none") == 0
+    info = records.open_dataset(tmp_path / "t").info
+    assert info.name == "tabletop-smoke-epic" and set(info.heads) == {"noun", "verb"}
+    assert info.splits == info.expected == {"train": 48, "val": 16, "test": 32, "unseen": 16}
+    assert all(n == info.splits[s] for s, have in info.modalities.items()
+               for m, n in have.items() if m != "flow")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(tmp_path):
+    """kill -9 of the whole group, by how far it came: the same command ends with the same records."""
+    for i in range(24):
+        video(tmp_path / "in" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i, count=30)
+    flags = ["--folder", tmp_path / "in", "--flow", "dis", "--workers", "2"]
+    work = tmp_path / "out" / "work"
+
+    def command(out):
+        return [sys.executable, "-m", "data_prep.build", *map(str, flags), "--out", str(out)]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, cwd=REPOSITORY, capture_output=True)
+    for done in (1, 5, 12, 20, 24):
+        process = subprocess.Popen(command(tmp_path / "out"), cwd=REPOSITORY, start_new_session=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        while process.poll() is None and len(list(work.glob("*.pkl"))) < done:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "out" / "metadata.json").exists()
+    subprocess.run(command(tmp_path / "out"), check=True, cwd=REPOSITORY, capture_output=True)
+    assert not list(work.glob("*.tmp"))
+    whole, again = (records.open_dataset(tmp_path / name) for name in ("whole", "out"))
+    assert whole.info == again.info
+    for split in whole.info.splits:
+        for i in range(len(whole.split(split))):
+            first, second = (pickle.dumps(d.split(split)[i]) for d in (whole, again))
+            assert first == second
+
+
+def test_beam_missing_names_the_line_that_installs_it(faulty, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert run("--manifest", faulty[0], "--beam_options", "runner=DirectRunner", out=tmp_path / "o") == 1
+    assert "pip install -r requirements-beam.txt" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
+def test_beam_direct_runner_equals_the_pool(faulty, tmp_path, mode):
+    pytest.importorskip("apache_beam", reason="optional: pip install -r requirements-beam.txt")
+    command = [sys.executable, "-m", "data_prep.build", "--manifest", str(faulty[0]), "--flow", "none"]
+    workers = 1 if mode == "in_memory" else 2
+    options = f"runner=DirectRunner,direct_running_mode={mode},direct_num_workers={workers}"
+    beam = ["--beam_options", options]
+    for out, more in ((tmp_path / "pool", []), (tmp_path / "beam", beam)):
+        subprocess.run([*command, "--out", str(out), *more], check=True, cwd=REPOSITORY)
+    pool, beam = (records.open_dataset(tmp_path / name) for name in ("pool", "beam"))
+    assert pool.info == beam.info and rejected(tmp_path / "pool") == rejected(tmp_path / "beam")

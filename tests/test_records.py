@@ -1,0 +1,169 @@
+"""Records: what is packed is read back, in order, from any process."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import builder
+from mmvid.data import decode, records
+
+HEADS = {
+    "verb": {"kind": "single", "names": ["push", "pull"]},
+    "noun": {"kind": "multi", "names": ["cup", "box", "can"]},
+}
+
+
+def record(i, split="train", frames=3, **changes):
+    image = decode.encode_jpeg(np.full((8, 10, 3), 9 * i % 256, np.uint8))
+    plane = decode.encode_png(np.full((8, 10), i % 256, np.uint8))
+    base = {
+        "id": f"clip{i:03d}", "split": split, "num_frames": frames, "fps": 12.0,
+        "times": np.arange(frames, dtype=np.float32) / 12, "height": 8, "width": 10,
+        "label": {"verb": np.int64(i % 2), "noun": np.uint8([i % 2, 1, 0])},
+        "rgb": [image] * frames, "rgb_video": b"", "flow_x": [plane] * (frames - 1),
+        "flow_y": [plane] * (frames - 1), "flow_bound": 6.0, "depth": [], "depth_scale": 0.001,
+        "audio": np.arange(i, dtype=np.int16).tobytes(), "audio_rate": 16000, "audio_start_s": 0.0,
+        "boxes": np.full((i % 3, 9), i, np.float32),
+    }  # fmt: skip
+    return base | changes
+
+
+def pack(root, made):
+    """Packs records as stage 2 does, with the metadata that reading needs."""
+    (root / "work").mkdir(parents=True, exist_ok=True)
+    files = {}
+    for i, clip in enumerate(made):
+        path = root / "work" / f"{i}.pkl"
+        path.write_bytes(pickle.dumps(clip))
+        files.setdefault(clip["split"], []).append(path)
+    rows = builder.pack(files, HEADS, root)
+    counts, classes = builder.count(rows, HEADS)
+    splits = {split: len(paths) for split, paths in files.items()}
+    info = records.Info("test", records.SCHEMA, {}, splits, splits, counts, "0" * 12, 8, 10, 12.0, {},
+                        classes)  # fmt: skip
+    (root / "metadata.json").write_text(json.dumps(info._asdict()))
+    (root / "index.json").write_text(json.dumps({s: [r.id for r in rows if r.split == s] for s in splits}))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    pack(root, [record(i) for i in range(40)] + [record(i, "val", frames=1) for i in range(3)])
+    return root
+
+
+def assert_equal(read, wrote):
+    assert read.keys() == wrote.keys()
+    for name, value in wrote.items():
+        if name == "label":
+            assert_equal(read[name], value)
+        elif isinstance(value, float):
+            assert read[name] == pytest.approx(value, rel=1e-6)
+        elif isinstance(value, np.ndarray | np.integer):
+            np.testing.assert_array_equal(read[name], value)
+            assert read[name].dtype == value.dtype
+        else:
+            assert read[name] == value and type(read[name]) is type(value), name
+
+
+def test_what_was_packed_is_read_in_order(root):
+    source = records.open_dataset(root).split("train")
+    assert len(source) == 40
+    for i in (0, 1, 17, 39):
+        assert_equal(source[i], record(i))
+    assert source.ids() == [f"clip{i:03d}" for i in range(40)] == [source[i]["id"] for i in range(40)]
+
+
+def test_empty_modalities(root):
+    clip = records.open_dataset(root).split("val")[0]
+    have = {field: records.present(clip, field) for field in builder.MODALITIES}
+    assert have == {"rgb": True, "flow": False, "depth": False, "audio": False, "boxes": False}
+
+
+def test_counts(root):
+    info = records.open_dataset(root).info
+    assert info.modalities["train"] == {"rgb": 40, "flow": 40, "depth": 0, "audio": 39, "boxes": 26}
+    assert info.modalities["val"]["flow"] == 0
+    assert info.classes == {"verb": [22, 21], "noun": [21, 43, 0]}
+
+
+def test_pickled_before_and_after_reading(root):
+    source = records.open_dataset(root).split("train")
+    before = pickle.dumps(source)
+    source[3]
+    after = pickle.dumps(source)
+    assert len(after) < 5000
+    for data in (before, after):
+        assert pickle.loads(data)[3]["id"] == "clip003"
+
+
+@pytest.mark.parametrize("row", [-1, 40])
+def test_rows_outside(root, row):
+    with pytest.raises(IndexError, match="of the 40 clips"):
+        records.open_dataset(root).split("train")[row]
+
+
+def test_unknown_split_names_those_there_are(root):
+    with pytest.raises(ValueError, match=r"no split 'test'; it has .*'train': 40"):
+        records.open_dataset(root).split("test")
+
+
+def test_no_dataset_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data_prep\.build --folder"):
+        records.open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [("{", "cannot be read"), ('{"name": 1}', "cannot be read"), ("", "cannot be read")],
+)
+def test_broken_metadata(tmp_path, text, reason):
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        records.open_dataset(tmp_path)
+
+
+def test_other_schema_missing_records_and_wrong_counts(tmp_path):
+    pack(tmp_path, [record(0), record(1)])
+    path = tmp_path / "metadata.json"
+    good = json.loads(path.read_text())
+    path.write_text(json.dumps(good | {"version": 99}))
+    with pytest.raises(ValueError, match="schema 99"):
+        records.open_dataset(tmp_path)
+    path.write_text(json.dumps(good | {"splits": {"train": 5}}))
+    with pytest.raises(ValueError, match="holds 2 clips of train"):
+        records.open_dataset(tmp_path).split("train")[0]
+    path.write_text(json.dumps(good))
+    (records.directory(tmp_path) / "dataset_info.json").unlink()
+    with pytest.raises(ValueError, match="no records"):
+        records.open_dataset(tmp_path)
+
+
+def test_packing_again_replaces(tmp_path):
+    pack(tmp_path, [record(i) for i in range(5)])
+    pack(tmp_path, [record(i) for i in range(2)])
+    assert len(records.open_dataset(tmp_path).split("train")) == 2
+    assert not (tmp_path / "packing.tmp").exists()
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(6)), st.floats(0.5, 99))
+def test_fingerprint_knows_no_order_but_every_fact(order, bound):
+    rows = [[f"clip{i}", "train", {"verb": i}, 30] for i in range(6)]
+    first = records.fingerprint(rows, {"bound": 20.0})
+    assert records.fingerprint([rows[i] for i in order], {"bound": 20.0}) == first
+    assert (records.fingerprint(rows, {"bound": bound}) == first) == (bound == 20.0)
+    assert records.fingerprint([*rows[:5], ["clip5", "val", {"verb": 5}, 30]], {"bound": 20.0}) != first
+
+
+def test_many_shards_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SHARD_BYTES", 6000)
+    pack(tmp_path, [record(i) for i in range(30)])
+    source = records.open_dataset(tmp_path).split("train")
+    assert len(list(records.directory(tmp_path).glob("*.array_record-*"))) > 3
+    assert [source[i]["id"] for i in range(30)] == source.ids() == [f"clip{i:03d}" for i in range(30)]
