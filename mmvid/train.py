@@ -292,7 +292,7 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
     save_every = optim.steps_of(config.save_every, steps_per_epoch=1, total=segment.steps)
-    batches, clock, score = _batches(run, segment, start), logs.Clock(), None
+    batches, clock = _batches(run, segment, start), logs.Clock()
     bar = tqdm(total=segment.steps, initial=start, desc=segment.name, unit="step",
                disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
     try:
@@ -306,14 +306,15 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
                 late.push(step, values, {"lr": float(segment.lr(step - 1)), "wait": clock.wait()})
                 bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
             _announce(run, segment, step, start, clock)
+            score = None
             if evaluate_split and _due(step, *_every(config, segment)):
                 score = _validate(run, segment, state, step, evaluate_split, writer)
             stop = _asked_to_stop(run, step)
-            if _due(step, save_every, segment.steps) or stop:
+            # What was scored is saved, so that the best checkpoint is the one that the score is of.
+            if _due(step, save_every, segment.steps) or score is not None or stop:
                 late.flush()
                 writer.flush()
                 checkpoint.save(checkpoints, step, state, score=score)
-                score = None
             if stop:
                 raise Stopped(_goodbye(run, segment, step))
         return state
@@ -335,7 +336,7 @@ def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock: log
         clock.reset()
     if step == min(shown, segment.steps):
         LOG.info(_header(run, segment, step, clock))
-    if step == start + 60 and clock.wait() >= 0.1:
+    if step == min(start + 60, segment.steps):
         LOG.info("%s: %s", segment.name, logs.input_advice(clock, run.config.loader.workers))
 
 
