@@ -192,7 +192,7 @@ def stage_two(
     files: dict[str, list[pathlib.Path]] = {}
     for item in sorted(source.items, key=lambda item: (item.split, item.id)):
         if item.id not in reasons:
-            path = root / "work" / f"{keys[item.id]}.pkl"
+            path = root / "prepared" / f"{keys[item.id]}.pkl"
             files.setdefault(item.split, []).append(path)
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
@@ -209,7 +209,7 @@ def stage_two(
         splits={split: len(paths) for split, paths in files.items()},
         expected=dict(collections.Counter(item.split for item in source.items)),
         modalities=modalities,
-        fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0]] for r in rows], stored),
+        fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0], r.checksum] for r in rows], stored),
         height=height, width=width, fps=fps, settings=stored | {"inputs": _inputs(keys)},
         classes=classes,
     )  # fmt: skip
@@ -300,12 +300,12 @@ def build(args: argparse.Namespace) -> int:
     """
     source, settings = _source(args), _settings(args)
     keys = clips.keys(source.items, settings, source.heads)
-    info, work = _packed(args.out, keys), args.out / "work"
+    info, prepared = _packed(args.out, keys), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
-    # Where the work folder is gone, retrying the rejected would mean to begin at the beginning.
-    if info is None or (rejected and work.exists()):
+    # Where the prepared clips are gone, retrying the rejected would mean to begin at the beginning.
+    if info is None or (rejected and prepared.exists()):
         reasons = stage_one(
-            source, keys, settings, work, workers=args.workers, beam_options=args.beam_options
+            source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
         _write_rejected(args.out, source, reasons)
         if reasons and args.strict:

@@ -377,17 +377,17 @@ def test_faults_are_recorded_and_the_rest_is_built(faulty, tmp_path, capsys):
     info = records.open_dataset(out).info
     assert info.splits == {"test": 1, "train": 1, "val": 1} and info.expected["train"] == 11
     # Nothing changed: nothing is made again, and the faulty are tried again.
-    before = {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    before = {p.name: p.stat().st_mtime_ns for p in (out / "prepared").glob("*.pkl")}
     assert run("--manifest", path, out=out) == 0
     assert "up to date" in capsys.readouterr().out
-    assert before == {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    assert before == {p.name: p.stat().st_mtime_ns for p in (out / "prepared").glob("*.pkl")}
     assert run("--manifest", path, "--strict", out=out) == 1
     assert "10 of 13 clips rejected" in capsys.readouterr().err
     # A repaired file comes in; what was there is kept.
     shutil.copy(tmp_path / "good1.mp4", tmp_path / "gone.mp4")
     assert run("--manifest", path, out=out) == 0
     assert "4 of 13 clips" in capsys.readouterr().out
-    after = {p.name: p.stat().st_mtime_ns for p in (out / "work").glob("*.pkl")}
+    after = {p.name: p.stat().st_mtime_ns for p in (out / "prepared").glob("*.pkl")}
     assert before.items() < after.items() and len(after) == 4
     assert sorted(records.open_dataset(out).split("train").ids()) == ["gone", "good0"]
 
@@ -418,7 +418,7 @@ def test_flags(flags, capsys):
 
 
 def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):
-    """With flow, in spawned workers; a work folder that is gone is not missed."""
+    """With flow, in spawned workers; prepared clips that are gone are not missed."""
     for i in range(6):
         video(tmp_path / "in" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i)
     flags = ["--folder", tmp_path / "in", "--short_side", "24"]
@@ -429,12 +429,23 @@ def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):
     assert (dataset.info.height, dataset.info.width, dataset.info.fps) == (24, 30, 12.0)
     clip = dataset.split("train")[0]
     assert decode.decode_frames(clip, "flow", [0]).shape == (1, 24, 30, 2)
-    shutil.rmtree(tmp_path / "out" / "work")
+    shutil.rmtree(tmp_path / "out" / "prepared")
     capsys.readouterr()
     assert run(*flags, out=tmp_path / "out", flow="dis") == 0
     assert "up to date" in capsys.readouterr().out
     assert run(*flags, out=tmp_path / "out", flow="none") == 0
     assert records.open_dataset(tmp_path / "out").info.modalities["train"]["flow"] == 0
+
+
+def test_other_pictures_are_another_dataset(tmp_path):
+    """The same names, labels and lengths: the fingerprint tells what was seen."""
+    found = []
+    for n, seed in enumerate((0, 0, 1)):
+        for i in range(6):
+            video(tmp_path / f"in{n}" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i + 10 * seed)
+        assert run("--folder", tmp_path / f"in{n}", out=tmp_path / f"out{n}", flow="none") == 0
+        found.append(records.open_dataset(tmp_path / f"out{n}").info.fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
@@ -454,7 +465,7 @@ def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
     assert sum(records.open_dataset(out).info.splits.values()) == 3
 
 
-def test_tabletop_and_its_stills(tmp_path, capsys):
+def test_tabletop(tmp_path, capsys):
     flags = ["--dataset", "tabletop", "--size", "smoke", "--view", "epic"]
     assert run(*flags, out=tmp_path / "t", flow="none") == 0
     info = records.open_dataset(tmp_path / "t").info
@@ -470,7 +481,7 @@ def test_killed_and_run_again(tmp_path):
     for i in range(24):
         video(tmp_path / "in" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i, count=30)
     flags = ["--folder", tmp_path / "in", "--flow", "dis", "--workers", "2"]
-    work = tmp_path / "out" / "work"
+    prepared = tmp_path / "out" / "prepared"
 
     def command(out):
         return [sys.executable, "-m", "data_prep.build", *map(str, flags), "--out", str(out)]
@@ -479,13 +490,13 @@ def test_killed_and_run_again(tmp_path):
     for done in (1, 5, 12, 20, 24):
         process = subprocess.Popen(command(tmp_path / "out"), cwd=REPOSITORY, start_new_session=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        while process.poll() is None and len(list(work.glob("*.pkl"))) < done:
+        while process.poll() is None and len(list(prepared.glob("*.pkl"))) < done:
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert not (tmp_path / "out" / "metadata.json").exists()
     subprocess.run(command(tmp_path / "out"), check=True, cwd=REPOSITORY, capture_output=True)
-    assert not list(work.glob("*.tmp"))
+    assert not list(prepared.glob("*.tmp"))
     whole, again = (records.open_dataset(tmp_path / name) for name in ("whole", "out"))
     assert whole.info == again.info
     for split in whole.info.splits:

@@ -34,10 +34,10 @@ def record(i, split="train", frames=3, **changes):
 
 def pack(root, made):
     """Packs records as stage 2 does, with the metadata that reading needs."""
-    (root / "work").mkdir(parents=True, exist_ok=True)
+    (root / "prepared").mkdir(parents=True, exist_ok=True)
     files = {}
     for i, clip in enumerate(made):
-        path = root / "work" / f"{i}.pkl"
+        path = root / "prepared" / f"{i}.pkl"
         path.write_bytes(pickle.dumps(clip))
         files.setdefault(clip["split"], []).append(path)
     rows = builder.pack(files, HEADS, root)

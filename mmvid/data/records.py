@@ -35,7 +35,7 @@ class Info(NamedTuple):
 
 
 def fingerprint(rows: list, settings: dict) -> str:
-    """Twelve hex digits of ids, splits, labels, lengths and settings: equal data, equal text."""
+    """Twelve hex digits of facts (ids, splits, labels, contents) and settings: equal data, equal text."""
     text = json.dumps([sorted(rows), settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -148,6 +148,6 @@ def open_dataset(root: str | os.PathLike) -> Dataset:
     if not (directory(root) / "dataset_info.json").exists():
         raise ValueError(
             f"{root} has metadata.json but no records in {directory(root)}: run the command that "
-            "built it again; what stands in its work/ is not made anew"
+            "built it again; what stands in its prepared/ is not made anew"
         )
     return Dataset(root, info)

@@ -5,6 +5,7 @@ lives in motion, nouns in appearance, near and far in depth, impacts in sound, l
 """
 
 import concurrent.futures
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -17,11 +18,14 @@ from typing import NamedTuple
 import av
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from mmvid.data import tabletop_scene as scene
 from mmvid.data.tabletop_scene import NOUNS, SIZE, VERBS
 
-VERSION = 1
+# Of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
+VERSION = 2
+_DRAWS = 1  # of the random draws: a change makes other clips
 FPS = 12
 AUDIO_RATE = 16_000
 INSTANCES = 4  # of each noun in train, val and test; 'unseen' has as many others
@@ -33,11 +37,12 @@ SIZES = {
 }
 VIEWS = ("verb", "epic", "multilabel")
 _SPLITS = ("train", "val", "test", "unseen")
-_BACKGROUND_START = {"train": 0, "val": BACKGROUNDS, "test": BACKGROUNDS, "unseen": 2 * BACKGROUNDS}
+_FIRST_BACKGROUND = dict(train=0, val=BACKGROUNDS, test=BACKGROUNDS, unseen=2 * BACKGROUNDS)
 
 
 class Spec(NamedTuple):
-    """One clip to render; equal specs give equal clips."""
+    """One clip to render; equal specs give equal clips. ``verbs`` and ``noun`` count in VERBS and
+    NOUNS; several verbs follow each other, each with objects of its own."""
 
     split: str
     index: int
@@ -49,7 +54,8 @@ class Spec(NamedTuple):
 class Clip(NamedTuple):
     """``rgb`` uint8 [T, 48, 48, 3], ``depth`` uint16 [T, 48, 48] in mm, ``audio`` int16 [n] at
     16 kHz, ``boxes`` float32 [n, 9]: frame, x1, y1, x2, y2 in [0, 1], category (1 object, 2 hand),
-    score, side, state (1: being acted on)."""
+    score, side, state (1: takes part in the action). A box is tight around what lies inside the
+    image, hidden parts included."""
 
     rgb: np.ndarray
     depth: np.ndarray
@@ -76,13 +82,19 @@ def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec
 
 
 def labelled_subset(specs: list[Spec], per_class: int) -> list[Spec]:
-    """The first ``per_class`` clips of every verb: 1 stands for "1 %", 5 for "10 %" labels."""
+    """The first ``per_class`` clips of every verb: 1 stands for "1 %", 5 for "10 %" labels.
+
+    Raises ValueError where a verb has fewer.
+    """
     counts: dict[int, int] = {}
     chosen = []
     for spec in specs:
         counts[spec.verbs[0]] = counts.get(spec.verbs[0], 0) + 1
         if counts[spec.verbs[0]] <= per_class:
             chosen.append(spec)
+    fewest = min((counts.get(v, 0) for v in range(len(VERBS))), default=0)
+    if not 1 <= per_class <= fewest:
+        raise ValueError(f"per_class={per_class}: choose 1 to {fewest}, what every verb has")
     return chosen
 
 
@@ -112,7 +124,9 @@ def _action(spec: Spec, frames: int, rng) -> scene.Action:
     hands = [np.broadcast_to(gone, (frames, 3)) if a.hand is None else a.hand for a in parts]
     hand = np.concatenate([hands[0][:half], hands[1][half:]])
     return scene.Action(
-        [a for part in parts for a in part.actors], hand, [i for part in parts for i in part.impacts]
+        [actor for part in parts for actor in part.actors],
+        hand,
+        [impact for part in parts for impact in part.impacts],
     )
 
 
@@ -122,13 +136,13 @@ def _distractors(rng, frames: int, instances: int) -> list[scene.Actor]:
     for _ in range(min(rng.poisson(0.5), 3)):
         x = rng.choice([-1, 1]) * rng.uniform(0.8, 1.0)
         drift = rng.normal(0, 0.15) if rng.random() < 0.3 else 0.0
-        pose = scene._pose(frames, x + drift * np.linspace(0, 1, frames), rng.uniform(0.1, 0.95))
+        pose = scene.poses(frames, x + drift * np.linspace(0, 1, frames), rng.uniform(0.1, 0.95))
         found.append(scene.Actor(int(rng.integers(len(NOUNS))), pose, 1.2))
     return found
 
 
 def _idle(rng, frames: int) -> scene.Actor:
-    pose = scene._pose(frames, rng.choice([-1, 1]) * rng.uniform(0.5, 0.8), rng.uniform(0.2, 0.8))
+    pose = scene.poses(frames, rng.choice([-1, 1]) * rng.uniform(0.5, 0.8), rng.uniform(0.2, 0.8))
     return scene.Actor(int(rng.integers(len(NOUNS))), pose)
 
 
@@ -146,16 +160,18 @@ def _camera(rng, frames: int) -> np.ndarray:
 
 def _base(spec: Spec, rng, frames: int):
     """The background's picture and its drift [T, 2]."""
-    picture = scene.background(_BACKGROUND_START[spec.split] + int(rng.integers(BACKGROUNDS)))
+    picture = scene.background(_FIRST_BACKGROUND[spec.split] + int(rng.integers(BACKGROUNDS)))
     drift = rng.normal(0, 0.12, 2) if rng.random() < 0.3 else np.zeros(2)
     return picture, drift * np.arange(frames)[:, None] + rng.uniform(-6, 6, 2)
 
 
-def _box(row: int, corners, category: int, state: int) -> list[float] | None:
-    x1, y1, x2, y2 = np.clip(np.array(corners) / SIZE, 0, 1)
-    if x2 - x1 < 0.02 or y2 - y1 < 0.02:
-        return None
-    return [row, x1, y1, x2, y2, category, 1.0, 0.0, state]
+def _box(row: int, corners, shift, category: int, state: int) -> list[list[float]]:
+    """The row of a box in pixels moved by the camera's ``shift``; none where nothing shows."""
+    if corners is None:
+        return []
+    x1, y1, x2, y2 = np.clip((np.array(corners) + np.tile(shift, 2)) / SIZE, 0, 1)
+    seen = min(x2 - x1, y2 - y1) > 0.01  # half a pixel
+    return [[row, x1, y1, x2, y2, category, 1.0, 0.0, state]] if seen else []
 
 
 def _frame(t: int, actors, main: int, hand, skin_hand, base, shift) -> tuple:
@@ -171,12 +187,12 @@ def _frame(t: int, actors, main: int, hand, skin_hand, base, shift) -> tuple:
         things.append((hand[t, 1] - 0.02, -1))
     for _, i in sorted(things, reverse=True):
         if i < 0:
-            box = _box(t, scene.draw_hand(frame, depth, skin_hand, hand[t]), 2, 1)
+            corners, category, state = scene.draw_hand(frame, depth, skin_hand, hand[t]), 2, 1
         else:
             actor, image = actors[i]
             corners = scene.draw_object(frame, depth, image, actor.pose[t], actor.size)
-            box = _box(t, corners, 1, int(i < main))
-        boxes += [box] if box else []
+            category, state = 1, int(i < main)
+        boxes += _box(t, corners, shift[t], category, state)
     move = np.float32([[1, 0, shift[t, 0]], [0, 1, shift[t, 1]]])
     warp = dict(borderMode=cv2.BORDER_REPLICATE)
     return (
@@ -198,16 +214,21 @@ def _cast(spec: Spec, action: scene.Action, rng, frames: int) -> list[tuple]:
     ]
 
 
+def _sliding(actors: list[scene.Actor]) -> np.ndarray:
+    """How fast the objects that stand on the table slide along it, summed: [T]."""
+    pose = np.stack([actor.pose for actor in actors])
+    speed = np.abs(np.diff(pose[..., :2], axis=1, prepend=pose[:, :1, :2])).sum(-1)
+    return (speed * (pose[..., 2] < 0.03)).sum(0)
+
+
 def _sound(action: scene.Action, noun: int, frames: int, rng) -> np.ndarray:
     """Impacts ring at the noun's pitch, sliding hisses, and every clip has its own noise."""
     n = frames * AUDIO_RATE // FPS
     t = np.arange(n) / AUDIO_RATE
     hum = rng.uniform(0.002, 0.02) * np.sin(2 * np.pi * rng.uniform(80, 400) * t)
     audio = rng.normal(0, rng.uniform(0.005, 0.03), n) + hum
-    speed = np.abs(np.diff(action.actors[0].pose[:, :2], axis=0, prepend=action.actors[0].pose[:1, :2]))
-    on_table = action.actors[0].pose[:, 2] < 0.03
-    loud = np.repeat(speed.sum(1) * on_table, AUDIO_RATE // FPS + 1)[:n]
-    audio += 0.25 * loud * rng.normal(0, 1, n)
+    hiss = np.repeat(_sliding(action.actors), AUDIO_RATE // FPS + 1)[:n]
+    audio += 0.25 * hiss * rng.normal(0, 1, n)
     for frame, strength in action.impacts:
         since = t - frame / FPS
         ring = np.exp(-since / 0.05) * np.sin(2 * np.pi * (350 + 180 * noun) * since)
@@ -216,8 +237,11 @@ def _sound(action: scene.Action, noun: int, frames: int, rng) -> np.ndarray:
 
 
 def render(spec: Spec) -> Clip:
-    """The clip of a spec, all modalities; a pure function of it."""
-    rng = np.random.default_rng([spec.seed, _SPLITS.index(spec.split), spec.index, VERSION])
+    """The clip of a spec, all modalities; a pure function of it (DESIGN section 5).
+
+    Raises ValueError for an unknown split, IndexError for a verb or noun out of range.
+    """
+    rng = np.random.default_rng([spec.seed, _SPLITS.index(spec.split), spec.index, _DRAWS])
     frames = int(rng.integers(24, 41))
     action = _action(spec, frames, rng)
     actors = _cast(spec, action, rng, frames)
@@ -236,7 +260,7 @@ def render(spec: Spec) -> Clip:
 
 
 def still(noun: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture [48, 48, 3] of one object of a class, with looks of its own outside every split."""
+    """A picture uint8 [48, 48, 3] of one object of a noun; its looks are outside every split."""
     picture = scene.background(int(rng.integers(1000, 1200)))
     frame = picture[8 : 8 + SIZE, 8 : 8 + SIZE].copy()
     depth = np.zeros((SIZE, SIZE), np.float32)
@@ -254,7 +278,9 @@ def _write_video(path: pathlib.Path, rgb: np.ndarray) -> None:
         stream.width, stream.height, stream.pix_fmt = rgb.shape[2], rgb.shape[1], "yuv420p"
         stream.codec_context.thread_count = 1
         # Noise is part of the task's difficulty; a coarse quantiser would remove it, and motion.
-        stream.options = {"crf": "12", "preset": "veryfast"}
+        # At 48 pixels x264's macroblock tree reads memory it never wrote: one clip in four came out
+        # different in another process. Without it equal frames give equal bytes.
+        stream.options = {"crf": "12", "preset": "veryfast", "x264-params": "mbtree=0"}
         for image in rgb:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
@@ -276,8 +302,9 @@ def _write_clip(spec: Spec, folder: pathlib.Path, name: str) -> None:
 
 
 def _row(spec: Spec, name: str, view: str) -> dict[str, str]:
-    row = {"id": name, "path": f"rgb/{name}.mp4", "split": spec.split,
-           "depth": f"depth/{name}", "audio": f"audio/{name}.wav", "boxes": f"boxes/{name}.npy"}  # fmt: skip
+    """A line of the manifest; start and end are empty: the whole file is the clip."""
+    row = dict(id=name, path=f"rgb/{name}.mp4", split=spec.split, start="", end="")
+    row |= dict(depth=f"depth/{name}", audio=f"audio/{name}.wav", boxes=f"boxes/{name}.npy")
     if view == "epic":
         return row | {"label/verb": VERBS[spec.verbs[0]], "label/noun": NOUNS[spec.noun]}
     return row | {"label/action": "|".join(VERBS[v] for v in spec.verbs)}
@@ -290,10 +317,34 @@ def _heads(view: str) -> dict[str, dict]:
     return {"action": verb | ({"kind": "multi"} if view == "multilabel" else {})}
 
 
-def _write_many(jobs: list[tuple[Spec, pathlib.Path, str]]) -> None:
-    cv2.setNumThreads(1)
-    for job in jobs:
-        _write_clip(*job)
+def _write_files(jobs: list[tuple[Spec, str]], folder: pathlib.Path, workers: int) -> None:
+    """Renders and writes every clip, on ``workers`` processes where there are several."""
+    bar = tqdm(total=len(jobs), desc="render", unit="clip", dynamic_ncols=True)
+    context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads run here
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
+    )
+    with bar, pool:
+        tasks = [pool.submit(_write_clip, spec, folder, name) for spec, name in jobs]
+        try:
+            for task in concurrent.futures.as_completed(tasks):
+                task.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _finished(root: pathlib.Path, made: dict) -> bool:
+    """Whether ``root`` holds these very files already. Raises ValueError if it holds others."""
+    if not root.exists():
+        return False
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        if json.loads((root / "tabletop.json").read_text()) == made:
+            return True
+    raise ValueError(
+        f"{root} stands already and is not Tabletop {made}; choose another folder, or delete it"
+    )
 
 
 def write(
@@ -306,48 +357,55 @@ def write(
 ) -> pathlib.Path:
     """Renders a size of Tabletop into real files below ``root``; returns its manifest.csv.
 
-    mp4 (H.264), a folder of 16-bit depth PNGs, wav and boxes for every clip; ``labels.json`` beside
-    it. What is complete already is left as it is; a run that was cut short starts again.
+    mp4 (H.264), a folder of 16-bit depth PNGs (mm), wav and boxes (npy) for every clip; beside them
+    ``labels.json`` (heads) and ``tabletop.json`` (what was asked for). What is complete is left as
+    it is; a run that was cut short starts again. Raises ValueError for unknown names, and where
+    ``root`` holds anything else.
     """
     root = pathlib.Path(root)
-    manifest = root / "manifest.csv"
-    if manifest.exists():
-        return manifest
+    made = dict(version=VERSION, size=size, view=view, seed=seed)
+    jobs = [
+        (spec, f"{spec.split}-{spec.index:05d}")
+        for split in _SPLITS
+        for spec in clips(size, split, view, seed)
+    ]
+    if _finished(root, made):
+        return root / "manifest.csv"
     temporary = root.with_name(root.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     for name in ("rgb", "audio", "boxes", "depth"):
         (temporary / name).mkdir(parents=True)
-    specs = [spec for split in _SPLITS for spec in clips(size, split, view, seed)]
-    names = [f"{spec.split}-{spec.index:05d}" for spec in specs]
-    jobs = [(spec, temporary, name) for spec, name in zip(specs, names)]
-    workers = workers or os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        list(pool.map(_write_many, [jobs[i::workers] for i in range(workers)]))
-    rows = [_row(spec, name, view) for spec, name in zip(specs, names)]
+    _write_files(jobs, temporary, workers or os.cpu_count() or 1)
+    rows = [_row(spec, name, view) for spec, name in jobs]
     with (temporary / "manifest.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
     (temporary / "labels.json").write_text(json.dumps(_heads(view), indent=1))
-    root.parent.mkdir(parents=True, exist_ok=True)
+    (temporary / "tabletop.json").write_text(json.dumps(made))
     os.replace(temporary, root)
-    return manifest
+    return root / "manifest.csv"
 
 
 def write_stills(root: str | os.PathLike, n: int = 1600, *, seed: int = 0) -> pathlib.Path:
-    """Writes ``n`` images of single objects into ``root/<noun>/``: Tabletop's "ImageNet"."""
+    """Writes ``n`` PNGs of single objects as ``root/<noun>/<id>.png``: Tabletop's "ImageNet".
+
+    What is complete is left as it is. Raises ValueError where ``root`` holds another number.
+    """
     root = pathlib.Path(root)
     if root.exists():
+        found = len(list(root.glob("*/*.png")))
+        if found != n:
+            raise ValueError(f"{root} holds {found} stills, not {n}; delete it or choose another")
         return root
     temporary = root.with_name(root.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    for noun in NOUNS:
+        (temporary / noun).mkdir(parents=True)
     rng = np.random.default_rng([seed, 99])
     for i in range(n):
         noun = i % len(NOUNS)
-        folder = temporary / NOUNS[noun]
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"{i:05d}.png"), still(noun, rng)[..., ::-1])
-    root.parent.mkdir(parents=True, exist_ok=True)
+        path = temporary / NOUNS[noun] / f"{i:05d}.png"
+        cv2.imwrite(str(path), still(noun, rng)[..., ::-1])
     os.replace(temporary, root)
     return root

@@ -47,7 +47,8 @@ def progress(frames: int, start: float, end: float) -> np.ndarray:
     return p * p * (3 - 2 * p)
 
 
-def _pose(frames: int, x=0.0, y=0.5, z=0.0, angle=0.0) -> np.ndarray:
+def poses(frames: int, x=0.0, y=0.5, z=0.0, angle=0.0) -> np.ndarray:
+    """Poses [T, 4] (x, y, z in the scene's units, angle in radians); scalars or [T] each."""
     return np.stack([np.broadcast_to(v, frames) for v in (x, y, z, angle)], 1).astype(float)
 
 
@@ -64,7 +65,7 @@ def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
     centre = rng.uniform(-0.2, 0.2) if axis == 0 else 0.5
     path = centre + sign * span * (p - 0.5)
     other = rng.uniform(0.3, 0.7) if axis == 0 else rng.uniform(-0.5, 0.5)
-    pose = _pose(len(p), path, other) if axis == 0 else _pose(len(p), other, path)
+    pose = poses(len(p), path, other) if axis == 0 else poses(len(p), other, path)
     pose[:, 3] = rng.uniform(-0.5, 0.5)
     side = np.zeros(3)
     side[axis] = -sign * (0.32 if axis == 0 else 0.2)
@@ -76,18 +77,18 @@ def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
     height = 0.5 + 0.6 * amount
     x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.6)
     if not down:
-        pose = _pose(len(p), x, y, height * p, rng.uniform(-0.4, 0.4))
+        pose = poses(len(p), x, y, height * p, rng.uniform(-0.4, 0.4))
         return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
     release = int(np.argmax(p > 0.5))
     fall = np.clip((np.arange(len(p)) - release) / 4, 0, 1)
-    pose = _pose(len(p), x, y, height * (1 - fall**2), rng.uniform(-0.4, 0.4))
-    hand = _pose(len(p), x, y, height + 0.3)[:, :3]
+    pose = poses(len(p), x, y, height * (1 - fall**2), rng.uniform(-0.4, 0.4))
+    hand = poses(len(p), x, y, height + 0.3)[:, :3]
     return Action([Actor(noun, pose)], hand, [(min(release + 4, len(p) - 1), 1.0)])
 
 
 def _turn(p, rng, amount, sign: int, noun: int) -> Action:
     angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
-    pose = _pose(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
+    pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
     hand = pose[:, :3] + np.stack(
         [0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1
     )  # fmt: skip
@@ -98,19 +99,19 @@ def _tip(p, rng, amount, noun: int) -> Action:
     sign = rng.choice([-1, 1])
     fall = np.clip((p - 0.4) / 0.3, 0, 1) ** 2
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
-    pose = _pose(len(p), x + sign * 0.25 * fall, y, 0.12 * np.sin(np.pi * fall), 0)
+    pose = poses(len(p), x + sign * 0.25 * fall, y, 0.12 * np.sin(np.pi * fall), 0)
     pose[:, 3] = sign * np.pi / 2 * fall
-    hand = _pose(len(p), x - sign * (0.4 - 0.15 * p), y, 0.3)[:, :3]
+    hand = poses(len(p), x - sign * (0.4 - 0.15 * p), y, 0.3)[:, :3]
     return Action([Actor(noun, pose)], _reach(hand, p), [(int(np.argmax(fall >= 1)), 0.8)])
 
 
 def _place(p, rng, amount, behind: bool, nouns) -> Action:
     """One object goes behind or in front of another, in an arc around it."""
     x, y = rng.uniform(-0.25, 0.25), 0.45
-    still = _pose(len(p), x, y, 0, rng.uniform(-0.4, 0.4))
+    still = poses(len(p), x, y, 0, rng.uniform(-0.4, 0.4))
     side, sign = rng.choice([-1, 1]), 1 if behind else -1
     gap = 0.3 + 0.08 * amount
-    moving = _pose(len(p), x + side * 0.7 * (1 - p), y + sign * gap * p, 0.15 * np.sin(np.pi * p))
+    moving = poses(len(p), x + side * 0.7 * (1 - p), y + sign * gap * p, 0.15 * np.sin(np.pi * p))
     return Action(
         [Actor(nouns[0], moving), Actor(nouns[1], still)],
         _reach(moving[:, :3] + [side * 0.25, 0, 0.1], p),
@@ -122,9 +123,9 @@ def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
     """A larger object is lowered over another, or taken off it."""
     q = 1 - p if reverse else p
     x, y = rng.uniform(-0.3, 0.3), rng.uniform(0.3, 0.6)
-    still = _pose(len(p), x, y + 0.02, 0, 0)
+    still = poses(len(p), x, y + 0.02, 0, 0)
     side = rng.choice([-1, 1])
-    lid = _pose(len(p), x + side * 0.6 * (1 - q) ** 2, y - 0.02, (0.6 + 0.3 * amount) * (1 - q))
+    lid = poses(len(p), x + side * 0.6 * (1 - q) ** 2, y - 0.02, (0.6 + 0.3 * amount) * (1 - q))
     actors = [Actor(nouns[0], still, 1.15), Actor(nouns[1], lid, 2.1)]
     return Action(actors, _reach(lid[:, :3] + [0, 0, 0.4], p), [])
 
@@ -142,11 +143,11 @@ def _meet(p, rng, amount, kind: str, nouns) -> Action:
         q = p if kind == "bring together" else 1 - p
         a = -(far - (far - near) * q)
         b, impacts = -a, []
-    first = _pose(len(p), sign * a, y, 0, rng.uniform(-0.4, 0.4))
-    second = _pose(len(p), sign * b, y, 0, rng.uniform(-0.4, 0.4))
+    first = poses(len(p), sign * a, y, 0, rng.uniform(-0.4, 0.4))
+    second = poses(len(p), sign * b, y, 0, rng.uniform(-0.4, 0.4))
     hand = first[:, :3] + [-sign * 0.3, 0, 0.05]
     if kind != "collide":
-        hand = _pose(len(p), 0, y - 0.3, 0.25)[:, :3] + 0.1 * first[:, :3]
+        hand = poses(len(p), 0, y - 0.3, 0.25)[:, :3] + 0.1 * first[:, :3]
     return Action([Actor(nouns[0], first), Actor(nouns[1], second)], _reach(hand, p), impacts)
 
 
@@ -157,20 +158,20 @@ def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.6)
     wave = np.sin(2 * np.pi * t / rng.uniform(4.5, 6.5))
     if held:
-        pose = _pose(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
+        pose = poses(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
         return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
-    pose = _pose(len(p), x, y, 0, (0.25 + 0.4 * amount) * wave * active * (1 - 0.6 * p))
-    hand = _pose(len(p), x + 0.35 + 0.5 * p, y, 0.1)[:, :3]
+    pose = poses(len(p), x, y, 0, (0.25 + 0.4 * amount) * wave * active * (1 - 0.6 * p))
+    hand = poses(len(p), x + 0.35 + 0.5 * p, y, 0.1)[:, :3]
     return Action([Actor(noun, pose)], _reach(hand, p), [])
 
 
 def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
-    pose = _pose(len(p), x, y, 0, rng.uniform(-np.pi, np.pi))
+    pose = poses(len(p), x, y, 0, rng.uniform(-np.pi, np.pi))
     if not pretend:
         return Action([Actor(noun, pose)], None, [])
     sign = rng.choice([-1, 1])
-    hand = _pose(len(p), x - sign * 0.5 + sign * (0.3 + amount) * p, y - 0.12, 0.25)[:, :3]
+    hand = poses(len(p), x - sign * 0.5 + sign * (0.3 + amount) * p, y - 0.12, 0.25)[:, :3]
     return Action([Actor(noun, pose)], _reach(hand, p), [])
 
 
@@ -218,7 +219,8 @@ def _shape(kind: str) -> np.ndarray:
         "bottle": ((abs(x) < 0.45) & (y > -0.3) & (y < 0.9)) | ((abs(x) < 0.18) & (abs(y) < 0.9)),
         "book": (abs(x) < 0.9) & (abs(y) < 0.55),
     }
-    return cv2.resize(masks[kind].astype(np.float32), (SPRITE, SPRITE), interpolation=cv2.INTER_AREA)
+    mask = masks[kind].astype(np.float32)
+    return cv2.resize(mask, (SPRITE, SPRITE), interpolation=cv2.INTER_AREA)
 
 
 def texture(kind: str, n: int, period: float, rng: np.random.Generator) -> np.ndarray:
@@ -255,7 +257,8 @@ def sprite(noun: int, instance: int) -> np.ndarray:
 
 
 def background(index: int) -> np.ndarray:
-    """Background number ``index`` [64, 64, 3] between the study's 'medium' and 'hard' (spec/tabletop.md)."""
+    """Background ``index`` [64, 64, 3] in 0..1, between the study's 'medium' and 'hard'
+    (spec/tabletop.md)."""
     rng = np.random.default_rng([11, index])
     kinds = ("stripes", "checks", "plaid", "noise", "blobs")
     base = rng.uniform(0.15, 0.55) + rng.uniform(-0.12, 0.12, 3)
@@ -266,7 +269,7 @@ def background(index: int) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- drawing
 def project(x, y, z) -> tuple:
-    """Scene -> (column, row, scale) of the 48-pixel image."""
+    """Scene -> (column, row, scale) of the 48-pixel image (spec/tabletop.md)."""
     scale = 1.2 - 0.5 * y
     return SIZE / 2 + 22 * scale * x, 43 - 30 * y - 17 * scale * z, scale
 
@@ -281,6 +284,12 @@ def _warp(image: np.ndarray, u, v, zoom, angle) -> np.ndarray:
 def _layer(frame, depth, layer, mask, distance) -> None:
     frame += (layer - frame) * mask[..., None]
     depth[mask > 0.5] = distance
+
+
+def _extent(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """The box (x1, y1, x2, y2) in pixels around a mask [48, 48]; None where nothing shows."""
+    x, y, width, height = cv2.boundingRect(np.uint8(mask > 0.3))
+    return (x, y, x + width, y + height) if width else None
 
 
 def distance(y, z=0.0):
@@ -302,22 +311,28 @@ def hand_picture(skin: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def draw_hand(frame, depth, picture, position) -> tuple:
-    """Draws the hand and its arm; returns its box in pixels (x1, y1, x2, y2)."""
+def draw_hand(frame, depth, picture, position) -> tuple[int, int, int, int] | None:
+    """Draws hand and arm into ``frame`` [48, 48, 3] and ``depth`` [48, 48] (mm), in place.
+
+    Returns the hand's box in pixels without the arm (x1, y1, x2, y2), None where it is outside.
+    """
     u, v, scale = project(*position)
     mask = np.zeros((SIZE, SIZE), np.float32)
     start = (int(u * 16), int(v * 16))
-    cv2.line(mask, start, (int((0.5 * u + 24) * 16), 60 * 16), 1.0, max(int(4 * scale), 2), cv2.LINE_AA, 4)
+    end = (int((0.5 * u + 24) * 16), 60 * 16)
+    cv2.line(mask, start, end, 1.0, max(int(4 * scale), 2), cv2.LINE_AA, 4)
     _layer(frame, depth, picture[9, 12, :3], mask, distance(position[1]))
     warped = _warp(picture, u, v, 0.55 * scale, 0.0)
     _layer(frame, depth, warped[..., :3] / np.maximum(warped[..., 3:], 1e-3), warped[..., 3],
            distance(position[1], position[2]) - 30)  # fmt: skip
-    reach = 7 * scale
-    return u - reach, v - reach, u + reach, v + reach
+    return _extent(warped[..., 3])
 
 
-def draw_object(frame, depth, picture, pose, size: float) -> tuple:
-    """Draws one object with its shadow; returns its box in pixels (x1, y1, x2, y2)."""
+def draw_object(frame, depth, picture, pose, size: float) -> tuple[int, int, int, int] | None:
+    """Draws an object and its shadow into ``frame`` and ``depth`` (see `draw_hand`), in place.
+
+    Returns its box in pixels, hidden parts included, None where it is outside the image.
+    """
     x, y, z, angle = pose
     u, v, scale = project(x, y, z)
     zoom = scale * size * 0.46
@@ -330,5 +345,4 @@ def draw_object(frame, depth, picture, pose, size: float) -> tuple:
     warped = _warp(picture, u, v, zoom, angle)
     colour = warped[..., :3] / np.maximum(warped[..., 3:], 1e-3)
     _layer(frame, depth, colour, warped[..., 3], distance(y, z))
-    reach = 11 * zoom
-    return u - reach, v - reach, u + reach, v + reach
+    return _extent(warped[..., 3])
