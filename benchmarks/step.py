@@ -74,7 +74,7 @@ def ours(model: str, size: int, frames: int, side: int, dtype: str):
 
 
 def theirs(model: str, size: int, frames: int, side: int):
-    """The same in PyTorch: two networks written here from the description in papers.md 6.1."""
+    """The same in PyTorch: two networks written here (torch_tsm.py)."""
     from benchmarks import torch_tsm
 
     return torch_tsm.joint_step(model, size, frames, side, CLASSES)

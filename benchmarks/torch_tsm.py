@@ -1,4 +1,4 @@
-"""TSM ResNets in PyTorch, only to measure against: written from papers.md 6.1, never trained."""
+"""TSM ResNets in PyTorch, only to measure against: written from TSM's paper, never trained."""
 
 import torch
 from torch import nn

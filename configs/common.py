@@ -29,6 +29,24 @@ def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict
     return ConfigDict(spec | dict(options=ConfigDict(options)))
 
 
+def evaluation() -> ConfigDict:
+    """What is scored and how. Protocol 'DkUm': k dense and m uniform clips (MML, table 10)."""
+    return ConfigDict(
+        dict(
+            splits=("test",),
+            during="val",
+            protocol="D0U1",
+            variant="code",
+            crops="centre",
+            resize=0,  # short side before the crop, in pixels; 0: 256/224 of `size`
+            aggregate="logits",
+            batch_size=32,
+            every="20%",
+            checkpoint="last",  # or "best", as MML's own code: by the headline's top-1 on `during`
+        )
+    )
+
+
 def get_config() -> ConfigDict:
     """The defaults: Tabletop, small, RGB and flow."""
     c = ConfigDict()
@@ -56,7 +74,7 @@ def get_config() -> ConfigDict:
 
     c.size = 48  # pixels a side that networks see
     c.augment = ConfigDict(
-        # MML: four scales, thirteen positions, no flips (papers.md 1.4).
+        # MML: four scales, thirteen positions, no flips (its released code).
         dict(scales=(1.0, 0.875, 0.75, 0.66), flip=False, flip_labels=())
     )
 
@@ -69,21 +87,7 @@ def get_config() -> ConfigDict:
     )
     c.schedule = schedule(0.025)
 
-    # Protocol 'DkUm': k dense and m uniform clips (papers.md, MML table 10).
-    c.evaluation = ConfigDict(
-        dict(
-            splits=("test",),
-            during="val",
-            protocol="D0U1",
-            variant="code",
-            crops="centre",
-            resize=0,  # short side before the crop, in pixels; 0: 256/224 of `size`
-            aggregate="logits",
-            batch_size=32,
-            every="20%",
-            checkpoint="last",  # or "best", as MML's own code: by the headline's top-1 on `during`
-        )
-    )
+    c.evaluation = evaluation()
     c.save_every = "20%"
     c.log_every = 10
     c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))

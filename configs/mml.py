@@ -109,7 +109,7 @@ PUBLISHED_R101 = (
 
 
 def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
-    """The paper's recipe (papers.md 1.3 to 1.5): batch 64, lr 0.025, 224 pixels, mixed sampling."""
+    """The recipe of the paper and its code: batch 64, lr 0.025, 224 pixels, mixed sampling."""
     c.plan = "full"
     c.twin = "rgb2"
     c.dataset.path = "data/ssv2"
@@ -121,7 +121,7 @@ def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
     c.model_options.dropout = 0.5
     c.size = 224
     c.batch_size = 64
-    # Every stage is a whole TSM training; its length is not printed in the paper (papers.md 1.2).
+    # Every stage is a whole TSM training; the paper prints no length; this is TSM's own.
     c.steps.update(dict(ce="50 epochs", ml="50 epochs", method="50 epochs"))
     c.schedule = common.schedule(0.025, kind="step", boundaries=("20 epochs", "40 epochs"))
     c.optimizer.update(dict(momentum=0.9, weight_decay=5e-4, clip=20.0, groups="tsm"))

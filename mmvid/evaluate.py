@@ -88,7 +88,7 @@ def run(
 
 # ---------------------------------------------------------------------------- files
 def save(path: str | os.PathLike, scores: Scores) -> None:
-    """Writes a scores file (DESIGN section 4), whole or not at all."""
+    """Writes a scores file, whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"id": scores.id, "row": scores.row, "meta": np.asarray(json.dumps(scores.meta))}
@@ -126,7 +126,7 @@ def load(path: str | os.PathLike) -> Scores:
 # ---------------------------------------------------------------------------- numbers
 def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
     """Views -> one score a clip: [N, V, K] -> [N, K]; mean of logits, mean or maximum of
-    probabilities (papers.md 7). Raises ValueError for another ``how``."""
+    probabilities. Raises ValueError for another ``how``."""
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
     if how == "logits":

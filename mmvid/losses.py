@@ -17,7 +17,7 @@ def _check(logits: jax.Array, *others: jax.Array) -> None:
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     """-log softmax(logits)[label]: [..., K] and labels [...] (int) or [..., K] (soft) -> [...].
 
-    Soft labels are stopped. Raises ValueError where the shapes do not fit. Source: papers.md 1.1.
+    Soft labels are stopped. Raises ValueError where the shapes do not fit.
     """
     _check(logits)
     log_probs = jax.nn.log_softmax(logits)
@@ -33,7 +33,7 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Binary cross-entropy, mean over classes: [..., K] and multi-hot [..., K] -> [...].
 
-    The mean, so that a mean over the batch is over B*N (papers.md 1.1, Charades).
+    The mean, so that a mean over the batch is over B*N (MML, appendix 2).
     """
     label = jax.lax.stop_gradient(label.astype(logits.dtype))
     _check(logits, label)
@@ -46,7 +46,7 @@ def kl_divergence(
 ) -> jax.Array:
     """KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], no T^2 factor.
 
-    No gradient reaches the target. Source: papers.md 1.1 (batchmean is the mean of this over B).
+    No gradient reaches the target. MML, equations 1 to 4 (batchmean is the mean of this over B).
     """
     _check(logits, target_logits)
     target = jax.lax.stop_gradient(jax.nn.log_softmax(target_logits / temperature))
@@ -55,7 +55,8 @@ def kl_divergence(
 
 
 def bernoulli_kl(target_logits: jax.Array, logits: jax.Array) -> jax.Array:
-    """Mean over classes of KL between Bernoullis: [..., K] twice -> [...]. Source: papers.md 1.1."""
+    """Mean over classes of KL between Bernoullis: [..., K] twice -> [...]. Ours: the
+    element-wise reading of MML's appendix 2."""
     _check(logits, target_logits)
     target = jax.lax.stop_gradient(target_logits)
     q = jax.nn.sigmoid(target)

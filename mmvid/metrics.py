@@ -16,7 +16,7 @@ def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Hit (1.) or miss (0.) of every example: [N, K], [N] -> [N]. Source: papers.md 7."""
+    """Hit (1.) or miss (0.) of every example: [N, K], [N] -> [N]."""
     return _hits(scores, labels, k).astype(np.float64)
 
 
@@ -35,7 +35,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction.
 
-    Source: papers.md 7; bin edges as float32 linspace, as in the reference.
+    Source: Guo et al. 2017; bin edges as float32 linspace, as in MMD's code.
     """
     probs, labels = np.asarray(probs), np.asarray(labels)
     confidence, hits = probs.max(1), probs.argmax(1) == labels
@@ -76,7 +76,7 @@ def _per_class(scores, multilabels, keep, form) -> float:
 
 
 def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float:
-    """Mean AP over the classes with a positive: [N, K] twice -> fraction (papers.md 1.6, 7)."""
+    """Mean AP over the classes with a positive: [N, K] twice -> fraction (Charades)."""
     return _per_class(scores, multilabels, lambda p: p.any(0), _average_precision)
 
 
@@ -90,17 +90,17 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float:
-    """Macro ROC-AUC over the classes with positives and negatives (papers.md 7)."""
+    """Macro ROC-AUC over the classes with positives and negatives."""
     return _per_class(scores, multilabels, lambda p: p.any(0) & ~p.all(0), _auc)
 
 
 def oracle_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The fraction that any of M outputs gets right: [M, N, K], [N] (papers.md 7, Phi)."""
+    """The fraction that any of M outputs gets right: [M, N, K], [N] (DMCL's Phi)."""
     return float(np.any([_hits(own, labels, 1) for own in scores], axis=0).mean())
 
 
 def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Top-1 of the summed logits of M outputs: [M, N, K], [N] (papers.md 7, Sigma)."""
+    """Top-1 of the summed logits of M outputs: [M, N, K], [N] (DMCL's Sigma)."""
     return top_k_accuracy(np.asarray(scores, np.float64).sum(0), labels, 1)
 
 

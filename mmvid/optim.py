@@ -35,7 +35,7 @@ def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
     """The learning rate of a segment of ``steps`` as a function of its step.
 
     ``spec``: ``lr``; ``kind`` 'step' (times ``factor`` at each of ``boundaries``), 'cosine' (to 0)
-    or 'constant'; ``warmup`` (a duration; linear from 0). papers.md 1.5.
+    or 'constant'; ``warmup`` (a duration; linear from 0). TSM's and MML's schedules.
     """
 
     def count(duration):
@@ -66,7 +66,7 @@ def multipliers(params, *, classifier_lr5: bool):
 
     Kernels (1, 1), biases (2, 0), batch norm (1, 0); the classifier's kernel (5, 1) and bias
     (10, 0) where ``classifier_lr5`` (a classifier that starts afresh), else (1, 1) and (2, 0).
-    Source: papers.md 1.5.
+    Source: TSM's and MML's code (get_optim_policies).
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     norms = {tuple(_names(path)[:-1]) for path, _ in leaves if _names(path)[-1] == "scale"}
@@ -101,11 +101,11 @@ def _scaled(choose: Callable) -> optax.GradientTransformation:
 
 
 def make(spec, lr: Schedule, *, classifier_lr5: bool) -> optax.GradientTransformation:
-    """The optimiser of ONE network (clipping never crosses networks, papers.md trap 5).
+    """The optimiser of ONE network (clipping never crosses networks).
 
     ``spec``: ``name`` 'sgd' or 'adamw', ``momentum``, ``nesterov``, ``weight_decay``, ``clip``
     (gradient norm; 0 for none), ``groups`` 'tsm' or 'uniform'. SGD as in PyTorch: decay joins the
-    clipped gradient, the learning rate stays outside the momentum (papers.md 7b).
+    clipped gradient, the learning rate stays outside the momentum (PyTorch's SGD).
     Raises ValueError for an unknown name.
     """
     if spec.groups not in GROUPS:

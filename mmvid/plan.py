@@ -111,8 +111,7 @@ def keep_weights(networks, heads) -> Callable:
 def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
     """Weights of another segment: first convolution averaged, classifier kept for equal heads.
 
-    Everything goes over, batch statistics too; a classifier of other classes starts afresh
-    (papers.md 1.2).
+    Everything goes over, batch statistics too; a classifier of other classes starts afresh.
     """
     path = workdir / start.segment / "weights.safetensors"
     if not path.exists():
@@ -156,7 +155,7 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
     """``enter``, then an error if two networks would see and compute the same for ever.
 
     Raises ValueError: with equal parameters and inputs KL(p||p) = 0 has no gradient, so mutual
-    learning would be two copies of plain training (papers.md trap 4).
+    learning would be two copies of plain training.
     """
 
     def checked(params, stats, workdir):
@@ -197,7 +196,7 @@ def segment(
     """A segment on the main dataset. Segments of one ``stage`` see the same batches.
 
     A classifier that starts afresh learns five times faster where the optimiser has TSM's groups
-    (papers.md 1.2: off as soon as the weights come from the same dataset).
+    (MML's code: off as soon as the weights come from the same dataset).
     """
     config, heads = context.config, context.heads
     streams = make_streams(config)
@@ -307,7 +306,7 @@ def reduced(context: Context) -> list[Segment]:
 
 def full(context: Context) -> list[Segment]:
     """MML's best single model (figure 1): two CE runs, mutual learning of the two, then mutual
-    modality learning with every network from C(RGB), papers.md 1.2; CE continued for as many
+    modality learning with every network from C(RGB); CE continued for as many
     updates as both together."""
     config = context.config
     head, twin = config.headline, config.twin

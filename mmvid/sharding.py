@@ -8,8 +8,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 def make_mesh(devices=None) -> Mesh:
     """A mesh of all devices (of all processes) along ``data``.
 
-    Auto axes: under Explicit ones, batch permutations and contractions over B raise
-    (style.md 2.2).
+    Auto axes: under Explicit ones, batch permutations and contractions over B raise.
     """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)

@@ -85,7 +85,7 @@ def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, ke
         stats=stats,
         opt_state={name: tx[name].init(params[name]) for name in params},
         method=method.init(),
-        # A copy: the same buffer at two leaves of a donated state is an error (style.md 2.2).
+        # A copy: the same buffer at two leaves of a donated state is an error.
         ema=jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if ema else {},
         key=key,
     )
@@ -141,7 +141,7 @@ def _weights_of(pass_, state: TrainState, params, stats) -> dict:
 
 
 def reduce_terms(terms: dict) -> tuple[jax.Array, dict]:
-    """Terms -> (loss, {'output/term': mean}): DESIGN section 4's masked mean, summed, not averaged.
+    """Terms -> (loss, {'output/term': mean}): masked means, summed, not averaged.
 
     Summing over outputs leaves each network's learning rate alone when another one joins.
     """

@@ -16,7 +16,7 @@ class Head(NamedTuple):
 class Sampling(NamedTuple):
     """Which frames a stream reads: ``frames`` anchors, uniform, dense or half of each.
 
-    ``dense_length`` is the span in frames that a dense clip covers (papers.md 1.3: D).
+    ``dense_length`` is the span in frames that a dense clip covers (TSM's D).
     """
 
     kind: str = "uniform"
@@ -46,7 +46,7 @@ class Form(NamedTuple):
 class Modality(NamedTuple):
     """``field`` of the record read, ``shorter`` fields less than frames, normalisation, flips.
 
-    ``mean`` and ``std`` are per channel after division by 255 (papers.md 1.4); ``negate_x`` says
+    ``mean`` and ``std`` are per channel after division by 255 (TSM's, MML's); ``negate_x`` says
     that a horizontal flip turns 255 - v into the first of every two channels.
     """
 
@@ -73,7 +73,7 @@ MODALITIES = {
         shorter=1,
         negate_x=True,
     ),
-    # Six frames give five differences; they are formed on the device (papers.md 1.3, trap 8).
+    # Six frames give five differences; they are formed on the device (TSM's RGBDiff).
     "diff": Modality("rgb", (0.0,), (1.0,), {"stack5": Form(6, 18, 15, difference=True)}),
 }
 
@@ -95,7 +95,7 @@ def form_of(stream: Stream) -> Form:
 
 
 def stack_length(stream: Stream) -> int:
-    """Consecutive fields read from each anchor (papers.md 1.3, new_length)."""
+    """Consecutive fields read from each anchor (TSM's new_length)."""
     return form_of(stream).stack
 
 
@@ -119,8 +119,8 @@ def prepare(stream: Stream, x):
 
     Runs inside the jitted step (``x`` a JAX array) and on NumPy arrays alike; this file does not
     import JAX, so that the loader's worker processes start at once. Differences are
-    f[t+1] - f[t] of images in [0, 1], concatenated time-major (papers.md 1.3); the others are
-    (x / 255 - mean) / std (papers.md 1.4).
+    f[t+1] - f[t] of images in [0, 1], concatenated time-major (TSM); the others are
+    (x / 255 - mean) / std.
     """
     form, modality = form_of(stream), MODALITIES[stream.modality]
     x = x.astype(np.float32) / np.float32(255)

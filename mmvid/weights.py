@@ -53,7 +53,7 @@ def unflatten(flat: Mapping[Path, object]) -> Tree:
 
 def change_input_channels(params: Tree, in_channels: int) -> Tree:
     """``params`` whose first convolution reads ``in_channels``: the mean over the old ones,
-    repeated, no rescaling (papers.md 1.2). Unchanged where they agree.
+    repeated, no rescaling (MML's code). Unchanged where they agree.
 
     Raises ValueError for less than one channel, or a tree without 'conv1'.
     """
@@ -195,7 +195,7 @@ def load(
     ``source``: a .safetensors or .pth file, {key: array} in torch's layout, or a file that
     ``save`` wrote ('path#network' where it holds several). ``params``, ``stats``: the model's own
     (shapes suffice to 'load'). Every tensor is used or named in the error. The first convolution is
-    averaged to the model's input channels (papers.md 1.2); ``classifier`` 'skip' keeps ``params``'.
+    averaged to the model's input channels (MML); ``classifier`` 'skip' keeps ``params``'.
     Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
     """
     if classifier not in ("load", "skip"):

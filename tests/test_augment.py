@@ -22,7 +22,7 @@ def test_windows_lie_inside(height, width, seed):
 
 
 def test_scales_and_positions_of_the_code():
-    """Ten pairs of neighbouring scales, thirteen positions (papers.md 1.4)."""
+    """Ten pairs of neighbouring scales, thirteen positions (TSM, MML)."""
     draws = [augment.draw(np.random.default_rng(s), 256, 340, 224, SPEC) for s in range(6000)]
     sides = {(round(g.width * 340), round(g.height * 256)) for g in draws}
     kept = (256, 224, 192, 168)

@@ -127,7 +127,7 @@ def test_unknown_variants_list_the_known():
 
 
 def test_published_recipe():
-    """papers.md 1.3 to 1.5."""
+    """MML, section 3 and its released code."""
     config = mml.get_config("ssv2")
     assert (config.batch_size, config.schedule.lr, config.size) == (64, 0.025, 224)
     assert config.streams.rgb.sampling.kind == "mixed" and config.streams.rgb.sampling.dense_length == 32

@@ -68,7 +68,7 @@ def test_groups_of_tsm():
 
 
 def test_sgd_is_pytorchs():
-    # g += wd * p after clipping, v = mu v + g, p -= lr * multiplier * v (papers.md 7b).
+    # g += wd * p after clipping, v = mu v + g, p -= lr * multiplier * v (PyTorch's SGD).
     config = spec(weight_decay=0.1, clip=1.0)
     tx = optim.make(config, optim.schedule(
         common.schedule(0.5, kind="step", boundaries=(1,)), steps=2, steps_per_epoch=1

@@ -14,7 +14,7 @@ DIFF = Stream("diff", "diff", Sampling("uniform", 8), "stack5")
 
 
 def test_values_of_the_spec():
-    """papers.md section 8, 0-based."""
+    """Worked out by hand from MML's code, 0-based."""
     np.testing.assert_array_equal(sampling.val_indices(40, 8, 1), [2, 7, 12, 17, 22, 27, 32, 37])
     np.testing.assert_array_equal(sampling.val_indices(39, 8, 5), [2, 6, 10, 15, 19, 24, 28, 32])
     twice = sampling.test_indices(30, RGB, "D0U2")
@@ -103,7 +103,7 @@ def draws(n, stream, count=400):
 
 
 def test_dense_starts_of_the_code():
-    """0 where n <= D, else {0..n-D-1}: the last possible start is never drawn (papers.md 1.3)."""
+    """0 where n <= D, else {0..n-D-1}: the last possible start is never drawn (MML's code)."""
     dense = RGB._replace(sampling=Sampling("dense", 8, 32))
     for n, starts in ((32, {0}), (33, {0}), (37, set(range(5)))):
         found = draws(n, dense)
@@ -143,7 +143,7 @@ def test_streams_share_the_coin_and_the_first_of_equal_length_defines():
 
 
 def test_validation_of_a_short_clip_reads_the_first_frames():
-    """n <= T + stack - 1 gives zeros (papers.md 1.3)."""
+    """n <= T + stack - 1 gives zeros (MML's code)."""
     assert not sampling.val_indices(12, 8, 5).any() and sampling.val_indices(13, 8, 5).any()
     np.testing.assert_array_equal(sampling.test_indices(40, RGB, "val"), [sampling.val_indices(40, 8, 1)])
 

@@ -1,5 +1,5 @@
 """Crops and flips: one draw a clip and geometry group, in relative coordinates, applied to every
-frame of every stream of the group (papers.md 1.4)."""
+frame of every stream of the group (TSM's and MML's code)."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ CROPS = ("centre", "three", "full_res", "three_full_res")
 class Augment(NamedTuple):
     """``scales`` of the crop's sides against the short side; ``flip`` with probability 1/2.
 
-    ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (papers.md 1.4), or
+    ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (left, right), or
     (head, a, b) where there are several heads.
     """
 
@@ -48,7 +48,7 @@ def draw(
 ) -> Geometry:
     """TSM's and MML's multi-scale crop: pairs of neighbouring scales, thirteen positions.
 
-    Sides within 3 pixels of ``size`` become ``size``, as in the code (papers.md 1.4). ``flip``:
+    Sides within 3 pixels of ``size`` become ``size``, as in the code. ``flip``:
     a coin thrown already, for what must be mirrored together; None throws it here.
     """
     base = min(height, width)
@@ -78,7 +78,7 @@ def test_windows(
 ) -> tuple[list[Geometry], int]:
     """(windows, output side) of a test protocol: the short side is resized to ``resize`` and
     'centre' cuts ``size`` in the middle, 'three' cuts ``size`` left, middle and right; 'full_res'
-    and 'three_full_res' cut squares of ``resize`` (papers.md 1.4). Raises ValueError for an
+    and 'three_full_res' cut squares of ``resize`` (MML's test). Raises ValueError for an
     unknown one."""
     if crops not in CROPS:
         raise ValueError(f"crops={crops!r}: choose one of {CROPS}")
@@ -96,7 +96,7 @@ def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) 
     """Cuts, resizes and mirrors [T, H, W, C] uint8 -> [T, size, size, C].
 
     ``negate_x``: the first of every two channels is horizontal motion, stored around 127.5, so a
-    flip turns v into 255 - v (papers.md table 0, row 19).
+    flip turns v into 255 - v (as TSM; MMD and DMCL forget it).
     """
     height, width, channels = frames.shape[1:]
     w, h = max(round(geometry.width * width), 1), max(round(geometry.height * height), 1)

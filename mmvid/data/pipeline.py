@@ -115,8 +115,7 @@ def _cut(
 
 
 def _stacks(frames: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """[n, H, W, C] and int [N, stack] -> [N, H, W, stack C], time-major: x1, y1, x2, y2, ...
-    (papers.md trap 8)."""
+    """[n, H, W, C] and int [N, stack] -> [N, H, W, stack C], time-major: x1, y1, x2, y2, ..."""
     channels, stack = frames.shape[3], index.shape[1]
     if stack == 1:
         return frames[index[:, 0]]
@@ -278,7 +277,7 @@ def train_dataset(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
-    """Element i is this process's rows of the batch of step ``start`` + i (DESIGN section 4).
+    """Element i is this process's rows of the batch of step ``start`` + i.
 
     ``batch_sizes`` are global. uint8 inputs {view: {stream: [B, T, size, size, raw]}}; a stream that
     a record lacks is zeros with ``present`` False. Raises ValueError for a batch that the processes
@@ -330,7 +329,7 @@ def iterate(
     if min(workers, threads, prefetch) < 0:
         raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
     if not flags.FLAGS.is_parsed():
-        # Grain reads absl flags; in a notebook nobody has parsed them (style.md 2.4).
+        # Grain reads absl flags; in a notebook nobody has parsed them.
         flags.FLAGS.mark_as_parsed()
     if not workers:
         options = grain.ReadOptions(

@@ -1,4 +1,4 @@
-"""Which frames of a clip each stream reads: pure functions (papers.md 1.3, values of section 8)."""
+"""Which frames of a clip each stream reads: pure functions (MML, section 3.1, appendix 1, its code)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def train_indices(
     ``lengths``: fields of each stream (flow has one less than frames). The shortest stream, first
     on ties, defines the anchors; each other one is shifted by its own xi ~ U{0..n_m - n}. A mixed
     clip is dense or uniform by one coin that all streams share. An absent stream (length 0) gets
-    zeros and defines nothing. Source: papers.md 1.3.
+    zeros and defines nothing. Source: MML's code.
     """
     coin = rng.random() < 0.5
     anchors: dict[Sampling, np.ndarray] = {}
@@ -86,7 +86,7 @@ def test_indices(n: int, stream: Stream, protocol: str = "D0U1", variant: str = 
     """Anchors of every test clip of a stream of ``n`` fields: int [clips, frames].
 
     ``protocol`` 'DkUm': k dense clips, then m uniform ones (MML table 10); 'val' as during
-    training. ``variant`` 'code' (default) or 'paper' (papers.md table 0, rows 3 to 5). A stream is
+    training. ``variant`` 'code' (default) or 'paper' (appendix 1; they differ). A stream is
     sampled by its own length, so that its score is the same whichever others are there.
     Raises ValueError for an unknown protocol or variant.
     """

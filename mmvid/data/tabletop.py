@@ -1,6 +1,6 @@
 """Tabletop, the embedded dataset: a seeded renderer whose clips are written as real files.
 
-A hand acts on textured objects; what each modality knows differs (DESIGN section 5): direction
+A hand acts on textured objects; what each modality knows differs: direction
 lives in motion, nouns in appearance, near and far in depth, impacts in sound, layout in boxes.
 """
 
@@ -237,7 +237,7 @@ def _sound(action: scene.Action, noun: int, frames: int, rng) -> np.ndarray:
 
 
 def render(spec: Spec) -> Clip:
-    """The clip of a spec, all modalities; a pure function of it (DESIGN section 5).
+    """The clip of a spec, all modalities; a pure function of it.
 
     Raises ValueError for an unknown split, IndexError for a verb or noun out of range.
     """

@@ -1,7 +1,7 @@
 """Tabletop's world: twenty actions as poses over time, and how a frame of them is drawn.
 
-x is left to right (-1..1), y near to far (0..1), z up; the camera looks down obliquely
-(spec/tabletop.md). Everything is a pure function of a NumPy generator.
+x is left to right (-1..1), y near to far (0..1), z up; the camera looks down obliquely.
+Everything is a pure function of a NumPy generator.
 """
 
 from typing import NamedTuple
@@ -257,8 +257,8 @@ def sprite(noun: int, instance: int) -> np.ndarray:
 
 
 def background(index: int) -> np.ndarray:
-    """Background ``index`` [64, 64, 3] in 0..1, between the study's 'medium' and 'hard'
-    (spec/tabletop.md)."""
+    """Background ``index`` [64, 64, 3] in 0..1: busy enough that RGB alone
+    finds motion hard to see."""
     rng = np.random.default_rng([11, index])
     kinds = ("stripes", "checks", "plaid", "noise", "blobs")
     base = rng.uniform(0.15, 0.55) + rng.uniform(-0.12, 0.12, 3)
@@ -269,7 +269,7 @@ def background(index: int) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- drawing
 def project(x, y, z) -> tuple:
-    """Scene -> (column, row, scale) of the 48-pixel image (spec/tabletop.md)."""
+    """Scene -> (column, row, scale) of the 48-pixel image."""
     scale = 1.2 - 0.5 * y
     return SIZE / 2 + 22 * scale * x, 43 - 30 * y - 17 * scale * z, scale
 

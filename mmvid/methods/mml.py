@@ -1,6 +1,6 @@
 """Mutual Modality Learning (Komkov et al.): each network also learns from its peers' predictions.
 
-papers.md 1.1, equations 1 to 4: L_i = CE(l_i, y) + KL(sg(target_i) || p_i), temperature 1, weight 1.
+Equations 1 to 4: L_i = CE(l_i, y) + KL(sg(target_i) || p_i), temperature 1, weight 1.
 """
 
 import jax
@@ -95,7 +95,7 @@ def make(
 ) -> Method:
     """CE plus mutual KL for two or more outputs, of one modality or of several.
 
-    ``multilabel_form``: for heads of kind 'multi', 'softmax' (KL / K; papers.md table 0, row 24)
+    ``multilabel_form``: for heads of kind 'multi', 'softmax' (KL / K, the paper's appendix 2)
     or 'bernoulli'. Raises ValueError for fewer than two outputs.
     """
     if len(outputs) < 2:

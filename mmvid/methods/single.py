@@ -38,7 +38,7 @@ def task_term(outputs: dict, group: dict, names: tuple[str, ...], heads: dict[st
 
 
 def make(outputs: tuple[str, ...], heads: dict[str, Head]) -> Method:
-    """Cross-entropy for each of ``outputs``; heads are averaged (papers.md table 0, row 15)."""
+    """Cross-entropy for each of ``outputs``; heads are averaged (MMD's code)."""
 
     def terms(results, batch, state, key):
         del state, key

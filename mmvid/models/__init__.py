@@ -13,7 +13,7 @@ MODELS = {
     "resnet50": dict(_DEEP, temporal=False),
     "tsm_resnet18": dict(_BASIC, temporal=True),
     "tsm_resnet50": dict(_DEEP, temporal=True),
-    # With 23 blocks in a stage the released code shifts every second block (papers.md 6.1).
+    # With 23 blocks in a stage the released code shifts every second block (TSM's code).
     "tsm_resnet101": dict(stages=(3, 4, 23, 3), bottleneck=True, temporal=True, shift_every=2),
     # For Tabletop's 48 pixels: a 5x5 stem, then one block a stage at 12, 6 and 3 pixels.
     "tsm_tiny": dict(stages=(1, 1, 1), bottleneck=False, temporal=True, width=32, stem=5),

@@ -109,7 +109,7 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
-    new = 0.9 old + 0.1 batch, the variance unbiased (papers.md 7b). ``frozen``: running
+    new = 0.9 old + 0.1 batch, the variance unbiased (PyTorch's). ``frozen``: running
     statistics in training too, and no gradient for scale and bias.
     """
 

@@ -1,4 +1,4 @@
-"""ResNets for images (torchvision's) and for clips with temporal shift (TSM, papers.md 6.1)."""
+"""ResNets for images (torchvision's) and for clips with temporal shift (TSM, Lin et al. 2019)."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from mmvid.models.layers import BatchNorm, Classifier, Conv, max_pool
 
 def temporal_shift(x, frames: int, divisor: int = 8):
     """TSM's shift: [B*T, H, W, C], zero padded. The first C//divisor channels come from the next
-    frame, the second from the previous one, the rest stay (papers.md 6.1)."""
+    frame, the second from the previous one, the rest stay (TSM, section 4)."""
     if frames == 1:
         return x  # A still has no neighbours; shifting would blank a quarter of its channels.
     fold = x.shape[-1] // divisor
