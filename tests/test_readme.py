@@ -1,0 +1,35 @@
+"""What the README shows works as shown."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+
+from mmvid.methods import METHODS
+from mmvid.step import reduce_terms
+from test_methods import HEADS, OUTPUTS, batch, logits, terms
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_worked_example_is_a_method(monkeypatch):
+    source = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "def make(" in code)
+    room = {}
+    exec(compile(source, "README.md", "exec"), room)
+    monkeypatch.setitem(METHODS, "pull", room["make"])
+    method = METHODS["pull"](OUTPUTS, HEADS)
+    assert all(np.isfinite(term.values).all() for term in terms(method, logits(), batch()).values())
+    equal = dict.fromkeys(OUTPUTS, logits()["a"])
+    np.testing.assert_allclose(terms(method, equal, batch())["pull"].values, 0, atol=1e-5)
+
+    def loss(values):
+        return reduce_terms({"pull": terms(method, values, batch())["pull"]})[0]
+
+    gradient = jax.grad(loss)(logits())
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient))
+
+
+def test_the_files_that_it_links_to_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links and all((pathlib.Path(__file__).parents[1] / link).exists() for link in links)
