@@ -11,8 +11,17 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 LOG = logging.getLogger("mmvid")
+
+
+class _Terminal(logging.Handler):
+    """Standard output, above whatever progress bar stands on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
+        sys.stdout.flush()
 
 
 def setup(workdir: pathlib.Path) -> None:
@@ -25,7 +34,7 @@ def setup(workdir: pathlib.Path) -> None:
     if jax.process_index():
         LOG.addHandler(logging.NullHandler())
         return
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = _Terminal()
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file = logging.FileHandler(workdir / "log.txt")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))

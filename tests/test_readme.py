@@ -5,10 +5,10 @@ import re
 
 import jax
 import numpy as np
+from test_methods import HEADS, OUTPUTS, batch, logits, terms
 
 from mmvid.methods import METHODS
 from mmvid.step import reduce_terms
-from test_methods import HEADS, OUTPUTS, batch, logits, terms
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -66,7 +66,7 @@ def finished(data, tmp_path_factory):
 def test_a_run_ends_with_its_table_and_report(finished):
     workdir, done = finished
     for text in ("CE continued", "video top-1", "clip top-1", "flow + rgb", "32 of 32 clips", "report.html"):
-        assert text in done.stderr, text
+        assert text in done.stdout, text
     first, *_, last = (workdir / "log.txt").read_text().strip().splitlines()
     for part in ("1 device", "clips of", "fingerprint", "steps/s", "left", "GB"):
         assert part in first, first
@@ -93,7 +93,7 @@ def test_the_same_command_again_only_reports(finished, data):
     workdir, _ = finished
     before = (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns
     again = run(data, workdir)
-    assert "video top-1" in again.stderr
+    assert "video top-1" in again.stdout
     assert (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns == before
 
 
