@@ -1,6 +1,6 @@
 """Every default of mmvid, in one place; an experiment's file changes what it must.
 
-Durations are steps (900), '30 epochs' or, inside a segment, '10%' of it.
+Durations are texts: steps ('900'), '30 epochs' or, inside a segment, '10%' of it.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from ml_collections.config_dict import placeholder
 
 def schedule(lr: float, **changes) -> ConfigDict:
     """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
-    spec = dict(kind="cosine", lr=lr, warmup=0, boundaries=(), factor=0.1)
+    spec = dict(kind="cosine", lr=lr, warmup="0", boundaries=(), factor=0.1)
     return ConfigDict(spec | changes, convert_dict=False)
 
 
@@ -20,13 +20,18 @@ def stream(modality: str, *, form: str = "frames", frames: int = 8, **sampling) 
     return ConfigDict(spec)
 
 
+# Of one network; what is None here is as `model_options` says for all of them.
+OPTIONS = dict(dropout=placeholder(float), dtype=placeholder(str), remat=placeholder(bool),
+               frozen_bn=placeholder(str), width=placeholder(int), stages=placeholder(tuple))  # fmt: skip
+
+
 def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
 
     ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
     """
     spec = dict(model=model, reads=tuple((read,) for read in reads), weights=weights)
-    return ConfigDict(spec | dict(options=ConfigDict(options)))
+    return ConfigDict(spec | dict(options=ConfigDict(OPTIONS | options)))
 
 
 def evaluation() -> ConfigDict:
@@ -54,13 +59,14 @@ def get_config() -> ConfigDict:
     c.headline = "rgb"  # the output whose score names the run
     c.twin = ""  # the second network of the headline's modality, where a plan wants one
     c.plan = "reduced"
-    c.method = ConfigDict(dict(name="mml", title="MML", options=ConfigDict()))
+    # A method's options stand under its name; a title of "" is its name in capitals.
+    c.method = ConfigDict(dict(name="mml", title="", mml=dict(average="prob", multilabel_form="softmax")))
 
     # Where the clips are. `command`: how to make them, for datasets that need no download.
     c.dataset = ConfigDict(dict(path="", command=()))
-    # Generated images that stand in for ImageNet; steps=0 leaves them out.
-    c.stills = ConfigDict(dict(path="", command=(), steps=0, batch_size=64))
-    c.stills.schedule = schedule(0.05, warmup=20)
+    # Generated images that stand in for ImageNet; steps="0" leaves them out.
+    c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
+    c.stills.schedule = schedule(0.05, warmup="20")
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()
@@ -81,7 +87,7 @@ def get_config() -> ConfigDict:
     c.batch_size = 16
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
-    c.steps = ConfigDict(dict(ce=900, ml=500, method=500), type_safe=False)
+    c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
     c.optimizer = ConfigDict(
         dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
     )
@@ -91,6 +97,5 @@ def get_config() -> ConfigDict:
     c.save_every = "20%"
     c.log_every = 10
     c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
-    c.published = ()  # rows (title, {column: text}, source) that the report prints beside ours
-    c.steps.lock()
+    c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     return c.lock()

@@ -46,18 +46,18 @@ def tabletop(c: ConfigDict, size: str = "small") -> None:
     )  # fmt: skip
     c.stills.path = "data/tabletop-stills"
     c.stills.command = (*build, c.stills.path, "--dataset", "tabletop_stills")
-    c.stills.steps = 200
-    c.streams.rgb = common.stream("rgb")
-    c.streams.flow = common.stream("flow", form="stack5")
+    c.stills.steps = "200"
+    c.streams.rgb = common.stream("rgb", dense_length=16)
+    c.streams.flow = common.stream("flow", form="stack5", dense_length=16)
     c.networks.rgb = common.network("tsm_tiny", "rgb")
     c.networks.flow = common.network("tsm_tiny", "flow")
     c.model_options.dropout = 0.3
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)
     c.batch_size = 16
-    c.schedule = common.schedule(0.05, warmup=20)
+    c.schedule = common.schedule(0.05, warmup="20")
     c.optimizer.update(dict(nesterov=True, clip=5.0))
-    c.steps.update(dict(ce=900, ml=500, method=500))
+    c.steps.update(dict(ce="900", ml="500", method="500"))
     c.evaluation.splits = ("test", "unseen")
     # The camera frames the scene already: evaluate it whole.
     c.evaluation.resize = 48
@@ -66,10 +66,9 @@ def tabletop(c: ConfigDict, size: str = "small") -> None:
 def smoke(c: ConfigDict) -> None:
     """Everything once, in miniature."""
     tabletop(c, "smoke")
-    c.stills.steps = 10
-    c.steps.update(dict(ce=20, ml=10, method=10))
-    c.schedule.warmup = 5
-    c.stills.schedule.warmup = 5
+    c.stills.steps = "10"
+    c.steps.update(dict(ce="20", ml="10", method="10"))
+    c.schedule.warmup = c.stills.schedule.warmup = "5"
     c.log_every = 5
 
 
@@ -78,7 +77,7 @@ def full(c: ConfigDict) -> None:
     tabletop(c)
     c.plan = "full"
     c.twin = "rgb2"
-    c.streams.rgb2 = common.stream("rgb")
+    c.streams.rgb2 = common.stream("rgb", dense_length=16)
     c.networks.rgb2 = common.network("tsm_tiny", "rgb2")
 
 
@@ -123,10 +122,11 @@ def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
     c.batch_size = 64
     # Every stage is a whole TSM training; the paper prints no length; this is TSM's own.
     c.steps.update(dict(ce="50 epochs", ml="50 epochs", method="50 epochs"))
-    c.schedule = common.schedule(0.025, kind="step", boundaries=("20 epochs", "40 epochs"))
+    c.schedule = common.schedule(0.025, kind="step", boundaries=("40%", "80%"))
     c.optimizer.update(dict(momentum=0.9, weight_decay=5e-4, clip=20.0, groups="tsm"))
     c.evaluation.splits = ("val",)
     c.evaluation.checkpoint = "best"
+    c.evaluation.every = c.save_every = "1 epoch"
     c.loader.workers = 8
     c.published = PUBLISHED
 

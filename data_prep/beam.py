@@ -13,7 +13,6 @@ from data_prep.manifest import Item
 def run(
     jobs: list[tuple[Item, str]],
     settings: clips.Settings,
-    heads: dict[str, dict],
     directory: pathlib.Path,
     options: str,
 ) -> None:
@@ -29,7 +28,7 @@ def run(
     flags = [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
 
     def prepare(job: tuple[Item, str]) -> str:
-        return clips.write(*job, settings, heads, directory)
+        return clips.write(*job, settings, directory)
 
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
         rows = pipeline | "Clips" >> beam.Create(jobs)

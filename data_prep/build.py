@@ -29,7 +29,7 @@ except ImportError:  # not on Windows: there two builds at once must be avoided 
 
 from data_prep import clips, manifest, ssv2
 from data_prep.manifest import Item, Manifest
-from mmvid.data import records, tabletop
+from mmvid.data import decode, records, tabletop
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -125,7 +125,7 @@ def _start_worker(cache: str) -> None:
 
 
 def _pool(
-    jobs: list[tuple[Item, str]], settings, heads, directory: pathlib.Path, workers: int
+    jobs: list[tuple[Item, str]], settings, directory: pathlib.Path, workers: int
 ) -> None:
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
     setup = (context, _start_worker, (str(directory / "jax-cache"),))
@@ -133,7 +133,7 @@ def _pool(
     pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), *setup)
     refused = 0
     try:
-        futures = [pool.submit(clips.write, *job, settings, heads, directory) for job in jobs]
+        futures = [pool.submit(clips.write, *job, settings, directory) for job in jobs]
         for future in concurrent.futures.as_completed(futures):
             refused += bool(future.result())
             bar.set_postfix(rejected=refused, refresh=False)
@@ -153,22 +153,29 @@ def stage_one(
     workers: int = 2, beam_options: str | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """Prepares every clip that is missing into ``directory``, and tries again what was rejected;
-    returns {id: reason} of those rejected. ``keys`` from clips.keys."""
+    returns {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
+    reasons = {}
+    for item in source.items:
+        try:
+            clips.encode_labels(item, source.heads)
+        except decode.DecodeError as error:
+            reasons[item.id] = str(error)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.tmp"):
         stale.unlink()
     there = set(os.listdir(directory))
-    jobs = [(i, keys[i.id]) for i in source.items if f"{keys[i.id]}.pkl" not in there]
+    wanted = [(i, keys[i.id]) for i in source.items if i.id not in reasons]
+    jobs = [(item, key) for item, key in wanted if f"{key}.pkl" not in there]
     if jobs and beam_options is not None:
         from data_prep import beam
 
-        beam.run(jobs, settings, source.heads, directory, beam_options)
+        beam.run(jobs, settings, directory, beam_options)
     elif jobs:
-        _pool(jobs, settings, source.heads, directory, workers)
+        _pool(jobs, settings, directory, workers)
     there = set(os.listdir(directory))
-    return {
-        item.id: (directory / f"{keys[item.id]}.rejected").read_text()
-        for item in source.items if f"{keys[item.id]}.pkl" not in there
+    return reasons | {
+        item.id: (directory / f"{key}.rejected").read_text()
+        for item, key in wanted if f"{key}.pkl" not in there
     }  # fmt: skip
 
 
@@ -189,11 +196,12 @@ def stage_two(
     """
     from data_prep import builder
 
-    files: dict[str, list[pathlib.Path]] = {}
+    files: dict[str, list[tuple[pathlib.Path, dict]]] = {}
     for item in sorted(source.items, key=lambda item: (item.split, item.id)):
         if item.id not in reasons:
             path = root / "prepared" / f"{keys[item.id]}.pkl"
-            files.setdefault(item.split, []).append(path)
+            labels = clips.encode_labels(item, source.heads)
+            files.setdefault(item.split, []).append((path, {"split": item.split, "label": labels}))
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
     rows = builder.pack(files, source.heads, root)
@@ -210,7 +218,7 @@ def stage_two(
         expected=dict(collections.Counter(item.split for item in source.items)),
         modalities=modalities,
         fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0], r.checksum] for r in rows], stored),
-        height=height, width=width, fps=fps, settings=stored | {"inputs": _inputs(keys)},
+        height=height, width=width, fps=fps, settings=stored | {"inputs": _inputs(source, keys)},
         classes=classes,
     )  # fmt: skip
     _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
@@ -218,8 +226,11 @@ def stage_two(
     return info
 
 
-def _inputs(keys: dict[str, str]) -> str:
-    return hashlib.sha256("".join(sorted(keys.values())).encode()).hexdigest()[:16]
+def _inputs(source: Manifest, keys: dict[str, str]) -> str:
+    """Sixteen digits that change with any clip, label, split, class or setting."""
+    rows = sorted([keys[i.id], i.split, i.labels] for i in source.items)
+    text = json.dumps([rows, source.heads], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # ---------------------------------------------------------------------------- what it says
@@ -246,12 +257,15 @@ def _histogram(info: records.Info) -> Iterator[str]:
 def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
     if "train" not in info.splits or "val" not in info.splits:
         yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
+    if not info.modalities.get("train", {}).get("flow") and info.name != "tabletop-stills":
+        yield "note: configs/mml.py learns from optical flow, and there is none: build without --flow none"
     own = "" if info.name.startswith("tabletop") else ":own"
     variant = ":ssv2" if info.name == "ssv2" else own
     if info.name != "tabletop-stills":
         yield (
             f"next: python -m mmvid.main --config=configs/mml.py{variant} "
             f"--config.dataset.path={root} --workdir=runs/{root.name}"
+            + ("" if "test" in info.splits or info.name == "ssv2" else " --config.evaluation.splits=\"('val',)\"")
         )
 
 
@@ -284,13 +298,13 @@ def _alone(root: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _packed(root: pathlib.Path, keys: dict[str, str]) -> records.Info | None:
+def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     """The dataset at ``root`` where it was made from these very inputs."""
     try:
         info = records.open_dataset(root).info
     except (FileNotFoundError, ValueError):
         return None
-    return info if info.settings.get("inputs") == _inputs(keys) and info.classes else None
+    return info if info.settings.get("inputs") == inputs and info.classes else None
 
 
 def build(args: argparse.Namespace) -> int:
@@ -299,8 +313,8 @@ def build(args: argparse.Namespace) -> int:
     Raises ValueError or FileNotFoundError where there is nothing to build from.
     """
     source, settings = _source(args), _settings(args)
-    keys = clips.keys(source.items, settings, source.heads)
-    info, prepared = _packed(args.out, keys), args.out / "prepared"
+    keys = clips.keys(source.items, settings)
+    info, prepared = _packed(args.out, _inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
     # Where the prepared clips are gone, retrying the rejected would mean to begin at the beginning.
     if info is None or (rejected and prepared.exists()):

@@ -70,11 +70,11 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
     )
 
 
-def _shards(files: list[pathlib.Path]) -> list[list[pathlib.Path]]:
+def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.Path, dict]]]:
     """Consecutive files, together up to SHARD_BYTES: TFDS holds the examples of a shard in memory."""
     shards, room = [], 0
     for file in files:
-        size = file.stat().st_size
+        size = file[0].stat().st_size
         if not shards or size > room:
             shards.append([])
             room = SHARD_BYTES
@@ -84,7 +84,8 @@ def _shards(files: list[pathlib.Path]) -> list[list[pathlib.Path]]:
 
 
 class Clips(tfds.core.ShardBasedBuilder):
-    """Packs ``files`` {split: [prepared clip]} in this order; ``seen`` gets every record.
+    """Packs ``files`` {split: [(prepared clip, what is put on)]} in this order; ``seen`` gets every
+    record.
 
     Not a GeneratorBasedBuilder: that one shuffles, and above a gigabyte it shuffles by TensorFlow.
     """
@@ -94,7 +95,7 @@ class Clips(tfds.core.ShardBasedBuilder):
     def __init__(
         self,
         *,
-        files: dict[str, list[pathlib.Path]],
+        files: dict[str, list[tuple[pathlib.Path, dict]]],
         heads: dict[str, dict],
         seen: Callable[[dict], None],
         **kwargs,
@@ -114,15 +115,15 @@ class Clips(tfds.core.ShardBasedBuilder):
             for split, files in self._files.items()
         }
 
-    def _examples(self, files: list[pathlib.Path]) -> Iterator[tuple[str, dict]]:
-        for file in files:
-            record = pickle.loads(file.read_bytes())
+    def _examples(self, files: list[tuple[pathlib.Path, dict]]) -> Iterator[tuple[str, dict]]:
+        for file, further in files:
+            record = pickle.loads(file.read_bytes()) | further
             self._seen(record)
             yield file.stem, record
 
 
 def pack(
-    files: dict[str, list[pathlib.Path]], heads: dict[str, dict], root: pathlib.Path
+    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path
 ) -> list[Facts]:
     """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole.
 

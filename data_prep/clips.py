@@ -13,7 +13,7 @@ from data_prep.manifest import Item
 from mmvid.data import decode
 
 # Changes whenever stage 1 writes something else for the same input.
-VERSION = 2
+VERSION = 3
 FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
 
@@ -40,13 +40,14 @@ def _stamp(path: pathlib.Path) -> list:
     return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def keys(items: list[Item], settings: Settings, heads: dict[str, dict]) -> dict[str, str]:
-    """{id: the clip's file name}: another one as soon as a source, a label or a setting changes."""
-    shared = json.dumps([VERSION, settings._asdict(), heads], sort_keys=True)
+def keys(items: list[Item], settings: Settings) -> dict[str, str]:
+    """{id: the clip's file name}: another one as soon as a source or a setting changes. Labels and
+    splits are put on in stage 2, so that changing them costs no decoding."""
+    shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
     out = {}
     for item in items:
         stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values())]
-        own = [item.id, item.split, item.labels, item.start, item.end, stamps]
+        own = [item.id, item.start, item.end, stamps]
         text = shared + json.dumps(own, sort_keys=True)
         out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]
     return out
@@ -145,9 +146,8 @@ def _further(item: Item, settings: Settings, fps: float, count: int) -> dict:
     return out
 
 
-def prepare(item: Item, settings: Settings, heads: dict[str, dict]) -> dict:
-    """The record of a clip (data_prep/README.md). Raises DecodeError with the reason."""
-    labels = encode_labels(item, heads)
+def prepare(item: Item, settings: Settings) -> dict:
+    """The record of a clip (data_prep/README.md) but for split and labels. Raises DecodeError."""
     video = decode.clip(
         item.path, start=item.start, end=item.end, short_side=settings.short_side
     )  # fmt: skip
@@ -158,34 +158,31 @@ def prepare(item: Item, settings: Settings, heads: dict[str, dict]) -> dict:
     count, height, width, _ = video.frames.shape
     return {
         "id": item.id,
-        "split": item.split,
         "num_frames": count,
         "fps": video.fps,
         "times": video.times.astype(np.float32),
         "height": height,
         "width": width,
-        "label": labels,
         **_rgb(video, settings),
         **_flow(video.frames, settings),
         **_further(item, settings, video.fps, count),
     }
 
 
-def write(
-    item: Item, name: str, settings: Settings, heads: dict[str, dict], directory: pathlib.Path
-) -> str:
+def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) -> str:
     """Prepares a clip into ``directory/<name>.pkl``, or the reason into ``<name>.rejected``.
 
-    Returns the reason, '' for success. What is there already is not made again.
+    Returns the reason, '' for success. What is there already is not made again. Nothing that a
+    clip may hold ends the build: the unexpected is a reason like any other.
     """
     target, refused = directory / f"{name}.pkl", directory / f"{name}.rejected"
     if target.exists():
         return ""
     try:
-        data, path, reason = prepare(item, settings, heads), target, ""
-        data = pickle.dumps(data, protocol=5)
-    except decode.DecodeError as error:
-        reason = " ".join(str(error).split())
+        data, path, reason = pickle.dumps(prepare(item, settings), protocol=5), target, ""
+    except Exception as error:
+        expected = isinstance(error, decode.DecodeError)
+        reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
         data, path = reason.encode(), refused
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(data)

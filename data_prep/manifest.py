@@ -10,6 +10,8 @@ from typing import NamedTuple
 VIDEO_ENDINGS = {".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"}
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = dict(train="train", training="train", val="val", valid="val", validation="val",
+                     test="test", testing="test")  # fmt: skip
 
 
 class Item(NamedTuple):
@@ -148,7 +150,7 @@ def _splits(names: list[str]) -> dict[str, str]:
 def from_folder(root: str | pathlib.Path) -> Manifest:
     """``root/<class>/<clip>`` (split 80/10/10 by a hash of the name) or ``root/<split>/<class>/..``.
 
-    Raises ValueError where no video is found, FileNotFoundError.
+    Raises ValueError where no video is found, or both ways are mixed; FileNotFoundError.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
@@ -157,7 +159,7 @@ def from_folder(root: str | pathlib.Path) -> Manifest:
     items = []
     for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in endings):
         parts = file.relative_to(root).parts
-        split = parts[0] if parts[0] in SPLITS and len(parts) > 2 else ""
+        split = SPLIT_FOLDERS.get(parts[0], "") if len(parts) > 2 else ""
         if len(parts) >= (3 if split else 2):
             label = parts[1] if split else parts[0]
             items.append(Item("/".join(parts), file, split, {"action": (label,)}))
@@ -167,5 +169,11 @@ def from_folder(root: str | pathlib.Path) -> Manifest:
             f"{root}/train/CLASS/clip.mp4 (and val, test)"
         )
     drawn = _splits([item.id for item in items if not item.split])
+    if 0 < len(drawn) < len(items):
+        inside = sorted({item.id.split("/")[0] for item in items if not item.split})
+        raise ValueError(
+            f"{root} holds both folders of splits and {inside[:3]}: put every class into a split "
+            f"({', '.join(SPLIT_FOLDERS)}), or none"
+        )
     items = [item._replace(split=item.split or drawn[item.id]) for item in items]
     return Manifest(root.resolve().name, items, _heads(items))

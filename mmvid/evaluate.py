@@ -149,6 +149,15 @@ def heads_of(scores: Scores) -> dict[str, Head]:
     return spaces
 
 
+def labelled(scores: Scores) -> Scores:
+    """The clips that have a label in every single-label head (-1: none): what can be counted."""
+    has = [v >= 0 for v in scores.label.values() if v.ndim == 1]
+    rows = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
+    if rows.all():
+        return scores
+    return jax.tree.map(lambda x: x[rows], scores._replace(meta={}))._replace(meta=scores.meta)
+
+
 def fused(scores: Scores) -> dict[str, np.ndarray]:
     """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}."""
     total: dict[str, np.ndarray] = {}
@@ -159,40 +168,56 @@ def fused(scores: Scores) -> dict[str, np.ndarray]:
     return total
 
 
+def _of(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [N, V, K], present [N]) of an output or of 'fused', which needs one of its members."""
+    if output == "fused":
+        return fused(scores)[head], np.any(list(scores.present.values()), axis=0)
+    return scores.logits[output][head], scores.present[output]
+
+
 def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
-    """Hit or miss of each clip [N] for ``output`` (or 'fused'); an absent output misses."""
-    logits = fused(scores)[head] if output == "fused" else scores.logits[output][head]
-    found = metrics.top_k_hits(aggregate(logits, how), scores.label[head], k)
-    return found if output == "fused" else found * scores.present[output]
+    """Hit or miss of each clip [N] for ``output`` (or 'fused'); an absent output misses. Of
+    'noun + verb' all must be right (an action, in EPIC-KITCHENS' sense)."""
+    if " + " in head:
+        return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
+    logits, present = _of(scores, output, head)
+    return metrics.top_k_hits(aggregate(logits, how), scores.label[head], k) * present
+
+
+def _top(hit: np.ndarray, k: int) -> dict:
+    return {f"top{k}": float(hit.mean()), f"top{k}_interval": metrics.bootstrap_interval(hit)}
 
 
 def _single(scores: Scores, output: str, head: str, how: str) -> dict:
-    """One output, one head of single labels. Clips that are missing count as wrong in
-    ``top1_of_expected``."""
-    logits = fused(scores)[head] if output == "fused" else scores.logits[output][head]
-    labels, views = scores.label[head], logits.shape[1]
-    k = min(5, logits.shape[-1])
+    """One output, one head of single labels. An absent output is wrong, and unsure of nothing (ECE
+    is over what is present); in ``top1_of_expected`` clips missing from the dataset are wrong too."""
+    logits, present = _of(scores, output, head)
+    labels, views, k = scores.label[head], logits.shape[1], min(5, logits.shape[-1])
     flat, repeated = logits.reshape(-1, logits.shape[-1]), np.repeat(labels, views)
-    video = {n: hits(scores, output, head, n, how) for n in (1, k)}
+    clip = [metrics.top_k_hits(flat, repeated, n) * np.repeat(present, views) for n in (1, k)]
+    first = hits(scores, output, head, 1, how)
+    best = hits(scores, output, head, k, how)
     probs = aggregate(logits, "probs") if how != "logits" else metrics.softmax(aggregate(logits))
-    used = len(labels)
+    counts = np.bincount(labels, minlength=logits.shape[-1])
+    right = np.bincount(labels, first, minlength=logits.shape[-1])
     return {
-        "clip_top1": metrics.top_k_accuracy(flat, repeated, 1),
-        "clip_top5": metrics.top_k_accuracy(flat, repeated, k),
-        "top1": float(video[1].mean()),
-        "top5": float(video[k].mean()),
-        "top1_interval": metrics.bootstrap_interval(video[1]),
-        "top5_interval": metrics.bootstrap_interval(video[k]),
-        "top1_of_expected": float(video[1].sum() / scores.meta.get("clips_expected", used)),
-        "ece": metrics.expected_calibration_error(probs, labels),
-        "per_class": metrics.per_class_accuracy(aggregate(logits, how), labels).tolist(),
-        "n": used,
-    }
+        "clip_top1": float(clip[0].mean()),
+        "clip_top5": float(clip[1].mean()),
+        **_top(first, 1),
+        "top5": float(best.mean()),
+        "top5_interval": metrics.bootstrap_interval(best),
+        "top1_of_expected": float(first.sum() / scores.meta.get("clips_expected", len(labels))),
+        "ece": metrics.expected_calibration_error(probs[present], labels[present])
+        if present.any() else None,
+        "per_class": [r / n if n else None for r, n in zip(right.tolist(), counts.tolist())],
+        "n": len(labels),
+    }  # fmt: skip
 
 
 def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
-    logits = fused(scores)[head] if output == "fused" else scores.logits[output][head]
+    logits, present = _of(scores, output, head)
     values = aggregate(logits, how, kind="multi")
+    values = np.where(present[:, None], values, values.min() - 1)  # absent: ranked last
     labels = scores.label[head]
     return {
         "map": metrics.mean_average_precision(values, labels),
@@ -202,22 +227,28 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
 
 
 def summary(scores: Scores, how: str = "logits") -> dict:
-    """{output: {head: numbers}} for every output and, with several, 'fused'; and for single-label
-    heads {'oracle': {head: fraction}}. Unlabelled clips (label -1) are left out."""
-    labelled = np.all([v >= 0 if v.ndim == 1 else np.ones(len(v), bool)
-                       for v in scores.label.values()], axis=0)  # fmt: skip
-    if not labelled.all():
-        meta = scores.meta
-        scores = jax.tree.map(lambda x: x[labelled], scores._replace(meta={}))._replace(meta=meta)
+    """{output: {head: numbers}} for every output and, with several, 'fused'; where heads of single
+    labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any output is
+    right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty."""
+    scores = labelled(scores)
+    if not len(scores.id):
+        return {}
     outputs = [*scores.logits, *(["fused"] if len(scores.logits) > 1 else [])]
+    spaces = heads_of(scores)
+    single = [head for head, space in spaces.items() if space.kind == "single"]
     result: dict = {output: {} for output in outputs}
-    for head, space in heads_of(scores).items():
-        form = _single if space.kind == "single" else _multi
-        for output in outputs:
+    for output in outputs:
+        for head in spaces:
+            form = _single if head in single else _multi
             result[output][head] = form(scores, output, head, how)
-        if space.kind == "single" and len(outputs) > 1:
-            every = [hits(scores, output, head, 1, how) for output in scores.logits]
-            result.setdefault("oracle", {})[head] = float(np.max(every, axis=0).mean())
+        if len(single) > 1:
+            every = hits(scores, output, " + ".join(single), 1, how)
+            result[output][" + ".join(single)] = {**_top(every, 1), "n": len(every)}
+    if len(outputs) > 1 and single:
+        result["oracle"] = {
+            head: float(np.max([hits(scores, o, head, 1, how) for o in scores.logits], 0).mean())
+            for head in single
+        }
     return result
 
 
@@ -226,7 +257,7 @@ def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
     values = {}
     for output, heads in summary(scores, how).items():
         for head, numbers in heads.items() if output != "oracle" else ():
-            suffix = f"_{head}" if len(heads) > 1 else ""
+            suffix = f"_{head.replace(' + ', '_and_')}" if len(heads) > 1 else ""
             for name in ("top1", "map"):
                 if name in numbers:
                     values[f"{output}/{name}{suffix}"] = numbers[name]

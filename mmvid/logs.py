@@ -1,5 +1,6 @@
 """What a run writes down: its log, metrics as JSON lines and TensorBoard events, ids by step."""
 
+import contextlib
 import json
 import logging
 import os
@@ -47,6 +48,11 @@ def write_json(path: pathlib.Path, value) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=1, default=str))
     os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path):
+    """What `write_json` wrote; None where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
@@ -141,8 +147,8 @@ def free_disk(path: pathlib.Path) -> str:
     return f"{shutil.disk_usage(path).free / 1e9:.0f} GB free"
 
 
-def flatten(text: str) -> Iterator[tuple[str, str]]:
-    """The leaves of a JSON text as ('optimizer.clip', '5.0')."""
+def flatten(tree: dict) -> Iterator[tuple[str, str]]:
+    """The leaves of a tree of JSON values as ('optimizer.clip', '5.0')."""
 
     def walk(prefix, value):
         if isinstance(value, dict):
@@ -151,11 +157,11 @@ def flatten(text: str) -> Iterator[tuple[str, str]]:
         else:
             yield prefix, json.dumps(value)
 
-    return walk("", json.loads(text))
+    return walk("", tree)
 
 
 class Clock:
-    """Where a step's time goes, over the steps since the last log line."""
+    """Where the time of a stretch of steps goes, scoring left out."""
 
     def __init__(self):
         self.reset()
@@ -163,6 +169,7 @@ class Clock:
     def reset(self) -> None:
         """Starts counting anew."""
         self.start, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        self._mark = 0.0, 0.0
 
     def next(self, batches):
         """The next batch, its waiting time counted."""
@@ -172,43 +179,89 @@ class Clock:
         self.steps += 1
         return batch
 
+    @contextlib.contextmanager
+    def paused(self):
+        """What happens inside is not counted."""
+        begin = time.perf_counter()
+        yield
+        self.start += time.perf_counter() - begin
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.start
+
     def seconds(self) -> float:
         """Seconds a step."""
-        return (time.perf_counter() - self.start) / max(self.steps, 1)
+        return self.elapsed() / max(self.steps, 1)
 
     def wait(self) -> float:
-        """The share of a step spent waiting for input."""
-        return self.waited / max(time.perf_counter() - self.start, 1e-9)
+        """The share of the time spent waiting for input."""
+        return self.waited / max(self.elapsed(), 1e-9)
+
+    def lap(self) -> float:
+        """``wait`` since the last lap."""
+        now = self.elapsed(), self.waited
+        elapsed, waited = (a - b for a, b in zip(now, self._mark))
+        self._mark = now
+        return waited / max(elapsed, 1e-9)
 
 
 class Late:
-    """Metrics of the previous log step: reading them never blocks the step under way."""
+    """Metrics read one log line late, so that reading never blocks the step under way; the steps
+    between are looked at where something is not finite, so that the first bad one is named."""
 
     def __init__(self, writer: Writer, check: Callable):
-        self.writer, self.check, self.pending = writer, check, None
+        self.writer, self.check = writer, check
+        self.recent, self.pending = [], None
 
-    def push(self, step: int, values, extra: dict[str, float]) -> None:
-        """Keeps this step's metrics (on the device), writes those kept before."""
-        self.flush()
-        self.pending = step, values, extra
+    def see(self, step: int, values) -> None:
+        """Keeps the metrics of a step, on the device."""
+        self.recent.append((step, values))
+
+    def push(self, extra: dict[str, float]) -> dict[str, float]:
+        """Ends a log line with the step seen last; writes the line before and returns it."""
+        before = self.flush()
+        self.pending, self.recent = (self.recent, extra), []
+        return before
 
     def flush(self) -> dict[str, float]:
-        """Reads, checks and writes what is kept; returns it."""
+        """Reads, checks and writes the line that is kept; returns it."""
         if self.pending is None:
             return {}
-        step, values, extra = self.pending
-        self.pending = None
-        values = {name: float(v) for name, v in jax.device_get(values).items()}
-        self.check(values, step)
-        self.writer.write(step, {f"train/{n}": v for n, v in values.items()} | extra)
+        (seen, extra), self.pending = self.pending, None
+        values = self._read(seen)
+        self.writer.write(seen[-1][0], {f"train/{n}": v for n, v in values.items()} | extra)
+        return values
+
+    def check_all(self) -> None:
+        """Flushes and checks every step up to now: before a save, so that what is kept is finite."""
+        self.flush()
+        if self.recent:
+            self._read(self.recent)
+
+    def _read(self, seen: list) -> dict[str, float]:
+        values = _floats(seen[-1][1])
+        if not np.isfinite(list(values.values())).all():
+            for step, earlier in seen:
+                self.check(_floats(earlier), step)
         return values
 
 
-def input_advice(clock: Clock, workers: int) -> str:
+def _floats(values) -> dict[str, float]:
+    return {name: float(v) for name, v in jax.device_get(values).items()}
+
+
+def input_advice(clock: Clock, workers: int, threads: int) -> str:
     """What waiting costs, and the worker count that would cure it."""
-    wait = clock.wait()
+    wait, cores = clock.wait(), os.cpu_count() or 1
     text = f"{wait:.0%} of a step waits for input"
     if wait < 0.1:
         return text
-    enough = int(np.ceil(max(workers, 1) / max(1 - wait, 0.05)))
-    return f"{text}; --config.loader.workers={max(enough, workers + 1)} would cure it"
+    now = workers or min(threads, cores)
+    enough = max(int(np.ceil(now / max(1 - wait, 0.05))), now + 1)
+    if enough <= cores:
+        return f"{text}; --config.loader.workers={enough} would cure it"
+    return (
+        f"{text}; {enough} worker processes would cure it, this machine has {cores} cores: store "
+        "smaller frames (data_prep.build --short_side), or use a machine with more"
+    )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import NoReturn
 
 import jax
 from absl import app, flags
@@ -23,6 +24,26 @@ def _start_processes() -> None:
         jax.distributed.initialize()
 
 
+def _fail(error: Exception, message: str, code: int) -> NoReturn:
+    """The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it."""
+    if os.environ.get("MMVID_TRACE"):
+        raise error
+    print(f"\nmmvid: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """absl's flags. A configuration that cannot be read or overridden so is a mistake of usage."""
+    try:
+        rest = flags.FLAGS(argv)
+        dict(_CONFIG.value)  # a file that is missing is noticed only when it is used
+        return rest
+    except (flags.Error, OSError) as error:
+        _fail(error, str(error).strip().splitlines()[-1].strip(), 2)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _fail(error, f"cannot override {error.args[0]}", 2)
+
+
 def main(argv: list[str]) -> None:
     """Parses nothing but flags; everything else is ``train.run``."""
     if len(argv) > 1:
@@ -36,15 +57,13 @@ def main(argv: list[str]) -> None:
         train.run(_CONFIG.value, _WORKDIR.value)
     except train.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, FileNotFoundError, train.Diverged) as error:
-        # The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it.
-        if os.environ.get("MMVID_TRACE"):
-            raise
-        print(f"\nmmvid: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(error, str(error), 1)
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    # FLAGS parsed by absl; misspelt overrides end with the nearest name.
-    app.run(main)
+    app.run(main, flags_parser=_parse)

@@ -1,9 +1,10 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
+import inspect
 import json
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ class Segment(NamedTuple):
     tx: dict[str, Any]
     lr: optim.Schedule
     batch_size: int
+    steps_per_epoch: float
     enter: Callable
     leave: Callable
     seed: int
@@ -61,9 +63,14 @@ class Start(NamedTuple):
 
 
 def make_streams(config) -> dict[str, Stream]:
-    """The configured streams by name. Raises ValueError for an unknown modality or form."""
+    """The configured streams by name. Raises ValueError for an unknown modality, form or sampling."""
     made = {}
     for name, spec in config.streams.items():
+        if spec.sampling.kind not in streams_lib.SAMPLINGS or spec.sampling.frames < 1:
+            raise ValueError(
+                f"streams.{name}.sampling: kind={spec.sampling.kind!r} is one of {streams_lib.SAMPLINGS}, "
+                f"frames={spec.sampling.frames} is 1 or more"
+            )
         sampling = streams_lib.Sampling(**spec.sampling)
         made[name] = Stream(name, spec.modality, sampling, spec.form, spec.geometry)
         streams_lib.form_of(made[name])
@@ -76,17 +83,28 @@ def make_network(config, name: str, heads: dict[str, Head], **overrides) -> Netw
     reads = tuple(tuple(read) for read in spec.reads)
     streams = make_streams(config)
     channels = streams_lib.in_channels(streams[reads[0][0]])
+    own = {k: v for k, v in spec.options.items() if v is not None}
     common = {k: v for k, v in config.model_options.items() if v is not None}
-    options = {**common, **spec.options, **overrides}
+    options = {**common, **own, **overrides}
     model = build_model(spec.model, heads=heads, in_channels=channels, **options)
     return Network(name, model, reads)
 
 
-def make_method(name: str, outputs: tuple[str, ...], heads, options: dict) -> Method:
-    """METHODS[name], or a ValueError that lists the known names."""
+def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
+    """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
+    known = list(inspect.signature(METHODS[name]).parameters)[2:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {known}")
     return METHODS[name](outputs, heads, **options)
+
+
+def _method(config) -> tuple[str, dict, str]:
+    """The configured method's name, options (those under its name) and title."""
+    name = config.method.name
+    return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
 # ---------------------------------------------------------------------------- weights
@@ -147,6 +165,14 @@ def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Ca
     return enter
 
 
+_EQUAL = (
+    "networks {a!r} and {b!r} start with equal parameters and read equal inputs, so their predictions "
+    "agree and KL between them stays zero for ever (but for dropout): nothing mutual would be learnt. "
+    "Start them from two runs with different seeds (plan 'full' does), or let them read different "
+    "modalities."
+)
+
+
 def _inputs_of(network: Network, streams: dict[str, Stream]) -> tuple:
     return tuple(tuple(streams[s]._replace(name="") for s in read) for read in network.reads)
 
@@ -169,16 +195,31 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
                     jax.tree.leaves(jax.tree.map(np.array_equal, left, right))
                 )
                 if same:
-                    raise ValueError(
-                        f"networks {a.name!r} and {b.name!r} start with equal parameters and read "
-                        "equal inputs, so their predictions agree and KL between them stays zero "
-                        "for ever (but for dropout): nothing mutual would be learnt. Start them "
-                        "from two runs with different seeds (plan 'full' does), or let them read "
-                        "different modalities."
-                    )
+                    raise ValueError(_EQUAL.format(a=a.name, b=b.name))
         return params, stats
 
     return checked
+
+
+def _check_models(config, starts: dict[str, Start]) -> None:
+    """Weights go from network to network only where the architecture is one."""
+    for name, start in starts.items():
+        if start.segment and config.networks[name].model != config.networks[start.network].model:
+            raise ValueError(
+                f"network {name!r} ({config.networks[name].model}) cannot start from the weights of "
+                f"{start.network!r} ({config.networks[start.network].model}) as plan "
+                f"{config.plan!r} wants: give both the same model, or take plan 'single'"
+            )
+
+
+def _check_starts(config, networks, streams, starts: dict[str, Start]) -> None:
+    """`refuse_equals` as far as it can be seen before anything is trained."""
+    for i, a in enumerate(networks):
+        for b in networks[i + 1 :]:
+            one, other = starts.get(a.name), starts.get(b.name)
+            same = config.networks[a.name].model == config.networks[b.name].model
+            if one and one == other and same and _inputs_of(a, streams) == _inputs_of(b, streams):
+                raise ValueError(_EQUAL.format(a=a.name, b=b.name))
 
 
 # ---------------------------------------------------------------------------- segments
@@ -201,18 +242,24 @@ def segment(
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads) for n in networks)
+    _check_models(config, starts)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     per_epoch = context.clips["dataset"] / config.batch_size
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
+    if steps < 1:
+        raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
     fresh = {n: n not in starts or bool(starts[n].file) or starts[n].segment == STILLS
              for n in networks}  # fmt: skip
     outputs = tuple(read[0] for network in built for read in network.reads if len(read) == 1)
+    mutual = len(outputs) > 1 and method[0] != "single"
+    if mutual:
+        _check_starts(config, built, streams, starts)
     made = make_method(method[0], outputs, heads, method[1])
     models = {n: config.networks[n].model for n in networks}
     enter = starting_from(starts, models, heads)
-    if len(outputs) > 1 and method[0] != "single":
+    if mutual:
         enter = refuse_equals(enter, built, streams)
     return Segment(
         name=name,
@@ -224,6 +271,7 @@ def segment(
         tx={n: optim.make(config.optimizer, lr, classifier_lr5=fresh[n]) for n in networks},
         lr=lr,
         batch_size=config.batch_size,
+        steps_per_epoch=per_epoch,
         enter=enter,
         leave=keep_weights(built, heads),
         seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
@@ -233,6 +281,11 @@ def segment(
 
 
 STILLS = "stills"
+
+
+def has_stills(config) -> bool:
+    """Whether the run begins with generated images."""
+    return optim.steps_of(config.stills.steps, steps_per_epoch=1.0) > 0
 
 
 def stills(context: Context, network: str) -> Segment:
@@ -255,6 +308,7 @@ def stills(context: Context, network: str) -> Segment:
         tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
         lr=lr,
         batch_size=spec.batch_size,
+        steps_per_epoch=per_epoch,
         enter=lambda params, stats, workdir: (params, stats),
         leave=keep_weights((built,), heads),
         seed=zlib.crc32(f"{config.seed}/stills".encode()),
@@ -267,7 +321,7 @@ def _beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, St
     config = context.config
     files = {n: Start(file=config.networks[n].weights) for n in networks
              if config.networks[n].weights}  # fmt: skip
-    if not config.stills.steps:
+    if not has_stills(config):
         return [], files
     first = stills(context, config.headline)
     return [first], {n: Start(STILLS, config.headline) for n in networks} | files
@@ -289,7 +343,7 @@ def reduced(context: Context) -> list[Segment]:
     networks = tuple(n for n in config.networks if n != config.twin)
     both = {n: Start("ce", config.headline) for n in networks}
     first, starts = _beginnings(context, networks)
-    method, steps = (config.method.name, dict(config.method.options)), config.steps.method
+    (name, options, title), steps = _method(config), config.steps.method
     plain = ("single", {})
     return [
         *first,
@@ -297,42 +351,38 @@ def reduced(context: Context) -> list[Segment]:
         segment(
             context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"
         ),
-        segment(
-            context, config.method.name, networks, method, steps, both,
-            stage="2", title=config.method.title,
-        ),
-    ]  # fmt: skip
+        segment(context, name, networks, (name, options), steps, both, stage="2", title=title),
+    ]
 
 
 def full(context: Context) -> list[Segment]:
     """MML's best single model (figure 1): two CE runs, mutual learning of the two, then mutual
-    modality learning with every network from C(RGB); CE continued for as many
-    updates as both together."""
+    modality learning with every network from C(RGB). CE is continued through the same two stages:
+    the same batches, schedules and updates."""
     config = context.config
-    head, twin = config.headline, config.twin
+    head, twin, steps = config.headline, config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
     first, starts = _beginnings(context, (*networks, twin))
-    method, steps = (config.method.name, dict(config.method.options)), config.steps
-    plain, per_epoch = ("single", {}), context.clips["dataset"] / config.batch_size
-    counts = [optim.steps_of(d, steps_per_epoch=per_epoch) for d in (steps.ml, steps.method)]
+    (name, options, title), plain = _method(config), ("single", {})
+    own = {n: s for n, s in starts.items() if n != twin}
+    other = {twin: starts[twin]} if twin in starts else {}
     apart = {head: Start("ce", head), twin: Start("ce2", twin)}
-    again = {n: Start("ce", head) for n in networks}
-    best = {n: Start("ml", head) for n in networks}
-    only = {twin: starts[twin]} if twin in starts else {}
-    first_starts = {n: s for n, s in starts.items() if n != twin}
+
+    def after(segment_name, network=None):
+        return {n: Start(segment_name, network or n) for n in networks}
+
+    def stage(label, *what, **more):
+        return segment(context, *what, stage=label, **more)
+
     return [
         *first,
-        segment(context, "ce", networks, plain, steps.ce, first_starts, stage="ce", title="CE"),
-        segment(context, "ce2", (twin,), plain, steps.ce, only, stage="ce2", title=""),
-        segment(
-            context, "ce_continued", networks, plain, sum(counts), again,
-            stage="2", title="CE continued",
-        ),
-        segment(context, "ml", (head, twin), method, steps.ml, apart, stage="2", title="ML"),
-        segment(
-            context, config.method.name, networks, method, steps.method, best,
-            stage="3", title=config.method.title,
-        ),
+        stage("ce", "ce", networks, plain, steps.ce, own, title="CE"),
+        stage("ce2", "ce2", (twin,), plain, steps.ce, other, title=""),
+        stage("2", "ce_again", networks, plain, steps.ml, after("ce", head), title=""),
+        stage("3", "ce_continued", networks, plain, steps.method, after("ce_again"),
+              title="CE continued"),
+        stage("2", "ml", (head, twin), (name, options), steps.ml, apart, title="ML"),
+        stage("3", name, networks, (name, options), steps.method, after("ml", head), title=title),
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 
 from mmvid import evaluate, figures, logs, metrics
-from mmvid.data import decode
+from mmvid.data import decode, records
 from mmvid.evaluate import Scores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
@@ -39,27 +39,33 @@ def _cell(numbers: dict | None) -> str:
     if "map" in numbers:
         return f"mAP {_percent(numbers['map'])}"
     low, high = numbers["top1_interval"]
-    return (
-        f"{_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}] / "
-        f"{_percent(numbers['top5'])}"
-    )
+    text = f"{_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
+    return text + (f" / {_percent(numbers['top5'])}" if "top5" in numbers else "")
 
 
 def _clip_cell(numbers: dict | None) -> str:
-    if numbers is None or "map" in numbers:
+    if numbers is None or "clip_top1" not in numbers:
         return "-"
-    return f"{_percent(numbers['clip_top1'])} / {_percent(numbers['clip_top5'])}"
+    ece = "-" if numbers["ece"] is None else _percent(numbers["ece"])
+    return f"{_percent(numbers['clip_top1'])} / {_percent(numbers['clip_top5'])}; {ece}"
 
 
 def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
-    """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same clips."""
-    if output not in base.logits and output != "fused":
+    """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same labelled clips."""
+    scores, base = evaluate.labelled(scores), evaluate.labelled(base)
+    alike = list(scores.logits) == list(base.logits) if output == "fused" else output in base.logits
+    if not alike or scores.id.tolist() != base.id.tolist():
         return "-"
-    if scores.label[head].ndim > 1 or scores.id.tolist() != base.id.tolist():
+    if " + " not in head and scores.label[head].ndim > 1:
         return "-"
     pair = (evaluate.hits(s, output, head, 1, how) for s in (scores, base))
     mean, low, high = metrics.paired_interval(*pair)
     return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _key(scores: Scores, name: str) -> str:
+    """A row's output in this column: 'flow + rgb' is 'fused' where those are its members."""
+    return "fused" if name == " + ".join(scores.logits) and len(scores.logits) > 1 else name
 
 
 def rows(
@@ -67,35 +73,42 @@ def rows(
 ) -> list[dict]:
     """The table of a split: a dict a row: output, head, measure, cells (one text a column).
 
-    Measures: video top-1 with its 95 % interval and top-5, clip top-1 / top-5, and the paired
-    difference of top-1 to the column whose segment is ``baseline``.
+    Measures: video top-1 with its 95 % interval and top-5; clip top-1, top-5 and the calibration
+    error; the paired difference of top-1 to the column whose segment is ``baseline``; and for what
+    is fused, by its members, how often any member is right.
     """
-    there = [c for c in columns if split in c.scores]
-    summaries = {c.title: evaluate.summary(c.scores[split], how) for c in there}
-    outputs = list(dict.fromkeys(o for s in summaries.values() for o in s if o != "oracle"))
-    heads = list(there[0].scores[split].label) if there else []
-    base = next((c.scores[split] for c in there if c.segment == baseline), None)
+    there = [c.scores[split] for c in columns if split in c.scores]
+    segments = [c.segment for c in columns if split in c.scores]
+    summaries = [evaluate.summary(s, how) for s in there]
+    single = list(dict.fromkeys(o for s in there for o in s.logits))
+    fused = list(dict.fromkeys(" + ".join(s.logits) for s in there if len(s.logits) > 1))
+    base = next((s for s, name in zip(there, segments) if name == baseline), None)
     table = []
-    for output in outputs:
+    for output in single + fused:
+        keys = [_key(s, output) for s in there]
+        found = [summary.get(key, {}) for summary, key in zip(summaries, keys)]
+        heads = list(dict.fromkeys(head for numbers in found for head in numbers))
         for head in heads:
-            numbers = [summaries[c.title].get(output, {}).get(head) for c in there]
-            name = " + ".join(_members(there, split, output)) if output == "fused" else output
-            name += f" ({head})" if len(heads) > 1 else ""
+            numbers = [n.get(head) for n in found]
             measures = {"video top-1 [95 %] / top-5": [_cell(n) for n in numbers]}
-            measures["clip top-1 / top-5"] = [_clip_cell(n) for n in numbers]
+            measures["clip top-1 / top-5; ECE"] = [_clip_cell(n) for n in numbers]
             if base is not None:
                 measures[f"top-1 over {baseline}"] = [
-                    "" if n is None or c.segment == baseline
-                    else _difference(c.scores[split], base, output, head, how)
-                    for c, n in zip(there, numbers)
+                    "" if n is None or name == baseline
+                    else _difference(s, base, key, head, how)
+                    for s, name, key, n in zip(there, segments, keys, numbers)
                 ]  # fmt: skip
-            table += [{"output": name, "measure": m, "cells": c} for m, c in measures.items()]
+            if output in fused:
+                measures["oracle top-1 (any of them)"] = [
+                    _percent(s["oracle"][head]) if key == "fused" and head in s.get("oracle", {}) else "-"
+                    for s, key in zip(summaries, keys)
+                ]
+            name = output + (f" ({head})" if len(heads) > 1 else "")
+            table += [
+                {"output": name, "measure": m, "cells": c}
+                for m, c in measures.items() if set(c) - {"-", ""}
+            ]  # fmt: skip
     return table
-
-
-def _members(columns, split: str, output: str) -> list[str]:
-    del output
-    return max((list(c.scores[split].logits) for c in columns), key=len)
 
 
 def _denominators(scores: Scores) -> str:
@@ -149,9 +162,9 @@ def _names(scores: Scores, head: str) -> list[str]:
 
 def _class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
     """Confusion, reliability, and change per class of the headline's first single-label head."""
-    scores = column.scores[split]
+    scores = evaluate.labelled(column.scores[split])
     heads = [h for h, v in scores.label.items() if v.ndim == 1]
-    if not heads or output not in scores.logits:
+    if not heads or output not in scores.logits or not len(scores.id):
         return {}
     head = heads[0]
     values, labels = evaluate.aggregate(scores.logits[output][head], how), scores.label[head]
@@ -159,7 +172,8 @@ def _class_figures(column: Column, base: Column | None, output: str, split: str,
     bins = {column.title: metrics.reliability(metrics.softmax(values), labels)}
     found = {"confusion": figures.confusion(metrics.confusion_matrix(values, labels), names)}
     if base is not None and output in base.scores[split].logits:
-        before = evaluate.aggregate(base.scores[split].logits[output][head], how)
+        earlier = evaluate.labelled(base.scores[split])
+        before = evaluate.aggregate(earlier.logits[output][head], how)
         own, old = (metrics.per_class_accuracy(v, labels) for v in (values, before))
         bins[base.title] = metrics.reliability(metrics.softmax(before), labels)
         title = f"{output}: {column.title} minus {base.title}"
@@ -169,15 +183,16 @@ def _class_figures(column: Column, base: Column | None, output: str, split: str,
 
 def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
     """The clips whose true class ``output`` finds least probable: row, id, label, guess, prob."""
+    scores = evaluate.labelled(scores)
     heads = [h for h, v in scores.label.items() if v.ndim == 1]
-    if not heads or output not in scores.logits:
+    if not heads or output not in scores.logits or not len(scores.id):
         return []
     head = heads[0]
     probs = metrics.softmax(evaluate.aggregate(scores.logits[output][head], how))
     own = probs[np.arange(len(probs)), scores.label[head]]
     names = _names(scores, head)
     return [
-        {"row": int(i), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
+        {"row": int(scores.row[i]), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
          "guess": names[probs[i].argmax()], "prob": f"{own[i]:.3f}"}
         for i in np.argsort(own)[:count]
     ]  # fmt: skip
@@ -226,12 +241,12 @@ def write(
     base = next((c for c in columns if c.segment == baseline), None)
     clips = hardest(own.scores[splits[0]], headline, 8, how)
     for clip in clips if thumbnails else ():
-        clip["strip"] = figures.strip(thumbnails(splits[0], clip["row"]))
+        pictures = thumbnails(splits[0], clip["row"])
+        clip["strip"] = figures.strip(pictures) if len(pictures) else ""
     tables = [
         {"split": split, "about": _denominators(own.scores[split]),
          "titles": [c.title for c in columns if split in c.scores],
-         "rows": rows(columns, split, baseline=baseline, how=how),
-         "oracle": evaluate.summary(own.scores[split], how).get("oracle", {})}
+         "rows": rows(columns, split, baseline=baseline, how=how)}
         for split in splits
     ]  # fmt: skip
     page = _template().render(
@@ -251,8 +266,10 @@ def write(
 # ---------------------------------------------------------------------------- the end of a run
 def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
     """The score, its interval, the report's path, the next command."""
-    numbers = next(iter(result.get(config.headline, next(iter(result.values()))).values()))
-    if "map" in numbers:
+    numbers = next(iter(result.get(config.headline, next(iter(result.values()), {})).values()), None)
+    if numbers is None:
+        score, numbers = "no clip has a label", {"n": 0}
+    elif "map" in numbers:
         score = f"mAP {_percent(numbers['map'])}"
     else:
         low, high = numbers["top1_interval"]
@@ -266,7 +283,8 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
 def finish(
     workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = ""
 ) -> dict:
-    """Logs the tables, writes report.html, logs what to do next; returns the last column's summary.
+    """Logs the tables, writes report.html and summary.json (every number of every column), logs what
+    to do next; returns the last column's summary.
 
     ``columns``: (title, segment, splits) in order; their scores files must be there, or
     FileNotFoundError is raised.
@@ -281,6 +299,8 @@ def finish(
 
     def thumbnail(split: str, row: int) -> np.ndarray:
         record = dataset.split(split)[row]
+        if not records.present(record, "rgb"):
+            return np.zeros((0, 1, 1, 3), np.uint8)
         index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
         return decode.decode_frames(record, "rgb", index)
 
@@ -290,7 +310,10 @@ def finish(
         workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
         headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
     )  # fmt: skip
+    numbers = {c.segment: {split: evaluate.summary(s, how) for split, s in c.scores.items()}
+               for c in loaded}  # fmt: skip
+    logs.write_json(workdir / "summary.json", numbers)
     split = next(iter(own.scores))
-    result = evaluate.summary(own.scores[split], how)
+    result = numbers[own.segment][split]
     logs.LOG.info(_last_line(config, result, own.title, split, path))
     return result

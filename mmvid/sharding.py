@@ -39,6 +39,14 @@ def local(x: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
 
 
+def meet(name: str) -> None:
+    """Waits until every process is here; nothing where there is one."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> int:
     """``batch_size`` if the mesh divides it. Raises ValueError with the nearest sizes that work."""
     devices = mesh.devices.size

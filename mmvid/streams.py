@@ -13,6 +13,9 @@ class Head(NamedTuple):
     names: tuple[str, ...] = ()
 
 
+SAMPLINGS = ("uniform", "dense", "mixed")
+
+
 class Sampling(NamedTuple):
     """Which frames a stream reads: ``frames`` anchors, uniform, dense or half of each.
 

@@ -1,21 +1,20 @@
-"""The loop: build, find the segment, restore, step, log, evaluate, save, report."""
+"""The loop: find the segment, restore, step, log, evaluate, save, report."""
 
 import pathlib
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import checkpoint, evaluate, logs, optim, plan, report, sharding
+from mmvid import build, checkpoint, evaluate, logs, optim, plan, report, sharding
 from mmvid import step as step_lib
-from mmvid.data import augment, pipeline, records
+from mmvid.build import Run
+from mmvid.data import augment, pipeline
 from mmvid.logs import LOG
-from mmvid.streams import Head
 
 
 class Diverged(RuntimeError):
@@ -24,73 +23,6 @@ class Diverged(RuntimeError):
 
 class Stopped(Exception):
     """The run was asked to end and has saved everything; the message says how to go on."""
-
-
-class Run(NamedTuple):
-    """What every segment shares."""
-
-    config: Any
-    workdir: pathlib.Path
-    mesh: jax.sharding.Mesh
-    datasets: dict[str, records.Dataset]
-    segments: list[plan.Segment]
-    stop: dict  # {'signal': name} once the run has been asked to end
-
-
-# ---------------------------------------------------------------------------- data
-def _ensure(spec) -> None:
-    """Makes a dataset that needs no download; process 0 does it, the others wait."""
-    if (pathlib.Path(spec.path) / "metadata.json").exists():
-        return
-    if spec.command and jax.process_index() == 0:
-        print(f"{spec.path} is not there yet: making it", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", *spec.command], check=True)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(spec.path)
-
-
-def _heads(config, info) -> dict[str, Head]:
-    """The label spaces: the dataset's, which must be those that the configuration names."""
-    found = {
-        name: Head(spec["classes"], spec["kind"], tuple(spec.get("names", ())))
-        for name, spec in info.heads.items()
-    }
-    for name, (classes, kind) in config.heads.items():
-        have = found.get(name)
-        if have is None or (have.classes, have.kind) != (classes, kind):
-            raise ValueError(
-                f"the configuration expects the label space {name!r} with {classes} classes "
-                f"({kind}); {info.name} has {info.heads}. Change --config.heads or the dataset."
-            )
-    return {name: found[name] for name in config.heads} if config.heads else found
-
-
-def _open(config) -> dict[str, records.Dataset]:
-    wanted = {"dataset": config.dataset} | ({"stills": config.stills} if config.stills.steps else {})
-    for spec in wanted.values():
-        _ensure(spec)
-    return {name: records.open_dataset(spec.path) for name, spec in wanted.items()}
-
-
-def _build(config, workdir: pathlib.Path) -> Run:
-    datasets = _open(config)
-    context = plan.Context(
-        config=config,
-        heads=_heads(config, datasets["dataset"].info),
-        clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
-        stills_heads=_all_heads(datasets["stills"].info) if "stills" in datasets else {},
-    )
-    mesh = sharding.make_mesh()
-    segments = plan.make(context)
-    for segment in segments:
-        sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
-    return Run(config, workdir, mesh, datasets, segments, {})
-
-
-def _all_heads(info) -> dict[str, Head]:
-    return {n: Head(s["classes"], s["kind"], tuple(s.get("names", ()))) for n, s in info.heads.items()}
 
 
 # ---------------------------------------------------------------------------- state
@@ -132,40 +64,46 @@ def make_step(segment: plan.Segment, config) -> Callable:
 
 
 # ---------------------------------------------------------------------------- evaluation
-def _meta(run: Run, segment: plan.Segment, split: str, step: int) -> dict:
+def _meta(run: Run, segment: plan.Segment, split: str, step: int, protocol, crops) -> dict:
     """What a score must always be read with."""
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
-    clips, crops = (spec.protocol, spec.crops)
     return {
-        "split": split, "segment": segment.name, "step": step, "protocol": clips, "crops": crops,
+        "split": split, "segment": segment.name, "step": step, "protocol": protocol, "crops": crops,
         "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
         "clips_expected": info.expected.get(split, 0),
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
     }  # fmt: skip
 
 
-def _eval_batches(run: Run, segment: plan.Segment, source, batch_size: int):
-    spec = run.config.evaluation
-    return pipeline.eval_dataset(
+def _eval_batches(run: Run, segment: plan.Segment, source, batch_size: int, protocol, crops):
+    spec, loader = run.config.evaluation, run.config.loader
+    dataset = pipeline.eval_dataset(
         source,
         tuple(segment.streams.values()),
         heads=segment.heads,
         size=run.config.size,
-        protocol=spec.protocol,
+        protocol=protocol,
         variant=spec.variant,
-        crops=spec.crops,
-        resize=spec.resize or run.config.size * 256 // 224,
+        crops=crops,
+        resize=build.resize_of(run.config),
         batch_size=batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    return pipeline.iterate(
+        dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch
+    )
 
 
 def _evaluator(run: Run, segment: plan.Segment) -> Callable:
-    """evaluate(state, split, step) -> Scores, compiled once for all splits."""
-    dataset, loader = run.datasets[segment.dataset], run.config.loader
+    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
+
+    While training it is one uniform clip and the centre crop, as the papers' codes do; compiled
+    once for all splits.
+    """
+    dataset, spec = run.datasets[segment.dataset], run.config.evaluation
     devices = run.mesh.devices.size
-    batch_size = -(-run.config.evaluation.batch_size // devices) * devices
+    batch_size = -(-spec.batch_size // devices) * devices
     predict = jax.jit(
         step_lib.make_predict(segment.networks, segment.streams),
         out_shardings=sharding.batched(run.mesh),
@@ -176,26 +114,26 @@ def _evaluator(run: Run, segment: plan.Segment) -> Callable:
         for read in network.reads
     }
 
-    def evaluate_split(state, split: str, step: int) -> evaluate.Scores:
+    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
         weights, source = step_lib.final_weights(state), dataset.split(split)
+        how = ("val", "centre") if during else (spec.protocol, spec.crops)
 
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
             return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
 
-        batches = pipeline.iterate(
-            _eval_batches(run, segment, source, batch_size),
-            threads=loader.threads, prefetch=loader.prefetch,
-        )  # fmt: skip
+        batches = _eval_batches(run, segment, source, batch_size, *how)
         try:
             scores = evaluate.run(
                 outputs, batches, reads=reads, ids=source.ids(),
-                meta=_meta(run, segment, split, step),
+                meta=_meta(run, segment, split, step, *how),
             )  # fmt: skip
         finally:
             batches.close()
-        views = next(iter(next(iter(scores.logits.values())).values())).shape[1]
-        scores.meta["views"] = views
+        scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        if jax.process_index() == 0:
+            name = f"{split}-during" if during else split
+            evaluate.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
         return scores
 
     return evaluate_split
@@ -240,7 +178,7 @@ def _check_finite(values: dict[str, float], segment: str, step: int, workdir) ->
         raise Diverged(
             f"training diverged in segment {segment!r} at step {step}: {term!r} of {output!r} is "
             f"{values[terms[0]]}. The last checkpoint is kept in {workdir}/{segment}. Try a lower "
-            "--config.schedule.lr, a longer warm-up, or --config.optimizer.clip=5."
+            "--config.schedule.lr, a longer warm-up, or --config.optimizer.clip=5, with another --workdir."
         )
 
 
@@ -288,10 +226,12 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
     """Steps from ``state.step`` to the segment's end. Returns the final state."""
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
+    # All at once: asking for one at a time would wait for the device.
+    rates = np.asarray(jax.vmap(segment.lr)(jnp.arange(segment.steps)))
     writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
-    save_every = optim.steps_of(config.save_every, steps_per_epoch=1, total=segment.steps)
+    evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
     batches, clock = _batches(run, segment, start), logs.Clock()
     bar = tqdm(total=segment.steps, initial=start, desc=segment.name, unit="step",
                disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
@@ -300,19 +240,20 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
             batch = clock.next(batches)
             state, values = step_fn(state, sharding.place(run.mesh, batch))
             writer.write_ids(step, {group: b["id"].tolist() for group, b in batch.items()})
+            late.see(step, values)
             bar.update()
             if _due(step, config.log_every, segment.steps):
-                seen = late.flush()
-                late.push(step, values, {"lr": float(segment.lr(step - 1)), "wait": clock.wait()})
+                seen = late.push({"lr": float(rates[step - 1]), "wait": clock.lap()})
                 bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
-            _announce(run, segment, step, start, clock)
+            _announce(run, segment, step, start, clock, values)
             score = None
-            if evaluate_split and _due(step, *_every(config, segment)):
-                score = _validate(run, segment, state, step, evaluate_split, writer)
+            if evaluate_split and _due(step, evaluations, segment.steps):
+                with clock.paused():
+                    score = _validate(run, state, step, evaluate_split, writer)
             stop = _asked_to_stop(run, step)
             # What was scored is saved, so that the best checkpoint is the one that the score is of.
-            if _due(step, save_every, segment.steps) or score is not None or stop:
-                late.flush()
+            if _due(step, saves, segment.steps) or score is not None or stop:
+                late.check_all()
                 writer.flush()
                 checkpoint.save(checkpoints, step, state, score=score)
             if stop:
@@ -324,29 +265,35 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
         writer.close()
 
 
-def _every(config, segment) -> tuple[int, int]:
-    every = optim.steps_of(config.evaluation.every, steps_per_epoch=1, total=segment.steps)
-    return every, segment.steps
+def _every(duration, segment: plan.Segment) -> int:
+    per_epoch = segment.steps_per_epoch
+    return max(optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps), 1)
 
 
-def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock) -> None:
+def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock, values) -> None:
     """The segment's first log line once its speed is known; later what waiting costs."""
-    warm, shown = start + 2, start + 7
+    warm, shown = start + 2, min(start + 7, segment.steps)
+    if step in (warm, shown):
+        # Steps are dispatched ahead of the device: without waiting, dispatch would be timed.
+        jax.block_until_ready(values)
     if step == warm:
         clock.reset()
-    if step == min(shown, segment.steps):
+    if step == shown:
         LOG.info(_header(run, segment, step, clock))
     if step == min(start + 60, segment.steps):
-        LOG.info("%s: %s", segment.name, logs.input_advice(clock, run.config.loader.workers))
+        loader = run.config.loader
+        advice = logs.input_advice(clock, loader.workers, loader.threads)
+        LOG.info("%s: %s", segment.name, advice)
 
 
-def _validate(run, segment, state, step, evaluate_split, writer) -> float:
-    """Scores on the split kept for this; the headline's top-1 decides which checkpoint is best."""
-    scores = evaluate_split(state, run.config.evaluation.during, step)
-    values = evaluate.headline_values(scores)
+def _validate(run: Run, state, step: int, evaluate_split, writer) -> float:
+    """Scores on the split kept for this; the headline's top-1 (or mAP), a mean over heads, decides
+    which checkpoint is best."""
+    spec = run.config.evaluation
+    values = evaluate.headline_values(evaluate_split(state, spec.during, step, during=True))
     writer.write(step, {f"val/{name}": v for name, v in values.items()})
-    names = [n for n in values if n.startswith(f"{run.config.headline}/")] or list(values)
-    return values[names[0]]
+    own = [v for name, v in values.items() if name.startswith(f"{run.config.headline}/")]
+    return float(np.mean(own or list(values.values())))
 
 
 def _goodbye(run: Run, segment: plan.Segment, step: int) -> str:
@@ -375,39 +322,14 @@ def _run_segment(run: Run, segment: plan.Segment) -> None:
         if config.evaluation.checkpoint == "best" and best is not None:
             state = checkpoint.restore(checkpoints, state, best)
     for split in segment.evaluate:
-        scores = evaluate_split(state, split, int(state.step))
-        if jax.process_index() == 0:
-            evaluate.save(directory / "scores" / f"{split}.npz", scores)
+        evaluate_split(state, split, int(state.step))
     segment.leave(state, directory)
     if jax.process_index() == 0:
         logs.write_json(directory / "done.json", {"steps": segment.steps})
-    _meet(f"{segment.name} done")
-
-
-def _meet(name: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
+    sharding.meet(f"{segment.name} done")
 
 
 # ---------------------------------------------------------------------------- the run
-def _remember(config, workdir: pathlib.Path) -> None:
-    """Keeps the configuration; another one in the same workdir is an error."""
-    path, text = workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
-    if path.exists() and path.read_text() != text:
-        old = dict(logs.flatten(path.read_text()))
-        new = dict(logs.flatten(text))
-        changed = sorted(k for k in old | new if old.get(k) != new.get(k))
-        raise ValueError(
-            f"{workdir} was started with another configuration; what differs: "
-            + ", ".join(f"{k}={new.get(k)} (was {old.get(k)})" for k in changed[:6])
-            + ". Give another --workdir, or the old values."
-        )
-    if not path.exists() and jax.process_index() == 0:
-        path.write_text(text)
-
-
 def _on_signals(stop: dict) -> Callable:
     """SIGTERM and SIGINT ask the loop to save and leave; a second one ends at once."""
 
@@ -432,9 +354,9 @@ def run(config, workdir: str) -> dict:
     cache = pathlib.Path.home() / ".cache" / "mmvid" / "jax"
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    _remember(config, path)
     logs.setup(path)
-    built = _build(config, path)
+    built = build.build(config, path)
+    build.remember(config, path)
     restore_signals = _on_signals(built.stop)
     try:
         for segment in built.segments:

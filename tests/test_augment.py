@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mmvid.data import augment
 from mmvid.data.augment import Augment, Geometry
+from mmvid.streams import Head
 
 SPEC = Augment()
 
@@ -153,15 +154,24 @@ def test_a_coin_thrown_already_is_kept():
             assert augment.draw(rng, 64, 64, 48, Augment(flip=True), flip=flip).flip == flip
 
 
+HEADS = {"noun": Head(4), "verb": Head(4)}
+
+
 def test_label_pairs_belong_to_a_head():
     spec = Augment(flip=True, flip_labels=(("verb", 0, 1), ("noun", 2, 3)))
-    augment.check(spec, ("noun", "verb"))
+    augment.check(spec, HEADS)
     assert augment.head_pairs(spec.flip_labels, "verb", 2) == [(0, 1)]
-    augment.check(Augment(flip_labels=((0, 1),)), ("action",))
+    augment.check(Augment(flip_labels=((0, 1),)), {"action": Head(4)})
     assert augment.head_pairs(((0, 1),), "action") == [(0, 1)]
     for bad in (((0, 1),), (("adverb", 0, 1),), ((0, 1, 2),)):
         with pytest.raises(ValueError, match="several"):
-            augment.check(Augment(flip_labels=bad), ("noun", "verb"))
+            augment.check(Augment(flip_labels=bad), HEADS)
+    for ids in ((0, 4), ("left", "right"), (-1, 0)):
+        with pytest.raises(ValueError, match="class ids 0 to 3"):
+            augment.check(Augment(flip_labels=(("verb", *ids),)), HEADS)
+    for scales in ((), (1.5,), (0.0,)):
+        with pytest.raises(ValueError, match="scales"):
+            augment.check(Augment(scales=scales), HEADS)
 
 
 def test_pictures_that_shrink_by_much_are_averaged():

@@ -9,6 +9,7 @@ import pytest
 from configs import mml
 from mmvid import plan, step, train
 from mmvid.data import sampling
+from mmvid.models import MODELS
 from mmvid.streams import Head, raw_channels
 
 VARIANTS = sorted(mml.VARIANTS)
@@ -64,7 +65,8 @@ def shrunken(variant):
     config = mml.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
-        spec.options.stages = (1, 1)
+        # One block in each of the model's stages.
+        spec.options.stages = (1,) * len(MODELS[spec.model]["stages"])
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
@@ -76,7 +78,7 @@ def test_one_real_step(variant):
     seen = set()
     for segment in plan.make(context(config)):
         # Segments that differ in weights alone share a program.
-        kind = (tuple(n.name for n in segment.networks), segment.method.terms.__qualname__)
+        kind = (tuple(n.name for n in segment.networks), segment.method.terms.__module__)
         if kind in seen:
             continue
         seen.add(kind)
@@ -84,6 +86,8 @@ def test_one_real_step(variant):
         new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
         assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
         assert int(new.step) == 1
+        assert ("rgb/kl" in metrics) == (segment.name in ("ml", "mml"))
+    assert "mmvid.methods.mml" in {module for _, module in seen}
 
 
 @pytest.mark.parametrize(

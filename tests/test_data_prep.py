@@ -137,11 +137,15 @@ def test_folder_of_classes(tmp_path):
         "pull/deep/c.avi": ("pull",), "pull/d.png": ("pull",),
     }  # fmt: skip
     assert {i.split for i in made.items} == {"train", "val", "test"}
-    for split in manifest.SPLITS:
-        (tmp_path / split / "push").mkdir(parents=True)
-        (tmp_path / split / "push" / "e.mp4").touch()
-    named = {i.id: i for i in manifest.from_folder(tmp_path).items if i.id.endswith("e.mp4")}
-    assert {i.split for i in named.values()} == set(manifest.SPLITS)
+    for split in ("train", "validation", "test"):
+        (tmp_path / "split" / split / "push").mkdir(parents=True)
+        (tmp_path / "split" / split / "push" / "e.mp4").touch()
+    named = manifest.from_folder(tmp_path / "split").items
+    assert [i.split for i in named] == ["test", "train", "val"]
+    assert {i.labels["action"] for i in named} == {("push",)}
+    shutil.move(tmp_path / "pull", tmp_path / "split" / "pull")
+    with pytest.raises(ValueError, match=r"both folders of splits and \['pull'\]"):
+        manifest.from_folder(tmp_path / "split")
     with pytest.raises(ValueError, match=r"CLASS/clip\.mp4"):
         manifest.from_folder(tmp_path / "push")
 
@@ -241,7 +245,7 @@ def every_modality(folder):
 
 @pytest.mark.parametrize("flow", ["dis", "tvl1-fast"])
 def test_record_of_a_clip(tmp_path, flow):
-    record = clips.prepare(every_modality(tmp_path), clips.Settings(flow=flow, flow_bound=8.0), HEADS)
+    record = clips.prepare(every_modality(tmp_path), clips.Settings(flow=flow, flow_bound=8.0))
     assert record["num_frames"] == len(record["rgb"]) == len(record["depth"]) == 14
     assert len(record["flow_x"]) == len(record["flow_y"]) == 13
     assert np.allclose(record["times"], np.arange(14) / 12, atol=1e-3)
@@ -259,7 +263,7 @@ def test_record_of_a_clip(tmp_path, flow):
 def test_an_interval_cuts_every_modality_alike(tmp_path):
     whole = every_modality(tmp_path)
     part = whole._replace(start=0.5, end=1.0)
-    record = clips.prepare(part, clips.Settings(flow="none"), HEADS)
+    record = clips.prepare(part, clips.Settings(flow="none"))
     assert record["num_frames"] == len(record["depth"]) == 6 and record["times"][0] == 0
     assert decode.decode_frames(record, "depth", [0])[0, 0, 0, 0] == 1006
     assert len(record["audio"]) == 2 * 8000
@@ -269,14 +273,14 @@ def test_an_interval_cuts_every_modality_alike(tmp_path):
 def test_mp4_storage_has_even_sides_everywhere(tmp_path):
     path = tmp_path / "odd.png"
     cv2.imwrite(str(path), frames(height=31, width=37)[0])
-    record = clips.prepare(item(path), clips.Settings(flow="none", rgb_storage="mp4"), HEADS)
+    record = clips.prepare(item(path), clips.Settings(flow="none", rgb_storage="mp4"))
     assert (record["height"], record["width"]) == (30, 36) and not record["rgb"]
     assert decode.decode_frames(record, "rgb", [0]).shape == (1, 30, 36, 3)
 
 
 def test_an_image_is_a_clip_of_one_frame(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), frames()[0])
-    record = clips.prepare(item(tmp_path / "a.png"), clips.Settings(), HEADS)
+    record = clips.prepare(item(tmp_path / "a.png"), clips.Settings())
     assert record["num_frames"] == 1 and record["flow_x"] == []
 
 
@@ -304,19 +308,14 @@ def test_boxes_with_a_header_and_none_at_all(tmp_path):
     assert clips._boxes(tmp_path / "b.csv").shape == (0, 9)
 
 
-def test_key_follows_sources_labels_and_settings(tmp_path):
+def test_key_follows_sources_and_settings(tmp_path):
     clip, settings = every_modality(tmp_path), clips.Settings()
 
-    def key(clip=clip, settings=settings, heads=HEADS):
-        return clips.keys([clip], settings, heads)["a"]
+    def key(clip=clip, settings=settings):
+        return clips.keys([clip], settings)["a"]
 
-    keys = [
-        key(),
-        key(clip._replace(labels={"action": ("pull",)})),
-        key(clip._replace(end=1.0)),
-        key(settings=settings._replace(quality=90)),
-        key(heads={"action": HEADS["action"] | {"names": ["pull", "push"]}}),
-    ]
+    keys = [key(), key(clip._replace(end=1.0)), key(settings=settings._replace(quality=90))]
+    assert key(clip._replace(labels={"action": ("pull",)}, split="val")) == keys[0]
     assert key() == keys[0]
     os.utime(tmp_path / "depth" / "3.png", ns=(1, 1))
     keys.append(key())
@@ -435,6 +434,26 @@ def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):
     assert "up to date" in capsys.readouterr().out
     assert run(*flags, out=tmp_path / "out", flow="none") == 0
     assert records.open_dataset(tmp_path / "out").info.modalities["train"]["flow"] == 0
+
+
+def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
+    for i in range(3):
+        video(tmp_path / f"{i}.mp4", seed=i)
+    rows = [{"id": str(i), "path": f"{i}.mp4", "label": "push", "split": s}
+            for i, s in enumerate(("train", "val", "test"))]  # fmt: skip
+    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    rows[0]["label"] = "pull"
+    monkeypatch.setattr(build, "_pool", lambda *args: pytest.fail("decoded again"))
+    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    info = records.open_dataset(tmp_path / "out").info
+    assert info.heads["action"]["names"] == ["pull", "push"] and info.classes == {"action": [1, 2]}
+
+
+def test_the_unexpected_rejects_a_clip_and_not_the_build(tmp_path, monkeypatch):
+    video(tmp_path / "a.mp4")
+    monkeypatch.setattr(clips, "prepare", lambda *args: 1 / 0)
+    reason = clips.write(item(tmp_path / "a.mp4"), "a", clips.Settings(), tmp_path)
+    assert reason.startswith("unexpected ZeroDivisionError") and (tmp_path / "a.rejected").exists()
 
 
 def test_other_pictures_are_another_dataset(tmp_path):

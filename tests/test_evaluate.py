@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fake import Source
 
-from mmvid import evaluate
+from mmvid import evaluate, metrics
 from mmvid.data import pipeline
 from mmvid.streams import Head, Sampling, Stream
 
@@ -93,6 +93,44 @@ def test_fusion_leaves_absent_outputs_out():
     assert found["fused"]["action"]["top1"] == 1 and found["flow"]["action"]["top1"] == 0
     both = evaluate.summary(made({"rgb": right, "flow": wrong}, [0]))
     assert both["fused"]["action"]["top1"] == 0 and both["oracle"]["action"] == 1
+
+
+def test_absent_outputs_are_wrong_everywhere():
+    labels = np.array([0, 1, 0, 1])
+    right = np.eye(6)[labels][:, None] * 9
+    present = {"rgb": np.array([1, 1, 0, 0], bool), "flow": np.array([0, 1, 0, 1], bool)}
+    found = evaluate.summary(made({"rgb": right, "flow": right}, labels, present))
+    for output, share in (("rgb", 0.5), ("flow", 0.5), ("fused", 0.75)):
+        numbers = found[output]["action"]
+        assert numbers["top1"] == numbers["clip_top1"] == numbers["top5"] == share
+        assert numbers["ece"] < 0.01
+    assert found["rgb"]["action"]["per_class"][:3] == [0.5, 0.5, None]
+    assert found["oracle"]["action"] == 0.75
+    nowhere = evaluate.summary(made({"rgb": right}, labels, {"rgb": np.zeros(4, bool)}))["rgb"]["action"]
+    assert nowhere["top1"] == 0 and nowhere["ece"] is None
+
+
+def test_numbers_are_those_of_metrics():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 1, 6)), rng.integers(0, 6, 50)
+    numbers = evaluate.summary(made({"rgb": logits}, labels))["rgb"]["action"]
+    probs = metrics.softmax(logits[:, 0])
+    assert numbers["ece"] == pytest.approx(metrics.expected_calibration_error(probs, labels), abs=1e-6)
+    np.testing.assert_allclose(numbers["per_class"], metrics.per_class_accuracy(probs, labels))
+    assert numbers["top5"] == metrics.top_k_accuracy(probs, labels, 5)
+
+
+def test_an_action_is_right_where_all_its_heads_are():
+    eye = np.eye(6, dtype=np.float32)[:, None]
+    scores = made({"rgb": eye[[0, 1, 2, 3]]}, [0, 1, 2, 5])
+    scores.logits["rgb"]["noun"], scores.label["noun"] = eye[[0, 1, 2, 3]], np.array([0, 4, 2, 3])
+    found = evaluate.summary(scores)["rgb"]
+    assert [found[h]["top1"] for h in ("action", "noun", "action + noun")] == [0.75, 0.75, 0.5]
+    assert evaluate.headline_values(scores)["rgb/top1_action_and_noun"] == 0.5
+
+
+def test_without_any_label_there_is_nothing_to_count():
+    assert evaluate.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [-1, -1])) == {}
 
 
 def test_multilabel_and_unlabelled():

@@ -11,6 +11,7 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 LEVELS = [
     {"main"},
     {"train"},
+    {"build"},
     {"plan", "evaluate", "step", "report"},
     {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},
     {"losses", "metrics", "streams", "sharding", "logs", "weight_names"},
@@ -27,7 +28,8 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
             yield from ((node.module, alias.name) for alias in node.names)
 
 

@@ -1,5 +1,8 @@
 """Metrics and ids by step; what a restored run makes again is cut off first."""
 
+import time
+
+import numpy as np
 import pytest
 
 from mmvid import logs
@@ -27,23 +30,61 @@ def test_writer_goes_on_where_the_checkpoint_is(tmp_path):
     assert len(list((tmp_path / "board").iterdir())) == 2
 
 
-def test_late_metrics_are_read_one_step_later(tmp_path):
+def test_late_metrics_are_read_one_line_later(tmp_path):
     writer = logs.Writer(tmp_path, tmp_path / "board", 0)
-    checked = []
-    late = logs.Late(writer, lambda values, step: checked.append(step))
-    late.push(1, {"rgb/ce": 1.0}, {"lr": 0.1})
-    assert not checked
-    late.push(2, {"rgb/ce": 2.0}, {"lr": 0.1})
-    assert checked == [1]
-    assert late.flush() == {"rgb/ce": 2.0} and late.flush() == {}
+    late = logs.Late(writer, lambda values, step: pytest.fail("all is finite"))
+    late.see(1, {"rgb/ce": 1.0})
+    late.see(2, {"rgb/ce": 2.0})
+    assert late.push({"lr": 0.1}) == {} and not logs.read_lines(tmp_path / "metrics.jsonl")
+    late.see(3, {"rgb/ce": 3.0})
+    assert late.push({"lr": 0.1}) == {"rgb/ce": 2.0}
+    assert late.flush() == {"rgb/ce": 3.0} and late.flush() == {}
     writer.close()
+    assert [line["step"] for line in logs.read_lines(tmp_path / "metrics.jsonl")] == [2, 3]
 
 
-def test_durations_and_advice():
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_first_step_that_is_not_finite_is_named(tmp_path, bad):
+    """Also where it lies between two log lines, and before what it spoilt is saved."""
+    for way in ("push", "check_all"):
+        writer, told = logs.Writer(tmp_path, tmp_path / "board", 0), []
+
+        def check(values, step, told=told):
+            told.extend([step] * (not np.isfinite(values["rgb/ce"])))
+
+        late = logs.Late(writer, check)
+        for step in range(1, 11):
+            late.see(step, {"rgb/ce": bad if step >= 7 else 1.0})
+        if way == "push":
+            late.push({})
+            assert not told
+            late.flush()
+        else:
+            late.check_all()
+        assert told[0] == 7
+        writer.close()
+
+
+def test_durations_and_advice(monkeypatch):
     assert [logs.duration(s) for s in (5, 300, 7200)] == ["5 s", "5 min", "2.0 h"]
+    monkeypatch.setattr(logs.os, "cpu_count", lambda: 16)
     clock = logs.Clock()
     clock.start -= 10
     clock.waited, clock.steps = 7.5, 10
-    assert "75%" in logs.input_advice(clock, 2) and "workers=8" in logs.input_advice(clock, 2)
+    text = logs.input_advice(clock, 2, 4)
+    assert "75%" in text and "workers=8" in text
+    assert "workers=16" in logs.input_advice(clock, 0, 4)  # four threads are too few already
+    assert "16 cores" in logs.input_advice(clock, 8, 4)
     clock.waited = 0.1
-    assert "workers" not in logs.input_advice(clock, 2)
+    assert "workers" not in logs.input_advice(clock, 2, 4)
+
+
+def test_scoring_is_no_time_of_a_step():
+    clock = logs.Clock()
+    clock.start -= 10
+    clock.waited = 5.0
+    before = clock.lap()
+    with clock.paused():
+        time.sleep(0.2)
+    assert before == pytest.approx(0.5, rel=0.01)
+    assert clock.elapsed() < 10.2 and clock.lap() < 0.01

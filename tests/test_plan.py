@@ -6,6 +6,7 @@ import pytest
 from test_configs import context, shrunken
 
 from mmvid import plan, step, weights
+from mmvid.methods import METHODS
 
 
 def params_of(segment):
@@ -20,11 +21,13 @@ def segments(variant):
 
 def test_reduced_and_full():
     assert list(segments("")) == ["stills", "ce", "ce_continued", "mml"]
-    assert list(segments("full")) == ["stills", "ce", "ce2", "ce_continued", "ml", "mml"]
     full = segments("full")
+    assert list(full) == ["stills", "ce", "ce2", "ce_again", "ce_continued", "ml", "mml"]
     assert [n.name for n in full["ml"].networks] == ["rgb", "rgb2"]
-    # CE continued makes as many updates as ML and MML together.
-    assert full["ce_continued"].steps == full["ml"].steps + full["mml"].steps
+    # CE is continued through the stages of ML and MML: as many updates, on the same batches.
+    for plain, mutual in (("ce_again", "ml"), ("ce_continued", "mml")):
+        assert full[plain].steps == full[mutual].steps and full[plain].seed == full[mutual].seed
+    assert [s.title for s in full.values()] == ["", "CE", "", "", "CE continued", "ML", "MML"]
 
 
 def test_both_arms_see_the_same_batches():
@@ -91,3 +94,41 @@ def test_unknown_names(change, match):
         config.update_from_flattened_dict({change[0]: change[1]})
     with pytest.raises(ValueError, match=match):
         plan.make(context(config))
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"streams.flow.modality": "rgb", "streams.flow.form": "frames"}, "nothing mutual"),
+        ({"networks.flow.model": "tsm_resnet18"}, "same model"),
+        ({"method.mml.average": "logits"}, "'prob', 'logit'"),
+        ({"streams.rgb.sampling.kind": "unifrom"}, "uniform"),
+        ({"steps.ce": "0 epochs"}, "1 or more"),
+        ({"schedule.warmup": "10 parsecs"}, "epochs"),
+    ],
+    ids=["equals", "models", "option", "sampling", "steps", "duration"],
+)
+def test_what_cannot_work_is_said_before_anything_trains(changes, match):
+    config = shrunken("")
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=match):
+        plan.make(context(config))
+
+
+def test_a_method_is_given_its_own_options_alone(monkeypatch):
+    def pull(outputs, heads, *, strength=1.0):
+        return METHODS["single"](outputs, heads)
+
+    monkeypatch.setitem(METHODS, "pull", pull)
+    config = shrunken("")
+    config.method.name = "pull"
+    last = plan.make(context(config))[-1]
+    assert (last.name, last.title) == ("pull", "PULL")
+    with pytest.raises(ValueError, match=r"no option 'stength'; its options: \['strength'\]"):
+        plan.make_method("pull", ("rgb",), {}, {"stength": 2.0})
+
+
+def test_epochs_are_epochs():
+    config = shrunken("own")
+    assert [s.steps_per_epoch for s in plan.make(context(config))] == [200.0] * 3

@@ -39,7 +39,7 @@ def pack(root, made):
     for i, clip in enumerate(made):
         path = root / "prepared" / f"{i}.pkl"
         path.write_bytes(pickle.dumps(clip))
-        files.setdefault(clip["split"], []).append(path)
+        files.setdefault(clip["split"], []).append((path, {}))
     rows = builder.pack(files, HEADS, root)
     counts, classes = builder.count(rows, HEADS)
     splits = {split: len(paths) for split, paths in files.items()}

@@ -33,7 +33,8 @@ def test_table(columns):
     for part in ("60 of 64 clips", "2 view(s)", "D1U1", "fake (abc)"):
         assert part in head
     rows = report.rows(columns, "test", baseline="ce_continued")
-    assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb"]
+    assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb", "flow + rgb"]
+    assert rows[-1]["measure"].startswith("oracle")
     difference = rows[5]["cells"]
     assert difference[1] == "" and difference[2].startswith("+")
     widths = {len(line.rstrip()) for line in text.splitlines()[2:3]}
@@ -64,6 +65,32 @@ def test_page(columns, tmp_path):
     assert 'src="http' not in page and "@import" not in page and "<link" not in page
     assert len(asked) == 8 and page.count("data:image/jpeg") == 8
     assert logs.read_lines(tmp_path / "mml" / "metrics.jsonl")[-1]["step"] == 3
+
+
+def test_what_is_fused_is_named_by_its_members(columns):
+    """ML's two RGB networks must not stand beside RGB and flow."""
+    scores = columns[1].scores["test"]
+    twins = {"rgb": scores.logits["rgb"], "rgb2": scores.logits["flow"]}
+    other = scores._replace(logits=twins, present=dict.fromkeys(twins, scores.present["rgb"]))
+    columns[0] = Column("ML", "ml", {"test": other})
+    found = {(r["output"], r["measure"].split()[0]): r["cells"]
+             for r in report.rows(columns, "test", baseline="ce_continued")}  # fmt: skip
+    assert [cell == "-" for cell in found["flow + rgb", "video"]] == [True, False, False]
+    assert [cell == "-" for cell in found["rgb + rgb2", "video"]] == [False, True, True]
+    assert ("rgb + rgb2", "top-1") not in found  # the baseline has no such pair
+
+
+def test_unlabelled_clips_are_left_out(columns, tmp_path):
+    for c in columns:
+        c.scores["test"].label["action"][::2] = -1
+    text = report.table(columns, "test", baseline="ce_continued")
+    rows = report.rows(columns, "test", baseline="ce_continued")
+    assert "nan" not in text and rows
+    assert report.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
+    for c in columns:
+        c.scores["test"].label["action"][:] = -1
+    assert report.rows(columns, "test", baseline="ce_continued") == []
+    assert report.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
 
 
 def test_hardest_are_the_least_probable(columns):

@@ -1,11 +1,13 @@
 """Crops and flips: one draw a clip and geometry group, in relative coordinates, applied to every
 frame of every stream of the group (TSM's and MML's code)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from mmvid.streams import Head
 
 # MML's thirteen positions of a crop, in quarters of the free room (x, y).
 POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0),
@@ -118,15 +120,24 @@ def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) 
     return np.ascontiguousarray(cut)
 
 
-def check(spec: Augment, heads: Iterable[str]) -> None:
-    """Raises ValueError for a label pair of ``flip_labels`` whose head is unclear or unknown."""
+def check(spec: Augment, heads: Mapping[str, Head]) -> None:
+    """Raises ValueError for scales that no crop can have, and for a pair of ``flip_labels`` whose
+    head is unclear or unknown, or whose numbers are no class ids of it."""
+    if not spec.scales or not all(0 < s <= 1 for s in spec.scales):
+        raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")
     names = sorted(heads)
     for pair in spec.flip_labels:
-        alone = len(pair) == 2 and len(names) == 1
-        if not alone and not (len(pair) == 3 and pair[0] in names):
+        whole = (names[0], *pair) if len(pair) == 2 and len(names) == 1 else pair
+        if len(whole) != 3 or whole[0] not in names:
             raise ValueError(
                 f"augment.flip_labels has {pair!r}: write (a, b) where there is one head, "
                 f"(head, a, b) where there are several; the heads are {names}"
+            )
+        classes = heads[whole[0]].classes
+        if not all(isinstance(i, int) and 0 <= i < classes for i in whole[1:]):
+            raise ValueError(
+                f"augment.flip_labels has {pair!r}: {whole[0]!r} has the class ids 0 to "
+                f"{classes - 1}, in the order of names in the dataset's metadata.json"
             )
 
 

@@ -109,6 +109,8 @@ def video(
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
     if missing:
         raise DecodeError(f"truncated: {missing}")
+    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
+        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
     return Video(np.stack(frames), np.asarray(times, np.float64), fps)
 
 

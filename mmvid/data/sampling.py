@@ -32,13 +32,15 @@ def train_indices(
 
     ``lengths``: fields of each stream (flow has one less than frames). The shortest stream, first
     on ties, defines the anchors; each other one is shifted by its own xi ~ U{0..n_m - n}. A mixed
-    clip is dense or uniform by one coin that all streams share. An absent stream (length 0) gets
+    clip is dense or uniform by one coin that all streams share, and streams of one modality share
+    their xi, so that two networks of one modality see the same. An absent stream (length 0) gets
     zeros and defines nothing. Source: MML's code.
     """
     coin = rng.random() < 0.5
     anchors: dict[Sampling, np.ndarray] = {}
     there = [s for s in streams if lengths[s.name] > 0]
     shortest = min(there, key=lambda s: lengths[s.name], default=None)
+    shifts: dict[str, int] = {}
     out = {}
     for stream in streams:
         s = stream.sampling
@@ -50,8 +52,9 @@ def train_indices(
             dense = s.kind == "dense" or (s.kind == "mixed" and coin)
             stack = stack_length(shortest)
             anchors[s] = _dense(rng, n, s) if dense else _uniform(rng, n, s, stack)
-        shift = rng.integers(0, lengths[stream.name] - n + 1)
-        out[stream.name] = anchors[s] + shift
+        if stream.modality not in shifts:
+            shifts[stream.modality] = rng.integers(0, lengths[stream.name] - n + 1)
+        out[stream.name] = anchors[s] + shifts[stream.modality]
     return out
 
 
@@ -73,7 +76,8 @@ def _dense_starts(n: int, k: int, s: Sampling, variant: str) -> np.ndarray:
         span = max(n - s.dense_length // s.frames * (s.frames - 1), 0)
         return np.array([span // 2]) if k == 1 else np.arange(k) * span // k
     if k == 1:
-        return np.array([max(int((n - s.dense_length) / 2), 0)])
+        # Below 0 for a short clip, where the code goes round: frames are taken modulo n.
+        return np.array([int((n - s.dense_length) / 2)])
     return np.linspace(0, max(1, 1 + n - s.dense_length) - 1, k).astype(np.int64)
 
 

@@ -100,6 +100,10 @@ def make(
     """
     if len(outputs) < 2:
         raise ValueError(f"mml needs at least two outputs that teach each other, got {outputs}")
+    if average not in AVERAGES or multilabel_form not in FORMS:
+        raise ValueError(
+            f"average={average!r}, multilabel_form={multilabel_form!r}: choose from {AVERAGES}, {FORMS}"
+        )
 
     def divergence(logits, spec: Head, present):
         multi = spec.kind == "multi"

@@ -30,7 +30,8 @@ def build_model(
 ) -> Model:
     """The model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
-    Clips [B, T, H, W, in_channels] (images [B, H, W, C] for resnet*), normalised float32.
+    Clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; ``resnet*`` sees every
+    frame alone (TSN), ``tsm_*`` shifts features between frames.
     Options: ``width``, ``stages``, ``dropout``, ``dtype`` ('float32' or 'bfloat16', of the
     activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), ``shift_div``.
     Raises ValueError for an unknown name or option, or a wrong number of channels.

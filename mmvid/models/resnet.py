@@ -81,7 +81,8 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        clips, frames = x.shape[0], x.shape[1] if self.temporal else 1
+        # A clip is [B, T, H, W, C], an image lacks T.
+        clips, frames = x.shape[0], x.shape[1] if x.ndim == 5 else 1
         x = x.reshape(-1, *x.shape[-3:])
         x = Conv(self.width, self.stem, 2, dtype=self.dtype, name="conv1")(x)
         x = BatchNorm(frozen=self._frozen(True), dtype=self.dtype, name="bn1")(x, train=train)

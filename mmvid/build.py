@@ -1,0 +1,203 @@
+"""From a configuration to what a run is made of: datasets, segments, and everything checked that
+could otherwise fail after hours."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mmvid import evaluate, logs, plan, sharding
+from mmvid import streams as streams_lib
+from mmvid.data import augment, records, sampling
+from mmvid.streams import Head
+
+# What may change when a run goes on: none of it touches a result of training.
+_FREE = ("loader", "log_every", "save_every", "published", "evaluation.aggregate", "dataset.command",
+         "stills.command")  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What every segment shares."""
+
+    config: Any
+    workdir: pathlib.Path
+    mesh: jax.sharding.Mesh
+    datasets: dict[str, records.Dataset]
+    segments: list[plan.Segment]
+    stop: dict  # {'signal': name} once the run has been asked to end
+
+
+# ---------------------------------------------------------------------------- data
+def _ensure(spec) -> None:
+    """Makes a dataset that needs no download; process 0 does it, the others wait.
+
+    Raises ValueError, in every process, where that fails.
+    """
+    there, failed = (pathlib.Path(spec.path) / "metadata.json").exists(), 0
+    # A path that the command does not make is the user's own, and perhaps misspelt.
+    if jax.process_index() == 0 and spec.path in spec.command and not there:
+        print(f"{spec.path} is not there yet: making it", file=sys.stderr, flush=True)
+        failed = subprocess.run([sys.executable, "-m", *spec.command]).returncode
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = int(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
+    if failed:
+        raise ValueError(
+            f"{spec.path} could not be made, the reason stands above. Once it is cured, the same "
+            "command goes on."
+        )
+
+
+def _open(config) -> dict[str, records.Dataset]:
+    wanted = {"dataset": config.dataset}
+    if plan.has_stills(config):
+        wanted["stills"] = config.stills
+    for spec in wanted.values():
+        _ensure(spec)
+    return {name: records.open_dataset(spec.path) for name, spec in wanted.items()}
+
+
+def _spaces(info) -> dict[str, Head]:
+    return {n: Head(s["classes"], s["kind"], tuple(s.get("names", ()))) for n, s in info.heads.items()}
+
+
+def _heads(config, info) -> dict[str, Head]:
+    """The label spaces: the dataset's, which must be those that the configuration names."""
+    found = _spaces(info)
+    for name, (classes, kind) in config.heads.items():
+        have = found.get(name)
+        if have is None or (have.classes, have.kind) != (classes, kind):
+            raise ValueError(
+                f"the configuration expects the label space {name!r} with {classes} classes "
+                f"({kind}); {info.name} has {info.heads}. Change --config.heads or the dataset."
+            )
+    return {name: found[name] for name in config.heads} if config.heads else found
+
+
+# ---------------------------------------------------------------------------- checks
+def resize_of(config) -> int:
+    """The short side in pixels to which frames are resized before a test crop."""
+    return config.evaluation.resize or config.size * 256 // 224
+
+
+def _choose(name: str, value, known) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {sorted(known)}")
+
+
+def _check_names(config) -> None:
+    """Names and numbers that the configuration alone decides."""
+    _choose("headline", config.headline, {r[0] for n in config.networks.values() for r in n.reads})
+    _choose("plan", config.plan, plan.PLANS)
+    if config.twin or config.plan == "full":
+        _choose("twin", config.twin, set(config.networks))
+    _choose("evaluation.aggregate", config.evaluation.aggregate, evaluate.AGGREGATES)
+    _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
+    spec = config.evaluation
+    for stream in plan.make_streams(config).values():
+        sampling.test_indices(1000, stream, spec.protocol, spec.variant)
+    augment.test_windows(256, 256, config.size, resize_of(config), spec.crops)
+    if not spec.splits:
+        raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
+    for name in ("accumulate", "batch_size", "log_every"):
+        if config[name] < 1:
+            raise ValueError(f"{name}={config[name]}: it must be 1 or more")
+
+
+def _check_batches(config, mesh, segments) -> None:
+    for segment in segments:
+        if segment.batch_size % config.accumulate:
+            raise ValueError(
+                f"accumulate={config.accumulate} does not divide the batch of {segment.batch_size} "
+                f"of segment {segment.name!r}"
+            )
+        sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
+
+
+def _check_splits(config, dataset: records.Dataset, streams) -> None:
+    """Every split that will be read is there, and every network's modality somewhere in 'train'."""
+    for split in ("train", config.evaluation.during, *config.evaluation.splits):
+        dataset.split(split)
+    have = dataset.info.modalities.get("train", {})
+    for stream in streams.values():
+        field = streams_lib.MODALITIES[stream.modality].field
+        if not have.get(field):
+            raise ValueError(
+                f"stream {stream.name!r} reads {field!r}, which no training clip of {dataset.root} "
+                f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
+                "it (data_prep/README.md), or leave that network out of the configuration."
+            )
+
+
+def _check_same_data(workdir: pathlib.Path, datasets: dict[str, records.Dataset]) -> None:
+    """A run goes on with the clips that it began with."""
+    path = workdir / "data.json"
+    now = {name: dataset.info.fingerprint for name, dataset in datasets.items()}
+    old = logs.read_json(path) or now
+    changed = [name for name in old | now if old.get(name) != now.get(name)]
+    if changed:
+        raise ValueError(
+            f"{workdir} was trained on other clips: the fingerprint of {changed[0]} was "
+            f"{old.get(changed[0])}, now it is {now.get(changed[0])}. Give another --workdir."
+        )
+    if jax.process_index() == 0:
+        logs.write_json(path, now)
+
+
+def remember(config, workdir: pathlib.Path) -> None:
+    """Keeps the configuration in ``workdir``. Raises ValueError where a run with another one lives."""
+    text = config.to_json_best_effort(indent=1, sort_keys=True)
+    old = logs.read_json(workdir / "config.json")
+    before, now = (dict(logs.flatten(c)) for c in (old or json.loads(text), json.loads(text)))
+    changed = sorted(
+        key for key in before | now
+        if before.get(key) != now.get(key) and not any((key + ".").startswith(f + ".") for f in _FREE)
+    )  # fmt: skip
+    if changed:
+        raise ValueError(
+            f"{workdir} was started with another configuration; what differs: "
+            + ", ".join(f"{k}={now.get(k)} (was {before.get(k)})" for k in changed[:6])
+            + ". Give another --workdir, or the old values."
+        )
+    sharding.meet("config")  # nobody reads a file that is being written
+    if jax.process_index() == 0:
+        logs.write_json(workdir / "config.json", json.loads(text))
+
+
+def _say_random(config) -> None:
+    """The papers start from ImageNet; whoever does not should know."""
+    bare = [name for name, network in config.networks.items() if not network.weights]
+    if bare and not plan.has_stills(config):
+        logs.LOG.info(
+            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes "
+            "ImageNet's", ", ".join(bare), bare[0],
+        )  # fmt: skip
+
+
+def build(config, workdir: pathlib.Path) -> Run:
+    """Datasets (made where a command says how), segments, mesh; nothing is trained.
+
+    Raises ValueError or FileNotFoundError for whatever cannot work, saying what to do.
+    """
+    _check_names(config)
+    datasets = _open(config)
+    _check_same_data(workdir, datasets)
+    context = plan.Context(
+        config=config,
+        heads=_heads(config, datasets["dataset"].info),
+        clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
+        stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+    )
+    mesh, segments = sharding.make_mesh(), plan.make(context)
+    _say_random(config)
+    _check_batches(config, mesh, segments)
+    read = {name: s for segment in segments if segment.dataset == "dataset"
+            for name, s in segment.streams.items()}  # fmt: skip
+    _check_splits(config, datasets["dataset"], read)
+    augment.check(augment.Augment(**config.augment), context.heads)
+    return Run(config, workdir, mesh, datasets, segments, {})

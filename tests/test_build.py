@@ -1,0 +1,99 @@
+"""What cannot work is said before anything is trained; what may change between calls may."""
+
+import json
+
+import pytest
+from test_records import pack, record
+
+from configs import mml
+from mmvid import build, logs
+from mmvid.data import records
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Forty training clips with RGB and flow, three to validate, three to test."""
+    root = tmp_path_factory.mktemp("data")
+    pack(root, [record(i) for i in range(40)] + [record(i, s) for s in ("val", "test") for i in range(3)])
+    path = root / "metadata.json"
+    info = json.loads(path.read_text())
+    info["heads"] = {"verb": {"classes": 2, "kind": "single", "names": ["a", "b"]}}
+    path.write_text(json.dumps(info))
+    return root
+
+
+def config(dataset, **changes):
+    c = mml.get_config("own").unlock()
+    c.dataset.path = str(dataset)
+    c.size, c.batch_size = 32, 8
+    c.update_from_flattened_dict(changes)
+    return c.lock()
+
+
+def test_a_run_is_built(dataset, tmp_path):
+    run = build.build(config(dataset), tmp_path)
+    assert [s.name for s in run.segments] == ["ce", "ce_continued", "mml"]
+    assert run.segments[0].heads["verb"].names == ("a", "b") and not run.stop
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"headline": "rbg"}, r"'rbg'.*\['flow', 'rgb'\]"),
+        ({"plan": "fulll"}, "reduced"),
+        ({"plan": "full"}, "twin"),
+        ({"evaluation.splits": ("tset",)}, "tset"),
+        ({"evaluation.splits": ()}, "at least one split"),
+        ({"evaluation.during": "validation"}, "validation"),
+        ({"evaluation.protocol": "K3"}, "DkUm"),
+        ({"evaluation.variant": "papr"}, "paper"),
+        ({"evaluation.crops": "center"}, "centre"),
+        ({"evaluation.aggregate": "prob"}, "probs"),
+        ({"evaluation.checkpoint": "Best"}, "best"),
+        ({"evaluation.resize": 16}, "smaller than the crop"),
+        ({"accumulate": 3}, "does not divide"),
+        ({"accumulate": 0}, "1 or more"),
+        ({"augment.scales": ()}, "scales"),
+        ({"augment.flip_labels": ((0, 7),)}, "class ids 0 to 1"),
+        ({"model_options.dtype": "float8"}, "float8"),
+        ({"model_options.frozen_bn": "some"}, "all_but_first"),
+        ({"streams.flow.modality": "depth", "streams.flow.form": "frames"}, "no training clip"),
+        ({"networks.rgb.model": "resnet19"}, "resnet18"),
+        ({"heads": {"verb": (3, "single")}}, "3 classes"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_mistakes_are_found_before_anything_trains(dataset, tmp_path, changes, match):
+    with pytest.raises(ValueError, match=match):
+        build.build(config(dataset, **changes), tmp_path)
+    assert not list(tmp_path.glob("*/"))
+
+
+def test_other_clips_are_another_run(dataset, tmp_path):
+    build.build(config(dataset), tmp_path)
+    logs.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
+    with pytest.raises(ValueError, match="trained on other clips"):
+        build.build(config(dataset), tmp_path)
+
+
+def test_what_does_not_touch_results_may_change(dataset, tmp_path):
+    build.remember(config(dataset), tmp_path)
+    free = {"loader.workers": 3, "log_every": 5, "save_every": "5%", "evaluation.aggregate": "probs"}
+    build.remember(config(dataset, **free), tmp_path)
+    with pytest.raises(ValueError, match=r"batch_size=4 \(was 8\).*--workdir"):
+        build.remember(config(dataset, batch_size=4), tmp_path)
+
+
+def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capfd):
+    path = str(tmp_path / "none")
+    command = ("data_prep.build", "--folder", "nowhere", "--out", path)
+    with pytest.raises(ValueError, match="the reason stands above"):
+        build.build(config(dataset, **{"dataset.path": path, "dataset.command": command}), tmp_path)
+    assert "no folder at nowhere" in capfd.readouterr().err
+    # A path that the command does not make is the user's own.
+    with pytest.raises(FileNotFoundError, match=r"data_prep\.build --folder"):
+        build.build(config(dataset, **{"dataset.path": "mine", "dataset.command": command}), tmp_path)
+
+
+def test_the_dataset_is_a_dataset(dataset):
+    assert len(records.open_dataset(dataset).split("train")) == 40
