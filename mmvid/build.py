@@ -134,39 +134,45 @@ def _check_splits(config, dataset: records.Dataset, streams) -> None:
             )
 
 
-def _check_same_data(workdir: pathlib.Path, datasets: dict[str, records.Dataset]) -> None:
+def _check_same_data(run: Run, now: dict[str, str]) -> None:
     """A run goes on with the clips that it began with."""
-    path = workdir / "data.json"
-    now = {name: dataset.info.fingerprint for name, dataset in datasets.items()}
-    old = logs.read_json(path) or now
+    old = logs.read_json(run.workdir / "data.json") or now
     changed = [name for name in old | now if old.get(name) != now.get(name)]
     if changed:
         raise ValueError(
-            f"{workdir} was trained on other clips: the fingerprint of {changed[0]} was "
+            f"{run.workdir} was trained on other clips: the fingerprint of {changed[0]} was "
             f"{old.get(changed[0])}, now it is {now.get(changed[0])}. Give another --workdir."
         )
-    if jax.process_index() == 0:
-        logs.write_json(path, now)
 
 
-def remember(config, workdir: pathlib.Path) -> None:
-    """Keeps the configuration in ``workdir``. Raises ValueError where a run with another one lives."""
-    text = config.to_json_best_effort(indent=1, sort_keys=True)
-    old = logs.read_json(workdir / "config.json")
-    before, now = (dict(logs.flatten(c)) for c in (old or json.loads(text), json.loads(text)))
+def _check_same_config(run: Run, now: dict) -> None:
+    old = logs.read_json(run.workdir / "config.json") or now
+    before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
     changed = sorted(
-        key for key in before | now
-        if before.get(key) != now.get(key) and not any((key + ".").startswith(f + ".") for f in _FREE)
+        key for key in before | after
+        if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in _FREE)
     )  # fmt: skip
     if changed:
         raise ValueError(
-            f"{workdir} was started with another configuration; what differs: "
-            + ", ".join(f"{k}={now.get(k)} (was {before.get(k)})" for k in changed[:6])
+            f"{run.workdir} was started with another configuration; what differs: "
+            + ", ".join(f"{k}={after.get(k)} (was {before.get(k)})" for k in changed[:6])
             + ". Give another --workdir, or the old values."
         )
-    sharding.meet("config")  # nobody reads a file that is being written
+
+
+def remember(run: Run) -> None:
+    """Keeps what the run is made of in its workdir.
+
+    Raises ValueError where a run with another configuration or other clips lives.
+    """
+    config = json.loads(run.config.to_json_best_effort(sort_keys=True))
+    data = {name: dataset.info.fingerprint for name, dataset in run.datasets.items()}
+    _check_same_config(run, config)
+    _check_same_data(run, data)
+    sharding.meet("remember")  # nobody reads a file that is being written
     if jax.process_index() == 0:
-        logs.write_json(workdir / "config.json", json.loads(text))
+        logs.write_json(run.workdir / "config.json", config)
+        logs.write_json(run.workdir / "data.json", data)
 
 
 def _say_random(config) -> None:
@@ -186,7 +192,6 @@ def build(config, workdir: pathlib.Path) -> Run:
     """
     _check_names(config)
     datasets = _open(config)
-    _check_same_data(workdir, datasets)
     context = plan.Context(
         config=config,
         heads=_heads(config, datasets["dataset"].info),

@@ -356,7 +356,7 @@ def run(config, workdir: str) -> dict:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     logs.setup(path)
     built = build.build(config, path)
-    build.remember(config, path)
+    build.remember(built)
     restore_signals = _on_signals(built.stop)
     try:
         for segment in built.segments:

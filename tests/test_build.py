@@ -57,7 +57,7 @@ def test_a_run_is_built(dataset, tmp_path):
         ({"augment.flip_labels": ((0, 7),)}, "class ids 0 to 1"),
         ({"model_options.dtype": "float8"}, "float8"),
         ({"model_options.frozen_bn": "some"}, "all_but_first"),
-        ({"streams.flow.modality": "depth", "streams.flow.form": "frames"}, "no training clip"),
+        ({"streams.flow.modality": "depth"}, r"'depth'.*known are"),
         ({"networks.rgb.model": "resnet19"}, "resnet18"),
         ({"heads": {"verb": (3, "single")}}, "3 classes"),
     ],
@@ -69,19 +69,27 @@ def test_mistakes_are_found_before_anything_trains(dataset, tmp_path, changes, m
     assert not list(tmp_path.glob("*/"))
 
 
+def test_a_modality_that_no_clip_has(tmp_path):
+    pack(tmp_path, [record(i, s, flow_x=[], flow_y=[]) for s in ("train", "val", "test") for i in range(9)])
+    with pytest.raises(ValueError, match="'flow', which no training clip.*there is rgb"):
+        build.build(config(tmp_path), tmp_path / "run")
+
+
 def test_other_clips_are_another_run(dataset, tmp_path):
-    build.build(config(dataset), tmp_path)
+    run = build.build(config(dataset), tmp_path)
+    build.remember(run)
     logs.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
     with pytest.raises(ValueError, match="trained on other clips"):
-        build.build(config(dataset), tmp_path)
+        build.remember(run)
 
 
 def test_what_does_not_touch_results_may_change(dataset, tmp_path):
-    build.remember(config(dataset), tmp_path)
+    run = build.build(config(dataset), tmp_path)
+    build.remember(run)
     free = {"loader.workers": 3, "log_every": 5, "save_every": "5%", "evaluation.aggregate": "probs"}
-    build.remember(config(dataset, **free), tmp_path)
+    build.remember(run._replace(config=config(dataset, **free)))
     with pytest.raises(ValueError, match=r"batch_size=4 \(was 8\).*--workdir"):
-        build.remember(config(dataset, batch_size=4), tmp_path)
+        build.remember(run._replace(config=config(dataset, batch_size=4)))
 
 
 def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capfd):

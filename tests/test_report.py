@@ -58,7 +58,7 @@ def test_page(columns, tmp_path):
         thumbnails=thumbnails, published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
     page = path.read_text()
-    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "Oracle", "jax"):
+    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "jax"):
         assert part in page, part
     assert "<script>" not in page
     # Self-contained: nothing is fetched; the only addresses are names of XML vocabularies.

@@ -32,8 +32,8 @@ def build_model(
 
     Clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; ``resnet*`` sees every
     frame alone (TSN), ``tsm_*`` shifts features between frames.
-    Options: ``width``, ``stages``, ``dropout``, ``dtype`` ('float32' or 'bfloat16', of the
-    activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), ``shift_div``.
+    Options: ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64',
+    of the activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), ``shift_div``.
     Raises ValueError for an unknown name or option, or a wrong number of channels.
     """
     if name not in MODELS:
@@ -50,8 +50,10 @@ def build_model(
         raise ValueError(
             f"frozen_bn={options['frozen_bn']!r}: choose 'none', 'all' or 'all_but_first'"
         )
-    settings = MODELS[name] | options
-    settings["dtype"] = jnp.dtype(settings.get("dtype", "float32"))
+    settings = {"dtype": "float32"} | MODELS[name] | options
+    if settings["dtype"] not in ("float32", "bfloat16", "float64"):
+        raise ValueError(f"dtype={settings['dtype']!r}: choose 'float32', 'bfloat16' or 'float64'")
+    settings["dtype"] = jnp.dtype(settings["dtype"])
     settings["stages"] = tuple(settings["stages"])
     return _checked(from_linen(ResNet(heads=classes, **settings)), name, in_channels)
 
