@@ -20,18 +20,27 @@ def stream(modality: str, *, form: str = "frames", frames: int = 8, **sampling) 
     return ConfigDict(spec)
 
 
-# Of one network; what is None here is as `model_options` says for all of them.
-OPTIONS = dict(dropout=placeholder(float), dtype=placeholder(str), remat=placeholder(bool),
-               frozen_bn=placeholder(str), width=placeholder(int), stages=placeholder(tuple))  # fmt: skip
+def _options() -> ConfigDict:
+    """Of one network; what is None here is as `model_options` says for all of them.
+
+    Made anew for each: a placeholder in two places is one value.
+    """
+    types = dict(dropout=float, dtype=str, remat=bool, frozen_bn=str, width=int, stages=tuple)
+    return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
 def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
 
     ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
+    ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
+    for flow, 0 freezes it as it was handed over.
     """
-    spec = dict(model=model, reads=tuple((read,) for read in reads), weights=weights)
-    return ConfigDict(spec | dict(options=ConfigDict(OPTIONS | options)))
+    reads, own = tuple((read,) for read in reads), _options()
+    own.update(options)
+    return ConfigDict(
+        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own)
+    )
 
 
 def evaluation() -> ConfigDict:

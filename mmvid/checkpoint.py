@@ -49,9 +49,11 @@ def latest_step(checkpointer: Checkpointer) -> int | None:
 
 
 def best_step(checkpointer: Checkpointer) -> int | None:
-    """The step with the highest score among those kept; None where none was scored."""
-    scored = [c for c in checkpointer.checkpoints if c.metrics and "score" in c.metrics]
-    return max(scored, key=lambda c: c.metrics["score"]).step if scored else None
+    """The step with the highest score among those kept, the latest of equals (as `opened` keeps
+    them); None where none was scored."""
+    scored = [(c.metrics["score"], c.step) for c in checkpointer.checkpoints
+              if c.metrics and "score" in c.metrics]  # fmt: skip
+    return max(scored)[1] if scored else None
 
 
 def _shape(leaf) -> tuple:

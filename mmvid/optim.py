@@ -100,20 +100,33 @@ def _scaled(choose: Callable) -> optax.GradientTransformation:
     )
 
 
-def make(spec, lr: Schedule, *, classifier_lr5: bool) -> optax.GradientTransformation:
+def _first_conv(rates, factor: float):
+    """``rates`` with those of the first convolution times ``factor``."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, rate: rate * factor if _names(path)[0] == "conv1" else rate, rates
+    )
+
+
+def make(
+    spec, lr: Schedule, *, classifier_lr5: bool, first_conv_lr: float = 1.0
+) -> optax.GradientTransformation:
     """The optimiser of ONE network (clipping never crosses networks).
 
-    ``spec``: ``name`` 'sgd' or 'adamw', ``momentum``, ``nesterov``, ``weight_decay``, ``clip``
-    (gradient norm; 0 for none), ``groups`` 'tsm' or 'uniform'. SGD as in PyTorch: decay joins the
-    clipped gradient, the learning rate stays outside the momentum (PyTorch's SGD).
-    Raises ValueError for an unknown name.
+    ``spec``: ``name`` 'sgd' or 'adamw', ``momentum`` and ``nesterov`` (of 'sgd' alone),
+    ``weight_decay``, ``clip`` (gradient norm; 0 for none), ``groups`` 'tsm' or 'uniform'. SGD as in
+    PyTorch: decay joins the clipped gradient, the learning rate stays outside the momentum.
+    ``first_conv_lr`` multiplies the first convolution's rate: 0 freezes it, 5 is TSM's for flow.
+    Raises ValueError for an unknown name or a negative factor.
     """
     if spec.groups not in GROUPS:
         raise ValueError(f"optimizer.groups={spec.groups!r}: choose one of {sorted(GROUPS)}")
+    if first_conv_lr < 0:
+        raise ValueError(f"first_conv_lr={first_conv_lr}: give 0 (frozen) or more")
     choose = GROUPS[spec.groups]
 
     def factors(params):
-        return choose(params, classifier_lr5=classifier_lr5)
+        rates, decays = choose(params, classifier_lr5=classifier_lr5)
+        return _first_conv(rates, first_conv_lr), decays
 
     def decay_mask(params):
         return jax.tree.map(bool, factors(params)[1])

@@ -143,7 +143,23 @@ def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
     new = weights.change_input_channels(source["params"], channels)
     if metadata["heads"] != _describe((), heads)["heads"]:
         new = {**new, "classifier": params["classifier"]}
+    _check_fit(path, start.network, (new, source["stats"]), (params, stats))
     return new, source["stats"]
+
+
+def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
+    """Raises ValueError naming a tensor where two networks are not of one architecture."""
+    have, want = (
+        {jax.tree_util.keystr(p, simple=True, separator="/"): np.shape(x)
+         for p, x in jax.tree_util.tree_leaves_with_path(tree)} for tree in (found, wanted)
+    )  # fmt: skip
+    for name in sorted(have | want):
+        if have.get(name) != want.get(name):
+            raise ValueError(
+                f"{path}: network {network!r} has {name.partition('/')[2]} of shape {have.get(name)}, "
+                f"the network that should start from it {want.get(name)}. Give both the same model, "
+                "width and stages."
+            )
 
 
 def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
@@ -203,12 +219,17 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
 
 def _check_models(config, starts: dict[str, Start]) -> None:
     """Weights go from network to network only where the architecture is one."""
+
+    def architecture(name):
+        spec = config.networks[name]
+        return spec.model, *(spec.options.get(option) for option in ("width", "stages"))
+
     for name, start in starts.items():
-        if start.segment and config.networks[name].model != config.networks[start.network].model:
+        if start.segment and architecture(name) != architecture(start.network):
             raise ValueError(
-                f"network {name!r} ({config.networks[name].model}) cannot start from the weights of "
-                f"{start.network!r} ({config.networks[start.network].model}) as plan "
-                f"{config.plan!r} wants: give both the same model, or take plan 'single'"
+                f"network {name!r} {architecture(name)} cannot start from the weights of "
+                f"{start.network!r} {architecture(start.network)} as plan {config.plan!r} wants: "
+                "give both the same model, width and stages, or take plan 'single'"
             )
 
 
@@ -268,7 +289,8 @@ def segment(
         streams=streams,
         heads=heads,
         method=made,
-        tx={n: optim.make(config.optimizer, lr, classifier_lr5=fresh[n]) for n in networks},
+        tx={n: optim.make(config.optimizer, lr, classifier_lr5=fresh[n],
+                           first_conv_lr=config.networks[n].first_conv_lr) for n in networks},  # fmt: skip
         lr=lr,
         batch_size=config.batch_size,
         steps_per_epoch=per_epoch,

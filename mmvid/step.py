@@ -292,6 +292,8 @@ def make_predict(networks, streams: Streams) -> Callable:
         }
         outputs = {}
         for network in networks:
+            if network.frozen:
+                continue  # a teacher's scores are its own run's
             own = params[network.name], stats[network.name]
             outputs |= forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
         return {

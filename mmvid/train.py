@@ -111,6 +111,7 @@ def _evaluator(run: Run, segment: plan.Segment) -> Callable:
     reads = {
         read[0] if len(read) == 1 else "joint": read
         for network in segment.networks
+        if not network.frozen
         for read in network.reads
     }
 

@@ -27,6 +27,17 @@ def test_last_and_best_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "4"]
 
 
+@pytest.mark.parametrize("scores", [(0.5, 0.5, 0.5), (0.2, 0.7, 0.7), (0.7, 0.7, 0.2)])
+def test_the_latest_of_equally_good_ones_is_the_best(tmp_path, scores):
+    with checkpoint.opened(tmp_path) as c:
+        for step, score in enumerate(scores, 1):
+            checkpoint.save(c, step, state(step), score=score)
+    with checkpoint.opened(tmp_path) as c:
+        best = max(step for step, score in enumerate(scores, 1) if score == max(scores))
+        assert checkpoint.best_step(c) == best
+        np.testing.assert_array_equal(checkpoint.restore(c, state(), best)["rgb"]["kernel"], best)
+
+
 def test_nothing_to_restore(tmp_path):
     with checkpoint.opened(tmp_path) as c:
         assert checkpoint.latest_step(c) is None and checkpoint.restore(c, state()) is None

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import mml
+from configs import common, mml
 from mmvid import plan, step, train
 from mmvid.data import sampling
 from mmvid.models import MODELS
@@ -70,6 +70,12 @@ def shrunken(variant):
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
+
+
+def test_options_of_one_network_are_its_own():
+    config = mml.get_config()
+    config.networks.flow.options.width = 4
+    assert config.networks.rgb.options.width is None is common.get_config().model_options.width
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -89,6 +89,19 @@ def test_sgd_is_pytorchs():
     np.testing.assert_allclose(params["classifier"]["action"]["bias"], bias, rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [0.0, 1.0, 5.0])
+def test_the_first_convolution_has_a_factor_of_its_own(factor):
+    """Tables of the papers: TSM learns flow's five times faster; 0 leaves it as handed over."""
+    updates = []
+    for multiplier in (1.0, factor):
+        tx = optim.make(spec(weight_decay=0.1), lambda step: 0.1, classifier_lr5=False, first_conv_lr=multiplier)
+        updates.append(tx.update(jax.tree.map(jnp.ones_like, PARAMS), tx.init(PARAMS), PARAMS)[0])
+    one, other = updates
+    np.testing.assert_allclose(other["conv1"]["kernel"], factor * one["conv1"]["kernel"], rtol=1e-6)
+    for name in set(PARAMS) - {"conv1"}:
+        jax.tree.map(np.testing.assert_array_equal, one[name], other[name])
+
+
 @pytest.mark.parametrize("bad", [dict(name="adagrad"), dict(groups="mine")])
 def test_unknown_names_list_the_known(bad):
     with pytest.raises(ValueError, match="choose"):

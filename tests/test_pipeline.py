@@ -1,7 +1,10 @@
 """The loader is a pure function of the step, whatever workers and processes there are."""
 
 import collections
+import multiprocessing
+import os
 import pickle
+import signal
 import threading
 
 import jax
@@ -359,6 +362,23 @@ def test_more_workers_than_steps(steps):
     ahead.close()
     assert len(got) == steps
     same(got[-1], train()[steps - 1])
+
+
+@pytest.mark.slow
+def test_workers_outlive_the_signals_of_their_group():
+    """Ctrl-C reaches every process of the terminal; the loop must still get its batches to save."""
+    ahead = pipeline.iterate(train(stop=30), workers=2, prefetch=2)
+    next(ahead)
+    children = multiprocessing.active_children()
+    assert len(children) >= 2
+    for child in children:
+        os.kill(child.pid, signal.SIGINT)
+        os.kill(child.pid, signal.SIGTERM)
+    assert len([1 for _ in ahead]) == 29
+    ahead.close()
+    for child in children:
+        child.join(10)
+        assert not child.is_alive()
 
 
 def test_datasets_pickle():

@@ -81,6 +81,16 @@ def test_equal_networks_are_refused(tmp_path):
         found["ml"].enter(*params_of(found["ml"]), tmp_path)
 
 
+def test_weights_of_another_architecture_name_the_tensor(tmp_path):
+    found = segments("")
+    params, stats = params_of(found["ce"])
+    params["rgb"]["layer1_0"]["conv1"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
+    (tmp_path / "ce").mkdir()
+    found["ce"].leave(step.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel of shape \(3, 3, 2, 2\)"):
+        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+
+
 def test_a_missing_segment_is_named(tmp_path):
     found = segments("")
     with pytest.raises(FileNotFoundError, match="'ce'"):
@@ -101,12 +111,14 @@ def test_unknown_names(change, match):
     [
         ({"streams.flow.modality": "rgb", "streams.flow.form": "frames"}, "nothing mutual"),
         ({"networks.flow.model": "tsm_resnet18"}, "same model"),
+        ({"networks.flow.options.width": 4}, "same model, width"),
+        ({"networks.flow.first_conv_lr": -1.0}, "0 \\(frozen\\)"),
         ({"method.mml.average": "logits"}, "'prob', 'logit'"),
         ({"streams.rgb.sampling.kind": "unifrom"}, "uniform"),
         ({"steps.ce": "0 epochs"}, "1 or more"),
         ({"schedule.warmup": "10 parsecs"}, "epochs"),
     ],
-    ids=["equals", "models", "option", "sampling", "steps", "duration"],
+    ids=["equals", "models", "widths", "first_conv_lr", "option", "sampling", "steps", "duration"],
 )
 def test_what_cannot_work_is_said_before_anything_trains(changes, match):
     config = shrunken("")

@@ -6,6 +6,7 @@ of the loader need be saved, and neither workers nor processes change the data.
 """
 
 import functools
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -318,6 +319,12 @@ def eval_dataset(
     return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, plan))
 
 
+def _ignore_signals(worker: int, workers: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group; the loop decides when its workers end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def iterate(
     dataset: grain.MapDataset, *, workers: int = 0, threads: int = 2, prefetch: int = 4
 ) -> grain.DatasetIterator:
@@ -339,4 +346,4 @@ def iterate(
     # A worker is one thread that makes every workers-th batch.
     ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(workers, max(prefetch // workers, 1))
-    return iter(ahead.mp_prefetch(options))
+    return iter(ahead.mp_prefetch(options, worker_init_fn=_ignore_signals))
