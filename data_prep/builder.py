@@ -26,7 +26,7 @@ class Facts(NamedTuple):
 
     id: str
     split: str
-    labels: dict[str, int | list[int]]
+    labels: dict[str, int | list]
     shape: tuple[int, int, int, float]  # frames, height, width, frames a second
     modalities: tuple[str, ...]
     checksum: int
@@ -53,6 +53,8 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
     def label(spec):
         if spec["kind"] == "multi":
             return f.Tensor(shape=(len(spec["names"]),), dtype=np.uint8)
+        if spec["kind"] == "spans":
+            return f.Tensor(shape=(None, 3), dtype=np.float32)
         return f.Scalar(np.int64)
 
     texts = ("id", "split", "rgb_video", "audio")
@@ -153,6 +155,13 @@ def pack(
     return rows
 
 
+def _classes_of(value, kind: str) -> list[int]:
+    """The classes that a clip's label names, each once."""
+    if kind == "spans":
+        return sorted({int(row[0]) for row in value})
+    return np.flatnonzero(value).tolist() if kind == "multi" else [value] * (value >= 0)
+
+
 def count(rows: list[Facts], heads: dict[str, dict]) -> tuple[dict, dict]:
     """({split: {modality: clips}}, {head: clips of every class}) of packed clips."""
     modalities: dict[str, collections.Counter] = {}
@@ -160,8 +169,6 @@ def count(rows: list[Facts], heads: dict[str, dict]) -> tuple[dict, dict]:
     for row in rows:
         modalities.setdefault(row.split, collections.Counter()).update(row.modalities)
         for head, value in row.labels.items():
-            ids = [value] if isinstance(value, int) else np.flatnonzero(value).tolist()
-            for i in ids:
-                if i >= 0:
-                    classes[head][i] += 1
+            for i in _classes_of(value, heads[head]["kind"]):
+                classes[head][i] += 1
     return {split: {m: c[m] for m in MODALITIES} for split, c in modalities.items()}, classes

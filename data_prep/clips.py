@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep import manifest
 from data_prep.manifest import Item
 from mmvid.data import decode
 
@@ -54,14 +55,18 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
 
 
 def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
-    """{head: class id, or multi-hot}; -1 where a clip outside train and val has no label.
+    """{head: class id, multi-hot, or rows of spans}; -1 where a clip outside train and val has no
+    label.
 
-    Raises DecodeError for a label that is not among the head's names.
+    Raises DecodeError for a label that is not among the head's names, or lacks its times.
     """
     out = {}
     for head, spec in heads.items():
         names = spec["names"]
         labels = item.labels.get(head, ())
+        if spec["kind"] == "spans":
+            out[head] = _spans(item, labels, names, head)
+            continue
         if unknown := [t for t in labels if t not in names]:
             raise decode.DecodeError(f"unknown label {unknown[0]!r} for {head}")
         ids = [names.index(t) for t in labels]
@@ -74,6 +79,22 @@ def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
         else:
             out[head] = np.int64(ids[0] if ids else -1)
     return out
+
+
+def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> np.ndarray:
+    """float32 [n, 3]: class, start and end in seconds of the clip; those outside of it are left out."""
+    rows = []
+    for label in labels:
+        found = manifest.span(label)
+        if found is None or not found[1] < found[2]:
+            raise decode.DecodeError(f"{label!r} for {head} is not 'class@start-end' in seconds")
+        if found[0] not in names:
+            raise decode.DecodeError(f"unknown label {found[0]!r} for {head}")
+        end = np.inf if item.end is None else item.end
+        start, end = max(found[1], item.start), min(found[2], end)
+        if start < end:
+            rows.append((names.index(found[0]), start - item.start, end - item.start))
+    return np.asarray(rows, np.float32).reshape(-1, 3)
 
 
 def _flow(frames: np.ndarray, settings: Settings) -> dict:

@@ -4,19 +4,23 @@ import collections
 import csv
 import json
 import pathlib
+import re
+import sys
 import zlib
 from typing import NamedTuple
 
 VIDEO_ENDINGS = {".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"}
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 SPLITS = ("train", "val", "test")
+COLUMNS = ("id", "path", "split", "start", "end", "depth", "audio", "boxes")
+KINDS = ("single", "multi", "spans")
 SPLIT_FOLDERS = dict(train="train", training="train", val="val", valid="val", validation="val",
                      test="test", testing="test")  # fmt: skip
 
 
 class Item(NamedTuple):
-    """One clip to prepare. ``labels`` {head: class names}; ``start`` and ``end`` in seconds; ``paths``
-    of further modalities by name ('depth', 'audio', 'boxes')."""
+    """One clip to prepare. ``labels`` {head: class names, or 'name@start-end'}; ``start`` and ``end``
+    in seconds; ``paths`` of further modalities by name ('depth', 'audio', 'boxes')."""
 
     id: str
     path: pathlib.Path
@@ -35,13 +39,25 @@ class Manifest(NamedTuple):
     heads: dict[str, dict]
 
 
+_SPAN = re.compile(r"(?P<name>.+)@(?P<start>\d+\.?\d*)-(?P<end>\d+\.?\d*)")
+
+
+def span(label: str) -> tuple[str, float, float] | None:
+    """'sit@1.5-4' as ('sit', 1.5, 4.0), seconds of the video; None for a plain name."""
+    match = _SPAN.fullmatch(label)
+    return match and (match["name"], float(match["start"]), float(match["end"]))
+
+
 def _heads(items: list[Item]) -> dict[str, dict]:
-    """Label spaces from what occurs: names sorted; several labels in one row make it 'multi'."""
+    """Label spaces from what occurs: names sorted; several labels in one row make it 'multi', times
+    'spans'."""
     heads = {}
     for head in sorted({name for item in items for name in item.labels}):
         rows = [item.labels.get(head, ()) for item in items]
-        names = sorted({label for labels in rows for label in labels})
-        kind = "multi" if any(len(labels) > 1 for labels in rows) else "single"
+        labels = {label for row in rows for label in row}
+        spans = {label: found for label in labels if (found := span(label))}
+        kind = "spans" if spans else "multi" if any(len(row) > 1 for row in rows) else "single"
+        names = sorted({spans[label][0] if label in spans else label for label in labels})
         heads[head] = {"kind": kind, "names": names}
     return heads
 
@@ -84,13 +100,13 @@ def _known_heads(path: pathlib.Path, heads: list[str]) -> dict[str, dict]:
         known = {k: {"kind": v["kind"], "names": [str(n) for n in v["names"]]} for k, v in known.items()}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{path} is not {{head: {{"kind": "single" or "multi", "names": [..]}}}} ({error!r})'
+            f'{path} is not {{head: {{"kind": "single", "multi" or "spans", "names": [..]}}}} ({error!r})'
         ) from None
     if set(known) != set(heads):
         raise ValueError(f"{path} names {sorted(known)}, the CSV's label columns {sorted(heads)}")
     for head, spec in known.items():
-        if len(set(spec["names"])) != len(spec["names"]) or spec["kind"] not in ("single", "multi"):
-            raise ValueError(f"{path}: {head}: a class occurs twice, or kind is not single or multi")
+        if len(set(spec["names"])) != len(spec["names"]) or spec["kind"] not in KINDS:
+            raise ValueError(f"{path}: {head}: a class occurs twice, or kind is none of {KINDS}")
     return known
 
 
@@ -108,6 +124,8 @@ def from_csv(path: str | pathlib.Path) -> Manifest:
         table = csv.DictReader(file)
         columns = table.fieldnames or []
         heads = [(c.partition("/")[2] or "action", c) for c in columns if c.split("/")[0] == "label"]
+        if unused := [c for c in columns if c not in COLUMNS and c.split("/")[0] != "label"]:
+            print(f"{path}: columns that are not used: {', '.join(unused)}", file=sys.stderr)
         missing = [c for c in ("id", "path") if c not in columns]
         if missing or not heads:
             missing += [] if heads else ["label (or label/<head>)"]

@@ -63,7 +63,10 @@ def _open(config) -> dict[str, records.Dataset]:
 
 
 def _spaces(info) -> dict[str, Head]:
-    return {n: Head(s["classes"], s["kind"], tuple(s.get("names", ()))) for n, s in info.heads.items()}
+    # Spans are read as the classes that occur in a clip.
+    kinds = {"spans": "multi"}
+    return {n: Head(s["classes"], kinds.get(s["kind"], s["kind"]), tuple(s.get("names", ())))
+            for n, s in info.heads.items()}  # fmt: skip
 
 
 def _heads(config, info) -> dict[str, Head]:

@@ -273,6 +273,11 @@ def segment(
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
     fresh = {n: n not in starts or bool(starts[n].file) or starts[n].segment == STILLS
              for n in networks}  # fmt: skip
+
+    def optimizer(n):
+        factor = config.networks[n].first_conv_lr
+        return optim.make(config.optimizer, lr, classifier_lr5=fresh[n], first_conv_lr=factor)
+
     outputs = tuple(read[0] for network in built for read in network.reads if len(read) == 1)
     mutual = len(outputs) > 1 and method[0] != "single"
     if mutual:
@@ -289,8 +294,7 @@ def segment(
         streams=streams,
         heads=heads,
         method=made,
-        tx={n: optim.make(config.optimizer, lr, classifier_lr5=fresh[n],
-                           first_conv_lr=config.networks[n].first_conv_lr) for n in networks},  # fmt: skip
+        tx={n: optimizer(n) for n in networks},
         lr=lr,
         batch_size=config.batch_size,
         steps_per_epoch=per_epoch,

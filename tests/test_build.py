@@ -71,7 +71,7 @@ def test_mistakes_are_found_before_anything_trains(dataset, tmp_path, changes, m
 
 def test_a_modality_that_no_clip_has(tmp_path):
     pack(tmp_path, [record(i, s, flow_x=[], flow_y=[]) for s in ("train", "val", "test") for i in range(9)])
-    with pytest.raises(ValueError, match="'flow', which no training clip.*there is rgb"):
+    with pytest.raises(ValueError, match=r"'flow', which no training clip.*there is rgb"):
         build.build(config(tmp_path), tmp_path / "run")
 
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from data_prep import build, clips, manifest, ssv2
 from data_prep.manifest import Item
-from mmvid.data import decode, records
+from mmvid.data import decode, pipeline, records
+from mmvid.streams import Head, Sampling, Stream
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SSV2 = pathlib.Path(__file__).parent / "fixtures" / "ssv2"
@@ -110,6 +111,10 @@ class TestCsv:
         (tmp_path / "m.csv").write_text(text)
         with pytest.raises(ValueError, match=reason):
             manifest.from_csv(tmp_path / "m.csv")
+
+    def test_columns_that_nobody_reads_are_named(self, tmp_path, capsys):
+        manifest.from_csv(table(tmp_path / "m.csv", [{"id": "a", "path": "a", "label": "x", "spilt": "val"}]))
+        assert "not used: spilt" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         "text, reason",
@@ -522,6 +527,31 @@ def test_killed_and_run_again(tmp_path):
         for i in range(len(whole.split(split))):
             first, second = (pickle.dumps(d.split(split)[i]) for d in (whole, again))
             assert first == second
+
+
+def test_spans_are_kept_and_read_as_the_classes_of_the_clip(tmp_path):
+    rows = []
+    for name, label, cut in (
+        ("a", "sit@0-0.5|walk@0.4-9", {}),
+        ("b", "sit@0-0.5|walk@0.4-9|sit@0.9-1", {"start": "0.6", "end": "0.8"}),
+        ("c", "", {}),
+        ("d", "sit", {}),
+        ("e", "sit@2-1", {}),
+    ):
+        video(tmp_path / f"{name}.mp4", count=24)
+        rows.append({"id": name, "path": f"{name}.mp4", "label": label, **cut})
+    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert set(rejected(tmp_path / "out")) == {"d", "e"}
+    opened = records.open_dataset(tmp_path / "out")
+    assert opened.info.heads["action"]["kind"] == "spans" and opened.info.classes["action"] == [1, 2]
+    source = opened.split("train")
+    np.testing.assert_allclose(source[0]["label"]["action"], [[0, 0, 0.5], [1, 0.4, 9]])
+    np.testing.assert_allclose(source[1]["label"]["action"], [[1, 0, 0.2]], atol=1e-6)
+    assert source[2]["label"]["action"].shape == (0, 3)
+    stream = Stream("rgb", "rgb", Sampling("uniform", 2))
+    heads = {"action": Head(2, "multi")}
+    batch = pipeline.eval_dataset(source, (stream,), heads=heads, size=16, batch_size=3)[0]["main"]
+    np.testing.assert_array_equal(batch["label"]["action"], [[1, 1], [0, 1], [0, 0]])
 
 
 def test_beam_missing_names_the_line_that_installs_it(faulty, tmp_path, capsys, monkeypatch):

@@ -1,9 +1,12 @@
 """The same properties asked of every method in METHODS, each as far as its flags claim them.
 
-A new method is covered by its line in METHODS; what it needs beyond outputs and heads stands in
+A new method is covered by its line in METHODS; options to be tried beside its defaults stand in
 ``EXTRA``.
 """
 
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +22,25 @@ OUTPUTS = ("a", "b", "c")
 HEADS = {"verb": Head(5), "noun": Head(4), "tags": Head(6, "multi")}
 EXTRA = {"mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}]}
 CASES = [(name, options) for name in METHODS for options in EXTRA.get(name, [{}])]
+IDS = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
+SIZE = 6
+KEY = jax.random.key(0)
+CLOSE = dict(rtol=1e-5, atol=1e-5)
+
+every_method = pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+examples = functools.partial(settings, deadline=None)
+SEEDS = st.integers(0, 10**6)
+SCALES = st.sampled_from([0.0, 0.3, 2.0, 15.0, 50.0])
+ROWS = st.lists(st.booleans(), min_size=SIZE, max_size=SIZE).map(np.array)
 
 
-def batch(size=6, seed=0):
+@functools.cache
+def method(number):
+    name, options = CASES[number]
+    return METHODS[name](OUTPUTS, HEADS, **options)
+
+
+def a_batch(seed=0, size=SIZE):
     rng = np.random.default_rng(seed)
     label = {
         "verb": rng.integers(0, 5, size),
@@ -32,129 +51,175 @@ def batch(size=6, seed=0):
     return {"label": label, "mask": np.ones(size, bool), "present": present}
 
 
-def logits(size=6, seed=1, scale=2.0):
+def a_draw(seed=1, scale=2.0, size=SIZE):
+    """{output: {head: logits}}"""
     rng = np.random.default_rng(seed)
-    draw = lambda k: jnp.asarray(rng.normal(size=(size, k)), jnp.float32) * scale  # noqa: E731
+    draw = lambda k: np.float32(np.clip(rng.normal(size=(size, k)) * scale, -50, 50))  # noqa: E731
     return {o: {h: draw(spec.classes) for h, spec in HEADS.items()} for o in OUTPUTS}
 
 
-def results(method, values):
+def terms(number, values, group):
+    """{name: Term} of the method, every view of every group being the same."""
+    made = method(number)
     wrapped = {o: {"logits": v} for o, v in values.items()}
-    return {read: wrapped for pass_ in method.passes for read in pass_.reads}
+    reads = [read for pass_ in made.passes for read in pass_.reads]
+    groups = {name: group for name, _ in reads}
+    return made.terms(dict.fromkeys(reads, wrapped), groups, made.init(), KEY)
 
 
-def groups(method, group):
-    return {name: group for pass_ in method.passes for name, _ in pass_.reads}
+@functools.cache
+def compiled(number):
+    """(terms, loss and metrics, gradient of the loss), jitted."""
+    loss = lambda values, group: reduce_terms(terms(number, values, group))  # noqa: E731
+    gradient = jax.grad(lambda values, group: loss(values, group)[0])
+    return jax.jit(lambda v, g: {n: t.values for n, t in terms(number, v, g).items()}), \
+        jax.jit(loss), jax.jit(gradient)  # fmt: skip
 
 
-def terms(method, values, group):
-    found = method.terms(results(method, values), groups(method, group), method.init(), KEY)
-    return {name: term._replace(values=jnp.asarray(term.values)) for name, term in found.items()}
+@every_method
+def test_shapes_and_flags(number):
+    for term in terms(number, a_draw(), a_batch()).values():
+        chex.assert_shape([term.values, term.mask], (len(term.outputs), SIZE))
+        chex.assert_shape(term.weight, (len(term.outputs),))
+        assert set(term.outputs) <= set(OUTPUTS)
+    assert (method(number).symmetric and method(number).disjoint) or method(number).reason
 
 
-KEY = jax.random.key(0)
+@every_method
+@examples(max_examples=30)
+@given(seed=SEEDS, scale=SCALES)
+def test_losses_are_finite_and_not_negative(number, seed, scale):
+    for values in compiled(number)[0](a_draw(seed, scale), a_batch(seed)).values():
+        chex.assert_tree_all_finite(values)
+        assert float(values.min()) >= -1e-4
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
-def method(request):
-    name, options = request.param
-    return METHODS[name](OUTPUTS, HEADS, **options)
+@every_method
+@examples(max_examples=30)
+@given(seed=SEEDS, scale=SCALES, mask=ROWS, absent=st.sampled_from([(), ("c",), ("b", "c"), OUTPUTS]))
+def test_gradients_are_finite(number, seed, scale, mask, absent):
+    """Whatever is masked or absent, and at logits of +-50."""
+    group = a_batch(seed)
+    group |= {"mask": mask, "present": group["present"] | dict.fromkeys(absent, ~mask)}
+    for values in (a_draw(seed, scale), jax.tree.map(lambda x: np.float32(np.sign(x) * 50), a_draw(seed))):
+        chex.assert_tree_all_finite(compiled(number)[2](values, group))
 
 
-def test_shapes_and_flags(method):
-    for term in terms(method, logits(), batch()).values():
-        outputs = len(term.outputs)
-        assert term.values.shape == term.mask.shape == (outputs, 6)
-        assert term.weight.shape == (outputs,)
-    assert (method.symmetric and method.disjoint) or method.reason
-
-
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 50.0]))
-@pytest.mark.parametrize("name, options", CASES)
-def test_values_are_finite_and_not_negative(name, options, seed, scale):
-    made = METHODS[name](OUTPUTS, HEADS, **options)
-    for term in terms(made, logits(seed=seed, scale=scale), batch(seed=seed)).values():
-        assert np.isfinite(term.values).all() and float(term.values.min()) >= -1e-4
-
-
-def test_gradients_are_finite_at_extremes(method):
-    values = jax.tree.map(lambda x: jnp.where(x > 0, 50.0, -50.0), logits())
-    loss = lambda v: reduce_terms(terms(method, v, batch()))[0]  # noqa: E731
-    assert all(np.isfinite(g).all() for g in jax.tree.leaves(jax.grad(loss)(values)))
-
-
-def test_transposing_two_outputs_transposes_their_losses(method):
-    if not method.symmetric:
-        pytest.skip(f"not symmetric: {method.reason}")
-    values = logits()
-    swapped = values | {"a": values["b"], "b": values["a"]}
-    before, after = terms(method, values, batch()), terms(method, swapped, batch())
+@every_method
+@examples(max_examples=15)
+@given(seed=SEEDS, pair=st.permutations(OUTPUTS))
+def test_transposing_outputs_transposes_their_losses(number, seed, pair):
+    if not method(number).symmetric:
+        pytest.skip(f"not symmetric: {method(number).reason}")
+    one, other, _ = pair
+    values, group = a_draw(seed), a_batch(seed)
+    swap = {one: other, other: one}
+    swapped = {o: values[swap.get(o, o)] for o in OUTPUTS}
+    before, after = terms(number, values, group), compiled(number)[0](swapped, group)
     for name, term in before.items():
-        rows = [term.outputs.index(o) for o in ("b", "a", "c")]
-        np.testing.assert_allclose(after[name].values, term.values[jnp.array(rows)], rtol=1e-5, atol=1e-6)
+        rows = np.array([term.outputs.index(swap.get(o, o)) for o in term.outputs])
+        chex.assert_trees_all_close(after[name], term.values[rows], **CLOSE)
 
 
-def test_examples_do_not_meet(method):
-    """vmap over single examples equals the batched call."""
-    values, group = logits(), batch()
+@every_method
+@examples(max_examples=10)
+@given(seed=SEEDS, scale=SCALES)
+def test_vmap_is_batched(number, seed, scale):
+    """Examples do not meet: vmap over single ones equals the batched call."""
+    values, group = a_draw(seed, scale), a_batch(seed)
 
     def one(values, group):
         alone = jax.tree.map(lambda x: x[None], (values, group))
-        return {n: t.values[:, 0] for n, t in terms(method, *alone).items()}
+        return {n: t.values[:, 0] for n, t in terms(number, *alone).items()}
 
-    single = jax.vmap(one, out_axes=1)(values, jax.tree.map(jnp.asarray, group))
-    for name, term in terms(method, values, group).items():
-        np.testing.assert_allclose(single[name], term.values, rtol=1e-5, atol=1e-6)
-
-
-def test_masked_equals_sliced(method):
-    values, group = logits(), batch()
-    masked = group | {"mask": np.array([1, 1, 1, 1, 0, 0], bool)}
-    bad = jax.tree.map(lambda x: x.at[4:].set(jnp.nan), values)
-    sliced = jax.tree.map(lambda x: x[:4], (values, group))
-    want = reduce_terms(terms(method, *sliced))
-    got = reduce_terms(terms(method, bad, masked))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, want)
+    single = jax.vmap(one, out_axes=1)(*jax.tree.map(jnp.asarray, (values, group)))
+    chex.assert_trees_all_close(single, compiled(number)[0](values, group), **CLOSE)
 
 
-def test_absent_outputs_lose_nothing_and_teach_nobody(method):
-    values, group = logits(), batch()
-    group["present"]["c"] = np.zeros(6, bool)
-    loss = lambda v: reduce_terms(terms(method, v, group))[0]  # noqa: E731
-    grads = jax.grad(loss)(values)
-    assert not any(np.any(g) for g in jax.tree.leaves(grads["c"]))
-    other = values | {"c": jax.tree.map(lambda x: x + 3 * x**2, values["c"])}
-    np.testing.assert_allclose(loss(values), loss(other), rtol=1e-6)
+@every_method
+@examples(max_examples=15)
+@given(seed=SEEDS, mask=st.permutations([True] * 4 + [False] * 2).map(np.array))
+def test_masked_is_sliced(number, seed, mask):
+    """Loss, metrics and gradients; what stands in masked rows does not matter, not even NaN."""
+    values, group = a_draw(seed), a_batch(seed)
+    bad = jax.tree.map(lambda x: np.where(mask[:, None], x, np.nan), values)
+    sliced = jax.tree.map(lambda x: x[mask], (values, group))
+    _, loss, gradient = compiled(number)
+    chex.assert_trees_all_close(loss(bad, group | {"mask": mask}), reduce_terms(terms(number, *sliced)), **CLOSE)
+    masked = gradient(values, group | {"mask": mask})
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[mask], masked), gradient(*sliced), **CLOSE)
+    assert not any(np.any(x[~mask]) for x in jax.tree.leaves(masked))
 
 
-def test_eager_equals_jit(method):
-    values, group = logits(), batch()
-    loss = lambda v: reduce_terms(terms(method, v, group))  # noqa: E731
-    want, got = loss(values), jax.jit(loss)(values)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, want)
+@every_method
+@examples(max_examples=15)
+@given(seed=SEEDS, absent=ROWS)
+def test_the_absent_lose_nothing_and_teach_nobody(number, seed, absent):
+    values, group = a_draw(seed), a_batch(seed)
+    group["present"]["c"] = ~absent
+    _, loss, gradient = compiled(number)
+    grads = gradient(values, group)["c"]
+    assert not any(np.any(g[absent]) for g in jax.tree.leaves(grads))
+    bend = lambda x: np.where(absent[:, None], x + 3 * x**2, x)  # noqa: E731
+    other = values | {"c": jax.tree.map(bend, values["c"])}
+    chex.assert_trees_all_close(loss(values, group), loss(other, group), **CLOSE)
 
 
-def test_no_gradient_into_peers(method):
-    if not method.disjoint:
-        pytest.skip(f"not disjoint: {method.reason}")
-    values, group = logits(), batch()
+@every_method
+@examples(max_examples=10)
+@given(seed=SEEDS, scale=SCALES)
+def test_eager_is_jit(number, seed, scale):
+    values, group = a_draw(seed, scale), a_batch(seed)
+    eager = {n: t.values for n, t in terms(number, values, group).items()}
+    chex.assert_trees_all_close(eager, compiled(number)[0](values, group), **CLOSE)
 
-    def own_loss(values, output):
-        found = terms(method, values, group).values()
-        return sum((t.values[t.outputs.index(output)]).sum() for t in found if output in t.outputs)
 
+@every_method
+def test_new_numbers_are_no_new_program(number):
+    """A method decides nothing by the values of its inputs."""
+    chex.clear_trace_counter()
+    loss = jax.jit(chex.assert_max_traces(lambda v, g: reduce_terms(terms(number, v, g)), n=1))
+    for seed in range(3):
+        loss(a_draw(seed, 10.0**seed), a_batch(seed))
+
+
+@functools.cache
+def own_gradient(number, output):
+    def own_loss(values, group):
+        found = terms(number, values, group).values()
+        return sum(t.values[t.outputs.index(output)].sum() for t in found if output in t.outputs)
+
+    return jax.jit(jax.grad(own_loss))
+
+
+@every_method
+@examples(max_examples=10)
+@given(seed=SEEDS, scale=st.sampled_from([0.3, 2.0, 15.0]))
+def test_no_gradient_into_peers(number, seed, scale):
+    if not method(number).disjoint:
+        pytest.skip(f"not disjoint: {method(number).reason}")
+    values, group = a_draw(seed, scale), a_batch(seed)
     for output in OUTPUTS:
-        grads = jax.grad(own_loss)(values, output)
+        grads = own_gradient(number, output)(values, group)
+        assert any(np.any(g) for g in jax.tree.leaves(grads[output]))
         for peer in set(OUTPUTS) - {output}:
             assert not any(np.any(g) for g in jax.tree.leaves(grads[peer])), (output, peer)
 
 
-def test_mutual_is_zero_only_for_agreement():
-    same = jnp.tile(jnp.array([[1.0, 2, 3]]), (3, 4, 1))
-    for options in ({}, {"average": "logit"}, {"form": "bernoulli"}):
-        np.testing.assert_allclose(mml.mutual(same, **options), 0, atol=1e-6)
-        assert float(mml.mutual(same.at[0, 0, 0].add(1), **options)[0, 0]) > 1e-3
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("options", [{}, {"average": "logit"}, {"form": "bernoulli"}], ids=str)
+@examples(max_examples=15)
+@given(seed=SEEDS, size=st.floats(0.5, 20))
+def test_mutual_is_zero_exactly_for_agreement(count, options, seed, size):
+    """KL = 0 iff equal: zero where all agree, more for whoever leaves the others."""
+    rng = np.random.default_rng(seed)
+    same = np.tile(np.float32(rng.normal(size=(1, SIZE, 5))), (count, 1, 1))
+    np.testing.assert_allclose(mml.mutual(same, **options), 0, atol=1e-6)
+    moved = same.copy()
+    moved[0, 2, rng.integers(5)] += size * rng.choice([-1, 1])
+    found = np.asarray(mml.mutual(moved, **options))
+    assert (found[:, 2] > 1e-5).all()
+    np.testing.assert_allclose(np.delete(found, 2, 1), 0, atol=1e-6)
 
 
 def test_one_output_cannot_teach_itself():

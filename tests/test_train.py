@@ -124,16 +124,58 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     assert re.search(r"segment 'ce' at step \d+: '\w+' of '\w+' is (nan|inf)", done.stderr), done.stderr[-500:]
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(data, tmp_path, finished):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(data, tmp_path, finished, number):
+    """Sent to the loader's worker processes too, as a terminal's Ctrl-C and a scheduler do; then
+    with threads in place of the workers."""
     process = subprocess.Popen(
-        command(data, tmp_path), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+        command(data, tmp_path, "--config.loader.workers=2"), cwd=ROOT, env=environment(),
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     wait_for(tmp_path / "ce" / "ids-0.jsonl", process)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "same command goes on" in err, err[-500:]
+    assert "Traceback" not in err
     run(data, tmp_path)
     assert_equal_runs(finished[0], tmp_path)
+
+
+OWN_CONFIG = """
+from configs import common, mml
+
+def get_config():
+    c = mml.get_config("smoke").unlock()
+    c.streams.diff = common.stream("diff", form="stack5", dense_length=16)
+    c.networks.diff = common.network("tsm_tiny", "diff")
+    c.evaluation.checkpoint = "best"
+    return c.lock()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["epic", "multilabel"])
+def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
+    """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
+    build = ["--dataset", "tabletop", "--size", "smoke", "--view", view, "--out", tmp_path / "clips"]
+    subprocess.run([sys.executable, "-m", "data_prep.build", *build], check=True, cwd=ROOT)
+    (tmp_path / "mine.py").write_text(OWN_CONFIG)
+    line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips")
+    line[3] = f"--config={tmp_path}/mine.py"
+    done = subprocess.run(line, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
+    last = logs.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
+    assert {f"train/{o}/kl" for o in ("rgb", "flow", "diff")} <= {k for line in last for k in line}
+    assert "diff + flow + rgb" in done.stdout
+    for text in ("(noun)", "(verb)", "(noun + verb)") if view == "epic" else ("mAP",):
+        assert text in done.stdout, done.stdout
+    if view == "multilabel":
+        return
+    # 'best': what was scored stands at the step with the best validation score, the last of equals.
+    scores = evaluate.load(tmp_path / "run" / "mml" / "scores" / "test.npz")
+    found = {r["step"]: np.mean([v for k, v in r.items() if k.startswith("val/rgb/top1")])
+             for r in last if any(k.startswith("val/rgb/top1") for k in r)}  # fmt: skip
+    assert len(found) >= 3
+    assert scores.meta["step"] == max(s for s, v in found.items() if v == max(found.values()))
 
 
 # ---------------------------------------------------------------------------- kills and processes
@@ -161,7 +203,7 @@ def assert_equal_runs(a, b):
         ids = [logs.read_lines(w / segment / "ids-0.jsonl") for w in (a, b)]
         assert ids[0] == ids[1], segment
         rows = [
-            [{k: v for k, v in line.items() if k != "wait"} for line in logs.read_lines(w / segment / "metrics.jsonl")]
+            [line | {"wait": 0} for line in logs.read_lines(w / segment / "metrics.jsonl")]
             for w in (a, b)
         ]
         assert rows[0] == rows[1], segment

@@ -137,11 +137,18 @@ def _labels(record: dict, heads: Mapping[str, Head], flip: bool, pairs) -> dict[
                 f"clip {record['id']!r} has no label {name!r}, it has {sorted(record['label'])}: "
                 "name the dataset's heads in the config, or build the dataset with this one"
             )
-        label = np.asarray(record["label"][name])
+        label = _multi_hot(np.asarray(record["label"][name]), head)
         if flip:
             label = augment_lib.flip_label(label, augment_lib.head_pairs(pairs, name, len(heads)))
         out[name] = label.astype(np.float32 if head.kind == "multi" else np.int32)
     return out
+
+
+def _multi_hot(label: np.ndarray, head: Head) -> np.ndarray:
+    """Rows of spans (class, start, end) as the classes that occur in the clip; others as they are."""
+    if label.ndim < 2:
+        return label
+    return np.isin(np.arange(head.classes), label[:, 0].astype(int)).astype(np.float32)
 
 
 def _train_example(plan: _Train, group: str, position: int) -> dict:
