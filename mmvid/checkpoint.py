@@ -51,6 +51,7 @@ def latest_step(checkpointer: Checkpointer) -> int | None:
 def best_step(checkpointer: Checkpointer) -> int | None:
     """The step with the highest score among those kept, the latest of equals (as `opened` keeps
     them); None where none was scored."""
+    checkpointer.wait()
     scored = [(c.metrics["score"], c.step) for c in checkpointer.checkpoints
               if c.metrics and "score" in c.metrics]  # fmt: skip
     return max(scored)[1] if scored else None
@@ -91,6 +92,7 @@ def restore(checkpointer: Checkpointer, like, step: int | None = None):
 
     Returns None where there is none. Raises ValueError naming the leaves that do not fit.
     """
+    checkpointer.wait()  # what is asked for may still be on its way to the disk
     step = latest_step(checkpointer) if step is None else step
     if step is None:
         return None

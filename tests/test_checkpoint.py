@@ -38,6 +38,16 @@ def test_the_latest_of_equally_good_ones_is_the_best(tmp_path, scores):
         np.testing.assert_array_equal(checkpoint.restore(c, state(), best)["rgb"]["kernel"], best)
 
 
+def test_what_is_being_saved_can_be_restored(tmp_path):
+    big = {"x": jnp.zeros((4000, 2000)), "y": jnp.ones(3)}
+    big = jax.device_put(big, sharding.replicated(sharding.make_mesh()))
+    with checkpoint.opened(tmp_path) as c:
+        checkpoint.save(c, 1, big, score=0.5)
+        checkpoint.save(c, 2, jax.tree.map(lambda x: x + 1, big), score=0.5)
+        back = checkpoint.restore(c, big, checkpoint.best_step(c))
+    np.testing.assert_array_equal(back["y"], 2)
+
+
 def test_nothing_to_restore(tmp_path):
     with checkpoint.opened(tmp_path) as c:
         assert checkpoint.latest_step(c) is None and checkpoint.restore(c, state()) is None

@@ -158,11 +158,13 @@ def get_config():
 def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
     build = ["--dataset", "tabletop", "--size", "smoke", "--view", view, "--out", tmp_path / "clips"]
-    subprocess.run([sys.executable, "-m", "data_prep.build", *build], check=True, cwd=ROOT)
+    made = [sys.executable, "-m", "data_prep.build", *build]
+    subprocess.run(made, check=True, cwd=ROOT, capture_output=True)
     (tmp_path / "mine.py").write_text(OWN_CONFIG)
     line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips")
     line[3] = f"--config={tmp_path}/mine.py"
-    done = subprocess.run(line, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
     last = logs.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
     assert {f"train/{o}/kl" for o in ("rgb", "flow", "diff")} <= {k for line in last for k in line}
     assert "diff + flow + rgb" in done.stdout
