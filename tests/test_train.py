@@ -305,12 +305,19 @@ def test_more_devices_and_processes_agree_with_one(data, tmp_path, finished, dev
         for process in started:
             _, err = process.communicate(timeout=500)
             assert process.returncode == 0, err[-2000:]
-    one, many = (tensors(w, "ce") for w in (finished[0], tmp_path))
-    for name, value in one.items():
-        np.testing.assert_allclose(value, many[name], atol=1e-4, err_msg=name)
-    a, b = (evaluate.load(w / "ce" / "scores" / "test.npz") for w in (finished[0], tmp_path))
+    # Nine updates of both streams; later segments amplify the last bit, as any training does.
+    both = finished[0], tmp_path
+    for segment in ("stills", "ce"):
+        one, many = (tensors(w, segment) for w in both)
+        for name, value in one.items():
+            np.testing.assert_allclose(value, many[name], atol=1e-5, err_msg=name)
+        rows = zip(*(logs.read_lines(w / segment / "metrics.jsonl") for w in both), strict=True)
+        for left, right in rows:
+            for name in left:
+                if name.endswith(("/ce", "/kl")):
+                    assert abs(left[name] - right[name]) <= 1.1e-5, name
+    a, b = (evaluate.load(w / "ce" / "scores" / "test.npz") for w in both)
     np.testing.assert_array_equal(a.id, b.id)
-    np.testing.assert_allclose(a.logits["rgb"]["action"], b.logits["rgb"]["action"], atol=1e-3)
-    losses = [logs.read_lines(w / "stills" / "metrics.jsonl")[0]["train/rgb/ce"] for w in (finished[0], tmp_path)]
-    assert abs(losses[0] - losses[1]) < 1e-5
+    for output in ("rgb", "flow"):
+        np.testing.assert_allclose(a.logits[output]["action"], b.logits[output]["action"], atol=1e-5)
     assert json.loads((tmp_path / "mml" / "done.json").read_text())
