@@ -113,11 +113,14 @@ def main() -> None:
         if torch and model != "tsm_tiny":
             runs["torch"] = theirs(model, size, frames, side)
         least = measure(runs, args.rounds)
-        ratio = f"{least['torch'] / least['ours']:.2f}" if "torch" in least else "-"
-        clip = f"{frames}x{side}x{side}"
+        found = {f"{name}_seconds": seconds for name, seconds in least.items()}
+        found |= {"clips_per_second": size / least["ours"], "batch_size": size, "frames": frames, "side": side}
+        if "torch" in least:
+            found["times_pytorch"] = least["torch"] / least["ours"]
+        clip, ratio = f"{frames}x{side}x{side}", found.get("times_pytorch")
         print(f"{model:18} {size:5} {clip:>12} {1e3 * least['ours']:8.0f} "
-              f"{size / least['ours']:8.1f} {ratio:>9}")  # fmt: skip
-        results[model] = least
+              f"{size / least['ours']:8.1f} {f'{ratio:.2f}' if ratio else '-':>9}")  # fmt: skip
+        results[model] = found
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))
 

@@ -274,9 +274,15 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
     else:
         low, high = numbers["top1_interval"]
         score = f"top-1 {_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
-    return (
-        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; next, "
+    following = (
         "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
+        if config.dataset.command
+        else f"the spread over seeds: the same command with --config.seed={config.seed + 1} "
+        f"--workdir={path.parent}-seed{config.seed + 1}"
+    )
+    return (
+        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; "
+        f"next, {following}"
     )
 
 

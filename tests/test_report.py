@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from test_evaluate import made
 
-from mmvid import logs, report
+from mmvid import evaluate, logs, report
 from mmvid.report import Column
 
 NAMES = list("abcdef")
@@ -98,6 +99,14 @@ def test_hardest_are_the_least_probable(columns):
     found = report.hardest(scores, "rgb", 5)
     probs = [float(clip["prob"]) for clip in found]
     assert probs == sorted(probs) and all(clip["label"] in NAMES for clip in found)
+
+
+@pytest.mark.parametrize("command, following", [(("make",), "data_prep.build"), ((), "--config.seed=4")])
+def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, following):
+    config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
+    result = evaluate.summary(columns[-1].scores["test"])
+    line = report._last_line(config, result, "MML", "test", tmp_path / "report.html")
+    assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
 
 
 def test_nothing_to_report():
