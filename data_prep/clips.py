@@ -32,13 +32,15 @@ class Settings(NamedTuple):
 
 
 def _stamp(path: pathlib.Path) -> list:
-    """Size and time of a file, or of every file of a folder; [] where there is none."""
-    if path.is_dir():
-        files = sorted(path.iterdir())
-        return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    if not path.exists():
+    """Size and time of a file, or of every file of a folder; [] where there is none, or none that
+    can be looked at: preparing the clip will say why."""
+    try:
+        if path.is_dir():
+            files = sorted(path.iterdir())
+            return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return [path.stat().st_size, path.stat().st_mtime_ns]
+    except OSError:
         return []
-    return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def keys(items: list[Item], settings: Settings) -> dict[str, str]:

@@ -177,7 +177,7 @@ def from_folder(root: str | pathlib.Path) -> Manifest:
     items = []
     for file in sorted(p for p in root.rglob("*") if p.suffix.lower() in endings):
         parts = file.relative_to(root).parts
-        split = SPLIT_FOLDERS.get(parts[0], "") if len(parts) > 2 else ""
+        split = SPLIT_FOLDERS.get(parts[0].lower(), "") if len(parts) > 2 else ""
         if len(parts) >= (3 if split else 2):
             label = parts[1] if split else parts[0]
             items.append(Item("/".join(parts), file, split, {"action": (label,)}))

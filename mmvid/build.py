@@ -95,7 +95,7 @@ def _choose(name: str, value, known) -> None:
 
 def _check_names(config) -> None:
     """Names and numbers that the configuration alone decides."""
-    _choose("headline", config.headline, {r[0] for n in config.networks.values() for r in n.reads})
+    plan.headline_network(config)
     _choose("plan", config.plan, plan.PLANS)
     if config.twin or config.plan == "full":
         _choose("twin", config.twin, set(config.networks))
@@ -178,7 +178,7 @@ def remember(run: Run) -> None:
         logs.write_json(run.workdir / "data.json", data)
 
 
-def _say_random(config) -> None:
+def say_random(config) -> None:
     """The papers start from ImageNet; whoever does not should know."""
     bare = [name for name, network in config.networks.items() if not network.weights]
     if bare and not plan.has_stills(config):
@@ -202,7 +202,6 @@ def build(config, workdir: pathlib.Path) -> Run:
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
     )
     mesh, segments = sharding.make_mesh(), plan.make(context)
-    _say_random(config)
     _check_batches(config, mesh, segments)
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip

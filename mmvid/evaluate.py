@@ -4,6 +4,8 @@ invisible to it; every table and figure is computed from the scores files that i
 import json
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -107,9 +109,11 @@ def load(path: str | os.PathLike) -> Scores:
     if not path.exists():
         raise FileNotFoundError(f"no scores at {path}: the run has not evaluated this split yet")
     try:
-        with np.load(path) as file:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as raw, np.load(raw) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+        meta = json.loads(str(arrays["meta"]))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and run the same command") from None
 
     def under(prefix):
@@ -119,7 +123,6 @@ def load(path: str | os.PathLike) -> Scores:
     for name, value in under("logits/").items():
         output, head = name.split("/")
         logits.setdefault(output, {})[head] = value
-    meta = json.loads(str(arrays["meta"]))
     return Scores(arrays["id"], arrays["row"], under("label/"), under("present/"), logits, meta)
 
 

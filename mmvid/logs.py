@@ -92,6 +92,8 @@ class Writer:
         if process == 0:
             self.metrics = paths[0].open("a")
             self.board = _tensorboard(tensorboard)
+            for row in read_lines(paths[0]):
+                self._draw(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics at ``step``."""
@@ -99,7 +101,10 @@ class Writer:
             return
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.metrics.write(json.dumps({"step": step, **rounded}) + "\n")
-        for name, value in rounded.items():
+        self._draw(step, rounded)
+
+    def _draw(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
             self.board.add_scalar(name, np.float32(value), step)
 
     def write_ids(self, step: int, ids: dict[str, list[int]]) -> None:
@@ -124,6 +129,8 @@ def _tensorboard(directory: pathlib.Path):
     # Imported here: it takes a second, and only process 0 writes events.
     from tensorboard.summary import Writer as EventWriter
 
+    # Events cannot be cut: they are drawn anew from the lines that are left.
+    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     return EventWriter(str(directory))
 

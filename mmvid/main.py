@@ -19,7 +19,8 @@ _PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask th
 def _start_processes() -> None:
     """Joins the other processes where there are any; on a TPU pod everything is found by itself."""
     if _COORDINATOR.value:
-        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        process = _PROCESS.value if _PROCESS.value >= 0 else None
+        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value or None, process)
     elif _PROCESSES.value > 1 or os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
         jax.distributed.initialize()
 
@@ -48,19 +49,18 @@ def main(argv: list[str]) -> None:
     """Parses nothing but flags; everything else is ``train.run``."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
-    # Orbax and TFDS narrate every step of theirs.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    _start_processes()
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
     from mmvid import train
 
     try:
+        _start_processes()
         train.run(_CONFIG.value, _WORKDIR.value)
     except train.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, FileNotFoundError, train.Diverged) as error:
+    except (ValueError, OSError, train.Diverged) as error:
         _fail(error, str(error), 1)
 
 

@@ -1,5 +1,6 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
+import functools
 import inspect
 import json
 import pathlib
@@ -15,7 +16,7 @@ from mmvid import streams as streams_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.models import build_model
-from mmvid.step import Network, TrainState, final_weights
+from mmvid.step import Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
 
 
@@ -77,11 +78,23 @@ def make_streams(config) -> dict[str, Stream]:
     return made
 
 
-def make_network(config, name: str, heads: dict[str, Head], **overrides) -> Network:
-    """The configured network ``name`` with classifiers for ``heads``."""
+def make_network(
+    config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides
+) -> Network:
+    """The configured network ``name`` for ``streams``, with classifiers for ``heads``.
+
+    Raises ValueError where it reads streams that are not there or differ in channels.
+    """
     spec = config.networks[name]
     reads = tuple(tuple(read) for read in spec.reads)
-    streams = make_streams(config)
+    if unknown := [s for read in reads for s in read if s not in streams]:
+        raise ValueError(f"network {name!r} reads the stream {unknown[0]!r}; there are {sorted(streams)}")
+    widths = {read[0]: streams_lib.in_channels(streams[read[0]]) for read in reads if len(read) == 1}
+    if len(set(widths.values())) > 1:
+        raise ValueError(
+            f"network {name!r} shares its weights between streams of different channels, {widths}: "
+            "give them one form, or a network each"
+        )
     channels = streams_lib.in_channels(streams[reads[0][0]])
     own = {k: v for k, v in spec.options.items() if v is not None}
     common = {k: v for k, v in config.model_options.items() if v is not None}
@@ -162,6 +175,17 @@ def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
             )
 
 
+def _inherits(start: Start, heads) -> bool:
+    """Whether a start's classifier goes over, as well as the rest: its classes are these."""
+    return not start.file or weights.metadata(start.file).get("heads") == _describe((), heads)["heads"]
+
+
+def _from_file(start: Start, model: str, params, stats, heads):
+    """Published weights, or those of another run of ours."""
+    classifier = "load" if _inherits(start, heads) else "skip"
+    return weights.load(model, start.file, params=params, stats=stats, classifier=classifier)
+
+
 def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
     """An ``enter`` that gives each network its start; a network without one keeps its draw."""
 
@@ -170,9 +194,7 @@ def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Ca
         for name, start in starts.items():
             own = params[name], stats[name]
             if start.file:
-                made = weights.load(
-                    models[name], start.file, params=own[0], stats=own[1], classifier="skip"
-                )
+                made = _from_file(start, models[name], *own, heads)
             else:
                 made = _from_segment(start, *own, workdir, heads)
             params[name], stats[name] = made
@@ -233,6 +255,19 @@ def _check_models(config, starts: dict[str, Start]) -> None:
             )
 
 
+def _check_files(config, networks, streams, starts: dict[str, Start], heads) -> None:
+    """Files of weights are there and fit, before anything is trained. Raises as weights.load."""
+    shapes = {name: (stream.sampling.frames, 32, 32) for name, stream in streams.items()}
+    for network in networks:
+        start = starts.get(network.name, Start())
+        if start.file:
+            draw = functools.partial(init_params, (network,), streams, shapes)
+            drawn = jax.eval_shape(draw, jax.random.key(0))
+            params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), drawn)
+            model = config.networks[network.name].model
+            _from_file(start, model, params[network.name], stats[network.name], heads)
+
+
 def _check_starts(config, networks, streams, starts: dict[str, Start]) -> None:
     """`refuse_equals` as far as it can be seen before anything is trained."""
     for i, a in enumerate(networks):
@@ -262,8 +297,9 @@ def segment(
     """
     config, heads = context.config, context.heads
     streams = make_streams(config)
-    built = tuple(make_network(config, n, heads) for n in networks)
+    built = tuple(make_network(config, n, heads, streams) for n in networks)
     _check_models(config, starts)
+    _check_files(config, built, streams, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     per_epoch = context.clips["dataset"] / config.batch_size
@@ -271,7 +307,7 @@ def segment(
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
-    fresh = {n: n not in starts or bool(starts[n].file) or starts[n].segment == STILLS
+    fresh = {n: n not in starts or starts[n].segment == STILLS or not _inherits(starts[n], heads)
              for n in networks}  # fmt: skip
 
     def optimizer(n):
@@ -314,13 +350,23 @@ def has_stills(config) -> bool:
     return optim.steps_of(config.stills.steps, steps_per_epoch=1.0) > 0
 
 
+def headline_network(config) -> str:
+    """The network whose output names the run. Raises ValueError that lists the outputs."""
+    reads = {read[0]: name for name, spec in config.networks.items() for read in spec.reads}
+    if config.headline not in reads:
+        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
+    return reads[config.headline]
+
+
 def stills(context: Context, network: str) -> Segment:
     """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights."""
     config, heads = context.config, context.stills_heads
     spec = config.stills
-    name = config.networks[network].reads[0][0]
-    stream = Stream(name, "rgb", streams_lib.Sampling("uniform", 1, 1))
-    built = make_network(config, network, heads)
+    # Pictures, whatever the network will read later: its first convolution is averaged then.
+    one = streams_lib.Sampling("uniform", 1, 1)
+    streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
+    name = next(iter(streams))
+    built = make_network(config, network, heads, streams)._replace(reads=((name,),))
     per_epoch = context.clips["stills"] / spec.batch_size
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
@@ -328,7 +374,7 @@ def stills(context: Context, network: str) -> Segment:
         name=STILLS,
         steps=steps,
         networks=(built,),
-        streams={name: stream},
+        streams={name: streams[name]},
         heads=heads,
         method=make_method("single", (name,), heads, {}),
         tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
@@ -349,8 +395,8 @@ def _beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, St
              if config.networks[n].weights}  # fmt: skip
     if not has_stills(config):
         return [], files
-    first = stills(context, config.headline)
-    return [first], {n: Start(STILLS, config.headline) for n in networks} | files
+    head = headline_network(config)
+    return [stills(context, head)], {n: Start(STILLS, head) for n in networks} | files
 
 
 def single(context: Context) -> list[Segment]:
@@ -367,7 +413,7 @@ def reduced(context: Context) -> list[Segment]:
     network's CE weights; and, to compare, CE continued from the same weights on the same batches."""
     config = context.config
     networks = tuple(n for n in config.networks if n != config.twin)
-    both = {n: Start("ce", config.headline) for n in networks}
+    both = {n: Start("ce", headline_network(config)) for n in networks}
     first, starts = _beginnings(context, networks)
     (name, options, title), steps = _method(config), config.steps.method
     plain = ("single", {})
@@ -386,7 +432,7 @@ def full(context: Context) -> list[Segment]:
     modality learning with every network from C(RGB). CE is continued through the same two stages:
     the same batches, schedules and updates."""
     config = context.config
-    head, twin, steps = config.headline, config.twin, config.steps
+    head, twin, steps = headline_network(config), config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
     first, starts = _beginnings(context, (*networks, twin))
     (name, options, title), plain = _method(config), ("single", {})

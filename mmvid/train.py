@@ -159,12 +159,13 @@ def _left(run: Run, segment: plan.Segment, step: int, seconds: float) -> float:
     return seconds * work / _work(segment)
 
 
-def _header(run: Run, segment: plan.Segment, step: int, clock: logs.Clock) -> str:
+def _header(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock) -> str:
     info = run.datasets[segment.dataset].info
     clips = len(run.datasets[segment.dataset].split(segment.split))
     seconds = clock.seconds()
+    resumed = f", resumed at step {start}" if start else ""
     return (
-        f"{segment.name}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
+        f"{segment.name}{resumed}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
         f"(fingerprint {info.fingerprint}); {1 / seconds:.2f} steps/s, "
         f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
         f"{logs.free_disk(run.workdir)}"
@@ -267,8 +268,10 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
 
 
 def _every(duration, segment: plan.Segment) -> int:
+    """Steps between two; for a duration of 0 it is 0: once, at the end."""
     per_epoch = segment.steps_per_epoch
-    return max(optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps), 1)
+    steps = optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps)
+    return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
 def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock, values) -> None:
@@ -280,7 +283,9 @@ def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock, val
     if step == warm:
         clock.reset()
     if step == shown:
-        LOG.info(_header(run, segment, step, clock))
+        LOG.info(_header(run, segment, step, start, clock))
+        if segment is run.segments[0]:
+            build.say_random(run.config)
     if step == min(start + 60, segment.steps):
         loader = run.config.loader
         advice = logs.input_advice(clock, loader.workers, loader.threads)
@@ -307,7 +312,8 @@ def _goodbye(run: Run, segment: plan.Segment, step: int) -> str:
 def _run_segment(run: Run, segment: plan.Segment) -> None:
     """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
     config, directory = run.config, run.workdir / segment.name
-    if (directory / "done.json").exists():
+    kept = [directory / "scores" / f"{split}.npz" for split in segment.evaluate]
+    if all(path.exists() for path in (directory / "done.json", *kept)):
         return
     directory.mkdir(parents=True, exist_ok=True)
     evaluate_split = _evaluator(run, segment) if segment.evaluate else None
@@ -317,7 +323,6 @@ def _run_segment(run: Run, segment: plan.Segment) -> None:
         state = initial_state(segment, **settings, workdir=run.workdir, enter=not resumed)
         if resumed:
             state = checkpoint.restore(checkpoints, state)
-            LOG.info("%s: resumed at step %d of %d", segment.name, state.step, segment.steps)
         state = _train(run, segment, state, checkpoints, evaluate_split)
         best = checkpoint.best_step(checkpoints)
         if config.evaluation.checkpoint == "best" and best is not None:
@@ -347,8 +352,8 @@ def run(config, workdir: str) -> dict:
     """Trains the configured plan in ``workdir`` and writes its table and report.
 
     The same call resumes: finished segments are skipped, the one under way goes on from its last
-    checkpoint. Returns the headline output's summary. Raises ValueError for a configuration that
-    cannot work, ``Diverged`` for a loss that is not finite, ``Stopped`` after SIGTERM or Ctrl-C.
+    checkpoint. Returns the last segment's summary, {} on processes but 0. Raises ValueError for a
+    configuration that cannot work, ``Diverged`` for a loss that is not finite, ``Stopped`` after a signal.
     """
     path = pathlib.Path(workdir)
     path.mkdir(parents=True, exist_ok=True)

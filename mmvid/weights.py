@@ -114,18 +114,29 @@ def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
 
 
+def _split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
+    """'path#network' in its two parts; the second may be left out."""
+    name, _, network = os.fspath(source).rpartition("#")
+    own = name.endswith(".safetensors")
+    return pathlib.Path(name if own else source), network if own else ""
+
+
+def metadata(source: str | os.PathLike) -> dict[str, str]:
+    """What `save` was told of a file ('path' or 'path#network'); {} for files of others."""
+    path, _ = _split(source)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    with _opened(path) as file:
+        found = file.metadata() or {}
+    return found if found.get("format") == _FORMAT else {}
+
+
 def _own_network(source: str | os.PathLike) -> dict[Path, np.ndarray] | None:
     """{(collection, *path): array} of one network of a file that ``save`` wrote, which is named
     as 'path#network' where the file holds several; None if the file is not ours."""
-    name, _, network = os.fspath(source).rpartition("#")
-    if not name.endswith(".safetensors"):
-        name, network = os.fspath(source), ""
-    path = pathlib.Path(name)
-    if path.suffix != ".safetensors" or not path.is_file():
+    path, network = _split(source)
+    if not metadata(source):
         return None
-    with _opened(path) as file:
-        if (file.metadata() or {}).get("format") != _FORMAT:
-            return None
     tree = read(path)[0]
     if network not in tree and (network or len(tree) != 1):
         given = f"has no network {network!r}" if network else "holds several networks"

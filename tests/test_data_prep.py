@@ -142,11 +142,11 @@ def test_folder_of_classes(tmp_path):
         "pull/deep/c.avi": ("pull",), "pull/d.png": ("pull",),
     }  # fmt: skip
     assert {i.split for i in made.items} == {"train", "val", "test"}
-    for split in ("train", "validation", "test"):
+    for split in ("Train", "validation", "test"):
         (tmp_path / "split" / split / "push").mkdir(parents=True)
         (tmp_path / "split" / split / "push" / "e.mp4").touch()
     named = manifest.from_folder(tmp_path / "split").items
-    assert [i.split for i in named] == ["test", "train", "val"]
+    assert [i.split for i in named] == ["train", "test", "val"]
     assert {i.labels["action"] for i in named} == {("push",)}
     shutil.move(tmp_path / "pull", tmp_path / "split" / "pull")
     with pytest.raises(ValueError, match=r"both folders of splits and \['pull'\]"):
@@ -552,6 +552,19 @@ def test_spans_are_kept_and_read_as_the_classes_of_the_clip(tmp_path):
     heads = {"action": Head(2, "multi")}
     batch = pipeline.eval_dataset(source, (stream,), heads=heads, size=16, batch_size=3)[0]["main"]
     np.testing.assert_array_equal(batch["label"]["action"], [[1, 1], [0, 1], [0, 0]])
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_clips_trouble(tmp_path):
+    good, folder = video(tmp_path / "good.mp4"), tmp_path / "depth"
+    folder.mkdir()
+    (folder / "0001.png").symlink_to(tmp_path / "gone.png")
+    rows = [
+        {"id": "a", "path": good.name, "label": "x", "depth": ""},
+        {"id": "b", "path": "n" * 300 + ".mp4", "label": "x", "depth": ""},
+        {"id": "c", "path": good.name, "label": "x", "depth": "depth"},
+    ]
+    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert set(rejected(tmp_path / "out")) == {"b", "c"}
 
 
 def test_beam_missing_names_the_line_that_installs_it(faulty, tmp_path, capsys, monkeypatch):

@@ -49,9 +49,14 @@ def test_a_file_holds_everything(tmp_path):
 def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="not evaluated"):
         evaluate.load(tmp_path / "test.npz")
-    (tmp_path / "test.npz").write_bytes(b"PK not a zip")
-    with pytest.raises(ValueError, match="damaged"):
-        evaluate.load(tmp_path / "test.npz")
+    evaluate.save(tmp_path / "whole.npz", scores())
+    whole = (tmp_path / "whole.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for damaged in (b"", b"PK not a zip", whole[: len(whole) // 2], whole[:-4], bytes(flipped)):
+        (tmp_path / "test.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            evaluate.load(tmp_path / "test.npz")
 
 
 def made(logits, labels, present=None, **meta):

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmvid import logs
 
@@ -27,7 +28,10 @@ def test_writer_goes_on_where_the_checkpoint_is(tmp_path):
     assert steps == [1, 2, 3, 4, 5]
     assert [line["main"] for line in logs.read_lines(tmp_path / "ids-0.jsonl")] == [[1], [2], [3], [4], [5]]
     assert logs.read_lines(tmp_path / "metrics.jsonl")[0]["train/rgb/ce"] == pytest.approx(1 / 3, rel=1e-5)
-    assert len(list((tmp_path / "board").iterdir())) == 2
+    # The second writer drew what is left of the first one's lines anew, and none of it twice.
+    accumulator = EventAccumulator(str(tmp_path / "board"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Tensors("train/rgb/ce")] == [1, 2, 3, 4, 5]
 
 
 def test_late_metrics_are_read_one_line_later(tmp_path):

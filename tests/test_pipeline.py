@@ -3,9 +3,13 @@
 import collections
 import multiprocessing
 import os
+import pathlib
 import pickle
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -379,6 +383,39 @@ def test_workers_outlive_the_signals_of_their_group():
     for child in children:
         child.join(10)
         assert not child.is_alive()
+
+
+LOOP = """
+import multiprocessing, os, pathlib, sys, time
+import test_pipeline
+if __name__ == "__main__":
+    ahead = test_pipeline.pipeline.iterate(test_pipeline.train(stop=10**6), workers=2)
+    next(ahead)
+    workers = [child.pid for child in multiprocessing.active_children()]
+    pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, workers)))
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_loop(tmp_path):
+    script, told = tmp_path / "loop.py", tmp_path / "workers"
+    script.write_text(LOOP)
+    here = pathlib.Path(__file__).parent
+    env = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    subprocess.run([sys.executable, str(script), str(told)], env=env)
+    workers = [int(pid) for pid in told.read_text().split()]
+    assert len(workers) >= 2
+    end = time.time() + 20
+    while time.time() < end and any(map(running, workers)):
+        time.sleep(0.1)
+    assert not any(map(running, workers))
+
+
+def running(pid):
+    """Whether a process lives; one that nobody has waited for yet does not."""
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_datasets_pickle():

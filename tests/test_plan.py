@@ -7,6 +7,7 @@ from test_configs import context, shrunken
 
 from mmvid import plan, step, weights
 from mmvid.methods import METHODS
+from mmvid.streams import Head
 
 
 def params_of(segment):
@@ -91,6 +92,36 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
 
 
+def test_any_output_can_be_the_headline(tmp_path):
+    """Stills are pictures though flow reads ten channels; networks may be called what they like."""
+    config = shrunken("")
+    config.headline = "flow"
+    found = {s.name: s for s in plan.make(context(config))}
+    _, _, (params, _) = hand_over(tmp_path, found, "stills", "ce")
+    assert params["flow"]["conv1"]["kernel"].shape[2] == 10
+    config = shrunken("")
+    with config.unlocked():
+        config.networks.pupil = config.networks.rgb
+        del config.networks.rgb
+    assert [n.name for n in plan.make(context(config))[0].networks] == ["pupil"]
+
+
+def test_weights_of_our_own_bring_their_classifier_where_the_classes_agree(tmp_path):
+    found = segments("")
+    source, _, _ = hand_over(tmp_path, found, "ce", "mml")
+    config = shrunken("")
+    config.stills.steps = "0"
+    config.networks.rgb.weights = f"{tmp_path}/ce/weights.safetensors#rgb"
+    for classes, kept in ((20, True), (7, False)):
+        other = context(config)._replace(heads={"action": Head(classes)})
+        ce = plan.make(other)[0]
+        own = params_of(ce)
+        params, _ = ce.enter(*own, tmp_path)
+        want = source["rgb"] if kept else own[0]["rgb"]
+        jax.tree.map(np.testing.assert_array_equal, params["rgb"]["classifier"], want["classifier"])
+        np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], source["rgb"]["conv1"]["kernel"])
+
+
 def test_a_missing_segment_is_named(tmp_path):
     found = segments("")
     with pytest.raises(FileNotFoundError, match="'ce'"):
@@ -116,15 +147,20 @@ def test_unknown_names(change, match):
         ({"method.mml.average": "logits"}, "'prob', 'logit'"),
         ({"streams.rgb.sampling.kind": "unifrom"}, "uniform"),
         ({"steps.ce": "0 epochs"}, "1 or more"),
+        ({"networks.flow.weights": "/nowhere/resnet18.safetensors"}, "no weights at /nowhere"),
+        ({"networks.flow.reads": (("rgb",), ("flow",))}, "different channels"),
+        ({"networks.flow.reads": (("flwo",),)}, "'flwo'.*flow"),
+        ({"headline": "rbg"}, r"\['flow', 'rgb'\]"),
         ({"schedule.warmup": "10 parsecs"}, "epochs"),
     ],
-    ids=["equals", "models", "widths", "first_conv_lr", "option", "sampling", "steps", "duration"],
+    ids=["equals", "models", "widths", "first_conv_lr", "option", "sampling", "steps", "weights", "shared",
+         "stream", "headline", "duration"],
 )
 def test_what_cannot_work_is_said_before_anything_trains(changes, match):
     config = shrunken("")
     with config.unlocked():
         config.update_from_flattened_dict(changes)
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
         plan.make(context(config))
 
 

@@ -6,7 +6,10 @@ of the loader need be saved, and neither workers nor processes change the data.
 """
 
 import functools
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -326,10 +329,17 @@ def eval_dataset(
     return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, plan))
 
 
-def _ignore_signals(worker: int, workers: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; the loop decides when its workers end."""
+def _live_and_die_with_the_loop(worker: int, workers: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group: the loop decides when its workers end. But
+    where the loop is killed, nobody would."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def iterate(
@@ -353,4 +363,4 @@ def iterate(
     # A worker is one thread that makes every workers-th batch.
     ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(workers, max(prefetch // workers, 1))
-    return iter(ahead.mp_prefetch(options, worker_init_fn=_ignore_signals))
+    return iter(ahead.mp_prefetch(options, worker_init_fn=_live_and_die_with_the_loop))

@@ -79,7 +79,7 @@ def convolution(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Arra
 
 def max_pool(x: jax.Array, size: int = 3, stride: int = 2, padding: int = 1) -> jax.Array:
     """Max pooling [B, H, W, C]; the maximum of strided slices, whose gradient costs a tenth of
-    XLA's window gradient on CPU. A tie hands its gradient to all who share it, in equal parts."""
+    XLA's window gradient on CPU. A tie shares its gradient among the equals."""
     out = _out(x.shape, size, stride, padding)
     low = jnp.finfo(x.dtype).min
     x = jnp.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), constant_values=low)
