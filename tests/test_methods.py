@@ -59,8 +59,12 @@ def a_draw(seed=1, scale=2.0, size=SIZE):
 
 
 def terms(number, values, group):
-    """{name: Term} of the method, every view of every group being the same."""
-    made = method(number)
+    """{name: Term} of the numbered method."""
+    return terms_of(method(number), values, group)
+
+
+def terms_of(made, values, group):
+    """{name: Term}, every view of every group being the same."""
     wrapped = {o: {"logits": v} for o, v in values.items()}
     reads = [read for pass_ in made.passes for read in pass_.reads]
     groups = {name: group for name, _ in reads}

@@ -5,7 +5,7 @@ import re
 
 import jax
 import numpy as np
-from test_methods import HEADS, OUTPUTS, batch, logits, terms
+from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
 
 from mmvid.methods import METHODS
 from mmvid.step import reduce_terms
@@ -19,14 +19,14 @@ def test_the_worked_example_is_a_method(monkeypatch):
     exec(compile(source, "README.md", "exec"), room)
     monkeypatch.setitem(METHODS, "pull", room["make"])
     method = METHODS["pull"](OUTPUTS, HEADS)
-    assert all(np.isfinite(term.values).all() for term in terms(method, logits(), batch()).values())
-    equal = dict.fromkeys(OUTPUTS, logits()["a"])
-    np.testing.assert_allclose(terms(method, equal, batch())["pull"].values, 0, atol=1e-5)
+    assert all(np.isfinite(term.values).all() for term in terms_of(method, a_draw(), a_batch()).values())
+    equal = dict.fromkeys(OUTPUTS, a_draw()["a"])
+    np.testing.assert_allclose(terms_of(method, equal, a_batch())["pull"].values, 0, atol=1e-5)
 
     def loss(values):
-        return reduce_terms({"pull": terms(method, values, batch())["pull"]})[0]
+        return reduce_terms({"pull": terms_of(method, values, a_batch())["pull"]})[0]
 
-    gradient = jax.grad(loss)(logits())
+    gradient = jax.grad(loss)(a_draw())
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient))
 
 
