@@ -1,22 +1,18 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
-import functools
 import inspect
-import json
-import pathlib
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from mmvid import optim, weights
+from mmvid import optim
+from mmvid import starts as starts_lib
 from mmvid import streams as streams_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.models import build_model
-from mmvid.step import Network, TrainState, final_weights, init_params
+from mmvid.starts import Start
+from mmvid.step import Network
 from mmvid.streams import Head, Stream
 
 
@@ -53,14 +49,6 @@ class Context(NamedTuple):
     heads: dict[str, Head]
     clips: dict[str, int]
     stills_heads: dict[str, Head]
-
-
-class Start(NamedTuple):
-    """Where a network's weights come from: ``segment`` and ``network`` of this run, or ``file``."""
-
-    segment: str = ""
-    network: str = ""
-    file: str = ""
 
 
 def make_streams(config) -> dict[str, Stream]:
@@ -120,165 +108,18 @@ def _method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-# ---------------------------------------------------------------------------- weights
-def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
-    names = {name: list(head.names) or head.classes for name, head in heads.items()}
-    return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names)}
+def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], heads) -> dict:
+    """{network: optimiser}. A classifier that starts afresh learns five times faster where the
+    optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
+    tx = {}
+    for name in networks:
+        start = starts.get(name)
+        fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
+        factor = config.networks[name].first_conv_lr
+        tx[name] = optim.make(config.optimizer, lr, classifier_lr5=fresh, first_conv_lr=factor)
+    return tx
 
 
-def keep_weights(networks, heads) -> Callable:
-    """A ``leave`` that writes the final weights to ``<segment>/weights.safetensors``."""
-
-    def leave(state: TrainState, directory: pathlib.Path) -> None:
-        final = jax.device_get(final_weights(state))
-        tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
-        if jax.process_index() == 0:
-            path = directory / "weights.safetensors"
-            weights.save(path, tree, _describe(networks, heads))
-
-    return leave
-
-
-def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
-    """Weights of another segment: first convolution averaged, classifier kept for equal heads.
-
-    Everything goes over, batch statistics too; a classifier of other classes starts afresh.
-    """
-    path = workdir / start.segment / "weights.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: segment {start.segment!r} must end before this one starts. "
-            "Run the same command again, or give another --workdir."
-        )
-    tree, metadata = weights.read(path)
-    source = tree[start.network]
-    channels = params["conv1"]["kernel"].shape[2]
-    new = weights.change_input_channels(source["params"], channels)
-    if metadata["heads"] != _describe((), heads)["heads"]:
-        new = {**new, "classifier": params["classifier"]}
-    _check_fit(path, start.network, (new, source["stats"]), (params, stats))
-    return new, source["stats"]
-
-
-def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
-    """Raises ValueError naming a tensor where two networks are not of one architecture."""
-    have, want = (
-        {jax.tree_util.keystr(p, simple=True, separator="/"): np.shape(x)
-         for p, x in jax.tree_util.tree_leaves_with_path(tree)} for tree in (found, wanted)
-    )  # fmt: skip
-    for name in sorted(have | want):
-        if have.get(name) != want.get(name):
-            raise ValueError(
-                f"{path}: network {network!r} has {name.partition('/')[2]} of shape {have.get(name)}, "
-                f"the network that should start from it {want.get(name)}. Give both the same model, "
-                "width and stages."
-            )
-
-
-def _inherits(start: Start, heads) -> bool:
-    """Whether a start's classifier goes over, as well as the rest: its classes are these."""
-    return not start.file or weights.metadata(start.file).get("heads") == _describe((), heads)["heads"]
-
-
-def _from_file(start: Start, model: str, params, stats, heads):
-    """Published weights, or those of another run of ours."""
-    classifier = "load" if _inherits(start, heads) else "skip"
-    return weights.load(model, start.file, params=params, stats=stats, classifier=classifier)
-
-
-def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
-    """An ``enter`` that gives each network its start; a network without one keeps its draw."""
-
-    def enter(params: dict, stats: dict, workdir: pathlib.Path):
-        params, stats = dict(params), dict(stats)
-        for name, start in starts.items():
-            own = params[name], stats[name]
-            if start.file:
-                made = _from_file(start, models[name], *own, heads)
-            else:
-                made = _from_segment(start, *own, workdir, heads)
-            params[name], stats[name] = made
-        return params, stats
-
-    return enter
-
-
-_EQUAL = (
-    "networks {a!r} and {b!r} start with equal parameters and read equal inputs, so their predictions "
-    "agree and KL between them stays zero for ever (but for dropout): nothing mutual would be learnt. "
-    "Start them from two runs with different seeds (plan 'full' does), or let them read different "
-    "modalities."
-)
-
-
-def _inputs_of(network: Network, streams: dict[str, Stream]) -> tuple:
-    return tuple(tuple(streams[s]._replace(name="") for s in read) for read in network.reads)
-
-
-def refuse_equals(enter: Callable, networks, streams) -> Callable:
-    """``enter``, then an error if two networks would see and compute the same for ever.
-
-    Raises ValueError: with equal parameters and inputs KL(p||p) = 0 has no gradient, so mutual
-    learning would be two copies of plain training.
-    """
-
-    def checked(params, stats, workdir):
-        params, stats = enter(params, stats, workdir)
-        for i, a in enumerate(networks):
-            for b in networks[i + 1 :]:
-                if _inputs_of(a, streams) != _inputs_of(b, streams):
-                    continue
-                left, right = params[a.name], params[b.name]
-                same = jax.tree.structure(left) == jax.tree.structure(right) and all(
-                    jax.tree.leaves(jax.tree.map(np.array_equal, left, right))
-                )
-                if same:
-                    raise ValueError(_EQUAL.format(a=a.name, b=b.name))
-        return params, stats
-
-    return checked
-
-
-def _check_models(config, starts: dict[str, Start]) -> None:
-    """Weights go from network to network only where the architecture is one."""
-
-    def architecture(name):
-        spec = config.networks[name]
-        return spec.model, *(spec.options.get(option) for option in ("width", "stages"))
-
-    for name, start in starts.items():
-        if start.segment and architecture(name) != architecture(start.network):
-            raise ValueError(
-                f"network {name!r} {architecture(name)} cannot start from the weights of "
-                f"{start.network!r} {architecture(start.network)} as plan {config.plan!r} wants: "
-                "give both the same model, width and stages, or take plan 'single'"
-            )
-
-
-def _check_files(config, networks, streams, starts: dict[str, Start], heads) -> None:
-    """Files of weights are there and fit, before anything is trained. Raises as weights.load."""
-    shapes = {name: (stream.sampling.frames, 32, 32) for name, stream in streams.items()}
-    for network in networks:
-        start = starts.get(network.name, Start())
-        if start.file:
-            draw = functools.partial(init_params, (network,), streams, shapes)
-            drawn = jax.eval_shape(draw, jax.random.key(0))
-            params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), drawn)
-            model = config.networks[network.name].model
-            _from_file(start, model, params[network.name], stats[network.name], heads)
-
-
-def _check_starts(config, networks, streams, starts: dict[str, Start]) -> None:
-    """`refuse_equals` as far as it can be seen before anything is trained."""
-    for i, a in enumerate(networks):
-        for b in networks[i + 1 :]:
-            one, other = starts.get(a.name), starts.get(b.name)
-            same = config.networks[a.name].model == config.networks[b.name].model
-            if one and one == other and same and _inputs_of(a, streams) == _inputs_of(b, streams):
-                raise ValueError(_EQUAL.format(a=a.name, b=b.name))
-
-
-# ---------------------------------------------------------------------------- segments
 def segment(
     context: Context,
     name: str,
@@ -290,16 +131,12 @@ def segment(
     stage: str,
     title: str,
 ) -> Segment:
-    """A segment on the main dataset. Segments of one ``stage`` see the same batches.
-
-    A classifier that starts afresh learns five times faster where the optimiser has TSM's groups
-    (MML's code: off as soon as the weights come from the same dataset).
-    """
+    """A segment on the main dataset. Segments of one ``stage`` see the same batches."""
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
-    _check_models(config, starts)
-    _check_files(config, built, streams, starts, heads)
+    starts_lib.check_models(config, starts)
+    starts_lib.check_files(config, built, streams, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     per_epoch = context.clips["dataset"] / config.batch_size
@@ -307,22 +144,12 @@ def segment(
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
-    fresh = {n: n not in starts or starts[n].segment == STILLS or not _inherits(starts[n], heads)
-             for n in networks}  # fmt: skip
-
-    def optimizer(n):
-        factor = config.networks[n].first_conv_lr
-        return optim.make(config.optimizer, lr, classifier_lr5=fresh[n], first_conv_lr=factor)
-
     outputs = tuple(read[0] for network in built for read in network.reads if len(read) == 1)
-    mutual = len(outputs) > 1 and method[0] != "single"
-    if mutual:
-        _check_starts(config, built, streams, starts)
     made = make_method(method[0], outputs, heads, method[1])
-    models = {n: config.networks[n].model for n in networks}
-    enter = starting_from(starts, models, heads)
-    if mutual:
-        enter = refuse_equals(enter, built, streams)
+    enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
+    if len(outputs) > 1 and method[0] != "single":
+        starts_lib.check_starts(config, built, streams, starts)
+        enter = starts_lib.refuse_equals(enter, built, streams)
     return Segment(
         name=name,
         steps=steps,
@@ -330,12 +157,12 @@ def segment(
         streams=streams,
         heads=heads,
         method=made,
-        tx={n: optimizer(n) for n in networks},
+        tx=_optimizers(config, networks, lr, starts, heads),
         lr=lr,
         batch_size=config.batch_size,
         steps_per_epoch=per_epoch,
         enter=enter,
-        leave=keep_weights(built, heads),
+        leave=starts_lib.keep_weights(built, heads),
         seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
         title=title,
         evaluate=tuple(config.evaluation.splits),
@@ -382,7 +209,7 @@ def stills(context: Context, network: str) -> Segment:
         batch_size=spec.batch_size,
         steps_per_epoch=per_epoch,
         enter=lambda params, stats, workdir: (params, stats),
-        leave=keep_weights((built,), heads),
+        leave=starts_lib.keep_weights((built,), heads),
         seed=zlib.crc32(f"{config.seed}/stills".encode()),
         dataset="stills",
     )

@@ -12,12 +12,12 @@ LEVELS = [
     {"main"},
     {"train"},
     {"build"},
-    {"plan", "evaluate", "step", "report"},
+    {"plan", "starts", "evaluate", "step", "report"},
     {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},
     {"losses", "metrics", "streams", "sharding", "logs", "weight_names"},
 ]
 # Inside a line the order of the names decides.
-INSIDE = {("plan", "step"), ("report", "evaluate"), ("report", "figures")}
+INSIDE = {("plan", "starts"), ("plan", "step"), ("starts", "step"), ("report", "evaluate"), ("report", "figures")}
 
 
 def room(path):

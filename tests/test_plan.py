@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_configs import context, shrunken
 
-from mmvid import plan, step, weights
+from mmvid import plan, starts, step, weights
 from mmvid.methods import METHODS
 from mmvid.streams import Head
 
@@ -74,7 +74,7 @@ def test_equal_networks_are_refused(tmp_path):
         params = {n: p for n, p in params.items() if n == network}
         (tmp_path / name).mkdir()
         state = step.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
-        plan.keep_weights((), found[name].heads)(state, tmp_path / name)
+        starts.keep_weights((), found[name].heads)(state, tmp_path / name)
     found["ml"].enter(*params_of(found["ml"]), tmp_path)  # different draws: fine
     tree, metadata = weights.read(tmp_path / "ce" / "weights.safetensors")
     weights.save(tmp_path / "ce2" / "weights.safetensors", {"rgb2": tree["rgb"]}, metadata)

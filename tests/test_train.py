@@ -242,14 +242,14 @@ def assert_equal_runs(a, b):
 HOLD = """
 import sys, time, pathlib
 import mmvid.main
-from mmvid import plan
-marker, read = pathlib.Path(sys.argv.pop(1)), plan.weights.read
+from mmvid import weights
+marker, read = pathlib.Path(sys.argv.pop(1)), weights.read
 def held(path):
     result = read(path)
     marker.touch()
     time.sleep(0.5)
     return result
-plan.weights.read = held
+weights.read = held
 from absl import app
 app.run(mmvid.main.main, flags_parser=mmvid.main._parse)
 """
