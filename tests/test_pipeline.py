@@ -371,14 +371,30 @@ def test_more_workers_than_steps(steps):
 @pytest.mark.slow
 def test_workers_outlive_the_signals_of_their_group():
     """Ctrl-C reaches every process of the terminal; the loop must still get its batches to save."""
+    heard, children, ended = [], set(), threading.Event()
+    hear = lambda number, frame: heard.append(number)  # noqa: E731
+    old = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def shoot():  # from their birth on
+        while not ended.wait(0.005):
+            for child in multiprocessing.active_children():
+                children.add(child)
+                os.kill(child.pid, signal.SIGINT)
+                os.kill(child.pid, signal.SIGTERM)
+
+    shooter = threading.Thread(target=shoot)
+    shooter.start()
     ahead = pipeline.iterate(train(stop=30), workers=2, prefetch=2)
-    next(ahead)
-    children = multiprocessing.active_children()
-    assert len(children) >= 2
-    for child in children:
-        os.kill(child.pid, signal.SIGINT)
-        os.kill(child.pid, signal.SIGTERM)
-    assert len([1 for _ in ahead]) == 29
+    try:
+        next(ahead)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(old) == set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert len([1 for _ in ahead]) == 29 and heard == [signal.SIGINT] and len(children) >= 2
+    finally:
+        ended.set()
+        shooter.join()
+        for number, handler in old.items():
+            signal.signal(number, handler)
     ahead.close()
     for child in children:
         child.join(10)

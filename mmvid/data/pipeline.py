@@ -5,12 +5,15 @@ epoch); the batch of a step is B consecutive positions, of which each process ta
 of the loader need be saved, and neither workers nor processes change the data.
 """
 
+import contextlib
 import functools
+import itertools
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -329,11 +332,8 @@ def eval_dataset(
     return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, plan))
 
 
-def _live_and_die_with_the_loop(worker: int, workers: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group: the loop decides when its workers end. But
-    where the loop is killed, nobody would."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _die_with_the_loop(worker: int, workers: int) -> None:
+    """Where the loop is killed, nobody else would end its workers."""
 
     def follow():
         multiprocessing.parent_process().join()
@@ -342,9 +342,36 @@ def _live_and_die_with_the_loop(worker: int, workers: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until this ends; processes begun inside never see them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # When it starts, it lets both signals through again.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _from_workers(ahead: grain.DatasetIterator) -> Iterator[dict]:
+    """``ahead``, whose workers start with the first batch. Those signals reach a whole process group,
+    but the loop alone decides when its workers end."""
+    try:
+        with _signals_held():
+            first = list(itertools.islice(ahead, 1))
+        yield from first
+        yield from ahead
+    finally:
+        ahead.close()
+
+
 def iterate(
     dataset: grain.MapDataset, *, workers: int = 0, threads: int = 2, prefetch: int = 4
-) -> grain.DatasetIterator:
+) -> Iterator[dict]:
     """Batches in order, made ahead by ``threads``, or by ``workers`` processes where not 0.
 
     ``prefetch``: batches held ready. Close the iterator after use: ``close()`` ends what runs
@@ -363,4 +390,4 @@ def iterate(
     # A worker is one thread that makes every workers-th batch.
     ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(workers, max(prefetch // workers, 1))
-    return iter(ahead.mp_prefetch(options, worker_init_fn=_live_and_die_with_the_loop))
+    return _from_workers(iter(ahead.mp_prefetch(options, worker_init_fn=_die_with_the_loop)))
