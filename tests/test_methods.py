@@ -20,8 +20,13 @@ from mmvid.streams import Head
 
 OUTPUTS = ("a", "b", "c")
 HEADS = {"verb": Head(5), "noun": Head(4), "tags": Head(6, "multi")}
-EXTRA = {"mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}]}
-CASES = [(name, options) for name in METHODS for options in EXTRA.get(name, [{}])]
+EXTRA = {
+    "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
+    "generalized_distillation": [{"teacher": "c"}],
+}
+# 'independent' is 'single' by another name; cmcl's version 1 is in tests/test_mcl.py.
+CASES = [(n, options) for n in METHODS if n != "independent" for options in EXTRA.get(n, [{}])]
+LOTS = {"random_teacher"}  # one draw for the batch: an example's depends on its neighbours' number
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
 SIZE = 6
 KEY = jax.random.key(0)
@@ -127,9 +132,11 @@ def test_transposing_outputs_transposes_their_losses(number, seed, pair):
 
 @every_method
 @examples(max_examples=10)
-@given(seed=SEEDS, scale=SCALES)
+@given(seed=SEEDS, scale=st.sampled_from([0.3, 2.0, 15.0]))
 def test_vmap_is_batched(number, seed, scale):
-    """Examples do not meet: vmap over single ones equals the batched call."""
+    """Examples do not meet: vmap over single ones equals the batched call (ties apart)."""
+    if CASES[number][0] in LOTS:
+        pytest.skip("draws by lot, once for a batch")
     values, group = a_draw(seed, scale), a_batch(seed)
 
     def one(values, group):
@@ -145,6 +152,8 @@ def test_vmap_is_batched(number, seed, scale):
 @given(seed=SEEDS, mask=st.permutations([True] * 4 + [False] * 2).map(np.array))
 def test_masked_is_sliced(number, seed, mask):
     """Loss, metrics and gradients; what stands in masked rows does not matter, not even NaN."""
+    if CASES[number][0] in LOTS:
+        pytest.skip("draws by lot, once for a batch")
     values, group = a_draw(seed), a_batch(seed)
     bad = jax.tree.map(lambda x: np.where(mask[:, None], x, np.nan), values)
     sliced = jax.tree.map(lambda x: x[mask], (values, group))
@@ -202,12 +211,14 @@ def own_gradient(number, output):
 def test_no_gradient_into_peers(number, seed, scale):
     if not method(number).disjoint:
         pytest.skip(f"not disjoint: {method(number).reason}")
-    values, group = a_draw(seed, scale), a_batch(seed)
-    for output in OUTPUTS:
+    values, group, learning = a_draw(seed, scale), a_batch(seed), []
+    for output in set(OUTPUTS) - set(method(number).teachers):
         grads = own_gradient(number, output)(values, group)
-        assert any(np.any(g) for g in jax.tree.leaves(grads[output]))
+        learning.append(any(np.any(g) for g in jax.tree.leaves(grads[output])))
         for peer in set(OUTPUTS) - {output}:
             assert not any(np.any(g) for g in jax.tree.leaves(grads[peer])), (output, peer)
+    # Of SMCL's networks one may win nothing.
+    assert all(learning) or (any(learning) and CASES[number][0] == "smcl")
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

@@ -1,5 +1,14 @@
 """All methods: an explicit dict. A new one is a file beside these and a line here."""
 
-from mmvid.methods import mml, single
+from mmvid.methods import mcl, mml, single
 
-METHODS = {"single": single.make, "mml": mml.make}
+METHODS = {
+    "single": single.make,
+    "mml": mml.make,
+    "independent": single.make,
+    "dmcl": mcl.make_dmcl,
+    "smcl": mcl.make_smcl,
+    "cmcl": mcl.make_cmcl,
+    "random_teacher": mcl.make_random_teacher,
+    "generalized_distillation": mcl.make_generalized_distillation,
+}

@@ -44,7 +44,8 @@ class Method(NamedTuple):
     ``outputs[group, view][output]`` is a network's result ({'logits': {head: [B, K]}, ..}).
     ``symmetric``: exchanging two outputs exchanges their losses. ``disjoint``: no gradient of one
     output's loss reaches another output's network, so that a joint step equals separate ones. A
-    flag that is False must come with its ``reason``.
+    flag that is False must come with its ``reason``. ``teachers``: outputs of networks that come
+    trained and frozen.
     """
 
     terms: Callable
@@ -54,3 +55,4 @@ class Method(NamedTuple):
     symmetric: bool = True
     disjoint: bool = True
     reason: str = ""
+    teachers: tuple[str, ...] = ()
