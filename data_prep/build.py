@@ -3,6 +3,7 @@
     python -m data_prep.build --folder my_videos --out data/mine
     python -m data_prep.build --manifest clips.csv --out data/mine
     python -m data_prep.build --dataset ssv2 --annotations LABELS --videos VIDEOS --out data/ssv2
+    python -m data_prep.build --dataset nwucla --videos ROOT --out data/nwucla
 
 Stage 1 writes one file a clip, stage 2 packs them; a second run redoes only what is missing.
 """
@@ -27,9 +28,14 @@ try:
 except ImportError:  # not on Windows: there two builds at once must be avoided by hand
     fcntl = None
 
-from data_prep import clips, manifest, ssv2
+from data_prep import clips, manifest, ntu, nwucla, ssv2, uwa3d
 from data_prep.manifest import Item, Manifest
 from mmvid.data import decode, records, tabletop
+
+# By --train_views and --test_views; the others by files, subjects or a hash.
+BY_VIEW = {"nwucla": nwucla, "uwa3d": uwa3d}
+# Those that configs/dmcl.py has a variant for.
+WITH_DEPTH = (*BY_VIEW, *ntu.ACTIONS)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,12 +46,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--manifest", help="CSV: id, path, label or label/<head>, split, start, end")
+    what.add_argument("--manifest", help="CSV: id, path, label or label/<head>, split, depth, flow, ..")
     what.add_argument("--folder", help="a folder of class folders")
-    what.add_argument("--dataset", choices=["ssv2", "tabletop", "tabletop_stills"])
+    what.add_argument("--dataset", choices=["ssv2", *WITH_DEPTH, "tabletop", "tabletop_stills"])
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
     add("--annotations", help="folder of the official label files (ssv2)")
-    add("--videos", help="folder of the videos (ssv2)")
+    add("--videos", help="folder of the videos (ssv2), or that holds the archives' own trees")
+    add("--train_views", type=_views, help="default 1,2 (nwucla, uwa3d); DMCL's code: 2,3 (nwucla)")
+    add("--test_views", type=_views, help="default: all others (nwucla, uwa3d)")
+    add("--version", type=int, default=0, choices=ntu.VERSIONS, help="of ntu120_mini")
     add("--size", default="small", choices=sorted(tabletop.SIZES), help="of tabletop")
     add("--view", default="verb", choices=tabletop.VIEWS, help="of tabletop")
     add("--seed", type=int, default=0, help="of tabletop")
@@ -64,7 +73,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--workers is at least 1, --quality 1 to 100, --short_side 0 or more")
     if args.flow_bound is not None and args.flow_bound <= 0:
         parser.error("--flow_bound is a number of pixels greater than 0")
+    if (args.train_views or args.test_views) and args.dataset not in BY_VIEW:
+        parser.error(f"--train_views and --test_views are of {', '.join(BY_VIEW)}")
+    if args.version and args.dataset != "ntu120_mini":
+        parser.error("--version is of ntu120_mini")
     return args
+
+
+def _views(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(view) for view in text.split(",")))
 
 
 def _cores() -> int:
@@ -95,7 +112,18 @@ def _source(args) -> Manifest:
         if not (args.annotations and args.videos):
             raise ValueError("--dataset ssv2 needs --annotations LABELS and --videos VIDEOS")
         return ssv2.read(args.annotations, args.videos)
+    if args.dataset in WITH_DEPTH:
+        return _with_depth(args)
     return _tabletop(args)
+
+
+def _with_depth(args) -> Manifest:
+    if not args.videos:
+        raise ValueError(f"--dataset {args.dataset} needs --videos ROOT, the folder of the unpacked archives")
+    if args.dataset in BY_VIEW:
+        train = args.train_views or (1, 2)
+        return BY_VIEW[args.dataset].read(args.videos, train_views=train, test_views=args.test_views)
+    return ntu.read(args.videos, args.dataset, version=args.version)
 
 
 def _settings(args) -> clips.Settings:
@@ -212,18 +240,34 @@ def stage_two(
     }
     _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
     stored = settings._asdict()
+    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows)
     info = records.Info(
         name=source.name, version=records.SCHEMA, heads=heads,
         splits={split: len(paths) for split, paths in files.items()},
         expected=dict(collections.Counter(item.split for item in source.items)),
         modalities=modalities,
         fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0], r.checksum] for r in rows], stored),
-        height=height, width=width, fps=fps, settings=stored | {"inputs": _inputs(source, keys)},
+        height=height, width=width, fps=fps, settings=stored | further,
         classes=classes,
     )  # fmt: skip
     _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
     _write_json(root / "metadata.json", info._asdict())
     return info
+
+
+def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
+    """What the loader maps to 1..255, from training clips (any, where none is called so); {} where
+    there is no depth."""
+    from data_prep import builder
+
+    having = {row.id for row in rows if "depth" in row.modalities}
+    ids = {split: [row.id for row in rows if row.split == split] for split in files}
+    with_depth = {
+        split: [path for (path, _), name in zip(files[split], ids[split]) if name in having]
+        for split in files
+    }  # fmt: skip
+    chosen = with_depth.get("train") or [path for paths in with_depth.values() for path in paths]
+    return {"depth_range": list(builder.depth_range(chosen))} if chosen else {}
 
 
 def _inputs(source: Manifest, keys: dict[str, str]) -> str:
@@ -254,6 +298,16 @@ def _histogram(info: records.Info) -> Iterator[str]:
             yield f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}"
 
 
+def _variant(info: records.Info) -> str:
+    """Of configs/dmcl.py: 'ntu120_mini' of 'ntu120_mini-1', '' of Tabletop."""
+    dataset = info.name.split("-")[0]
+    return f":{dataset}" if dataset in WITH_DEPTH else "" if dataset == "tabletop" else ":own"
+
+
+def _has_depth(info: records.Info) -> bool:
+    return any(have.get("depth") for have in info.modalities.values())
+
+
 def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
     if "train" not in info.splits or "val" not in info.splits:
         yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
@@ -266,6 +320,11 @@ def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
             f"next: python -m mmvid.main --config=configs/mml.py{variant} "
             f"--config.dataset.path={root} --workdir=runs/{root.name}"
             + ("" if "test" in info.splits or info.name == "ssv2" else " --config.evaluation.splits=\"('val',)\"")
+        )
+    if _has_depth(info):
+        yield (
+            f"  or: python -m mmvid.main --config=configs/dmcl.py{_variant(info)} "
+            f"--config.dataset.path={root} --workdir=runs/{root.name}-dmcl"
         )
 
 
@@ -304,7 +363,9 @@ def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
         info = records.open_dataset(root).info
     except (FileNotFoundError, ValueError):
         return None
-    return info if info.settings.get("inputs") == inputs and info.classes else None
+    # An older mmvid did not ask how far depth reads.
+    whole = info.classes and ("depth_range" in info.settings or not _has_depth(info))
+    return info if info.settings.get("inputs") == inputs and whole else None
 
 
 def build(args: argparse.Namespace) -> int:

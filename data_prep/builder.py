@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mmvid.data import records
+from mmvid.data import decode, records
 
 SHARD_BYTES = 256 << 20
 MODALITIES = ("rgb", "flow", "depth", "audio", "boxes")
@@ -33,8 +33,10 @@ class Facts(NamedTuple):
 
 
 def _checksum(record: dict) -> int:
-    """CRC-32 of what was decoded. Not of flow: computed, it may differ in a last bit between machines."""
+    """CRC-32 of what was decoded. Not of computed flow: it may differ in a last bit between machines."""
     parts = [*record["rgb"], record["rgb_video"], *record["depth"], record["audio"], record["boxes"].tobytes()]
+    if record.get("flow_given"):
+        parts += [*record["flow_x"], *record["flow_y"]]
     return functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
 
 
@@ -121,7 +123,7 @@ class Clips(tfds.core.ShardBasedBuilder):
         for file, further in files:
             record = pickle.loads(file.read_bytes()) | further
             self._seen(record)
-            yield file.stem, record
+            yield file.stem, {name: record[name] for name in self.info.features}
 
 
 def pack(
@@ -153,6 +155,26 @@ def pack(
     (temporary / records.TFDS_NAME).rename(root / records.TFDS_NAME)
     shutil.rmtree(temporary, ignore_errors=True)
     return rows
+
+
+def depth_range(
+    files: list[pathlib.Path], *, most: int = 200, shares: tuple[float, float] = (0.005, 0.995)
+) -> tuple[float, float]:
+    """(near, far) in metres: the 0.5 and 99.5 percentiles of what depth reads at all (0 is no reading),
+    over the middle maps of up to ``most`` prepared clips, evenly spread."""
+    counts, scale = np.zeros(1 << 16, np.int64), 0.001
+    for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
+        record = pickle.loads(files[i].read_bytes())
+        middle = decode.decode_frames(record, "depth", [len(record["depth"]) // 2])
+        counts += np.bincount(middle.ravel(), minlength=1 << 16)
+        scale = record["depth_scale"]
+    counts[0] = 0
+    if not counts.any():
+        return decode.DEPTH_RANGE
+    below = np.cumsum(counts) / counts.sum()
+    near, far = (int(np.searchsorted(below, share)) for share in shares)
+    # A wall seen straight on is at one distance, and a range needs two.
+    return round(near * scale, 6), round(max(far, near + 1) * scale, 6)
 
 
 def _classes_of(value, kind: str) -> list[int]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import pickle
+import re
+import stat
 from typing import NamedTuple
 
 import numpy as np
@@ -32,15 +35,26 @@ class Settings(NamedTuple):
 
 
 def _stamp(path: pathlib.Path) -> list:
-    """Size and time of a file, or of every file of a folder; [] where there is none, or none that
-    can be looked at: preparing the clip will say why."""
+    """Size and time of a file, or of every file of a folder (and its folders) or pattern; [] where
+    there is none, or none that can be looked at: preparing the clip will say why."""
     try:
         if path.is_dir():
-            files = sorted(path.iterdir())
-            return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+            return _stamps(sorted(os.scandir(path), key=lambda entry: entry.name))
+        if decode.is_pattern(path):
+            return _stamps(sorted(path.parent.glob(path.name)))
         return [path.stat().st_size, path.stat().st_mtime_ns]
     except OSError:
         return []
+
+
+def _stamps(files: list) -> list:
+    rows = []
+    for file in files:
+        status = file.stat()
+        rows.append((file.name, status.st_size, status.st_mtime_ns))
+        if stat.S_ISDIR(status.st_mode):
+            rows += _stamp(pathlib.Path(file))
+    return rows
 
 
 def keys(items: list[Item], settings: Settings) -> dict[str, str]:
@@ -49,8 +63,11 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
     shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
     out = {}
     for item in items:
-        stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values())]
+        stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values()) if path]
         own = [item.id, item.start, item.end, stamps]
+        # Said only where it matters: what was prepared before there was any of it stays valid.
+        if item.path is None or item.fps or "flow" in item.paths:
+            own.append([item.path is None, item.fps, *item.paths])
         text = shared + json.dumps(own, sort_keys=True)
         out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]
     return out
@@ -99,7 +116,103 @@ def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> 
     return np.asarray(rows, np.float32).reshape(-1, 3)
 
 
-def _flow(frames: np.ndarray, settings: Settings) -> dict:
+# ---------------------------------------------------------------------------- what is read
+class _Sources(NamedTuple):
+    """``rgb`` and ``depth``: a file, a list of pictures, or None. Where both are pictures, those of equal
+    numbers are left: the frames ``places`` of the RGB's own, which count for the flow, too."""
+
+    rgb: pathlib.Path | list[pathlib.Path] | None
+    depth: pathlib.Path | list[pathlib.Path] | None
+    places: list[int] | None = None
+
+
+def _numbered(files: list[pathlib.Path]) -> dict[tuple[int, int], int]:
+    """{(number, how often it came before): place}, by the first number that changes from name to name:
+    of frame_7_tc_90467 the 7, whose tick may differ between RGB and depth."""
+    columns = list(zip(*(map(int, re.findall(r"\d+", file.stem)) for file in files)))
+    numbers = next((c for c in columns if len(set(c)) > 1), columns[0] if columns else ())
+    return {(n, numbers[:place].count(n)): place for place, n in enumerate(numbers)}
+
+
+def _sources(item: Item) -> _Sources:
+    if item.path is None and not {"depth", "flow"} & set(item.paths):
+        raise decode.DecodeError("no frames: the clip has neither RGB nor depth nor flow")
+    rgb, depth = item.path, item.paths.get("depth")
+    rgb = rgb and (decode.sequence(rgb) or rgb)
+    depth = depth and (decode.sequence(depth, (".png",)) or depth)
+    if not (isinstance(rgb, list) and isinstance(depth, list)):
+        return _Sources(rgb, depth)
+    of_rgb, of_depth = _numbered(rgb), _numbered(depth)
+    if not (of_rgb and of_depth):
+        return _Sources(rgb, depth)
+    both = [number for number in of_rgb if number in of_depth]
+    if not both:
+        raise decode.DecodeError(f"no frame has one number in {rgb[0].name}.. and in {depth[0].name}..")
+    places = [of_rgb[number] for number in both]
+    return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
+
+
+def _fps(item: Item) -> float:
+    """Of a clip without RGB: the depth video's, its own, or that of pictures in folders."""
+    depth = item.paths.get("depth")
+    return (depth and decode.frame_rate(depth)) or item.fps or decode.PICTURES_FPS
+
+
+class _Timeline(NamedTuple):
+    """The frames of a clip: the first ``start`` of the whole video; ``stop`` None: to its end."""
+
+    fps: float
+    start: int
+    stop: int | None
+    count: int | None = None
+
+
+def _timeline(item: Item, rgb: pathlib.Path | list | None, video: decode.Video | None) -> _Timeline:
+    fps = video.fps if video else _fps(item)
+    # Pictures stand at exactly n / fps, frames of a video about there.
+    place = round if isinstance(rgb, pathlib.Path) else lambda x: math.ceil(x - 1e-6)
+    start, count = place(item.start * fps), len(video.frames) if video else None
+    if item.end is None:
+        return _Timeline(fps, start, None, count)
+    return _Timeline(fps, start, start + count if video else place(item.end * fps), count)
+
+
+def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> decode.Video | None:
+    if rgb is None:
+        return None
+    video = decode.clip(rgb, fps=item.fps or decode.PICTURES_FPS, start=item.start, end=item.end,
+                        short_side=settings.short_side)  # fmt: skip
+    if settings.rgb_storage == "mp4":
+        # The codec wants even sides; every modality gets the same picture.
+        height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
+        video = video._replace(frames=video.frames[:, :height, :width])
+    return video
+
+
+def _rgb(video: decode.Video | None, settings: Settings) -> dict:
+    if video is None:
+        return {"rgb": [], "rgb_video": b""}
+    if settings.rgb_storage == "mp4":
+        return {"rgb": [], "rgb_video": decode.encode_mp4(video.frames, video.fps)}
+    images = [decode.encode_jpeg(f, settings.quality) for f in video.frames]
+    return {"rgb": images, "rgb_video": b""}
+
+
+def _depth(
+    source: pathlib.Path | list | None, item: Item, settings: Settings, when: _Timeline
+) -> np.ndarray:
+    """uint16 [T, H, W], empty where there is none."""
+    if source is None:
+        return np.zeros((0, 0, 0), np.uint16)
+    # A list of pictures was cut by numbers, not yet by seconds: it counts as a video does.
+    maps = decode.depth(source, short_side=settings.short_side)[when.start : when.stop]
+    if not len(maps):
+        raise decode.DecodeError(f"no depth maps between {item.start} s and {item.end} s")
+    return maps
+
+
+# ---------------------------------------------------------------------------- flow
+def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
     empty = {"flow_x": [], "flow_y": [], "flow_bound": float(settings.flow_bound)}
     if settings.flow == "none" or len(frames) < 2:
         return empty
@@ -120,13 +233,34 @@ def _flow(frames: np.ndarray, settings: Settings) -> dict:
     }
 
 
-def _rgb(video: decode.Video, settings: Settings) -> dict:
-    if settings.rgb_storage == "mp4":
-        return {"rgb": [], "rgb_video": decode.encode_mp4(video.frames, video.fps)}
-    images = [decode.encode_jpeg(f, settings.quality) for f in video.frames]
-    return {"rgb": images, "rgb_video": b""}
+def _given_flow(
+    path: pathlib.Path | None, settings: Settings, places: list[int] | None, when: _Timeline
+) -> decode.FlowPictures | None:
+    """Precomputed flow, cut like the frames: as many pictures, or one less; None where there is none."""
+    if path is None:
+        return None
+    made = decode.flow_pictures(path, short_side=settings.short_side)
+
+    def cut(pictures: list[bytes]) -> list[bytes]:
+        if places is not None:
+            pictures = [pictures[i] for i in places if i < len(pictures)]
+        return pictures[when.start : when.stop]
+
+    made = made._replace(x=cut(made.x), y=cut(made.y))
+    if not made.x or (when.count is not None and len(made.x) not in (when.count, when.count - 1)):
+        raise decode.DecodeError(
+            f"{len(made.x)} pictures of flow for {when.count} frames, where as many or one less belong"
+        )
+    return made
 
 
+def _flow_fields(made: decode.FlowPictures, settings: Settings) -> dict:
+    # A picture made smaller moves by fewer pixels; colours have no bound.
+    bound = settings.flow_bound * made.scale if made.y else 0.0
+    return {"flow_x": made.x, "flow_y": made.y, "flow_bound": float(bound), "flow_given": True}
+
+
+# ---------------------------------------------------------------------------- sound and boxes
 def _boxes(path: pathlib.Path) -> np.ndarray:
     decode.existing(path)
     try:
@@ -148,47 +282,51 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
     return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
 
 
-def _further(item: Item, settings: Settings, fps: float, count: int) -> dict:
-    """Depth, sound and boxes where the manifest names them; empty otherwise."""
-    out = {"depth": [], "depth_scale": 0.001, "audio": b"", "audio_rate": settings.audio_rate,
-           "audio_start_s": 0.0, "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
-    # Depth and boxes count frames of the whole video, the record those of the clip.
-    first = round(item.start * fps)
-    if path := item.paths.get("depth"):
-        maps = decode.depth(path, short_side=settings.short_side)
-        maps = maps[first:] if item.end is None else maps[first : first + count]
-        if not len(maps):
-            raise decode.DecodeError(f"no depth maps between {item.start} s and {item.end} s")
-        out["depth"] = [decode.encode_png(image) for image in maps]
+def _further(item: Item, settings: Settings, when: _Timeline, count: int) -> dict:
+    """Sound and boxes where the manifest names them; empty otherwise."""
+    out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
+           "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
     if path := item.paths.get("audio"):
         sound = decode.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
-        rows = _boxes(path) - np.float32([first] + [0] * 8)
+        # Boxes count frames of the whole video, the record those of the clip.
+        rows = _boxes(path) - np.float32([when.start] + [0] * 8)
         out["boxes"] = rows[(rows[:, 0] >= 0) & (rows[:, 0] < count)]
     return out
 
 
+# ---------------------------------------------------------------------------- the clip
+def _shape(video, maps: np.ndarray, given: decode.FlowPictures | None) -> tuple[int, int, int]:
+    """(frames, height, width): the RGB's, else the depth's, else the flow's."""
+    if video is not None:
+        return video.frames.shape[:3]
+    return maps.shape if len(maps) else (len(given.x) + 1, given.height, given.width)
+
+
 def prepare(item: Item, settings: Settings) -> dict:
     """The record of a clip (data_prep/README.md) but for split and labels. Raises DecodeError."""
-    video = decode.clip(
-        item.path, start=item.start, end=item.end, short_side=settings.short_side
-    )  # fmt: skip
-    if settings.rgb_storage == "mp4":
-        # The codec wants even sides; every modality gets the same picture.
-        height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
-        video = video._replace(frames=video.frames[:, :height, :width])
-    count, height, width, _ = video.frames.shape
+    sources = _sources(item)
+    video = _video(sources.rgb, item, settings)
+    when = _timeline(item, sources.rgb, video)
+    maps = _depth(sources.depth, item, settings, when)
+    if video is None and len(maps):
+        when = when._replace(count=len(maps))
+    given = _given_flow(item.paths.get("flow"), settings, sources.places, when)
+    count, height, width = _shape(video, maps, given)
+    times = video.times if video else np.arange(count) / when.fps
     return {
         "id": item.id,
         "num_frames": count,
-        "fps": video.fps,
-        "times": video.times.astype(np.float32),
+        "fps": when.fps,
+        "times": times.astype(np.float32),
         "height": height,
         "width": width,
         **_rgb(video, settings),
-        **_flow(video.frames, settings),
-        **_further(item, settings, video.fps, count),
+        **(_flow_fields(given, settings) if given else _flow(video.frames if video else (), settings)),
+        "depth": [decode.encode_png(image) for image in maps],
+        "depth_scale": 0.001,
+        **_further(item, settings, when, count),
     }
 
 

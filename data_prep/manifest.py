@@ -12,23 +12,26 @@ from typing import NamedTuple
 VIDEO_ENDINGS = {".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"}
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 SPLITS = ("train", "val", "test")
-COLUMNS = ("id", "path", "split", "start", "end", "depth", "audio", "boxes")
+FURTHER = ("depth", "flow", "audio", "boxes")
+COLUMNS = ("id", "path", "split", "start", "end", "fps", *FURTHER)
 KINDS = ("single", "multi", "spans")
 SPLIT_FOLDERS = dict(train="train", training="train", val="val", valid="val", validation="val",
                      test="test", testing="test")  # fmt: skip
 
 
 class Item(NamedTuple):
-    """One clip to prepare. ``labels`` {head: class names, or 'name@start-end'}; ``start`` and ``end``
-    in seconds; ``paths`` of further modalities by name ('depth', 'audio', 'boxes')."""
+    """One clip to prepare. ``path`` of its RGB: a file, a folder of pictures or a pattern within one, or
+    None where it has none; ``labels`` {head: class names, or 'name@start-end'}; ``start`` and ``end``
+    in seconds; ``paths`` of further modalities by name (FURTHER); ``fps`` of pictures in folders."""
 
     id: str
-    path: pathlib.Path
+    path: pathlib.Path | None
     split: str
     labels: dict[str, tuple[str, ...]]
     start: float = 0.0
     end: float | None = None
     paths: dict[str, pathlib.Path] = {}  # noqa: RUF012
+    fps: float | None = None
 
 
 class Manifest(NamedTuple):
@@ -77,8 +80,12 @@ def _seconds(row: dict, name: str, line: int, default):
 
 def _item(row: dict, line: int, root: pathlib.Path, heads: list[tuple[str, str]]) -> Item:
     text = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str) and not isinstance(v, list)}
-    if not (text["id"] and text["path"]):
-        raise ValueError(f"line {line}: id={text['id']!r}, path={text['path']!r}: neither may be empty")
+    further = {m: root / text[m] for m in FURTHER if text.get(m)}
+    if not text["id"] or not (text["path"] or further):
+        raise ValueError(
+            f"line {line}: id={text['id']!r}, path={text['path']!r}: a clip has an id and a path, or one of "
+            f"{', '.join(FURTHER)}"
+        )
     labels = {
         head: tuple(dict.fromkeys(t.strip() for t in text[column].split("|") if t.strip()))
         for head, column in heads
@@ -86,11 +93,23 @@ def _item(row: dict, line: int, root: pathlib.Path, heads: list[tuple[str, str]]
     start, end = _seconds(row, "start", line, 0.0), _seconds(row, "end", line, None)
     if end is not None and end <= start:
         raise ValueError(f"line {line}: end={end} must be greater than start={start}")
-    further = {m: root / text[m] for m in ("depth", "audio", "boxes") if text.get(m)}
     split = text.get("split") or "train"
     if not split.isidentifier():
         raise ValueError(f"line {line}: split={split!r}: letters, digits and underscores, please")
-    return Item(text["id"], root / text["path"], split, labels, start, end, further)
+    path = root / text["path"] if text["path"] else None
+    return Item(text["id"], path, split, labels, start, end, further, _fps(text.get("fps"), line))
+
+
+def _fps(text: str | None, line: int) -> float | None:
+    if not text:
+        return None
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"line {line}: fps={text!r} is not a number of frames a second")
+    return fps
 
 
 def _known_heads(path: pathlib.Path, heads: list[str]) -> dict[str, dict]:
@@ -112,8 +131,9 @@ def _known_heads(path: pathlib.Path, heads: list[str]) -> dict[str, dict]:
 
 def from_csv(path: str | pathlib.Path) -> Manifest:
     """A CSV with the columns id, path, and label or label/<head>; optional split, start, end
-    (seconds), depth, audio, boxes. Paths count from the CSV's folder. A ``labels.json`` beside it
-    ({head: {kind, names}}) fixes the classes; otherwise they are those that occur, sorted.
+    (seconds), fps, depth, flow, audio, boxes. Paths count from the CSV's folder; an empty one is a
+    modality that the clip lacks. A ``labels.json`` beside it ({head: {kind, names}}) fixes the
+    classes; otherwise they are those that occur, sorted.
 
     Raises ValueError naming the line or the missing column, FileNotFoundError.
     """

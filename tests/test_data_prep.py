@@ -16,7 +16,7 @@ import wave
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import build, clips, manifest, ssv2
@@ -87,6 +87,15 @@ class TestCsv:
             "verb": {"kind": "single", "names": ["pull, hard", "push"]},
         }
 
+    def test_any_modality_may_be_lacking(self, tmp_path):
+        text = "id,path,depth,flow,audio,fps,label\na,,d,,,12.5,x\nb,,,f,,,x\nc,,,,c.wav,,x\n"
+        (tmp_path / "m.csv").write_text(text)
+        items = manifest.from_csv(tmp_path / "m.csv").items
+        assert [item.path for item in items] == [None] * 3 and [item.fps for item in items] == [12.5, None, None]
+        assert [{k: v.name for k, v in i.paths.items()} for i in items] == [
+            {"depth": "d"}, {"flow": "f"}, {"audio": "c.wav"},
+        ]  # fmt: skip
+
     def test_byte_order_mark_and_plain_label(self, tmp_path):
         (tmp_path / "m.csv").write_bytes("\ufeffid,path,label\nü,ü.mp4,größer\n".encode())
         made = manifest.from_csv(tmp_path / "m.csv")
@@ -105,6 +114,9 @@ class TestCsv:
             ("id,path,label\na,a.mp4,x\n,b.mp4,x\n", "line 3: id=''"),
             ("id,path,label\na\n", "line 2: .*path=''"),
             ("id,path,label,split\na,a.mp4,x,../up\n", "split='../up'"),
+            ("id,path,label,depth\na,,x,d\nb,,x,\n", "line 3: .*one of depth, flow, audio, boxes"),
+            ("id,path,label,fps\na,a,x,many\n", "line 2: fps='many'"),
+            ("id,path,label,fps\na,a,x,0\n", "line 2: fps='0'"),
         ],
     )
     def test_what_is_wrong_is_named(self, tmp_path, text, reason):
@@ -289,6 +301,136 @@ def test_an_image_is_a_clip_of_one_frame(tmp_path):
     assert record["num_frames"] == 1 and record["flow_x"] == []
 
 
+# ---------------------------------------------------------------------------- pictures, what is lacking
+def numbered_pictures(folder, numbers, template="frame_{}_rgb.jpg"):
+    """RGB pictures whose gray is ten times their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in numbers:
+        cv2.imwrite(str(folder / template.format(n)), np.full((32, 40, 3), 10 * n, np.uint8))
+    return folder / re.sub("{.*}", "*", template)
+
+
+def numbered_maps(folder, numbers, template="frame_{}_depth.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in numbers:
+        cv2.imwrite(str(folder / template.format(n)), np.full((16, 20), 1000 + n, np.uint16))
+    return folder / re.sub("{.*}", "*", template)
+
+
+def numbered_flow(folder, count):
+    folder.mkdir(parents=True)
+    for n in range(count):
+        for axis, more in (("x", 0), ("y", 1)):
+            cv2.imwrite(str(folder / f"flow_{axis}_{n}.png"), np.full((32, 40), 10 * n + more, np.uint8))
+    return folder
+
+
+NO_FLOW = clips.Settings(flow="none")
+
+
+def contents(record):
+    """(tens of RGB's gray, depth over 1000 mm, horizontal flow's tens) of every frame."""
+    length = {"rgb": record["num_frames"] * bool(record["rgb"]), "depth": len(record["depth"]),
+              "flow": len(record["flow_x"])}  # fmt: skip
+    read = {
+        field: decode.decode_frames(record, field, range(n))[:, 0, 0, 0].astype(int).tolist() if n else []
+        for field, n in length.items()
+    }
+    return [round(v / 10) for v in read["rgb"]], [v - 1000 for v in read["depth"]], [v // 10 for v in read["flow"]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 24), min_size=1, max_size=8), st.sets(st.integers(0, 24), min_size=1, max_size=8))
+def test_pictures_are_paired_by_number(first, second):
+    rgb = [pathlib.Path(f"frame_{n}_tc_{90000 - n}_rgb.jpg") for n in sorted(first)]
+    depth = [pathlib.Path(f"{n:08d}.png") for n in sorted(second)]
+    numbered = [clips._numbered(files) for files in (rgb, depth)]
+    assert [sorted(number for number, _ in found) for found in numbered] == [sorted(first), sorted(second)]
+    assert all(found[number, 0] == place for found, numbers in zip(numbered, (first, second))
+               for place, number in enumerate(sorted(numbers)))  # fmt: skip
+
+
+def test_frames_that_a_side_lacks_are_left_out(tmp_path):
+    rgb = numbered_pictures(tmp_path / "a", [2, 3, 9, 10, 11])
+    numbered_maps(tmp_path / "b", [3, 4, 9, 11, 20], "map {:08d}.png")
+    clip = item(rgb, depth=tmp_path / "b", flow=numbered_flow(tmp_path / "f", 4))
+    record = clips.prepare(clip, NO_FLOW)
+    # Flow's fields count the RGB's frames, not their numbers.
+    assert contents(record) == ([3, 9, 11], [3, 9, 11], [1, 2])
+    assert record["num_frames"] == 3 and record["fps"] == 30.0
+    with pytest.raises(decode.DecodeError, match="no frame has one number in"):
+        clips.prepare(item(rgb, depth=numbered_maps(tmp_path / "c", [5, 6])), NO_FLOW)
+
+
+def test_numbers_that_occur_twice_are_paired_in_turn():
+    files = [pathlib.Path(f"frame_{n}_tc_{t}_rgb.jpg") for n, t in ((1, 5), (2, 6), (2, 7), (3, 8))]
+    assert clips._numbered(files) == {(1, 0): 0, (2, 0): 1, (2, 1): 2, (3, 0): 3}
+    assert clips._numbered([pathlib.Path(f"cam1_{n}.jpg") for n in (4, 5)]) == {(4, 0): 0, (5, 0): 1}
+    assert clips._numbered([pathlib.Path("one.jpg"), pathlib.Path("two.jpg")]) == {}
+
+
+def test_a_video_and_pictures_are_kept_as_they_are(tmp_path):
+    numbered_maps(tmp_path / "d", range(16), "MDepth-{:08d}.png")
+    record = clips.prepare(item(video(tmp_path / "a.mp4"), depth=tmp_path / "d"), NO_FLOW)
+    assert record["num_frames"] == 14 and contents(record)[1] == list(range(16))
+
+
+@pytest.mark.parametrize("fps", [None, 10.0])
+def test_pictures_are_cut_by_time(tmp_path, fps):
+    """From 0.25 to 0.5 s: at 30 a second 8 to 14, at ten a second 3 and 4, everywhere alike."""
+    clip = item(
+        numbered_pictures(tmp_path / "a", range(20)), depth=numbered_maps(tmp_path / "a", range(20)),
+        flow=numbered_flow(tmp_path / "f", 19),
+    )._replace(start=0.25, end=0.5, fps=fps)  # fmt: skip
+    wanted = [3, 4] if fps else list(range(8, 15))
+    record = clips.prepare(clip, NO_FLOW)
+    assert contents(record) == (wanted, wanted, wanted)
+    assert record["times"][0] == pytest.approx(wanted[0] / (fps or 30) - 0.25)
+    blind = clip._replace(path=None)
+    assert contents(clips.prepare(blind, NO_FLOW)) == ([], wanted, wanted)
+
+
+def test_without_rgb_depth_and_then_flow_say_how_long_and_large(tmp_path):
+    depth, flow = numbered_maps(tmp_path / "d", range(5)), numbered_flow(tmp_path / "f", 5)
+    blind = item(None, depth=depth, flow=flow)
+    record = clips.prepare(blind, clips.Settings())  # no TV-L1 either
+    assert [record[k] for k in ("num_frames", "height", "width", "fps")] == [5, 16, 20, 30.0]
+    assert contents(record) == ([], list(range(5)), list(range(5))) and record["rgb_video"] == b""
+    np.testing.assert_allclose(record["times"], np.arange(5) / 30, atol=1e-6)
+    record = clips.prepare(blind._replace(paths={"flow": flow}, fps=15.0), clips.Settings())
+    assert [record[k] for k in ("num_frames", "height", "width", "fps")] == [6, 32, 40, 15.0]
+    with pytest.raises(decode.DecodeError, match="neither RGB nor depth nor flow"):
+        clips.prepare(blind._replace(paths={"audio": sound(tmp_path / "a.wav")}), NO_FLOW)
+
+
+@pytest.mark.parametrize("missing", ["path", "depth", "flow"])
+def test_what_is_named_must_be_there(tmp_path, missing):
+    paths = {"path": video(tmp_path / "a.mp4"), "depth": numbered_maps(tmp_path / "d", range(14)),
+             "flow": numbered_flow(tmp_path / "f", 14), missing: tmp_path / "gone"}  # fmt: skip
+    with pytest.raises(decode.DecodeError, match="missing file gone"):
+        clips.prepare(item(paths.pop("path"), **paths), NO_FLOW)
+
+
+@pytest.mark.parametrize("count, good", [(12, False), (13, True), (14, True), (15, False)])
+def test_given_flow_is_as_long_as_the_clip_or_one_less(tmp_path, monkeypatch, count, good):
+    monkeypatch.setattr(clips, "_flow", lambda *_: pytest.fail("computed all the same"))
+    clip = item(video(tmp_path / "a.mp4"), flow=numbered_flow(tmp_path / "f", count))
+    if not good:
+        with pytest.raises(decode.DecodeError, match=f"{count} pictures of flow for 14 frames"):
+            clips.prepare(clip, clips.Settings())
+        return
+    record = clips.prepare(clip, clips.Settings(short_side=16))
+    assert len(record["flow_x"]) == len(record["flow_y"]) == count
+    assert record["flow_bound"] == 10.0  # half the size, half the pixels
+
+
+def test_flow_in_colours_has_no_second_plane(tmp_path):
+    numbered_pictures(tmp_path / "f", range(13), "{}.jpg")
+    record = clips.prepare(item(video(tmp_path / "a.mp4"), flow=tmp_path / "f"), clips.Settings())
+    assert record["flow_y"] == [] and len(record["flow_x"]) == 13 and record["flow_bound"] == 0
+    assert record["flow_x"][3] == (tmp_path / "f" / "3.jpg").read_bytes()
+
+
 @pytest.mark.parametrize(
     "text, reason",
     [
@@ -325,6 +467,19 @@ def test_key_follows_sources_and_settings(tmp_path):
     os.utime(tmp_path / "depth" / "3.png", ns=(1, 1))
     keys.append(key())
     video(tmp_path / "a.mp4", seed=5)
+    keys.append(key())
+    # The same files in other columns, at another rate; a picture that a pattern names.
+    blind = clip._replace(path=None, paths={"depth": tmp_path / "depth"})
+    keys += [key(blind), key(blind._replace(paths={"flow": tmp_path / "depth"})), key(blind._replace(fps=5.0))]
+    keys.append(key(blind._replace(paths={"depth": tmp_path / "depth" / "*.png"})))
+    os.utime(tmp_path / "depth" / "3.png", ns=(2, 2))
+    keys.append(key(blind._replace(paths={"depth": tmp_path / "depth" / "*.png"})))
+    (tmp_path / "depth" / "u").mkdir()
+    keys.append(key())
+    (tmp_path / "depth" / "u" / "1.png").touch()
+    os.utime(tmp_path / "depth" / "u", ns=(3, 3))
+    keys.append(key())
+    os.utime(tmp_path / "depth" / "u" / "1.png", ns=(4, 4))
     keys.append(key())
     assert len(set(keys)) == len(keys)
 
@@ -470,6 +625,52 @@ def test_other_pictures_are_another_dataset(tmp_path):
         assert run("--folder", tmp_path / f"in{n}", out=tmp_path / f"out{n}", flow="none") == 0
         found.append(records.open_dataset(tmp_path / f"out{n}").info.fingerprint)
     assert found[0] == found[1] != found[2]
+
+
+@pytest.fixture
+def serial(monkeypatch):
+    """Stage 1 in this process."""
+    monkeypatch.setattr(build, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+
+
+def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
+    """One clip of every kind; given flow counts for the fingerprint, and depth's range is written."""
+    video(tmp_path / "a.mp4")
+    numbered_maps(tmp_path / "d", range(14))
+    numbered_flow(tmp_path / "f", 13)
+    rows = [
+        {"id": "all", "path": "a.mp4", "depth": "d", "flow": "f", "label": "x"},
+        {"id": "depth", "path": "", "depth": "d/*_depth.png", "flow": "", "label": "x"},
+        {"id": "flow", "path": "", "depth": "", "flow": "f", "label": "x"},
+        {"id": "gone", "path": "", "depth": "nowhere", "flow": "", "label": "x"},
+    ]
+    path, found = table(tmp_path / "m.csv", rows), []
+    for name in ("first", "second"):
+        assert run("--manifest", path, out=tmp_path / name) == 0
+        assert set(rejected(tmp_path / name)) == {"gone"}
+        found.append(records.open_dataset(tmp_path / name))
+        cv2.imwrite(str(tmp_path / "f" / "flow_y_3.png"), np.full((32, 40), 77, np.uint8))
+    source = found[0].split("train")
+    read = [source[i] for i in range(3)]
+    have = [{m for m in ("rgb", "flow", "depth") if records.present(r, m)} for r in read]
+    assert have == [{"rgb", "flow", "depth"}, {"depth"}, {"flow"}]
+    assert found[0].info.settings["depth_range"] == [1.007, 1.008]
+    assert found[0].info.fingerprint != found[1].info.fingerprint
+    assert "rgb 1 of 3, flow 2 of 3, depth 2 of 3" in capsys.readouterr().out
+
+
+def test_a_dataset_from_before_depth_had_a_range_is_packed_again(tmp_path, serial, monkeypatch):
+    video(tmp_path / "a.mp4")
+    numbered_maps(tmp_path / "d", range(14))
+    path = table(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "depth": "d", "label": "x"}])
+    assert run("--manifest", path, out=tmp_path / "out") == 0
+    metadata = tmp_path / "out" / "metadata.json"
+    new = json.loads(metadata.read_text())
+    old = new | {"settings": {k: v for k, v in new["settings"].items() if k != "depth_range"}}
+    metadata.write_text(json.dumps(old))
+    monkeypatch.setattr(build, "_pool", lambda *_: pytest.fail("decoded again"))
+    assert run("--manifest", path, out=tmp_path / "out") == 0
+    assert json.loads(metadata.read_text()) == new
 
 
 def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):

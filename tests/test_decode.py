@@ -8,8 +8,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from mmvid.data import decode
 
@@ -229,8 +230,168 @@ def test_depth_video(tmp_path):
     with pytest.raises(decode.DecodeError):
         decode.depth(damaged(path, tmp_path / "cut.mkv", keep=0.7))
     (tmp_path / "none").mkdir()
-    with pytest.raises(decode.DecodeError, match="no PNG"):
+    with pytest.raises(decode.DecodeError, match=r"no frames: the folder none has no \.png"):
         decode.depth(tmp_path / "none")
+
+
+def test_depth_of_matlab(tmp_path):
+    savemat(tmp_path / "a.mat", {"curFrame": np.moveaxis(maps(), 0, -1).astype(np.float64)})
+    np.testing.assert_array_equal(decode.depth(tmp_path / "a.mat"), maps())
+    # MATLAB drops a last axis of length 1; beyond what 16 bits hold there is no distance.
+    one = np.where(maps()[0] == 37, np.nan, maps()[0].astype(np.float64)) + 60000 * (maps()[0] > 2000)
+    savemat(tmp_path / "b.mat", {"curFrame": one})
+    expected = np.minimum(maps()[0].astype(int) + 60000 * (maps()[0] > 2000), 65535)
+    np.testing.assert_array_equal(decode.depth(tmp_path / "b.mat")[0], np.where(maps()[0] == 37, 0, expected))
+    savemat(tmp_path / "c.mat", {"other": np.zeros(3)})
+    with pytest.raises(decode.DecodeError, match=r"no array curFrame .* it has \['other'\]"):
+        decode.depth(tmp_path / "c.mat")
+    with pytest.raises(decode.DecodeError, match=r"not readable as a \.mat"):
+        decode.depth(damaged(tmp_path / "a.mat", tmp_path / "d.mat", keep=0.5))
+    (tmp_path / "e.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(600))
+    with pytest.raises(decode.DecodeError, match="save it with -v7"):
+        decode.depth(tmp_path / "e.mat")
+
+
+# ---------------------------------------------------------------------------- folders of pictures
+def numbered(folder, template, count=12):
+    """JPEGs of ``pictures``, named by ``template``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, picture in enumerate(pictures(count)):
+        cv2.imwrite(str(folder / template.format(i)), picture[..., ::-1])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "template, pattern",
+    [("{}.png", ""), ("frame_{}_tc_907_rgb.jpg", "*_rgb.jpg"), ("{:03d},.jpg", ""), ("g{}.jpg", "g?*.jpg")],
+)
+def test_pictures_in_the_order_of_their_numbers(tmp_path, template, pattern):
+    path = numbered(tmp_path / "clip", template)
+    for other in ("notes.txt", "._7.jpg", "._7_rgb.jpg"):
+        (path / other).write_text("x")
+    if pattern:
+        cv2.imwrite(str(path / "frame_3_tc_907_depth_vis.jpg"), pictures(1)[0])
+    video = decode.clip(path / pattern if pattern else path)
+    assert abs(video.frames.astype(int) - pictures(12)).mean() < 4
+    np.testing.assert_allclose(video.times, np.arange(12) / 30)
+    assert video.fps == 30 and decode.frame_rate(path / "*_rgb.jpg") is decode.frame_rate(path) is None
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 12), st.integers(0, 36), st.integers(1, 36), st.sampled_from([5, 12, 30]))
+def test_pictures_between_two_times(count, start, length, fps):
+    """Times in thirtieths of a second, so that many pictures stand right at an end."""
+    start, end = fractions.Fraction(start, 30), fractions.Fraction(start + length, 30)
+    wanted = [i for i in range(count) if start <= fractions.Fraction(i, fps) < end]
+    options = dict(fps=float(fps), start=float(start), end=float(end))
+    if not wanted:
+        with pytest.raises(decode.DecodeError, match="no frames between"):
+            decode.images(PICTURES[:count], **options)
+        return
+    video = decode.images(PICTURES[:count], **options)
+    assert (video.frames[:, 0, 0, 0] // 10).tolist() == wanted
+    np.testing.assert_allclose(video.times, np.asarray(wanted) / fps - float(start), atol=1e-9)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def still(tmp_path_factory):
+    """PICTURES: tiny PNGs, ten gray levels apart."""
+    folder = tmp_path_factory.mktemp("still")
+    for i in range(12):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((4, 4, 3), 10 * i, np.uint8))
+    PICTURES[:] = decode.sequence(folder)
+
+
+PICTURES = []
+
+
+def test_a_file_may_bear_a_question_mark(tmp_path):
+    assert decode.clip(write(tmp_path / "who? me*.mp4")).frames.shape[0] == FRAMES
+
+
+def test_pictures_that_are_wrong_are_named(tmp_path):
+    path = numbered(tmp_path / "clip", "{}.jpg", 3)
+    with pytest.raises(decode.DecodeError, match=r"no frames: clip/\*_rgb\.jpg has no"):
+        decode.clip(path / "*_rgb.jpg")
+    with pytest.raises(decode.DecodeError, match="missing file gone"):
+        decode.clip(tmp_path / "gone" / "*_rgb.jpg")
+    cv2.imwrite(str(path / "1.jpg"), pictures(1, 32)[0])
+    with pytest.raises(decode.DecodeError, match="different sizes"):
+        decode.clip(path)
+    for data in ((path / "2.jpg").read_bytes()[:400], b"text", b""):
+        (path / "1.jpg").write_bytes(data)
+        with pytest.raises(decode.DecodeError, match=r"1\.jpg: "):
+            decode.clip(path)
+
+
+# ---------------------------------------------------------------------------- flow in pictures
+def plane(i, axis):
+    return np.full((8, 10), 10 * i + (axis == "y"), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "x, y",
+    [("flow_x_{}.png", "flow_y_{}.png"), ("x_{:05d}.png", "y_{:05d}.png"), ("u/{}.png", "v/{}.png"),
+     ("clip-{:06d}x.png", "clip-{:06d}y.png"), ("u{}.png", "v{}.png"), ("flow_x/a_{}.png", "flow_y/a_{}.png")],
+)  # fmt: skip
+def test_flow_in_pairs(tmp_path, x, y):
+    for axis, template in (("x", x), ("y", y)):
+        for i in range(12):
+            path = tmp_path / template.format(i)
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), plane(i, axis))
+    made = decode.flow_pictures(tmp_path)
+    clip = {"flow_x": made.x, "flow_y": made.y}
+    fields = decode.decode_frames(clip, "flow", range(12))
+    assert fields[:, 0, 0].tolist() == [[10 * i, 10 * i + 1] for i in range(12)]
+    assert (made.height, made.width, made.scale) == (8, 10, 1.0)
+    assert made.x[3] == (tmp_path / x.format(3)).read_bytes()
+
+
+def test_flow_in_colours_keeps_its_bytes(tmp_path):
+    folder = numbered(tmp_path / "v01_s01_e00", "frame_{}.jpg")
+    made = decode.flow_pictures(folder)
+    assert made.y == [] and made.x == [(folder / f"frame_{i}.jpg").read_bytes() for i in range(12)]
+    small = decode.flow_pictures(folder, short_side=32)
+    assert (small.height, small.width, small.scale) == (32, 40, 0.5)
+    read = decode.decode_frames({"flow_x": small.x, "flow_y": []}, "flow", [11])
+    assert read.shape == (1, 32, 40, 3)
+    assert abs(read[0].mean((0, 1)) - pictures(12)[11].mean((0, 1))).max() < 3
+
+
+def test_gray_pairs_saved_as_colours(tmp_path):
+    for axis in "xy":
+        cv2.imwrite(str(tmp_path / f"{axis}_1.png"), np.repeat(plane(3, axis)[..., None], 3, -1))
+    made = decode.flow_pictures(tmp_path)
+    fields = decode.decode_frames({"flow_x": made.x, "flow_y": made.y}, "flow", [0])
+    assert fields[0, 0, 0].tolist() == [30, 31]
+
+
+@pytest.mark.parametrize(
+    "names, value, reason",
+    [
+        ((), 0, "no frames: the folder flow has no"),
+        (("x_1.png", "x_2.png", "y_1.png"), plane(1, "x"), "2 pictures of horizontal flow, 1 of vertical"),
+        (("1.png",), plane(1, "x"), r"1\.png: a gray picture of flow without its pair"),
+        (("x_1.png", "y_1.png"), plane(1, "x").astype(np.uint16), r"x_1\.png: .*8-bit pictures, .*uint16"),
+    ],
+)
+def test_flow_that_is_wrong(tmp_path, names, value, reason):
+    (tmp_path / "flow").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / "flow" / name), value)
+    with pytest.raises(decode.DecodeError, match=reason):
+        decode.flow_pictures(tmp_path / "flow")
+    if names:
+        with pytest.raises(decode.DecodeError, match="is none"):
+            decode.flow_pictures(tmp_path / "flow" / names[0])
+
+
+def test_flow_of_several_sizes(tmp_path):
+    for i, size in enumerate((8, 9)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((size, 10, 3), np.uint8))
+    with pytest.raises(decode.DecodeError, match="several sizes"):
+        decode.flow_pictures(tmp_path)
 
 
 def test_sound(tmp_path):

@@ -75,8 +75,43 @@ def test_what_was_packed_is_read_in_order(root):
     source = records.open_dataset(root).split("train")
     assert len(source) == 40
     for i in (0, 1, 17, 39):
-        assert_equal(source[i], record(i))
+        assert_equal(source[i], record(i) | {"depth_range": (0.0, 8.0)})
     assert source.ids() == [f"clip{i:03d}" for i in range(40)] == [source[i]["id"] for i in range(40)]
+
+
+def test_the_datasets_depth_range_is_every_records(tmp_path):
+    pack(tmp_path, [record(i) for i in range(2)])
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"depth_range": [1, 3.5]}}))
+    source = records.open_dataset(tmp_path).split("train")
+    assert [source[i]["depth_range"] for i in range(2)] == [(1.0, 3.5)] * 2
+
+
+def with_depth(i, *maps):
+    return record(i, depth=[decode.encode_png(np.asarray(m, np.uint16)) for m in maps])
+
+
+def test_depth_range_is_of_what_the_middle_maps_read(tmp_path):
+    """1000 readings from 501 to 1500 mm, so 505 and 1495 are the percentiles; 0 is no reading, and the
+    first and last map are not asked."""
+    middle = np.zeros((2, 1000), np.uint16)
+    middle[0] = np.arange(501, 1501)
+    far = np.full((2, 1000), 9000)
+    pack(tmp_path, [with_depth(0, far, middle, far)])
+    paths = [tmp_path / "prepared" / "0.pkl"]
+    assert builder.depth_range(paths) == (0.505, 1.495)
+    pack(tmp_path, [with_depth(0, np.zeros((4, 4))), with_depth(1, np.full((4, 4), 700))])
+    empty, wall = (tmp_path / "prepared" / f"{i}.pkl" for i in (0, 1))
+    assert builder.depth_range([empty]) == (0.0, 8.0)
+    assert builder.depth_range([empty, wall]) == (0.7, 0.701)
+
+
+def test_depth_range_reads_few_clips_evenly_spread(tmp_path):
+    pack(tmp_path, [with_depth(i, np.full((2, 2), 1000 + i)) for i in range(9)])
+    paths = [tmp_path / "prepared" / f"{i}.pkl" for i in range(9)]
+    for i in (1, 2, 3, 5, 6, 7):
+        paths[i].unlink()
+    assert builder.depth_range(paths, most=3) == (1.0, 1.008)
 
 
 def test_empty_modalities(root):

@@ -5,6 +5,7 @@ raises on damaged bytes; the loader then never meets a bad clip.
 """
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -21,6 +22,8 @@ from av.video.reformatter import VideoReformatter
 cv2.setNumThreads(0)
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Pictures in a folder name no rate; those of the datasets we know come from a Kinect.
+PICTURES_FPS = 30.0
 # From here on the frames of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
 # FFmpeg's log belongs to the process, so one file is read at a time in it.
@@ -40,6 +43,17 @@ class Video(NamedTuple):
     frames: np.ndarray
     times: np.ndarray
     fps: float
+
+
+class FlowPictures(NamedTuple):
+    """Optical flow that others computed: ``x`` and ``y``, lists of JPEG or PNG; ``y`` is empty where each
+    picture of ``x`` has three channels. All are ``height`` x ``width``, resized by ``scale``."""
+
+    x: list[bytes]
+    y: list[bytes]
+    height: int
+    width: int
+    scale: float
 
 
 class Sound(NamedTuple):
@@ -136,12 +150,15 @@ def _read_video(container, logs: list, start: float, end: float | None, short_si
             return frames, times, fps, ""
         frames.append(_upright(frame, reformatter, short_side))
         times.append(time - start)
-        if (size := size + frames[-1].nbytes) > MAX_BYTES:
-            raise DecodeError(
-                f"too long: {len(frames)} frames fill {size >> 30} GiB; cut it with start and end"
-            )
+        size += frames[-1].nbytes
+        _check_room(len(frames), size)
     last = times[-1] + start if times else 0.0
     return frames, times, fps, _missing(container, stream, 0 if start > 0 else seen, last, fps)
+
+
+def _check_room(count: int, size: int) -> None:
+    if size > MAX_BYTES:
+        raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")
 
 
 def _decoded(container, stream) -> Iterator:
@@ -195,24 +212,41 @@ def _header_length(container, stream) -> float | None:
     return None
 
 
-def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
-    """A still image as a clip of one frame. Raises DecodeError."""
-    path = existing(path)
-    # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
-    with _listening("an image"), av.open(str(path)) as container:
-        next(container.decode(video=0), None)
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DecodeError("not readable as an image")
-    frame = _fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), short_side)
-    return Video(frame[None], np.zeros(1), 1.0)
+def frame_rate(path: str | os.PathLike) -> float | None:
+    """Average frames a second of a video file; None of pictures (a folder, a pattern) and arrays, which
+    name none. Raises DecodeError."""
+    path = pathlib.Path(path)
+    if path.suffix.lower() in (*IMAGES, ".mat") or existing(path).is_dir():
+        return None
+    with _listening("video"), av.open(str(path)) as container:
+        stream = next(iter(container.streams.video), None)
+        return float(stream.average_rate) if stream and stream.average_rate else None
 
 
-def clip(path: str | os.PathLike, **options) -> Video:
-    """``video``, or ``image`` for a file with an image's ending."""
-    if pathlib.Path(path).suffix.lower() in IMAGES:
-        return image(path, short_side=options.get("short_side", 0))
-    return video(path, **options)
+# ---------------------------------------------------------------------------- pictures
+def is_pattern(path: pathlib.Path) -> bool:
+    """Whether the last part of ``path`` stands for several files: it has a * or ?, and no file bears it."""
+    return ("*" in path.name or "?" in path.name) and not path.exists()
+
+
+def sequence(
+    path: str | os.PathLike, endings: tuple[str, ...] = IMAGES
+) -> list[pathlib.Path] | None:
+    """The pictures that a folder holds, or those of a pattern within one (``clip/*_rgb.jpg``), in the
+    order of their numbers; None where ``path`` is a file, or nothing. Raises DecodeError where a
+    folder or a pattern has none."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        files, where = path.iterdir(), f"the folder {path.name}"
+    elif is_pattern(path):
+        files, where = existing(path.parent).glob(path.name), f"{path.parent.name}/{path.name}"
+    else:
+        return None
+    # Archives from a Mac hold a ._name beside every name.
+    found = [p for p in files if p.suffix.lower() in endings and not p.name.startswith("._")]
+    if not found:
+        raise DecodeError(f"no frames: {where} has no {', '.join(endings)}")
+    return sorted(found, key=_in_order)
 
 
 def _in_order(path: pathlib.Path) -> tuple:
@@ -220,22 +254,104 @@ def _in_order(path: pathlib.Path) -> tuple:
     return [int(n) for n in re.findall(r"\d+", path.stem)], path.name
 
 
-def depth(path: str | os.PathLike, *, short_side: int = 0) -> np.ndarray:
-    """Depth as uint16 [T, H, W]: a folder of 16-bit PNGs (in the order of their numbers), one PNG,
-    or a gray video (mkv with FFV1). Raises DecodeError."""
-    path = existing(path)
-    if path.is_dir():
-        files = sorted((p for p in path.iterdir() if p.suffix.lower() == ".png"), key=_in_order)
-        if not files:
-            raise DecodeError(f"no PNG in the depth folder {path.name}")
+def _check_image(path: pathlib.Path) -> None:
+    # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
+    with _listening("an image"), av.open(str(path)) as container:
+        next(container.decode(video=0), None)
+
+
+def _read_image(path: pathlib.Path, flags: int) -> np.ndarray:
+    _check_image(existing(path))
+    picture = cv2.imread(str(path), flags)
+    if picture is None:
+        raise DecodeError("not readable as an image")
+    return picture
+
+
+def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
+    """A still image as a clip of one frame. Raises DecodeError."""
+    picture = _read_image(pathlib.Path(path), cv2.IMREAD_COLOR)
+    frame = _fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), short_side)
+    return Video(frame[None], np.zeros(1), 1.0)
+
+
+@contextlib.contextmanager
+def _naming(file: pathlib.Path) -> Iterator[None]:
+    """Of many pictures, which one it was."""
+    try:
+        yield
+    except DecodeError as error:
+        raise DecodeError(f"{file.name}: {error}") from None
+
+
+def images(
+    files: Sequence[pathlib.Path], *, fps: float = PICTURES_FPS, start: float = 0.0,
+    end: float | None = None, short_side: int = 0,
+) -> Video:  # fmt: skip
+    """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
+    times = np.arange(len(files)) / fps
+    wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
+    frames, size = [], 0
+    for i in wanted:
+        with _naming(files[i]):
+            frames.append(image(files[i], short_side=short_side).frames[0])
+        size += frames[-1].nbytes
+        _check_room(len(frames), size)
+    if not frames:
+        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
+        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
+    return Video(np.stack(frames), times[wanted] - start, fps)
+
+
+def clip(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options
+) -> Video:
+    """``video``; ``image`` for a file with an image's ending; ``images`` at ``fps`` for a folder of
+    them, a pattern (see ``sequence``) or a list. Raises DecodeError."""
+    files = path if isinstance(path, list) else sequence(path)
+    if files is not None:
+        return images(files, fps=fps, **options)
+    if pathlib.Path(path).suffix.lower() in IMAGES:
+        return image(path, short_side=options.get("short_side", 0))
+    return video(path, **options)
+
+
+# ---------------------------------------------------------------------------- depth
+def depth(path: str | os.PathLike | list[pathlib.Path], *, short_side: int = 0) -> np.ndarray:
+    """Depth as uint16 [T, H, W]: 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one
+    PNG, a gray video (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII). Raises
+    DecodeError."""
+    files = path if isinstance(path, list) else sequence(path, (".png",))
+    name = files[0].parent.name if files else pathlib.Path(path).name
+    if files is not None:
         maps = [_depth_image(existing(p)) for p in files]
-    elif path.suffix.lower() == ".png":
-        maps = [_depth_image(path)]
+    elif (ending := existing(path).suffix.lower()) == ".png":
+        maps = [_depth_image(pathlib.Path(path))]
     else:
-        maps = _depth_video(path)
+        maps = (_depth_matlab if ending == ".mat" else _depth_video)(pathlib.Path(path))
     if len(shapes := {m.shape for m in maps}) > 1:
-        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {path.name}")
+        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {name}")
     return np.stack([_fit(m, short_side, cv2.INTER_NEAREST) for m in maps])
+
+
+def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
+    # Imported here: whoever reads records needs no MATLAB.
+    from scipy.io import loadmat
+
+    try:
+        found = loadmat(path)
+    except NotImplementedError:
+        raise DecodeError(f"{path.name} is MATLAB 7.3: save it with -v7") from None
+    except Exception as error:  # its reader raises whatever damaged bytes lead it to
+        raise DecodeError(f"not readable as a .mat file: {error}") from None
+    array = found.get("curFrame")
+    if array is None or array.ndim not in (2, 3) or not array.size:
+        names = sorted(name for name in found if not name.startswith("_"))
+        raise DecodeError(f"{path.name} has no array curFrame [H, W, T]; it has {names}")
+    # MATLAB drops a last axis of length 1.
+    maps = np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
+    return list(np.clip(np.nan_to_num(maps), 0, 65535).astype(np.uint16, order="C"))
 
 
 def _depth_video(path: pathlib.Path) -> list[np.ndarray]:
@@ -261,6 +377,72 @@ def _depth_image(path: pathlib.Path) -> np.ndarray:
     return picture.astype(np.uint16)
 
 
+# ---------------------------------------------------------------------------- flow in pictures
+# flow_x_00001, x_1, u0001; or 000001x, as Charades has it.
+_AXIS = re.compile(r"(?:flow[_-]?)?([xyuv])(?![a-z]).*|.*\d[_-]?([xyuv])", re.IGNORECASE)
+_AXIS_FOLDER = re.compile(r"(?:flow[_-]?)?([xyuv])", re.IGNORECASE)
+
+
+def _axis(file: pathlib.Path, folder: pathlib.Path) -> str:
+    """'x', 'y' or '': by the name, or by the subfolder (EPIC-KITCHENS' u/ and v/)."""
+    inside = file.parent != folder
+    match = _AXIS_FOLDER.fullmatch(file.parent.name) if inside else _AXIS.fullmatch(file.stem)
+    letter = next(filter(None, match.groups()), "").lower() if match else ""
+    return {"u": "x", "v": "y"}.get(letter, letter)
+
+
+def _flow_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """(x, y) in the order of their numbers; (pictures, []) where they are not pairs."""
+    inside = [d for d in folder.iterdir() if d.is_dir() and _AXIS_FOLDER.fullmatch(d.name)]
+    found = [file for d in inside or [folder] for file in sequence(d)]
+    axes = {file: _axis(file, folder) for file in found}
+    x, y = ([file for file in found if axes[file] == axis] for axis in "xy")
+    if not (x and y):
+        return found, []
+    if len(x) != len(y):
+        raise DecodeError(f"{len(x)} pictures of horizontal flow, {len(y)} of vertical, in {folder.name}")
+    return x, y
+
+
+def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
+    """(bytes, (height, width) stored, scale); the file's own bytes where nothing changes them."""
+    picture = _read_image(path, cv2.IMREAD_UNCHANGED)
+    if picture.dtype != np.uint8:
+        raise DecodeError(f"flow is read from 8-bit pictures, this one is {picture.dtype}")
+    own = path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    if channels == 1 and picture.ndim == 3:
+        picture, own = cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2GRAY), False
+    elif channels == 3 and picture.ndim == 2:
+        raise DecodeError("a gray picture of flow without its pair: name them flow_x*, flow_y*")
+    elif channels == 3 and picture.shape[2] != 3:
+        picture, own = picture[..., :3], False
+    fitted = _fit(picture, short_side)
+    data = path.read_bytes() if own and fitted is picture else encode_png(fitted)
+    return data, fitted.shape[:2], fitted.shape[0] / picture.shape[0]
+
+
+def flow_pictures(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictures:
+    """Flow from a folder: gray pairs named flow_x*, flow_y* (or x*, y*; u*, v*; subfolders u, v), or
+    pictures of three channels (DMCL's visualised flow). Raises DecodeError."""
+    folder = existing(path)
+    if not folder.is_dir():
+        raise DecodeError(f"flow is a folder of pictures, {folder.name} is none")
+    planes, facts = _flow_files(folder), set()
+    stored = []
+    for files in planes:
+        stored.append([])
+        for file in files:
+            with _naming(file):
+                data, *fact = _flow_bytes(file, 1 if planes[1] else 3, short_side)
+            stored[-1].append(data)
+            facts.add(tuple(fact))
+    if len(facts) > 1:
+        raise DecodeError(f"pictures of flow of several sizes {sorted(f[0] for f in facts)} in {folder.name}")
+    (height, width), scale = facts.pop()
+    return FlowPictures(*stored, height, width, scale)
+
+
+# ---------------------------------------------------------------------------- sound
 def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
     """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds. Raises DecodeError (no
@@ -287,6 +469,10 @@ def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
 
 
 # ---------------------------------------------------------------------------- frames in records
+# Metres, for records that name no range of their own.
+DEPTH_RANGE = (0.0, 8.0)
+
+
 def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
     """uint8 [H, W, 3] or [H, W] -> JPEG; colours at half size (4:2:0), as in nearly every video."""
     picture = picture[..., ::-1] if picture.ndim == 3 else picture
@@ -343,21 +529,65 @@ def _decode_mp4(data: bytes, wanted: np.ndarray) -> dict[int, np.ndarray]:
     return found
 
 
-def decode_frames(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
-    """Frames ``indices`` of ``field`` ('rgb', 'flow', 'depth') -> [len, H, W, C] (C 3, 2, 1).
+def count_frames(record: dict, field: str) -> int:
+    """Frames of ``field`` in a record, 0 where it is absent: ``num_frames`` of RGB, of the others what
+    is stored, but none beyond the last frame."""
+    if field == "rgb":
+        return record["num_frames"] if record["rgb"] or record["rgb_video"] else 0
+    # The longer plane, so that reading tells where frames of the other one are lost.
+    stored = ("flow_x", "flow_y") if field == "flow" else (field,)
+    return min(max(len(record[name]) for name in stored), record["num_frames"])
 
-    Each distinct index is decoded once. uint8 (depth uint16). Raises DecodeError.
+
+def _flow_picture(record: dict, i: int) -> np.ndarray:
+    """Two planes, or the colour picture that stands for them where there is no second plane."""
+    if not record["flow_y"]:
+        return _decode_image(record["flow_x"][i], True)
+    return np.concatenate([_decode_image(record[name][i], False) for name in ("flow_x", "flow_y")], -1)
+
+
+def decode_frames(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
+    """Frames ``indices`` of ``field`` ('rgb', 'flow', 'depth') -> [len, H, W, C]: C is 3, 2 (3 where flow
+    is stored as colour pictures), 1.
+
+    Each distinct index is decoded once. uint8 (depth uint16, raw). Raises DecodeError.
     """
     indices = np.asarray(indices)
     distinct, inverse = np.unique(indices, return_inverse=True)
     if field == "flow":
-        planes = [
-            [_decode_image(record[name][i], False) for i in distinct] for name in ("flow_x", "flow_y")
-        ]
-        pictures = [np.concatenate(pair, -1) for pair in zip(*planes)]
+        pictures = [_flow_picture(record, i) for i in distinct]
     elif field == "rgb" and record.get("rgb_video"):
         found = _decode_mp4(record["rgb_video"], distinct)
         pictures = [found[i] for i in distinct.tolist()]
     else:
         pictures = [_decode_image(record[field][i], field == "rgb") for i in distinct]
     return np.stack([pictures[i] for i in inverse.reshape(-1)])
+
+
+@functools.lru_cache(maxsize=64)
+def _levels(scale: float, near: float, far: float) -> np.ndarray:
+    """The uint8 of every uint16 depth."""
+    if not (scale > 0 and far > near):
+        raise DecodeError(f"depth_scale={scale} is positive, depth_range={near, far} rises: correct them")
+    shares = np.clip((np.arange(1 << 16) * scale - near) / (far - near), 0, 1)
+    levels = np.round(1 + 254 * shares).astype(np.uint8)
+    levels[0] = 0
+    return levels
+
+
+def depth_levels(raw: np.ndarray, scale: float, depth_range: tuple[float, float]) -> np.ndarray:
+    """Depth as the networks read it: uint8 of ``raw``'s shape.
+
+    ``raw`` times ``scale`` is metres; ``depth_range`` (near, far) goes linearly onto 1..255, what
+    lies outside onto its ends. 0 is no reading and stays 0. Raises DecodeError for a range or a
+    scale that is none.
+    """
+    return _levels(float(scale), *map(float, depth_range))[raw]
+
+
+def decode_bytes(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
+    """``decode_frames``, uint8 for every field: depth by ``depth_levels``. Raises DecodeError."""
+    frames = decode_frames(record, field, indices)
+    if field == "depth":
+        return depth_levels(frames, record["depth_scale"], record.get("depth_range", DEPTH_RANGE))
+    return frames

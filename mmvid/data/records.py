@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmvid.data.decode import DEPTH_RANGE
+
 SCHEMA = 1
 TFDS_NAME = "clips"
 
@@ -50,7 +52,11 @@ def present(record: dict, field: str) -> bool:
 
 
 class Source:
-    """The records of a split: ``len`` and ``[row]``; frames stay encoded. Picklable."""
+    """The records of a split: ``len`` and ``[row]``; frames stay encoded. Picklable.
+
+    ``depth_range`` of a record is the dataset's: (near, far) in metres, which the loader maps linearly
+    to 1..255 (0 stays "no reading").
+    """
 
     def __init__(self, root: pathlib.Path, split: str, info: Info):
         self.root, self.split, self.info = root, split, info
@@ -65,7 +71,8 @@ class Source:
     def __getitem__(self, row: int) -> dict:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of the {len(self)} clips of {self.root}/{self.split}")
-        return _plain(self._opened()[int(row)])
+        near, far = self.info.settings.get("depth_range", DEPTH_RANGE)
+        return _plain(self._opened()[int(row)]) | {"depth_range": (float(near), float(far))}
 
     def _opened(self):
         if self._data is None:
