@@ -1,5 +1,8 @@
 """One draw for all streams, in relative coordinates; flips negate motion and swap labels."""
 
+import collections
+import colorsys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -179,3 +182,139 @@ def test_pictures_that_shrink_by_much_are_averaged():
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[None, ..., None]
     out = augment.apply(board, Geometry(0, 0, 1, 1), 32, negate_x=False)
     assert np.abs(out.astype(int) - 127).max() <= 1
+
+
+# ---------------------------------------------------------------------------- DMCL's window
+WINDOW = Augment(crop="window", flip=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(40, 400), st.integers(40, 400), st.integers(0, 10**6), st.floats(0, 16))
+def test_the_window_is_a_share_of_both_sides(height, width, seed, jitter):
+    spec = WINDOW._replace(jitter=jitter)
+    g = augment.draw(np.random.default_rng(seed), height, width, 224, spec)
+    assert g.width == g.height == 224 / 256
+    for start in (g.x, g.y):
+        assert abs(start - 1 / 16) <= jitter / 256 + 1e-9
+        assert start >= -1e-9 and start + 224 / 256 <= 1 + 1e-9
+
+
+def test_half_of_the_windows_stay_in_the_middle():
+    drawn = [augment.draw(np.random.default_rng(s), 256, 340, 224, WINDOW) for s in range(600)]
+    off = 256 * np.array([(g.x - 1 / 16, g.y - 1 / 16) for g in drawn])
+    moved = (off != 0).any(1)
+    assert 250 < moved.sum() < 350
+    # U(-8, 8) on each axis by itself.
+    assert (np.abs(off) <= 8).all() and (off[moved].std(0) > 4).all()
+    assert abs(np.corrcoef(off[moved].T)[0, 1]) < 0.2
+    assert 250 < sum(g.flip for g in drawn) < 350
+
+
+def test_the_window_of_a_square_of_256_is_224_pixels():
+    frames = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 1), dtype=np.uint8)
+    (window,), side = augment.test_windows(480, 640, 224, 256, "window")
+    out = augment.apply(frames, window, side, negate_x=False)
+    np.testing.assert_array_equal(out, frames[:, 16:240, 16:240])
+
+
+def test_the_window_does_not_keep_the_aspect():
+    wide = augment.test_windows(100, 400, 224, 256, "window")
+    assert wide == augment.test_windows(400, 100, 224, 256, "window")
+    still = Augment(crop="window", jitter=0.0)
+    assert augment.draw(np.random.default_rng(0), 100, 400, 224, still) == wide[0][0]
+
+
+def test_pixels_are_chosen_where_no_average_makes_sense():
+    """A resized picture has the values that were there, mirrored or not, at their places."""
+    frames = np.zeros((1, 30, 30, 1), np.uint8)
+    frames[:, :, 15:] = 200
+    for size in (7, 13, 24, 64):
+        plain = augment.apply(frames, Geometry(0, 0, 1, 1), size, negate_x=False, nearest=True)
+        assert set(np.unique(plain)) == {0, 200}
+        assert abs((plain == 0).mean() - 0.5) <= 0.5 / size + 1e-9
+        mixed = augment.apply(frames, Geometry(0.3, 0, 0.6, 1), 32, negate_x=False)
+        assert len(np.unique(mixed)) > 2
+        flipped = augment.apply(frames, Geometry(0, 0, 1, 1, True), size, negate_x=False, nearest=True)
+        np.testing.assert_array_equal(flipped, plain[:, :, ::-1])
+
+
+# ---------------------------------------------------------------------------- colours
+def pictures(seed=0, shape=(3, 12, 10, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("order", ["b", "s", "h", "c", "bshc", "sbch", "chbs", "hscb", "bs", "sb"])
+def test_nothing_changes_what_is_distorted_by_nothing(order):
+    frames = pictures()
+    frames[0, :4] = 0, 0, 0
+    frames[0, 4:8] = 255, 255, 255
+    frames[0, 8:] = 7, 7, 7
+    np.testing.assert_array_equal(augment.recolour(frames, augment.Colours(order, 0.0, 1.0, 0.0, 1.0)), frames)
+
+
+def reference(picture, colours):
+    """One pixel after another, by the standard library."""
+    x = picture.astype(float) / 255
+    for initial in colours.order:
+        mean = x.mean((0, 1))
+        for place in np.ndindex(x.shape[:2]):
+            if initial == "b":
+                x[place] += colours.brightness
+            elif initial == "c":
+                x[place] = (x[place] - mean) * colours.contrast + mean
+            else:
+                h, s, v = colorsys.rgb_to_hsv(*x[place]) if x[place].max() > 0 else (0, 0, x[place].max())
+                s = min(s * colours.saturation, 1) if initial == "s" else s
+                x[place] = colorsys.hsv_to_rgb((h + colours.hue) % 1 if initial == "h" else h, s, v)
+    return np.clip(np.round(x * 255), 0, 255)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6))
+def test_colours_are_those_of_the_standard_library(seed):
+    frames = pictures(seed, (2, 4, 5, 3))
+    drawn = augment.draw_colours(np.random.default_rng(seed), Augment(colour=1.0))
+    out = augment.recolour(frames, drawn)
+    assert out.dtype == np.uint8 and out.shape == frames.shape
+    expected = np.stack([reference(f, drawn) for f in frames])
+    assert np.abs(out - expected).max() <= 1
+
+
+def test_a_third_of_the_circle_exchanges_the_channels():
+    turned = augment.recolour(pictures(), augment.Colours("h", 0.0, 1.0, 1 / 3, 1.0))
+    np.testing.assert_array_equal(turned, pictures()[..., [2, 0, 1]])
+
+
+def test_black_pixels_have_no_colour_to_distort():
+    """Darkened beyond black, where hue and saturation mean nothing."""
+    dark = pictures() // 16
+    for order in ("bshc", "hscb", "chbs"):
+        out = augment.recolour(dark, augment.Colours(order, -32 / 255, 1.5, 0.2, 1.0))
+        assert not out.any()
+
+
+def test_ranges_and_orders_of_the_code():
+    drawn = [augment.draw_colours(np.random.default_rng(s), Augment(colour=0.5)) for s in range(4000)]
+    there = [d for d in drawn if d is not None]
+    assert 1880 < len(there) < 2120
+    counts = collections.Counter(d.order for d in there)
+    fast = counts["bs"] + counts["sb"]
+    assert 0.45 < fast / len(there) < 0.55 and len(counts) == 6
+    full = [order for order in counts if len(order) == 4]
+    assert all(sorted(order) == list("bchs") for order in full)
+    assert all(0.2 < counts[order] / (len(there) - fast) < 0.3 for order in full)
+    assert all(0.4 < counts[order] / fast < 0.6 for order in ("bs", "sb"))
+    values = np.array([d[1:] for d in there])
+    least, most = np.array([-32 / 255, 0.5, -0.2, 0.5]), np.array([32 / 255, 1.5, 0.2, 1.5])
+    assert (values >= least).all() and (values <= most).all()
+    np.testing.assert_allclose(values.min(0), least, atol=0.02)
+    np.testing.assert_allclose(values.max(0), most, atol=0.02)
+    assert not any(augment.draw_colours(np.random.default_rng(s), Augment()) for s in range(20))
+
+
+@pytest.mark.parametrize("name, value", [("crop", "middle"), ("jitter", 17.0), ("jitter", -1.0),
+                                         ("jitter", float("nan")), ("colour", 1.1), ("colour", -0.1)])  # fmt: skip
+def test_augmentations_that_cannot_be_are_explained(name, value):
+    augment.check(Augment(crop="window", jitter=16.0, colour=1.0), HEADS)
+    with pytest.raises(ValueError, match=f"augment.{name}="):
+        augment.check(Augment(**{name: value}), HEADS)

@@ -57,7 +57,7 @@ def test_a_run_is_built(dataset, tmp_path):
         ({"augment.flip_labels": ((0, 7),)}, "class ids 0 to 1"),
         ({"model_options.dtype": "float8"}, "float8"),
         ({"model_options.frozen_bn": "some"}, "all_but_first"),
-        ({"streams.flow.modality": "depth"}, r"'depth'.*known are"),
+        ({"streams.flow.modality": "thermal"}, r"'thermal'.*known are"),
         ({"networks.rgb.model": "resnet19"}, "resnet18"),
         ({"heads": {"verb": (3, "single")}}, "3 classes"),
     ],

@@ -437,3 +437,224 @@ def running(pid):
 def test_datasets_pickle():
     copy = pickle.loads(pickle.dumps(train()))
     same(copy[2], train()[2])
+
+
+# ---------------------------------------------------------------------------- depth, pictures of flow, DMCL
+CUT = Sampling("segments", 4)
+DMCL = tuple(Stream(name, name, CUT, "image255") for name in ("rgb", "depth", "flow"))
+
+
+class Deep(Pictures):
+    """Records as Tabletop's: depth in millimetres as 16-bit PNGs, with holes."""
+
+    def __init__(self, *args, maps=None, **options):
+        super().__init__(*args, **options)
+        self.maps = maps
+
+    def depth_of(self, row, count):
+        rng = np.random.default_rng([row, 1])
+        raw = rng.integers(300, 2500, (count, self.size, self.size + 8), dtype=np.uint16)
+        return np.where(rng.random(raw.shape) < 0.2, 0, raw).astype(np.uint16)
+
+    def __getitem__(self, row):
+        record = super().__getitem__(row)
+        maps = self.depth_of(row, self.maps or record["num_frames"])
+        depth = [decode.encode_png(m) for m in maps]
+        return record | {"depth": depth, "depth_scale": 0.001, "depth_range": (0.5, 2.0)}
+
+
+def levels(raw):
+    metres = np.clip((raw / 1000 - 0.5) / 1.5, 0, 1)
+    return np.where(raw == 0, 0, np.round(1 + 254 * metres)).astype(np.uint8)
+
+
+def test_depth_levels():
+    """near to far is 1..255, what lies outside its ends, 0 no reading."""
+    raw = np.array([0, 1, 500, 1000, 1250, 2000, 65535], np.uint16)
+    np.testing.assert_array_equal(decode.depth_levels(raw, 0.001, (0.5, 2.0)), [0, 1, 1, 86, 128, 255, 255])
+    # Without a range of its own a record's depth is read from 0 to 8 m.
+    record = {"depth": [decode.encode_png(np.full((2, 2), 4000, np.uint16))], "depth_scale": 0.001}
+    assert (decode.decode_bytes(record, "depth", [0]) == 128).all()
+    for scale, near, far in ((0.001, 2.0, 2.0), (0.001, 3.0, 2.0), (0.0, 0.5, 2.0)):
+        with pytest.raises(decode.DecodeError, match="depth_range"):
+            decode.depth_levels(raw, scale, (near, far))
+
+
+def test_depth_of_a_clip_from_record_to_batch():
+    source = Deep(frames=20)
+    depth = Stream("depth", "depth", Sampling("uniform", 4))
+    batch = pipeline.eval_dataset(source, (RGB, depth), heads=HEADS, size=40, resize=40, batch_size=3)[0]["main"]
+    got = batch["inputs"]["test"]["depth"]
+    assert got.shape == (3, 1, 4, 40, 40, 1) and got.dtype == np.uint8
+    for row in range(3):
+        n = source[row]["num_frames"]
+        # The middle square of 40 x 48 pixels is not resampled.
+        expected = levels(source.depth_of(row, n))[sampling.test_indices(n, depth)[0], :, 4:44]
+        np.testing.assert_array_equal(got[row, 0, ..., 0], expected)
+
+
+def test_holes_of_depth_do_not_bleed():
+    """Resized, cut and mirrored, a reading is one that was there or none."""
+    class Plane(Deep):
+        def depth_of(self, row, count):
+            return np.where(super().depth_of(row, count) > 0, 1250, 0).astype(np.uint16)
+
+    batch = train(Plane(), DMCL, augment=Augment(flip=True, scales=(1.0, 0.75)), size=24)[0]["main"]
+    depth = batch["inputs"]["train"]["depth"]
+    assert set(np.unique(depth)) == {0, 128} and 0.1 < (depth == 0).mean() < 0.3
+
+
+def test_streams_have_as_many_fields_as_are_stored():
+    record = Deep(maps=8)[0]
+    assert [decode.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 8, 11]
+    record |= {"depth": record["depth"] * 3, "flow_x": [], "flow_y": []}
+    assert [decode.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 12, 0]
+    # Segments, and so what is read of every stream, end with the shortest.
+    batch = train(Deep(maps=8), DMCL)[0]["main"]
+    assert all(batch["present"][s.name].all() for s in DMCL)
+
+
+def test_flips_leave_the_values_of_depth_and_of_the_released_codes_flow():
+    source, size = Deep(20), 40
+    streams = (*DMCL, Stream("image3", "flow", CUT, "image3"), Stream("planes", "flow", CUT))
+    options = dict(streams=streams, size=size, batch_sizes={"main": 12})
+    plain = train(source, augment=Augment(scales=(1.0,)), **options)[0]["main"]["inputs"]["train"]
+    flips = Augment(scales=(1.0,), flip=True)
+    flipped = train(source, augment=flips, **options)[0]["main"]["inputs"]["train"]
+    mirrored = [not np.array_equal(a, b) for a, b in zip(plain["rgb"], flipped["rgb"], strict=True)]
+    assert 2 < sum(mirrored) < 10
+    for row in np.flatnonzero(mirrored):
+        for name in ("rgb", "depth", "flow"):
+            np.testing.assert_array_equal(flipped[name][row], plain[name][row][:, :, ::-1])
+        for name in ("image3", "planes"):
+            np.testing.assert_array_equal(flipped[name][row][..., 0], 255 - plain[name][row][:, :, ::-1, 0])
+            np.testing.assert_array_equal(flipped[name][row][..., 1:], plain[name][row][:, :, ::-1, 1:])
+    for inputs in (plain, flipped):
+        np.testing.assert_array_equal(inputs["image3"][..., :2], inputs["planes"])
+        assert not inputs["image3"][..., 2].any() and not inputs["flow"][..., 2].any()
+
+
+class Coloured(Deep):
+    """Flow stored as colour pictures."""
+
+    def __getitem__(self, row):
+        record = super().__getitem__(row)
+        self.pictures_of = np.random.default_rng([row, 2]).integers(
+            0, 256, (record["num_frames"], self.size, self.size + 8, 3), dtype=np.uint8
+        )
+        return record | {"flow_x": [decode.encode_png(p[..., ::-1]) for p in self.pictures_of], "flow_y": []}
+
+
+@pytest.mark.parametrize("form", ["image3", "image255"])
+def test_flow_in_colour_is_read_as_it_is_and_only_mirrored(form):
+    source, stream = Coloured(), Stream("flow", "flow", CUT, form)
+    options = dict(streams=(stream,), size=40, batch_sizes={"main": 7})
+    batch = train(source, augment=Augment(scales=(1.0,), flip=True), **options)[0]["main"]
+    flips = 0
+    for row, clip in zip(batch["id"], batch["inputs"]["train"]["flow"], strict=True):
+        source[int(row)]
+        lines = {f[:, x : x + 40].tobytes() for f in source.pictures_of for x in range(9)}
+        plain, turned = ({f[:, :, ::o].tobytes() for f in clip[:, None]} <= lines for o in (1, -1))
+        assert plain != turned
+        flips += turned
+    assert 0 < flips < 7
+
+
+@pytest.mark.parametrize("form", ["stack5", "frames"])
+def test_flow_in_colour_has_no_planes(form):
+    with pytest.raises(decode.DecodeError, match=r"3 channels.*reads 2; choose one of \['image255', 'image3'\]"):
+        train(Coloured(), (Stream("flow", "flow", CUT, form),))[0]
+
+
+def test_all_streams_read_the_same_frames_by_segments():
+    class Told(Deep):
+        """Every pixel is the number of the frame."""
+
+        def __getitem__(self, row):
+            record, blank = super().__getitem__(row), np.ones((40, 48), np.uint8)
+            count = record["num_frames"]
+            planes = [decode.encode_png(blank * t) for t in range(count - 1)]
+            return record | {
+                "rgb": [decode.encode_png(np.dstack([blank * t] * 3)) for t in range(count)],
+                "depth": [decode.encode_png(blank.astype(np.uint16) * t) for t in range(count)],
+                "depth_scale": 1.0, "depth_range": (1.0, 255.0), "flow_x": planes, "flow_y": planes,
+            }  # fmt: skip
+
+    source = Told(frames=20)
+    trained = train(source, DMCL, augment=Augment(crop="window"))[0]["main"]["inputs"]["train"]
+    options = dict(heads=HEADS, size=32, protocol="R3", crops="window", batch_size=4)
+    tested = pipeline.eval_dataset(source, DMCL, **options)[0]["main"]["inputs"]["test"]
+    for inputs, shape in ((trained, (4, 4)), (tested, (4, 3, 4))):
+        read = [inputs[s.name][..., 0, 0, 0] for s in DMCL]
+        assert read[0].shape == shape and (np.diff(read[0], axis=-1) > 0).all()
+        for other in read[1:]:
+            np.testing.assert_array_equal(other, read[0])
+    # The ten clips are drawn once: another loader, another batch, another order of rows.
+    again = pipeline.eval_dataset(source, DMCL[::-1], **options | dict(batch_size=2))[1]["main"]["inputs"]["test"]
+    for name, clips in again.items():
+        np.testing.assert_array_equal(clips, tested[name][2:])
+
+
+def test_some_segments_are_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match="all of them have it, or none"):
+        train(None, (DMCL[0], FLOW))
+
+
+COLOUR = Augment(crop="window", colour=1.0)
+
+
+def test_colours_are_shared_by_a_modality_and_geometry_and_touch_rgb_alone():
+    here = (Stream("one", "rgb", CUT), Stream("two", "rgb", CUT, "image255"))
+    other = Stream("three", "rgb", CUT, geometry="b")
+    streams = (*here, other, DMCL[1], DMCL[2], Stream("diff", "diff", CUT, "stack5"))
+    still = COLOUR._replace(jitter=0.0)
+    batch = train(Deep(), streams, augment=still)[0]["main"]["inputs"]["train"]
+    plain = train(Deep(), streams, augment=still._replace(colour=0.0))[0]["main"]["inputs"]["train"]
+    np.testing.assert_array_equal(batch["one"], batch["two"])
+    for row in range(4):
+        assert (batch["one"][row] != plain["one"][row]).any() and (batch["one"][row] != batch["three"][row]).any()
+    for name in ("depth", "flow", "diff"):
+        np.testing.assert_array_equal(batch[name], plain[name])
+
+
+def test_one_colour_a_clip():
+    """Frames that are equal stay equal, those of another clip do not change alike."""
+    class Still(Source):
+        def __getitem__(self, row):
+            record = super().__getitem__(row)
+            picture = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            return record | {"rgb": [decode.encode_png(picture)] * record["num_frames"]}
+
+    clips = train(Still(), DMCL[:1], augment=COLOUR._replace(jitter=0.0))[0]["main"]["inputs"]["train"]["rgb"]
+    for clip in clips:
+        np.testing.assert_array_equal(clip, np.broadcast_to(clip[:1], clip.shape))
+    assert len({clip.tobytes() for clip in clips}) == 4
+
+
+def test_evaluation_distorts_nothing():
+    source = Deep()
+    batch = pipeline.eval_dataset(source, DMCL, heads=HEADS, size=35, protocol="R1", crops="window", batch_size=1)
+    got = batch[0]["main"]["inputs"]["test"]["rgb"][0, 0]
+    source[0]
+    # Seven eighths of 40 pixels are 35.
+    window = augment.test_windows(40, 48, 35, 40, "window")[0][0]
+    cut = augment.apply(source.frames_of, window, 35, negate_x=False)
+    n = source[0]["num_frames"] - 1
+    np.testing.assert_array_equal(got, cut[sampling.test_indices(n, DMCL[0], "R1", clip="clip0")[0]])
+
+
+def test_a_run_of_dmcl_goes_on_without_depth():
+    class Shallow(Deep):
+        def __getitem__(self, row):
+            return super().__getitem__(row) | ({"depth": []} if row == 2 else {})
+
+    dataset = train(Shallow(), DMCL, augment=COLOUR)
+    absent = 0
+    for i in range(4):
+        batch = dataset[i]["main"]
+        missing = batch["id"] == 2
+        np.testing.assert_array_equal(batch["present"]["depth"], ~missing)
+        assert not batch["inputs"]["train"]["depth"][missing].any()
+        assert batch["inputs"]["train"]["flow"][missing].any() == missing.any()
+        absent += missing.sum()
+    assert absent >= 2

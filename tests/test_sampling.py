@@ -160,3 +160,95 @@ def test_dense_clips_come_first_and_any_number_goes():
 def test_unknown_variants_are_explained():
     with pytest.raises(ValueError, match="paper"):
         sampling.test_indices(40, RGB, "D0U1", "papers")
+
+
+# ---------------------------------------------------------------------------- segments (DMCL)
+CUT = Sampling("segments", 8)
+MODALITIES = [
+    Stream("rgb", "rgb", CUT, "image255"),
+    Stream("depth", "depth", CUT, "image255"),
+    Stream("flow", "flow", CUT, "image255"),
+]
+
+
+def segment_draws(lengths, streams=MODALITIES, count=300):
+    return [sampling.train_indices(np.random.default_rng(s), lengths, streams) for s in range(count)]
+
+
+def test_segments_of_the_spec():
+    """L = 30: every frame of every part, and none beside it (DMCL's code)."""
+    seen = np.stack([d["rgb"] for d in segment_draws({"rgb": 31, "depth": 31, "flow": 30})])
+    edges = [0, 4, 8, 12, 15, 19, 23, 27, 30]
+    for j in range(8):
+        assert set(seen[:, j].tolist()) == set(range(edges[j], edges[j + 1]))
+        counts = np.bincount(seen[:, j])[edges[j] :]
+        assert counts.min() > 0.6 * 300 / len(counts)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(1, 20), st.integers(0, 10**6))
+def test_segments_are_the_same_for_every_stream(rgb, depth, flow, frames, seed):
+    streams = [s._replace(sampling=Sampling("segments", frames)) for s in MODALITIES]
+    lengths, n = {"rgb": rgb, "depth": depth, "flow": flow}, min(rgb, depth, flow)
+    found = sampling.train_indices(np.random.default_rng(seed), lengths, streams)
+    for anchors in found.values():
+        np.testing.assert_array_equal(anchors, found["rgb"])
+    padded = max(n, 9, frames)
+    for j, i in enumerate(found["rgb"]):
+        part = range(-(-j * padded // frames), -(-(j + 1) * padded // frames))
+        assert i in {min(p, n - 1) for p in part}
+
+
+def test_short_clips_repeat_their_last_frame():
+    """Below 9 frames as if there were 9: [0, 2), then one frame each; 5 stands for 5 to 8."""
+    seen = np.stack([d["rgb"] for d in segment_draws(dict.fromkeys(("rgb", "depth", "flow"), 6), count=60)])
+    assert set(seen[:, 0].tolist()) == {0, 1}
+    np.testing.assert_array_equal(np.unique(seen[:, 1:], axis=0), [[2, 3, 4, 5, 5, 5, 5]])
+    one = sampling.train_indices(np.random.default_rng(0), {"rgb": 1}, MODALITIES[:1])["rgb"]
+    assert not one.any()
+
+
+def test_an_absent_stream_does_not_shorten_the_segments():
+    for draw in segment_draws({"rgb": 80, "depth": 0, "flow": 79}, count=20):
+        assert not draw["depth"].any() and draw["rgb"][-1] >= 70
+    nothing = sampling.train_indices(np.random.default_rng(0), {"rgb": 0}, MODALITIES[:1])
+    assert not nothing["rgb"].any() and nothing["rgb"].shape == (8,)
+
+
+def test_frozen_clips_depend_on_the_clip_alone():
+    first = sampling.test_indices(31, MODALITIES[0], "R10", shared=30, clip="a001")
+    assert first.shape == (10, 8) and len(np.unique(first, axis=0)) == 10
+    for stream, n in zip(MODALITIES, (31, 35, 30), strict=True):
+        np.testing.assert_array_equal(sampling.test_indices(n, stream, "R10", shared=30, clip="a001"), first)
+    other = sampling.test_indices(31, MODALITIES[0], "R10", shared=30, clip="a002")
+    assert (first != other).any()
+    edges = np.array([0, 4, 8, 12, 15, 19, 23, 27, 30])
+    assert (first >= edges[:-1]).all() and (first < edges[1:]).all()
+    # More clips begin with the same ones; a stream that is not there has zeros.
+    np.testing.assert_array_equal(
+        sampling.test_indices(31, MODALITIES[0], "R12", shared=30, clip="a001")[:10], first
+    )
+    assert not sampling.test_indices(0, MODALITIES[1], "R10", shared=30, clip="a001").any()
+
+
+def test_frozen_clips_stay_what_they_are():
+    """The numbers themselves: papers' tables would change with them."""
+    found = sampling.test_indices(40, MODALITIES[0], "R2", clip="S001C001P001R001A001")
+    np.testing.assert_array_equal(
+        found, [[1, 5, 13, 19, 21, 26, 30, 39], [4, 6, 12, 18, 20, 26, 31, 35]]
+    )
+
+
+def test_random_protocols_need_segments():
+    with pytest.raises(ValueError, match="'segments'"):
+        sampling.test_indices(1000, RGB, "R10")
+    for bad in ("R0", "R", "R-1", "10"):
+        with pytest.raises(ValueError, match="'Rn'"):
+            sampling.test_indices(1000, MODALITIES[0], bad)
+    assert sampling.test_indices(1000, MODALITIES[0], "R10", "code").shape == (10, 8)
+
+
+def test_segments_go_with_segments_only():
+    with pytest.raises(ValueError, match="all of them have it, or none"):
+        sampling.train_indices(np.random.default_rng(0), {"rgb": 40, "flow": 39}, [MODALITIES[0], FLOW])
+    assert sampling.check_streams(MODALITIES) and not sampling.check_streams([RGB, FLOW])

@@ -1,5 +1,5 @@
-"""Crops and flips: one draw a clip and geometry group, in relative coordinates, applied to every
-frame of every stream of the group (TSM's and MML's code)."""
+"""Crops, flips and colours: one draw a clip and geometry group, in relative coordinates, applied to
+every frame of every stream of the group (TSM's, MML's and DMCL's code)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,19 +14,29 @@ POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2,
              (1, 1), (3, 1), (1, 3), (3, 3))  # fmt: skip
 # From this ratio of a window to the output on, pixels are averaged.
 SHRINKS = 4 / 3
-CROPS = ("centre", "three", "full_res", "three_full_res")
+CROPS = ("centre", "three", "full_res", "three_full_res", "window")
+TRAIN_CROPS = ("multiscale", "window")
+# DMCL cuts 224 of pictures of 256 x 256, whatever their shape was.
+WINDOW, PICTURE = 224, 256
+ROOM = (PICTURE - WINDOW) / 2
 
 
 class Augment(NamedTuple):
-    """``scales`` of the crop's sides against the short side; ``flip`` with probability 1/2.
+    """``crop`` 'multiscale' (TSM, MML): ``scales`` of its sides against the short side; or 'window'
+    (DMCL): 224/256 of both sides, with probability 1/2 off the middle by U(-``jitter``, ``jitter``)
+    /256 of a side. ``flip`` with probability 1/2; colours are distorted with probability ``colour``.
 
     ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (left, right), or
-    (head, a, b) where there are several heads.
+    (head, a, b) where there are several heads. DMCL's paper has ``jitter`` 16, its code, whose
+    glimpses halve an offset, 8.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     flip: bool = False
     flip_labels: tuple[tuple, ...] = ()
+    crop: str = "multiscale"
+    jitter: float = 8.0
+    colour: float = 0.0
 
 
 class Geometry(NamedTuple):
@@ -39,19 +49,10 @@ class Geometry(NamedTuple):
     flip: bool = False
 
 
-def draw(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    size: int,
-    spec: Augment,
-    *,
-    flip: bool | None = None,
-) -> Geometry:
-    """TSM's and MML's multi-scale crop: pairs of neighbouring scales, thirteen positions.
+def _multiscale(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
+    """TSM's and MML's crop: pairs of neighbouring scales, thirteen positions.
 
-    Sides within 3 pixels of ``size`` become ``size``, as in the code. ``flip``:
-    a coin thrown already, for what must be mirrored together; None throws it here.
+    Sides within 3 pixels of ``size`` become ``size``, as in the code.
     """
     base = min(height, width)
     sides = [int(base * s) for s in spec.scales]
@@ -61,9 +62,36 @@ def draw(
     across, down = POSITIONS[rng.integers(len(POSITIONS))]
     x = across * ((width - crop_width) // 4)
     y = down * ((height - crop_height) // 4)
+    return Geometry(x / width, y / height, crop_width / width, crop_height / height)
+
+
+def _share_of_both(x: float = 0.0, y: float = 0.0) -> Geometry:
+    """DMCL's window, ``x`` and ``y`` of 256 parts off the middle."""
+    side = WINDOW / PICTURE
+    return Geometry((ROOM + x) / PICTURE, (ROOM + y) / PICTURE, side, side)
+
+
+def draw(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    size: int,
+    spec: Augment,
+    *,
+    flip: bool | None = None,
+) -> Geometry:
+    """A random window of pictures of ``height`` x ``width``, and whether it is mirrored.
+
+    ``flip``: a coin thrown already, for what must be mirrored together; None throws it here.
+    """
+    if spec.crop == "window":
+        moved = rng.random() < 0.5
+        window = _share_of_both(*rng.uniform(-spec.jitter, spec.jitter, 2)) if moved else _share_of_both()
+    else:
+        window = _multiscale(rng, height, width, size, spec)
     if flip is None:
         flip = bool(spec.flip and rng.random() < 0.5)
-    return Geometry(x / width, y / height, crop_width / width, crop_height / height, flip)
+    return window._replace(flip=flip)
 
 
 def _window(height: int, width: int, share: float, across: float) -> Geometry:
@@ -80,12 +108,14 @@ def test_windows(
 ) -> tuple[list[Geometry], int]:
     """(windows, output side) of a test protocol: the short side is resized to ``resize`` and
     'centre' cuts ``size`` in the middle, 'three' cuts ``size`` left, middle and right; 'full_res'
-    and 'three_full_res' cut squares of ``resize`` (MML's test). Raises ValueError for an
-    unknown one."""
+    and 'three_full_res' cut squares of ``resize`` (MML's test). 'window' cuts 224/256 of both sides,
+    whatever ``resize`` is (DMCL's). Raises ValueError for an unknown one."""
     if crops not in CROPS:
         raise ValueError(f"crops={crops!r}: choose one of {CROPS}")
     if resize < size:
         raise ValueError(f"resize={resize} is smaller than the crop, size={size}")
+    if crops == "window":
+        return [_share_of_both()], size
     side = resize if crops.endswith("full_res") else size
     places = (0.0, 0.5, 1.0) if crops.startswith("three") else (0.5,)
     return [_window(height, width, side / resize, place) for place in places], side
@@ -94,11 +124,14 @@ def test_windows(
 test_windows.__test__ = False
 
 
-def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) -> np.ndarray:
+def apply(
+    frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool, nearest: bool = False
+) -> np.ndarray:
     """Cuts, resizes and mirrors [T, H, W, C] uint8 -> [T, size, size, C].
 
     ``negate_x``: the first of every two channels is horizontal motion, stored around 127.5, so a
-    flip turns v into 255 - v (as TSM; MMD and DMCL forget it).
+    flip turns v into 255 - v (as TSM; MMD and DMCL forget it). ``nearest``: pixels are chosen, not
+    averaged.
     """
     height, width, channels = frames.shape[1:]
     w, h = max(round(geometry.width * width), 1), max(round(geometry.height * height), 1)
@@ -107,6 +140,8 @@ def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) 
     if (h, w) != (size, size):
         # Bilinear alone aliases where the picture shrinks by much; averaging costs six times more.
         how = cv2.INTER_AREA if min(h, w) > SHRINKS * size else cv2.INTER_LINEAR
+        if nearest:
+            how = cv2.INTER_NEAREST_EXACT
         out = np.empty((len(frames), size, size, channels), frames.dtype)
         for source, target in zip(cut, out):
             picture = cv2.resize(source, (size, size), interpolation=how)
@@ -120,11 +155,96 @@ def apply(frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool) 
     return np.ascontiguousarray(cut)
 
 
-def check(spec: Augment, heads: Mapping[str, Head]) -> None:
-    """Raises ValueError for scales that no crop can have, and for a pair of ``flip_labels`` whose
-    head is unclear or unknown, or whose numbers are no class ids of it."""
+# ---------------------------------------------------------------------------- colours
+# The four orders of DMCL's distortion, the initials of its operations, and the two of the fast mode.
+_ORDERS = ("bshc", "sbch", "chbs", "hscb")
+_FAST_ORDERS = ("bs", "sb")
+
+
+class Colours(NamedTuple):
+    """One distortion: operations by their initials in ``order``. ``brightness`` is added to colours
+    in [0, 1], ``hue`` is in turns of the circle, ``saturation`` and ``contrast`` are factors."""
+
+    order: str
+    brightness: float
+    saturation: float
+    hue: float
+    contrast: float
+
+
+def draw_colours(rng: np.random.Generator, spec: Augment) -> Colours | None:
+    """DMCL's ranges and orders; None, which leaves a clip as it is, with probability 1 - colour."""
+    if rng.random() >= spec.colour:
+        return None
+    orders = _FAST_ORDERS if rng.random() < 0.5 else _ORDERS
+    order = orders[rng.integers(len(orders))]
+    least, most = (-32 / 255, 0.5, -0.2, 0.5), (32 / 255, 1.5, 0.2, 1.5)
+    return Colours(order, *rng.uniform(least, most).tolist())
+
+
+def _extreme(function: np.ufunc, x: np.ndarray) -> np.ndarray:
+    # Channel by channel: a reduction over a short last axis takes ten times as long.
+    return function(function(x[..., 0], x[..., 1]), x[..., 2])[..., None]
+
+
+def _saturate(x: np.ndarray, factor: float) -> np.ndarray:
+    """Scales HSV's saturation, at most to 1: hue and the largest channel stay."""
+    top = _extreme(np.maximum, x)
+    # The factor that takes the smallest channel to 0; where all are black or less it is none.
+    full = top / np.maximum(top - _extreme(np.minimum, x), np.float32(1e-12))
+    return top - (top - x) * np.clip(full, 0, factor)
+
+
+def _turn_hue(x: np.ndarray, turns: float) -> np.ndarray:
+    """Turns HSV's hue; what is black or less has none, and becomes grey."""
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-2], 3)
+    hsv = cv2.cvtColor(rows, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + np.float32(360 * turns)) % 360
+    top = _extreme(np.maximum, x)
+    return np.where(top > 0, cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).reshape(x.shape), top)
+
+
+def _contrast(x: np.ndarray, factor: float) -> np.ndarray:
+    mean = x.mean((1, 2), keepdims=True)
+    return (x - mean) * np.float32(factor) + mean
+
+
+def recolour(frames: np.ndarray, colours: Colours) -> np.ndarray:
+    """uint8 [T, H, W, 3] -> the same with distorted colours, in [0, 255]; all frames alike, but
+    contrast is around the means of each frame's channels. Source: DMCL's code.
+
+    The loader colours what it has cut, half of the pixels or less, so those are a window's means.
+    """
+    operations = {
+        "b": lambda x: x + np.float32(colours.brightness),
+        "s": lambda x: _saturate(x, np.float32(colours.saturation)),
+        "h": lambda x: _turn_hue(x, colours.hue),
+        "c": lambda x: _contrast(x, colours.contrast),
+    }
+    x = frames.astype(np.float32) / np.float32(255)
+    for initial in colours.order:
+        x = operations[initial](x)
+    return np.clip(np.rint(x * 255), 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------- checks, labels
+def _check_numbers(spec: Augment) -> None:
     if not spec.scales or not all(0 < s <= 1 for s in spec.scales):
         raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")
+    if spec.crop not in TRAIN_CROPS:
+        raise ValueError(f"augment.crop={spec.crop!r}: choose one of {TRAIN_CROPS}")
+    if not 0 <= spec.jitter <= ROOM:
+        raise ValueError(
+            f"augment.jitter={spec.jitter}: a window of {WINDOW} in {PICTURE} moves by 0 to {ROOM:g}"
+        )
+    if not 0 <= spec.colour <= 1:
+        raise ValueError(f"augment.colour={spec.colour} is a probability: give a number in [0, 1]")
+
+
+def check(spec: Augment, heads: Mapping[str, Head]) -> None:
+    """Raises ValueError for numbers that no crop and no colours can have, and for a pair of
+    ``flip_labels`` whose head is unclear or unknown, or whose numbers are no class ids of it."""
+    _check_numbers(spec)
     names = sorted(heads)
     for pair in spec.flip_labels:
         whole = (names[0], *pair) if len(pair) == 2 and len(names) == 1 else pair

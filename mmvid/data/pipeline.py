@@ -22,8 +22,8 @@ from absl import flags
 
 from mmvid.data import augment as augment_lib
 from mmvid.data import decode, sampling
-from mmvid.data.records import Source, present
-from mmvid.streams import MODALITIES, Head, Stream, form_of, length, raw_channels
+from mmvid.data.records import Source
+from mmvid.streams import MODALITIES, Head, Stream, form_of, negated, raw_channels
 
 
 class _Train(NamedTuple):
@@ -67,10 +67,7 @@ def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
 
 def _lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
     """Fields of each stream in this record; 0 where its modality is absent."""
-    return {
-        s.name: length(s, record["num_frames"]) if present(record, MODALITIES[s.modality].field) else 0
-        for s in streams
-    }
+    return {s.name: decode.count_frames(record, _field(s)) for s in streams}
 
 
 def _field(stream: Stream) -> str:
@@ -87,7 +84,7 @@ def _decode(record: dict, streams: Sequence[Stream], fields: Mapping[str, np.nda
     for field in dict.fromkeys(map(_field, streams)):
         indices = _distinct(fields, [s for s in streams if _field(s) == field])
         try:
-            out[field] = indices, decode.decode_frames(record, field, indices)
+            out[field] = indices, decode.decode_bytes(record, field, indices)
         except (decode.DecodeError, IndexError) as error:
             raise ValueError(
                 f"clip {record['id']!r}: {field} frames {indices.tolist()} of "
@@ -97,28 +94,63 @@ def _decode(record: dict, streams: Sequence[Stream], fields: Mapping[str, np.nda
     return out
 
 
+class _Pictures(NamedTuple):
+    """What is done to frames before they are stacked; streams that agree in it share the work."""
+
+    field: str
+    geometry: str
+    negate_x: bool
+    nearest: bool
+    colours: augment_lib.Colours | None
+
+
+def _pictures(stream: Stream, stored: int, colours: Mapping) -> _Pictures:
+    modality, drawn = MODALITIES[stream.modality], colours.get((stream.modality, stream.geometry))
+    return _Pictures(modality.field, stream.geometry, negated(stream, stored), modality.nearest, drawn)
+
+
+def _made(frames: np.ndarray, window: augment_lib.Geometry, side: int, how: _Pictures) -> np.ndarray:
+    cut = augment_lib.apply(frames, window, side, negate_x=how.negate_x, nearest=how.nearest)
+    return augment_lib.recolour(cut, how.colours) if how.colours else cut
+
+
 def _cut(
     decoded: dict,
     streams: Sequence[Stream],
     fields: Mapping[str, np.ndarray],
     windows: Mapping[str, augment_lib.Geometry],
     side: int,
+    colours: Mapping[tuple[str, str], augment_lib.Colours | None],
 ) -> dict[str, np.ndarray]:
-    """{stream: [N, side, side, raw]} from ``fields`` {stream: int [N, stack]} and ``windows``
-    {geometry group: window}. A frame is resized once, however many stacks it stands in."""
+    """{stream: [N, side, side, raw]} from ``fields`` {stream: int [N, stack]}, ``windows``
+    {geometry group: window} and ``colours`` {(modality, geometry group): colours}. A frame is resized
+    once, however many stacks it stands in."""
     out = {}
-    keys = {s.name: (_field(s), s.geometry) for s in streams}
+    keys = {s.name: _pictures(s, decoded[_field(s)][1].shape[-1], colours) for s in streams}
     for key in dict.fromkeys(keys.values()):
         readers = [s for s in streams if keys[s.name] == key]
-        indices, frames = decoded[key[0]]
+        indices, frames = decoded[key.field]
         wanted = _distinct(fields, readers)
         if len(wanted) < len(indices):
             frames = frames[np.searchsorted(indices, wanted)]
-        negate_x = MODALITIES[readers[0].modality].negate_x
-        frames = augment_lib.apply(frames, windows[key[1]], side, negate_x=negate_x)
+        frames = _made(frames, windows[key.geometry], side, key)
         for stream in readers:
-            out[stream.name] = _stacks(frames, np.searchsorted(wanted, fields[stream.name]))
+            index = np.searchsorted(wanted, fields[stream.name])
+            out[stream.name] = _stacks(_widened(frames, stream), index)
     return out
+
+
+def _widened(frames: np.ndarray, stream: Stream) -> np.ndarray:
+    """Frames with as many channels as the stream's form reads; what is added is 0: (u, v, 0)."""
+    form, stored = form_of(stream), frames.shape[-1]
+    if (width := form.raw // form.stack) < stored:
+        forms = MODALITIES[stream.modality].forms
+        wide = sorted(name for name, f in forms.items() if f.raw // f.stack == stored)
+        raise decode.DecodeError(
+            f"stream {stream.name!r}: {_field(stream)} is stored in pictures of {stored} channels, the form "
+            f"{stream.form!r} reads {width}; choose one of {wide}, or build the dataset with another flow"
+        )
+    return frames if width == stored else np.pad(frames, [(0, 0)] * 3 + [(0, width - stored)])
 
 
 def _stacks(frames: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -175,6 +207,14 @@ def _train_example(plan: _Train, group: str, position: int) -> dict:
     }
 
 
+def _draw_colours(rng: np.random.Generator, plan: _Train) -> dict:
+    """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
+    runs without it see what they saw before there was one."""
+    coloured = [s for s in plan.streams if MODALITIES[s.modality].coloured]
+    keys = sorted({(s.modality, s.geometry) for s in coloured}) if plan.augment.colour else []
+    return {key: augment_lib.draw_colours(rng, plan.augment) for key in keys}
+
+
 def _train_view(
     plan: _Train,
     record: dict,
@@ -190,12 +230,24 @@ def _train_view(
         name: augment_lib.draw(rng, record["height"], record["width"], plan.size, plan.augment, flip=flip)
         for name in sorted({s.geometry for s in plan.streams})
     }
-    out = _cut(_decode(record, there, fields), there, fields, windows, plan.size)
+    colours = _draw_colours(rng, plan)
+    out = _cut(_decode(record, there, fields), there, fields, windows, plan.size, colours)
     for stream in plan.streams:
         if stream.name not in out:
             shape = (stream.sampling.frames, plan.size, plan.size, raw_channels(stream))
             out[stream.name] = np.zeros(shape, np.uint8)
     return out
+
+
+def _test_fields(plan: _Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """{stream: int [clips, T, stack]}: every field that the test clips read."""
+    shared = min((n for n in lengths.values() if n > 0), default=0)
+    fields = {}
+    for stream in plan.streams:
+        n = lengths[stream.name]
+        anchors = sampling.test_indices(n, stream, plan.protocol, plan.variant, shared=shared, clip=clip)
+        fields[stream.name] = sampling.stacked(anchors, form_of(stream).stack, n)
+    return fields
 
 
 def _eval_example(plan: _Eval, row: int) -> dict:
@@ -205,17 +257,13 @@ def _eval_example(plan: _Eval, row: int) -> dict:
     )
     lengths = _lengths(record, plan.streams)
     there = [s for s in plan.streams if lengths[s.name] > 0]
-    fields = {}
-    for stream in plan.streams:
-        n = lengths[stream.name]
-        clips = sampling.test_indices(n, stream, plan.protocol, plan.variant)
-        fields[stream.name] = sampling.stacked(clips, form_of(stream).stack, n)
+    fields = _test_fields(plan, record["id"], lengths)
     # All clips in one read, so that a frame they share is decoded once.
     flat = {name: f.reshape(-1, f.shape[-1]) for name, f in fields.items()}
     decoded, cuts = _decode(record, there, flat), []
     for window in windows:
         same = dict.fromkeys((s.geometry for s in there), window)
-        cuts.append(_cut(decoded, there, flat, same, side))
+        cuts.append(_cut(decoded, there, flat, same, side, {}))
     inputs = {}
     for stream in plan.streams:
         clips, frames = fields[stream.name].shape[:2]
@@ -295,11 +343,13 @@ def train_dataset(
 
     ``batch_sizes`` are global. uint8 inputs {view: {stream: [B, T, size, size, raw]}}; a stream that
     a record lacks is zeros with ``present`` False. Raises ValueError for a batch that the processes
-    cannot share, an empty split, or label pairs of a flip that name no head.
+    cannot share, an empty split, streams of which only some are cut by segments, or an augmentation
+    that cannot be.
     """
     for group, batch_size in batch_sizes.items():
         _check(f"group {group!r}", sources[group], batch_size, process_count)
     augment_lib.check(augment, heads)
+    sampling.check_streams(streams)
     plan = _Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
                   augment, seed, (process_index, process_count))  # fmt: skip
     return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, plan))
