@@ -25,7 +25,7 @@ def _options() -> ConfigDict:
 
     Made anew for each: a placeholder in two places is one value.
     """
-    types = dict(dropout=float, dtype=str, remat=bool, frozen_bn=str, width=int, stages=tuple)
+    types = dict(dropout=float, dtype=str, remat=bool, frozen_bn=str, width=int, stages=tuple, share=float)
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
@@ -43,6 +43,49 @@ def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict
     )
 
 
+def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict:
+    """Networks of one architecture, one for each stream, that share features after the stem with
+    probability ``share`` (CMCL's feature sharing). They are one network here: clipped together."""
+    spec = network(model, *reads, share=share, **options)
+    spec.reads = (tuple(reads),)
+    return spec
+
+
+def methods() -> ConfigDict:
+    """The method and, under their names, the options of all; a title of '' is the name in capitals."""
+    soft = dict(temperature=2.0, alpha_gt=1.0, alpha_distill=1.0)
+    return ConfigDict(
+        dict(
+            name="mml",
+            title="",
+            mml=dict(average="prob", multilabel_form="softmax"),
+            dmcl=dict(soft),  # the released code; the paper's form: (1 - lambda, lambda / T^2)
+            random_teacher=dict(soft),
+            smcl=dict(k=1),
+            cmcl=dict(beta=0.75, k=1, version=0),
+            generalized_distillation=dict(
+                teacher="depth", weight=0.5, temperature=2.0, temper_student=True
+            ),
+        )
+    )
+
+
+def use_tabletop(c: ConfigDict, size: str = "small") -> None:
+    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already."""
+    c.dataset.path = f"data/tabletop-{size}"
+    c.dataset.command = (
+        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size,
+    )  # fmt: skip
+    c.size = 48
+    c.augment.scales = (1.0, 0.875, 0.75)
+    c.model_options.dropout = 0.3
+    c.batch_size = 16
+    c.schedule = schedule(0.05, warmup="20")
+    c.optimizer.update(dict(nesterov=True, clip=5.0))
+    c.evaluation.splits = ("test", "unseen")
+    c.evaluation.resize = 48
+
+
 def evaluation() -> ConfigDict:
     """What is scored and how. Protocol 'DkUm': k dense and m uniform clips (MML, table 10)."""
     return ConfigDict(
@@ -56,7 +99,9 @@ def evaluation() -> ConfigDict:
             aggregate="logits",
             batch_size=32,
             every="20%",
-            checkpoint="last",  # or "best", as MML's own code: by the headline's top-1 on `during`
+            checkpoint="last",  # or "best" on `during`, as the codes of MML and DMCL
+            best_by="headline",  # "headline" (MML), "oracle" (DMCL) or "sum"
+            neighbours=(),  # k of nearest neighbours among features of random weights (DMCL, fig. 3)
         )
     )
 
@@ -68,14 +113,16 @@ def get_config() -> ConfigDict:
     c.headline = "rgb"  # the output whose score names the run
     c.twin = ""  # the second network of the headline's modality, where a plan wants one
     c.plan = "reduced"
-    # A method's options stand under its name; a title of "" is its name in capitals.
-    c.method = ConfigDict(dict(name="mml", title="", mml=dict(average="prob", multilabel_form="softmax")))
+    c.compare = ()  # the methods of the plan 'compare', in order; the last one is the run's own
+    c.method = methods()
 
     # Where the clips are. `command`: how to make them, for datasets that need no download.
     c.dataset = ConfigDict(dict(path="", command=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
+    # {field: share} of the training clips that are to lack 'rgb', 'flow' or 'depth'.
+    c.missing = ConfigDict()
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()
@@ -90,8 +137,9 @@ def get_config() -> ConfigDict:
     c.size = 48  # pixels a side that networks see
     c.augment = ConfigDict(
         # MML: four scales, thirteen positions, no flips (its released code).
-        dict(scales=(1.0, 0.875, 0.75, 0.66), flip=False, flip_labels=())
-    )
+        dict(crop="multiscale", scales=(1.0, 0.875, 0.75, 0.66), jitter=8.0, flip=False,
+             flip_labels=(), colour=0.0)
+    )  # fmt: skip
 
     c.batch_size = 16
     c.accumulate = 1  # microbatches a step

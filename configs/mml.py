@@ -39,28 +39,15 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def tabletop(c: ConfigDict, size: str = "small") -> None:
     """Tabletop and a small TSM network; constants of spec: 8 frames, 48 pixels, flow stacks of 5."""
-    build = ("data_prep.build", "--out")
-    c.dataset.path = f"data/tabletop-{size}"
-    c.dataset.command = (
-        *build, c.dataset.path, "--dataset", "tabletop", "--size", size,
-    )  # fmt: skip
+    common.use_tabletop(c, size)
     c.stills.path = "data/tabletop-stills"
-    c.stills.command = (*build, c.stills.path, "--dataset", "tabletop_stills")
+    c.stills.command = ("data_prep.build", "--out", c.stills.path, "--dataset", "tabletop_stills")
     c.stills.steps = "200"
     c.streams.rgb = common.stream("rgb", dense_length=16)
     c.streams.flow = common.stream("flow", form="stack5", dense_length=16)
     c.networks.rgb = common.network("tsm_tiny", "rgb")
     c.networks.flow = common.network("tsm_tiny", "flow")
-    c.model_options.dropout = 0.3
-    c.size = 48
-    c.augment.scales = (1.0, 0.875, 0.75)
-    c.batch_size = 16
-    c.schedule = common.schedule(0.05, warmup="20")
-    c.optimizer.update(dict(nesterov=True, clip=5.0))
     c.steps.update(dict(ce="900", ml="500", method="500"))
-    c.evaluation.splits = ("test", "unseen")
-    # The camera frames the scene already: evaluate it whole.
-    c.evaluation.resize = 48
 
 
 def smoke(c: ConfigDict) -> None:

@@ -101,6 +101,7 @@ def _check_names(config) -> None:
         _choose("twin", config.twin, set(config.networks))
     _choose("evaluation.aggregate", config.evaluation.aggregate, evaluate.AGGREGATES)
     _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
+    _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
     spec = config.evaluation
     for stream in plan.make_streams(config).values():
         sampling.test_indices(1000, stream, spec.protocol, spec.variant)
@@ -120,6 +121,19 @@ def _check_batches(config, mesh, segments) -> None:
                 f"of segment {segment.name!r}"
             )
         sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
+
+
+def fields_of(streams) -> tuple[str, ...]:
+    """The fields of a record that ``streams`` read, each once."""
+    return tuple(dict.fromkeys(streams_lib.MODALITIES[s.modality].field for s in streams.values()))
+
+
+def _check_missing(config, streams) -> None:
+    """What is to be hidden is read by somebody, and the shares are shares."""
+    for field, share in config.missing.items():
+        _choose("missing", field, fields_of(streams))
+        if not 0 <= share <= 1:
+            raise ValueError(f"missing.{field}={share}: a share of the clips is a number from 0 to 1")
 
 
 def _check_splits(config, dataset: records.Dataset, streams) -> None:
@@ -206,5 +220,6 @@ def build(config, workdir: pathlib.Path) -> Run:
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip
     _check_splits(config, datasets["dataset"], read)
+    _check_missing(config, read)
     augment.check(augment.Augment(**config.augment), context.heads)
     return Run(config, workdir, mesh, datasets, segments, {})

@@ -1,6 +1,7 @@
 """One evaluator: runs a predict function over a split and keeps every view's logits. Methods are
 invisible to it; every table and figure is computed from the scores files that it writes."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -161,26 +162,34 @@ def labelled(scores: Scores) -> Scores:
     return jax.tree.map(lambda x: x[rows], scores._replace(meta={}))._replace(meta=scores.meta)
 
 
-def fused(scores: Scores) -> dict[str, np.ndarray]:
-    """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}."""
+def _members(scores: Scores, output: str) -> tuple[str, ...]:
+    """The outputs whose logits are summed: all for 'fused', those named in 'depth + rgb', or one."""
+    return tuple(scores.logits) if output == "fused" else tuple(output.split(" + "))
+
+
+def fused(scores: Scores, members: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}; ``members``: of
+    these outputs alone."""
     total: dict[str, np.ndarray] = {}
-    for output, heads in scores.logits.items():
-        for head, logits in heads.items():
+    for output in members or scores.logits:
+        for head, logits in scores.logits[output].items():
             own = np.where(scores.present[output][:, None, None], logits, 0).astype(np.float64)
             total[head] = total.get(head, 0) + own
     return total
 
 
 def _of(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.ndarray]:
-    """(logits [N, V, K], present [N]) of an output or of 'fused', which needs one of its members."""
-    if output == "fused":
-        return fused(scores)[head], np.any(list(scores.present.values()), axis=0)
-    return scores.logits[output][head], scores.present[output]
+    """(logits [N, V, K], present [N]) of an output, or of a sum, which needs one of its members."""
+    if output in scores.logits:
+        return scores.logits[output][head], scores.present[output]
+    members = _members(scores, output)
+    return fused(scores, members)[head], np.any([scores.present[m] for m in members], axis=0)
 
 
 def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
-    """Hit or miss of each clip [N] for ``output`` (or 'fused'); an absent output misses. Of
-    'noun + verb' all must be right (an action, in EPIC-KITCHENS' sense)."""
+    """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all
+    ('fused'); what is absent misses. Of the heads 'noun + verb' all must be right (an action, in
+    EPIC-KITCHENS' sense)."""
     if " + " in head:
         return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
     logits, present = _of(scores, output, head)
@@ -248,19 +257,50 @@ def summary(scores: Scores, how: str = "logits") -> dict:
             every = hits(scores, output, " + ".join(single), 1, how)
             result[output][" + ".join(single)] = {**_top(every, 1), "n": len(every)}
     if len(outputs) > 1 and single:
-        result["oracle"] = {
-            head: float(np.max([hits(scores, o, head, 1, how) for o in scores.logits], 0).mean())
-            for head in single
-        }
+        result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}
     return result
 
 
+def oracle(scores: Scores, head: str, how: str = "logits") -> np.ndarray:
+    """Whether any output is right on each clip [N] (DMCL's Phi)."""
+    return np.max([hits(scores, output, head, 1, how) for output in scores.logits], axis=0)
+
+
+def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
+    """What is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
+
+    Every non-empty subset of the outputs, smallest first, their logits summed. Clips that have
+    nothing of a subset count as misses ('top1', or 'map'); 'covered' is the fraction that have.
+    """
+    scores = labelled(scores)
+    if not len(scores.id):
+        return {}
+    names, found = list(scores.logits), {}
+    sizes = range(1, len(names) + 1)
+    for members in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
+        found[" + ".join(members)] = {
+            head: _subset(scores, " + ".join(members), head, how) for head in heads_of(scores)
+        }
+    return found
+
+
+def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
+    _, present = _of(scores, name, head)
+    covered = {"covered": float(present.mean()), "n": len(present)}
+    if scores.label[head].ndim == 1:
+        return _top(hits(scores, name, head, 1, how), 1) | covered
+    return {"map": _multi(scores, name, head, how)["map"]} | covered
+
+
 def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
-    """{'output/top1': .., 'output/map': ..}: what is logged during training."""
+    """{'output/top1': .., 'oracle/top1': .., 'output/map': ..}: what is logged during training."""
     values = {}
     for output, heads in summary(scores, how).items():
-        for head, numbers in heads.items() if output != "oracle" else ():
+        for head, numbers in heads.items():
             suffix = f"_{head.replace(' + ', '_and_')}" if len(heads) > 1 else ""
+            if output == "oracle":
+                values[f"oracle/top1{suffix}"] = numbers
+                continue
             for name in ("top1", "map"):
                 if name in numbers:
                     values[f"{output}/{name}{suffix}"] = numbers[name]

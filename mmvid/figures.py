@@ -27,7 +27,9 @@ def _svg(figure) -> str:
     return text[text.index("<svg") :]
 
 
-def curves(series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3) -> str:
+def curves(
+    series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3, axis_label: str = "step"
+) -> str:
     """Small multiples: {panel title: {line label: [(step, value)]}} -> SVG."""
     titles = list(series)
     rows = -(-len(titles) // columns)
@@ -44,7 +46,7 @@ def curves(series: dict[str, dict[str, list[tuple[int, float]]]], columns: int =
                 axis.plot(steps, values, label=label, color=COLOURS[i % len(COLOURS)], lw=1.4,
                           marker=marker, ms=3, ls=("-", "--", "-.")[i % 3])  # fmt: skip
             axis.set_title(title)
-            axis.set_xlabel("step")
+            axis.set_xlabel(axis_label)
             axis.legend(fontsize=7)
         return _svg(figure)
 
@@ -65,6 +67,22 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
                           fontsize=6, color=colour)  # fmt: skip
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
+        return _svg(figure)
+
+
+def heat(values: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
+    """Fractions as a map of percent: [rows, columns], NaN where there is none -> SVG."""
+    size = (1.1 * len(columns) + 2.6, 0.34 * len(rows) + 1.2)
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axis = plt.subplots(figsize=size, layout="constrained")
+        low, high = np.nanmin(values), np.nanmax(values)
+        axis.imshow(values, cmap="Blues", vmin=low - 0.05, vmax=high + 0.05, aspect="auto")
+        axis.set_xticks(range(len(columns)), columns, fontsize=8)
+        axis.set_yticks(range(len(rows)), rows, fontsize=8)
+        for i, j in zip(*np.nonzero(np.isfinite(values))):
+            colour = "white" if values[i, j] > (low + high) / 2 + 0.1 * (high - low) else "#333"
+            axis.text(j, i, f"{100 * values[i, j]:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        axis.set_title(label)
         return _svg(figure)
 
 

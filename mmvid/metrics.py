@@ -104,6 +104,25 @@ def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return top_k_accuracy(np.asarray(scores, np.float64).sum(0), labels, 1)
 
 
+def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray,
+                 test_labels: np.ndarray, k: int) -> float:  # fmt: skip
+    """Accuracy of the majority among the ``k`` nearest training features: [N, D], [N], [n, D], [n]
+    -> fraction. Euclidean; features are standardised over the training set; a tied vote goes to the
+    class whose nearest member is nearer. DMCL, figure 3.
+    """
+    features, test_features = np.asarray(features, np.float64), np.asarray(test_features, np.float64)
+    mean, std = features.mean(0), features.std(0) + 1e-12
+    a, b = (features - mean) / std, (test_features - mean) / std
+    length, guesses = (a**2).sum(1)[None], []
+    # In blocks: all distances of a large dataset at once would not fit into memory.
+    for block in np.array_split(b, -(-len(b) // 256)):
+        order = np.argsort(length - 2 * block @ a.T, 1, kind="stable")[:, : min(k, len(a))]
+        nearest = np.asarray(labels)[order]
+        votes = (nearest[:, :, None] == nearest[:, None, :]).sum(2)
+        guesses.append(nearest[np.arange(len(nearest)), votes.argmax(1)])
+    return float((np.concatenate(guesses) == np.asarray(test_labels)).mean())
+
+
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Counts [K true, K predicted]."""
     classes = np.shape(scores)[1]

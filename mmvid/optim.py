@@ -75,7 +75,7 @@ def multipliers(params, *, classifier_lr5: bool):
         names = _names(path)
         if tuple(names[:-1]) in norms:
             return 1.0, 0.0
-        boost = 5.0 if classifier_lr5 and names[0] == "classifier" else 1.0
+        boost = 5.0 if classifier_lr5 and "classifier" in names else 1.0
         return (boost, 1.0) if names[-1] == "kernel" else (2.0 * boost, 0.0)
 
     both = jax.tree_util.tree_map_with_path(factors, params)

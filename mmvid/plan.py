@@ -87,6 +87,8 @@ def make_network(
     own = {k: v for k, v in spec.options.items() if v is not None}
     common = {k: v for k, v in config.model_options.items() if v is not None}
     options = {**common, **own, **overrides}
+    if len(reads[0]) > 1:
+        options["members"] = reads[0]
     model = build_model(spec.model, heads=heads, in_channels=channels, **options)
     return Network(name, model, reads)
 
@@ -120,6 +122,14 @@ def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], 
     return tx
 
 
+def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
+    """Whether a network is a frozen teacher. Raises ValueError where it would also learn."""
+    own = [output in teachers for output in network.outputs]
+    if any(own) and not all(own):
+        raise ValueError(f"network {network.name!r} cannot be a teacher and learn, too: {network.reads}")
+    return all(own)
+
+
 def segment(
     context: Context,
     name: str,
@@ -144,10 +154,11 @@ def segment(
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
-    outputs = tuple(read[0] for network in built for read in network.reads if len(read) == 1)
+    outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
+    built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
-    if len(outputs) > 1 and method[0] != "single":
+    if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
         enter = starts_lib.refuse_equals(enter, built, streams)
     return Segment(
@@ -179,7 +190,7 @@ def has_stills(config) -> bool:
 
 def headline_network(config) -> str:
     """The network whose output names the run. Raises ValueError that lists the outputs."""
-    reads = {read[0]: name for name, spec in config.networks.items() for read in spec.reads}
+    reads = {s: name for name, spec in config.networks.items() for read in spec.reads for s in read}
     if config.headline not in reads:
         raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
     return reads[config.headline]
@@ -285,7 +296,54 @@ def full(context: Context) -> list[Segment]:
     ]  # fmt: skip
 
 
-PLANS = {"single": single, "reduced": reduced, "full": full}
+def compare(context: Context) -> list[Segment]:
+    """The methods of ``config.compare`` one after another, each from the same draw of weights on
+    the same batches with the same schedule. Frozen teachers come from 'independent', which must
+    stand before a method that asks for some.
+
+    Raises ValueError for a method named twice, none at all, or teachers that nobody has trained.
+    """
+    config, networks = context.config, tuple(context.config.networks)
+    names = tuple(config.compare)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"compare={names}: name one or more methods, each once")
+    first, starts = _beginnings(context, networks)
+    segments: list[Segment] = []
+    for name in names:
+        options = dict(config.method.get(name) or {})
+        teachers = _teachers(config, name, options, trained="independent" in names[: len(segments)])
+        segments.append(segment(
+            context, name, networks, (name, options), config.steps.method, starts | teachers,
+            stage="compare", title=TITLES.get(name, name.upper()),
+        ))  # fmt: skip
+    return [*first, *segments]
+
+
+def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, Start]:
+    """Where the frozen networks of a method come from."""
+    reads = {o: name for name, s in config.networks.items() for read in s.reads for o in read}
+    heads = {"any": Head(2)}
+    teachers = make_method(name, tuple(reads), heads, options).teachers
+    if teachers and not trained:
+        raise ValueError(
+            f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
+            "in --config.compare"
+        )
+    return {reads[t]: Start("independent", reads[t]) for t in teachers}
+
+
+TITLES = {
+    "independent": "Independent",
+    "random_teacher": "Random teacher",
+    "generalized_distillation": "GD",
+}
+PLANS = {"single": single, "reduced": reduced, "full": full, "compare": compare}
+BASELINES = ("ce_continued", "independent")
+
+
+def baseline(segments: list[Segment]) -> str:
+    """The segment that the last one is compared with; '' where there is none before it."""
+    return next((s.name for s in segments[:-1] if s.name in BASELINES and s.title), "")
 
 
 def make(context: Context) -> list[Segment]:

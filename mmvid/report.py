@@ -111,6 +111,99 @@ def rows(
     return table
 
 
+# ---------------------------------------------------------------------------- modality by modality
+def _outputs(columns: Sequence[Column], split: str, headline: str) -> list[str]:
+    """Every column's outputs, the headline first."""
+    found = {o for c in columns if split in c.scores for o in c.scores[split].logits}
+    return sorted(found, key=lambda o: (o != headline, o))
+
+
+def _value(numbers: dict | None) -> str:
+    if numbers is None:
+        return "-"
+    return _percent(numbers["top1"]) if "top1" in numbers else f"mAP {_percent(numbers['map'])}"
+
+
+def overview(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> list[dict]:
+    """The table as multimodal papers print it: {'title', 'cells' {output, 'sum' or 'oracle': text}},
+    a row a column of the run; [] where no column has several outputs. Of several heads the first,
+    or all together ('noun + verb').
+    """
+    found = []
+    for column in columns:
+        scores = column.scores.get(split)
+        if scores is None or len(scores.logits) < 2:
+            continue
+        numbers = evaluate.summary(scores, how)
+        head = list(next(iter(numbers.values()), {"": None}))[-1]
+        cells = {o: _value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
+        cells["sum"] = _value(numbers.get("fused", {}).get(head))
+        if head in numbers.get("oracle", {}):
+            cells["oracle"] = _percent(numbers["oracle"][head])
+        found.append({"title": column.title, "cells": cells})
+    return found
+
+
+def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> str:
+    """``overview`` as aligned text; '' where it is empty."""
+    found = overview(columns, split, headline, how)
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for row in found for name in row["cells"]))
+    body = [["", *names]] + [[r["title"], *(r["cells"].get(n, "-") for n in names)] for r in found]
+    return f"{split}, top-1\n" + _aligned(body)
+
+
+def _aligned(body: list[list[str]]) -> str:
+    """Rows of text in columns, a line under the first."""
+    widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in body]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+
+
+def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits") -> dict:
+    """What is left of each column when modalities are missing: {'rows': [{'subset', 'covered',
+    'cells'}], 'figure': SVG}; {} where no column has several outputs."""
+    there = [c for c in columns if split in c.scores and len(c.scores[split].logits) > 1]
+    found = [evaluate.subsets(c.scores[split], how) for c in there]
+    names = list(dict.fromkeys(name for subsets in found for name in subsets))
+    names.sort(key=lambda name: (name.count(" + "), name))
+    if not names:
+        return {}
+    head = next(iter(next(iter(found[0].values()))))
+    numbers = [[subsets.get(name, {}).get(head) for subsets in found] for name in names]
+    rows = [
+        {"subset": name, "cells": [_subset_cell(n) for n in row],
+         "covered": next(f"{_percent(n['covered'])} %" for n in row if n)}
+        for name, row in zip(names, numbers)
+    ]  # fmt: skip
+    values = np.array([[n.get("top1", n.get("map")) if n else np.nan for n in row] for row in numbers])
+    titles = [c.title for c in there]
+    picture = figures.heat(values, names, titles, f"{split}: what is there at test time")
+    return {"rows": rows, "titles": titles, "figure": picture}
+
+
+def _subset_cell(numbers: dict | None) -> str:
+    if numbers is None or "top1" not in numbers:
+        return _value(numbers)
+    low, high = numbers["top1_interval"]
+    return f"{_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
+
+
+def _neighbours(workdir: pathlib.Path) -> dict:
+    """Of ``neighbours.json``: {'ks', 'rows': [(output, texts)], 'figure': SVG}; {} without one."""
+    found = logs.read_json(workdir / "neighbours.json")
+    if not found:
+        return {}
+    ks = list(next(iter(found.values())))
+    lines = {o: [(int(k), v) for k, v in accuracies.items()] for o, accuracies in found.items()}
+    return {
+        "ks": ks,
+        "rows": [(o, [_percent(a[k]) for k in ks]) for o, a in found.items()],
+        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, 1, "k"),
+    }
+
+
 def _denominators(scores: Scores) -> str:
     meta = scores.meta
     return (
@@ -131,14 +224,16 @@ def table(
         name = row["output"] if row["output"] != last else ""
         last = row["output"]
         body.append([name, row["measure"], *row["cells"]])
-    widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in body]
-    return "\n".join([_denominators(there[-1].scores[split]), lines[0], "-" * sum(widths), *lines[1:]])
+    return _denominators(there[-1].scores[split]) + "\n" + _aligned(body)
 
 
 # ---------------------------------------------------------------------------- figures
 def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
     return [(line["step"], line[name]) for line in lines if name in line]
+
+
+PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
+          "win": "share of wins", "top1": "top-1", "grad_norm": "norm of the gradient"}  # fmt: skip
 
 
 def _curves(workdir: pathlib.Path, segment: str) -> str:
@@ -149,7 +244,7 @@ def _curves(workdir: pathlib.Path, segment: str) -> str:
     for name in names:
         phase, output, term = name.split("/")
         label = output if phase == "train" else f"{output}, val"
-        panels.setdefault(term, {})[label] = _points(lines, name)
+        panels.setdefault(PANELS.get(term, term), {})[label] = _points(lines, name)
     if any("lr" in line for line in lines):
         panels["learning rate"] = {"lr": _points(lines, "lr")}
     return figures.curves(panels) if panels else ""
@@ -251,7 +346,11 @@ def write(
     ]  # fmt: skip
     page = _template().render(
         name=workdir.name, title=own.title, headline=headline, baseline=base and base.title,
-        tables=tables, published=list(published), clips=clips, versions=versions(),
+        overviews=[(s, overview(columns, s, headline, how)) for s in splits],
+        outputs=_published_outputs(columns, splits[0], headline, published),
+        missing=[(s, found) for s in splits if (found := missing_modalities(columns, s, how))],
+        neighbours=_neighbours(workdir), tables=tables, published=list(published), clips=clips,
+        versions=versions(),
         curves=[(c.title, _curves(workdir, c.segment)) for c in columns],
         figures=_class_figures(own, base, headline, splits[0], how),
         config=json.dumps(json.loads(config), indent=1, sort_keys=True),
@@ -261,6 +360,14 @@ def write(
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def _published_outputs(columns, split: str, headline: str, published) -> list[str]:
+    """The columns of the overview: the run's outputs, then what the paper prints beside them."""
+    printed = [name for _, numbers in published for name in numbers]
+    last = {"sum": 1, "oracle": 2}
+    names = dict.fromkeys([*_outputs(columns, split, headline), *printed, "sum", "oracle"])
+    return sorted(names, key=lambda name: last.get(name, 0))
 
 
 # ---------------------------------------------------------------------------- the end of a run
@@ -284,6 +391,12 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
         f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; "
         f"next, {following}"
     )
+
+
+def _numbers(scores: Scores, how: str) -> dict:
+    """What summary.json keeps: every output's numbers, and those of every subset of several."""
+    found = evaluate.summary(scores, how)
+    return found | ({"subsets": evaluate.subsets(scores, how)} if len(scores.logits) > 1 else {})
 
 
 def finish(
@@ -312,11 +425,14 @@ def finish(
 
     for split in own.scores:
         logs.LOG.info("\n%s\n", table(loaded, split, baseline=baseline, how=how))
+    for split in own.scores:
+        if text := overview_text(loaded, split, config.headline, how):
+            logs.LOG.info("%s\n", text)
     path = write(
         workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
         headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
     )  # fmt: skip
-    numbers = {c.segment: {split: evaluate.summary(s, how) for split, s in c.scores.items()}
+    numbers = {c.segment: {split: _numbers(s, how) for split, s in c.scores.items()}
                for c in loaded}  # fmt: skip
     logs.write_json(workdir / "summary.json", numbers)
     split = next(iter(own.scores))

@@ -1,5 +1,6 @@
 """The only jitted training code: one step that trains every network of a segment jointly."""
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,12 @@ class Network(NamedTuple):
     model: Model
     reads: tuple[tuple[str, ...], ...]
     frozen: bool = False
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Its classifiers' names: the streams that it reads alone, and what a joint model names."""
+        joint = self.model.outputs or ("joint",)
+        return tuple(o for read in self.reads for o in (read if len(read) == 1 else joint))
 
 
 class TrainState(NamedTuple):
@@ -69,6 +76,14 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
     return params, stats
 
 
+def draw_weights(segment, size: int, seed: int, **jit_options):
+    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``)."""
+    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
+    draw = functools.partial(init_params, segment.networks, segment.streams, shapes)
+    return jax.device_get(jax.jit(draw, **jit_options)(key))
+
+
 def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
     """A TrainState that starts from ``params`` and ``stats``; frozen networks get their own place.
 
@@ -96,16 +111,38 @@ def final_weights(state: TrainState) -> dict:
     return state.ema or {"params": state.params, "stats": state.stats}
 
 
+def _fill_absent(x: jax.Array, present: jax.Array | None) -> jax.Array:
+    """Rows whose stream is absent show rows that have it, in turn: batch norm must not count black
+    clips. No loss asks what comes out of them."""
+    if present is None:
+        return x
+    rows = jnp.arange(len(present))
+    first = jnp.argsort(~present, stable=True)  # the present ones
+    chosen = jnp.where(present, rows, first[rows % jnp.maximum(present.sum(), 1)])
+    # Where nobody is absent, nothing is copied (nor gathered from other devices).
+    return jax.lax.cond(present.all(), lambda x: x, lambda x: x[chosen], x)
+
+
+def _present(batch, group: str, stream: str) -> jax.Array | None:
+    return batch[group].get("present", {}).get(stream)
+
+
 def _gather_reads(batch, reads, streams: Streams) -> dict:
     """The reads of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}."""
     names = batch[reads[0][0]]["inputs"][reads[0][1]]
-    return {
-        name: jnp.concatenate([
-            streams_lib.prepare(streams[name], batch[group]["inputs"][view][name])
-            for group, view in reads
-        ])
-        for name in names
-    }  # fmt: skip
+
+    def prepared(name, group, view):
+        x = _fill_absent(batch[group]["inputs"][view][name], _present(batch, group, name))
+        return streams_lib.prepare(streams[name], x)
+
+    return {name: jnp.concatenate([prepared(name, *read) for read in reads]) for name in names}
+
+
+def _seen(network: Network, batch, reads) -> jax.Array:
+    """Whether every stream of a network is there in some example of every group."""
+    streams = {stream for read in network.reads for stream in read}
+    flags = [_present(batch, group, stream) for group, _ in reads for stream in streams]
+    return jnp.array([True] + [flag.any() for flag in flags if flag is not None]).all()
 
 
 def _split_reads(outputs, reads, sizes) -> dict:
@@ -129,6 +166,11 @@ def _run_pass(pass_, networks, weights: dict, batch, streams, key):
             network, own["params"], own["stats"], inputs, train=pass_.train, key=network_key
         )
         outputs |= result
+        # A batch without any example for this network teaches its statistics nothing either.
+        seen = _seen(network, batch, pass_.reads)
+        stats[network.name] = jax.tree.map(
+            lambda new, old, seen=seen: jnp.where(seen, new, old), stats[network.name], own["stats"]
+        )
     return _split_reads(outputs, pass_.reads, sizes), stats
 
 
@@ -159,8 +201,9 @@ def _accuracy(outputs: dict, batch: dict) -> dict:
     """Training top-1 of every output whose group carries integer labels."""
     metrics = {}
     for (group, _), results in outputs.items():
-        mask, labels = batch[group]["mask"], batch[group].get("label", {})
+        labels = batch[group].get("label", {})
         for output, result in results.items():
+            mask = batch[group]["mask"] & batch[group].get("present", {}).get(output, True)
             for head, logits in result["logits"].items():
                 if head not in labels or labels[head].ndim != 1:
                     continue
@@ -276,26 +319,32 @@ def jit_train_step(train_step: Callable, replicated) -> Callable:
     return step
 
 
+def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
+    """(results of every trained network in evaluation mode, V); views are folded into the batch."""
+    inputs = batch["main"]["inputs"]["test"]
+    views = next(iter(inputs.values())).shape[1]
+    folded = {
+        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+        for name, x in inputs.items()
+    }
+    outputs = {}
+    for network in networks:
+        if network.frozen:
+            continue  # a teacher's scores are its own run's
+        own = params[network.name], stats[network.name]
+        outputs |= forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
+    return outputs, views
+
+
 def make_predict(networks, streams: Streams) -> Callable:
     """predict(params, stats, batch) -> {output: {head: logits [B, V, K]}} in evaluation mode.
 
-    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]; views are folded
-    into the batch for the forward. The evaluator knows nothing else.
+    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator knows
+    nothing else.
     """
 
     def predict(params, stats, batch):
-        inputs = batch["main"]["inputs"]["test"]
-        views = next(iter(inputs.values())).shape[1]
-        folded = {
-            name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
-            for name, x in inputs.items()
-        }
-        outputs = {}
-        for network in networks:
-            if network.frozen:
-                continue  # a teacher's scores are its own run's
-            own = params[network.name], stats[network.name]
-            outputs |= forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
+        outputs, views = _forward_views(networks, streams, params, stats, batch)
         return {
             output: {
                 head: logits.reshape(-1, views, logits.shape[-1])
@@ -305,3 +354,17 @@ def make_predict(networks, streams: Streams) -> Callable:
         }
 
     return predict
+
+
+def make_describe(networks, streams: Streams) -> Callable:
+    """describe(params, stats, batch) -> {output: features [B, D]}, the mean over views; ``batch`` as
+    for ``make_predict``."""
+
+    def describe(params, stats, batch):
+        outputs, views = _forward_views(networks, streams, params, stats, batch)
+        return {
+            output: result["features"].reshape(-1, views, result["features"].shape[-1]).mean(1)
+            for output, result in outputs.items()
+        }
+
+    return describe

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import build, checkpoint, evaluate, logs, optim, plan, report, sharding
+from mmvid import build, checkpoint, evaluate, logs, neighbours, optim, plan, report, sharding
 from mmvid import step as step_lib
 from mmvid.build import Run
-from mmvid.data import augment, pipeline
+from mmvid.data import augment, missing, pipeline
 from mmvid.logs import LOG
 
 
@@ -26,26 +26,17 @@ class Stopped(Exception):
 
 
 # ---------------------------------------------------------------------------- state
-def _shapes(segment: plan.Segment, size: int) -> dict[str, tuple]:
-    return {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
-
-
 def initial_state(segment: plan.Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
     """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
     replicated = sharding.replicated(mesh)
     key = jax.random.fold_in(jax.random.key(seed), segment.seed)
-
-    def draw(key):
-        shapes = _shapes(segment, size)
-        return step_lib.init_params(segment.networks, segment.streams, shapes, key)
 
     def state(params, stats, key):
         return step_lib.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
         )
 
-    draw = jax.jit(draw, out_shardings=replicated)
-    params, stats = jax.device_get(draw(jax.random.fold_in(key, 0)))
+    params, stats = step_lib.draw_weights(segment, size, seed, out_shardings=replicated)
     if enter:
         params, stats = segment.enter(params, stats, workdir)
     return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
@@ -108,12 +99,8 @@ def _evaluator(run: Run, segment: plan.Segment) -> Callable:
         step_lib.make_predict(segment.networks, segment.streams),
         out_shardings=sharding.batched(run.mesh),
     )
-    reads = {
-        read[0] if len(read) == 1 else "joint": read
-        for network in segment.networks
-        if not network.frozen
-        for read in network.reads
-    }
+    trained = [n for n in segment.networks if not n.frozen]
+    reads = {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
 
     def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
         weights, source = step_lib.final_weights(state), dataset.split(split)
@@ -188,8 +175,16 @@ def _due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
+def _clips(run: Run, segment: plan.Segment):
+    """The split that a segment learns from, without what ``config.missing`` takes from it."""
+    source, shares = run.datasets[segment.dataset].split(segment.split), dict(run.config.missing)
+    if not shares or segment.dataset != "dataset":
+        return source
+    return missing.Hidden(source, shares, run.config.seed, build.fields_of(segment.streams))
+
+
 def _batches(run: Run, segment: plan.Segment, start: int):
-    config, source = run.config, run.datasets[segment.dataset].split(segment.split)
+    config, source = run.config, _clips(run, segment)
     reads = {read for pass_ in segment.method.passes for read in pass_.reads}
     groups = sorted({group for group, _ in reads})
     dataset = pipeline.train_dataset(
@@ -293,12 +288,13 @@ def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock, val
 
 
 def _validate(run: Run, state, step: int, evaluate_split, writer) -> float:
-    """Scores on the split kept for this; the headline's top-1 (or mAP), a mean over heads, decides
-    which checkpoint is best."""
+    """Scores on the split kept for this; the top-1 (or mAP) of the output that
+    ``evaluation.best_by`` names, a mean over heads, decides which checkpoint is best."""
     spec = run.config.evaluation
     values = evaluate.headline_values(evaluate_split(state, spec.during, step, during=True))
     writer.write(step, {f"val/{name}": v for name, v in values.items()})
-    own = [v for name, v in values.items() if name.startswith(f"{run.config.headline}/")]
+    chosen = {"headline": run.config.headline, "sum": "fused"}.get(spec.best_by, spec.best_by)
+    own = [v for name, v in values.items() if name.startswith(f"{chosen}/")]
     return float(np.mean(own or list(values.values())))
 
 
@@ -365,6 +361,7 @@ def run(config, workdir: str) -> dict:
     build.remember(built)
     restore_signals = _on_signals(built.stop)
     try:
+        neighbours.write(built)
         for segment in built.segments:
             _run_segment(built, segment)
     finally:
@@ -372,5 +369,5 @@ def run(config, workdir: str) -> dict:
     if jax.process_index():
         return {}
     columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
-    baseline = "ce_continued" if any(c[1] == "ce_continued" for c in columns) else ""
+    baseline = plan.baseline(built.segments)
     return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)

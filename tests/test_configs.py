@@ -6,13 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common, mml
+from configs import common, dmcl, mml
 from mmvid import plan, step, train
 from mmvid.data import sampling
 from mmvid.models import MODELS
 from mmvid.streams import Head, raw_channels
 
 VARIANTS = sorted(mml.VARIANTS)
+# Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
+DMCL = ("gd", "own", "rgb_shared", "table")
+RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": 400, "stills": 1000}
 
 
@@ -49,9 +52,13 @@ def a_state(segment, size, ema):
     return make
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_step_has_its_true_shapes(variant):
-    config = mml.get_config(variant)
+@pytest.mark.parametrize(
+    "config",
+    [*map(mml.get_config, VARIANTS), *map(dmcl.get_config, DMCL),
+     *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in RECIPES)],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in (*DMCL, *RECIPES))],
+)  # fmt: skip
+def test_the_step_has_its_true_shapes(config):
     for segment in plan.make(context(config)):
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.batch_size)
@@ -61,8 +68,8 @@ def test_the_step_has_its_true_shapes(variant):
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
 
-def shrunken(variant):
-    config = mml.get_config(variant).unlock()
+def shrunken(variant, experiment=mml):
+    config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
         # One block in each of the model's stages.
@@ -94,6 +101,41 @@ def test_one_real_step(variant):
         assert int(new.step) == 1
         assert ("rgb/kl" in metrics) == (segment.name in ("ml", "mml"))
     assert "mmvid.methods.mml" in {module for _, module in seen}
+
+
+@pytest.mark.parametrize("variant, name", [
+    ("table", "dmcl"), ("gd", "generalized_distillation"), ("rgb_shared", "cmcl"),
+    *(pytest.param("table", n, marks=pytest.mark.slow) for n in ("smcl", "cmcl", "random_teacher")),
+    *(pytest.param(r, "dmcl", marks=pytest.mark.slow) for r in ("own", "nwucla")),
+])  # fmt: skip
+def test_one_real_step_of_dmcl(variant, name):
+    config = shrunken(variant, dmcl)
+    segment = next(s for s in plan.make(context(config)) if s.name == name)
+    state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+    new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
+    assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
+    assert int(new.step) == 1
+    outputs = segment.method.teachers or [o for n in segment.networks for o in n.outputs]
+    wins = [float(metrics[f"{o}/win"]) for o in outputs if f"{o}/win" in metrics]
+    assert not wins or sum(wins) == pytest.approx(1)
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, new.frozen)
+
+
+@pytest.mark.parametrize("variant", RECIPES)
+def test_dmcls_recipe(variant):
+    """The released code: dmcl.py and its parsers; the published numbers are among the rows."""
+    config = dmcl.get_config(variant)
+    assert (config.batch_size, config.schedule.lr, config.size) == (8, 1.28e-3, 224)
+    assert config.evaluation.best_by == "oracle" and config.evaluation.protocol == "R10"
+    streams = plan.make_streams(config)
+    sampling.check_streams(tuple(streams.values()))
+    assert {s.form for s in streams.values()} == {"image255"}
+    segment = plan.make(context(config))[-1]
+    assert segment.steps == 220 * 50  # 400 clips, 8 a step
+    rates = {epoch: float(segment.lr(epoch * 50)) for epoch in (0, 5, 99, 100, 150, 180, 200)}
+    want = {0: 0, 5: 1.28e-3, 99: 1.28e-3, 100: 1.28e-4, 150: 1.28e-5, 180: 1.28e-6, 200: 1.28e-7}
+    assert rates == pytest.approx(want, rel=1e-5)
+    assert any("DMCL" in what for what, _ in config.published)
 
 
 @pytest.mark.parametrize(

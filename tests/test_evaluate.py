@@ -100,6 +100,37 @@ def test_fusion_leaves_absent_outputs_out():
     assert both["fused"]["action"]["top1"] == 0 and both["oracle"]["action"] == 1
 
 
+def test_every_subset_of_the_modalities():
+    """From one scores file: sums of whatever is there; what nobody has is a miss."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 40)
+    logits = {o: rng.normal(size=(40, 2, 6)) + np.eye(6)[labels][:, None] for o in ("depth", "flow", "rgb")}
+    present = {o: rng.random(40) < 0.7 for o in logits}
+    scores = made(logits, labels, present)
+    found = evaluate.subsets(scores)
+    assert list(found) == ["depth", "flow", "rgb", "depth + flow", "depth + rgb", "flow + rgb",
+                           "depth + flow + rgb"]  # fmt: skip
+    whole = evaluate.summary(scores)
+    for name in ("depth", "flow", "rgb"):
+        assert found[name]["action"]["top1"] == whole[name]["action"]["top1"]
+    assert found["depth + flow + rgb"]["action"]["top1"] == whole["fused"]["action"]["top1"]
+    total = sum(np.where(present[o][:, None], np.float32(logits[o]).mean(1), 0) for o in ("depth", "rgb"))
+    there = present["depth"] | present["rgb"]
+    numbers = found["depth + rgb"]["action"]
+    assert numbers["top1"] == pytest.approx(np.mean((total.argmax(1) == labels) & there))
+    assert numbers["covered"] == there.mean()
+    stacked = np.stack([np.where(present[o][:, None], logits[o].mean(1), np.nan) for o in logits])
+    assert whole["oracle"]["action"] == metrics.oracle_accuracy(stacked, labels)
+    assert evaluate.headline_values(scores)["oracle/top1"] == whole["oracle"]["action"]
+
+
+def test_all_there_is_the_papers_sum():
+    rng = np.random.default_rng(1)
+    logits, labels = {o: rng.normal(size=(30, 1, 6)) for o in "ab"}, rng.integers(0, 6, 30)
+    found = evaluate.subsets(made(logits, labels))["a + b"]["action"]["top1"]
+    assert found == metrics.sum_accuracy(np.stack([logits["a"][:, 0], logits["b"][:, 0]]), labels)
+
+
 def test_absent_outputs_are_wrong_everywhere():
     labels = np.array([0, 1, 0, 1])
     right = np.eye(6)[labels][:, None] * 9

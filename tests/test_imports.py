@@ -11,6 +11,7 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 LEVELS = [
     {"main"},
     {"train"},
+    {"neighbours"},
     {"build"},
     {"plan", "starts", "evaluate", "step", "report"},
     {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},

@@ -62,8 +62,10 @@ def check(form, prefix, dtype, tolerance, *, gradients=True):
 
 # ---------------------------------------------------------------------------- goldens
 @PRECISIONS
-@pytest.mark.parametrize("name, temperature, distill, gt",
-                         [("T2_d1_g1", 2, 1, 1), ("T5_d0.5_g0.5", 5, 0.5, 0.5), ("T2_d1_g0", 2, 1, 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, temperature, distill, gt",
+    [("T2_d1_g1", 2, 1, 1), ("T5_d0.5_g0.5", 5, 0.5, 0.5), ("T2_d1_g0", 2, 1, 0)],
+)
 def test_dmcl_goldens(name, temperature, distill, gt, dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
         form = functools.partial(mcl.dmcl, temperature=temperature, alpha_distill=distill, alpha_gt=gt)

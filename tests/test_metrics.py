@@ -76,6 +76,34 @@ def test_oracle_sum_and_confusion():
     assert np.isnan(metrics.per_class_accuracy(a[:2], labels[:2])[2])
 
 
+def test_nearest_neighbours():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    features = rng.normal(size=(60, 8)) + 9 * np.eye(8)[labels]
+    assert metrics.knn_accuracy(features, labels, features, labels, 1) == 1
+    assert metrics.knn_accuracy(features, labels, features + 0.1, labels, 15) == 1
+    # All of them vote alike for everybody: each class has as many, so the nearest decides.
+    assert metrics.knn_accuracy(features, labels, features, labels, 500) == 1
+    one = metrics.knn_accuracy([[0.0], [1], [2], [9]], [0, 1, 1, 0], [[0.0]], [1], 3)
+    assert one == 1  # two of three votes beat the nearest
+
+
+@pytest.mark.parametrize("k", [1, 5, 120])
+def test_nearest_neighbours_against_scikit_learn(k):
+    neighbors = pytest.importorskip("sklearn.neighbors", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(k)
+    features, labels = rng.normal(size=(300, 6)) * [1, 1, 1, 1, 1, 50], rng.integers(0, 2, 300)
+    asked = rng.normal(size=(300, 6)) * [1, 1, 1, 1, 1, 50]
+    mean, std = features.mean(0), features.std(0)
+    model = neighbors.KNeighborsClassifier(k).fit((features - mean) / std, labels)
+    guesses = model.predict((asked - mean) / std)
+    votes = model.predict_proba((asked - mean) / std)
+    decided = votes.max(1) > 0.5  # where votes tie, the two differ on purpose
+    ours = np.array([metrics.knn_accuracy(features, labels, asked[i : i + 1], guesses[i : i + 1], k)
+                     for i in np.flatnonzero(decided)[:60]])  # fmt: skip
+    assert ours.all()
+
+
 def test_intervals():
     rng = np.random.default_rng(0)
     values = rng.random(400) < 0.6

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from test_configs import context, shrunken
 
+from configs import dmcl
 from mmvid import plan, starts, step, weights
 from mmvid.methods import METHODS
 from mmvid.streams import Head
@@ -126,6 +127,64 @@ def test_a_missing_segment_is_named(tmp_path):
     found = segments("")
     with pytest.raises(FileNotFoundError, match="'ce'"):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
+
+
+# ---------------------------------------------------------------------------- several methods compared
+def compared(variant, **changes):
+    config = shrunken(variant, dmcl)
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    return {s.name: s for s in plan.make(context(config))}
+
+
+def test_methods_are_compared_from_one_draw_on_the_same_batches():
+    found = compared("table")
+    assert list(found) == ["independent", "smcl", "cmcl", "random_teacher", "dmcl"]
+    assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
+    first, last = (params_of(found[n]) for n in ("independent", "dmcl"))
+    jax.tree.map(np.testing.assert_array_equal, first, last)
+    assert plan.baseline(list(found.values())) == "independent"
+    assert plan.baseline(list(segments("").values())) == "ce_continued"
+    assert plan.baseline([found["dmcl"]]) == plan.baseline([found["independent"]]) == ""
+
+
+def test_a_teacher_is_trained_before_and_frozen(tmp_path):
+    found = compared("gd")
+    students = found["generalized_distillation"]
+    assert [(n.name, n.frozen) for n in students.networks] == [("depth", True), ("flow", False), ("rgb", False)]
+    trained, own, (params, _) = hand_over(tmp_path, found, "independent", "generalized_distillation")
+    trained = jax.tree.map(lambda x: x + 1, trained)
+    state = step.TrainState(0, trained, {}, params_of(found["independent"])[1], {}, {}, {}, None)
+    found["independent"].leave(state, tmp_path / "independent")
+    params, _ = students.enter(*own, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, params["depth"], trained["depth"])
+    jax.tree.map(np.testing.assert_array_equal, params["rgb"], own[0]["rgb"])
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"compare": ("generalized_distillation",)}, "put 'independent' before"),
+        ({"compare": ()}, "one or more"),
+        ({"compare": ("dmcl", "dmcl")}, "each once"),
+        ({"compare": ("independent", "dcml")}, "choose one of"),
+        ({"compare": ("independent", "dmcl"), "method.dmcl.temperature": 0.0}, "greater than 0"),
+        ({"compare": ("smcl",), "method.smcl.k": 4}, "1 to all"),
+        ({"method.generalized_distillation.teacher": "sound"}, "beside a student"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "-".join(map(str, value)),
+)
+def test_comparisons_that_cannot_work(changes, match):
+    with pytest.raises(ValueError, match=match):
+        compared("gd", **changes)
+
+
+def test_networks_that_share_features_are_one_network_of_several_outputs():
+    found = compared("rgb_shared")["cmcl"]
+    (network,) = found.networks
+    assert network.outputs == ("rgb", "rgb2", "rgb3") and list(found.streams) == ["rgb", "rgb2", "rgb3"]
+    params, _ = params_of(found)
+    assert sorted(params["shared"]) == ["rgb", "rgb2", "rgb3"]
 
 
 @pytest.mark.parametrize("change, match", [(("plan", "fulll"), "reduced"), (("method.name", "mm"), "single")])

@@ -109,6 +109,35 @@ def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, followin
     assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
 
 
+def test_the_papers_columns(columns):
+    """The headline first, then the others, the sum and the oracle; a row a method."""
+    found = report.overview(columns, "test", "rgb")
+    assert [row["title"] for row in found] == ["CE", "CE continued", "MML"]
+    assert list(found[0]["cells"]) == ["rgb", "flow", "sum", "oracle"]
+    numbers = evaluate.summary(columns[2].scores["test"])
+    want = [numbers["rgb"]["action"]["top1"], numbers["flow"]["action"]["top1"],
+            numbers["fused"]["action"]["top1"], numbers["oracle"]["action"]]  # fmt: skip
+    assert list(found[2]["cells"].values()) == [f"{100 * v:.1f}" for v in want]
+    text = report.overview_text(columns, "test", "rgb").splitlines()
+    assert text[1].split() == ["rgb", "flow", "sum", "oracle"] and len(text) == 6
+    alone = [c._replace(scores={"test": made({"rgb": np.zeros((4, 1, 6))}, [0] * 4)}) for c in columns]
+    assert report.overview(alone, "test", "rgb") == [] and report.overview_text(alone, "test", "rgb") == ""
+
+
+def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
+    found = report.missing_modalities(columns, "test")
+    assert [row["subset"] for row in found["rows"]] == ["flow", "rgb", "flow + rgb"]
+    assert found["figure"].startswith("<svg") and all(len(row["cells"]) == 3 for row in found["rows"])
+    logs.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
+    paper = [("DMCL (T2)", {"rgb": "93.64", "depth": "83.29", "sum": "93.28"})]
+    page = report.write(tmp_path, columns, config="{}", baseline="ce_continued", published=paper).read_text()
+    for part in ("Modality by modality", "When modalities are missing", "93.28", "12.5", "random features"):
+        assert part in page, part
+    assert "<h2>Published" not in page
+    outputs = report._published_outputs(columns, "test", "rgb", paper)
+    assert outputs == ["rgb", "flow", "depth", "sum", "oracle"]
+
+
 def test_nothing_to_report():
     with pytest.raises(ValueError, match="column"):
         report.write("x", [], config="{}")

@@ -79,7 +79,12 @@ def alone(method, peers, own):
     return method._replace(terms=terms)
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+# Where a teacher is frozen, there is nothing joint about it.
+JOINT = [n for n in METHODS if n not in ("independent", "generalized_distillation")]
+QUICK = ("single", "mml", "dmcl")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in JOINT])
 def test_joint_equals_separate_bit_for_bit(name):
     """Three updates; a separate step sees the peers' logits only as numbers."""
     nets, method = networks(), METHODS[name](("flow", "rgb"), HEADS)
@@ -203,6 +208,45 @@ def test_masked_rows_do_not_count():
     assert float(loss) == 4.0 and float(metrics["rgb/ce"]) == 2.0
 
 
+# ---------------------------------------------------------------------------- absent modalities
+def lacking(rows, name="flow"):
+    """A batch whose ``rows`` lack a stream: black clips, as the loader gives them."""
+    b = batch()
+    there = ~np.isin(np.arange(8), rows)
+    b["main"]["present"][name] = there
+    b["main"]["inputs"]["train"][name][~there] = 0
+    return b
+
+
+def test_absent_rows_show_present_ones_in_turn():
+    x = jnp.arange(6)[:, None] * 10
+    fill = lambda *there: step._fill_absent(x, jnp.array(there, bool))[:, 0].tolist()  # noqa: E731
+    assert fill(1, 1, 1, 1, 1, 1) == [0, 10, 20, 30, 40, 50]
+    assert fill(0, 1, 0, 1, 1, 0) == [10, 10, 40, 30, 40, 40]
+    assert fill(0, 0, 0, 0, 0, 0) == [0, 10, 20, 30, 40, 50]  # nothing to show; nothing is asked
+
+
+def test_black_clips_of_absent_streams_teach_nothing():
+    """Neither weights nor batch norm know what stands in the rows that lack a stream."""
+    nets, method = networks(), METHODS["dmcl"](("flow", "rgb"), HEADS)
+    black, noise = lacking([1, 4, 5]), lacking([1, 4, 5])
+    noise["main"]["inputs"]["train"]["flow"][[1, 4, 5]] = 201
+    one, other = (trained(nets, method, [b])[0] for b in (black, noise))
+    for kind in ("params", "stats"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(one, kind), getattr(other, kind))
+
+
+def test_a_batch_without_a_modality_leaves_its_network_as_it_is():
+    nets, method = networks(), METHODS["dmcl"](("flow", "rgb"), HEADS)
+    state, metrics = trained(nets, method, [lacking(range(8))])
+    first = start(nets, method, transforms(nets))
+    for kind in ("params", "stats"):
+        before, after = getattr(first, kind), getattr(state, kind)
+        jax.tree.map(np.testing.assert_array_equal, before["flow"], after["flow"])
+        assert not jax.tree.all(jax.tree.map(np.array_equal, before["rgb"], after["rgb"]))
+    assert float(metrics["flow/grad_norm"]) == 0 and float(metrics["rgb/win"]) == 1
+
+
 def test_predict_folds_views():
     nets = networks()
     state = start(nets, METHODS["single"](("flow", "rgb"), HEADS), transforms(nets))
@@ -214,3 +258,15 @@ def test_predict_folds_views():
     want = predict(state.params, state.stats, {"main": {"inputs": {"test": flat}}})
     assert found["rgb"]["action"].shape == (2, 3, 5)
     np.testing.assert_allclose(found["rgb"]["action"].reshape(6, 5), want["rgb"]["action"][:, 0], atol=1e-5)
+
+
+def test_describe_is_the_mean_over_views():
+    nets = networks()
+    params, stats = step.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    views = {n: np.stack([x, x[:, ::-1]], 1) for n, x in batch()["main"]["inputs"]["train"].items()}
+    ask = lambda x: step.make_describe(nets, STREAMS)(params, stats, {"main": {"inputs": {"test": x}}})  # noqa: E731
+    both = ask(views)
+    each = [ask({n: x[:, v : v + 1] for n, x in views.items()}) for v in range(2)]
+    for name in STREAMS:
+        assert both[name].shape[0] == 8
+        np.testing.assert_allclose(both[name], (each[0][name] + each[1][name]) / 2, rtol=1e-4, atol=1e-6)

@@ -4,19 +4,47 @@ import jax.numpy as jnp
 
 from mmvid.models.model import Model, from_linen
 from mmvid.models.resnet import ResNet
+from mmvid.models.shared import Shared
+from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
 _BASIC = dict(stages=(2, 2, 2, 2), bottleneck=False)
 _DEEP = dict(stages=(3, 4, 6, 3), bottleneck=True)
+_STILL = dict(module=ResNet, temporal=False)
+_TSM = dict(module=ResNet, temporal=True)
+_VIDEO = dict(_BASIC, module=VideoResNet)
+# R(2+1)D as its authors released it (VMZ, Caffe2).
+_VMZ = dict(module=VideoResNet, form="factorised", middle="own", eps=1e-3)
+# DMCL's code calls it R(2+1)D-18: no channels between the factors, TensorFlow's padding.
+_DMCL = dict(form="factorised", middle="equal", stem_pool=True, padding="same", project_first=True,
+             kernel_init="fan_in", momentum=0.003)  # fmt: skip
 MODELS = {
-    "resnet18": dict(_BASIC, temporal=False),
-    "resnet50": dict(_DEEP, temporal=False),
-    "tsm_resnet18": dict(_BASIC, temporal=True),
-    "tsm_resnet50": dict(_DEEP, temporal=True),
+    "resnet18": dict(_BASIC, **_STILL),
+    "resnet50": dict(_DEEP, **_STILL),
+    "tsm_resnet18": dict(_BASIC, **_TSM),
+    "tsm_resnet50": dict(_DEEP, **_TSM),
     # With 23 blocks in a stage the released code shifts every second block (TSM's code).
-    "tsm_resnet101": dict(stages=(3, 4, 23, 3), bottleneck=True, temporal=True, shift_every=2),
+    "tsm_resnet101": dict(_TSM, stages=(3, 4, 23, 3), bottleneck=True, shift_every=2),
     # For Tabletop's 48 pixels: a 5x5 stem, then one block a stage at 12, 6 and 3 pixels.
-    "tsm_tiny": dict(stages=(1, 1, 1), bottleneck=False, temporal=True, width=32, stem=5),
+    "tsm_tiny": dict(_TSM, stages=(1, 1, 1), bottleneck=False, width=32, stem=5),
+    "r3d_18": dict(_VIDEO, form="full"),
+    "mc3_18": dict(_VIDEO, form="mixed"),
+    "r2plus1d_18": dict(_VIDEO, form="factorised"),
+    "r2plus1d_18_true": dict(_BASIC, **_VMZ),
+    "r2plus1d_18_dmcl": dict(_VIDEO, **_DMCL),
+    "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
+    # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
+    "r2plus1d_tiny": dict(module=VideoResNet, stages=(1, 1, 1), bottleneck=False, form="factorised",
+                          middle="equal", width=32, stem=5, stem_pool=True),
+}  # fmt: skip
+# Options that are one of a few words.
+CHOICES = {
+    "frozen_bn": ("none", "all", "all_but_first"),
+    "dtype": ("float32", "bfloat16", "float64"),
+    "form": ("full", "factorised", "mixed"),
+    "middle": ("block", "own", "equal"),
+    "padding": ("symmetric", "same"),
+    "kernel_init": ("fan_out", "fan_in"),
 }
 
 
@@ -26,15 +54,19 @@ def build_model(
     num_classes: int | None = None,
     heads: dict[str, Head | int] | None = None,
     in_channels: int = 3,
+    members: tuple[str, ...] = (),
+    share: float = 0.0,
     **options,
 ) -> Model:
     """The model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
     Clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; ``resnet*`` sees every
-    frame alone (TSN), ``tsm_*`` shifts features between frames.
+    frame alone (TSN), ``tsm_*`` shifts features between frames, the others convolve over time.
     Options: ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64',
-    of the activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), ``shift_div``.
-    Raises ValueError for an unknown name or option, or a wrong number of channels.
+    of the activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), and what
+    else the module has (`ResNet`, `VideoResNet`). ``share`` > 0: one such network for each of the
+    streams ``members``, which share features after the stem with this probability (CMCL's).
+    Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     if name not in MODELS:
         raise ValueError(f"model {name!r} is unknown; choose one of {sorted(MODELS)}")
@@ -43,19 +75,32 @@ def build_model(
             raise ValueError("give num_classes=K or heads={name: Head(K)}")
         heads = {"action": num_classes}
     classes = {k: h.classes if isinstance(h, Head) else h for k, h in heads.items()}
-    known = set(ResNet.__dataclass_fields__) - {"heads", "parent", "name"}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
-    if options.get("frozen_bn", "none") not in ("none", "all", "all_but_first"):
-        raise ValueError(
-            f"frozen_bn={options['frozen_bn']!r}: choose 'none', 'all' or 'all_but_first'"
-        )
-    settings = {"dtype": "float32"} | MODELS[name] | options
-    if settings["dtype"] not in ("float32", "bfloat16", "float64"):
-        raise ValueError(f"dtype={settings['dtype']!r}: choose 'float32', 'bfloat16' or 'float64'")
+    settings = {"dtype": "float32"} | _known(name, options)
+    module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
     settings["stages"] = tuple(settings["stages"])
-    return _checked(from_linen(ResNet(heads=classes, **settings)), name, in_channels)
+    if not share:
+        return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
+    if module is not ResNet or len(members) < 2 or not 0 < share <= 1:
+        raise ValueError(
+            f"share={share}: a probability for two or more streams of a resnet or tsm_resnet; {name!r} "
+            f"reads {members}"
+        )
+    shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
+    return from_linen(shared)._replace(outputs=tuple(members))
+
+
+def _known(name: str, options: dict) -> dict:
+    """The settings of ``name`` with ``options`` over them. Raises ValueError for what its module
+    lacks, or a word that is no choice."""
+    settings = MODELS[name] | options
+    known = set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
+    for option, words in CHOICES.items():
+        if settings.get(option, words[0]) not in words:
+            raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
+    return settings
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:

@@ -10,10 +10,12 @@ import jax
 class Model(NamedTuple):
     """``init(key, x) -> (params, stats)`` and
     ``apply(params, stats, x, *, train, key) -> (result, stats)`` with ``result`` holding
-    'logits' {head: [B, K]} and 'features' [B, D]."""
+    'logits' {head: [B, K]} and 'features' [B, D]. A model of several streams takes {stream: x} and
+    gives {output: result}; ``outputs`` names them."""
 
     init: Callable
     apply: Callable
+    outputs: tuple[str, ...] = ()
 
 
 def from_linen(module: nn.Module) -> Model:

@@ -59,7 +59,8 @@ class ResNet(nn.Module):
 
     Clips are folded into the batch and meet only in the shift; logits are the mean of the frames'
     logits (consensus), features and map keep the frames' mean and the frames. ``shift_every`` 2
-    shifts every second block of each stage (TSM-R101).
+    shifts every second block of each stage (TSM-R101). ``part`` 'stem' ends after the stem's pooling
+    with [B, T, H, W, C], 'rest' begins there.
     """
 
     heads: dict[str, int]
@@ -80,15 +81,13 @@ class ResNet(nn.Module):
         return self.frozen_bn == "all" or (self.frozen_bn == "all_but_first" and not first)
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x, *, train: bool, part: str = "whole"):
         # A clip is [B, T, H, W, C], an image lacks T.
         clips, frames = x.shape[0], x.shape[1] if x.ndim == 5 else 1
         x = x.reshape(-1, *x.shape[-3:])
-        x = Conv(self.width, self.stem, 2, dtype=self.dtype, name="conv1")(x)
-        x = BatchNorm(frozen=self._frozen(True), dtype=self.dtype, name="bn1")(x, train=train)
-        x = nn.relu(x)
-        x = max_pool(x) if self.stem_pool else x
-        self.sow("intermediates", "stem", x)
+        x = x if part == "rest" else self._stem(x, train)
+        if part == "stem":
+            return x.reshape(clips, frames, *x.shape[1:])
         x = self._blocks(x, frames, train)
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2))
@@ -97,6 +96,14 @@ class ResNet(nn.Module):
         mean = {name: v.reshape(clips, frames, -1).mean(1) for name, v in logits.items()}
         features = pooled.reshape(clips, frames, -1).mean(1)
         return {"logits": mean, "features": features, "map": x.reshape(clips, frames, *x.shape[1:])}
+
+    def _stem(self, x, train: bool):
+        x = Conv(self.width, self.stem, 2, dtype=self.dtype, name="conv1")(x)
+        x = BatchNorm(frozen=self._frozen(True), dtype=self.dtype, name="bn1")(x, train=train)
+        x = nn.relu(x)
+        x = max_pool(x) if self.stem_pool else x
+        self.sow("intermediates", "stem", x)
+        return x
 
     def _blocks(self, x, frames: int, train: bool):
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block

@@ -1,0 +1,242 @@
+"""Distillation multiple choice learning (Garcia et al.): specialists that teach each other.
+
+    python -m mmvid.main --config=configs/dmcl.py --workdir=runs/dmcl
+
+The default makes the Tabletop dataset on first use and trains RGB, depth and flow networks together
+from scratch, twice on the same batches: independently, and with DMCL, where in every example the
+network of least cross-entropy teaches the others. It ends with the paper's columns: RGB, Depth, Flow,
+the sum of their logits, the oracle (any of them is right); and with every subset of modalities.
+
+variant       command suffix               what                                     expected time
+(default)     configs/dmcl.py              Tabletop small, independent and DMCL     12 min, 2 cores
+smoke         configs/dmcl.py:smoke        the same in miniature                    2 min, 2 cores
+table         configs/dmcl.py:table        + SMCL, CMCL, random teacher (tables 1, 2)  30 min, 2 cores
+gd            configs/dmcl.py:gd           generalised distillation from depth (eq. 3) 12 min, 2 cores
+rgb_only      configs/dmcl.py:rgb_only     three RGB networks: SMCL and CMCL must not collapse here
+rgb_shared    configs/dmcl.py:rgb_shared   the same, CMCL's feature sharing after the stem
+missing       configs/dmcl.py:missing      a third of the clips lack depth, a third flow
+own           configs/dmcl.py:own          your videos with depth: --config.dataset.path=data/mine
+nwucla        configs/dmcl.py:nwucla       NW-UCLA, cross-view; table 2: RGB 93.64, Depth 83.29,
+              Flow 91.07, sum 93.28, oracle 97.64. Independent: 87.53 80.30 89.58 93.79 97.86
+uwa3d         configs/dmcl.py:uwa3d        UWA3DII, two views; table 2: 78.39 81.87 88.26 88.51 94.59
+ntu60         configs/dmcl.py:ntu60        NTU RGB+D 60, cross-subject; table 4: 83.61 80.56 85.65
+ntu120        configs/dmcl.py:ntu120       NTU RGB+D 120, cross-subject; table 4: 84.31 82.22 86.44
+ntu120_mini   configs/dmcl.py:ntu120_mini  half of its training clips; table 4: 81.25 78.98 84.45
+
+The real datasets have the released code's recipe (its own R(2+1)D-18 of 15.4 M parameters, 0..255
+inputs, 220 epochs); days on a GPU; not run by us. How to prepare them stands in data_prep/README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+MODALITIES = (("rgb", "frames"), ("depth", "frames"), ("flow", "stack5"))
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The configuration of a variant. Raises ValueError for an unknown one."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"configs/dmcl.py has no variant {variant!r}; choose one of "
+            f"{sorted(v for v in VARIANTS if v)} or none"
+        )
+    config = common.get_config().unlock()
+    VARIANTS[variant](config)
+    return config.lock()
+
+
+def _specialists(c: ConfigDict, model: str, **sampling) -> None:
+    for name, form in MODALITIES:
+        c.streams[name] = common.stream(name, form=form, **sampling)
+        c.networks[name] = common.network(model, name)
+
+
+def _compare(c: ConfigDict, *methods: str) -> None:
+    c.plan, c.compare = "compare", methods
+    c.method.name = methods[-1]
+
+
+def tabletop(c: ConfigDict, size: str = "small") -> None:
+    """Tabletop and small TSM networks from scratch."""
+    common.use_tabletop(c, size)
+    _specialists(c, "tsm_tiny", dense_length=16)
+    _compare(c, "independent", "dmcl")
+    c.steps.method = "900"
+    c.evaluation.neighbours = (1, 5, 10, 50, 120)
+    c.published = TABLE_1_AND_2
+
+
+def smoke(c: ConfigDict) -> None:
+    """Everything once, in miniature."""
+    tabletop(c, "smoke")
+    c.steps.method = "20"
+    c.schedule.warmup = "5"
+    c.log_every = 5
+    c.evaluation.neighbours = (1, 5)
+
+
+def table(c: ConfigDict) -> None:
+    """Tables 1 and 2 of the paper: every method on the same batches."""
+    tabletop(c)
+    _compare(c, "independent", "smcl", "cmcl", "random_teacher", "dmcl")
+
+
+def gd(c: ConfigDict) -> None:
+    """Three sequential steps: teachers, frozen; then the students learn from depth."""
+    tabletop(c)
+    _compare(c, "independent", "generalized_distillation")
+
+
+def rgb_only(c: ConfigDict) -> None:
+    """Networks of one modality, which is what SMCL and CMCL were made for."""
+    tabletop(c)
+    for name in ("depth", "flow"):
+        del c.streams[name], c.networks[name]
+    for name in ("rgb2", "rgb3"):
+        c.streams[name] = common.stream("rgb", dense_length=16)
+        c.networks[name] = common.network("tsm_tiny", name)
+    _compare(c, "independent", "smcl", "cmcl")
+
+
+def rgb_shared(c: ConfigDict) -> None:
+    """The same, and the networks share features after the stem, as CMCL's do."""
+    rgb_only(c)
+    streams = tuple(c.networks)
+    for name in streams:
+        del c.networks[name]
+    c.networks.shared = common.shared("tsm_tiny", *streams)
+
+
+def missing(c: ConfigDict) -> None:
+    """Clips that lack a modality teach the networks of the others."""
+    tabletop(c)
+    c.missing.update(dict(depth=1 / 3, flow=1 / 3))
+
+
+def own(c: ConfigDict) -> None:
+    """Your videos with depth, prepared by data_prep.build: TSM-ResNet-18, 8 frames, 112 pixels."""
+    c.dataset.path = "data/mine"
+    _specialists(c, "tsm_resnet18", kind="mixed")
+    _compare(c, "independent", "dmcl")
+    c.model_options.dropout = 0.5
+    c.size = 112
+    c.schedule = common.schedule(0.01, warmup="1 epoch")
+    c.steps.method = "60 epochs"
+    c.evaluation.splits = ("test",)
+
+
+def _released(c: ConfigDict, path: str, classes: int, *published) -> None:
+    """The recipe of DMCL's released code."""
+    c.dataset.path = path
+    c.heads.action = (classes, "single")
+    for name, _ in MODALITIES:
+        c.streams[name] = common.stream(name, form="image255", kind="segments")
+        c.networks[name] = common.network("r2plus1d_18_dmcl", name)
+    _compare(c, "independent", "dmcl")
+    c.size, c.batch_size = 224, 8
+    c.augment.update(dict(crop="window", flip=True, colour=0.5))
+    c.steps.method = "220 epochs"
+    boundaries = ("100 epochs", "150 epochs", "180 epochs", "200 epochs")
+    c.schedule = common.schedule(1.28e-3, kind="step", warmup="5 epochs", boundaries=boundaries)
+    c.optimizer.update(dict(momentum=0.9, weight_decay=1e-4, clip=0.0, groups="uniform"))
+    c.evaluation.update(
+        dict(protocol="R10", crops="window", splits=("test",), every="5 epochs", checkpoint="best",
+             best_by="oracle", neighbours=(1, 5, 10, 50, 120))
+    )  # fmt: skip
+    c.save_every = "5 epochs"
+    c.loader.workers = 8
+    c.published = published
+
+
+def _row(what: str, rgb: str, depth: str = "", flow: str = "", total: str = "", oracle: str = ""):
+    names = {"rgb": rgb, "depth": depth, "flow": flow, "sum": total, "oracle": oracle}
+    return what, {name: text for name, text in names.items() if text}
+
+
+NWUCLA = (
+    _row("Independent, NW-UCLA (T2)", "87.53", "80.30", "89.58", "93.79", "97.86"),
+    _row("SMCL, NW-UCLA (T1)", "24.83", total="49.00", oracle="86.79"),
+    _row("CMCL, NW-UCLA (T1)", "11.13", total="84.73", oracle="89.65"),
+    _row("Random teacher, NW-UCLA (T2)", "89.57", "57.81", "89.43", "86.93", "95.71"),
+    _row("DMCL, NW-UCLA (T2)", "93.64", "83.29", "91.07", "93.28", "97.64"),
+)
+NWUCLA_RIVALS = (
+    _row("Hoffman et al., NW-UCLA (T3)", "83.30"),
+    _row("Garcia et al., NW-UCLA (T3)", "86.72"),
+    _row("ADMD, NW-UCLA (T3)", "91.64"),
+)
+UWA3D = (
+    _row("Independent, UWA3DII (T2)", "73.74", "77.09", "89.66", "89.75", "95.52"),
+    _row("SMCL, UWA3DII (T1)", "25.19", total="60.70", oracle="88.51"),
+    _row("CMCL, UWA3DII (T1)", "22.28", total="31.90", oracle="83.89"),
+    _row("Random teacher, UWA3DII (T2)", "71.07", "79.07", "85.03", "84.47", "92.60"),
+    _row("DMCL, UWA3DII (T2)", "78.39", "81.87", "88.26", "88.51", "94.59"),
+    _row("DMCL, UWA3DII (T1, which prints other sums)", "78.39", total="89.50", oracle="94.96"),
+)
+UWA3D_RIVALS = (
+    _row("Hoffman et al., UWA3DII (T3)", "66.67"),
+    _row("Garcia et al., UWA3DII (T3)", "73.23"),
+)
+TABLE_1_AND_2 = NWUCLA + UWA3D
+NTU60 = (
+    _row("Independent, NTU60 (T4)", "77.59", "78.97", "81.43", "87.25"),
+    _row("DMCL, NTU60 (T4)", "83.61", "80.56", "85.65"),
+    _row("Luo et al., NTU60 (T4)", "89.5"),
+    _row("ADMD, NTU60 (T4)", "73.4"),
+    _row("Garcia et al., NTU60 (T4)", "73.11"),
+)
+MINI = (
+    _row("Independent, NTU120-mini (T4)", "79.66", "78.67", "84.21", "86.57", "92.11"),
+    _row("SMCL, NTU120-mini (T1)", "26.67", total="62.22", oracle="86.19"),
+    _row("CMCL, NTU120-mini (T1)", "29.61", total="5.28", oracle="86.29"),
+    _row("DMCL, NTU120-mini (T4, T1)", "81.25", "78.98", "84.45", "86.23", "91.71"),
+)
+NTU120 = (
+    _row("Independent, NTU120 (T4)", "84.86", "83.32", "86.72", "89.74", "94.36"),
+    _row("SMCL, NTU120 (T1)", "22.31", total="5.54", oracle="79.81"),
+    _row("CMCL, NTU120 (T1)", "22.37", total="5.06", oracle="85.20"),
+    _row("DMCL, NTU120 (T4, T1)", "84.31", "82.22", "86.44", "88.46", "93.21"),
+)
+
+
+def nwucla(c: ConfigDict) -> None:
+    """NW-UCLA; which two views are trained on is data_prep's --train_views."""
+    _released(c, "data/nwucla", 10, *NWUCLA, *NWUCLA_RIVALS)
+
+
+def uwa3d(c: ConfigDict) -> None:
+    """UWA3DII; views as for NW-UCLA."""
+    _released(c, "data/uwa3d", 30, *UWA3D, *UWA3D_RIVALS)
+
+
+def ntu60(c: ConfigDict) -> None:
+    """NTU RGB+D 60, cross-subject."""
+    _released(c, "data/ntu60", 60, *NTU60)
+
+
+def ntu120(c: ConfigDict) -> None:
+    """NTU RGB+D 120, cross-subject."""
+    _released(c, "data/ntu120", 120, *NTU120)
+
+
+def ntu120_mini(c: ConfigDict) -> None:
+    """One of the three versions (data_prep's --version 0, 1, 2); the paper averages them."""
+    _released(c, "data/ntu120_mini", 120, *MINI)
+
+
+VARIANTS = {
+    "": tabletop,
+    "smoke": smoke,
+    "table": table,
+    "gd": gd,
+    "rgb_only": rgb_only,
+    "rgb_shared": rgb_shared,
+    "missing": missing,
+    "own": own,
+    "nwucla": nwucla,
+    "uwa3d": uwa3d,
+    "ntu60": ntu60,
+    "ntu120": ntu120,
+    "ntu120_mini": ntu120_mini,
+}

@@ -1,0 +1,89 @@
+"""What a network knows before it has learnt: nearest neighbours among features of random weights
+(DMCL, figure 3). A modality whose raw structure gives labels away starts ahead, and wins early.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mmvid import build, logs, metrics, plan, sharding
+from mmvid import step as step_lib
+from mmvid.build import Run
+from mmvid.data import pipeline
+from mmvid.logs import LOG
+from mmvid.step import draw_weights
+
+# Of a large dataset so many clips, evenly spread, are enough.
+TRAIN_CLIPS, TEST_CLIPS = 5000, 2000
+
+
+class Some:
+    """``count`` rows of a source, evenly spread. Picklable."""
+
+    def __init__(self, source, count: int):
+        self.source = source
+        self.rows = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).astype(int))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> dict:
+        return self.source[int(self.rows[row])]
+
+
+def _features(run: Run, segment: plan.Segment, source, describe) -> dict:
+    """{'features': {output: [N, D]}, 'label': [N], 'present': {output: [N]}} of a source's clips."""
+    config = run.config
+    head = next(name for name, spec in segment.heads.items() if spec.kind == "single")
+    dataset = pipeline.eval_dataset(
+        source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
+        crops="centre", resize=build.resize_of(config), batch_size=config.evaluation.batch_size,
+    )  # fmt: skip
+    batches = pipeline.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
+    parts = []
+    try:
+        for batch in batches:
+            group = batch["main"]
+            features, keep = describe(batch), group["mask"]
+            present = {o: group["present"].get(o, group["mask"]) for o in features}
+            part = {"features": features, "label": group["label"][head], "present": present}
+            parts.append(jax.tree.map(lambda x, keep=keep: np.asarray(x)[keep], part))
+    finally:
+        batches.close()
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[str, float]]:
+    """{output: {k: accuracy}} over the clips that have the modality and a label."""
+    found = {}
+    for output in known["features"]:
+        a, b = (x["present"][output] & (x["label"] >= 0) for x in (known, asked))
+        if a.any() and b.any():
+            rows = (known["features"][output][a], known["label"][a],
+                    asked["features"][output][b], asked["label"][b])  # fmt: skip
+            found[output] = {str(k): metrics.knn_accuracy(*rows, k) for k in ks}
+    return found
+
+
+def write(run: Run) -> None:
+    """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where the configuration asks for
+    it and it is not there: the first segment's initial weights, its split against the first
+    evaluated one. Process 0 does it. Heads of kind 'multi' have no neighbours to vote.
+    """
+    ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
+    segment = next(s for s in run.segments if s.dataset == "dataset")
+    single = any(spec.kind == "single" for spec in segment.heads.values())
+    if ks and single and not path.exists() and jax.process_index() == 0:
+        dataset = run.datasets["dataset"]
+        params, stats = draw_weights(segment, run.config.size, run.config.seed)
+        describe = jax.jit(step_lib.make_describe(segment.networks, segment.streams))
+        collect = functools.partial(
+            _features, run, segment, describe=functools.partial(describe, params, stats)
+        )
+        known = collect(Some(dataset.split(segment.split), TRAIN_CLIPS))
+        asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
+        logs.write_json(path, _accuracies(known, asked, ks))
+        LOG.info("nearest neighbours among features of random weights: %s", path)
+    sharding.meet("neighbours")
