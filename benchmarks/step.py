@@ -7,6 +7,7 @@ same batch. Ratios within one run; rounds alternate, the least of each is kept. 
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import pathlib
@@ -26,7 +27,15 @@ CASES = (
     ("tsm_tiny", 16, 8, 48),
     ("tsm_resnet18", 8, 8, 64),
     ("tsm_resnet50", 2, 8, 112),
+    ("r2plus1d_tiny", 16, 8, 48),
+    ("r2plus1d_18", 2, 8, 112),
 )
+# What is written in PyTorch here, and in which file.
+REFERENCES = {
+    "tsm_resnet18": "torch_tsm",
+    "tsm_resnet50": "torch_tsm",
+    "r2plus1d_18": "torch_r2plus1d",
+}
 CLASSES = 174
 
 
@@ -74,10 +83,9 @@ def ours(model: str, size: int, frames: int, side: int, dtype: str):
 
 
 def theirs(model: str, size: int, frames: int, side: int):
-    """The same in PyTorch: two networks written here (torch_tsm.py)."""
-    from benchmarks import torch_tsm
-
-    return torch_tsm.joint_step(model, size, frames, side, CLASSES)
+    """The same in PyTorch: two networks written here (torch_*.py)."""
+    reference = importlib.import_module(f"benchmarks.{REFERENCES[model]}")
+    return reference.joint_step(model, size, frames, side, CLASSES)
 
 
 def measure(runs: dict, rounds: int) -> dict[str, float]:
@@ -110,7 +118,7 @@ def main() -> None:
         if args.models and model not in args.models:
             continue
         runs = {"ours": ours(model, size, frames, side, args.dtype)}
-        if torch and model != "tsm_tiny":
+        if torch and model in REFERENCES:
             runs["torch"] = theirs(model, size, frames, side)
         least = measure(runs, args.rounds)
         found = {f"{name}_seconds": seconds for name, seconds in least.items()}

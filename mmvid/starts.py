@@ -54,7 +54,7 @@ def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
         )
     tree, metadata = weights.read(path)
     source = tree[start.network]
-    channels = params["conv1"]["kernel"].shape[2]
+    channels = params["conv1"]["kernel"].shape[-2]
     new = weights.change_input_channels(source["params"], channels)
     if metadata["heads"] != _describe((), heads)["heads"]:
         new = {**new, "classifier": params["classifier"]}

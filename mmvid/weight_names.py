@@ -2,7 +2,9 @@
 
 Key names are facts: torchvision and timm write 'layer1.0.conv1.weight' and 'fc.weight'; TSM and
 MML 'base_model.layer1.0.conv1.net.weight' where the shift wraps a convolution, and
-'new_fc.weight'; either may carry DataParallel's 'module.'.
+'new_fc.weight'; either may carry DataParallel's 'module.'. torchvision's video networks count
+instead: 'stem.0.weight', 'layer1.0.conv1.0.weight' and its norm 'layer1.0.conv1.1.weight'; where the
+convolution has two factors 'conv1.0.0', norm 'conv1.0.1', and 'conv1.0.3'.
 """
 
 import re
@@ -22,6 +24,16 @@ _NORM = {
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _LAYER = re.compile(r"(?:layer(\d+)\.(\d+)\.)?(conv\d|bn\d|downsample\.[01])\.(\w+)")
 _DOWNSAMPLE = {"downsample.0": "downsample_conv", "downsample.1": "downsample_bn"}
+_STEM = {"stem.0": "conv1", "stem.1": "bn1", "stem.3": "conv2", "stem.4": "bn2"}
+# What stands behind 'conv1.' in a block of a video network, and our layer of the same number.
+_VIDEO = {
+    "0": "conv{}",
+    "1": "bn{}",
+    "0.0": "conv{}_spatial",
+    "0.1": "bn{}_spatial",
+    "0.3": "conv{}_temporal",
+}
+_VIDEO_LAYER = re.compile(r"(stem\.\d|layer(?:\d+)\.(?:\d+)\.conv\d(?:\.\d){1,2})\.(\w+)")
 
 
 def torchvision_key(key: str) -> str:
@@ -29,6 +41,22 @@ def torchvision_key(key: str) -> str:
     key = re.sub(r"^(module\.)?(base_model\.)?", "", key)
     key = re.sub(r"\b(conv\d)\.net\.", r"\1.", key)
     return re.sub(r"^(new_fc|last_linear)\.", "fc.", key)
+
+
+def _layer(key: str) -> tuple[Path, str] | None:
+    """((block, layer) or (layer,), torch's leaf) of a torchvision key of images or of clips."""
+    if match := _LAYER.fullmatch(key):
+        stage, block, layer, leaf = match.groups()
+        layer = _DOWNSAMPLE.get(layer, layer)
+        return ((f"layer{stage}_{block}",) if stage else ()) + (layer,), leaf
+    if not (match := _VIDEO_LAYER.fullmatch(key)):
+        return None
+    module, leaf = match.groups()
+    if module.startswith("stem"):
+        return ((_STEM[module],), leaf) if module in _STEM else None
+    stage, block, conv, place = module.split(".", 3)
+    layer = _VIDEO.get(place, "").format(conv[-1])
+    return ((f"{stage}_{block}", layer), leaf) if layer else None
 
 
 def address(key: str, head: str) -> Path:
@@ -40,34 +68,48 @@ def address(key: str, head: str) -> Path:
     plain = torchvision_key(key)
     if match := re.fullmatch(r"fc\.(weight|bias)", plain):
         return "params", "classifier", head, "kernel" if match[1] == "weight" else "bias"
-    if not (match := _LAYER.fullmatch(plain)):
-        raise ValueError(f"{key!r} is no tensor of a ResNet")
-    stage, block, layer, leaf = match.groups()
-    layer = _DOWNSAMPLE.get(layer, layer)
-    known = {"weight": ("params", "kernel")} if "conv" in layer else _NORM
+    layers, leaf = _layer(plain) or (("",), "")
+    known = {"weight": ("params", "kernel")} if "conv" in layers[-1] else _NORM
     if leaf not in known:
         raise ValueError(f"{key!r} is no tensor of a ResNet")
     collection, name = known[leaf]
-    return (collection, *((f"layer{stage}_{block}",) if stage else ()), layer, name)
+    return (collection, *layers, name)
 
 
 def torch_key(path: Path) -> str:
-    """The torchvision key of a path in our params or stats. Inverse of ``address``."""
+    """The torchvision key of a path in our params or stats of an image network or a TSM. Inverse of
+    ``address``."""
     leaf = _LEAVES.get(path[-1], path[-1])
     if path[0] == "classifier":
         return f"fc.{leaf}"
-    layer = {ours: theirs for theirs, ours in _DOWNSAMPLE.items()}.get(path[-2], path[-2])
+    layer = _theirs(_DOWNSAMPLE).get(path[-2], path[-2])
     block = path[0].replace("_", ".") + "." if len(path) == 3 else ""
     return f"{block}{layer}.{leaf}"
 
 
+def torch_video_key(path: Path) -> str:
+    """The same of a video network, whose layers torchvision counts. Inverse of ``address``."""
+    if path[0] == "classifier" or path[-2] in _DOWNSAMPLE.values():
+        return torch_key(path)
+    leaf = _LEAVES.get(path[-1], path[-1])
+    if len(path) == 2:
+        return f"{_theirs(_STEM)[path[0]]}.{leaf}"
+    number = re.search(r"\d", path[1])[0]
+    place = _theirs(_VIDEO)[path[1].replace(number, "{}")]
+    return f"{path[0].replace('_', '.')}.conv{number}.{place}.{leaf}"
+
+
+def _theirs(names: dict[str, str]) -> dict[str, str]:
+    return {ours: theirs for theirs, ours in names.items()}
+
+
 def to_ours(value: np.ndarray) -> np.ndarray:
-    """(out, in, kH, kW) -> (kH, kW, in, out); (out, in) -> (in, out); others as they are."""
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim)
+    """(out, in, [kT,] kH, kW) -> ([kT,] kH, kW, in, out); (out, in) -> (in, out); others as they are."""
+    axes = {5: (2, 3, 4, 1, 0), 4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim)
     return np.transpose(value, axes) if axes else value
 
 
 def to_torch(value: np.ndarray) -> np.ndarray:
     """Inverse of ``to_ours``; contiguous, as safetensors wants it."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
+    axes = {5: (4, 3, 0, 1, 2), 4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
     return np.array(np.transpose(value, axes) if axes else value, order="C")

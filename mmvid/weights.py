@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmvid.weight_names import Path, address, to_ours, to_torch, torch_key
+from mmvid.weight_names import Path, address, to_ours, to_torch, torch_key, torch_video_key
 
 Tree = dict
 Source = str | os.PathLike | Mapping[str, np.ndarray]
@@ -62,10 +62,10 @@ def change_input_channels(params: Tree, in_channels: int) -> Tree:
     if "conv1" not in params:
         raise ValueError(f"expected a first convolution 'conv1', the tree has {sorted(params)}")
     kernel = np.asarray(params["conv1"]["kernel"])
-    if kernel.shape[2] == in_channels:
+    if kernel.shape[-2] == in_channels:
         return params
-    mean = kernel.mean(2, keepdims=True).astype(kernel.dtype)
-    return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=2)}}
+    mean = kernel.mean(-2, keepdims=True).astype(kernel.dtype)
+    return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=-2)}}
 
 
 # ---------------------------------------------------------------------------- reading
@@ -186,9 +186,9 @@ def _adapted(placed: dict[Path, np.ndarray], wanted, classifier: str) -> dict[Pa
     if classifier == "skip":
         placed = {p: v for p, v in placed.items() if p[1] != "classifier"}
         placed |= {p: v for p, v in wanted.items() if p[1] == "classifier"}
-    if np.ndim(placed.get(_FIRST, 0)) == 4 and _FIRST in wanted:
+    if np.ndim(placed.get(_FIRST, 0)) in (4, 5) and _FIRST in wanted:
         first = {"conv1": {"kernel": placed[_FIRST]}}
-        changed = change_input_channels(first, wanted[_FIRST].shape[2])
+        changed = change_input_channels(first, wanted[_FIRST].shape[-2])
         placed[_FIRST] = changed["conv1"]["kernel"]
     return placed
 
@@ -234,12 +234,14 @@ def _advice(lines: list[str], heads: list[str]) -> str:
 
 def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
     """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
-    others stay behind. Inverse of ``load``. Raises ValueError for an unknown head."""
+    others stay behind. A first convolution over time tells a video network, whose keys are others.
+    Inverse of ``load``. Raises ValueError for an unknown head."""
     heads = sorted(params.get("classifier", ()))
     if heads and head not in heads:
         raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
+    name = torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
     return {
-        torch_key(path): to_torch(np.asarray(value))
+        name(path): to_torch(np.asarray(value))
         for path, value in (flatten(params) | flatten(stats)).items()
         if path[0] != "classifier" or path[1] == head
     }

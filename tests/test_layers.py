@@ -26,18 +26,25 @@ def close(found, want, tolerance):
                  found, want)  # fmt: skip
 
 
+def drawn(shape, dtype, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
 # (batch, side, channels, filters, kernel, stride) and what is meant to run there.
 SHAPES = [
-    ((2, 12, 64, 72, 3, 1), "_winograd"),
-    ((2, 8, 64, 64, 3, 1), "_winograd"),
+    ((32, 12, 64, 72, 3, 1), "_winograd"),
+    ((32, 8, 64, 64, 3, 1), "_winograd"),
+    ((2, 12, 64, 64, 3, 1), None),  # too few tiles
     ((1, 9, 64, 64, 3, 1), None),  # odd maps have no tiles
-    ((1, 8, 64, 64, 3, 2), None),
+    ((1, 8, 64, 64, 3, 2), "_product"),
     ((2, 4, 256, 16, 3, 1), "_product"),
+    ((2, 14, 256, 16, 3, 1), "_product"),
     ((2, 8, 256, 16, 3, 2), "_product"),
     ((2, 2, 8, 8, 3, 1), "_product"),
     ((2, 7, 24, 16, 1, 2), "_product"),
-    ((2, 16, 10, 8, 7, 2), None),
-    ((2, 16, 3, 8, 5, 2), None),
+    ((2, 16, 10, 8, 7, 2), "_product"),
+    ((2, 16, 3, 8, 5, 2), "_product"),
+    ((2, 16, 10, 8, 5, 1), None),
 ]
 
 
@@ -46,9 +53,8 @@ SHAPES = [
 def test_every_lowering_is_the_convolution(shape, lowering, dtype, tolerance):
     batch, side, channels, filters, size, stride = shape
     with jax.enable_x64(dtype == "float64"):
-        rng = np.random.default_rng(0)
-        x = jnp.asarray(rng.normal(size=(batch, side, side, channels)), dtype)
-        kernel = jnp.asarray(rng.normal(size=(size, size, channels, filters)), dtype)
+        x = drawn((batch, side, side, channels), dtype)
+        kernel = drawn((size, size, channels, filters), dtype, 1)
         chosen = layers._on_cpu(x.shape, x.dtype, kernel.shape, stride)
         names = {None: None, layers._winograd: "_winograd"}
         assert names.get(chosen, "_product") == lowering
@@ -57,19 +63,116 @@ def test_every_lowering_is_the_convolution(shape, lowering, dtype, tolerance):
         close(own, reference, tolerance)
 
 
+@pytest.mark.parametrize("room, chunks", [(1, 6), (4 * 144 * 6 * 4 * 2, 3), (2**30, 1)])
+def test_tiles_in_chunks_are_the_convolution(monkeypatch, room, chunks):
+    monkeypatch.setattr(layers, "_CACHE", room)
+    x, kernel = drawn((6, 12, 12, 2), "float32"), drawn((3, 3, 2, 4), "float32", 1)
+    assert layers._chunks(x, 4).shape[0] == chunks
+    own = with_gradients(layers._winograd, x, kernel)
+    close(own, with_gradients(lambda x, k: layers._xla(x, k, 1, 1), x, kernel), 1e-5)
+
+
 def test_tiles_lose_too_much_in_bfloat16():
-    assert layers._on_cpu((2, 8, 8, 64), jnp.bfloat16, (3, 3, 64, 64), 1) is None
+    assert layers._on_cpu((32, 8, 8, 64), jnp.bfloat16, (3, 3, 64, 64), 1) is None
 
 
-def windows(x):
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+def test_patches_of_a_gigabyte_are_left_to_xla():
+    assert layers._on_cpu((64, 224, 224, 10), jnp.float32, (7, 7, 10, 64), 2) is None
+    assert layers._on_cpu((16, 224, 224, 3), jnp.float32, (7, 7, 3, 64), 2) is not None
+
+
+# ---------------------------------------------------------------------------- clips
+def check_clip(x, kernel, strides, padding, tolerance):
+    """`clip_convolution` against XLA's 3-D one, whose padding is TensorFlow's by XLA's own word."""
+    side = (kernel.shape[1] // 2,) * 2
+    time = (kernel.shape[0] // 2,) * 2
+    if padding == "same":
+        steps = (1, strides[0], 1), (1, kernel.shape[0], 1)
+        time = lax.padtype_to_pads((1, x.shape[1], 1), steps[1], steps[0], "SAME")[1]
+
+    def reference(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (strides[0], strides[1], strides[1]), [time, side, side],
+            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        )  # fmt: skip
+
+    own = lambda x, k: layers.clip_convolution(x, k, strides=strides, padding=padding)  # noqa: E731
+    close(with_gradients(own, x, kernel), with_gradients(reference, x, kernel), tolerance)
 
 
 @settings(deadline=None, max_examples=8)
-@given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 999))
-def test_pooling_by_pairs_is_pooling_by_windows(height, width, seed):
-    x = jnp.asarray(np.random.default_rng(seed).normal(size=(2, height, width, 3)), jnp.float32)
-    close(with_gradients(layers.max_pool, x), with_gradients(windows, x), 1e-6)
+@given(
+    frames=st.integers(1, 5),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    size=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 3])),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.sampled_from(["symmetric", "same"]),
+    channels=st.integers(1, 3),
+)
+def test_convolutions_over_clips_are_three_dimensional(frames, height, width, size, strides, padding, channels):
+    x = drawn((2, frames, height, width, channels), "float32")
+    kernel = drawn((size[0], size[1], size[1], channels, 2), "float32", 1)
+    check_clip(x, kernel, strides, padding, 1e-5)
+
+
+# (clip, kernel, strides, padding): each way that a clip's convolution is lowered.
+CLIPS = [
+    ((2, 4, 5, 5, 128), (3, 1, 1, 128, 3), (1, 1), "symmetric"),  # a sum of products
+    ((2, 4, 5, 5, 130), (3, 1, 1, 130, 3), (2, 1), "same"),
+    ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (2, 1), "same"),  # frames side by side
+    ((8, 4, 8, 8, 64), (1, 3, 3, 64, 64), (1, 1), "symmetric"),  # tiles
+    ((32, 2, 8, 8, 32), (3, 3, 3, 32, 64), (1, 1), "symmetric"),  # tiles, frames side by side
+    ((2, 5, 9, 9, 6), (1, 1, 1, 6, 4), (2, 2), "symmetric"),  # a shortcut
+]
+
+
+@pytest.mark.parametrize("clip, kernel, strides, padding", CLIPS, ids=lambda v: str(v).replace(" ", ""))
+def test_every_lowering_of_clips_is_the_convolution(clip, kernel, strides, padding):
+    with jax.enable_x64(True):
+        x, kernel = drawn(clip, "float64"), drawn(kernel, "float64", 1)
+        check_clip(x, kernel, strides, padding, 1e-13)
+
+
+def test_padding_of_even_lengths_is_one_sided_where_same():
+    assert layers.time_padding(8, 3, 2, "same") == (0, 1)
+    assert layers.time_padding(5, 3, 2, "same") == (1, 1)
+    assert layers.time_padding(1, 3, 2, "same") == (1, 1)
+    assert layers.time_padding(8, 3, 2, "symmetric") == (1, 1)
+
+
+def test_gpu_and_tpu_keep_the_convolution(monkeypatch):
+    taken = []
+
+    def elsewhere(*args, default, **platforms):
+        taken.append(sorted(platforms))
+        return default(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", elsewhere)
+    check_clip(drawn((2, 4, 5, 5, 6), "float32"), drawn((3, 3, 3, 6, 3), "float32", 1), (2, 2), "same", 1e-5)
+    assert taken == [["cpu"]]
+
+
+# ---------------------------------------------------------------------------- pooling
+def windows(x, padding):
+    pads = ((0, 0), (1, 1), (1, 1), (0, 0)) if padding == "symmetric" else "SAME"
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+
+@settings(deadline=None, max_examples=8)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 999),
+       padding=st.sampled_from(["symmetric", "same"]))  # fmt: skip
+def test_pooling_by_pairs_is_pooling_by_windows(height, width, seed, padding):
+    x = drawn((2, height, width, 3), "float32", seed)
+    own = with_gradients(lambda x: layers.max_pool(x, padding), x)
+    close(own, with_gradients(lambda x: windows(x, padding), x), 1e-6)
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_clips_are_pooled_frame_by_frame(padding):
+    x = drawn((2, 3, 6, 5, 4), "float32")
+    frames = jnp.stack([layers.max_pool(x[:, t], padding) for t in range(3)], 1)
+    np.testing.assert_array_equal(layers.max_pool(x, padding), frames)
 
 
 def test_a_tie_shares_its_gradient():

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from mmvid import weights
 from mmvid.models import build_model
-from mmvid.weight_names import address, torch_key, torchvision_key
+from mmvid.weight_names import address, torch_key, torch_video_key, torchvision_key
 
 SHIFTED = re.compile(r"^(layer\d\.\d+\.conv1)\.")
 quick = hypothesis.settings(max_examples=25, deadline=None)
@@ -64,6 +64,18 @@ SPELLINGS = {
 }
 
 
+VIDEO = ["r2plus1d_18", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18"]
+
+
+@pytest.mark.parametrize("spelling", ["torchvision", "data parallel"])
+@pytest.mark.parametrize("name", VIDEO)
+def test_every_spelling_of_video_networks(name, spelling):
+    shapes = shapes_of(name)
+    made = drawn(shapes)
+    source = {SPELLINGS[spelling](key): v for key, v in checkpoint(*made).items()}
+    same(loaded(source, shapes, name), made)
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("name", ["resnet18", "tsm_resnet18", "tsm_resnet50", "tsm_resnet101"])
 def test_every_spelling_of_every_depth(name, spelling):
@@ -87,6 +99,27 @@ def test_addresses_and_keys_are_inverse():
     assert len(set(keys.values())) == len(flat)
     assert {path: address(key, "action") for path, key in keys.items()} == {p: p for p in flat}
     assert all(torchvision_key(key) == key for key in keys.values())
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_video_addresses_and_keys_are_inverse(name):
+    shapes = shapes_of(name)
+    flat = weights.flatten({"params": shapes[0], "stats": shapes[1]})
+    keys = {path: torch_video_key(path[1:]) for path in flat}
+    assert len(set(keys.values())) == len(flat)
+    assert {path: address(key, "action") for path, key in keys.items()} == {p: p for p in flat}
+    assert all(torchvision_key(key) == key for key in keys.values())
+
+
+def test_layouts_of_clips_are_torchs():
+    shapes = shapes_of("r2plus1d_18")
+    tensors = weights.torch_names(*drawn(shapes))
+    assert tensors["stem.0.weight"].shape == (45, 3, 1, 7, 7)
+    assert tensors["layer2.0.conv1.0.3.weight"].shape[2:] == (3, 1, 1)
+    assert tensors["layer2.0.downsample.0.weight"].shape == (8, 4, 1, 1, 1)
+    kernel = np.arange(45 * 3 * 49).reshape(45, 3, 1, 7, 7).astype(np.float32)
+    ours = loaded(tensors | {"stem.0.weight": kernel}, shapes, "r2plus1d_18")[0]["conv1"]["kernel"]
+    assert ours[0, 5, 6, 2, 3] == kernel[3, 2, 0, 5, 6]
 
 
 def test_layouts_are_torchs():
@@ -138,6 +171,36 @@ def test_a_tensor_too_many_is_named(key):
     with pytest.raises(ValueError, match="1 not in the model") as error:
         loaded(source | {key: np.zeros(3, np.float32)}, shapes, "tsm_tiny")
     assert key in str(error.value)
+
+
+@quick
+@hypothesis.given(data=st.data())
+def test_a_missing_tensor_of_a_video_network_is_named(data):
+    shapes = shapes_of("r2plus1d_18")
+    source = weights.torch_names(*drawn(shapes))
+    key = data.draw(st.sampled_from(sorted(source)))
+    del source[key]
+    with pytest.raises(ValueError, match="1 not in the file") as error:
+        loaded(source, shapes, "r2plus1d_18")
+    assert "/".join(address(key, "action")) in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["stem.2.weight", "stem.0.bias", "layer1.0.conv1.0.2.weight", "conv1.weight",
+                                 "layer1.0.conv1.0.weight", "layer1.0.conv1.2.weight", "layer1.0.bn1.weight",
+                                 "stem.weight", "layer1.0.conv1.0.0.0.weight"])  # fmt: skip
+def test_a_tensor_too_many_of_a_video_network_is_named(key):
+    shapes = shapes_of("r2plus1d_18")
+    source = checkpoint(*drawn(shapes)) | {key: np.zeros(3, np.float32)}
+    with pytest.raises(ValueError, match="1 not in the model") as error:
+        loaded(source, shapes, "r2plus1d_18")
+    assert key in str(error.value)
+
+
+def test_an_image_network_is_no_video_network():
+    image, video = shapes_of("resnet18"), shapes_of("r3d_18")
+    with pytest.raises(ValueError, match="do not fit r3d_18") as error:
+        loaded(checkpoint(*drawn(image)), video, "r3d_18")
+    assert "conv1/kernel: (7, 7, 3, 4) in the file, (3, 7, 7, 3, 4) in the model" in str(error.value)
 
 
 def test_other_shapes_are_named_with_both():
@@ -216,6 +279,17 @@ def test_first_convolution_is_the_mean_repeated(source, target):
     for channel in range(target):
         np.testing.assert_allclose(kernel[:, :, channel], mean, rtol=1e-5, atol=1e-7)
     same(params["layer1_0"], made[0]["layer1_0"])
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_18", "r3d_18"])
+def test_first_convolution_over_time_is_the_mean_repeated(name):
+    made = drawn(shapes_of(name, channels=3))
+    params, stats = loaded(checkpoint(*made), shapes_of(name, channels=10), name)
+    kernel, mean = params["conv1"]["kernel"], made[0]["conv1"]["kernel"].mean(3)
+    assert kernel.shape == (*made[0]["conv1"]["kernel"].shape[:3], 10, kernel.shape[4])
+    for channel in range(10):
+        np.testing.assert_allclose(kernel[..., channel, :], mean, rtol=1e-5, atol=1e-7)
+    same(stats, made[1])
 
 
 def test_equal_channels_stay_and_the_tree_given_too():

@@ -10,6 +10,11 @@ from jax import lax
 
 Pair = tuple[int, int]
 
+# Bytes that a chunk of a convolution may use; a CPU's share of the last cache.
+_CACHE = 12 * 2**20
+# Bytes that the patches of one convolution may take where XLA's could do without.
+_PATCHES = 2**28
+
 
 # ---------------------------------------------------------------------------- convolution
 def _xla(x, kernel, stride: int, padding: int):
@@ -43,12 +48,16 @@ def _product(x, kernel, stride: int, padding: int):
     return jnp.dot(patches, kernel.reshape(-1, filters)).reshape(x.shape[0], *out, filters)
 
 
-def _tiles(x, kernel):
+def _filters(kernel):
+    """A 3x3 kernel [3, 3, C, F] as the 4x4 matrices of Winograd's products, [16, C, F]."""
+    g = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], kernel.dtype)
+    return jnp.einsum("ia,jb,abcf->ijcf", g, g, kernel).reshape(16, *kernel.shape[2:])
+
+
+def _tiles(x, filters):
     """3x3, stride 1, padding 1 on even maps by Winograd's F(2x2, 3x3): 16 products where 36 would be
     (Lavin and Gray, 2016, section 4.1)."""
     batch, height, width, channels = x.shape
-    g = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], x.dtype)
-    filters = jnp.einsum("ia,jb,abcf->ijcf", g, g, kernel)
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # d[i][j]: element (i, j) of every 4x4 tile, the tiles two apart.
     d = [[x[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for j in range(4)] for i in range(4)]
@@ -60,43 +69,72 @@ def _tiles(x, kernel):
         return r[0] + r[1] + r[2], r[1] - r[2] - r[3]
 
     half = [into(row) for row in zip(*(into(column) for column in zip(*d)))]
-    products = [[jnp.dot(v.reshape(-1, channels), filters[i, j]) for j, v in enumerate(row)]
-                for i, row in enumerate(half)]  # fmt: skip
+    # Split, not indexed: the gradient is then one concatenation, not a sum of sixteen padded arrays.
+    parts = iter(lax.split(filters, (1,) * 16))
+    products = [[jnp.dot(v.reshape(-1, channels), next(parts)[0]) for v in row] for row in half]
     y = [back(row) for row in zip(*(back(column) for column in zip(*products)))]
     shape = (batch, height // 2, width // 2, -1)
     y = jnp.stack([jnp.stack([v.reshape(shape) for v in row], 3) for row in y], 2)
     return y.reshape(batch, height, width, -1)
 
 
+def _chunks(x, filters: int):
+    """``x`` [B, H, W, C] as [n, B/n, H, W, C], few enough maps that their tiles stay in the cache: memory
+    fetched anew costs XLA's CPU three times what the products cost."""
+    maps, height, width, channels = x.shape
+    room = max(1, _CACHE // (4 * height * width * (channels + filters) * x.dtype.itemsize))
+    size = max(n for n in range(1, maps + 1) if maps % n == 0 and n <= room)
+    return x.reshape(maps // size, size, height, width, channels)
+
+
 @jax.custom_vjp
 def _winograd(x, kernel):
-    """`_tiles`; the gradient of the input is such a convolution again, with the kernel turned."""
-    return _tiles(x, kernel)
+    """`_tiles` chunk by chunk; the gradient of the input is such a convolution again, with the kernel
+    turned."""
+    filters = _filters(kernel)
+    y = lax.map(lambda v: _tiles(v, filters), _chunks(x, kernel.shape[3]))
+    return y.reshape(*x.shape[:3], -1)
 
 
 def _winograd_backward(saved, gradient):
     x, kernel = saved
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _tiles(gradient, turned), jax.vjp(lambda k: _tiles(x, k), kernel)[1](gradient)[0]
+    filters, pull = jax.vjp(_filters, kernel)
+    turned = _filters(kernel[::-1, ::-1].swapaxes(2, 3))
+
+    def step(total, chunk):
+        x, gradient = chunk
+        own = jax.vjp(lambda f: _tiles(x, f), filters)[1](gradient)[0]
+        return total + own, _tiles(gradient, turned)
+
+    chunks = _chunks(x, kernel.shape[3])
+    gradients = gradient.reshape(*chunks.shape[:4], -1)
+    total, own = lax.scan(step, jnp.zeros_like(filters), (chunks, gradients))
+    return own.reshape(x.shape), pull(total)[0]
 
 
-_winograd.defvjp(lambda x, kernel: (_tiles(x, kernel), (x, kernel)), _winograd_backward)
+_winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winograd_backward)
 
 
 def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
     """What beats XLA's CPU convolution, forward and both gradients together; None: nothing does.
 
     Measured on two cores, ms for all three. 1x1: product 66-99 GFLOP/s, convolution 44-70. Small deep
-    maps: 64 x 2 x 2 x 512 product 20, convolution 1046; 64 x 4 x 4 x 256 with stride 2 10 against 136.
-    Wide maps: 64 x 16 x 16 x 64 Winograd 26, convolution 37; 16 x 28 x 28 x 64 13 against 27.
-    Stems stay convolutions (10 channels, 5x5: 29 against 119).
+    maps: 64 x 2 x 2 x 512 product 20, convolution 1046; 64 x 4 x 4 x 256 with stride 2 10 against 136;
+    few of 14 x 14 x 256 28 against 32, Winograd 64. 3x3 with stride 2: 64 x 16 x 16 x 64 to 128 15 against
+    22, 16 x 56 x 56 x 64 to 230 95 against 114. Stems, kernels' gradients alone: 16 x 112 x 112 x 10 by
+    7x7 47 against 123, while their patches are no burden to memory. Wide maps: 64 x 16 x 16 x 64 Winograd 27,
+    convolution 47; 16 x 56 x 56 x 64 to 144 166 against 375.
     """
     size, _, channels, filters = kernel_shape
     out = _out(shape, size, stride, size // 2)
-    if size == 1 or math.prod(out) <= 4 or (math.prod(out) <= 49 and channels >= 256):
+    area = math.prod(out)
+    deep = channels >= 256 and (area <= 49 or shape[0] * area <= 1024)
+    patches = shape[0] * area * size**2 * channels * jnp.dtype(dtype).itemsize
+    if size == 1 or area <= 4 or deep or (stride > 1 and patches <= _PATCHES):
         return lambda x, kernel: _product(x, kernel, stride, size // 2)
     even = stride == 1 and out[0] % 2 == out[1] % 2 == 0
-    wide = math.prod(out) >= 64 and min(channels, filters) >= 64
+    # The kernel's own transform pays with 512 tiles.
+    wide = area >= 64 and shape[0] * area >= 2048 and min(channels, filters) >= 64
     # Tiles are sums of sums: in bfloat16 they would lose too much.
     return _winograd if size == 3 and even and wide and dtype != jnp.bfloat16 else None
 
@@ -117,21 +155,105 @@ def convolution(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Arra
     )
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 max pooling with stride 2 and padding 1, [B, H, W, C]; an axis at a time, each output the
-    maximum of an even row, the odd one after and the odd one before. Its gradient costs a tenth of
-    that of XLA's windows on CPU. A tie shares its gradient among the equals."""
+def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
+    """Frames of zeros before and after: half the taps on both sides ('symmetric'), or TensorFlow's
+    'same', as few as give ceil(frames / stride) outputs, the odd one after."""
+    if padding == "symmetric":
+        return taps // 2, taps // 2
+    total = max((-(-frames // stride) - 1) * stride + taps - frames, 0)
+    return total // 2, total - total // 2
+
+
+def _xla_clip(x, kernel, strides: Pair, pads: Pair):
+    side = kernel.shape[1] // 2
+    return lax.conv_general_dilated(
+        x, kernel, (strides[0], strides[1], strides[1]), [pads, (side, side), (side, side)],
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+    )  # fmt: skip
+
+
+def _frames_on_cpu(x, kernel, stride: int):
+    """A convolution over frames [N, H, W, C], the way `_on_cpu` chooses."""
+    lowered = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
+    return lowered(x, kernel) if lowered else _xla(x, kernel, stride, kernel.shape[0] // 2)
+
+
+def _planar(x, kernel, strides: Pair, pads: Pair):
+    """A convolution over clips as 2-D ones over their frames; taps that read zeros alone left away."""
+    taps, size, _, channels, _ = kernel.shape
+    outputs = (x.shape[1] + sum(pads) - taps) // strides[0] + 1
+    read = [i for i in range(taps) if any(0 <= o * strides[0] + i - pads[0] < x.shape[1] for o in range(outputs))]
+    kernel = kernel[read[0] : read[-1] + 1]
+    pads = pads[0] - read[0], pads[1] - (taps - 1 - read[-1])
+    # Few channels make narrow products: 45 to 64 ones 50 ms, side by side 42.
+    if size == 1 and channels >= 128 and len(read) > 1:
+        return _by_frame(x, kernel, strides, pads)
+    return _side_by_side(x, kernel, strides, pads)
+
+
+def _side_by_side(x, kernel, strides: Pair, pads: Pair):
+    """ONE convolution over all frames that come out, the frames each reads side by side as channels."""
+    taps, size, _, channels, filters = kernel.shape
+    x = jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
+    outputs = (x.shape[1] - taps) // strides[0] + 1
+    last = (outputs - 1) * strides[0] + 1
+    x = jnp.concatenate([x[:, i : i + last : strides[0]] for i in range(taps)], -1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(size, size, taps * channels, filters)
+    y = _frames_on_cpu(x.reshape(-1, *x.shape[2:]), kernel, strides[1])
+    return y.reshape(-1, outputs, *y.shape[1:])
+
+
+def _by_frame(x, kernel, strides: Pair, pads: Pair):
+    """Frame by frame a sum of products, for kernels without extent in space: nothing is copied, no zero
+    multiplied. 2 x 4 x 28 x 28 x 288 to 128: 24 ms, side by side 38."""
+    # Split, not indexed, for the gradient's sake (see _tiles).
+    frames = [v[:, 0] for v in lax.split(x, (1,) * x.shape[1], axis=1)]
+    outputs = []
+    for start in range(-pads[0], len(frames) + pads[1] - len(kernel) + 1, strides[0]):
+        read = [t for t in range(start, start + len(kernel)) if 0 <= t < len(frames)]
+        outputs.append(sum(_frames_on_cpu(frames[t], kernel[t - start], strides[1]) for t in read))
+    return jnp.stack(outputs, 1)
+
+
+def clip_convolution(
+    x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric"
+) -> jax.Array:
+    """Convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k; ``strides`` of time
+    and of space. ``padding`` of time as `time_padding`; that of space is symmetric.
+
+    On CPU a 2-D convolution over the frames, lowered by shape; GPU and TPU keep the 3-D one.
+    """
+    pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
+    return lax.platform_dependent(
+        x, kernel,
+        cpu=lambda x, k: _planar(x, k, strides, pads),
+        default=lambda x, k: _xla_clip(x, k, strides, pads),
+    )  # fmt: skip
+
+
+def max_pool(x: jax.Array, padding: str = "symmetric") -> jax.Array:
+    """3x3 max pooling with stride 2, [.., H, W, C]; an axis at a time, each output the maximum of an
+    even row, the odd one after and the odd one before; of even sizes under TensorFlow's 'same'
+    padding the even one that follows. Its gradient costs a tenth of that of XLA's windows on CPU.
+    A tie shares its gradient among the equals."""
     low = jnp.asarray(jnp.finfo(x.dtype).min, x.dtype)
-    for axis in (1, 2):
-        before = [(0, 0, 0)] * 4
+    for axis in (x.ndim - 3, x.ndim - 2):
         # An odd length gets a last row that never wins.
-        before[axis] = (0, x.shape[axis] % 2, 0)
-        x = lax.pad(x, low, before)
+        odd_length = x.shape[axis] % 2
+        x = _padded(x, low, axis, 0, odd_length)
         pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
         even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in range(2))
-        before[axis] = (1, -1, 0)
-        x = jnp.maximum(jnp.maximum(even, odd), lax.pad(odd, low, before))
+        following = padding == "same" and not odd_length
+        third = _padded(even, low, axis, -1, 1) if following else _padded(odd, low, axis, 1, -1)
+        x = jnp.maximum(jnp.maximum(even, odd), third)
     return x
+
+
+def _padded(x, value, axis: int, before: int, after: int):
+    """``x`` longer along ``axis`` by so many values; shorter where negative."""
+    amounts = [(0, 0, 0)] * x.ndim
+    amounts[axis] = (before, after, 0)
+    return lax.pad(x, value, amounts)
 
 
 class Conv(nn.Module):
@@ -151,6 +273,33 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", draw, shape)
         return convolution(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+
+
+# He's rule by the outputs (torchvision, Caffe2) or TensorFlow's variance scaling (DMCL's code).
+INITS = {
+    "fan_out": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    "fan_in": nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
+}
+
+
+class ClipConv(nn.Module):
+    """A bias-free convolution over clips; ``size`` and ``strides`` of time and of space, ``kernel``
+    [t, k, k, C, F] drawn by ``kernel_init``, a name in INITS."""
+
+    features: int
+    size: Pair
+    strides: Pair = (1, 1)
+    padding: str = "symmetric"
+    kernel_init: str = "fan_out"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        taps, side = self.size
+        shape = (taps, side, side, x.shape[-1], self.features)
+        kernel = self.param("kernel", INITS[self.kernel_init], shape)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return clip_convolution(x, kernel, strides=self.strides, padding=self.padding)
 
 
 # ---------------------------------------------------------------------------- batch norm

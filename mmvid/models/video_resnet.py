@@ -1,0 +1,147 @@
+"""ResNets whose convolutions reach over time: R3D, MC3 and R(2+1)D (Tran et al. 2018) in their forms."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmvid.models.layers import BatchNorm, Classifier, ClipConv, max_pool
+
+# Between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
+_STEM_MIDDLE = 45
+
+
+def middle_channels(inputs: int, outputs: int) -> int:
+    """Channels between a 1x3x3 and a 3x1x1 convolution that together have as many weights as one
+    3x3x3 (Tran et al., section 3.5)."""
+    return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+
+
+class Block(nn.Module):
+    """A residual block, basic or bottleneck, its 3x3x3 convolutions 'full', 'factorised' (1x3x3,
+    then 3x1x1) or 'spatial' (1x3x3, and no stride in time). Stride in the first of them."""
+
+    features: int
+    stride: int
+    bottleneck: bool
+    form: str
+    middle: str
+    project: bool
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        out = self.features * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            layers = ((self.features, 1, 1), (self.features, 3, self.stride), (out, 1, 1))
+        else:
+            layers = ((self.features, 3, self.stride), (out, 3, 1))
+        y = x
+        for i, (features, size, stride) in enumerate(layers, 1):
+            if size == 3 and self.form == "factorised":
+                y = self._factorised(y, i, features, stride, x.shape[-1], train)
+            else:
+                taps = 1 if self.form == "spatial" else size
+                y = self.conv(features, (taps, size), self._strides(stride), name=f"conv{i}")(y)
+            y = self.norm(name=f"bn{i}")(y, train=train)
+            y = nn.relu(y) if i < len(layers) else y
+        if self.stride > 1 or x.shape[-1] != out or self.project:
+            x = self.conv(out, (1, 1), self._strides(self.stride), name="downsample_conv")(x)
+            x = self.norm(name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+    def _strides(self, stride: int):
+        return 1 if self.form == "spatial" else stride, stride
+
+    def _factorised(self, y, i: int, features: int, stride: int, inputs: int, train: bool):
+        """Spatial, norm, ReLU, temporal; ``inputs``: channels that the block reads."""
+        middle = {
+            "block": middle_channels(inputs, features),  # torchvision: one number a block
+            "own": middle_channels(y.shape[-1], features),  # the paper: each convolution its own
+            "equal": features,  # DMCL's code
+        }[self.middle]
+        y = self.conv(middle, (1, 3), (1, stride), name=f"conv{i}_spatial")(y)
+        y = nn.relu(self.norm(name=f"bn{i}_spatial")(y, train=train))
+        return self.conv(features, (3, 1), (stride, 1), name=f"conv{i}_temporal")(y)
+
+
+class VideoResNet(nn.Module):
+    """``heads`` {name: classes}; clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame.
+
+    ``form``: 'full' (R3D), 'factorised' (R(2+1)D) or 'mixed' (MC3: full in stem and first stage,
+    spatial after). ``middle``: see `Block`. ``padding`` 'same' is TensorFlow's, one-sided at even
+    sizes, of temporal strides and of the stem's pool; spatial strides stay symmetric (DMCL's code).
+    ``project_first``: a projection in the first block of the first stage too. ``momentum``: PyTorch's.
+    """
+
+    heads: dict[str, int]
+    stages: tuple[int, ...]
+    bottleneck: bool
+    form: str
+    middle: str = "block"
+    width: int = 64
+    stem: int = 7
+    stem_pool: bool = False
+    padding: str = "symmetric"
+    project_first: bool = False
+    kernel_init: str = "fan_out"
+    momentum: float = 0.1
+    eps: float = 1e-5
+    dropout: float = 0.0
+    frozen_bn: str = "none"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def _conv(self):
+        return functools.partial(ClipConv, padding=self.padding, kernel_init=self.kernel_init, dtype=self.dtype)
+
+    def _norm(self, first: bool = False):
+        frozen = self.frozen_bn == "all" or (self.frozen_bn == "all_but_first" and not first)
+        settings = {"eps": self.eps, "momentum": self.momentum, "dtype": self.dtype}
+        return functools.partial(BatchNorm, frozen=frozen, **settings)
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = x[:, None] if x.ndim == 4 else x
+        x = self._stem(x, train)
+        x = max_pool(x, self.padding) if self.stem_pool else x
+        self.sow("intermediates", "stem", x)
+        x = self._blocks(x, train)
+        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+        pooled = x.mean((1, 2, 3))
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        logits = Classifier(self.heads, name="classifier")(dropped)
+        return {"logits": logits, "features": pooled, "map": x}
+
+    def _stem(self, x, train: bool):
+        conv = self._conv()
+        if self.form != "factorised":
+            x = conv(self.width, (3, self.stem), (1, 2), name="conv1")(x)
+            return nn.relu(self._norm(first=True)(name="bn1")(x, train=train))
+        middle = self.width if self.middle == "equal" else _STEM_MIDDLE
+        x = conv(middle, (1, self.stem), (1, 2), name="conv1")(x)
+        x = nn.relu(self._norm(first=True)(name="bn1")(x, train=train))
+        x = conv(self.width, (3, 1), name="conv2")(x)
+        return nn.relu(self._norm()(name="bn2")(x, train=train))
+
+    def _blocks(self, x, train: bool):
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        for stage, count in enumerate(self.stages):
+            late = "spatial" if stage else "full"
+            for i in range(count):
+                x = block(
+                    features=self.width * 2**stage,
+                    stride=2 if stage and i == 0 else 1,
+                    bottleneck=self.bottleneck,
+                    form=late if self.form == "mixed" else self.form,
+                    middle=self.middle,
+                    project=self.project_first and stage == i == 0,
+                    conv=self._conv(),
+                    norm=self._norm(),
+                    name=f"layer{stage + 1}_{i}",
+                )(x, train)
+            self.sow("intermediates", f"layer{stage + 1}", x)
+        return x
