@@ -3,6 +3,8 @@
 Durations are texts: steps ('900'), '30 epochs' or, inside a segment, '10%' of it.
 """
 
+from collections.abc import Callable, Mapping
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -87,11 +89,14 @@ def use_tabletop(c: ConfigDict, size: str = "small") -> None:
 
 
 def evaluation() -> ConfigDict:
-    """What is scored and how. Protocol 'DkUm': k dense and m uniform clips (MML, table 10)."""
+    """What is scored and how. Protocol 'DkUm': k dense and m uniform clips (MML, table 10); 'Rn': n
+    random clips, frozen (DMCL, for streams sampled by 'segments')."""
     return ConfigDict(
         dict(
             splits=("test",),
-            during="val",
+            during="val",  # the split that is scored while training, and how
+            during_protocol="val",
+            during_crops="centre",
             protocol="D0U1",
             variant="code",
             crops="centre",
@@ -121,8 +126,8 @@ def get_config() -> ConfigDict:
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
-    # {field: share} of the training clips that are to lack 'rgb', 'flow' or 'depth'.
-    c.missing = ConfigDict()
+    # Shares of the training clips that are to lack a modality, to see what a method makes of it.
+    c.missing = ConfigDict(dict(rgb=0.0, flow=0.0, depth=0.0))
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()
@@ -156,3 +161,14 @@ def get_config() -> ConfigDict:
     c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     return c.lock()
+
+
+def of_variant(file: str, variants: Mapping[str, Callable], variant: str) -> ConfigDict:
+    """The defaults as ``variants[variant](config)`` changes them. Raises ValueError that lists the
+    variants of ``file``."""
+    if variant not in variants:
+        known = sorted(name for name in variants if name)
+        raise ValueError(f"{file} has no variant {variant!r}; choose one of {known} or none")
+    config = get_config().unlock()
+    variants[variant](config)
+    return config.lock()

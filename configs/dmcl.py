@@ -36,14 +36,7 @@ MODALITIES = (("rgb", "frames"), ("depth", "frames"), ("flow", "stack5"))
 
 def get_config(variant: str = "") -> ConfigDict:
     """The configuration of a variant. Raises ValueError for an unknown one."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"configs/dmcl.py has no variant {variant!r}; choose one of "
-            f"{sorted(v for v in VARIANTS if v)} or none"
-        )
-    config = common.get_config().unlock()
-    VARIANTS[variant](config)
-    return config.lock()
+    return common.of_variant("configs/dmcl.py", VARIANTS, variant)
 
 
 def _specialists(c: ConfigDict, model: str, **sampling) -> None:
@@ -141,8 +134,9 @@ def _released(c: ConfigDict, path: str, classes: int, *published) -> None:
     c.schedule = common.schedule(1.28e-3, kind="step", warmup="5 epochs", boundaries=boundaries)
     c.optimizer.update(dict(momentum=0.9, weight_decay=1e-4, clip=0.0, groups="uniform"))
     c.evaluation.update(
-        dict(protocol="R10", crops="window", splits=("test",), every="5 epochs", checkpoint="best",
-             best_by="oracle", neighbours=(1, 5, 10, 50, 120))
+        dict(protocol="R10", crops="window", during_protocol="R10", during_crops="window",
+             splits=("test",), every="5 epochs", checkpoint="best", best_by="oracle",
+             neighbours=(1, 5, 10, 50, 120))
     )  # fmt: skip
     c.save_every = "5 epochs"
     c.loader.workers = 8

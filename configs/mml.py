@@ -27,14 +27,7 @@ from configs import common
 
 def get_config(variant: str = "") -> ConfigDict:
     """The configuration of a variant. Raises ValueError for an unknown one."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"configs/mml.py has no variant {variant!r}; choose one of "
-            f"{sorted(v for v in VARIANTS if v)} or none"
-        )
-    config = common.get_config().unlock()
-    VARIANTS[variant](config)
-    return config.lock()
+    return common.of_variant("configs/mml.py", VARIANTS, variant)
 
 
 def tabletop(c: ConfigDict, size: str = "small") -> None:

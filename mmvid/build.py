@@ -103,9 +103,11 @@ def _check_names(config) -> None:
     _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
     _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
     spec = config.evaluation
-    for stream in plan.make_streams(config).values():
-        sampling.test_indices(1000, stream, spec.protocol, spec.variant)
-    augment.test_windows(256, 256, config.size, resize_of(config), spec.crops)
+    sampling.check_streams(tuple(plan.make_streams(config).values()))
+    for protocol, crops in ((spec.protocol, spec.crops), (spec.during_protocol, spec.during_crops)):
+        for stream in plan.make_streams(config).values():
+            sampling.test_indices(1000, stream, protocol, spec.variant)
+        augment.test_windows(256, 256, config.size, resize_of(config), crops)
     if not spec.splits:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
     for name in ("accumulate", "batch_size", "log_every"):
@@ -131,6 +133,8 @@ def fields_of(streams) -> tuple[str, ...]:
 def _check_missing(config, streams) -> None:
     """What is to be hidden is read by somebody, and the shares are shares."""
     for field, share in config.missing.items():
+        if not share:
+            continue
         _choose("missing", field, fields_of(streams))
         if not 0 <= share <= 1:
             raise ValueError(f"missing.{field}={share}: a share of the clips is a number from 0 to 1")

@@ -89,8 +89,8 @@ def _eval_batches(run: Run, segment: plan.Segment, source, batch_size: int, prot
 def _evaluator(run: Run, segment: plan.Segment) -> Callable:
     """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
 
-    While training it is one uniform clip and the centre crop, as the papers' codes do; compiled
-    once for all splits.
+    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
+    MML's code does, unless changed. Compiled once for all splits.
     """
     dataset, spec = run.datasets[segment.dataset], run.config.evaluation
     devices = run.mesh.devices.size
@@ -104,7 +104,8 @@ def _evaluator(run: Run, segment: plan.Segment) -> Callable:
 
     def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
         weights, source = step_lib.final_weights(state), dataset.split(split)
-        how = ("val", "centre") if during else (spec.protocol, spec.crops)
+        often = (spec.during_protocol, spec.during_crops)
+        how = often if during else (spec.protocol, spec.crops)
 
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
@@ -177,7 +178,8 @@ def _due(step: int, every: int, last: int) -> bool:
 
 def _clips(run: Run, segment: plan.Segment):
     """The split that a segment learns from, without what ``config.missing`` takes from it."""
-    source, shares = run.datasets[segment.dataset].split(segment.split), dict(run.config.missing)
+    source = run.datasets[segment.dataset].split(segment.split)
+    shares = {field: share for field, share in run.config.missing.items() if share}
     if not shares or segment.dataset != "dataset":
         return source
     return missing.Hidden(source, shares, run.config.seed, build.fields_of(segment.streams))

@@ -43,16 +43,17 @@ def environment(devices=1):
     return env
 
 
-def command(data, workdir, *flags):
+def command(data, workdir, *flags, config="mml"):
     return [
-        sys.executable, "-m", "mmvid.main", f"--config={ROOT}/configs/mml.py:smoke", f"--workdir={workdir}",
-        f"--config.dataset.path={data}/clips", f"--config.stills.path={data}/stills", *TINY, *flags,
+        sys.executable, "-m", "mmvid.main", f"--config={ROOT}/configs/{config}.py:smoke",
+        f"--workdir={workdir}", f"--config.dataset.path={data}/clips",
+        f"--config.stills.path={data}/stills", *TINY, *flags,
     ]  # fmt: skip
 
 
-def run(data, workdir, *flags, devices=1, check=True):
+def run(data, workdir, *flags, devices=1, check=True, config="mml"):
     return subprocess.run(
-        command(data, workdir, *flags), cwd=ROOT, env=environment(devices), check=check,
+        command(data, workdir, *flags, config=config), cwd=ROOT, env=environment(devices), check=check,
         capture_output=True, text=True,
     )  # fmt: skip
 
@@ -222,9 +223,12 @@ def tensors(workdir, segment):
     return {"/".join(k): v for k, v in weights.flatten(tree).items()}
 
 
-def assert_equal_runs(a, b):
+MML = ("stills", "ce", "ce_continued", "mml")
+
+
+def assert_equal_runs(a, b, segments=MML):
     """Bit-identical weights, and ids exact over the surviving history."""
-    for segment in ("stills", "ce", "ce_continued", "mml"):
+    for segment in segments:
         left, right = tensors(a, segment), tensors(b, segment)
         assert set(left) == set(right)
         for name, value in left.items():
@@ -360,3 +364,72 @@ def test_more_devices_and_processes_agree_with_one(data, tmp_path, one_device, d
             found, want = (s.logits[output]["action"] for s in (b, a))
             np.testing.assert_allclose(found, want, atol=1e-5, err_msg=segment)
     assert json.loads((tmp_path / "mml" / "done.json").read_text())
+
+
+# ---------------------------------------------------------------------------- specialists
+# Clips lack modalities; the best checkpoint is the oracle's.
+LACKING = ["--config.missing.depth=0.5", "--config.missing.flow=0.25", "--config.stills.steps=0",
+           "--config.evaluation.checkpoint=best", "--config.evaluation.best_by=oracle"]  # fmt: skip
+COMPARED = ("independent", "dmcl")
+
+
+@pytest.mark.slow
+def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = run(data, whole, *LACKING, config="dmcl")
+    for text in ("Independent", "rgb  depth  flow  sum", "oracle"):
+        assert text in done.stdout, done.stdout
+    lines = logs.read_lines(whole / "dmcl" / "metrics.jsonl")
+    shares = [{k: v for k, v in line.items() if k.endswith("/win")} for line in lines]
+    wins = [sum(share.values()) for share in shares if share]
+    assert wins
+    np.testing.assert_allclose(wins, 1, atol=1e-5)
+    assert any("val/oracle/top1" in line for line in lines)
+    numbers = logs.read_json(whole / "summary.json")["dmcl"]["test"]
+    assert len(numbers["subsets"]) == 7
+    assert set(logs.read_json(whole / "neighbours.json")) == {"rgb", "depth", "flow"}
+    page = (whole / "report.html").read_text()
+    for text in ("When modalities are missing", "share of wins", "random features", "93.64"):
+        assert text in page, text
+    line = command(data, cut, *LACKING, config="dmcl")
+    process = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    assert wait_for(cut / "dmcl" / "ids-0.jsonl", process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    run(data, cut, *LACKING, config="dmcl")
+    assert_equal_runs(whole, cut, COMPARED)
+
+
+@pytest.mark.slow
+def test_specialists_on_eight_devices_agree_with_one(data, tmp_path):
+    few = [*LACKING, "--config.steps.method=1", "--config.save_every=0"]
+    for devices in (1, 8):
+        run(data, tmp_path / str(devices), *few, config="dmcl", devices=devices)
+    for segment in COMPARED:
+        one, many = (tensors(tmp_path / n, segment) for n in ("1", "8"))
+        for name, value in one.items():
+            np.testing.assert_allclose(value, many[name], atol=1e-5, err_msg=f"{segment} {name}")
+
+
+@pytest.mark.slow
+def test_students_of_a_frozen_teacher(data, tmp_path):
+    flags = ["--config.compare=('independent', 'generalized_distillation')", "--config.stills.steps=0"]
+    done = run(data, tmp_path, *flags, config="dmcl")
+    assert "GD" in done.stdout
+    scores = evaluate.load(tmp_path / "generalized_distillation" / "scores" / "test.npz")
+    assert sorted(scores.logits) == ["flow", "rgb"]
+
+
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["--config.missing.depth=1.5"], "from 0 to 1"),
+        (["--config.compare=('generalized_distillation',)"], "put 'independent' before"),
+        (["--config.evaluation.best_by=sumn"], "oracle"),
+    ],
+    ids=["share", "teacher", "best_by"],
+)
+def test_mistakes_with_specialists_are_explained(data, tmp_path, flags, text):
+    done = run(data, tmp_path, *flags, config="dmcl", check=False)
+    assert done.returncode == 1 and text in done.stderr and "Traceback" not in done.stderr
