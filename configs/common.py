@@ -160,6 +160,7 @@ def get_config() -> ConfigDict:
     c.log_every = 10
     c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
+    c.published_neighbours = ()  # rows (what, {k: text})
     return c.lock()
 
 

@@ -374,6 +374,9 @@ def build(args: argparse.Namespace) -> int:
     Raises ValueError or FileNotFoundError where there is nothing to build from.
     """
     source, settings = _source(args), _settings(args)
+    if args.dataset and any("flow" in item.paths for item in source.items):
+        # Beside flow that came with a dataset, computed flow would be another language.
+        settings = settings._replace(flow="none")
     keys = clips.keys(source.items, settings)
     info, prepared = _packed(args.out, _inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())

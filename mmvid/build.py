@@ -16,8 +16,8 @@ from mmvid.data import augment, records, sampling
 from mmvid.streams import Head
 
 # What may change when a run goes on: none of it touches a result of training.
-_FREE = ("loader", "log_every", "save_every", "published", "evaluation.aggregate", "dataset.command",
-         "stills.command")  # fmt: skip
+_FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
+         "evaluation.aggregate", "evaluation.neighbours", "dataset.command", "stills.command")  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -110,6 +110,8 @@ def _check_names(config) -> None:
         augment.test_windows(256, 256, config.size, resize_of(config), crops)
     if not spec.splits:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
+    if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):
+        raise ValueError(f"evaluation.neighbours={spec.neighbours}: numbers of neighbours, 1 or more")
     for name in ("accumulate", "batch_size", "log_every"):
         if config[name] < 1:
             raise ValueError(f"{name}={config[name]}: it must be 1 or more")
@@ -123,6 +125,11 @@ def _check_batches(config, mesh, segments) -> None:
                 f"of segment {segment.name!r}"
             )
         sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
+
+
+def _made_by(config) -> str:
+    command = config.dataset.command
+    return f" (python -m {' '.join(command)})" if config.dataset.path in command else ""
 
 
 def fields_of(streams) -> tuple[str, ...]:
@@ -152,6 +159,12 @@ def _check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"stream {stream.name!r} reads {field!r}, which no training clip of {dataset.root} "
                 f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
                 "it (data_prep/README.md), or leave that network out of the configuration."
+            )
+        ranged = streams_lib.MODALITIES[stream.modality].ranged
+        if ranged and "depth_range" not in dataset.info.settings:
+            raise ValueError(
+                f"{dataset.root} was built before the range of its depth was kept: run the command that "
+                f"built it again{_made_by(config)}"
             )
 
 

@@ -69,13 +69,15 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
 
 def write(run: Run) -> None:
     """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where the configuration asks for
-    it and it is not there: the first segment's initial weights, its split against the first
-    evaluated one. Process 0 does it. Heads of kind 'multi' have no neighbours to vote.
+    it and its ks are not there: the first segment's initial weights, its split against the first
+    evaluated one. Every process computes it, so that none waits for another, and process 0 writes.
+    Heads of kind 'multi' have no neighbours to vote.
     """
     ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
     segment = next(s for s in run.segments if s.dataset == "dataset")
     single = any(spec.kind == "single" for spec in segment.heads.values())
-    if ks and single and not path.exists() and jax.process_index() == 0:
+    there = next(iter((logs.read_json(path) or {}).values()), {})
+    if single and set(map(str, ks)) - set(there):
         dataset = run.datasets["dataset"]
         params, stats = draw_weights(segment, run.config.size, run.config.seed)
         describe = jax.jit(step_lib.make_describe(segment.networks, segment.streams))
@@ -84,6 +86,7 @@ def write(run: Run) -> None:
         )
         known = collect(Some(dataset.split(segment.split), TRAIN_CLIPS))
         asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
-        logs.write_json(path, _accuracies(known, asked, ks))
-        LOG.info("nearest neighbours among features of random weights: %s", path)
-    sharding.meet("neighbours")
+        sharding.meet("neighbours")
+        if jax.process_index() == 0:
+            logs.write_json(path, _accuracies(known, asked, ks))
+            LOG.info("nearest neighbours among features of random weights: %s", path)

@@ -89,6 +89,8 @@ def make_network(
     options = {**common, **own, **overrides}
     if len(reads[0]) > 1:
         options["members"] = reads[0]
+        if len({streams[s].modality for s in reads[0]}) > 1:
+            raise ValueError(f"network {name!r} shares features between modalities, {reads[0]}: give one")
     model = build_model(spec.model, heads=heads, in_channels=channels, **options)
     return Network(name, model, reads)
 
@@ -329,6 +331,8 @@ def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, S
             f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
             "in --config.compare"
         )
+    if config.headline in teachers:
+        raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
     return {reads[t]: Start("independent", reads[t]) for t in teachers}
 
 

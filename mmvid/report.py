@@ -129,7 +129,7 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
     a row a column of the run; [] where no column has several outputs. Of several heads the first,
     or all together ('noun + verb').
     """
-    found = []
+    found, widest = [], max((len(c.scores[split].logits) for c in columns if split in c.scores), default=0)
     for column in columns:
         scores = column.scores.get(split)
         if scores is None or len(scores.logits) < 2:
@@ -137,9 +137,11 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
         numbers = evaluate.summary(scores, how)
         head = list(next(iter(numbers.values()), {"": None}))[-1]
         cells = {o: _value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
-        cells["sum"] = _value(numbers.get("fused", {}).get(head))
+        # Where a frozen teacher has no scores, a sum would be one of other members.
+        whole = len(scores.logits) == widest
+        cells["sum"] = _value(numbers.get("fused", {}).get(head) if whole else None)
         if head in numbers.get("oracle", {}):
-            cells["oracle"] = _percent(numbers["oracle"][head])
+            cells["oracle"] = _percent(numbers["oracle"][head]) if whole else "-"
         found.append({"title": column.title, "cells": cells})
     return found
 
@@ -232,19 +234,26 @@ def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
     return [(line["step"], line[name]) for line in lines if name in line]
 
 
+def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float, float]]:
+    """Means over stretches: a share of a batch says little alone."""
+    parts = np.array_split(np.array(points, float), min(bins, len(points)))
+    return [tuple(part.mean(0)) for part in parts]
+
+
 PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
           "win": "share of wins", "top1": "top-1", "grad_norm": "norm of the gradient"}  # fmt: skip
 
 
 def _curves(workdir: pathlib.Path, segment: str) -> str:
-    """One panel a term: every output's line; validation beside training for top-1."""
+    """One panel a term, for training and for validation: every output's line."""
     lines = logs.read_lines(workdir / segment / "metrics.jsonl")
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
         phase, output, term = name.split("/")
-        label = output if phase == "train" else f"{output}, val"
-        panels.setdefault(PANELS.get(term, term), {})[label] = _points(lines, name)
+        title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
+        points = _points(lines, name)
+        panels.setdefault(title, {})[output] = _binned(points) if term == "win" else points
     if any("lr" in line for line in lines):
         panels["learning rate"] = {"lr": _points(lines, "lr")}
     return figures.curves(panels) if panels else ""
@@ -322,11 +331,13 @@ def write(
     how: str = "logits",
     thumbnails: Callable[[str, int], np.ndarray] | None = None,
     published: Sequence[tuple[str, dict]] = (),
+    published_neighbours: Sequence[tuple[str, dict]] = (),
 ) -> pathlib.Path:
     """Writes ``workdir/report.html``, one self-contained page; returns its path.
 
     The last column is the method, ``baseline`` the segment it is compared with; ``thumbnails``
-    (split, row) -> uint8 [T, H, W, 3]; ``published``: (what, {output: text}) rows of a paper.
+    (split, row) -> uint8 [T, H, W, 3]; ``published``: (what, {output: text}) rows of a
+    paper, ``published_neighbours``: (what, {k: text}).
     Raises ValueError without any column.
     """
     if not columns:
@@ -349,8 +360,8 @@ def write(
         overviews=[(s, overview(columns, s, headline, how)) for s in splits],
         outputs=_published_outputs(columns, splits[0], headline, published),
         missing=[(s, found) for s in splits if (found := missing_modalities(columns, s, how))],
-        neighbours=_neighbours(workdir), tables=tables, published=list(published), clips=clips,
-        versions=versions(),
+        neighbours=_neighbours(workdir), published_neighbours=list(published_neighbours),
+        tables=tables, published=list(published), clips=clips, versions=versions(),
         curves=[(c.title, _curves(workdir, c.segment)) for c in columns],
         figures=_class_figures(own, base, headline, splits[0], how),
         config=json.dumps(json.loads(config), indent=1, sort_keys=True),
@@ -431,6 +442,7 @@ def finish(
     path = write(
         workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
         headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
+        published_neighbours=config.published_neighbours,
     )  # fmt: skip
     numbers = {c.segment: {split: _numbers(s, how) for split, s in c.scores.items()}
                for c in loaded}  # fmt: skip

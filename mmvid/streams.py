@@ -61,7 +61,7 @@ class Modality(NamedTuple):
 
     ``mean`` and ``std`` are per channel after division by 255 (TSM's, MML's). ``nearest``: pixels
     are chosen where a picture is resized, never averaged. ``coloured``: colours are distorted in
-    training, where that is on.
+    training, where that is on. ``ranged``: the dataset must say which distances it spans.
     """
 
     field: str
@@ -71,6 +71,7 @@ class Modality(NamedTuple):
     shorter: int = 0
     nearest: bool = False
     coloured: bool = False
+    ranged: bool = False
 
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -113,6 +114,7 @@ MODALITIES = {
             "image255": Form(1, 1, 3, **AS_IS),
         },
         nearest=True,
+        ranged=True,
     ),
 }
 

@@ -361,9 +361,9 @@ def run(config, workdir: str) -> dict:
     logs.setup(path)
     built = build.build(config, path)
     build.remember(built)
+    neighbours.write(built)
     restore_signals = _on_signals(built.stop)
     try:
-        neighbours.write(built)
         for segment in built.segments:
             _run_segment(built, segment)
     finally:

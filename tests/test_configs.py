@@ -20,6 +20,14 @@ RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": 400, "stills": 1000}
 
 
+# The largest, and those whose program another one has.
+SLOW = ("full", "smoke", "ssv2", "ssv2_r101")
+
+
+def _slow(variant):
+    return [pytest.mark.slow] if variant in SLOW else []
+
+
 def context(config):
     heads = {n: Head(*spec) for n, spec in config.heads.items()} or {"action": Head(20)}
     return plan.Context(config, heads, CLIPS, {"noun": Head(8)})
@@ -55,7 +63,7 @@ def a_state(segment, size, ema):
 
 @pytest.mark.parametrize(
     "config",
-    [*map(mml.get_config, VARIANTS), *map(dmcl.get_config, DMCL),
+    [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
      *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP)],
     ids=[*VARIANTS, *(f"dmcl-{v}" for v in (*DMCL, *DEEP))],
 )  # fmt: skip
@@ -86,7 +94,7 @@ def test_options_of_one_network_are_its_own():
     assert config.networks.rgb.options.width is None is common.get_config().model_options.width
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=_slow(v)) for v in VARIANTS])
 def test_one_real_step(variant):
     config = shrunken(variant)
     seen = set()
@@ -130,6 +138,7 @@ def test_dmcls_recipe(variant):
     config = dmcl.get_config(variant)
     assert (config.batch_size, config.schedule.lr, config.size) == (8, 1.28e-3, 224)
     assert config.evaluation.best_by == "oracle" and config.evaluation.protocol == "R10"
+    assert config.evaluation.batch_size * 10 <= 64  # clips in one forward
     streams = plan.make_streams(config)
     sampling.check_streams(tuple(streams.values()))
     assert {s.form for s in streams.values()} == {"image255"}

@@ -171,6 +171,8 @@ def test_a_teacher_is_trained_before_and_frozen(tmp_path):
         ({"compare": ("independent", "dmcl"), "method.dmcl.temperature": 0.0}, "greater than 0"),
         ({"compare": ("smcl",), "method.smcl.k": 4}, "1 to all"),
         ({"method.generalized_distillation.teacher": "sound"}, "beside a student"),
+        ({"headline": "depth"}, "frozen teacher"),
+        ({"networks.rgb.reads": (("rgb", "flow"),)}, "between modalities"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(map(str, value)),
 )
@@ -185,6 +187,8 @@ def test_networks_that_share_features_are_one_network_of_several_outputs():
     assert network.outputs == ("rgb", "rgb2", "rgb3") and list(found.streams) == ["rgb", "rgb2", "rgb3"]
     params, _ = params_of(found)
     assert sorted(params["shared"]) == ["rgb", "rgb2", "rgb3"]
+    with pytest.raises(ValueError, match="above 0"):
+        compared("rgb_shared", **{"networks.shared.options.share": 0.0})
 
 
 @pytest.mark.parametrize("change, match", [(("plan", "fulll"), "reduced"), (("method.name", "mm"), "single")])

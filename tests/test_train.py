@@ -427,8 +427,9 @@ def test_students_of_a_frozen_teacher(data, tmp_path):
         (["--config.missing.depth=1.5"], "from 0 to 1"),
         (["--config.compare=('generalized_distillation',)"], "put 'independent' before"),
         (["--config.evaluation.best_by=sumn"], "oracle"),
+        (["--config.evaluation.neighbours=(0,)"], "1 or more"),
     ],
-    ids=["share", "teacher", "best_by"],
+    ids=["share", "teacher", "best_by", "neighbours"],
 )
 def test_mistakes_with_specialists_are_explained(data, tmp_path, flags, text):
     done = run(data, tmp_path, *flags, config="dmcl", check=False)

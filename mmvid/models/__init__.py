@@ -79,12 +79,12 @@ def build_model(
     module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
     settings["stages"] = tuple(settings["stages"])
-    if not share:
+    if not share and not members:
         return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
     if module is not ResNet or len(members) < 2 or not 0 < share <= 1:
         raise ValueError(
-            f"share={share}: a probability for two or more streams of a resnet or tsm_resnet; {name!r} "
-            f"reads {members}"
+            f"share={share}: a probability above 0 for two or more streams of a resnet or tsm_resnet; "
+            f"{name!r} reads {members} at once. Without sharing, give each stream a network"
         )
     shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
     return from_linen(shared)._replace(outputs=tuple(members))
