@@ -57,7 +57,7 @@ def tabletop(c: ConfigDict, size: str = "small") -> None:
     common.use_tabletop(c, size)
     _specialists(c, "tsm_tiny", dense_length=16)
     _compare(c, "independent", "dmcl")
-    c.steps.method = "900"
+    c.steps.method = "600"
     c.evaluation.neighbours = (1, 5, 10, 50, 120)
     c.published, c.published_neighbours = TABLE_1_AND_2, FIGURE_3
 
@@ -75,6 +75,7 @@ def table(c: ConfigDict) -> None:
     """Tables 1 and 2 of the paper: every method on the same batches."""
     tabletop(c)
     _compare(c, "independent", "smcl", "cmcl", "random_teacher", "dmcl")
+    c.steps.method = "900"
 
 
 def gd(c: ConfigDict) -> None:
