@@ -8,10 +8,10 @@ network of least cross-entropy teaches the others. It ends with the paper's colu
 the sum of their logits, the oracle (any of them is right); and with every subset of modalities.
 
 variant       command suffix               what                                     expected time
-(default)     configs/dmcl.py              Tabletop small, independent and DMCL     12 min, 2 cores
+(default)     configs/dmcl.py              Tabletop small, independent and DMCL     11 min, 2 cores
 smoke         configs/dmcl.py:smoke        the same in miniature                    2 min, 2 cores
-table         configs/dmcl.py:table        + SMCL, CMCL, random teacher (tables 1, 2)  30 min, 2 cores
-gd            configs/dmcl.py:gd           generalised distillation from depth (eq. 3) 12 min, 2 cores
+table         configs/dmcl.py:table        + SMCL, CMCL, random teacher (tables 1, 2)  45 min, 2 cores
+gd            configs/dmcl.py:gd           generalised distillation from depth (eq. 3) 11 min, 2 cores
 rgb_only      configs/dmcl.py:rgb_only     three RGB networks: SMCL and CMCL must not collapse here
 rgb_shared    configs/dmcl.py:rgb_shared   the same, CMCL's feature sharing after the stem
 missing       configs/dmcl.py:missing      a third of the clips lack depth, a third flow
