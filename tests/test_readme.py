@@ -5,12 +5,15 @@ import re
 
 import jax
 import numpy as np
+import yaml
 from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
 
+import mmvid
 from mmvid.methods import METHODS
 from mmvid.step import reduce_terms
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_worked_example_is_a_method(monkeypatch):
@@ -31,5 +34,15 @@ def test_the_worked_example_is_a_method(monkeypatch):
 
 
 def test_the_files_that_it_links_to_exist():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert links and all((pathlib.Path(__file__).parents[1] / link).exists() for link in links)
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "data_prep" / "README.md"):
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_how_to_cite_names_this_version_and_its_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == mmvid.__version__
+    papers = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").lower()
+    assert all(paper["title"].lower() in papers for paper in citation["references"])
+    assert citation["license"] in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
