@@ -90,7 +90,9 @@ class Section(NamedTuple):
     table: Callable[[dict], list[str]]
 
 
-def _joint(section: str, side: str, size: Size, dtype: str, how: str, names=("rgb", "flow"), least=15.0, most=120.0):
+def _joint(
+    section: str, side: str, size: Size, dtype: str, how: str, names=("rgb", "flow"), *, least=15.0, most=120.0
+):
     """The step of each network in one dtype. ``how``: 'mmvid', 'eager' or 'compile'."""
     own = {"names": names} if side == "mmvid" else {"compiled": how == "compile"}
     return [

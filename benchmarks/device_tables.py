@@ -28,7 +28,8 @@ def _spec(report: dict, model: str) -> dict:
 def joint(report: dict) -> list[str]:
     """Milliseconds a step, and how much quicker mmvid is than eager and compiled PyTorch."""
     lines = [f"{'model':14} {'clips':>14} {'dtype':9} {'ms':>8} {'clips/s':>8} {'eager ms':>9} "
-             f"{'compile ms':>10} {'x eager':>8} {'x compile':>9} {'GB':>6} {'eager':>6} {'compile':>7}"]  # fmt: skip
+             f"{'compile ms':>10} {'x eager':>8} {'x compile':>9} {'GB':>6} {'eager':>6} "
+             f"{'compile':>7}"]  # fmt: skip
     for (model, dtype), by in _steps(report).items():
         ours, eager, fast = (by.get(how, {}) for how in ("mmvid", "eager", "compile"))
         spec = _spec(report, model)
@@ -38,7 +39,8 @@ def joint(report: dict) -> list[str]:
             f"{_number(ours.get('clips_per_s')):>8} {_number(eager.get('ms')):>9} {_number(fast.get('ms')):>10} "
             f"{_number(_over(eager.get('ms'), ours.get('ms')), 2):>8} "
             f"{_number(_over(fast.get('ms'), ours.get('ms')), 2):>9} "
-            f"{_number(ours.get('peak_gb')):>6} {_number(eager.get('peak_gb')):>6} {_number(fast.get('peak_gb')):>7}"
+            f"{_number(ours.get('peak_gb')):>6} {_number(eager.get('peak_gb')):>6} "
+            f"{_number(fast.get('peak_gb')):>7}"
         )
     return lines
 

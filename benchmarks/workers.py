@@ -91,6 +91,10 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.pump.join(5)
+        self.errors.close()
         self.process = None
 
     def _start(self) -> None:
@@ -101,7 +105,8 @@ class Worker:
             cwd=ROOT, env=os.environ | self.env, start_new_session=True,
         )  # fmt: skip
         self.lines = queue.Queue()
-        threading.Thread(target=_pump, args=(self.process.stdout, self.lines), daemon=True).start()
+        self.pump = threading.Thread(target=_pump, args=(self.process.stdout, self.lines), daemon=True)
+        self.pump.start()
 
     def _last_words(self) -> str:
         self.errors.seek(0)
@@ -110,6 +115,7 @@ class Worker:
 
 
 def _pump(stream, lines: queue.Queue) -> None:
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put("")
