@@ -15,16 +15,7 @@ from mmvid.data import flow
 ROOT = pathlib.Path(__file__).parents[1]
 LACKING = ("av", "cv2", "grain", "ml_collections", "tensorflow_datasets", "tensorflow", "orbax", "torch")
 # Python runs it at the start of every process, the benchmark's workers included.
-BLOCK = f"""
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {LACKING}:
-            raise ModuleNotFoundError(f"No module named {{name!r}} on this machine", name=name)
-
-sys.meta_path.insert(0, Refuse())
-"""
+BLOCK = f"import sys; sys.modules.update(dict.fromkeys({LACKING}))"
 
 
 def test_tiny_runs_every_section_on_a_bare_machine(tmp_path):
