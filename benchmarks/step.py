@@ -2,8 +2,9 @@
 
     python -m benchmarks.step --out step.json
 
-Two networks (RGB and flow), cross-entropy, SGD with momentum; PyTorch steps the same two networks on the
-same batch. Ratios within one run; rounds alternate, the least of each is kept. Asserts nothing.
+Two networks (RGB and flow), MML, clipped SGD with momentum; PyTorch steps the same two networks on clips of
+the same shape. Ratios within one run; rounds alternate, the least of each is kept. Asserts nothing. For a
+GPU there is benchmarks/device.py.
 """
 
 import argparse
@@ -14,14 +15,8 @@ import pathlib
 import time
 
 import jax
-import numpy as np
-import optax
 
-from mmvid import step
-from mmvid.methods import METHODS
-from mmvid.models import build_model
-from mmvid.step import Network
-from mmvid.streams import Head, Sampling, Stream
+from benchmarks import jax_side
 
 CASES = (
     ("tsm_tiny", 16, 8, 48),
@@ -30,62 +25,26 @@ CASES = (
     ("r2plus1d_tiny", 16, 8, 48),
     ("r2plus1d_18", 2, 8, 112),
 )
-# What is written in PyTorch here, and in which file.
-REFERENCES = {
-    "tsm_resnet18": "torch_tsm",
-    "tsm_resnet50": "torch_tsm",
-    "r2plus1d_18": "torch_r2plus1d",
-}
-CLASSES = 174
+# What is written in PyTorch here.
+REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18")
 
 
-def batch_of(size: int, frames: int, side: int) -> dict:
-    """Random uint8 clips of both streams."""
-    rng = np.random.default_rng(0)
-    draw = lambda c: rng.integers(0, 256, (size, frames, side, side, c), dtype=np.uint8)  # noqa: E731
-    return {"main": {
-        "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
-        "label": {"action": (np.arange(size) % CLASSES).astype(np.int32)},
-        "mask": np.ones(size, bool),
-        "present": {name: np.ones(size, bool) for name in ("rgb", "flow")},
-        "id": np.arange(size, dtype=np.int32),
-    }}  # fmt: skip
-
-
-def ours(model: str, size: int, frames: int, side: int, dtype: str):
+def ours(spec: dict, dtype: str):
     """A function that makes one joint step and waits for it."""
-    heads = {"action": Head(CLASSES)}
-    streams = {
-        "rgb": Stream("rgb", "rgb", Sampling("uniform", frames)),
-        "flow": Stream("flow", "flow", Sampling("uniform", frames), "stack5"),
-    }
-    networks = tuple(
-        Network(name, build_model(model, heads=heads, in_channels=c, dtype=dtype), ((name,),))
-        for name, c in (("rgb", 3), ("flow", 10))
-    )
-    method = METHODS["single"](("rgb", "flow"), heads)
-    tx = {n.name: optax.sgd(0.01, momentum=0.9) for n in networks}
-    shapes = dict.fromkeys(streams, (frames, side, side))
-
-    def start(key):
-        params, stats = step.init_params(networks, streams, shapes, key)
-        return step.init_state(networks, params, stats, method, tx, key)
-
-    state = {"now": jax.jit(start)(jax.random.key(0))}
-    run = jax.jit(step.make_train_step(networks, streams, method, tx), donate_argnums=0)
-    batch = jax.device_put(batch_of(size, frames, side))
+    program, state, batch, *_ = jax_side.compiled_step(spec, dtype, ("rgb", "flow"))
+    now = {"state": state}
 
     def once():
-        state["now"], _ = run(state["now"], batch)
-        jax.block_until_ready(state["now"].params)
+        now["state"], _ = program(now["state"], batch)
+        jax.block_until_ready(now["state"].params)
 
     return once
 
 
-def theirs(model: str, size: int, frames: int, side: int):
+def theirs(spec: dict, dtype: str):
     """The same in PyTorch: two networks written here (torch_*.py)."""
-    reference = importlib.import_module(f"benchmarks.{REFERENCES[model]}")
-    return reference.joint_step(model, size, frames, side, CLASSES)
+    torch_side = importlib.import_module("benchmarks.torch_side")
+    return torch_side.joint_step(spec, dtype, False, "cpu")
 
 
 def measure(runs: dict, rounds: int) -> dict[str, float]:
@@ -117,9 +76,10 @@ def main() -> None:
     for model, size, frames, side in CASES:
         if args.models and model not in args.models:
             continue
-        runs = {"ours": ours(model, size, frames, side, args.dtype)}
+        spec = dict(model=model, batch=size, frames=frames, side=side, options={})
+        runs = {"ours": ours(spec, args.dtype)}
         if torch and model in REFERENCES:
-            runs["torch"] = theirs(model, size, frames, side)
+            runs["torch"] = theirs(spec, args.dtype)
         least = measure(runs, args.rounds)
         found = {f"{name}_seconds": seconds for name, seconds in least.items()}
         found |= {"clips_per_second": size / least["ours"], "batch_size": size, "frames": frames, "side": side}

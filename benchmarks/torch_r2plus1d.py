@@ -1,7 +1,6 @@
 """R(2+1)D-18 in PyTorch, only to measure against: written from the paper (Tran et al. 2018) with
 torchvision's middle channels, never trained."""
 
-import torch
 from torch import nn
 
 
@@ -32,38 +31,21 @@ class Block(nn.Module):
 class R2Plus1D(nn.Module):
     """Clips in, logits out."""
 
-    def __init__(self, channels: int, classes: int):
+    def __init__(self, channels: int, classes: int, *, width: int = 64, stages=(2, 2, 2, 2)):
         super().__init__()
         layers = [
             nn.Conv3d(channels, 45, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False), nn.BatchNorm3d(45),
             nn.ReLU(True),
-            nn.Conv3d(45, 64, (3, 1, 1), 1, (1, 0, 0), bias=False), nn.BatchNorm3d(64), nn.ReLU(True),
+            nn.Conv3d(45, width, (3, 1, 1), 1, (1, 0, 0), bias=False), nn.BatchNorm3d(width), nn.ReLU(True),
         ]  # fmt: skip
-        inputs = 64
-        for stage in range(4):
-            width = 64 * 2**stage
-            layers += [Block(inputs, width, 2 if stage else 1), Block(width, width, 1)]
-            inputs = width
+        inputs = width
+        for stage, count in enumerate(stages):
+            for i in range(count):
+                features = width * 2**stage
+                layers.append(Block(inputs, features, 2 if stage and i == 0 else 1))
+                inputs = features
         self.body, self.fc = nn.Sequential(*layers), nn.Linear(inputs, classes)
 
     def forward(self, x):
-        """[B, C, T, H, W] -> [B, classes]."""
-        return self.fc(self.body(x).mean((2, 3, 4)))
-
-
-def joint_step(name: str, size: int, frames: int, side: int, classes: int):
-    """A function that steps an RGB and a flow network once."""
-    if name != "r2plus1d_18":
-        raise ValueError(f"{name}: only r2plus1d_18 is written here")
-    networks = [R2Plus1D(channels, classes) for channels in (3, 10)]
-    inputs = [torch.randn(size, c, frames, side, side) for c in (3, 10)]
-    labels = torch.arange(size) % classes
-    tx = [torch.optim.SGD(n.parameters(), 0.01, momentum=0.9) for n in networks]
-
-    def once():
-        for network, x, optimiser in zip(networks, inputs, tx):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(network(x), labels).backward()
-            optimiser.step()
-
-    return once
+        """[B, T, H, W, C] -> [B, classes]; the channels stay last in memory."""
+        return self.fc(self.body(x.permute(0, 4, 1, 2, 3)).mean((2, 3, 4)))

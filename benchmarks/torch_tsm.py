@@ -41,35 +41,20 @@ class Block(nn.Module):
 class TSM(nn.Module):
     """Frames in, clip logits out."""
 
-    def __init__(self, name: str, channels: int, frames: int, classes: int):
+    def __init__(self, name: str, channels: int, frames: int, classes: int, *, width: int = 64, stages=()):
         super().__init__()
         counts, deep = STAGES[name]
-        layers = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(True),
+        layers = [nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True),
                   nn.MaxPool2d(3, 2, 1)]  # fmt: skip
-        inputs = 64
-        for stage, count in enumerate(counts):
-            width = 64 * 2**stage
+        inputs = width
+        for stage, count in enumerate(stages or counts):
+            features = width * 2**stage
             for i in range(count):
-                layers.append(Block(inputs, width, 2 if stage and i == 0 else 1, deep, frames))
-                inputs = width * (4 if deep else 1)
+                layers.append(Block(inputs, features, 2 if stage and i == 0 else 1, deep, frames))
+                inputs = features * (4 if deep else 1)
         self.body, self.fc, self.frames = nn.Sequential(*layers), nn.Linear(inputs, classes), frames
 
     def forward(self, x):
-        """[B*T, C, H, W] -> [B, classes]."""
+        """[B, T, H, W, C] -> [B, classes]; the channels stay last in memory."""
+        x = x.flatten(0, 1).permute(0, 3, 1, 2)
         return self.fc(self.body(x).mean((2, 3))).view(-1, self.frames, self.fc.out_features).mean(1)
-
-
-def joint_step(name: str, size: int, frames: int, side: int, classes: int):
-    """A function that steps an RGB and a flow network once."""
-    networks = [TSM(name, channels, frames, classes) for channels in (3, 10)]
-    inputs = [torch.randn(size * frames, c, side, side) for c in (3, 10)]
-    labels = torch.arange(size) % classes
-    tx = [torch.optim.SGD(n.parameters(), 0.01, momentum=0.9) for n in networks]
-
-    def once():
-        for network, x, optimiser in zip(networks, inputs, tx):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(network(x), labels).backward()
-            optimiser.step()
-
-    return once

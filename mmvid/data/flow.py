@@ -8,7 +8,6 @@ import functools
 import itertools
 from typing import NamedTuple
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +34,8 @@ OPENCV = TVL1()
 # than OpenCV's settings on the golden motions (benchmarks/flow.py), at a fraction of the work.
 DEFAULT = TVL1(scales=4, scale_step=0.6, warps=4, outer=2, inner=12, epsilon=0.0, median=5)
 FAST = TVL1(scales=3, scale_step=0.5, warps=3, outer=1, inner=15, epsilon=0.0, median=3)
+# Red, green and blue in parts of 2**15.
+_LUMA = np.array([9798, 19235, 3735], np.int32)
 PRESETS = {"default": DEFAULT, "fast": FAST, "opencv": OPENCV}
 
 
@@ -254,10 +255,11 @@ def tvl1(frame0: jax.Array, frame1: jax.Array, *, settings: TVL1 = DEFAULT) -> j
 
 # ---------------------------------------------------------------------------- clips
 def gray(frames: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] or [T, H, W] -> uint8 [T, H, W], OpenCV's luma."""
+    """uint8 [T, H, W, 3] or [T, H, W] -> uint8 [T, H, W], OpenCV's luma to the bit: 0.299 R + 0.587 G +
+    0.114 B in fixed point."""
     if frames.ndim == 3:
         return frames
-    return np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames])
+    return np.stack([((f @ _LUMA + (1 << 14)) >> 15).astype(np.uint8) for f in frames])
 
 
 def clip_flow(
@@ -290,6 +292,9 @@ def _settings(settings: TVL1 | str) -> TVL1:
 
 def dis(frames: np.ndarray) -> np.ndarray:
     """DIS (medium) of a clip through OpenCV: the quick option. As ``clip_flow``."""
+    # TV-L1 must run where OpenCV is not installed.
+    import cv2
+
     images = gray(np.asarray(frames))
     solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     pairs = [solver.calc(a, b, None) for a, b in itertools.pairwise(images)]
