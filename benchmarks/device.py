@@ -16,6 +16,7 @@ import importlib.util
 import json
 import pathlib
 import platform
+import re
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -104,15 +105,13 @@ def _joint(
 
 
 def joint_tasks(size: Size, torch: bool) -> list[Task]:
-    """bfloat16 and eager PyTorch first; torch.compile, which takes longest, last."""
-    tasks = _joint("joint", "mmvid", size, size.dtypes[0], "mmvid")
-    if torch:
-        for dtype in size.dtypes:
-            tasks += _joint("joint", "torch", size, dtype, "eager", least=10.0, most=60.0)
-    for dtype in size.dtypes[1:]:
+    """All of bfloat16 first; a dtype's torch.compile, which takes longest, after eager PyTorch."""
+    tasks = []
+    for dtype in size.dtypes:
         tasks += _joint("joint", "mmvid", size, dtype, "mmvid")
-    for dtype in size.dtypes if torch else ():
-        tasks += _joint("joint", "torch", size, dtype, "compile", least=40.0, most=80.0)
+        if torch:
+            tasks += _joint("joint", "torch", size, dtype, "eager", least=10.0, most=60.0)
+            tasks += _joint("joint", "torch", size, dtype, "compile", least=40.0, most=80.0)
     return tasks
 
 
@@ -163,7 +162,8 @@ def sections(size: Size, torch: bool, shapes: list[dict]) -> list[Section]:
 class Run:
     """One run of the benchmark: its workers, its clock, and the report that grows."""
 
-    def __init__(self, minutes: float, out: pathlib.Path):
+    def __init__(self, minutes: float, out: pathlib.Path, only: str = ""):
+        self.only = re.compile(only)
         self.began, self.total, self.out = time.perf_counter(), 60 * minutes - ENDING, out
         self.workers = {side: Worker(module, ENV) for side, module in MODULES.items()}
         self.report = {"about": {}, "rows": [], "errors": [], "not_run": []}
@@ -198,7 +198,7 @@ class Run:
     def section(self, section: Section) -> list[Task]:
         """Runs and prints a section; returns the tasks that had no time."""
         late = []
-        for task in section.tasks:
+        for task in filter(lambda task: self.only.search(task.name), section.tasks):
             if self.now() + task.least > section.until * self.total:
                 late.append(task)
             else:
@@ -261,10 +261,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything (default 8)")
     parser.add_argument("--tiny", action="store_true", help="miniature shapes, to see that it works")
+    parser.add_argument("--only", default="", help="a regular expression: only rows whose name it finds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("device.json"))
     args = parser.parse_args()
     torch = importlib.util.find_spec("torch") is not None
-    run = Run(args.minutes, args.out)
+    run = Run(args.minutes, args.out, args.only)
     try:
         measure(run, SMALL if args.tiny else Size(), torch)
     finally:

@@ -95,31 +95,13 @@ def _of_clips(shape: Shape) -> dict[str, Callable]:
         "planar": lambda x, k: layers._planar(x, k, strides, pads),
     }
     if taps == 1:
-        ways["frames"] = lambda x, k: _frames(x, k, strides)
+        ways["in_space"] = lambda x, k: layers._in_space(x, k, strides)
     elif side == 1:
-        ways["flat"] = lambda x, k: _flat(x, k, strides, pads)
+        ways["in_time"] = lambda x, k: layers._in_time(x, k, strides, pads)
         ways["by_frame"] = lambda x, k: layers._by_frame(x, k, strides, pads)
     if taps == side == 1:
         ways["product"] = lambda x, k: x[:, :: strides[0], :: strides[1], :: strides[1]] @ k[0, 0, 0]
     return ways
-
-
-def _frames(x, kernel, strides):
-    """A kernel without extent in time: ONE 2-D convolution over the frames."""
-    x = x[:, :: strides[0]]
-    y = layers._xla(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1], kernel.shape[1] // 2)
-    return y.reshape(*x.shape[:2], *y.shape[1:])
-
-
-def _flat(x, kernel, strides, pads):
-    """A kernel without extent in space: a 2-D convolution over time and all pixels in one row."""
-    x = x[:, :, :: strides[1], :: strides[1]]
-    batch, frames, height, width, channels = x.shape
-    y = jax.lax.conv_general_dilated(
-        x.reshape(batch, frames, height * width, channels), kernel[:, 0], (strides[0], 1), [pads, (0, 0)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
-    return y.reshape(batch, -1, height, width, kernel.shape[-1])
 
 
 def with_gradients(way: Callable) -> Callable:

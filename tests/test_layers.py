@@ -127,6 +127,16 @@ CLIPS = [
 ]
 
 
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("size", [(1, 3), (3, 1), (1, 1), (3, 3)], ids=str)
+def test_what_cuda_gets_is_three_dimensional(size, strides):
+    x, kernel = drawn((2, 4, 5, 6, 3), "float32"), drawn((size[0], size[1], size[1], 3, 4), "float32", 1)
+    for padding in ("symmetric", "same"):
+        pads = layers.time_padding(4, size[0], strides[0], padding)
+        own = layers._on_cuda(x, kernel, strides, pads)
+        np.testing.assert_allclose(own, layers._xla_clip(x, kernel, strides, pads), atol=1e-5)
+
+
 @pytest.mark.parametrize("clip, kernel, strides, padding", CLIPS, ids=lambda v: str(v).replace(" ", ""))
 def test_every_lowering_of_clips_is_the_convolution(clip, kernel, strides, padding):
     with jax.enable_x64(True):

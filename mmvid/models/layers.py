@@ -215,18 +215,49 @@ def _by_frame(x, kernel, strides: Pair, pads: Pair):
     return jnp.stack(outputs, 1)
 
 
+def _in_space(x, kernel, strides: Pair):
+    """A kernel without extent in time: ONE 2-D convolution over all frames."""
+    x = x[:, :: strides[0]]
+    y = _xla(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1], kernel.shape[1] // 2)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _in_time(x, kernel, strides: Pair, pads: Pair):
+    """A kernel without extent in space: a 2-D convolution over time and all pixels in one row."""
+    x = x[:, :, :: strides[1], :: strides[1]]
+    batch, frames, height, width, channels = x.shape
+    y = lax.conv_general_dilated(
+        x.reshape(batch, frames, height * width, channels), kernel[:, 0], (strides[0], 1), [pads, (0, 0)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    return y.reshape(batch, -1, height, width, kernel.shape[-1])
+
+
+def _on_cuda(x, kernel, strides: Pair, pads: Pair):
+    """cuDNN's 3-D convolutions are slow where a kernel has no extent in time or none in space. On an H100
+    in bfloat16, forward and gradients, batch 32, 8 x 56 x 56: 1x3x3 from 64 to 144 in 2.5 ms, so 1.2;
+    3x1x1 from 144 to 64 in 2.1 ms, so 0.6."""
+    if kernel.shape[0] == 1:
+        return _in_space(x, kernel, strides)
+    if kernel.shape[1] == 1:
+        return _in_time(x, kernel, strides, pads)
+    return _xla_clip(x, kernel, strides, pads)
+
+
 def clip_convolution(
     x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric"
 ) -> jax.Array:
     """Convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k; ``strides`` of time
     and of space. ``padding`` of time as `time_padding`; that of space is symmetric.
 
-    On CPU a 2-D convolution over the frames, lowered by shape; GPU and TPU keep the 3-D one.
+    On CPU a 2-D convolution over the frames, lowered by shape; on GPU one over frames or over time where
+    the kernel allows it; a TPU keeps the 3-D one.
     """
     pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
     return lax.platform_dependent(
         x, kernel,
         cpu=lambda x, k: _planar(x, k, strides, pads),
+        cuda=lambda x, k: _on_cuda(x, k, strides, pads),
         default=lambda x, k: _xla_clip(x, k, strides, pads),
     )  # fmt: skip
 
