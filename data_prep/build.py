@@ -12,7 +12,6 @@ import argparse
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -28,14 +27,12 @@ try:
 except ImportError:  # not on Windows: there two builds at once must be avoided by hand
     fcntl = None
 
-from data_prep import clips, manifest, ntu, nwucla, ssv2, uwa3d
+from data_prep import clips, manifest, ntu, nwucla, ssv2, summary, uwa3d
 from data_prep.manifest import Item, Manifest
 from mmvid.data import decode, records, tabletop
 
 # By --train_views and --test_views; the others by files, subjects or a hash.
 BY_VIEW = {"nwucla": nwucla, "uwa3d": uwa3d}
-# Those that configs/dmcl.py has a variant for.
-WITH_DEPTH = (*BY_VIEW, *ntu.ACTIONS)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,7 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--manifest", help="CSV: id, path, label or label/<head>, split, depth, flow, ..")
     what.add_argument("--folder", help="a folder of class folders")
-    what.add_argument("--dataset", choices=["ssv2", *WITH_DEPTH, "tabletop", "tabletop_stills"])
+    what.add_argument("--dataset", choices=["ssv2", *summary.WITH_DEPTH, "tabletop", "tabletop_stills"])
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
     add("--annotations", help="folder of the official label files (ssv2)")
     add("--videos", help="folder of the videos (ssv2), or that holds the archives' own trees")
@@ -112,7 +109,7 @@ def _source(args) -> Manifest:
         if not (args.annotations and args.videos):
             raise ValueError("--dataset ssv2 needs --annotations LABELS and --videos VIDEOS")
         return ssv2.read(args.annotations, args.videos)
-    if args.dataset in WITH_DEPTH:
+    if args.dataset in summary.WITH_DEPTH:
         return _with_depth(args)
     return _tabletop(args)
 
@@ -277,72 +274,7 @@ def _inputs(source: Manifest, keys: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# ---------------------------------------------------------------------------- what it says
-def _write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]) -> None:
-    with (root / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "split", "path", "reason"])
-        for item in source.items:
-            if item.id in reasons:
-                table.writerow([item.id, item.split, item.path, reasons[item.id]])
-
-
-def _histogram(info: records.Info) -> Iterator[str]:
-    for head, spec in info.heads.items():
-        counts = list(zip(info.classes[head], spec["names"]))
-        top = max([c for c, _ in counts], default=1) or 1
-        yield f"  {head}: {spec['classes']} classes"
-        for count, name in counts[:40]:
-            yield f"    {name[:32]:32s} {'#' * round(30 * count / top):30s} {count}"
-        if len(counts) > 40:
-            yield f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}"
-
-
-def _variant(info: records.Info) -> str:
-    """Of configs/dmcl.py: 'ntu120_mini' of 'ntu120_mini-1', '' of Tabletop."""
-    dataset = info.name.split("-")[0]
-    return f":{dataset}" if dataset in WITH_DEPTH else "" if dataset == "tabletop" else ":own"
-
-
-def _has_depth(info: records.Info) -> bool:
-    return any(have.get("depth") for have in info.modalities.values())
-
-
-def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
-    if "train" not in info.splits or "val" not in info.splits:
-        yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
-    if not info.modalities.get("train", {}).get("flow") and info.name != "tabletop-stills":
-        yield "note: configs/mml.py learns from optical flow, and there is none: build without --flow none"
-    own = "" if info.name.startswith("tabletop") else ":own"
-    variant = ":ssv2" if info.name == "ssv2" else own
-    if info.name != "tabletop-stills":
-        yield (
-            f"next: python -m mmvid.main --config=configs/mml.py{variant} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}"
-            + ("" if "test" in info.splits or info.name == "ssv2" else " --config.evaluation.splits=\"('val',)\"")
-        )
-    if _has_depth(info):
-        yield (
-            f"  or: python -m mmvid.main --config=configs/dmcl.py{_variant(info)} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}-dmcl"
-        )
-
-
-def summary(info: records.Info, root: pathlib.Path) -> str:
-    """N of M clips, per split and modality, a class histogram, and what to run next."""
-    used, expected = sum(info.splits.values()), sum(info.expected.values())
-    lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
-    for split in sorted(info.expected):
-        n = info.splits.get(split, 0)
-        have = info.modalities.get(split, {})
-        parts = ", ".join(f"{m} {c} of {n}" for m, c in have.items() if c)
-        lines.append(f"  {split:8s} {n} of {info.expected[split]}: {parts or 'nothing'}")
-    lines += _histogram(info)
-    if used < expected:
-        lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
-    return "\n".join([*lines, *_next(info, root)])
-
-
+# ---------------------------------------------------------------------------- the command
 @contextlib.contextmanager
 def _alone(root: pathlib.Path) -> Iterator[None]:
     """One build of a dataset at a time: a second one waits, and finds the work done."""
@@ -364,7 +296,7 @@ def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     except (FileNotFoundError, ValueError):
         return None
     # An older mmvid did not ask how far depth reads.
-    whole = info.classes and ("depth_range" in info.settings or not _has_depth(info))
+    whole = info.classes and ("depth_range" in info.settings or not summary.has_depth(info))
     return info if info.settings.get("inputs") == inputs and whole else None
 
 
@@ -385,7 +317,7 @@ def build(args: argparse.Namespace) -> int:
         reasons = stage_one(
             source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
-        _write_rejected(args.out, source, reasons)
+        summary.write_rejected(args.out, source, reasons)
         if reasons and args.strict:
             name, reason = next(iter(reasons.items()))
             print(f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
@@ -393,9 +325,9 @@ def build(args: argparse.Namespace) -> int:
             return 1
         if info is None or len(reasons) != rejected:
             info, rejected = stage_two(source, keys, settings, args.out, reasons), len(reasons)
-            print(summary(info, args.out))
+            print(summary.of(info, args.out))
             return 0
-    print(summary(info, args.out))
+    print(summary.of(info, args.out))
     print(f"{args.out} is up to date: nothing to do")
     return 1 if rejected and args.strict else 0
 
