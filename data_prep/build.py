@@ -18,16 +18,10 @@ import multiprocessing
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
 
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two builds at once must be avoided by hand
-    fcntl = None
-
-from data_prep import clips, manifest, ntu, nwucla, ssv2, summary, uwa3d
+from data_prep import checks, clips, folder, lock, ntu, nwucla, ssv2, summary, table, uwa3d
 from data_prep.manifest import Item, Manifest
 from mmvid.data import decode, records, tabletop
 
@@ -90,21 +84,21 @@ def _cores() -> int:
 def _tabletop(args) -> Manifest:
     raw = args.out.with_name(args.out.name + "-files")
     if args.dataset == "tabletop_stills":
-        made = manifest.from_folder(tabletop.write_stills(raw, seed=args.seed))
+        made = folder.read(tabletop.write_stills(raw, seed=args.seed))
         items = [i._replace(labels={"noun": i.labels["action"]}) for i in made.items]
         return Manifest("tabletop-stills", items, {"noun": made.heads["action"]})
     # One folder for each, so that another size is not taken for what stands there.
     raw = raw / f"{args.size}-{args.view}-seed{args.seed}-v{tabletop.VERSION}"
     path = tabletop.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
     name = f"tabletop-{args.size}" + ("" if args.view == "verb" else f"-{args.view}")
-    return manifest.from_csv(path)._replace(name=name)
+    return table.read(path)._replace(name=name)
 
 
 def _source(args) -> Manifest:
     if args.manifest:
-        return manifest.from_csv(args.manifest)
+        return table.read(args.manifest)
     if args.folder:
-        return manifest.from_folder(args.folder)
+        return folder.read(args.folder)
     if args.dataset == "ssv2":
         if not (args.annotations and args.videos):
             raise ValueError("--dataset ssv2 needs --annotations LABELS and --videos VIDEOS")
@@ -229,7 +223,8 @@ def stage_two(
             files.setdefault(item.split, []).append((path, {"split": item.split, "label": labels}))
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
-    rows = builder.pack(files, source.heads, root)
+    notes: list[str] = []
+    rows = builder.pack(files, source.heads, root, lambda rows: notes.extend(_found_in(rows, source.heads)))
     modalities, classes = builder.count(rows, source.heads)
     heads = {
         name: {"classes": len(s["names"]), "kind": s["kind"], "names": s["names"]}
@@ -237,7 +232,7 @@ def stage_two(
     }
     _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
     stored = settings._asdict()
-    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows)
+    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows) | ({"notes": notes} if notes else {})
     info = records.Info(
         name=source.name, version=records.SCHEMA, heads=heads,
         splits={split: len(paths) for split, paths in files.items()},
@@ -250,6 +245,20 @@ def stage_two(
     _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
     _write_json(root / "metadata.json", info._asdict())
     return info
+
+
+def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
+    """What the packed clips tell of their labels and splits. Raises ValueError where a score would be false."""
+    from data_prep import builder
+
+    def classes(head, value):
+        spec = heads[head]
+        return tuple(spec["names"][i] for i in builder.classes_of(value, spec["kind"]))
+
+    rows = [
+        checks.Row(f.id, f.split, {h: classes(h, v) for h, v in f.labels.items()}, f.content) for f in facts
+    ]
+    return checks.of_clips(rows, heads)
 
 
 def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
@@ -275,20 +284,6 @@ def _inputs(source: Manifest, keys: dict[str, str]) -> str:
 
 
 # ---------------------------------------------------------------------------- the command
-@contextlib.contextmanager
-def _alone(root: pathlib.Path) -> Iterator[None]:
-    """One build of a dataset at a time: a second one waits, and finds the work done."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "build.lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                print(f"another build of {root} is running: waiting for it", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     """The dataset at ``root`` where it was made from these very inputs."""
     try:
@@ -309,6 +304,9 @@ def build(args: argparse.Namespace) -> int:
     if args.dataset and any("flow" in item.paths for item in source.items):
         # Beside flow that came with a dataset, computed flow would be another language.
         settings = settings._replace(flow="none")
+    notes = [*source.notes, *checks.of_manifest(source)]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     keys = clips.keys(source.items, settings)
     info, prepared = _packed(args.out, _inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
@@ -325,9 +323,9 @@ def build(args: argparse.Namespace) -> int:
             return 1
         if info is None or len(reasons) != rejected:
             info, rejected = stage_two(source, keys, settings, args.out, reasons), len(reasons)
-            print(summary.of(info, args.out))
+            print(summary.of(info, args.out, notes))
             return 0
-    print(summary.of(info, args.out))
+    print(summary.of(info, args.out, notes))
     print(f"{args.out} is up to date: nothing to do")
     return 1 if rejected and args.strict else 0
 
@@ -336,8 +334,12 @@ def main(argv: list[str] | None = None) -> int:
     """0 when a dataset is there, 1 when not (or with --strict when a clip is rejected), 130 when
     interrupted."""
     args = parse(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # What cannot be said in the terminal's alphabet, or in any, must not end the build.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with _alone(args.out):
+        with lock.alone(args.out):
             return build(args)
     except (ValueError, OSError) as error:
         print(f"data_prep: {error}", file=sys.stderr)

@@ -2,7 +2,8 @@
 
 import csv
 import pathlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from data_prep import ntu
 from data_prep.manifest import Manifest
@@ -14,7 +15,7 @@ WITH_DEPTH = ("nwucla", "uwa3d", *ntu.ACTIONS)
 
 def write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]) -> None:
     """Writes ``root/rejected.csv``: id, split, path and reason of every clip that cannot be used."""
-    with (root / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
+    with (root / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(["id", "split", "path", "reason"])
         for item in source.items:
@@ -44,28 +45,44 @@ def has_depth(info: records.Info) -> bool:
     return any(have.get("depth") for have in info.modalities.values())
 
 
+def _command(config: str, info: records.Info, root: pathlib.Path, workdir: str) -> str:
+    words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
+    # The variant of SSv2 is scored on val by itself.
+    val = "test" not in info.splits and info.name != "ssv2"
+    told = " --config.evaluation.splits=\"('val',)\"" if val else ""
+    return f"python -m mmvid.main {' '.join(map(shlex.quote, words))}{told}"
+
+
+def _reads(info: records.Info, *modalities: str) -> bool:
+    return all(info.modalities.get("train", {}).get(modality) for modality in modalities)
+
+
 def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
-    if "train" not in info.splits or "val" not in info.splits:
-        yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
-    if not info.modalities.get("train", {}).get("flow") and info.name != "tabletop-stills":
-        yield "note: configs/mml.py learns from optical flow, and there is none: build without --flow none"
+    """The commands that can be run now, and why others cannot."""
+    if info.name == "tabletop-stills":
+        return
+    if missing := [split for split in ("train", "val") if split not in info.splits]:
+        yield (
+            f"note: training reads the splits 'train' and 'val', and there is no {' and no '.join(missing)} (only "
+            f"{', '.join(sorted(info.splits))}): name some clips so in the column split, or in folders"
+        )
+        return
     own = "" if info.name.startswith("tabletop") else ":own"
-    variant = ":ssv2" if info.name == "ssv2" else own
-    if info.name != "tabletop-stills":
-        yield (
-            f"next: python -m mmvid.main --config=configs/mml.py{variant} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}"
-            + ("" if "test" in info.splits or info.name == "ssv2" else " --config.evaluation.splits=\"('val',)\"")
-        )
-    if has_depth(info):
-        yield (
-            f"  or: python -m mmvid.main --config=configs/dmcl.py{_variant(info)} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}-dmcl"
-        )
+    name, commands = root.resolve().name, []
+    if _reads(info, "rgb", "flow"):
+        variant = ":ssv2" if info.name == "ssv2" else own
+        commands.append(_command(f"configs/mml.py{variant}", info, root, name))
+    else:
+        yield "note: configs/mml.py learns from RGB and optical flow; training clips lack one: see --flow"
+    if _reads(info, "rgb", "depth"):
+        commands.append(_command(f"configs/dmcl.py{_variant(info)}", info, root, f"{name}-dmcl"))
+    for lead, command in zip(("next:", "  or:"), commands):
+        yield f"{lead} {command}"
 
 
-def of(info: records.Info, root: pathlib.Path) -> str:
-    """N of M clips, per split and modality, a class histogram, and what to run next."""
+def of(info: records.Info, root: pathlib.Path, notes: Sequence[str] = ()) -> str:
+    """N of M clips, per split and modality, a class histogram, ``notes`` on what was read, and what to run
+    next."""
     used, expected = sum(info.splits.values()), sum(info.expected.values())
     lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
     for split in sorted(info.expected):
@@ -76,4 +93,5 @@ def of(info: records.Info, root: pathlib.Path) -> str:
     lines += _histogram(info)
     if used < expected:
         lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
+    lines += [f"note: {note}" for note in dict.fromkeys((*notes, *info.settings.get("notes", ())))]
     return "\n".join([*lines, *_next(info, root)])
