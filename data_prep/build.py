@@ -193,7 +193,7 @@ def stage_one(
         _pool(jobs, settings, directory, workers)
     there = set(os.listdir(directory))
     return reasons | {
-        item.id: (directory / f"{key}.rejected").read_text()
+        item.id: (directory / f"{key}.rejected").read_text("utf-8")
         for item, key in wanted if f"{key}.pkl" not in there
     }  # fmt: skip
 

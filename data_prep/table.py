@@ -253,7 +253,7 @@ def read(path: str | pathlib.Path) -> Manifest:
     try:
         header = _header(next(rows, (0, []))[1])
     except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     if unused := [c for c in header.columns if c and c not in COLUMNS and c not in header.heads]:
         notes.append(f"columns of {path.name} that are not used: {', '.join(unused)}")
     labels, known = path.with_name("labels.json"), None
