@@ -67,6 +67,9 @@ def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
         except OSError:
             passed["folders that may not be read"].append(_name(parts))
             return
+        if parts and "build.lock" in names:
+            passed["datasets made by data_prep"].append(_name(parts))
+            return
         names = [name for name in names if name[0] != "." and name.casefold() not in LEFT_BEHIND]
         inside = [name for name in names if os.path.isdir(folder / name)]
         yield _Folder(folder, parts, [folder / name for name in names if name not in set(inside)])

@@ -322,6 +322,13 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
     assert made.notes == ("passed over: 1 links back to a folder above (run/again)",)
 
 
+def test_what_was_built_within_the_folder_is_not_read(tmp_path):
+    files(tmp_path, "run/a.mp4", "out/build.lock", "out/prepared/b.mp4")
+    made = folder.read(tmp_path)
+    assert [i.id for i in made.items] == ["run/a.mp4"]
+    assert made.notes == ("passed over: 1 datasets made by data_prep (out)",)
+
+
 def test_whatever_is_a_video_is_found_and_the_rest_is_named(tmp_path):
     endings = ["ogv", "ts", "3gp", "MTS", "gif", "m2ts", "vob", "mpg", "asf", "divx", "MP4"]
     root = files(tmp_path, *(f"run/{i}.{e}" for i, e in enumerate(endings)))
