@@ -73,7 +73,9 @@ def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
         variant = ":ssv2" if info.name == "ssv2" else own
         commands.append(_command(f"configs/mml.py{variant}", info, root, name))
     else:
-        yield "note: configs/mml.py learns from RGB and optical flow; training clips lack one: see --flow"
+        lacking = " or ".join(m for m in ("rgb", "flow") if not _reads(info, m))
+        hint = ": build without --flow none" if info.settings.get("flow") == "none" else ""
+        yield f"note: configs/mml.py learns from RGB and optical flow; no training clip has {lacking}{hint}"
     if _reads(info, "rgb", "depth"):
         commands.append(_command(f"configs/dmcl.py{_variant(info)}", info, root, f"{name}-dmcl"))
     for lead, command in zip(("next:", "  or:"), commands):
