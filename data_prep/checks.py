@@ -71,7 +71,7 @@ def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 def _said(splits: tuple[str, str], found: list[tuple[str, str]], sizes: dict[str, int]) -> str:
     first, second = splits
-    shown = ", ".join(f"{a!r} and {b!r}" for a, b in found[:3]) + (", .." if len(found) > 3 else "")
+    shown = ", ".join(f"'{a}' and '{b}'" for a, b in found[:3]) + (", .." if len(found) > 3 else "")
     if first == second:
         return f"equal clips of {first} bear different labels, {len(found)} times: {shown}"
     said = f"{len(found)} of {sizes[second]} clips of {second} are in {first}, too: {shown}"
@@ -95,7 +95,7 @@ def overlaps(items: Iterable[Item]) -> list[str]:
     first, second = pairs[0]
     return [
         f"{len(pairs)} clips outside of train share seconds of a film with training clips: "
-        f"{second.id!r} ({second.split}) and {first.id!r}{', ..' if len(pairs) > 1 else ''}"
+        f"'{second.id}' ({second.split}) and '{first.id}'{', ..' if len(pairs) > 1 else ''}"
     ]
 
 
@@ -155,7 +155,7 @@ def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
 
 
 def _together(groups: list[list[str]]) -> str:
-    shown = "; ".join(" and ".join(map(repr, group)) for group in groups[:3])
+    shown = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:3])
     return shown + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
 
 

@@ -166,9 +166,11 @@ def _pass_over(found: _Found, folder: _Folder, kind: str, files: Sequence[pathli
         found.passed[kind] += [_name((*folder.parts, file.name)) for file in files]
 
 
-def _take_pictures(found: _Found, folder: _Folder, pictures: list[pathlib.Path], films: set) -> None:
+def _take_pictures(
+    found: _Found, folder: _Folder, pictures: list[pathlib.Path], films: set[pathlib.Path], beside: bool
+) -> None:
     """Stills, a clip each, in a class folder; one clip of a folder further down whose pictures are
-    numbered. ``films``: the videos so far, without their endings."""
+    numbered. ``films``: the videos so far, without their endings; ``beside``: some are in this folder."""
     _pass_over(found, folder, "pictures named as a video", [p for p in pictures if p.with_suffix("") in films])
     pictures = [p for p in pictures if p.with_suffix("") not in films]
     if not folder.below:
@@ -177,10 +179,11 @@ def _take_pictures(found: _Found, folder: _Folder, pictures: list[pathlib.Path],
         _pass_over(found, folder, "pictures of depth, flow or masks, which a CSV can name", pictures)
     elif not (series := pictures and _series(pictures, _name(folder.parts))):
         _add_stills(found, folder, pictures)
-    elif folder.path in films or any(film.parent == folder.path for film in films):
+    elif folder.path in films or beside:
         _pass_over(found, folder, "frames beside their video", pictures)
     else:
-        _pass_over(found, folder, "pictures beside numbered ones", [p for p in pictures if p not in set(series)])
+        others = sorted(set(pictures) - set(series))
+        _pass_over(found, folder, "pictures beside numbered ones", others)
         _add_series(found, folder, series, pictures)
 
 
@@ -198,7 +201,7 @@ def _find(root: pathlib.Path) -> _Found:
         films |= {file.with_suffix("") for file in kinds["video"]}
         for file in kinds["video"]:
             _add(found, folder, file, (*folder.parts, file.name))
-        _take_pictures(found, folder, kinds["picture"], films)
+        _take_pictures(found, folder, kinds["picture"], films, bool(kinds["video"]))
     return found
 
 

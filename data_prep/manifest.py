@@ -71,7 +71,7 @@ def is_control(character: str) -> bool:
 
 def few(names: Sequence[str], most: int = 3) -> str:
     """'a', 'b', 'c' and 4 more."""
-    shown = ", ".join(map(repr, names[:most]))
+    shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
