@@ -12,30 +12,21 @@ import argparse
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import hashlib
 import json
 import multiprocessing
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
 
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two builds at once must be avoided by hand
-    fcntl = None
-
-from data_prep import clips, manifest, ntu, nwucla, ssv2, uwa3d
+from data_prep import checks, clips, folder, lock, ntu, nwucla, ssv2, summary, table, uwa3d
 from data_prep.manifest import Item, Manifest
 from mmvid.data import decode, records, tabletop
 
 # By --train_views and --test_views; the others by files, subjects or a hash.
 BY_VIEW = {"nwucla": nwucla, "uwa3d": uwa3d}
-# Those that configs/dmcl.py has a variant for.
-WITH_DEPTH = (*BY_VIEW, *ntu.ACTIONS)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,7 +39,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--manifest", help="CSV: id, path, label or label/<head>, split, depth, flow, ..")
     what.add_argument("--folder", help="a folder of class folders")
-    what.add_argument("--dataset", choices=["ssv2", *WITH_DEPTH, "tabletop", "tabletop_stills"])
+    what.add_argument("--dataset", choices=["ssv2", *summary.WITH_DEPTH, "tabletop", "tabletop_stills"])
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
     add("--annotations", help="folder of the official label files (ssv2)")
     add("--videos", help="folder of the videos (ssv2), or that holds the archives' own trees")
@@ -93,26 +84,26 @@ def _cores() -> int:
 def _tabletop(args) -> Manifest:
     raw = args.out.with_name(args.out.name + "-files")
     if args.dataset == "tabletop_stills":
-        made = manifest.from_folder(tabletop.write_stills(raw, seed=args.seed))
+        made = folder.read(tabletop.write_stills(raw, seed=args.seed))
         items = [i._replace(labels={"noun": i.labels["action"]}) for i in made.items]
         return Manifest("tabletop-stills", items, {"noun": made.heads["action"]})
     # One folder for each, so that another size is not taken for what stands there.
     raw = raw / f"{args.size}-{args.view}-seed{args.seed}-v{tabletop.VERSION}"
     path = tabletop.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
     name = f"tabletop-{args.size}" + ("" if args.view == "verb" else f"-{args.view}")
-    return manifest.from_csv(path)._replace(name=name)
+    return table.read(path)._replace(name=name)
 
 
 def _source(args) -> Manifest:
     if args.manifest:
-        return manifest.from_csv(args.manifest)
+        return table.read(args.manifest)
     if args.folder:
-        return manifest.from_folder(args.folder)
+        return folder.read(args.folder)
     if args.dataset == "ssv2":
         if not (args.annotations and args.videos):
             raise ValueError("--dataset ssv2 needs --annotations LABELS and --videos VIDEOS")
         return ssv2.read(args.annotations, args.videos)
-    if args.dataset in WITH_DEPTH:
+    if args.dataset in summary.WITH_DEPTH:
         return _with_depth(args)
     return _tabletop(args)
 
@@ -202,7 +193,7 @@ def stage_one(
         _pool(jobs, settings, directory, workers)
     there = set(os.listdir(directory))
     return reasons | {
-        item.id: (directory / f"{key}.rejected").read_text()
+        item.id: (directory / f"{key}.rejected").read_text("utf-8")
         for item, key in wanted if f"{key}.pkl" not in there
     }  # fmt: skip
 
@@ -232,7 +223,8 @@ def stage_two(
             files.setdefault(item.split, []).append((path, {"split": item.split, "label": labels}))
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
-    rows = builder.pack(files, source.heads, root)
+    notes: list[str] = []
+    rows = builder.pack(files, source.heads, root, lambda rows: notes.extend(_found_in(rows, source.heads)))
     modalities, classes = builder.count(rows, source.heads)
     heads = {
         name: {"classes": len(s["names"]), "kind": s["kind"], "names": s["names"]}
@@ -240,7 +232,7 @@ def stage_two(
     }
     _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
     stored = settings._asdict()
-    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows)
+    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows) | ({"notes": notes} if notes else {})
     info = records.Info(
         name=source.name, version=records.SCHEMA, heads=heads,
         splits={split: len(paths) for split, paths in files.items()},
@@ -253,6 +245,20 @@ def stage_two(
     _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
     _write_json(root / "metadata.json", info._asdict())
     return info
+
+
+def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
+    """What the packed clips tell of their labels and splits. Raises ValueError where a score would be false."""
+    from data_prep import builder
+
+    def classes(head, value):
+        spec = heads[head]
+        return tuple(spec["names"][i] for i in builder.classes_of(value, spec["kind"]))
+
+    rows = [
+        checks.Row(f.id, f.split, {h: classes(h, v) for h, v in f.labels.items()}, f.content) for f in facts
+    ]
+    return checks.of_clips(rows, heads)
 
 
 def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
@@ -277,86 +283,7 @@ def _inputs(source: Manifest, keys: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# ---------------------------------------------------------------------------- what it says
-def _write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]) -> None:
-    with (root / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "split", "path", "reason"])
-        for item in source.items:
-            if item.id in reasons:
-                table.writerow([item.id, item.split, item.path, reasons[item.id]])
-
-
-def _histogram(info: records.Info) -> Iterator[str]:
-    for head, spec in info.heads.items():
-        counts = list(zip(info.classes[head], spec["names"]))
-        top = max([c for c, _ in counts], default=1) or 1
-        yield f"  {head}: {spec['classes']} classes"
-        for count, name in counts[:40]:
-            yield f"    {name[:32]:32s} {'#' * round(30 * count / top):30s} {count}"
-        if len(counts) > 40:
-            yield f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}"
-
-
-def _variant(info: records.Info) -> str:
-    """Of configs/dmcl.py: 'ntu120_mini' of 'ntu120_mini-1', '' of Tabletop."""
-    dataset = info.name.split("-")[0]
-    return f":{dataset}" if dataset in WITH_DEPTH else "" if dataset == "tabletop" else ":own"
-
-
-def _has_depth(info: records.Info) -> bool:
-    return any(have.get("depth") for have in info.modalities.values())
-
-
-def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
-    if "train" not in info.splits or "val" not in info.splits:
-        yield f"note: training reads the splits 'train' and 'val'; there are {sorted(info.splits)}"
-    if not info.modalities.get("train", {}).get("flow") and info.name != "tabletop-stills":
-        yield "note: configs/mml.py learns from optical flow, and there is none: build without --flow none"
-    own = "" if info.name.startswith("tabletop") else ":own"
-    variant = ":ssv2" if info.name == "ssv2" else own
-    if info.name != "tabletop-stills":
-        yield (
-            f"next: python -m mmvid.main --config=configs/mml.py{variant} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}"
-            + ("" if "test" in info.splits or info.name == "ssv2" else " --config.evaluation.splits=\"('val',)\"")
-        )
-    if _has_depth(info):
-        yield (
-            f"  or: python -m mmvid.main --config=configs/dmcl.py{_variant(info)} "
-            f"--config.dataset.path={root} --workdir=runs/{root.name}-dmcl"
-        )
-
-
-def summary(info: records.Info, root: pathlib.Path) -> str:
-    """N of M clips, per split and modality, a class histogram, and what to run next."""
-    used, expected = sum(info.splits.values()), sum(info.expected.values())
-    lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
-    for split in sorted(info.expected):
-        n = info.splits.get(split, 0)
-        have = info.modalities.get(split, {})
-        parts = ", ".join(f"{m} {c} of {n}" for m, c in have.items() if c)
-        lines.append(f"  {split:8s} {n} of {info.expected[split]}: {parts or 'nothing'}")
-    lines += _histogram(info)
-    if used < expected:
-        lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
-    return "\n".join([*lines, *_next(info, root)])
-
-
-@contextlib.contextmanager
-def _alone(root: pathlib.Path) -> Iterator[None]:
-    """One build of a dataset at a time: a second one waits, and finds the work done."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "build.lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                print(f"another build of {root} is running: waiting for it", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
+# ---------------------------------------------------------------------------- the command
 def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     """The dataset at ``root`` where it was made from these very inputs."""
     try:
@@ -364,7 +291,7 @@ def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     except (FileNotFoundError, ValueError):
         return None
     # An older mmvid did not ask how far depth reads.
-    whole = info.classes and ("depth_range" in info.settings or not _has_depth(info))
+    whole = info.classes and ("depth_range" in info.settings or not summary.has_depth(info))
     return info if info.settings.get("inputs") == inputs and whole else None
 
 
@@ -377,6 +304,9 @@ def build(args: argparse.Namespace) -> int:
     if args.dataset and any("flow" in item.paths for item in source.items):
         # Beside flow that came with a dataset, computed flow would be another language.
         settings = settings._replace(flow="none")
+    notes = [*source.notes, *checks.of_manifest(source)]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     keys = clips.keys(source.items, settings)
     info, prepared = _packed(args.out, _inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
@@ -385,7 +315,7 @@ def build(args: argparse.Namespace) -> int:
         reasons = stage_one(
             source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
-        _write_rejected(args.out, source, reasons)
+        summary.write_rejected(args.out, source, reasons)
         if reasons and args.strict:
             name, reason = next(iter(reasons.items()))
             print(f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
@@ -393,9 +323,9 @@ def build(args: argparse.Namespace) -> int:
             return 1
         if info is None or len(reasons) != rejected:
             info, rejected = stage_two(source, keys, settings, args.out, reasons), len(reasons)
-            print(summary(info, args.out))
+            print(summary.of(info, args.out, notes))
             return 0
-    print(summary(info, args.out))
+    print(summary.of(info, args.out, notes))
     print(f"{args.out} is up to date: nothing to do")
     return 1 if rejected and args.strict else 0
 
@@ -404,8 +334,12 @@ def main(argv: list[str] | None = None) -> int:
     """0 when a dataset is there, 1 when not (or with --strict when a clip is rejected), 130 when
     interrupted."""
     args = parse(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # What cannot be said in the terminal's alphabet, or in any, must not end the build.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with _alone(args.out):
+        with lock.alone(args.out):
             return build(args)
     except (ValueError, OSError) as error:
         print(f"data_prep: {error}", file=sys.stderr)

@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     shape: tuple[int, int, int, float]  # frames, height, width, frames a second
     modalities: tuple[str, ...]
     checksum: int
+    content: tuple  # equal where the pictures are (or, without RGB, everything)
 
 
 def _checksum(record: dict) -> int:
@@ -40,12 +41,20 @@ def _checksum(record: dict) -> int:
     return functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
 
 
+def _content(record: dict) -> tuple:
+    """What tells pictures apart. The length beside the CRC, for among 100,000 clips some of equal CRC
+    are to be expected."""
+    parts = [part for part in (*record["rgb"], record["rgb_video"]) if part]
+    crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0) if parts else _checksum(record)
+    return record["num_frames"], record["height"], record["width"], sum(map(len, parts)), crc
+
+
 def facts(record: dict) -> Facts:
     """The facts of one prepared clip."""
     shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
     have = tuple(m for m in MODALITIES if records.present(record, m))
     labels = {name: value.tolist() for name, value in record["label"].items()}
-    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record))
+    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), _content(record))
 
 
 def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
@@ -127,9 +136,11 @@ class Clips(tfds.core.ShardBasedBuilder):
 
 
 def pack(
-    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path
-) -> list[Facts]:
-    """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole.
+    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path,
+    check: Callable[[list[Facts]], None] = lambda rows: None,
+) -> list[Facts]:  # fmt: skip
+    """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole and
+    ``check`` raises nothing.
 
     metadata.json goes with it; whoever calls writes the new one. Returns every clip's facts.
     """
@@ -150,6 +161,11 @@ def pack(
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(compute_stats=skip)
             )
+    try:
+        check(rows)
+    except ValueError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     (root / "metadata.json").unlink(missing_ok=True)
     shutil.rmtree(root / records.TFDS_NAME, ignore_errors=True)
     (temporary / records.TFDS_NAME).rename(root / records.TFDS_NAME)
@@ -177,7 +193,7 @@ def depth_range(
     return round(near * scale, 6), round(max(far, near + 1) * scale, 6)
 
 
-def _classes_of(value, kind: str) -> list[int]:
+def classes_of(value, kind: str) -> list[int]:
     """The classes that a clip's label names, each once."""
     if kind == "spans":
         return sorted({int(row[0]) for row in value})
@@ -191,6 +207,6 @@ def count(rows: list[Facts], heads: dict[str, dict]) -> tuple[dict, dict]:
     for row in rows:
         modalities.setdefault(row.split, collections.Counter()).update(row.modalities)
         for head, value in row.labels.items():
-            for i in _classes_of(value, heads[head]["kind"]):
+            for i in classes_of(value, heads[head]["kind"]):
                 classes[head][i] += 1
     return {split: {m: c[m] for m in MODALITIES} for split, c in modalities.items()}, classes

@@ -346,7 +346,7 @@ def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) ->
     except Exception as error:
         expected = isinstance(error, decode.DecodeError)
         reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
-        data, path = reason.encode(), refused
+        data, path = reason.encode("utf-8", "backslashreplace"), refused
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(data)
     os.replace(temporary, path)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import build, clips, manifest, ssv2
+from data_prep import build, clips, ssv2
 from data_prep.manifest import Item
 from mmvid.data import decode, pipeline, records
 from mmvid.streams import Head, Sampling, Stream
@@ -69,118 +69,6 @@ def rejected(root):
 
 
 # ---------------------------------------------------------------------------- annotations
-class TestCsv:
-    def test_columns(self, tmp_path):
-        rows = [
-            {"id": "a", "path": "x/a.mp4", "label/verb": "push", "label/noun": "cup|box", "split": "val",
-             "start": "1.5", "end": "3", "depth": "d/a", "audio": "", "boxes": "a.csv"},
-            {"id": "b", "path": "b.mp4", "label/verb": "pull, hard", "label/noun": ""},
-        ]  # fmt: skip
-        made = manifest.from_csv(table(tmp_path / "m.csv", rows))
-        first, second = made.items
-        assert first.path == tmp_path / "x/a.mp4" and (first.start, first.end) == (1.5, 3.0)
-        assert first.paths == {"depth": tmp_path / "d/a", "boxes": tmp_path / "a.csv"}
-        assert first.labels == {"verb": ("push",), "noun": ("cup", "box")}
-        assert second.split == "train" and second.end is None and second.paths == {}
-        assert made.heads == {
-            "noun": {"kind": "multi", "names": ["box", "cup"]},
-            "verb": {"kind": "single", "names": ["pull, hard", "push"]},
-        }
-
-    def test_any_modality_may_be_lacking(self, tmp_path):
-        text = "id,path,depth,flow,audio,fps,label\na,,d,,,12.5,x\nb,,,f,,,x\nc,,,,c.wav,,x\n"
-        (tmp_path / "m.csv").write_text(text)
-        items = manifest.from_csv(tmp_path / "m.csv").items
-        assert [item.path for item in items] == [None] * 3 and [item.fps for item in items] == [12.5, None, None]
-        assert [{k: v.name for k, v in i.paths.items()} for i in items] == [
-            {"depth": "d"}, {"flow": "f"}, {"audio": "c.wav"},
-        ]  # fmt: skip
-
-    def test_byte_order_mark_and_plain_label(self, tmp_path):
-        (tmp_path / "m.csv").write_bytes("\ufeffid,path,label\nü,ü.mp4,größer\n".encode())
-        made = manifest.from_csv(tmp_path / "m.csv")
-        assert made.items[0].labels == {"action": ("größer",)}
-
-    @pytest.mark.parametrize(
-        "text, reason",
-        [
-            ("", "lacks the column id, path, label"),
-            ("id,label\na,b\n", "lacks the column path; it has"),
-            ("id,path\na,b\n", r"lacks the column label \(or label/<head>\)"),
-            ("id,path,label\n", "no rows"),
-            ("id,path,label\na,a.mp4,x\na,b.mp4,x\n", "the id 'a' occurs twice"),
-            ("id,path,label,start\na,a.mp4,x,soon\n", "line 2: start='soon' is not a number"),
-            ("id,path,label,start,end\na,a.mp4,x,4,2\n", "line 2: end=2.0 must be greater"),
-            ("id,path,label\na,a.mp4,x\n,b.mp4,x\n", "line 3: id=''"),
-            ("id,path,label\na\n", "line 2: .*path=''"),
-            ("id,path,label,split\na,a.mp4,x,../up\n", "split='../up'"),
-            ("id,path,label,depth\na,,x,d\nb,,x,\n", "line 3: .*one of depth, flow, audio, boxes"),
-            ("id,path,label,fps\na,a,x,many\n", "line 2: fps='many'"),
-            ("id,path,label,fps\na,a,x,0\n", "line 2: fps='0'"),
-        ],
-    )
-    def test_what_is_wrong_is_named(self, tmp_path, text, reason):
-        (tmp_path / "m.csv").write_text(text)
-        with pytest.raises(ValueError, match=reason):
-            manifest.from_csv(tmp_path / "m.csv")
-
-    def test_columns_that_nobody_reads_are_named(self, tmp_path, capsys):
-        manifest.from_csv(table(tmp_path / "m.csv", [{"id": "a", "path": "a", "label": "x", "spilt": "val"}]))
-        assert "not used: spilt" in capsys.readouterr().err
-
-    @pytest.mark.parametrize(
-        "text, reason",
-        [
-            ("[1]", "is not"),
-            ('{"action": {"names": ["x"]}}', "is not"),
-            ('{"verb": {"kind": "single", "names": ["x"]}}', "the CSV's label columns"),
-            ('{"action": {"kind": "single", "names": ["x", "x"]}}', "occurs twice"),
-        ],
-    )
-    def test_labels_json(self, tmp_path, text, reason):
-        (tmp_path / "labels.json").write_text(text)
-        with pytest.raises(ValueError, match=reason):
-            manifest.from_csv(table(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "label": "x"}]))
-
-
-def test_folder_of_classes(tmp_path):
-    for name in ("push/a.mp4", "push/b.webm", "pull/deep/c.avi", "pull/d.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "push/notes.txt").touch()
-    made = manifest.from_folder(tmp_path)
-    assert {i.id: i.labels["action"] for i in made.items} == {
-        "push/a.mp4": ("push",), "push/b.webm": ("push",),
-        "pull/deep/c.avi": ("pull",), "pull/d.png": ("pull",),
-    }  # fmt: skip
-    assert {i.split for i in made.items} == {"train", "val", "test"}
-    for split in ("Train", "validation", "test"):
-        (tmp_path / "split" / split / "push").mkdir(parents=True)
-        (tmp_path / "split" / split / "push" / "e.mp4").touch()
-    named = manifest.from_folder(tmp_path / "split").items
-    assert [i.split for i in named] == ["train", "test", "val"]
-    assert {i.labels["action"] for i in named} == {("push",)}
-    shutil.move(tmp_path / "pull", tmp_path / "split" / "pull")
-    with pytest.raises(ValueError, match=r"both folders of splits and \['pull'\]"):
-        manifest.from_folder(tmp_path / "split")
-    with pytest.raises(ValueError, match=r"CLASS/clip\.mp4"):
-        manifest.from_folder(tmp_path / "push")
-
-
-@given(st.sets(st.text("abcdefgh", min_size=3), min_size=20), st.integers(3, 20))
-def test_splits_stay_when_clips_are_added(names, few):
-    names = sorted(names)
-    before, after = manifest._splits(names[:few]), manifest._splits(names)
-    hashed = {0 if (p := manifest._place(n)) < 80 else 1 if p < 90 else 2 for n in names[:few]}
-    if hashed == {0, 1, 2}:
-        assert all(after[name] == before[name] for name in before)
-
-
-@given(st.sets(st.text("abcdefgh", min_size=1), min_size=3, max_size=30))
-def test_no_split_is_empty(names):
-    assert set(manifest._splits(sorted(names)).values()) == set(manifest.SPLITS)
-
-
 class TestSsv2:
     def test_both_namings(self, tmp_path):
         videos = tmp_path / "videos"
@@ -532,7 +420,7 @@ def test_faults_are_recorded_and_the_rest_is_built(faulty, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "3 of 13 clips" in said and "10 rejected" in said
     assert "train    1 of 11: rgb 1 of 1" in said
-    assert "push" in said and "python -m mmvid.main" in said
+    assert "push" in said and "learns from RGB and optical flow" in said
     info = records.open_dataset(out).info
     assert info.splits == {"test": 1, "train": 1, "val": 1} and info.expected["train"] == 11
     # Nothing changed: nothing is made again, and the faulty are tried again.

@@ -419,6 +419,8 @@ class TestNtu:
             film(raw / f"nturgb+d_rgb/{name}_rgb.avi")
         ntu_depth(raw, names[0], 7, first=0)
         ntu_depth(raw, names[1], 5, first=1)
+        for name in names[2:4]:
+            ntu_depth(raw, name)
         ntu_depth(raw, names[-1], 4)
         out = tmp_path / "out"
         opened = run("--dataset", "ntu120_mini", "--version", "2", "--videos", raw, out=out)

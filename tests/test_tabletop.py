@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data_prep import manifest as manifests
+from data_prep import table
 from mmvid.data import decode, tabletop
 from mmvid.data import tabletop_scene as scene
 
@@ -226,7 +226,7 @@ def test_the_manifest_is_read_as_anybodys(tmp_path, two, view):
     root = tmp_path / "files"
     (tmp_path / "files.tmp").mkdir()  # what a killed run leaves
     path = tabletop.write(root, "two", view, workers=1)
-    read = manifests.from_csv(path)
+    read = table.read(path)
     heads = json.loads((root / "labels.json").read_text())
     assert read.heads == heads and [i.split for i in read.items].count("train") == 2
     for item in read.items:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ def open_dataset(root: str | os.PathLike) -> Dataset:
     if not path.exists():
         raise FileNotFoundError(
             f"there is no prepared dataset at {root}. Make one from your videos with\n"
-            f"  python -m data_prep.build --folder YOUR_VIDEOS --out {root}\n"
+            f"  python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}\n"
             "(a folder per class; --manifest FILE.csv for anything else, see data_prep/README.md)"
         )
     try:

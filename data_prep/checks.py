@@ -1,0 +1,173 @@
+"""What makes a score false or a label odd, found in a manifest before the work and in the clips after it:
+clips in training and evaluation at once, classes that nothing trains, names that look alike."""
+
+import collections
+import itertools
+import os
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from data_prep import manifest
+from data_prep.manifest import Item
+
+# Of an evaluation's clips: at most so many may be training clips, and its score err by so much.
+SHARED = 0.01
+# Splits of fewer clips are a trial and give no score to rely on: what is wrong is said, not refused.
+TRIAL = 10
+
+
+class Row(NamedTuple):
+    """What is asked of a clip: ``classes`` {head: names}, and ``content``, equal where clips are."""
+
+    id: str
+    split: str
+    classes: dict[str, tuple[str, ...]]
+    content: Hashable
+
+
+def of_items(items: Iterable[Item]) -> list[Row]:
+    """Rows of a manifest, where equal paths and times are equal clips."""
+    return [
+        Row(item.id, item.split, {h: _classes(labels) for h, labels in item.labels.items()}, _source(item))
+        for item in items
+    ]
+
+
+def _classes(labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(found[0] if (found := manifest.span(label)) else label for label in labels)
+
+
+def _source(item: Item) -> tuple:
+    # Two clips of one film may be told apart by what comes with it only where they have no RGB.
+    paths = [item.path] if item.path else item.paths.values()
+    return (*map(os.path.normpath, paths), item.start, item.end)
+
+
+# ---------------------------------------------------------------------------- clips in two places
+def doubles(rows: Sequence[Row]) -> list[str]:
+    """Notes on clips that are there twice: in two splits, or in one under different labels.
+
+    Raises ValueError where more than SHARED of an evaluation split of TRIAL clips or more are training
+    clips.
+    """
+    groups = collections.defaultdict(list)
+    for row in rows:
+        groups[row.content].append(row)
+    pairs = collections.defaultdict(list)
+    for group in groups.values():
+        for first, second in _pairs(group):
+            pairs[first.split, second.split].append((first.id, second.id))
+    sizes = collections.Counter(row.split for row in rows)
+    return [_said(splits, found, sizes) for splits, found in sorted(pairs.items())]
+
+
+def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
+    """Of equal clips the first of each split, 'train' before all others, with what is wrong beside it."""
+    first, *others = sorted(group, key=lambda row: (row.split != "train", row.split, row.id))
+    yield from ((first, row) for row in others if row.split != first.split)
+    unlike = (row for row in others if row.split == first.split and row.classes != first.classes)
+    yield from ((first, row) for row in itertools.islice(unlike, 1))
+
+
+def _said(splits: tuple[str, str], found: list[tuple[str, str]], sizes: dict[str, int]) -> str:
+    first, second = splits
+    shown = ", ".join(f"'{a}' and '{b}'" for a, b in found[:3]) + (", .." if len(found) > 3 else "")
+    if first == second:
+        return f"equal clips of {first} bear different labels, {len(found)} times: {shown}"
+    said = f"{len(found)} of {sizes[second]} clips of {second} are in {first}, too: {shown}"
+    if first == "train" and sizes[second] >= TRIAL and len(found) > SHARED * sizes[second]:
+        raise ValueError(
+            f"{said}. The score of {second!r} would be false: put equal clips into one split, or leave one of "
+            "them out, and run the same command again; what is prepared is kept"
+        )
+    return said
+
+
+def overlaps(items: Iterable[Item]) -> list[str]:
+    """A note where training and evaluation are cut from the same seconds of a film."""
+    films = collections.defaultdict(list)
+    for item in items:
+        if item.path:
+            films[os.path.normpath(item.path)].append(item)
+    pairs = [pair for film in films.values() if len(film) > 1 for pair in _overlapping(film)]
+    if not pairs:
+        return []
+    first, second = pairs[0]
+    return [
+        f"{len(pairs)} clips outside of train share seconds of a film with training clips: "
+        f"'{second.id}' ({second.split}) and '{first.id}'{', ..' if len(pairs) > 1 else ''}"
+    ]
+
+
+def _overlapping(film: list[Item]) -> Iterator[tuple[Item, Item]]:
+    """(training clip, other clip) of one film: for each other one the first that it overlaps."""
+    train = [item for item in film if item.split == "train"]
+    for item in film if train else ():
+        if item.split != "train":
+            both = (t for t in train if _before(t.start, item.end) and _before(item.start, t.end)
+                    and (t.start, t.end) != (item.start, item.end))  # fmt: skip
+            if found := next(both, None):
+                yield found, item
+
+
+def _before(start: float, end: float | None) -> bool:
+    return end is None or start < end
+
+
+# ---------------------------------------------------------------------------- classes
+def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
+    """A note for every head with classes that no training clip has.
+
+    Raises ValueError where nothing of 'val' or 'test', with TRIAL labels or more, has a class that
+    training has.
+    """
+    notes = []
+    for head in heads if any(row.split == "train" for row in rows) else ():
+        seen = collections.defaultdict(collections.Counter)
+        for row in rows:
+            seen[row.split].update(row.classes.get(head, ()))
+        trained = seen.pop("train", {})
+        for split in ("val", "test"):
+            if seen[split].total() >= TRIAL and not seen[split].keys() & trained.keys():
+                raise ValueError(
+                    f"{split} has no class of {head!r} in common with train, so that its score could only be 0: "
+                    f"{manifest.few(sorted(seen[split]))} beside {manifest.few(sorted(trained)) or 'none'}"
+                )
+        lacking = {name for counts in seen.values() for name in counts} - trained.keys()
+        if lacking:
+            clips = ", ".join(f"{n} of {split}" for split, counts in sorted(seen.items())
+                              if (n := sum(counts[name] for name in lacking)))  # fmt: skip
+            names = manifest.few(sorted(lacking, key=manifest.natural))
+            notes.append(f"{head}: no training clip shows {names}, which clips of evaluation do ({clips})")
+    return notes
+
+
+def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
+    """Notes on classes, splits and ids that look alike, and on heads of one class."""
+    kinds = {f"classes of {head!r}": spec["names"] for head, spec in heads.items()}
+    kinds |= {"splits": [item.split for item in items], "ids": [item.id for item in items]}
+    notes = [
+        f"{what} that differ by little and are held apart: {_together(found)}"
+        for what, known in kinds.items() if (found := manifest.alike(known))
+    ]  # fmt: skip
+    one = [head for head, spec in heads.items() if len(spec["names"]) == 1 and spec["kind"] == "single"]
+    return notes + [f"{head} has one class: whatever is said is right" for head in one]
+
+
+def _together(groups: list[list[str]]) -> str:
+    shown = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:3])
+    return shown + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
+
+
+def of_manifest(source: manifest.Manifest) -> list[str]:
+    """Everything that a manifest tells before a clip is opened. Raises ValueError where a score would be
+    false."""
+    rows = of_items(source.items)
+    untrained(rows, source.heads)
+    doubles(rows)
+    return names(source.items, source.heads) + overlaps(source.items)
+
+
+def of_clips(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
+    """What the prepared clips tell. Raises ValueError where a score would be false."""
+    return untrained(rows, heads) + doubles(rows)
