@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from mmvid import metrics
+from mmvid.logs import LOG
 from mmvid.streams import Head
 
 AGGREGATES = ("logits", "probs", "max")
@@ -83,10 +84,22 @@ def run(
     if whole["row"].tolist() != list(range(len(ids))):
         raise RuntimeError(f"{len(ids)} clips were expected, {len(whole['row'])} were evaluated")
     logits = jax.tree.map(lambda x: x.astype(np.float32), whole["logits"])
-    return Scores(
+    scores = Scores(
         np.asarray(ids), whole["row"], whole["label"], whole["present"], logits,
         {**meta, "clips_used": len(ids)},
     )  # fmt: skip
+    _say_not_finite(scores)
+    return scores
+
+
+def _say_not_finite(scores: Scores) -> None:
+    for output, heads in scores.logits.items():
+        count = max(not_finite(scores, output, head) for head in heads)
+        if count:
+            LOG.warning(
+                "%s: %d of %d clips have scores of %r that are not finite; they count as misses",
+                scores.meta.get("split", "scores"), count, len(scores.id), output,
+            )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- files
@@ -134,13 +147,22 @@ def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") 
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
     if how == "logits":
-        return logits.astype(np.float64).mean(1)
+        with np.errstate(invalid="ignore"):  # +inf and -inf make NaN, which is counted as such
+            return logits.astype(np.float64).mean(1)
     probs = metrics.softmax(logits) if kind == "single" else _sigmoid(logits)
     return probs.mean(1) if how == "probs" else probs.max(1)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x.astype(np.float64)))
+
+
+def probabilities(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+    """What each class of a single-label head is given: [N, V, K] -> [N, K], sums of 1, the likeliest
+    class that of ``aggregate``: the softmax of mean logits, the mean of probabilities as it is, or
+    their maxima over the views divided by the sum of these."""
+    values = aggregate(logits, how)
+    return metrics.softmax(values) if how == "logits" else values / values.sum(-1, keepdims=True)
 
 
 def heads_of(scores: Scores) -> dict[str, Head]:
@@ -154,8 +176,9 @@ def heads_of(scores: Scores) -> dict[str, Head]:
 
 
 def labelled(scores: Scores) -> Scores:
-    """The clips that have a label in every single-label head (-1: none): what can be counted."""
-    has = [v >= 0 for v in scores.label.values() if v.ndim == 1]
+    """The clips that have a label in every head: what can be counted. -1 is no label, and so is a
+    multi-hot row of -1; one of zeros says that no class is there, which is an answer."""
+    has = [(v >= 0).all(axis=tuple(range(1, v.ndim))) for v in scores.label.values()]
     rows = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
     if rows.all():
         return scores
@@ -169,12 +192,13 @@ def _members(scores: Scores, output: str) -> tuple[str, ...]:
 
 def fused(scores: Scores, members: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}; ``members``: of
-    these outputs alone."""
+    these outputs alone. Logits that are not finite spoil their clip's sum, as they would in use."""
     total: dict[str, np.ndarray] = {}
     for output in members or scores.logits:
         for head, logits in scores.logits[output].items():
             own = np.where(scores.present[output][:, None, None], logits, 0).astype(np.float64)
-            total[head] = total.get(head, 0) + own
+            with np.errstate(invalid="ignore"):
+                total[head] = total.get(head, 0) + own
     return total
 
 
@@ -186,14 +210,31 @@ def _of(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.ndarray]
     return fused(scores, members)[head], np.any([scores.present[m] for m in members], axis=0)
 
 
+def usable(scores: Scores, output: str, head: str) -> np.ndarray:
+    """The clips [N] that ``output`` is there for and has finite scores of."""
+    logits, present = _of(scores, output, head)
+    return present & metrics.finite(logits)
+
+
+def not_finite(scores: Scores, output: str, head: str) -> int:
+    """How many clips ``output`` is there for without finite scores: misses, of every measure."""
+    logits, present = _of(scores, output, head)
+    return int((present & ~metrics.finite(logits)).sum())
+
+
 def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
     """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all
-    ('fused'); what is absent misses. Of the heads 'noun + verb' all must be right (an action, in
+    ('fused'); what is absent or not finite misses. Of the heads 'noun + verb' all must be right (an action, in
     EPIC-KITCHENS' sense)."""
     if " + " in head:
         return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
     logits, present = _of(scores, output, head)
-    return metrics.top_k_hits(aggregate(logits, how), scores.label[head], k) * present
+    return _hits(logits, present, scores.label[head], k, how)
+
+
+def _hits(logits: np.ndarray, present: np.ndarray, labels: np.ndarray, k: int, how: str) -> np.ndarray:
+    there = present & metrics.finite(logits)
+    return metrics.top_k_hits(aggregate(logits, how), labels, k) * there
 
 
 def _top(hit: np.ndarray, k: int) -> dict:
@@ -202,38 +243,49 @@ def _top(hit: np.ndarray, k: int) -> dict:
 
 def _single(scores: Scores, output: str, head: str, how: str) -> dict:
     """One output, one head of single labels. An absent output is wrong, and unsure of nothing (ECE
-    is over what is present); in ``top1_of_expected`` clips missing from the dataset are wrong too."""
+    is over what is present); in ``top1_of_expected`` clips missing from the dataset are wrong too.
+    The five best of five classes, or of fewer, are all of them: no top-5 then."""
     logits, present = _of(scores, output, head)
-    labels, views, k = scores.label[head], logits.shape[1], min(5, logits.shape[-1])
-    flat, repeated = logits.reshape(-1, logits.shape[-1]), np.repeat(labels, views)
-    clip = [metrics.top_k_hits(flat, repeated, n) * np.repeat(present, views) for n in (1, k)]
-    first = hits(scores, output, head, 1, how)
-    best = hits(scores, output, head, k, how)
-    probs = aggregate(logits, "probs") if how != "logits" else metrics.softmax(aggregate(logits))
-    counts = np.bincount(labels, minlength=logits.shape[-1])
-    right = np.bincount(labels, first, minlength=logits.shape[-1])
+    labels, classes, there = scores.label[head], logits.shape[-1], present & metrics.finite(logits)
+    first, five = _hits(logits, present, labels, 1, how), classes > 5
+    counts, right = np.bincount(labels, minlength=classes), np.bincount(labels, first, minlength=classes)
     return {
-        "clip_top1": float(clip[0].mean()),
-        "clip_top5": float(clip[1].mean()),
+        "clip_top1": _clip_accuracy(logits, labels, present, 1),
+        "clip_top5": _clip_accuracy(logits, labels, present, 5) if five else None,
         **_top(first, 1),
-        "top5": float(best.mean()),
-        "top5_interval": metrics.bootstrap_interval(best),
-        "top1_of_expected": float(first.sum() / scores.meta.get("clips_expected", len(labels))),
-        "ece": metrics.expected_calibration_error(probs[present], labels[present])
-        if present.any() else None,
+        **(_top(_hits(logits, present, labels, 5, how), 5) if five else {"top5": None, "top5_interval": None}),
+        "top1_of_expected": float(first.sum() / _expected(scores)),
+        "ece": metrics.expected_calibration_error(probabilities(logits[there], how), labels[there]),
         "per_class": [r / n if n else None for r, n in zip(right.tolist(), counts.tolist())],
+        "not_finite": int((present & ~there).sum()),
         "n": len(labels),
-    }  # fmt: skip
+    }
+
+
+def _clip_accuracy(logits: np.ndarray, labels: np.ndarray, present: np.ndarray, k: int) -> float:
+    """Top-k where every view counts alone: [N, V, K], [N], [N] -> fraction."""
+    views = logits.shape[1]
+    hit = metrics.top_k_hits(logits.reshape(-1, logits.shape[-1]), np.repeat(labels, views), k)
+    return float((hit * np.repeat(present, views)).mean())
+
+
+def _expected(scores: Scores) -> int:
+    """How many labelled clips there should be: those that there are and those that data_prep lost."""
+    there = len(scores.id)
+    used = scores.meta.get("clips_used", there)
+    return there + max(scores.meta.get("clips_expected", used) - used, 0)
 
 
 def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
-    logits, present = _of(scores, output, head)
-    values = aggregate(logits, how, kind="multi")
-    values = np.where(present[:, None], values, values.min() - 1)  # absent: ranked last
-    labels = scores.label[head]
+    """One output, one head of several labels; what is absent or not finite is ranked last. None:
+    no class has a positive ('map'), or none a positive and a negative ('mauc')."""
+    (logits, present), labels = _of(scores, output, head), scores.label[head]
+    there = present & metrics.finite(logits)
+    values = np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
     return {
         "map": metrics.mean_average_precision(values, labels),
         "mauc": metrics.mean_auc(values, labels),
+        "not_finite": int((present & ~there).sum()),
         "n": len(labels),
     }
 
@@ -241,7 +293,8 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
 def summary(scores: Scores, how: str = "logits") -> dict:
     """{output: {head: numbers}} for every output and, with several, 'fused'; where heads of single
     labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any output is
-    right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty."""
+    right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty. A number
+    that nothing defines is None: the mAP of a split without positives, the top-5 of five classes."""
     scores = labelled(scores)
     if not len(scores.id):
         return {}
@@ -293,7 +346,9 @@ def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
 
 
 def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
-    """{'output/top1': .., 'oracle/top1': .., 'output/map': ..}: what is logged during training."""
+    """{'output/top1': .., 'oracle/top1': .., 'output/map': ..}: what is logged during training and
+    decides which checkpoint is best. What is undefined is left out; of a split where nothing is
+    defined it is {}."""
     values = {}
     for output, heads in summary(scores, how).items():
         for head, numbers in heads.items():
@@ -302,6 +357,6 @@ def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
                 values[f"oracle/top1{suffix}"] = numbers
                 continue
             for name in ("top1", "map"):
-                if name in numbers:
+                if numbers.get(name) is not None:
                     values[f"{output}/{name}{suffix}"] = numbers[name]
     return values

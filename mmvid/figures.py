@@ -1,7 +1,12 @@
-"""The report's pictures, as inline SVG or PNG text. Colours are told apart without hue, too."""
+"""The report's pictures, as inline SVG or JPEG text. Colours are told apart without hue, too.
+
+Names of classes, outputs and columns are users' texts, shown as they are: STYLE reads no mathematics
+into '$', the reader's own fonts draw them, and long ones lose their middle (`_short`).
+"""
 
 import base64
 import io
+import warnings
 
 import matplotlib
 import numpy as np
@@ -15,16 +20,43 @@ STYLE = {
     "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e3", "axes.edgecolor": "#999",
     "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "legend.frameon": False, "svg.hashsalt": "mmvid",
+    "legend.frameon": False, "svg.hashsalt": "mmvid", "svg.fonttype": "none", "text.parse_math": False,
 }  # fmt: skip
 
 
 def _svg(figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight")
+    with warnings.catch_warnings():
+        # The fonts that measure a text here may lack its script; those of a browser draw it.
+        warnings.filterwarnings("ignore", message="(?s).*(missing from|not found in) .*font")
+        figure.savefig(buffer, format="svg", bbox_inches="tight")
     plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _short(name: str, length: int = 36) -> str:
+    """``name`` in one line of at most ``length`` characters; its two ends tell it from others."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    return name if len(name) <= length else f"{name[: length - 13]}…{name[-12:]}"
+
+
+def _legend(axis, lines: dict) -> None:
+    """The legend of {name: line}. The space is for names with '_' in front: matplotlib hides those."""
+    axis.legend(list(lines.values()), [f" {_short(name)}" for name in lines], fontsize=7)
+
+
+def _percents(figure, axis, values: np.ndarray, **options) -> None:
+    """Fractions as colours, on one scale in every figure: white is 0 %, the darkest blue 100 %."""
+    image = axis.imshow(100 * values, cmap="Blues", vmin=0, vmax=100, **options)
+    bar = figure.colorbar(image, ax=axis, ticks=range(0, 101, 25), format="%d %%", aspect=25)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _ink(value: float) -> str:
+    """A colour that is read on ``_percents``' colour of a fraction."""
+    return "white" if value > 0.55 else "#333"
 
 
 def curves(
@@ -40,31 +72,33 @@ def curves(
         for axis in axes.flat[len(titles) :]:
             axis.set_visible(False)
         for axis, title in zip(axes.flat, titles):
+            lines = {}
             for i, (label, points) in enumerate(series[title].items()):
                 steps, values = zip(*points)
                 marker = "o" if len(points) < 12 else None
-                axis.plot(steps, values, label=label, color=COLOURS[i % len(COLOURS)], lw=1.4,
-                          marker=marker, ms=3, ls=("-", "--", "-.")[i % 3])  # fmt: skip
-            axis.set_title(title)
+                (lines[label],) = axis.plot(
+                    steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4,
+                    marker=marker, ms=3, ls=("-", "--", "-.")[i % 3],
+                )  # fmt: skip
+            axis.set_title(_short(title))
             axis.set_xlabel(axis_label)
-            axis.legend(fontsize=7)
+            _legend(axis, lines)
         return _svg(figure)
 
 
 def confusion(matrix: np.ndarray, names: list[str]) -> str:
     """Rows are true classes, in shares of each: [K, K] counts -> SVG."""
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = min(max(0.28 * len(names) + 1.5, 3.5), 9)
+    shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [_short(n) for n in names]
+    size = min(max(0.28 * len(names) + 0.06 * max(map(len, names)) + 1.2, 3.5), 10)
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(size, size), layout="constrained")
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        figure, axis = plt.subplots(figsize=(size + 0.6, size), layout="constrained")
+        _percents(figure, axis, shares)
         if len(names) <= 40:
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
             axis.set_yticks(range(len(names)), names, fontsize=7)
             for i, j in zip(*np.nonzero(shares >= 0.1)):
-                colour = "white" if shares[i, j] > 0.5 else "#333"
                 axis.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center",
-                          fontsize=6, color=colour)  # fmt: skip
+                          fontsize=6, color=_ink(shares[i, j]))  # fmt: skip
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
         return _svg(figure)
@@ -72,17 +106,18 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
 
 def heat(values: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
     """Fractions as a map of percent: [rows, columns], NaN where there is none -> SVG."""
-    size = (1.1 * len(columns) + 2.6, 0.34 * len(rows) + 1.2)
+    rows, columns = [_short(name) for name in rows], [_short(name, 28) for name in columns]
+    wide = max(1.1, 0.07 * max(map(len, columns)))
+    size = (wide * len(columns) + 0.07 * max(map(len, rows)) + 1.8, 0.34 * len(rows) + 1.2)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=size, layout="constrained")
-        low, high = np.nanmin(values), np.nanmax(values)
-        axis.imshow(values, cmap="Blues", vmin=low - 0.05, vmax=high + 0.05, aspect="auto")
+        _percents(figure, axis, values, aspect="auto")
         axis.set_xticks(range(len(columns)), columns, fontsize=8)
         axis.set_yticks(range(len(rows)), rows, fontsize=8)
         for i, j in zip(*np.nonzero(np.isfinite(values))):
-            colour = "white" if values[i, j] > (low + high) / 2 + 0.1 * (high - low) else "#333"
-            axis.text(j, i, f"{100 * values[i, j]:.1f}", ha="center", va="center", fontsize=8, color=colour)
-        axis.set_title(label)
+            axis.text(j, i, f"{100 * values[i, j]:.1f}", ha="center", va="center", fontsize=8,
+                      color=_ink(values[i, j]))  # fmt: skip
+        axis.set_title(_short(label, 60))
         return _svg(figure)
 
 
@@ -96,11 +131,11 @@ def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str
         figure, axis = plt.subplots(figsize=(6, 0.2 * len(order) + 0.9), layout="constrained")
         colours = [COLOURS[0] if v >= 0 else COLOURS[1] for v in change[order]]
         axis.barh(range(len(order)), 100 * change[order], color=colours, height=0.7)
-        labels = [f"{names[i]} (n={counts[i]})" for i in order]
+        labels = [f"{_short(names[i])} (n={counts[i]})" for i in order]
         axis.set_yticks(range(len(order)), labels, fontsize=7)
         axis.axvline(0, color="#555", lw=0.8)
         axis.set_xlabel("points of top-1")
-        axis.set_title(title)
+        axis.set_title(_short(title, 60))
         axis.grid(axis="y", visible=False)
         return _svg(figure)
 
@@ -110,12 +145,14 @@ def reliability(bins: dict[str, np.ndarray]) -> str:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
         axis.plot([0, 1], [0, 1], color="#999", lw=0.8)
+        lines = {}
         for i, (label, rows) in enumerate(bins.items()):
             full = rows[rows[:, 2] > 0]
-            axis.plot(full[:, 0], full[:, 1], marker="o", ms=3, label=label,
-                      color=COLOURS[i % len(COLOURS)])  # fmt: skip
+            (lines[label],) = axis.plot(
+                full[:, 0], full[:, 1], marker="o", ms=3, color=COLOURS[i % len(COLOURS)]
+            )
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-        axis.legend(fontsize=7)
+        _legend(axis, lines)
         return _svg(figure)
 
 

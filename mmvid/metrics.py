@@ -1,6 +1,15 @@
-"""Metrics of whole splits (NumPy, fractions); ties go to the lowest class index."""
+"""Metrics of whole splits (NumPy, fractions); ties go to the lowest class index.
+
+An example with any score that is not finite is a miss, ranks last and has no confidence. What nothing
+defines (the mAP of no positive) is None.
+"""
 
 import numpy as np
+
+
+def finite(scores: np.ndarray) -> np.ndarray:
+    """Whether every score of an example is a number: [N, ...] -> bool [N]."""
+    return np.isfinite(scores).all(axis=tuple(range(1, np.ndim(scores))))
 
 
 def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
@@ -11,8 +20,8 @@ def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     own = np.take_along_axis(scores, labels[:, None], 1)
     earlier = np.arange(scores.shape[1])[None] < labels[:, None]
     ahead = (scores > own) | ((scores == own) & earlier)
-    # A NaN score is never ahead nor a hit.
-    return (ahead.sum(1) < k) & np.isfinite(own[:, 0])
+    # NaN is ahead of nothing: the label would seem to win against it.
+    return (ahead.sum(1) < k) & finite(scores)
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
@@ -26,29 +35,39 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
+    """Softmax over the last axis, in float64; NaN throughout where a logit is NaN or +inf."""
     logits = np.asarray(logits, np.float64)
-    exponents = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponents / exponents.sum(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        exponents = np.exp(logits - logits.max(-1, keepdims=True))
+        return exponents / exponents.sum(-1, keepdims=True)
 
 
-def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction.
+def _confidence(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(top-1 confidence [n], hits [n]) of the examples that have one."""
+    probs, labels = np.asarray(probs), np.asarray(labels)
+    sure = finite(probs)
+    probs, labels = probs[sure], labels[sure]
+    return probs.max(1), probs.argmax(1) == labels
+
+
+def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float | None:
+    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction, None without any.
 
     Source: Guo et al. 2017; bin edges as float32 linspace, as in MMD's code.
     """
-    probs, labels = np.asarray(probs), np.asarray(labels)
-    confidence, hits = probs.max(1), probs.argmax(1) == labels
+    confidence, hits = _confidence(probs, labels)
+    if not len(hits):
+        return None
     edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     gaps = np.bincount(index, confidence, bins) - np.bincount(index, hits, bins)
-    return float(np.abs(gaps[counts > 0]).sum() / len(labels))
+    return float(np.abs(gaps[counts > 0]).sum() / len(hits))
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
     """(confidence, accuracy, count) of every bin: [bins, 3]; empty bins are zero."""
-    confidence, hits = probs.max(1), probs.argmax(1) == labels
+    confidence, hits = _confidence(probs, labels)
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     sums = [np.bincount(index, values, bins) for values in (confidence, hits)]
@@ -65,18 +84,19 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((np.diff(np.append(0, true)) * precision).sum() / positive.sum())
 
 
-def _per_class(scores, multilabels, keep, form) -> float:
+def _per_class(scores, multilabels, keep, form) -> float | None:
     scores, positive = np.asarray(scores, np.float64), np.asarray(multilabels).astype(bool)
     if scores.shape != positive.shape:
         raise ValueError(f"scores {scores.shape} and labels {positive.shape} must agree")
     kept = np.flatnonzero(keep(positive))
     if not len(kept):
-        raise ValueError("no class has a positive example: there is nothing to average")
+        return None
+    scores = np.where(finite(scores)[:, None], scores, -np.inf)
     return float(np.mean([form(scores[:, k], positive[:, k]) for k in kept]))
 
 
-def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float:
-    """Mean AP over the classes with a positive: [N, K] twice -> fraction (Charades)."""
+def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
+    """Mean AP over the classes with a positive: [N, K] twice -> fraction, None without any (Charades)."""
     return _per_class(scores, multilabels, lambda p: p.any(0), _average_precision)
 
 
@@ -89,8 +109,8 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
 
 
-def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float:
-    """Macro ROC-AUC over the classes with positives and negatives."""
+def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
+    """Macro ROC-AUC over the classes with positives and negatives; None without any."""
     return _per_class(scores, multilabels, lambda p: p.any(0) & ~p.all(0), _auc)
 
 
@@ -105,36 +125,45 @@ def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray,
-                 test_labels: np.ndarray, k: int) -> float:  # fmt: skip
+                 test_labels: np.ndarray, k: int) -> float | None:  # fmt: skip
     """Accuracy of the majority among the ``k`` nearest training features: [N, D], [N], [n, D], [n]
-    -> fraction. Euclidean; features are standardised over the training set; a tied vote goes to the
-    class whose nearest member is nearer. DMCL, figure 3.
+    -> fraction, None where there is nothing on one side. Euclidean; features are standardised over
+    the training set; a tied vote goes to the class whose nearest member is nearer. Features that are
+    not finite are nobody's neighbours. DMCL, figure 3.
     """
     features, test_features = np.asarray(features, np.float64), np.asarray(test_features, np.float64)
+    known, asked = finite(features), finite(test_features)
+    if not known.any() or not len(asked):
+        return None
+    features, labels = features[known], np.asarray(labels)[known]
+    test_features, test_labels = test_features[asked], np.asarray(test_labels)[asked]
     mean, std = features.mean(0), features.std(0) + 1e-12
     a, b = (features - mean) / std, (test_features - mean) / std
-    length, guesses = (a**2).sum(1)[None], []
+    length, right = (a**2).sum(1)[None], 0
     # In blocks: all distances of a large dataset at once would not fit into memory.
-    for block in np.array_split(b, -(-len(b) // 256)):
-        order = np.argsort(length - 2 * block @ a.T, 1, kind="stable")[:, : min(k, len(a))]
-        nearest = np.asarray(labels)[order]
+    for block in np.array_split(np.arange(len(b)), max(-(-len(b) // 256), 1)):
+        order = np.argsort(length - 2 * b[block] @ a.T, 1, kind="stable")[:, : min(k, len(a))]
+        nearest = labels[order]
         votes = (nearest[:, :, None] == nearest[:, None, :]).sum(2)
-        guesses.append(nearest[np.arange(len(nearest)), votes.argmax(1)])
-    return float((np.concatenate(guesses) == np.asarray(test_labels)).mean())
+        guesses = nearest[np.arange(len(nearest)), votes.argmax(1)]
+        right += int((guesses == test_labels[block]).sum())
+    return right / len(asked)
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts [K true, K predicted]."""
-    classes = np.shape(scores)[1]
-    index = np.asarray(labels) * classes + np.argmax(scores, 1)
+    """Counts [K true, K predicted]; what predicts nothing (scores not finite) is not counted."""
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    classes, sure = scores.shape[1], finite(scores)
+    index = labels[sure] * classes + scores[sure].argmax(1)
     return np.bincount(index, minlength=classes**2).reshape(classes, classes)
 
 
 def per_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Recall of every class [K]; NaN where a class has no example."""
-    matrix = confusion_matrix(scores, labels)
-    counts = matrix.sum(1)
-    return np.where(counts > 0, np.diag(matrix) / np.maximum(counts, 1), np.nan)
+    classes, labels = np.shape(scores)[1], np.asarray(labels)
+    counts = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels, _hits(scores, labels, 1), minlength=classes)
+    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
 
 
 def _resample(values: np.ndarray, seed: int, draws: int) -> np.ndarray:

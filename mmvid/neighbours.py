@@ -55,15 +55,14 @@ def _features(run: Run, segment: plan.Segment, source, describe) -> dict:
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
-def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[str, float]]:
-    """{output: {k: accuracy}} over the clips that have the modality and a label."""
+def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[str, float | None]]:
+    """{output: {k: accuracy}} over the clips that have the modality and a label; None without any."""
     found = {}
     for output in known["features"]:
         a, b = (x["present"][output] & (x["label"] >= 0) for x in (known, asked))
-        if a.any() and b.any():
-            rows = (known["features"][output][a], known["label"][a],
-                    asked["features"][output][b], asked["label"][b])  # fmt: skip
-            found[output] = {str(k): metrics.knn_accuracy(*rows, k) for k in ks}
+        rows = (known["features"][output][a], known["label"][a],
+                asked["features"][output][b], asked["label"][b])  # fmt: skip
+        found[output] = {str(k): metrics.knn_accuracy(*rows, k) for k in ks}
     return found
 
 

@@ -28,26 +28,48 @@ class Column(NamedTuple):
 
 
 # ---------------------------------------------------------------------------- the table
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent(value: float | None) -> str:
+    """'62.1'; '-' for what is undefined."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _both(*values: float | None) -> str:
+    """'62.1 / 91.3'; '-' where all are undefined."""
+    return " / ".join(map(_percent, values)) if any(v is not None for v in values) else "-"
 
 
 def _cell(numbers: dict | None) -> str:
-    """'62.1 [59.0, 65.2] / 91.3' for single labels, mAP for several; '-' where there is none."""
+    """'62.1 [59.0, 65.2] / 91.3' for single labels, mAP and mAUC for several; '-' where there is none."""
     if numbers is None:
         return "-"
     if "map" in numbers:
-        return f"mAP {_percent(numbers['map'])}"
+        return _both(numbers["map"], numbers["mauc"])
     low, high = numbers["top1_interval"]
     text = f"{_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
-    return text + (f" / {_percent(numbers['top5'])}" if "top5" in numbers else "")
+    return text + (f" / {_percent(numbers['top5'])}" if numbers.get("top5") is not None else "")
 
 
 def _clip_cell(numbers: dict | None) -> str:
     if numbers is None or "clip_top1" not in numbers:
         return "-"
-    ece = "-" if numbers["ece"] is None else _percent(numbers["ece"])
-    return f"{_percent(numbers['clip_top1'])} / {_percent(numbers['clip_top5'])}; {ece}"
+    five = "" if numbers["clip_top5"] is None else f" / {_percent(numbers['clip_top5'])}"
+    return f"{_percent(numbers['clip_top1'])}{five}; {_percent(numbers['ece'])}"
+
+
+def _lost_cell(numbers: dict | None) -> str:
+    count = (numbers or {}).get("not_finite", 0)
+    return f"{count} of {numbers['n']}" if count else "-"
+
+
+def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
+    """{measure: a cell a column} of one output and head. Of five classes or fewer there is no top-5."""
+    five = " / top-5" if any(n and n.get("top5") is not None for n in numbers) else ""
+    if any(n and "map" in n for n in numbers):
+        forms = {"video mAP / mAUC": _cell}
+    else:
+        forms = {f"video top-1 [95 %]{five}": _cell, f"clip top-1{five}; ECE": _clip_cell}
+    forms["misses: scores not finite"] = _lost_cell
+    return {name: [form(n) for n in numbers] for name, form in forms.items()}
 
 
 def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
@@ -73,9 +95,9 @@ def rows(
 ) -> list[dict]:
     """The table of a split: a dict a row: output, head, measure, cells (one text a column).
 
-    Measures: video top-1 with its 95 % interval and top-5; clip top-1, top-5 and the calibration
-    error; the paired difference of top-1 to the column whose segment is ``baseline``; and for what
-    is fused, by its members, how often any member is right.
+    Measures: video top-1 with its 95 % interval and top-5, or mAP and mAUC; clip top-1, top-5 and the
+    calibration error; clips whose scores are not finite; the paired difference of top-1 to the column
+    whose segment is ``baseline``; and for what is fused, by its members, how often any member is right.
     """
     there = [c.scores[split] for c in columns if split in c.scores]
     segments = [c.segment for c in columns if split in c.scores]
@@ -83,6 +105,7 @@ def rows(
     single = list(dict.fromkeys(o for s in there for o in s.logits))
     fused = list(dict.fromkeys(" + ".join(s.logits) for s in there if len(s.logits) > 1))
     base = next((s for s, name in zip(there, segments) if name == baseline), None)
+    over = next((f"top-1 over {c.title}" for c in columns if c.segment == baseline), "")
     table = []
     for output in single + fused:
         keys = [_key(s, output) for s in there]
@@ -90,10 +113,10 @@ def rows(
         heads = list(dict.fromkeys(head for numbers in found for head in numbers))
         for head in heads:
             numbers = [n.get(head) for n in found]
-            measures = {"video top-1 [95 %] / top-5": [_cell(n) for n in numbers]}
-            measures["clip top-1 / top-5; ECE"] = [_clip_cell(n) for n in numbers]
+            measures = _measures(numbers)
+            first = next(iter(measures))
             if base is not None:
-                measures[f"top-1 over {baseline}"] = [
+                measures[over] = [
                     "" if n is None or name == baseline
                     else _difference(s, base, key, head, how)
                     for s, name, key, n in zip(there, segments, keys, numbers)
@@ -106,7 +129,7 @@ def rows(
             name = output + (f" ({head})" if len(heads) > 1 else "")
             table += [
                 {"output": name, "measure": m, "cells": c}
-                for m, c in measures.items() if set(c) - {"-", ""}
+                for m, c in measures.items() if m == first or set(c) - {"-", ""}
             ]  # fmt: skip
     return table
 
@@ -121,7 +144,9 @@ def _outputs(columns: Sequence[Column], split: str, headline: str) -> list[str]:
 def _value(numbers: dict | None) -> str:
     if numbers is None:
         return "-"
-    return _percent(numbers["top1"]) if "top1" in numbers else f"mAP {_percent(numbers['map'])}"
+    if "top1" in numbers:
+        return _percent(numbers["top1"])
+    return "-" if numbers["map"] is None else f"mAP {_percent(numbers['map'])}"
 
 
 def overview(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> list[dict]:
@@ -135,7 +160,8 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
         if scores is None or len(scores.logits) < 2:
             continue
         numbers = evaluate.summary(scores, how)
-        head = list(next(iter(numbers.values()), {"": None}))[-1]
+        heads = list(next(iter(numbers.values()), {"": None}))
+        head = heads[-1] if " + " in heads[-1] else heads[0]
         cells = {o: _value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
         # Where a frozen teacher has no scores, a sum would be one of other members.
         whole = len(scores.logits) == widest
@@ -172,17 +198,23 @@ def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits
     names.sort(key=lambda name: (name.count(" + "), name))
     if not names:
         return {}
-    head = next(iter(next(iter(found[0].values()))))
+    head = next(head for subsets in found for heads in subsets.values() for head in heads)
     numbers = [[subsets.get(name, {}).get(head) for subsets in found] for name in names]
     rows = [
         {"subset": name, "cells": [_subset_cell(n) for n in row],
          "covered": next(f"{_percent(n['covered'])} %" for n in row if n)}
         for name, row in zip(names, numbers)
     ]  # fmt: skip
-    values = np.array([[n.get("top1", n.get("map")) if n else np.nan for n in row] for row in numbers])
+    values = np.array([[_fraction(n) for n in row] for row in numbers])
     titles = [c.title for c in there]
     picture = figures.heat(values, names, titles, f"{split}: what is there at test time")
     return {"rows": rows, "titles": titles, "figure": picture}
+
+
+def _fraction(numbers: dict | None) -> float:
+    """Top-1 or mAP; NaN, which no figure shows, where it is undefined."""
+    value = (numbers or {}).get("top1", (numbers or {}).get("map"))
+    return np.nan if value is None else value
 
 
 def _subset_cell(numbers: dict | None) -> str:
@@ -197,12 +229,13 @@ def _neighbours(workdir: pathlib.Path) -> dict:
     found = logs.read_json(workdir / "neighbours.json")
     if not found:
         return {}
-    ks = list(next(iter(found.values())))
-    lines = {o: [(int(k), v) for k, v in accuracies.items()] for o, accuracies in found.items()}
+    ks = list(dict.fromkeys(k for accuracies in found.values() for k in accuracies))
+    lines = {o: [(int(k), v) for k, v in a.items() if v is not None] for o, a in found.items()}
+    lines = {o: points for o, points in lines.items() if points}
     return {
         "ks": ks,
-        "rows": [(o, [_percent(a[k]) for k in ks]) for o, a in found.items()],
-        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, 1, "k"),
+        "rows": [(o, [_percent(a.get(k)) for k in ks]) for o, a in found.items()],
+        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, 1, "k") if lines else "",
     }
 
 
@@ -264,41 +297,63 @@ def _names(scores: Scores, head: str) -> list[str]:
     return list(classes.names) or [str(i) for i in range(classes.classes)]
 
 
+def _first_single(scores: Scores) -> str | None:
+    """The first head of single labels, which figures are of."""
+    return next((head for head, label in scores.label.items() if label.ndim == 1), None)
+
+
+def _shown(scores: Scores, output: str, head: str) -> str:
+    """'235 of 240 clips (5 without rgb)': what a figure is made of."""
+    there = int(evaluate.usable(scores, output, head).sum())
+    spoilt = evaluate.not_finite(scores, output, head)
+    absent = len(scores.id) - there - spoilt
+    reasons = [f"{absent} without {output}"] * (absent > 0)
+    reasons += [f"{spoilt} with scores that are not finite"] * (spoilt > 0)
+    return f"{there} of {len(scores.id)} clips" + (f" ({', '.join(reasons)})" if reasons else "")
+
+
 def _class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
-    """Confusion, reliability, and change per class of the headline's first single-label head."""
+    """Confusion, reliability, and change per class of the headline's first single-label head, over
+    the clips that have the headline: {'confusion', 'changes', 'reliability': SVG, 'shown': text}."""
     scores = evaluate.labelled(column.scores[split])
-    heads = [h for h, v in scores.label.items() if v.ndim == 1]
-    if not heads or output not in scores.logits or not len(scores.id):
+    head = _first_single(scores)
+    if head is None or output not in scores.logits or not len(scores.id):
         return {}
-    head = heads[0]
-    values, labels = evaluate.aggregate(scores.logits[output][head], how), scores.label[head]
-    names, counts = _names(scores, head), np.bincount(labels, minlength=values.shape[1])
-    bins = {column.title: metrics.reliability(metrics.softmax(values), labels)}
-    found = {"confusion": figures.confusion(metrics.confusion_matrix(values, labels), names)}
-    if base is not None and output in base.scores[split].logits:
-        earlier = evaluate.labelled(base.scores[split])
-        before = evaluate.aggregate(earlier.logits[output][head], how)
-        own, old = (metrics.per_class_accuracy(v, labels) for v in (values, before))
-        bins[base.title] = metrics.reliability(metrics.softmax(before), labels)
+    there, labels, names = evaluate.usable(scores, output, head), scores.label[head], _names(scores, head)
+    probs = evaluate.probabilities(scores.logits[output][head], how)
+    bins = {column.title: metrics.reliability(probs[there], labels[there])}
+    found = {
+        "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
+        "shown": _shown(scores, output, head),
+    }
+    earlier = evaluate.labelled(base.scores[split]) if base and split in base.scores else None
+    if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
+        before = evaluate.probabilities(earlier.logits[output][head], how)
+        old = evaluate.usable(earlier, output, head)
+        bins[base.title] = metrics.reliability(before[old], labels[old])
+        both = there & old
+        change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
+        counts = np.bincount(labels[both], minlength=probs.shape[1])
         title = f"{output}: {column.title} minus {base.title}"
-        found["changes"] = figures.changes(names, own - old, counts, title)
+        found["changes"] = figures.changes(names, change, counts, title)
     return found | {"reliability": figures.reliability(bins)}
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
-    """The clips whose true class ``output`` finds least probable: row, id, label, guess, prob."""
+    """The clips whose true class ``output`` finds least probable, of those that have it: row, id,
+    label, guess, prob."""
     scores = evaluate.labelled(scores)
-    heads = [h for h, v in scores.label.items() if v.ndim == 1]
-    if not heads or output not in scores.logits or not len(scores.id):
+    head = _first_single(scores)
+    if head is None or output not in scores.logits or not len(scores.id):
         return []
-    head = heads[0]
-    probs = metrics.softmax(evaluate.aggregate(scores.logits[output][head], how))
+    probs = evaluate.probabilities(scores.logits[output][head], how)
     own = probs[np.arange(len(probs)), scores.label[head]]
+    there = np.flatnonzero(evaluate.usable(scores, output, head))
     names = _names(scores, head)
     return [
         {"row": int(scores.row[i]), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
          "guess": names[probs[i].argmax()], "prob": f"{own[i]:.3f}"}
-        for i in np.argsort(own)[:count]
+        for i in there[np.argsort(own[there])][:count]
     ]  # fmt: skip
 
 
@@ -368,7 +423,7 @@ def write(
     )  # fmt: skip
     path = workdir / "report.html"
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
+    temporary.write_text(page, encoding="utf-8", errors="replace")  # file names need not be UTF-8
     temporary.replace(path)
     return path
 
@@ -387,11 +442,15 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
     numbers = next(iter(result.get(config.headline, next(iter(result.values()), {})).values()), None)
     if numbers is None:
         score, numbers = "no clip has a label", {"n": 0}
+    elif "map" in numbers and numbers["map"] is None:
+        score = "mAP - (no class has a positive clip)"
     elif "map" in numbers:
         score = f"mAP {_percent(numbers['map'])}"
     else:
         low, high = numbers["top1_interval"]
         score = f"top-1 {_percent(numbers['top1'])} [{_percent(low)}, {_percent(high)}]"
+    lost = numbers.get("not_finite", 0)
+    spoilt = f", {lost} clips have scores that are not finite" if lost else ""
     following = (
         "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
         if config.dataset.command
@@ -399,7 +458,7 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
         f"--workdir={path.parent}-seed{config.seed + 1}"
     )
     return (
-        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}); report: {path}; "
+        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}{spoilt}); report: {path}; "
         f"next, {following}"
     )
 

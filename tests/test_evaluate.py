@@ -1,5 +1,8 @@
 """Scores files: exact on ragged batches, kept views, fusion, denominators."""
 
+import json
+import logging
+
 import numpy as np
 import pytest
 from fake import Source
@@ -178,3 +181,114 @@ def test_multilabel_and_unlabelled():
     assert evaluate.headline_values(multi) == {"rgb/map": 1.0}
     half = made({"rgb": np.eye(6)[[0, 1, 2]][:, None]}, [0, -1, 2])
     assert evaluate.summary(half)["rgb"]["action"]["n"] == 2
+
+
+def strict(value):
+    """``value`` as JSON that any reader takes: NaN is not."""
+    return json.dumps(value, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "labels, mean_ap, mean_auc",
+    [(np.zeros((4, 3)), False, False), (np.tile([1, 0, 1], (4, 1)), True, False), (np.eye(4)[:, :3], True, True)],
+    ids=["no positive", "in every clip", "both"],
+)
+@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+def test_undefined_numbers_of_several_labels_are_none(labels, mean_ap, mean_auc, how):
+    rng = np.random.default_rng(0)
+    scores = made({o: rng.normal(size=(4, 2, 3)) for o in ("flow", "rgb")}, labels.astype(np.float32))
+    found, subsets = evaluate.summary(scores, how), evaluate.subsets(scores, how)
+    for output in ("flow", "rgb", "fused"):
+        numbers = found[output]["action"]
+        assert (numbers["map"] is not None, numbers["mauc"] is not None) == (mean_ap, mean_auc)
+    assert set(evaluate.headline_values(scores, how)) == ({f"{o}/map" for o in found} if mean_ap else set())
+    assert all((n["action"]["map"] is not None) == mean_ap for n in subsets.values())
+    strict([found, subsets])
+
+
+def test_no_class_is_an_answer_and_no_label_is_none():
+    logits = {"rgb": np.array([[[2.0, -1]], [[-3.0, -2]], [[1.0, 5]]])}
+    labels = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+    assert evaluate.summary(made(logits, labels))["rgb"]["action"]["n"] == 3
+    labels[1] = -1
+    numbers = evaluate.summary(made(logits, labels))["rgb"]["action"]
+    assert numbers["n"] == 2 and numbers["map"] == 1
+
+
+@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+def test_probabilities_are_those_of_what_is_counted(how):
+    rng = np.random.default_rng(3)
+    labels, logits = rng.integers(0, 6, 80), 4 * rng.normal(size=(80, 3, 6))
+    probs = evaluate.probabilities(np.float32(logits), how)
+    np.testing.assert_allclose(probs.sum(1), 1)
+    scores = made({"rgb": logits}, labels)
+    numbers = evaluate.summary(scores, how)["rgb"]["action"]
+    assert numbers["top1"] == np.mean(probs.argmax(1) == labels)
+    assert numbers["ece"] == metrics.expected_calibration_error(probs, labels)
+    assert evaluate.headline_values(scores, how) == {"rgb/top1": numbers["top1"]}
+
+
+def test_what_is_best_depends_on_the_aggregate():
+    """Two views of three are right by a little, one is torn between four others."""
+    views = np.array([[[1.0, 0, 0, 0, 0, 0], [0, 9.0, 9.0, 9.0, 9.0, 0], [1.0, 0, 0, 0, 0, 0]]] * 2)
+    values = [evaluate.headline_values(made({"rgb": views}, [0, 0]), how) for how in evaluate.AGGREGATES]
+    assert values == [{"rgb/top1": 0}, {"rgb/top1": 1}, {"rgb/top1": 1}]
+
+
+def test_a_clip_with_a_score_that_is_not_finite_is_a_miss_everywhere():
+    labels = np.array([0, 1, 2, 3])
+    right = 9 * np.eye(6)[labels][:, None].repeat(2, 1)
+    for bad in (np.nan, np.inf, -np.inf):
+        spoilt = right.copy()
+        spoilt[1, 1, 5] = bad  # one logit of one view
+        scores = made({"flow": right, "rgb": spoilt}, labels)
+        for how in evaluate.AGGREGATES:
+            found = evaluate.summary(scores, how)
+            for output in ("rgb", "fused"):
+                numbers = found[output]["action"]
+                assert (numbers["top1"], numbers["top5"], numbers["not_finite"]) == (0.75, 0.75, 1)
+                assert numbers["clip_top1"] == 0.875 and numbers["per_class"][1] == 0 and numbers["ece"] < 0.01
+            assert found["oracle"]["action"] == 1 and found["flow"]["action"]["not_finite"] == 0
+            strict([found, evaluate.subsets(scores, how)])
+
+
+def test_several_labels_rank_what_is_absent_or_not_finite_last():
+    labels = np.eye(4, dtype=np.float32)
+    logits = 9 * np.eye(4)[:, None]
+    logits[0, 0, 1], present = np.nan, {"rgb": np.array([1, 1, 1, 0], bool)}
+    numbers = evaluate.summary(made({"rgb": logits}, labels, present))["rgb"]["action"]
+    # Classes 0 and 3 find their clip among the two last of four.
+    assert numbers["map"] == pytest.approx((0.25 + 1 + 1 + 0.25) / 4) and numbers["not_finite"] == 1
+
+
+def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
+    monkeypatch.setattr(evaluate.LOG, "propagate", True)
+
+    def spoilt(batch):
+        found = predict(batch)
+        found["flow"]["action"][batch["main"]["id"] == 2] = np.nan
+        return found
+
+    source = Source(7)
+    batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
+    reads = {"rgb": ("rgb",), "flow": ("flow",)}
+    with caplog.at_level(logging.WARNING):
+        evaluate.run(spoilt, (batches[i] for i in range(2)), reads=reads, ids=source.ids(), meta=META)
+    assert [r.getMessage() for r in caplog.records] == [
+        "test: 1 of 7 clips have scores of 'flow' that are not finite; they count as misses"
+    ]
+
+
+def test_the_five_best_of_five_classes_are_no_score():
+    numbers = evaluate.summary(made({"rgb": np.eye(5)[[0, 1]][:, None]}, [0, 2]))["rgb"]["action"]
+    assert numbers["top5"] is numbers["clip_top5"] is numbers["top5_interval"] is None
+    assert evaluate.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 5]))["rgb"]["action"]["top5"] == 0.5
+
+
+def test_of_the_expected_clips_those_without_a_label_are_none():
+    """Ten were listed, two were lost, four of the others have no label: six could have been right."""
+    labels = [0, 1, 2, 3, -1, -1, -1, -1]
+    scores = made({"rgb": np.eye(6)[np.maximum(labels, 0)][:, None]}, labels, clips_expected=10)
+    assert evaluate.summary(scores)["rgb"]["action"]["top1_of_expected"] == pytest.approx(4 / 6)
+    unknown = made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 2], clips_expected=0)
+    assert evaluate.summary(unknown)["rgb"]["action"]["top1_of_expected"] == 0.5

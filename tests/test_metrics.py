@@ -118,5 +118,58 @@ def test_intervals():
 def test_bad_shapes_are_explained():
     with pytest.raises(ValueError, match=r"\[N, K\]"):
         metrics.top_k_accuracy(np.zeros((3, 2)), np.zeros(4, int), 1)
-    with pytest.raises(ValueError, match="positive"):
-        metrics.mean_average_precision(np.zeros((3, 2)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="agree"):
+        metrics.mean_average_precision(np.zeros((3, 2)), np.zeros((3, 3)))
+
+
+def test_what_nothing_defines_is_none():
+    scores = np.arange(6.0).reshape(3, 2)
+    assert metrics.mean_average_precision(scores, np.zeros((3, 2))) is None
+    assert metrics.mean_auc(scores, np.zeros((3, 2))) is None
+    # A class that every clip has: its precision is 1, and there is nothing to tell it from.
+    always = np.tile([1, 0], (3, 1))
+    assert metrics.mean_average_precision(scores, always) == 1 and metrics.mean_auc(scores, always) is None
+    assert metrics.expected_calibration_error(np.zeros((0, 3)), np.zeros(0, int)) is None
+    assert metrics.knn_accuracy(np.zeros((0, 3)), np.zeros(0, int), np.zeros((2, 3)), np.zeros(2, int), 1) is None
+    assert metrics.knn_accuracy(np.zeros((2, 3)), np.zeros(2, int), np.zeros((0, 3)), np.zeros(0, int), 1) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 3))
+def test_a_score_that_is_not_finite_is_a_miss(seed, bad, column):
+    """Wherever it stands: beside the label it lost every comparison, so that the label won."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, 12)
+    scores = rng.normal(size=(12, 4)) + 9 * np.eye(4)[labels]
+    spoilt = scores.copy()
+    spoilt[::3, column] = bad
+    fine = np.arange(12) % 3 > 0
+    np.testing.assert_array_equal(metrics.top_k_hits(spoilt, labels, 1), fine)
+    np.testing.assert_array_equal(metrics.top_k_hits(spoilt, labels, 4), fine)
+    assert metrics.oracle_accuracy(np.stack([spoilt, spoilt]), labels) == fine.mean()
+    counts, right = (np.bincount(x, minlength=4) for x in (labels, labels[fine]))
+    np.testing.assert_array_equal(metrics.confusion_matrix(spoilt, labels), np.diag(right))
+    recall = metrics.per_class_accuracy(spoilt, labels)
+    np.testing.assert_allclose((recall * counts)[counts > 0], right[counts > 0])
+    probs = metrics.softmax(np.where(np.isneginf(spoilt), np.nan, spoilt))
+    want = metrics.expected_calibration_error(metrics.softmax(scores[fine]), labels[fine])
+    assert metrics.expected_calibration_error(probs, labels) == pytest.approx(want)
+    assert metrics.reliability(probs, labels)[:, 2].sum() == fine.sum()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from([np.nan, np.inf]))
+def test_scores_that_are_not_finite_rank_last(seed, bad):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (10, 3))
+    labels[0], labels[1] = 1, 0
+    scores = rng.normal(size=(10, 3))
+    spoilt, last = scores.copy(), scores.copy()
+    spoilt[[0, 4], [1, 2]], last[[0, 4]] = bad, -99
+    for form in (metrics.mean_average_precision, metrics.mean_auc):
+        assert form(spoilt, labels) == pytest.approx(form(last, labels))
+
+
+def test_features_that_are_not_finite_are_nobodys_neighbours():
+    features, labels = np.array([[0.0], [1], [np.nan], [9]]), np.array([0, 0, 1, 1])
+    assert metrics.knn_accuracy(features, labels, [[8.0], [np.nan], [0.5], [0.0]], [1, 0, 0, 0], 1) == 0.75

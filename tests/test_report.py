@@ -1,13 +1,14 @@
 """The table and the page, from scores files alone."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from test_evaluate import made
 
-from mmvid import evaluate, logs, report
+from mmvid import evaluate, figures, logs, report
 from mmvid.report import Column
 
 NAMES = list("abcdef")
@@ -36,6 +37,7 @@ def test_table(columns):
     rows = report.rows(columns, "test", baseline="ce_continued")
     assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb", "flow + rgb"]
     assert rows[-1]["measure"].startswith("oracle")
+    assert rows[5]["measure"] == "top-1 over CE continued" and "ce_continued" not in text
     difference = rows[5]["cells"]
     assert difference[1] == "" and difference[2].startswith("+")
     widths = {len(line.rstrip()) for line in text.splitlines()[2:3]}
@@ -141,3 +143,140 @@ def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
 def test_nothing_to_report():
     with pytest.raises(ValueError, match="column"):
         report.write("x", [], config="{}")
+
+
+META = dict(split="test", protocol="D1U1", crops="centre", views=1, dataset="fake", fingerprint="abc")
+
+
+def multi_columns(labels, **splits):
+    rng = np.random.default_rng(0)
+    draw = lambda: rng.normal(size=(*labels.shape[:1], 1, labels.shape[1]))  # noqa: E731
+    score = lambda: made({"flow": draw(), "rgb": draw()}, labels.astype(np.float32), **META)  # noqa: E731
+    return [Column("CE", "ce", {"test": score()}), Column("MML", "mml", {"test": score(), **splits})]
+
+
+@pytest.mark.parametrize(
+    "labels, cell, last",
+    [(np.zeros((4, 3)), "-", "mAP - (no class has a positive clip) (n=4)"),
+     (np.tile([1, 0, 1], (4, 1)), "100.0 / -", "mAP 100.0 (n=4)")],
+    ids=["no positive", "in every clip"],
+)  # fmt: skip
+def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last, tmp_path):
+    """Table, overview, page, summary.json and last line, as a run ends with them."""
+    columns = multi_columns(labels)
+    for column in columns:
+        evaluate.save(tmp_path / column.segment / "scores" / "test.npz", column.scores["test"])
+    rows = report.rows(columns, "test", baseline="ce")
+    assert {r["measure"]: r["cells"] for r in rows} == {"video mAP / mAUC": [cell, cell]}
+    config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
+                             published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
+    segments = [(c.title, c.segment, ("test",)) for c in columns]
+    result = report.finish(tmp_path, config, segments, None, baseline="ce")
+    page = (tmp_path / "report.html").read_text()
+    assert "nan" not in page.lower().replace("finance", "") and "None" not in page
+    text = (tmp_path / "summary.json").read_text()
+    assert "NaN" not in text and set(json.loads(text)) == {"ce", "mml"}
+    assert last in report._last_line(config, result, "MML", "test", tmp_path)
+
+
+def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_path):
+    for c in columns:
+        scores = c.scores["test"]
+        scores.label["parts"] = np.zeros((60, 3), np.float32)
+        for heads in scores.logits.values():
+            heads["parts"] = np.zeros((60, 1, 3), np.float32)
+    columns[-1] = columns[-1]._replace(scores={"unseen": columns[-1].scores["test"]})
+    path = report.write(tmp_path, columns, config="{}", baseline="ce_continued")
+    assert path.exists()
+    assert report.rows(columns, "unseen")[0]["output"] == "flow (action)"
+    assert report.overview(columns, "unseen", "rgb")[0]["cells"]["rgb"] != "-"
+
+
+@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+def test_figures_and_table_count_the_same(columns, how, monkeypatch):
+    """Probabilities as they are, over the clips that the headline is there for."""
+    own, base = columns[-1].scores["test"], columns[1].scores["test"]
+    absent = np.arange(60) % 5 == 0
+    for scores in (own, base):
+        scores.present["rgb"][absent] = False
+        scores.logits["rgb"]["action"][absent] = 50 * np.eye(6)[0]
+    own.logits["rgb"]["action"][1, 0, 3] = np.nan
+    seen = {}
+    for name in ("confusion", "reliability", "changes"):
+        monkeypatch.setattr(figures, name, lambda *args, name=name: seen.setdefault(name, args))
+    found = report._class_figures(columns[-1], columns[1], "rgb", "test", how)
+    numbers = evaluate.summary(own, how)["rgb"]["action"]
+    matrix, bins = seen["confusion"][0], seen["reliability"][0]["MML"]
+    assert np.trace(matrix) / 60 == pytest.approx(numbers["top1"]) and matrix.sum() == 47
+    assert bins[:, 2].sum() == 47 and seen["reliability"][0]["CE continued"][:, 2].sum() == 48
+    gap = np.abs(bins[:, 0] - bins[:, 1]) @ bins[:, 2] / 47
+    assert gap == pytest.approx(numbers["ece"], abs=1e-6)
+    _, change, counts, _ = seen["changes"]
+    both = ~absent & (np.arange(60) != 1)
+    want = [evaluate.hits(s, "rgb", "action", 1, how)[both].sum() for s in (own, base)]
+    assert change @ counts == pytest.approx(want[0] - want[1]) and counts.sum() == 47
+    assert found["shown"] == "47 of 60 clips (12 without rgb, 1 with scores that are not finite)"
+    hardest = report.hardest(own, "rgb", 60, how)
+    assert len(hardest) == 47 and not {"c0", "c1", "c5"} & {clip["id"] for clip in hardest}
+    rows = {r["measure"]: r["cells"] for r in report.rows(columns, "test", how=how) if r["output"] == "rgb"}
+    assert rows["misses: scores not finite"] == ["-", "-", "1 of 60"]
+
+
+def test_five_classes_have_no_top_5():
+    column = Column("CE", "ce", {"test": made({"rgb": np.eye(5)[[0, 1, 2]][:, None]}, [0, 1, 0], **META)})
+    rows = report.rows([column], "test")
+    assert [r["measure"] for r in rows] == ["video top-1 [95 %]", "clip top-1; ECE"]
+    assert "/" not in rows[0]["cells"][0] + rows[1]["cells"][0]
+
+
+NASTY = ["a$b$", "$", r"\$x^2_3$", "_hidden", "a_b^c", "<script>", "a & b", "跳ぶ", "قفز", "é\nb", "😀", "x" * 300,
+         "Pushing something from left to right " * 3, "", " ", "%d {}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", [
+    lambda n: figures.confusion(np.ones((len(n), len(n)), int), n),
+    lambda n: figures.heat(np.full((len(n), len(n)), 0.3), n, n, n[0]),
+    lambda n: figures.changes(n, np.linspace(-1, 1, len(n)), np.ones(len(n), int), n[0]),
+    lambda n: figures.reliability({name: np.array([[0.2, 0.3, 4]]) for name in n}),
+    lambda n: figures.curves({name: {other: [(1, 0.1), (2, 0.3)] for other in n} for name in n[:3]}),
+], ids=["confusion", "heat", "changes", "reliability", "curves"])  # fmt: skip
+def test_names_are_shown_as_they_are_written(draw):
+    """Every warning is an error here, as in a run of somebody who set PYTHONWARNINGS so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = draw(NASTY)
+    for text in ("a$b$", r"\$x^2_3$", "_hidden", "a_b^c", "&lt;script&gt;", "a &amp; b", "跳ぶ", "é b", "😀", "…"):
+        assert text in page, text
+    assert "<script>" not in page and "x" * 40 not in page
+
+
+def test_long_names_are_told_apart_by_their_ends():
+    left, right = (figures._short(f"Pushing something so that it moves from {a} to {b}") for a, b in ("lr", "rl"))
+    assert left != right and len(left) == 36
+
+
+def test_all_maps_have_one_scale_and_its_bar(monkeypatch):
+    monkeypatch.setattr(figures, "_svg", lambda figure: figure)
+    low = figures.heat(np.array([[0.07, np.nan]]), ["rgb"], ["CE", "MML"], "")
+    for figure in (low, figures.heat(np.full((1, 1), np.nan), ["rgb"], ["CE"], ""),
+                   figures.confusion(np.eye(3, dtype=int), NAMES[:3])):  # fmt: skip
+        main, bar = figure.axes
+        assert main.images[0].get_clim() == (0, 100) and bar.get_ylim() == (0, 100)
+        assert [t.get_text() for t in bar.get_yticklabels()] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+        figures.plt.close(figure)
+
+
+def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
+    workdir = tmp_path / "run\udce9"  # file names need not be UTF-8
+    workdir.mkdir()
+    logs.write_json(workdir / "neighbours.json", {"rgb": {"1": None, "5": None}, "flow": {"1": 0.5, "5": None}})
+    paper = dict(published=[("DMCL (T2)", {"rgb": "93.64"})],
+                 published_neighbours=[("flow (figure 3)", {"1": "23.23"})])  # fmt: skip
+    for some in (columns, [c._replace(scores={"test": made({"rgb": np.eye(6)[:, None]}, range(6), **META)})
+                           for c in columns]):  # fmt: skip
+        page = report.write(workdir, some, config="{}", baseline="ce_continued", **paper).read_text()
+        for text in ("DMCL (T2)", "flow (figure 3)"):
+            assert f'<tr class="paper"><td>{text}</td>' in page
+    assert report._neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
+    logs.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
+    assert report._neighbours(workdir)["figure"] == ""
