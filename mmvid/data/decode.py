@@ -10,14 +10,18 @@ import io
 import os
 import pathlib
 import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+
+from mmvid.data.media import display, timetable
+from mmvid.data.media.files import DecodeError, existing
+from mmvid.data.media.files import listening as _listening
+from mmvid.data.media.files import opened as _open
 
 cv2.setNumThreads(0)
 
@@ -26,23 +30,18 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 PICTURES_FPS = 30.0
 # From here on the frames of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
-# FFmpeg's log belongs to the process, so one file is read at a time in it.
-_LOG = threading.Lock()
 # Since PyAV 17 a conversion starts a thread a core; here workers are the parallelism.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-class DecodeError(ValueError):
-    """A file that cannot be used; the message is the reason that ``rejected.csv`` keeps."""
-
-
 class Video(NamedTuple):
     """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
-    rates kept), and the average ``fps``."""
+    rates kept), the average ``fps``, and how many frames of the whole video come before the ``first``."""
 
     frames: np.ndarray
     times: np.ndarray
     fps: float
+    first: int = 0
 
 
 class FlowPictures(NamedTuple):
@@ -63,45 +62,15 @@ class Sound(NamedTuple):
     start: float
 
 
-def existing(path: str | os.PathLike) -> pathlib.Path:
-    """``path``, if there is something in it. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise DecodeError(f"missing file {path.name}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DecodeError(f"empty file {path.name}")
-    return path
-
-
-@contextlib.contextmanager
-def _listening(what: str) -> Iterator[list]:
-    """Reads within; raises DecodeError for what FFmpeg raises and for whatever it complains of."""
-    with _LOG:
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.ERROR)
-        # For good: held back repetitions would turn up in the next file's log.
-        av.logging.set_skip_repeated(False)
-        try:
-            with av.logging.Capture(False) as logs:
-                yield logs
-        except (av.error.FFmpegError, UnicodeDecodeError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            last = f" ({logs[-1][2].strip()})" if logs else ""
-            raise DecodeError(f"not readable as {what}: {reason}{last}") from None
-        finally:
-            av.logging.set_level(level)
-    complaints = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
-    if complaints:
-        raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")
-
-
-def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np.ndarray:
-    """Resizes so that the short side is ``short_side``; a smaller image stays as it is."""
+def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA, aspect: float = 1.0) -> np.ndarray:
+    """Resizes so that the short side is ``short_side``; a smaller image stays as it is. Where pixels are
+    ``aspect`` times as wide as high, the width is scaled first, so that they are square."""
     height, width = image.shape[:2]
-    if not short_side or min(height, width) <= short_side:
-        return image
-    scale = short_side / min(height, width)
+    width = max(round(width * aspect), 1)
+    scale = short_side / min(height, width) if 0 < short_side < min(height, width) else 1
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if size == image.shape[1::-1]:
+        return image
     return cv2.resize(image, size, interpolation=interpolation)
 
 
@@ -109,51 +78,86 @@ def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np
 def video(
     path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
 ) -> Video:
-    """All frames between ``start`` and ``end`` seconds, upright, resized to ``short_side`` pixels.
+    """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
+    upright), resized to ``short_side`` pixels.
 
-    Raises DecodeError with a reason: missing, empty, not a video, no video stream, truncated,
-    damaged, no frames in the interval.
+    They are those that decoding the whole file would show then, wherever the search for ``start`` leads
+    (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
+    stream, truncated, damaged, times that jump back, no frames in the interval.
     """
-    path = existing(path)
-    with _listening("video") as logs, av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError("no video stream (sound only?)")
-        frames, times, fps, missing = _read_video(container, logs, start, end, short_side)
-    if not frames:
-        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if missing:
-        raise DecodeError(f"truncated: {missing}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), np.asarray(times, np.float64), fps)
+    convert = functools.partial(_rgb, VideoReformatter(), short_side)
+    frames, times, fps, first = _film(existing(path), "video", start, end, convert)
+    return Video(frames, times - start, fps, first)
 
 
-def _read_video(container, logs: list, start: float, end: float | None, short_side: int) -> tuple:
-    """(frames, times from ``start``, fps, what is missing or '')."""
-    stream = container.streams.video[0]
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    fps = float(stream.average_rate or stream.guessed_rate or 25)
-    origin = (container.start_time or 0) / av.time_base
-    if start > 0:
-        container.seek(int((start + origin) * av.time_base))
-    reformatter = VideoReformatter()
-    frames, times, seen, size = [], [], 0, 0
-    for seen, frame in enumerate(_decoded(container, stream), 1):
-        if seen == 1 and start > 0:
-            # What comes before the keyframe that the search found is rightly complained of.
+def _film(path: pathlib.Path, what: str, start: float, end: float | None, convert: Callable) -> tuple:
+    """(array [T, ...], times [T], fps, number of the first) of the frames from ``start`` to ``end``, each by
+    ``convert(frame, its stream)``. Raises DecodeError."""
+    with _listening(what) as logs:
+        for counted in (False, True):
+            table = timetable.read(path, counted=counted)
+            first, stop = table.between(start, end)
+            if first == stop:
+                raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+            for place in table.beginnings(first):
+                # What reading ahead complained of, decoding does again, if the clip reaches that far.
+                logs.clear()
+                with contextlib.suppress(timetable.Lost):
+                    array, fps = _filled(path, table, place, (first, stop), logs, convert)
+                    if stop == len(table.times) and table.missing:
+                        raise DecodeError(f"truncated: {table.missing}")
+                    return array, table.times[first:stop], fps, first
+    raise DecodeError("decoding it twice gives different frames")
+
+
+def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, wanted: tuple[int, int],
+            logs: list, convert: Callable) -> tuple[np.ndarray, float]:  # fmt: skip
+    """(array of the frames of the numbers ``wanted``, fps), decoded from ``place`` on. Raises timetable.Lost
+    where they are not those."""
+    first, stop = wanted
+    array, sizes, seen = None, set(), first
+    with _open(path) as container:
+        stream = timetable.video_stream(container)
+        numbered = _without_head(timetable.frames(container, table, place), logs, table.cut or place is not None)
+        for number, frame in display.progressive(_window(numbered, first, stop)):
+            if not first <= number < stop:
+                continue
+            shown = convert(frame, stream)
+            # One array from the beginning: stacking them in the end would need the memory twice.
+            if array is None:
+                _check_room(stop - first, (stop - first) * shown.nbytes)
+                array = np.empty((stop - first, *shown.shape), shown.dtype)
+            sizes.add(shown.shape[:2])
+            if len(sizes) == 1:
+                array[number - first] = shown
+            seen += 1
+        fps = float(stream.average_rate or stream.guessed_rate or 25)
+    if seen < stop:
+        raise timetable.Lost
+    if len(sizes) > 1:
+        raise DecodeError(f"frames of different sizes: {sorted(sizes)}")
+    return array, fps
+
+
+def _without_head(numbered: Iterator, logs: list, cut: bool) -> Iterator:
+    """The frames; of those before them, which lack what they are predicted from, it is rightly complained."""
+    for seen, frame in enumerate(numbered):
+        if cut and not seen:
             logs.clear()
-        time = _time(frame, seen - 1, fps, start) - origin
-        if time < start - 1e-6:
-            continue
-        if end is not None and time >= end - 1e-6:
-            return frames, times, fps, ""
-        frames.append(_upright(frame, reformatter, short_side))
-        times.append(time - start)
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    last = times[-1] + start if times else 0.0
-    return frames, times, fps, _missing(container, stream, 0 if start > 0 else seen, last, fps)
+        yield frame
+
+
+def _window(numbered: Iterator, first: int, stop: int) -> Iterator:
+    """The frames [first, stop) with a neighbour on either side, which deinterlacing needs."""
+    alone = first > 0
+    for number, frame in numbered:
+        if number == first and alone and frame.interlaced_frame:
+            raise timetable.Lost
+        if number >= first - 1:
+            alone = False
+            yield number, frame
+        if number >= stop:
+            return
 
 
 def _check_room(count: int, size: int) -> None:
@@ -161,55 +165,13 @@ def _check_room(count: int, size: int) -> None:
         raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")
 
 
-def _decoded(container, stream) -> Iterator:
-    for packet in container.demux(stream):
-        # An edit list cuts these out; they are in the header's count.
-        if packet.is_discard:
-            stream.codec_context.decode(packet)
-        else:
-            yield from packet.decode()
+def _pixels(frame: av.VideoFrame, reformatter: VideoReformatter, format: str) -> np.ndarray:
+    return reformatter.reformat(frame, format=format, **_ONE_THREAD).to_ndarray()
 
 
-def _time(frame, index: int, fps: float, start: float) -> float:
-    if frame.time is not None:
-        return float(frame.time)
-    if start > 0:
-        raise DecodeError("a video without time stamps, where start cannot be found")
-    return index / fps
-
-
-def _upright(frame, reformatter: VideoReformatter, short_side: int) -> np.ndarray:
-    picture = reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-    fitted = _fit(picture, short_side)
-    # A telephone held upright writes its frames lying down and says so.
-    if turns := round(getattr(frame, "rotation", 0) / 90) % 4:
-        fitted = np.rot90(fitted, turns)
-    # A copy: the array may be a window into FFmpeg's larger frame.
-    return picture.copy() if fitted is picture else np.ascontiguousarray(fitted)
-
-
-def _missing(container, stream, count: int, last: float, fps: float) -> str:
-    """What of the header's promise did not come, '' if nothing: by frames (``count``, 0 unknown) and
-    by the ``last`` time. Headers are off by a frame or two, and the last frame may be long."""
-    if count and stream.frames and stream.frames - count > max(2, 0.02 * stream.frames):
-        return f"{count} of {stream.frames} frames"
-    length = _header_length(container, stream)
-    if length and length - (last + 1 / fps) > max(3 / fps, 0.02 * length):
-        return f"{last + 1 / fps:.2f} of {length:.2f} s"
-    return ""
-
-
-def _header_length(container, stream) -> float | None:
-    """Seconds of video that the header names; None where it is silent or may mean the sound."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if text := stream.metadata.get("DURATION"):
-        with contextlib.suppress(ValueError):
-            hours, minutes, seconds = map(float, text.split(":"))
-            return 3600 * hours + 60 * minutes + seconds
-    if container.duration and len(container.streams) == 1:
-        return container.duration / av.time_base
-    return None
+def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
+    pixels = _pixels(frame, reformatter, "rgb24")
+    return display.upright(_fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1)), frame)
 
 
 def frame_rate(path: str | os.PathLike) -> float | None:
@@ -218,7 +180,7 @@ def frame_rate(path: str | os.PathLike) -> float | None:
     path = pathlib.Path(path)
     if path.suffix.lower() in (*IMAGES, ".mat") or existing(path).is_dir():
         return None
-    with _listening("video"), av.open(str(path)) as container:
+    with _listening("video"), _open(path) as container:
         stream = next(iter(container.streams.video), None)
         return float(stream.average_rate) if stream and stream.average_rate else None
 
@@ -254,15 +216,16 @@ def _in_order(path: pathlib.Path) -> tuple:
     return [int(n) for n in re.findall(r"\d+", path.stem)], path.name
 
 
-def _check_image(path: pathlib.Path) -> None:
+def _check_image(data: bytes) -> None:
     # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
-    with _listening("an image"), av.open(str(path)) as container:
+    with _listening("an image"), av.open(io.BytesIO(data)) as container:
         next(container.decode(video=0), None)
 
 
 def _read_image(path: pathlib.Path, flags: int) -> np.ndarray:
-    _check_image(existing(path))
-    picture = cv2.imread(str(path), flags)
+    # As bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
+    _check_image(data := existing(path).read_bytes())
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if picture is None:
         raise DecodeError("not readable as an image")
     return picture
@@ -291,17 +254,19 @@ def images(
     """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
-    frames, size = [], 0
-    for i in wanted:
-        with _naming(files[i]):
-            frames.append(image(files[i], short_side=short_side).frames[0])
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    if not frames:
+    if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), times[wanted] - start, fps)
+    frames = None
+    for row, i in enumerate(wanted):
+        with _naming(files[i]):
+            frame = image(files[i], short_side=short_side).frames[0]
+        if frames is None:
+            _check_room(len(wanted), len(wanted) * frame.nbytes)
+            frames = np.empty((len(wanted), *frame.shape), np.uint8)
+        if frame.shape != frames.shape[1:]:
+            raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
+        frames[row] = frame
+    return Video(frames, times[wanted] - start, fps, int(wanted[0]))
 
 
 def clip(
@@ -354,20 +319,10 @@ def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
     return list(np.clip(np.nan_to_num(maps), 0, 65535).astype(np.uint16, order="C"))
 
 
-def _depth_video(path: pathlib.Path) -> list[np.ndarray]:
-    with _listening("depth"), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError(f"no video stream in {path.name}")
-        stream, reformatter = container.streams.video[0], VideoReformatter()
-        fps = float(stream.average_rate or 25)
-        maps = []
-        for frame in container.decode(stream):
-            gray = reformatter.reformat(frame, format="gray16le", **_ONE_THREAD)
-            maps.append(gray.to_ndarray().copy())
-        missing = _missing(container, stream, len(maps), (len(maps) - 1) / fps, fps)
-    if not maps or missing:
-        raise DecodeError(f"depth truncated: {missing}" if maps else "no depth frames")
-    return maps
+def _depth_video(path: pathlib.Path) -> np.ndarray:
+    reformatter = VideoReformatter()
+    with _naming(path):
+        return _film(path, "depth", 0.0, None, lambda frame, _: _pixels(frame, reformatter, "gray16le"))[0]
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
@@ -448,7 +403,7 @@ def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
     """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds. Raises DecodeError (no
     sound stream, or none in the interval, among others)."""
     path = existing(path)
-    with _listening("sound"), av.open(str(path)) as container:
+    with _listening("sound"), _open(path) as container:
         if not container.streams.audio:
             raise DecodeError(f"no sound stream in {path.name}")
         origin = (container.start_time or 0) / av.time_base
