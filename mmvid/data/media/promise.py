@@ -87,12 +87,11 @@ def _whole_matroska(path: pathlib.Path) -> bool:
     with path.open("rb") as file:
         data, place, size = file.read(4096), 0, 0
     for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        place += size
-        if data[place : place + 4] != name or not data[place + 4 : place + 5].strip(b"\0"):
+        field = data[place + size : place + size + 12]
+        if len(field) < 12 or field[:4] != name or not field[4]:
             return False
-        width = 9 - data[place + 4].bit_length()
-        size = int.from_bytes(data[place + 4 : place + 4 + width], "big") - (1 << 7 * width)
-        place += 4 + width
+        width = 9 - field[4].bit_length()
+        place, size = place + size + 4 + width, int.from_bytes(field[4 : 4 + width], "big") - (1 << 7 * width)
     known = size != (1 << 7 * width) - 1
     return known and place + size <= os.path.getsize(path)
 

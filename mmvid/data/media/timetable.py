@@ -24,6 +24,10 @@ _DELAY = 16
 _HIDING = {"vp8"}
 
 
+# Stands for a stamp that a packet lacks.
+_NONE = np.iinfo(np.int64).min
+
+
 class Lost(Exception):
     """The frames that came are not those that whole-file decoding gives."""
 
@@ -43,12 +47,13 @@ class Packet(NamedTuple):
 class Timetable(NamedTuple):
     """``times`` [n] in seconds from the file's start, rising, and the container's own ``stamps`` [n] of all
     frames in the order shown; ``stamps`` is empty where only their number tells which frame it is.
-    ``packets`` in the file's order, the places of its ``keys``; ``cut``: the file begins between two of
-    them; ``missing`` says what of the header's promise did not come, '' if nothing."""
+    ``packets`` [p, 3], (stamp of showing, of decoding, bytes) in the file's order; the places of the ``keys``
+    among them; ``cut``: the file begins between two of these; ``missing`` says what of the header's promise
+    did not come, '' if nothing."""
 
     times: np.ndarray
     stamps: np.ndarray
-    packets: list[Packet]
+    packets: np.ndarray
     keys: list[int]
     cut: bool
     missing: str
@@ -63,16 +68,20 @@ class Timetable(NamedTuple):
         file's start, always does."""
         if not len(self.stamps):
             return [None]
-        before = [k for k in self.keys[1:] if self.packets[k].pts <= self.stamps[frame]]
+        before = [k for k in self.keys[1:] if self.packets[k, 0] <= self.stamps[frame]]
         return [*before[:-3:-1], None]
 
 
 def video_stream(container) -> av.video.stream.VideoStream:
     """The first video stream, decoded by one thread: here processes are the parallelism. Raises DecodeError
     where there is none."""
+    if not len(container.streams):
+        raise DecodeError("not readable as video: it holds no streams; the end may be missing")
     if not container.streams.video:
         raise DecodeError("no video stream (sound only?)")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DecodeError("not readable as video: no decoder knows its pictures")
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     return stream
@@ -107,7 +116,12 @@ def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
             stamps = np.asarray(own if rising else [], np.int64)
         else:
             times = _seconds(stamps, stream)
-        return Timetable(times - (container.start_time or 0) / av.time_base, stamps, packets, keys, cut, missing)
+        times -= (container.start_time or 0) / av.time_base
+        return Timetable(times, stamps, np.asarray([_row(p) for p in packets]), keys, cut, missing)
+
+
+def _row(packet) -> tuple[int, int, int]:
+    return *(_NONE if stamp is None else stamp for stamp in (packet.pts, packet.dts)), packet.size
 
 
 def _demuxed(container, stream) -> Iterator[Packet]:
@@ -140,8 +154,10 @@ def _seconds(stamps: np.ndarray, stream) -> np.ndarray:
 
 def _decoded(path: str) -> tuple[list[int | None], bool]:
     """(stamps of all frames in the order shown, whether none of them is made of two fields)."""
-    with opened(path) as container:
-        own = [(frame.pts, frame.interlaced_frame) for frame in container.decode(video_stream(container))]
+    own = []
+    with opened(path) as container, contextlib.suppress(av.error.FFmpegError):
+        for frame in container.decode(video_stream(container)):
+            own.append((frame.pts, frame.interlaced_frame))
     return [stamp for stamp, _ in own], not any(fields for _, fields in own)
 
 
@@ -156,7 +172,8 @@ def _ordered(packets: list[Packet], own: list, stream) -> np.ndarray | None:
 
 def _repaired(own: list[int | None], stream) -> np.ndarray:
     """Rising times of frames in the order shown, from their ``own`` stamps: swapped ones are sorted,
-    equal and missing ones put between their neighbours. Raises DecodeError where they jump back."""
+    equal and missing ones put where the rate, or their neighbours, want them. Raises DecodeError where
+    they jump back."""
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     known = [i for i, stamp in enumerate(own) if stamp is not None]
     if not known:
@@ -169,13 +186,26 @@ def _repaired(own: list[int | None], stream) -> np.ndarray:
         raise DecodeError(
             f"time stamps jump back from {here:.2f} to {there:.2f} s; write the file anew (ffmpeg -i FILE NEW.mp4)"
         )
-    distinct, places = np.unique(stamps[order], return_index=True)
-    places = np.asarray(known)[places]
-    times = _seconds(distinct, stream)
+    known, times = np.asarray(known), _seconds(stamps[order], stream)
+    if len(known) == len(own) and (np.diff(times) > 0).all():
+        return times
+    # An MPEG program stream stamps only the first frame of each of its packs; what FFmpeg makes up for the
+    # others is off by a few, and some are equal.
+    even = times[0] + (np.arange(len(own)) - known[0]) / rate
+    if abs(even[known] - times).max() <= 3 / rate:
+        return even
+    return _spread(known, times, len(own), rate)
+
+
+def _spread(known: np.ndarray, times: np.ndarray, count: int, rate: float) -> np.ndarray:
+    """Times of ``count`` frames of which those at the places ``known`` have these ``times``: where there are
+    equal ones, or none, between the two neighbours that differ."""
+    times, first = np.unique(times, return_index=True)
+    places = known[first]
     # A frame more behind the last, for those that share its stamp.
-    places, times = np.append(places, len(own)), np.append(times, times[-1] + (len(own) - places[-1]) / rate)
+    places, times = np.append(places, count), np.append(times, times[-1] + (count - places[-1]) / rate)
     before = times[0] - (places[0] - np.arange(places[0])) / rate
-    return np.concatenate([before, np.interp(np.arange(places[0], len(own)), places, times)])
+    return np.concatenate([before, np.interp(np.arange(places[0], count), places, times)])
 
 
 # ---------------------------------------------------------------------------- reading
@@ -188,7 +218,7 @@ def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int
     if not len(table.stamps):
         yield from enumerate(decoded)
         return
-    begin = table.stamps[0] if place is None else table.packets[place].pts
+    begin = table.stamps[0] if place is None else table.packets[place, 0]
     number = int(np.searchsorted(table.stamps, begin))
     for frame in decoded:
         # Shown before the keyframe, decoded after it: predicted from what was not read.
@@ -202,16 +232,19 @@ def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int
 
 def _found(container, stream, table: Timetable, place: int) -> Iterator:
     """The packets from ``place`` on, after a search; raises Lost where they are others than before it."""
-    target = table.packets[place]
-    container.seek(target.pts if target.dts is None else target.dts, stream=stream)
-    places = {packet.pts: i for i, packet in enumerate(table.packets[: place + 1])}
+    shown, decoded, _ = table.packets[place].tolist()
+    try:
+        container.seek(shown if decoded == _NONE else decoded, stream=stream)
+    except av.error.FFmpegError:
+        raise Lost from None
+    places = {stamp: i for i, stamp in enumerate(table.packets[: place + 1, 0].tolist())}
     at = None
     for packet in container.demux(stream):
         at = places.get(packet.pts) if at is None else at + 1
+        # Between two packets where the search ended there may lie a piece of one.
         if at is None:
             continue
-        if packet.size and (at >= len(table.packets) or packet.size != table.packets[at].size
-                            or packet.pts != table.packets[at].pts):  # fmt: skip
+        if packet.size and (at >= len(table.packets) or _row(packet)[::2] != tuple(table.packets[at, ::2])):
             raise Lost
         if at >= place:
             yield packet
