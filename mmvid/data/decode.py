@@ -97,15 +97,17 @@ def _film(path: pathlib.Path, what: str, start: float, end: float | None, conver
         for counted in (False, True):
             table = timetable.read(path, counted=counted)
             first, stop = table.between(start, end)
+            missing = table.missing if stop == len(table.times) else ""
             if first == stop:
-                raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+                nothing = f"no frames between {start} s and {'the end' if end is None else end}"
+                raise DecodeError(f"truncated: {missing}" if missing else nothing)
             for place in table.beginnings(first):
                 # What reading ahead complained of, decoding does again, if the clip reaches that far.
                 logs.clear()
                 with contextlib.suppress(timetable.Lost):
                     array, fps = _filled(path, table, place, (first, stop), logs, convert)
-                    if stop == len(table.times) and table.missing:
-                        raise DecodeError(f"truncated: {table.missing}")
+                    if missing:
+                        raise DecodeError(f"truncated: {missing}")
                     return array, table.times[first:stop], fps, first
     raise DecodeError("decoding it twice gives different frames")
 
