@@ -94,21 +94,28 @@ def _film(path: pathlib.Path, what: str, start: float, end: float | None, conver
     """(array [T, ...], times [T], fps, number of the first) of the frames from ``start`` to ``end``, each by
     ``convert(frame, its stream)``. Raises DecodeError."""
     with _listening(what) as logs:
-        for counted in (False, True):
-            table = timetable.read(path, counted=counted)
-            first, stop = table.between(start, end)
-            missing = table.missing if stop == len(table.times) else ""
-            if first == stop:
-                nothing = f"no frames between {start} s and {'the end' if end is None else end}"
-                raise DecodeError(f"truncated: {missing}" if missing else nothing)
-            for place in table.beginnings(first):
-                # What reading ahead complained of, decoding does again, if the clip reaches that far.
-                logs.clear()
-                with contextlib.suppress(timetable.Lost):
-                    array, fps = _filled(path, table, place, (first, stop), logs, convert)
-                    if missing:
-                        raise DecodeError(f"truncated: {missing}")
-                    return array, table.times[first:stop], fps, first
+        table, array, fps = _searched(path, logs, start, end, convert)
+    first, stop = table.between(start, end)
+    if table.missing and stop == len(table.times):
+        raise DecodeError(f"truncated: {table.missing}")
+    if first == stop:
+        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+    return array, table.times[first:stop], fps, first
+
+
+def _searched(path: pathlib.Path, logs: list, start: float, end: float | None, convert: Callable) -> tuple:
+    """(timetable, array of the frames, fps): from the nearest place, and by the table, that turn out right."""
+    for counted in (False, True):
+        table = timetable.read(path, counted=counted)
+        # What reading ahead complained of, decoding does again, if the clip reaches that far.
+        logs.clear()
+        first, stop = table.between(start, end)
+        if first == stop:
+            return table, None, 0.0
+        for place in table.beginnings(first):
+            logs.clear()
+            with contextlib.suppress(timetable.Lost):
+                return table, *_filled(path, table, place, (first, stop), logs, convert)
     raise DecodeError("decoding it twice gives different frames")
 
 
@@ -224,10 +231,14 @@ def _check_image(data: bytes) -> None:
         next(container.decode(video=0), None)
 
 
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    # Always of bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
 def _read_image(path: pathlib.Path, flags: int) -> np.ndarray:
-    # As bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
     _check_image(data := existing(path).read_bytes())
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    picture = _imdecode(data, flags)
     if picture is None:
         raise DecodeError("not readable as an image")
     return picture
@@ -328,7 +339,7 @@ def _depth_video(path: pathlib.Path) -> np.ndarray:
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = _imdecode(path.read_bytes(), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")
     return picture.astype(np.uint16)

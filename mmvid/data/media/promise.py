@@ -4,8 +4,9 @@ What tells the truth, by container: MP4 and MOV hold an index of every packet, f
 already cut what an edit list leaves out, so its length counts and nothing else does (the header's count
 includes what was cut, the last frame may stand for seconds). AVI holds one too, at its end; a file that
 lost it has the header's count. Matroska, WebM and FLV hold no count, but say how long they are in bytes:
-a file of that length is whole. Everywhere else there is only the length in seconds, which is compared
-with where the last frame ends.
+a file of that length is whole, if too little is left behind the last packet to hold what seems to be
+missing. Everywhere else there is only the length in seconds, which is compared with where the last frame
+ends.
 """
 
 import contextlib
@@ -27,9 +28,9 @@ def missing(path: str, container, stream, index: int, packets: list) -> str:
     # Headers are off by a frame or two.
     if promised - len(packets) > max(2, 0.02 * promised):
         return f"{len(packets)} of {promised} frames"
-    if (indexed and stream.frames) or _whole(pathlib.Path(path), container, stream):
+    if indexed and stream.frames:
         return ""
-    return _by_time(container, stream, packets)
+    return _by_time(pathlib.Path(path), container, stream, packets)
 
 
 def undecoded(packets: list, keys: list[int], decoded: list, stream) -> str:
@@ -41,16 +42,19 @@ def undecoded(packets: list, keys: list[int], decoded: list, stream) -> str:
     return ""
 
 
-def _by_time(container, stream, packets: list) -> str:
+def _by_time(path: pathlib.Path, container, stream, packets: list) -> str:
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     stamps = [(p.dts if p.pts is None else p.pts, p.duration) for p in packets]
     ends = [(stamp + length) * float(stream.time_base) for stamp, length in stamps if stamp is not None]
     length, zero = _length(container, stream)
     reached = max(ends, default=len(packets) / rate) - zero
     # The duration of the last packet is often unknown.
-    if length and length - reached > max(3 / rate, 0.02 * length):
-        return f"{reached:.2f} of {length:.2f} s"
-    return ""
+    if not length or length - reached <= max(3 / rate, 0.02 * length):
+        return ""
+    left = path.stat().st_size - max((p.end for p in packets), default=0)
+    if left < path.stat().st_size * (1 - reached / length) / 4 and _whole(path, container, stream):
+        return ""
+    return f"{reached:.2f} of {length:.2f} s"
 
 
 def _length(container, stream) -> tuple[float | None, float]:

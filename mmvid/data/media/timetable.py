@@ -34,7 +34,8 @@ class Lost(Exception):
 
 class Packet(NamedTuple):
     """What is kept of a packet: its stamps in units of the stream (None where it has none), bytes, whether
-    decoding may begin here, whether an edit list hides it, and its duration (0: unknown)."""
+    decoding may begin here, whether an edit list hides it, its duration (0: unknown), and the byte of the
+    file where it ends (0: unknown)."""
 
     pts: int | None
     dts: int | None
@@ -42,6 +43,7 @@ class Packet(NamedTuple):
     key: bool
     hidden: bool
     duration: int
+    end: int
 
 
 class Timetable(NamedTuple):
@@ -103,9 +105,9 @@ def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
         packets = list(_demuxed(container, stream))
         keys = [i for i, packet in enumerate(packets) if packet.key]
         missing = promise.missing(path, container, stream, index, packets)
-        cut, stamps = _cut(packets, keys), _stamps(packets)
         # AVI knows no time of showing; what FFmpeg makes up comes too late, or is wrong.
         delayed = container.format.name == "avi" and any(p.pts != p.dts for p in packets)
+        cut, stamps = not delayed and _cut(packets, keys), _stamps(packets)
         regular = len(stamps) and not (cut or delayed or stream.codec_context.name in _HIDING)
         if counted or not regular:
             own, whole = _decoded(path)
@@ -129,7 +131,8 @@ def _demuxed(container, stream) -> Iterator[Packet]:
     with contextlib.suppress(av.error.FFmpegError):
         for p in container.demux(stream):
             if p.size:
-                yield Packet(p.pts, p.dts, p.size, p.is_keyframe, p.is_discard, p.duration or 0)
+                end = 0 if p.pos is None else p.pos + p.size
+                yield Packet(p.pts, p.dts, p.size, p.is_keyframe, p.is_discard, p.duration or 0, end)
 
 
 def _stamps(packets: list[Packet]) -> np.ndarray:
@@ -149,15 +152,19 @@ def _cut(packets: list[Packet], keys: list[int]) -> bool:
 
 def _seconds(stamps: np.ndarray, stream) -> np.ndarray:
     # As PyAV does, so that a frame's time is the same number here and there.
-    return stamps * float(stream.time_base)
+    return stamps.astype(np.float64) * stream.time_base.numerator / stream.time_base.denominator
 
 
 def _decoded(path: str) -> tuple[list[int | None], bool]:
     """(stamps of all frames in the order shown, whether none of them is made of two fields)."""
     own = []
-    with opened(path) as container, contextlib.suppress(av.error.FFmpegError):
-        for frame in container.decode(video_stream(container)):
-            own.append((frame.pts, frame.interlaced_frame))
+    with opened(path) as container:
+        try:
+            for frame in container.decode(video_stream(container)):
+                own.append((frame.pts, frame.interlaced_frame))
+        except av.error.FFmpegError:
+            if not own:
+                raise
     return [stamp for stamp, _ in own], not any(fields for _, fields in own)
 
 
