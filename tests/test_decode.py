@@ -290,10 +290,12 @@ def test_cut_at_a_variable_rate(start, length, name):
     assert_cut(path, whole, start / 50, (start + length) / 50)
 
 
-def test_a_search_reads_no_more_than_it_must(tmp_path):
+@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.mpg", "mpeg2video"), ("a.m2ts", "libx264")])
+def test_a_search_reads_no_more_than_it_must(tmp_path, name, codec):
     """Of a long film a keyframe's worth is decoded, not all that comes before."""
-    options = {"g": "12", "sc_threshold": "0"}
-    path = write(tmp_path / "a.mp4", frames=np.concatenate([pictures()] * 8), options=options)
+    options = {"g": "12", "sc_threshold": "0" if codec == "libx264" else "1000000000"}
+    frames = np.concatenate([pictures()] * 8)
+    path = write(tmp_path / name, codec, frames=frames, options=options, rate=RATE)
     table = timetable.read(path)
     assert table.beginnings(200) == [table.keys[16], table.keys[15], None]
     with decode._open(path) as container:

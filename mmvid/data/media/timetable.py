@@ -8,6 +8,7 @@ streams, equal or missing ones) the frames are counted by decoding, and found by
 
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -239,21 +240,32 @@ def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int
 
 def _found(container, stream, table: Timetable, place: int) -> Iterator:
     """The packets from ``place`` on, after a search; raises Lost where they are others than before it."""
-    shown, decoded, _ = table.packets[place].tolist()
-    try:
-        container.seek(shown if decoded == _NONE else decoded, stream=stream)
-    except av.error.FFmpegError:
-        raise Lost from None
-    places = {stamp: i for i, stamp in enumerate(table.packets[: place + 1, 0].tolist())}
-    at = None
-    for packet in container.demux(stream):
-        at = places.get(packet.pts) if at is None else at + 1
-        # Between two packets where the search ended there may lie a piece of one.
-        if at is None:
-            continue
+    # Right after a search a program stream gives pieces, so the second one goes some seconds further back.
+    packets = _searched(container, stream, table.packets[place], 0) or _searched(
+        container, stream, table.packets[place], 3
+    )
+    if packets is None:
+        raise Lost
+    for at, packet in enumerate(packets, place):
         if packet.size and (at >= len(table.packets) or _row(packet)[::2] != tuple(table.packets[at, ::2])):
             raise Lost
-        if at >= place:
-            yield packet
-    if at is None:
-        raise Lost
+        yield packet
+
+
+def _searched(container, stream, wanted: np.ndarray, seconds: float) -> Iterator | None:
+    """The packets from the one ``wanted`` on, after a search for ``seconds`` before it; None where reading
+    begins behind it, or never comes to it."""
+    shown, decoded, size = wanted.tolist()
+    stamp = shown if decoded == _NONE else decoded
+    try:
+        container.seek(stamp - round(seconds / stream.time_base), stream=stream)
+    except av.error.FFmpegError:
+        return None
+    packets = container.demux(stream)
+    for packet in packets:
+        if (packet.pts, packet.size) == (shown, size):
+            return itertools.chain([packet], packets)
+        here = packet.pts if packet.dts is None else packet.dts
+        if here is not None and here > stamp:
+            return None
+    return None
