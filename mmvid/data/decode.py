@@ -38,11 +38,28 @@ class DecodeError(ValueError):
 
 class Video(NamedTuple):
     """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
-    rates kept), and the average ``fps``."""
+    rates kept), and the average ``fps``; ``first`` frames of the whole video come before them."""
 
     frames: np.ndarray
     times: np.ndarray
     fps: float
+    first: int = 0
+
+
+class Maps(NamedTuple):
+    """Depth: ``maps`` (uint16 [H, W] each), which are the ``numbers`` [n] (from 0) of the whole film, at
+    ``times`` [n] seconds from the clip's start.
+
+    The whole film has ``count`` maps, ``length`` seconds from the first to the last, ``fps`` on average.
+    Pictures that were given no rate have no clock: ``fps`` is None, times and length are nan.
+    """
+
+    maps: list[np.ndarray]
+    numbers: np.ndarray
+    times: np.ndarray
+    fps: float | None
+    count: int
+    length: float
 
 
 class FlowPictures(NamedTuple):
@@ -115,45 +132,40 @@ def video(
     damaged, no frames in the interval.
     """
     path = existing(path)
-    with _listening("video") as logs, av.open(str(path)) as container:
+    with _listening("video"), av.open(str(path)) as container:
         if not container.streams.video:
             raise DecodeError("no video stream (sound only?)")
-        frames, times, fps, missing = _read_video(container, logs, start, end, short_side)
+        frames, times, fps, first, missing = _read_video(container, start, end, short_side)
     if not frames:
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
     if missing:
         raise DecodeError(f"truncated: {missing}")
     if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
         raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), np.asarray(times, np.float64), fps)
+    return Video(np.stack(frames), np.asarray(times, np.float64), fps, first)
 
 
-def _read_video(container, logs: list, start: float, end: float | None, short_side: int) -> tuple:
-    """(frames, times from ``start``, fps, what is missing or '')."""
+def _read_video(container, start: float, end: float | None, short_side: int) -> tuple:
+    """(frames, times from ``start``, fps, frames before them, what is missing or '')."""
     stream = container.streams.video[0]
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     fps = float(stream.average_rate or stream.guessed_rate or 25)
     origin = (container.start_time or 0) / av.time_base
-    if start > 0:
-        container.seek(int((start + origin) * av.time_base))
     reformatter = VideoReformatter()
     frames, times, seen, size = [], [], 0, 0
     for seen, frame in enumerate(_decoded(container, stream), 1):
-        if seen == 1 and start > 0:
-            # What comes before the keyframe that the search found is rightly complained of.
-            logs.clear()
         time = _time(frame, seen - 1, fps, start) - origin
         if time < start - 1e-6:
             continue
         if end is not None and time >= end - 1e-6:
-            return frames, times, fps, ""
+            return frames, times, fps, seen - 1 - len(frames), ""
         frames.append(_upright(frame, reformatter, short_side))
         times.append(time - start)
         size += frames[-1].nbytes
         _check_room(len(frames), size)
     last = times[-1] + start if times else 0.0
-    return frames, times, fps, _missing(container, stream, 0 if start > 0 else seen, last, fps)
+    return frames, times, fps, seen - len(frames), _missing(container, stream, seen, last, fps)
 
 
 def _check_room(count: int, size: int) -> None:
@@ -212,15 +224,24 @@ def _header_length(container, stream) -> float | None:
     return None
 
 
-def frame_rate(path: str | os.PathLike) -> float | None:
-    """Average frames a second of a video file; None of pictures (a folder, a pattern) and arrays, which
-    name none. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() in (*IMAGES, ".mat") or existing(path).is_dir():
-        return None
-    with _listening("video"), av.open(str(path)) as container:
-        stream = next(iter(container.streams.video), None)
-        return float(stream.average_rate) if stream and stream.average_rate else None
+def extent(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS
+) -> tuple[int, float]:
+    """(frames, seconds from the first to the last) of a whole video, from its packets alone: nothing is
+    decoded. Of a list of pictures, ``fps`` a second; of one image (1, 0.0). Raises DecodeError."""
+    if isinstance(path, list):
+        return len(path), (len(path) - 1) / fps
+    if pathlib.Path(path).suffix.lower() in IMAGES:
+        return 1, 0.0
+    with _listening("video") as logs, av.open(str(existing(path))) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        # Damage behind the clip is none of the clip.
+        logs.clear()
+    times = {float(p.pts * p.time_base) for p in packets if p.pts is not None}
+    if len(times) < len(packets):
+        return len(packets), max(len(packets) - 1, 0) / float(stream.average_rate or 25)
+    return len(times), max(times, default=0.0) - min(times, default=0.0)
 
 
 # ---------------------------------------------------------------------------- pictures
@@ -301,7 +322,7 @@ def images(
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
     if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
         raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), times[wanted] - start, fps)
+    return Video(np.stack(frames), times[wanted] - start, fps, int(wanted[0]))
 
 
 def clip(
@@ -318,24 +339,66 @@ def clip(
 
 
 # ---------------------------------------------------------------------------- depth
-def depth(path: str | os.PathLike | list[pathlib.Path], *, short_side: int = 0) -> np.ndarray:
-    """Depth as uint16 [T, H, W]: 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one
-    PNG, a gray video (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII). Raises
-    DecodeError."""
-    files = path if isinstance(path, list) else sequence(path, (".png",))
-    name = files[0].parent.name if files else pathlib.Path(path).name
-    if files is not None:
-        maps = [_depth_image(existing(p)) for p in files]
-    elif (ending := existing(path).suffix.lower()) == ".png":
-        maps = [_depth_image(pathlib.Path(path))]
-    else:
-        maps = (_depth_matlab if ending == ".mat" else _depth_video)(pathlib.Path(path))
+# Matroska, which holds most depth, rounds times to milliseconds.
+_TICK = 6e-4
+
+
+def between(times: np.ndarray, start: float, end: float | None) -> np.ndarray:
+    """Which of ``times`` lie in [``start``, ``end``) seconds, by a clock that may round to milliseconds."""
+    return (times >= start - _TICK) & (times < (np.inf if end is None else end) - _TICK)
+
+
+def depth(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
+    end: float | None = None, frames: range = range(0), short_side: int = 0,
+) -> Maps:  # fmt: skip
+    """Depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
+    (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
+
+    Maps from ``start`` to ``end`` seconds of their own clock are kept, and those whose number in the
+    whole film is in ``frames``. ``fps`` is the rate of pictures and arrays; with None these have no clock
+    and only ``frames`` counts. Raises DecodeError.
+    """
+    maps, numbers, times, size = [], [], [], 0
+    with contextlib.closing(_depth_film(path, fps)) as film:
+        rate = next(film)
+        # The whole film is read, so that damage is told wherever it is.
+        for number, (time, read) in enumerate(film):
+            times.append(time)
+            if number in frames or between(time, start, end):
+                maps.append(_fit(read(), short_side, cv2.INTER_NEAREST))
+                numbers.append(number)
+                size += maps[-1].nbytes
+                _check_room(len(maps), size)
     if len(shapes := {m.shape for m in maps}) > 1:
-        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {name}")
-    return np.stack([_fit(m, short_side, cv2.INTER_NEAREST) for m in maps])
+        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {_name(path)}")
+    if not times:
+        raise DecodeError(f"no depth maps in {_name(path)}")
+    numbers, times = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
+    return Maps(maps, numbers, times[numbers] - start, rate, len(times), float(times[-1] - times[0]))
 
 
-def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
+def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
+    return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
+
+
+def _depth_film(path: str | os.PathLike | list[pathlib.Path], fps: float | None) -> Iterator:
+    """First the maps' rate (None: no clock), then of each (its time, a function that reads it)."""
+    files = path if isinstance(path, list) else sequence(path, (".png",))
+    if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
+        yield from _depth_video(pathlib.Path(path))
+        return
+    if files is None and pathlib.Path(path).suffix.lower() == ".mat":
+        readers = [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
+    else:
+        readers = [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
+    yield fps
+    for number, read in enumerate(readers):
+        yield (number / fps if fps else np.nan), read
+
+
+def _depth_matlab(path: pathlib.Path) -> np.ndarray:
+    """[T, H, W] of any type."""
     # Imported here: whoever reads records needs no MATLAB.
     from scipy.io import loadmat
 
@@ -350,28 +413,40 @@ def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
         names = sorted(name for name in found if not name.startswith("_"))
         raise DecodeError(f"{path.name} has no array curFrame [H, W, T]; it has {names}")
     # MATLAB drops a last axis of length 1.
-    maps = np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
-    return list(np.clip(np.nan_to_num(maps), 0, 65535).astype(np.uint16, order="C"))
+    return np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
 
 
-def _depth_video(path: pathlib.Path) -> list[np.ndarray]:
+def _depth_array(plane: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
+
+
+def _depth_video(path: pathlib.Path) -> Iterator:
+    """As ``_depth_film``; its own clock starts where the container's does."""
     with _listening("depth"), av.open(str(path)) as container:
         if not container.streams.video:
             raise DecodeError(f"no video stream in {path.name}")
         stream, reformatter = container.streams.video[0], VideoReformatter()
         fps = float(stream.average_rate or 25)
-        maps = []
-        for frame in container.decode(stream):
-            gray = reformatter.reformat(frame, format="gray16le", **_ONE_THREAD)
-            maps.append(gray.to_ndarray().copy())
-        missing = _missing(container, stream, len(maps), (len(maps) - 1) / fps, fps)
-    if not maps or missing:
-        raise DecodeError(f"depth truncated: {missing}" if maps else "no depth frames")
-    return maps
+        origin = (container.start_time or 0) / av.time_base
+        yield fps
+        count, last = 0, -np.inf
+        for count, frame in enumerate(container.decode(stream), 1):
+            time = (count - 1) / fps if frame.time is None else float(frame.time) - origin
+            if time <= last:
+                raise DecodeError(f"times of the depth in {path.name} do not rise: store it in mkv with FFV1")
+            last = time
+            yield time, functools.partial(_gray, frame, reformatter)
+        missing = _missing(container, stream, count, last, fps)
+    if count and missing:
+        raise DecodeError(f"depth truncated: {missing}")
+
+
+def _gray(frame, reformatter: VideoReformatter) -> np.ndarray:
+    return reformatter.reformat(frame, format="gray16le", **_ONE_THREAD).to_ndarray().copy()
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = cv2.imread(str(existing(path)), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")
     return picture.astype(np.uint16)
@@ -443,29 +518,44 @@ def flow_pictures(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictur
 
 
 # ---------------------------------------------------------------------------- sound
+# Containers round the times of sound; what is longer is a hole in it.
+_HOLE = 0.05
+
+
 def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
-    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds. Raises DecodeError (no
-    sound stream, or none in the interval, among others)."""
+    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds of the container's clock, which
+    is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the
+    interval, among others)."""
     path = existing(path)
     with _listening("sound"), av.open(str(path)) as container:
         if not container.streams.audio:
             raise DecodeError(f"no sound stream in {path.name}")
-        origin = (container.start_time or 0) / av.time_base
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-        parts, first = [], None
-        for frame in container.decode(audio=0):
-            if first is None:
-                first = (float(frame.time) if frame.time is not None else origin) - origin
-            parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-    first = first or 0.0
+        samples, first = _samples(container, rate)
     stop = len(samples) if end is None else max(round((end - first) * rate), 0)
     samples = samples[max(round((start - first) * rate), 0) : stop]
     if not len(samples):
-        raise DecodeError(f"no sound in {path.name} between {start} s and {end or 'the end'}")
+        raise DecodeError(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
     return Sound(samples, max(first - start, 0.0))
+
+
+def _samples(container, rate: int) -> tuple[np.ndarray, float]:
+    """(int16 [n], when the first sounds)."""
+    origin = (container.start_time or 0) / av.time_base
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+    parts, first, due = [], None, 0.0
+    for frame in container.decode(audio=0):
+        time = due if frame.time is None else float(frame.time) - origin
+        if first is None:
+            first = due = time
+        if time - due > _HOLE:
+            _check_room(1, round((time - first) * rate) * 2)
+            parts.append(np.zeros(round((time - due) * rate), np.int16))
+            due = time
+        parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+        due += frame.samples / frame.sample_rate
+    parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int16), first or 0.0
 
 
 # ---------------------------------------------------------------------------- frames in records
