@@ -251,7 +251,7 @@ class _Read(NamedTuple):
 def _read(item: Item, settings: Settings) -> _Read:
     rgb, depth, places = _sources(item)
     video, maps, given = _video(rgb, item, settings), None, None
-    frames = timeline.of_video(video, rgb, item) if video else None
+    frames = timeline.of_video(video, rgb) if video else None
     if depth:
         maps = timeline.depth(
             depth, item, frames, short_side=settings.short_side, beside_pictures=isinstance(rgb, list)

@@ -33,14 +33,10 @@ class Frames(NamedTuple):
         return 1 / self.fps if self.number > 1 else 0.0
 
 
-def of_video(video: decode.Video, source, item: Item) -> Frames:
+def of_video(video: decode.Video, source) -> Frames:
     """The frames of RGB that was read from ``source``: a file, or a list of pictures."""
-    cut = item.start > 0 or item.end is not None
-    if cut and {"depth", "flow", "boxes"} & set(item.paths):
-        whole, length = decode.extent(source, fps=video.fps)
-    else:
-        whole, length = 0, float(np.ptp(video.times))
-    return Frames(video.times, video.fps, video.first, max(whole, video.first + len(video.frames)), length)
+    whole, length = decode.extent(source, fps=video.fps)
+    return Frames(video.times, video.fps, video.first, whole, length)
 
 
 def of_depth(maps: decode.Maps) -> Frames:
@@ -67,13 +63,17 @@ def _spare(count: int) -> int:
     return max(count // 10, 1)
 
 
-def _film(maps: decode.Maps) -> str:
-    lasting = f" in {maps.length + 1 / maps.fps:.2f} s" if maps.fps else ""
-    return f"{maps.count} depth map{'s' * (maps.count != 1)}{lasting}"
+def _lasting(length: float, count: int) -> str:
+    """With the last frame, as long as the others are on average."""
+    return "" if np.isnan(length) else f" in {length * count / max(count - 1, 1):.2f} s"
+
+
+def _film(count: int, length: float) -> str:
+    return f"{count} depth map{'s' * (count != 1)}{_lasting(length, count)}"
 
 
 def _mismatch(what: str, frames: Frames, hint: str) -> decode.DecodeError:
-    whole = f"{frames.whole} frames in {frames.length + 1 / frames.fps:.2f} s"
+    whole = f"{frames.whole} frames{_lasting(frames.length, frames.whole)}"
     if frames.number < frames.whole:
         whole += f", of which the clip has {frames.first} to {frames.first + frames.number - 1}"
     return decode.DecodeError(f"{what} for {whole}: more than a tenth apart. {hint}")
@@ -88,45 +88,34 @@ def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_
     map that is nearest in time of those that lie in the clip. Raises DecodeError, also where depth and
     frames differ by more than a tenth (or a frame, if that is more) in number or in seconds.
     """
-    options = dict(start=item.start, end=item.end, short_side=short_side)
     if frames is None:
-        made = decode.depth(source, fps=item.fps or decode.PICTURES_FPS, **options)
-        _check_any(made.numbers, made, item)
-        return made
-    numbers = range(frames.first, frames.first + frames.number)
-    made = decode.depth(source, fps=None if beside_pictures else item.fps, frames=numbers, **options)
-    counted = made.fps is None or made.count == frames.whole
-    chosen = _by_number(made, frames) if counted else _by_time(made, frames, item)
-    return made._replace(
-        maps=[made.maps[i] for i in chosen], numbers=made.numbers[chosen], times=made.times[chosen]
-    )
+        options = dict(fps=item.fps or decode.PICTURES_FPS, start=item.start, end=item.end)
+        return decode.depth(source, **options, short_side=short_side)
+    fps = None if beside_pictures else item.fps
+    count, length = decode.extent(source, fps=fps)
+    if np.isnan(length) or count == frames.whole:
+        return _by_number(source, (count, length), frames, dict(fps=fps, short_side=short_side))
+    options = dict(fps=fps, start=item.start, end=item.end, short_side=short_side)
+    return _by_time(decode.depth(source, **options), frames)
 
 
-def _check_any(found: np.ndarray, made: decode.Maps, item: Item) -> None:
-    if not len(found):
-        end = "the end" if item.end is None else item.end
-        raise decode.DecodeError(f"no depth maps between {item.start} s and {end}, of {_film(made)}")
-
-
-def _by_number(made: decode.Maps, frames: Frames) -> np.ndarray:
-    """Of each frame the place of the map of its number; the last map's, where a few are lacking."""
-    lacking = frames.first + frames.number - made.count
-    other = abs(made.count - frames.whole) > _spare(frames.whole)
-    if other or lacking > min(_spare(frames.number), frames.number - 1):
+def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> decode.Maps:
+    """For each frame the map of its number; the last one, where a few are lacking."""
+    count, length = extent
+    lacking = frames.first + frames.number - count
+    if abs(count - frames.whole) > _spare(frames.whole) or lacking > min(_spare(frames.number), frames.number - 1):
         hint = "Pictures without a rate are counted like the video's frames; the column fps names theirs"
-        raise _mismatch(_film(made), frames, hint)
-    apart = 0.0 if made.fps is None else abs(made.length - frames.length)
-    if apart > max(0.1 * frames.length, frames.period) + 1e-3:
-        raise _mismatch(_film(made), frames, "One of the clocks is wrong: store the depth at the video's rate")
-    wanted = np.minimum(frames.first + np.arange(frames.number), made.count - 1)
-    return np.searchsorted(made.numbers, wanted)
+        raise _mismatch(_film(count, length), frames, hint)
+    if not np.isnan(length) and abs(length - frames.length) > max(0.1 * frames.length, frames.period) + 1e-3:
+        hint = "One of the clocks is wrong: store the depth at the video's rate"
+        raise _mismatch(_film(count, length), frames, hint)
+    made = decode.depth(source, **options, frames=range(frames.first, frames.first + frames.number))
+    return _chosen(made, np.minimum(np.arange(frames.number), len(made.maps) - 1))
 
 
-def _by_time(made: decode.Maps, frames: Frames, item: Item) -> np.ndarray:
-    """Of each frame the place of the map of the clip that is nearest in time, the earlier of two."""
-    inside = np.flatnonzero(decode.between(made.times + item.start, item.start, item.end))
-    _check_any(inside, made, item)
-    times = made.times[inside]
+def _by_time(made: decode.Maps, frames: Frames) -> decode.Maps:
+    """For each frame the map that is nearest in time, the earlier of two."""
+    times = made.times
     # One map alone tells no rate.
     period = max(1 / made.fps if made.count > 1 else 0.0, frames.period)
     spare = max(0.1 * float(np.ptp(frames.times)), period) + 1e-3
@@ -135,8 +124,14 @@ def _by_time(made: decode.Maps, frames: Frames, item: Item) -> np.ndarray:
             f"In the clip, maps stand from {times[0]:.2f} to {times[-1]:.2f} s, frames from "
             f"{frames.times[0]:.2f} to {frames.times[-1]:.2f} s"
         )
-        raise _mismatch(_film(made), frames, hint)
-    return inside[_nearest(times, frames.times)]
+        raise _mismatch(_film(made.count, made.length), frames, hint)
+    return _chosen(made, _nearest(times, frames.times))
+
+
+def _chosen(made: decode.Maps, places: np.ndarray) -> decode.Maps:
+    return made._replace(
+        maps=[made.maps[i] for i in places], numbers=made.numbers[places], times=made.times[places]
+    )
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:

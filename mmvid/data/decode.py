@@ -10,14 +10,18 @@ import io
 import os
 import pathlib
 import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+
+from mmvid.data.media import display, timetable
+from mmvid.data.media.files import DecodeError, existing
+from mmvid.data.media.files import listening as _listening
+from mmvid.data.media.files import opened as _open
 
 cv2.setNumThreads(0)
 
@@ -26,19 +30,13 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 PICTURES_FPS = 30.0
 # From here on the frames of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
-# FFmpeg's log belongs to the process, so one file is read at a time in it.
-_LOG = threading.Lock()
 # Since PyAV 17 a conversion starts a thread a core; here workers are the parallelism.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-class DecodeError(ValueError):
-    """A file that cannot be used; the message is the reason that ``rejected.csv`` keeps."""
-
-
 class Video(NamedTuple):
     """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
-    rates kept), and the average ``fps``; ``first`` frames of the whole video come before them."""
+    rates kept), the average ``fps``, and how many frames of the whole video come before the ``first``."""
 
     frames: np.ndarray
     times: np.ndarray
@@ -80,45 +78,15 @@ class Sound(NamedTuple):
     start: float
 
 
-def existing(path: str | os.PathLike) -> pathlib.Path:
-    """``path``, if there is something in it. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise DecodeError(f"missing file {path.name}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DecodeError(f"empty file {path.name}")
-    return path
-
-
-@contextlib.contextmanager
-def _listening(what: str) -> Iterator[list]:
-    """Reads within; raises DecodeError for what FFmpeg raises and for whatever it complains of."""
-    with _LOG:
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.ERROR)
-        # For good: held back repetitions would turn up in the next file's log.
-        av.logging.set_skip_repeated(False)
-        try:
-            with av.logging.Capture(False) as logs:
-                yield logs
-        except (av.error.FFmpegError, UnicodeDecodeError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            last = f" ({logs[-1][2].strip()})" if logs else ""
-            raise DecodeError(f"not readable as {what}: {reason}{last}") from None
-        finally:
-            av.logging.set_level(level)
-    complaints = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
-    if complaints:
-        raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")
-
-
-def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np.ndarray:
-    """Resizes so that the short side is ``short_side``; a smaller image stays as it is."""
+def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA, aspect: float = 1.0) -> np.ndarray:
+    """Resizes so that the short side is ``short_side``; a smaller image stays as it is. Where pixels are
+    ``aspect`` times as wide as high, the width is scaled first, so that they are square."""
     height, width = image.shape[:2]
-    if not short_side or min(height, width) <= short_side:
-        return image
-    scale = short_side / min(height, width)
+    width = max(round(width * aspect), 1)
+    scale = short_side / min(height, width) if 0 < short_side < min(height, width) else 1
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if size == image.shape[1::-1]:
+        return image
     return cv2.resize(image, size, interpolation=interpolation)
 
 
@@ -126,46 +94,91 @@ def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np
 def video(
     path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
 ) -> Video:
-    """All frames between ``start`` and ``end`` seconds, upright, resized to ``short_side`` pixels.
+    """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
+    upright), resized to ``short_side`` pixels.
 
-    Raises DecodeError with a reason: missing, empty, not a video, no video stream, truncated,
-    damaged, no frames in the interval.
+    They are those that decoding the whole file would show then, wherever the search for ``start`` leads
+    (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
+    stream, truncated, damaged, times that jump back, no frames in the interval.
     """
-    path = existing(path)
-    with _listening("video"), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError("no video stream (sound only?)")
-        frames, times, fps, first, missing = _read_video(container, start, end, short_side)
-    if not frames:
-        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if missing:
-        raise DecodeError(f"truncated: {missing}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), np.asarray(times, np.float64), fps, first)
+    convert = functools.partial(_rgb, VideoReformatter(), short_side)
+
+    def wanted(table: timetable.Timetable) -> tuple[int, int]:
+        first, stop = table.between(start, end)
+        if first == stop:
+            raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+        return first, stop
+
+    frames, times, fps, first = _film(existing(path), "video", wanted, convert)
+    return Video(frames, times[first : first + len(frames)] - start, fps, first)
 
 
-def _read_video(container, start: float, end: float | None, short_side: int) -> tuple:
-    """(frames, times from ``start``, fps, frames before them, what is missing or '')."""
-    stream = container.streams.video[0]
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    fps = float(stream.average_rate or stream.guessed_rate or 25)
-    origin = (container.start_time or 0) / av.time_base
-    reformatter = VideoReformatter()
-    frames, times, seen, size = [], [], 0, 0
-    for seen, frame in enumerate(_decoded(container, stream), 1):
-        time = _time(frame, seen - 1, fps, start) - origin
-        if time < start - 1e-6:
-            continue
-        if end is not None and time >= end - 1e-6:
-            return frames, times, fps, seen - 1 - len(frames), ""
-        frames.append(_upright(frame, reformatter, short_side))
-        times.append(time - start)
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    last = times[-1] + start if times else 0.0
-    return frames, times, fps, seen - len(frames), _missing(container, stream, seen, last, fps)
+def _film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable) -> tuple:
+    """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
+    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError."""
+    with _listening(what) as logs:
+        for counted in (False, True):
+            table = timetable.read(path, counted=counted)
+            first, stop = wanted(table)
+            for place in table.beginnings(first):
+                # What reading ahead complained of, decoding does again, if the clip reaches that far.
+                logs.clear()
+                with contextlib.suppress(timetable.Lost):
+                    array, fps = _filled(path, table, place, (first, stop), logs, convert)
+                    if stop == len(table.times) and table.missing:
+                        raise DecodeError(f"truncated: {table.missing}")
+                    return array, table.times, fps, first
+    raise DecodeError("decoding it twice gives different frames")
+
+
+def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, wanted: tuple[int, int],
+            logs: list, convert: Callable) -> tuple[np.ndarray, float]:  # fmt: skip
+    """(array of the frames of the numbers ``wanted``, fps), decoded from ``place`` on. Raises timetable.Lost
+    where they are not those."""
+    first, stop = wanted
+    array, sizes, seen = None, set(), first
+    with _open(path) as container:
+        stream = timetable.video_stream(container)
+        numbered = _without_head(timetable.frames(container, table, place), logs, table.cut or place is not None)
+        for number, frame in display.progressive(_window(numbered, first, stop)):
+            if not first <= number < stop:
+                continue
+            shown = convert(frame, stream)
+            # One array from the beginning: stacking them in the end would need the memory twice.
+            if array is None:
+                _check_room(stop - first, (stop - first) * shown.nbytes)
+                array = np.empty((stop - first, *shown.shape), shown.dtype)
+            sizes.add(shown.shape[:2])
+            if len(sizes) == 1:
+                array[number - first] = shown
+            seen += 1
+        fps = float(stream.average_rate or stream.guessed_rate or 25)
+    if seen < stop:
+        raise timetable.Lost
+    if len(sizes) > 1:
+        raise DecodeError(f"frames of different sizes: {sorted(sizes)}")
+    return array, fps
+
+
+def _without_head(numbered: Iterator, logs: list, cut: bool) -> Iterator:
+    """The frames; of those before them, which lack what they are predicted from, it is rightly complained."""
+    for seen, frame in enumerate(numbered):
+        if cut and not seen:
+            logs.clear()
+        yield frame
+
+
+def _window(numbered: Iterator, first: int, stop: int) -> Iterator:
+    """The frames [first, stop) with a neighbour on either side, which deinterlacing needs."""
+    alone = first > 0
+    for number, frame in numbered:
+        if number == first and alone and frame.interlaced_frame:
+            raise timetable.Lost
+        if number >= first - 1:
+            alone = False
+            yield number, frame
+        if number >= stop:
+            return
 
 
 def _check_room(count: int, size: int) -> None:
@@ -173,75 +186,33 @@ def _check_room(count: int, size: int) -> None:
         raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")
 
 
-def _decoded(container, stream) -> Iterator:
-    for packet in container.demux(stream):
-        # An edit list cuts these out; they are in the header's count.
-        if packet.is_discard:
-            stream.codec_context.decode(packet)
-        else:
-            yield from packet.decode()
+def _pixels(frame: av.VideoFrame, reformatter: VideoReformatter, format: str) -> np.ndarray:
+    return reformatter.reformat(frame, format=format, **_ONE_THREAD).to_ndarray()
 
 
-def _time(frame, index: int, fps: float, start: float) -> float:
-    if frame.time is not None:
-        return float(frame.time)
-    if start > 0:
-        raise DecodeError("a video without time stamps, where start cannot be found")
-    return index / fps
-
-
-def _upright(frame, reformatter: VideoReformatter, short_side: int) -> np.ndarray:
-    picture = reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-    fitted = _fit(picture, short_side)
-    # A telephone held upright writes its frames lying down and says so.
-    if turns := round(getattr(frame, "rotation", 0) / 90) % 4:
-        fitted = np.rot90(fitted, turns)
-    # A copy: the array may be a window into FFmpeg's larger frame.
-    return picture.copy() if fitted is picture else np.ascontiguousarray(fitted)
-
-
-def _missing(container, stream, count: int, last: float, fps: float) -> str:
-    """What of the header's promise did not come, '' if nothing: by frames (``count``, 0 unknown) and
-    by the ``last`` time. Headers are off by a frame or two, and the last frame may be long."""
-    if count and stream.frames and stream.frames - count > max(2, 0.02 * stream.frames):
-        return f"{count} of {stream.frames} frames"
-    length = _header_length(container, stream)
-    if length and length - (last + 1 / fps) > max(3 / fps, 0.02 * length):
-        return f"{last + 1 / fps:.2f} of {length:.2f} s"
-    return ""
-
-
-def _header_length(container, stream) -> float | None:
-    """Seconds of video that the header names; None where it is silent or may mean the sound."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if text := stream.metadata.get("DURATION"):
-        with contextlib.suppress(ValueError):
-            hours, minutes, seconds = map(float, text.split(":"))
-            return 3600 * hours + 60 * minutes + seconds
-    if container.duration and len(container.streams) == 1:
-        return container.duration / av.time_base
-    return None
+def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
+    pixels = _pixels(frame, reformatter, "rgb24")
+    return display.upright(_fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1)), frame)
 
 
 def extent(
-    path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS
 ) -> tuple[int, float]:
-    """(frames, seconds from the first to the last) of a whole video, from its packets alone: nothing is
-    decoded. Of a list of pictures, ``fps`` a second; of one image (1, 0.0). Raises DecodeError."""
+    """(frames, seconds from the first to the last) of a whole video or depth film, of which nothing need be
+    kept. Pictures (a list, or one) and arrays have ``fps``; with None the seconds are nan. Raises DecodeError."""
     if isinstance(path, list):
-        return len(path), (len(path) - 1) / fps
-    if pathlib.Path(path).suffix.lower() in IMAGES:
-        return 1, 0.0
-    with _listening("video") as logs, av.open(str(existing(path))) as container:
-        stream = container.streams.video[0]
-        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-        # Damage behind the clip is none of the clip.
-        logs.clear()
-    times = {float(p.pts * p.time_base) for p in packets if p.pts is not None}
-    if len(times) < len(packets):
-        return len(packets), max(len(packets) - 1, 0) / float(stream.average_rate or 25)
-    return len(times), max(times, default=0.0) - min(times, default=0.0)
+        count = len(path)
+    elif (ending := existing(path).suffix.lower()) in IMAGES:
+        count = 1
+    elif ending == ".mat":
+        count = len(_depth_matlab(pathlib.Path(path)))
+    else:
+        with _listening("video") as logs:
+            times = timetable.read(path).times
+            # Damage that the clip does not reach is none of the clip.
+            logs.clear()
+        return len(times), float(np.ptp(times)) if len(times) else 0.0
+    return count, (count - 1) / fps if fps else np.nan
 
 
 # ---------------------------------------------------------------------------- pictures
@@ -275,15 +246,16 @@ def _in_order(path: pathlib.Path) -> tuple:
     return [int(n) for n in re.findall(r"\d+", path.stem)], path.name
 
 
-def _check_image(path: pathlib.Path) -> None:
+def _check_image(data: bytes) -> None:
     # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
-    with _listening("an image"), av.open(str(path)) as container:
+    with _listening("an image"), av.open(io.BytesIO(data)) as container:
         next(container.decode(video=0), None)
 
 
 def _read_image(path: pathlib.Path, flags: int) -> np.ndarray:
-    _check_image(existing(path))
-    picture = cv2.imread(str(path), flags)
+    # As bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
+    _check_image(data := existing(path).read_bytes())
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if picture is None:
         raise DecodeError("not readable as an image")
     return picture
@@ -312,17 +284,19 @@ def images(
     """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
-    frames, size = [], 0
-    for i in wanted:
-        with _naming(files[i]):
-            frames.append(image(files[i], short_side=short_side).frames[0])
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    if not frames:
+    if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), times[wanted] - start, fps, int(wanted[0]))
+    frames = None
+    for row, i in enumerate(wanted):
+        with _naming(files[i]):
+            frame = image(files[i], short_side=short_side).frames[0]
+        if frames is None:
+            _check_room(len(wanted), len(wanted) * frame.nbytes)
+            frames = np.empty((len(wanted), *frame.shape), np.uint8)
+        if frame.shape != frames.shape[1:]:
+            raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
+        frames[row] = frame
+    return Video(frames, times[wanted] - start, fps, int(wanted[0]))
 
 
 def clip(
@@ -343,58 +317,64 @@ def clip(
 _TICK = 6e-4
 
 
-def between(times: np.ndarray, start: float, end: float | None) -> np.ndarray:
-    """Which of ``times`` lie in [``start``, ``end``) seconds, by a clock that may round to milliseconds."""
-    return (times >= start - _TICK) & (times < (np.inf if end is None else end) - _TICK)
-
-
 def depth(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
-    end: float | None = None, frames: range = range(0), short_side: int = 0,
+    end: float | None = None, frames: range | None = None, short_side: int = 0,
 ) -> Maps:  # fmt: skip
     """Depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
     (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
 
-    Maps from ``start`` to ``end`` seconds of their own clock are kept, and those whose number in the
-    whole film is in ``frames``. ``fps`` is the rate of pictures and arrays; with None these have no clock
-    and only ``frames`` counts. Raises DecodeError.
+    These are the maps from ``start`` to ``end`` seconds of their own clock; with ``frames`` those whose number
+    in the whole film is among them, as far as there are any. ``fps`` is the rate of pictures and arrays; None
+    where they have no clock. Raises DecodeError, also where no map is left.
     """
-    maps, numbers, times, size = [], [], [], 0
-    with contextlib.closing(_depth_film(path, fps)) as film:
-        rate = next(film)
-        # The whole film is read, so that damage is told wherever it is.
-        for number, (time, read) in enumerate(film):
-            times.append(time)
-            if number in frames or between(time, start, end):
-                maps.append(_fit(read(), short_side, cv2.INTER_NEAREST))
-                numbers.append(number)
-                size += maps[-1].nbytes
-                _check_room(len(maps), size)
+    files = path if isinstance(path, list) else sequence(path, (".png",))
+    wanted = functools.partial(_wanted, start=start, end=end, frames=frames)
+    if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
+        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side)
+    else:
+        readers = _depth_readers(files, path)
+        times, rate = (np.arange(len(readers)) / fps if fps else np.full(len(readers), np.nan)), fps
+        first, stop = wanted(times)
+        maps = _depth_maps(readers[first:stop], short_side)
+    numbers = first + np.arange(len(maps))
     if len(shapes := {m.shape for m in maps}) > 1:
         raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {_name(path)}")
-    if not times:
-        raise DecodeError(f"no depth maps in {_name(path)}")
-    numbers, times = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
-    return Maps(maps, numbers, times[numbers] - start, rate, len(times), float(times[-1] - times[0]))
+    return Maps(list(maps), numbers, times[numbers] - start, rate, len(times), float(np.ptp(times)))
+
+
+def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | None) -> tuple[int, int]:
+    """The maps [first, stop) of those at ``times``."""
+    if frames is None:
+        limits = (start - _TICK, (np.inf if end is None else end) - _TICK)
+        first, stop = np.searchsorted(times, limits) if np.isfinite(times).all() else (0, len(times))
+        where = f"between {start} s and {'the end' if end is None else end}"
+    else:
+        first, stop = min(frames.start, len(times)), min(frames.stop, len(times))
+        where = f"from number {frames.start} to {frames.stop - 1}"
+    if first >= stop:
+        raise DecodeError(f"no depth maps {where}: there are {len(times)}")
+    return int(first), int(stop)
 
 
 def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
     return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
 
 
-def _depth_film(path: str | os.PathLike | list[pathlib.Path], fps: float | None) -> Iterator:
-    """First the maps' rate (None: no clock), then of each (its time, a function that reads it)."""
-    files = path if isinstance(path, list) else sequence(path, (".png",))
-    if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
-        yield from _depth_video(pathlib.Path(path))
-        return
+def _depth_readers(files: list[pathlib.Path] | None, path: str | os.PathLike) -> list[Callable]:
+    """Of each map a function that reads it."""
     if files is None and pathlib.Path(path).suffix.lower() == ".mat":
-        readers = [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
-    else:
-        readers = [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
-    yield fps
-    for number, read in enumerate(readers):
-        yield (number / fps if fps else np.nan), read
+        return [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
+    return [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
+
+
+def _depth_maps(readers: list[Callable], short_side: int) -> list[np.ndarray]:
+    maps, size = [], 0
+    for read in readers:
+        maps.append(_fit(read(), short_side, cv2.INTER_NEAREST))
+        size += maps[-1].nbytes
+        _check_room(len(maps), size)
+    return maps
 
 
 def _depth_matlab(path: pathlib.Path) -> np.ndarray:
@@ -420,33 +400,20 @@ def _depth_array(plane: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
 
 
-def _depth_video(path: pathlib.Path) -> Iterator:
-    """As ``_depth_film``; its own clock starts where the container's does."""
-    with _listening("depth"), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError(f"no video stream in {path.name}")
-        stream, reformatter = container.streams.video[0], VideoReformatter()
-        fps = float(stream.average_rate or 25)
-        origin = (container.start_time or 0) / av.time_base
-        yield fps
-        count, last = 0, -np.inf
-        for count, frame in enumerate(container.decode(stream), 1):
-            time = (count - 1) / fps if frame.time is None else float(frame.time) - origin
-            if time <= last:
-                raise DecodeError(f"times of the depth in {path.name} do not rise: store it in mkv with FFV1")
-            last = time
-            yield time, functools.partial(_gray, frame, reformatter)
-        missing = _missing(container, stream, count, last, fps)
-    if count and missing:
-        raise DecodeError(f"depth truncated: {missing}")
+def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int) -> tuple:
+    """(maps, times of all of the film, fps, number of the first)."""
+    reformatter = VideoReformatter()
 
+    def convert(frame: av.VideoFrame, _) -> np.ndarray:
+        return _fit(_pixels(frame, reformatter, "gray16le"), short_side, cv2.INTER_NEAREST)
 
-def _gray(frame, reformatter: VideoReformatter) -> np.ndarray:
-    return reformatter.reformat(frame, format="gray16le", **_ONE_THREAD).to_ndarray().copy()
+    with _naming(path):
+        return _film(path, "depth", lambda table: wanted(table.times), convert)
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
-    picture = cv2.imread(str(existing(path)), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(existing(path).read_bytes(), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")
     return picture.astype(np.uint16)
@@ -528,7 +495,7 @@ def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
     is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the
     interval, among others)."""
     path = existing(path)
-    with _listening("sound"), av.open(str(path)) as container:
+    with _listening("sound"), _open(path) as container:
         if not container.streams.audio:
             raise DecodeError(f"no sound stream in {path.name}")
         samples, first = _samples(container, rate)
