@@ -216,9 +216,9 @@ def test_a_depth_film_keeps_what_the_clip_needs(monkeypatch, films):
         assert made.numbers.tolist() == list(expected) and made.count == 30 and made.fps == 15
         np.testing.assert_allclose(made.times, made.numbers / 15 - options["start"], atol=1e-3)
         assert [int(m[0, 0]) for m in made.maps] == [1000 + n for n in expected]
-    with pytest.raises(decode.DecodeError, match=r"no depth maps between 2\.0 s and the end: there are 30"):
+    with pytest.raises(decode.DecodeError, match=r"no depth maps between 2\.0 s and the end"):
         decode.depth(path, start=2.0)
-    with pytest.raises(decode.DecodeError, match="no depth maps from number 30 to 39: there are 30"):
+    with pytest.raises(decode.DecodeError, match="no depth maps from number 30 to 39"):
         decode.depth(path, frames=range(30, 40))
 
 

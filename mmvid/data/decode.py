@@ -102,31 +102,31 @@ def video(
     stream, truncated, damaged, times that jump back, no frames in the interval.
     """
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
-
-    def wanted(table: timetable.Timetable) -> tuple[int, int]:
-        first, stop = table.between(start, end)
-        if first == stop:
-            raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-        return first, stop
-
-    frames, times, fps, first = _film(existing(path), "video", wanted, convert)
+    nothing = f"no frames between {start} s and {'the end' if end is None else end}"
+    frames, times, fps, first = _film(
+        existing(path), "video", lambda table: table.between(start, end), convert, nothing
+    )
     return Video(frames, times[first : first + len(frames)] - start, fps, first)
 
 
-def _film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable) -> tuple:
+def _film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
     """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
-    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError."""
+    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError, ``nothing``
+    where there are none."""
     with _listening(what) as logs:
         for counted in (False, True):
             table = timetable.read(path, counted=counted)
             first, stop = wanted(table)
+            missing = table.missing if stop == len(table.times) else ""
+            if first == stop:
+                raise DecodeError(f"truncated: {missing}" if missing else nothing)
             for place in table.beginnings(first):
                 # What reading ahead complained of, decoding does again, if the clip reaches that far.
                 logs.clear()
                 with contextlib.suppress(timetable.Lost):
                     array, fps = _filled(path, table, place, (first, stop), logs, convert)
-                    if stop == len(table.times) and table.missing:
-                        raise DecodeError(f"truncated: {table.missing}")
+                    if missing:
+                        raise DecodeError(f"truncated: {missing}")
                     return array, table.times, fps, first
     raise DecodeError("decoding it twice gives different frames")
 
@@ -330,12 +330,16 @@ def depth(
     """
     files = path if isinstance(path, list) else sequence(path, (".png",))
     wanted = functools.partial(_wanted, start=start, end=end, frames=frames)
+    where = f"between {start} s and {'the end' if end is None else end}"
+    nothing = "no depth maps " + (f"from number {frames.start} to {frames.stop - 1}" if frames else where)
     if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
-        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side)
+        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side, nothing)
     else:
         readers = _depth_readers(files, path)
         times, rate = (np.arange(len(readers)) / fps if fps else np.full(len(readers), np.nan)), fps
         first, stop = wanted(times)
+        if first == stop:
+            raise DecodeError(f"{nothing}: there are {len(times)}")
         maps = _depth_maps(readers[first:stop], short_side)
     numbers = first + np.arange(len(maps))
     if len(shapes := {m.shape for m in maps}) > 1:
@@ -344,16 +348,12 @@ def depth(
 
 
 def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | None) -> tuple[int, int]:
-    """The maps [first, stop) of those at ``times``."""
-    if frames is None:
-        limits = (start - _TICK, (np.inf if end is None else end) - _TICK)
-        first, stop = np.searchsorted(times, limits) if np.isfinite(times).all() else (0, len(times))
-        where = f"between {start} s and {'the end' if end is None else end}"
-    else:
-        first, stop = min(frames.start, len(times)), min(frames.stop, len(times))
-        where = f"from number {frames.start} to {frames.stop - 1}"
-    if first >= stop:
-        raise DecodeError(f"no depth maps {where}: there are {len(times)}")
+    """The maps [first, stop) of those at ``times``; all where they have none."""
+    if frames is not None:
+        return min(frames.start, len(times)), min(frames.stop, len(times))
+    if np.isnan(times).any():
+        return 0, len(times)
+    first, stop = np.searchsorted(times, (start - _TICK, (np.inf if end is None else end) - _TICK))
     return int(first), int(stop)
 
 
@@ -400,7 +400,7 @@ def _depth_array(plane: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
 
 
-def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int) -> tuple:
+def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing: str) -> tuple:
     """(maps, times of all of the film, fps, number of the first)."""
     reformatter = VideoReformatter()
 
@@ -408,7 +408,7 @@ def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int) -> tuple
         return _fit(_pixels(frame, reformatter, "gray16le"), short_side, cv2.INTER_NEAREST)
 
     with _naming(path):
-        return _film(path, "depth", lambda table: wanted(table.times), convert)
+        return _film(path, "depth", lambda table: wanted(table.times), convert, nothing)
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
