@@ -13,6 +13,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +69,18 @@ def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
 def _lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
     """Fields of each stream in this record; 0 where its modality is absent."""
     return {s.name: decode.count_frames(record, _field(s)) for s in streams}
+
+
+def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stream]) -> None:
+    """Warns (once, as the text has no id) where a stream is far shorter than the clip: what is drawn for all
+    streams then ends with it. Datasets that are built today have none such."""
+    least = record["num_frames"] - max(record["num_frames"] // 10, 1)
+    if short := sorted({_field(s) for s in streams if 0 < lengths[s.name] < least}):
+        warnings.warn(
+            f"some clips have fewer {' and '.join(short)} than frames, by more than a tenth, and are read no "
+            "further than that: build the dataset again (python -m data_prep.build ..)",
+            stacklevel=2,
+        )
 
 
 def _field(stream: Stream) -> str:
@@ -208,6 +221,7 @@ def _train_example(plan: _Train, group: str, position: int) -> dict:
     record = source[row]
     rng = np.random.default_rng([plan.seed, position, 2 * salt + 1])
     lengths = _lengths(record, plan.streams)
+    _tell_short(record, lengths, plan.streams)
     # A flip that changes the label must be the same in every view and geometry group.
     shared = plan.augment.flip and bool(plan.augment.flip_labels)
     flip = bool(rng.random() < 0.5) if shared else None
