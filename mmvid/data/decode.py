@@ -44,6 +44,22 @@ class Video(NamedTuple):
     first: int = 0
 
 
+class Maps(NamedTuple):
+    """Depth: ``maps`` (uint16 [H, W] each), which are the ``numbers`` [n] (from 0) of the whole film, at
+    ``times`` [n] seconds from the clip's start.
+
+    The whole film has ``count`` maps, ``length`` seconds from the first to the last, ``fps`` on average.
+    Pictures that were given no rate have no clock: ``fps`` is None, times and length are nan.
+    """
+
+    maps: list[np.ndarray]
+    numbers: np.ndarray
+    times: np.ndarray
+    fps: float | None
+    count: int
+    length: float
+
+
 class FlowPictures(NamedTuple):
     """Optical flow that others computed: ``x`` and ``y``, lists of JPEG or PNG; ``y`` is empty where each
     picture of ``x`` has three channels. All are ``height`` x ``width``, resized by ``scale``."""
@@ -86,30 +102,34 @@ def video(
     stream, truncated, damaged, times that jump back, no frames in the interval.
     """
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
-    frames, times, fps, first = _film(existing(path), "video", start, end, convert)
-    return Video(frames, times - start, fps, first)
+    nothing = f"no frames between {start} s and {'the end' if end is None else end}"
+    frames, times, fps, first = _film(
+        existing(path), "video", lambda table: table.between(start, end), convert, nothing
+    )
+    return Video(frames, times[first : first + len(frames)] - start, fps, first)
 
 
-def _film(path: pathlib.Path, what: str, start: float, end: float | None, convert: Callable) -> tuple:
-    """(array [T, ...], times [T], fps, number of the first) of the frames from ``start`` to ``end``, each by
-    ``convert(frame, its stream)``. Raises DecodeError."""
+def _film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
+    """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
+    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError, ``nothing``
+    where there are none."""
     with _listening(what) as logs:
-        table, array, fps = _searched(path, logs, start, end, convert)
-    first, stop = table.between(start, end)
+        table, array, fps = _searched(path, logs, wanted, convert)
+    first, stop = wanted(table)
     if table.missing and stop == len(table.times):
         raise DecodeError(f"truncated: {table.missing}")
     if first == stop:
-        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    return array, table.times[first:stop], fps, first
+        raise DecodeError(nothing)
+    return array, table.times, fps, first
 
 
-def _searched(path: pathlib.Path, logs: list, start: float, end: float | None, convert: Callable) -> tuple:
+def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callable) -> tuple:
     """(timetable, array of the frames, fps): from the nearest place, and by the table, that turn out right."""
     for counted in (False, True):
         table = timetable.read(path, counted=counted)
         # What reading ahead complained of, decoding does again, if the clip reaches that far.
         logs.clear()
-        first, stop = table.between(start, end)
+        first, stop = wanted(table)
         if first == stop:
             return table, None, 0.0
         for place in table.beginnings(first):
@@ -183,15 +203,24 @@ def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, s
     return display.upright(_fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1)), frame)
 
 
-def frame_rate(path: str | os.PathLike) -> float | None:
-    """Average frames a second of a video file; None of pictures (a folder, a pattern) and arrays, which
-    name none. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() in (*IMAGES, ".mat") or existing(path).is_dir():
-        return None
-    with _listening("video"), _open(path) as container:
-        stream = next(iter(container.streams.video), None)
-        return float(stream.average_rate) if stream and stream.average_rate else None
+def extent(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS
+) -> tuple[int, float]:
+    """(frames, seconds from the first to the last) of a whole video or depth film, of which nothing need be
+    kept. Pictures (a list, or one) and arrays have ``fps``; with None the seconds are nan. Raises DecodeError."""
+    if isinstance(path, list):
+        count = len(path)
+    elif (ending := existing(path).suffix.lower()) in IMAGES:
+        count = 1
+    elif ending == ".mat":
+        count = len(_depth_matlab(pathlib.Path(path)))
+    else:
+        with _listening("video") as logs:
+            times = timetable.read(path).times
+            # Damage that the clip does not reach is none of the clip.
+            logs.clear()
+        return len(times), float(np.ptp(times)) if len(times) else 0.0
+    return count, (count - 1) / fps if fps else np.nan
 
 
 # ---------------------------------------------------------------------------- pictures
@@ -296,24 +325,72 @@ def clip(
 
 
 # ---------------------------------------------------------------------------- depth
-def depth(path: str | os.PathLike | list[pathlib.Path], *, short_side: int = 0) -> np.ndarray:
-    """Depth as uint16 [T, H, W]: 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one
-    PNG, a gray video (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII). Raises
-    DecodeError."""
+# Matroska, which holds most depth, rounds times to milliseconds.
+_TICK = 6e-4
+
+
+def depth(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
+    end: float | None = None, frames: range | None = None, short_side: int = 0,
+) -> Maps:  # fmt: skip
+    """Depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
+    (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
+
+    These are the maps from ``start`` to ``end`` seconds of their own clock; with ``frames`` those whose number
+    in the whole film is among them, as far as there are any. ``fps`` is the rate of pictures and arrays; None
+    where they have no clock. Raises DecodeError, also where no map is left.
+    """
     files = path if isinstance(path, list) else sequence(path, (".png",))
-    name = files[0].parent.name if files else pathlib.Path(path).name
-    if files is not None:
-        maps = [_depth_image(existing(p)) for p in files]
-    elif (ending := existing(path).suffix.lower()) == ".png":
-        maps = [_depth_image(pathlib.Path(path))]
+    wanted = functools.partial(_wanted, start=start, end=end, frames=frames)
+    where = f"between {start} s and {'the end' if end is None else end}"
+    nothing = "no depth maps " + (f"from number {frames.start} to {frames.stop - 1}" if frames else where)
+    if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
+        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side, nothing)
     else:
-        maps = (_depth_matlab if ending == ".mat" else _depth_video)(pathlib.Path(path))
+        readers = _depth_readers(files, path)
+        times, rate = (np.arange(len(readers)) / fps if fps else np.full(len(readers), np.nan)), fps
+        first, stop = wanted(times)
+        if first == stop:
+            raise DecodeError(f"{nothing}: there are {len(times)}")
+        maps = _depth_maps(readers[first:stop], short_side)
+    numbers = first + np.arange(len(maps))
     if len(shapes := {m.shape for m in maps}) > 1:
-        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {name}")
-    return np.stack([_fit(m, short_side, cv2.INTER_NEAREST) for m in maps])
+        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {_name(path)}")
+    return Maps(list(maps), numbers, times[numbers] - start, rate, len(times), float(np.ptp(times)))
 
 
-def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
+def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | None) -> tuple[int, int]:
+    """The maps [first, stop) of those at ``times``; all where they have none."""
+    if frames is not None:
+        return min(frames.start, len(times)), min(frames.stop, len(times))
+    if np.isnan(times).any():
+        return 0, len(times)
+    first, stop = np.searchsorted(times, (start - _TICK, (np.inf if end is None else end) - _TICK))
+    return int(first), int(stop)
+
+
+def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
+    return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
+
+
+def _depth_readers(files: list[pathlib.Path] | None, path: str | os.PathLike) -> list[Callable]:
+    """Of each map a function that reads it."""
+    if files is None and pathlib.Path(path).suffix.lower() == ".mat":
+        return [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
+    return [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
+
+
+def _depth_maps(readers: list[Callable], short_side: int) -> list[np.ndarray]:
+    maps, size = [], 0
+    for read in readers:
+        maps.append(_fit(read(), short_side, cv2.INTER_NEAREST))
+        size += maps[-1].nbytes
+        _check_room(len(maps), size)
+    return maps
+
+
+def _depth_matlab(path: pathlib.Path) -> np.ndarray:
+    """[T, H, W] of any type."""
     # Imported here: whoever reads records needs no MATLAB.
     from scipy.io import loadmat
 
@@ -328,18 +405,26 @@ def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
         names = sorted(name for name in found if not name.startswith("_"))
         raise DecodeError(f"{path.name} has no array curFrame [H, W, T]; it has {names}")
     # MATLAB drops a last axis of length 1.
-    maps = np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
-    return list(np.clip(np.nan_to_num(maps), 0, 65535).astype(np.uint16, order="C"))
+    return np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
 
 
-def _depth_video(path: pathlib.Path) -> np.ndarray:
+def _depth_array(plane: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
+
+
+def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing: str) -> tuple:
+    """(maps, times of all of the film, fps, number of the first)."""
     reformatter = VideoReformatter()
+
+    def convert(frame: av.VideoFrame, _) -> np.ndarray:
+        return _fit(_pixels(frame, reformatter, "gray16le"), short_side, cv2.INTER_NEAREST)
+
     with _naming(path):
-        return _film(path, "depth", 0.0, None, lambda frame, _: _pixels(frame, reformatter, "gray16le"))[0]
+        return _film(path, "depth", lambda table: wanted(table.times), convert, nothing)
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
-    picture = _imdecode(path.read_bytes(), cv2.IMREAD_UNCHANGED)
+    picture = _imdecode(existing(path).read_bytes(), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")
     return picture.astype(np.uint16)
@@ -411,29 +496,44 @@ def flow_pictures(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictur
 
 
 # ---------------------------------------------------------------------------- sound
+# Containers round the times of sound; what is longer is a hole in it.
+_HOLE = 0.05
+
+
 def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
-    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds. Raises DecodeError (no
-    sound stream, or none in the interval, among others)."""
+    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds of the container's clock, which
+    is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the
+    interval, among others)."""
     path = existing(path)
     with _listening("sound"), _open(path) as container:
         if not container.streams.audio:
             raise DecodeError(f"no sound stream in {path.name}")
-        origin = (container.start_time or 0) / av.time_base
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-        parts, first = [], None
-        for frame in container.decode(audio=0):
-            if first is None:
-                first = (float(frame.time) if frame.time is not None else origin) - origin
-            parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-    first = first or 0.0
+        samples, first = _samples(container, rate)
     stop = len(samples) if end is None else max(round((end - first) * rate), 0)
     samples = samples[max(round((start - first) * rate), 0) : stop]
     if not len(samples):
-        raise DecodeError(f"no sound in {path.name} between {start} s and {end or 'the end'}")
+        raise DecodeError(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
     return Sound(samples, max(first - start, 0.0))
+
+
+def _samples(container, rate: int) -> tuple[np.ndarray, float]:
+    """(int16 [n], when the first sounds)."""
+    origin = (container.start_time or 0) / av.time_base
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+    parts, first, due = [], None, 0.0
+    for frame in container.decode(audio=0):
+        time = due if frame.time is None else float(frame.time) - origin
+        if first is None:
+            first = due = time
+        if time - due > _HOLE:
+            _check_room(1, round((time - first) * rate) * 2)
+            parts.append(np.zeros(round((time - due) * rate), np.int16))
+            due = time
+        parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+        due += frame.samples / frame.sample_rate
+    parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int16), first or 0.0
 
 
 # ---------------------------------------------------------------------------- frames in records
