@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import pathlib
 import pickle
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep import manifest
+from data_prep import manifest, timeline
 from data_prep.manifest import Item
 from mmvid.data import decode
 
@@ -68,6 +67,9 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
         # Said only where it matters: what was prepared before there was any of it stays valid.
         if item.path is None or item.fps or "flow" in item.paths:
             own.append([item.path is None, item.fps, *item.paths])
+        # What is cut, or has a timeline of its own, was once matched by other rules.
+        if item.start or item.end is not None or {"depth", "flow"} & set(item.paths):
+            own.append("by each one's clock")
         text = shared + json.dumps(own, sort_keys=True)
         out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]
     return out
@@ -152,31 +154,6 @@ def _sources(item: Item) -> _Sources:
     return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
 
 
-def _fps(item: Item) -> float:
-    """Of a clip without RGB: the depth video's, its own, or that of pictures in folders."""
-    depth = item.paths.get("depth")
-    return (depth and decode.frame_rate(depth)) or item.fps or decode.PICTURES_FPS
-
-
-class _Timeline(NamedTuple):
-    """The frames of a clip: the first ``start`` of the whole video; ``stop`` None: to its end."""
-
-    fps: float
-    start: int
-    stop: int | None
-    count: int | None = None
-
-
-def _timeline(item: Item, rgb: pathlib.Path | list | None, video: decode.Video | None) -> _Timeline:
-    fps = video.fps if video else _fps(item)
-    # Pictures stand at exactly n / fps, frames of a video about there.
-    place = round if isinstance(rgb, pathlib.Path) else lambda x: math.ceil(x - 1e-6)
-    start, count = place(item.start * fps), len(video.frames) if video else None
-    if item.end is None:
-        return _Timeline(fps, start, None, count)
-    return _Timeline(fps, start, start + count if video else place(item.end * fps), count)
-
-
 def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> decode.Video | None:
     if rgb is None:
         return None
@@ -196,19 +173,6 @@ def _rgb(video: decode.Video | None, settings: Settings) -> dict:
         return {"rgb": [], "rgb_video": decode.encode_mp4(video.frames, video.fps)}
     images = [decode.encode_jpeg(f, settings.quality) for f in video.frames]
     return {"rgb": images, "rgb_video": b""}
-
-
-def _depth(
-    source: pathlib.Path | list | None, item: Item, settings: Settings, when: _Timeline
-) -> np.ndarray:
-    """uint16 [T, H, W], empty where there is none."""
-    if source is None:
-        return np.zeros((0, 0, 0), np.uint16)
-    # A list of pictures was cut by numbers, not yet by seconds: it counts as a video does.
-    maps = decode.depth(source, short_side=settings.short_side)[when.start : when.stop]
-    if not len(maps):
-        raise decode.DecodeError(f"no depth maps between {item.start} s and {item.end} s")
-    return maps
 
 
 # ---------------------------------------------------------------------------- flow
@@ -231,29 +195,6 @@ def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
         "flow_x": [encode(np.ascontiguousarray(p)) for p in planes[..., 0]],
         "flow_y": [encode(np.ascontiguousarray(p)) for p in planes[..., 1]],
     }
-
-
-def _given_flow(
-    path: pathlib.Path | None, settings: Settings, places: list[int] | None, when: _Timeline
-) -> decode.FlowPictures | None:
-    """Precomputed flow, cut like the frames: as many pictures, or fewer by one or a tenth (recordings
-    do differ); None where there is none."""
-    if path is None:
-        return None
-    made = decode.flow_pictures(path, short_side=settings.short_side)
-
-    def cut(pictures: list[bytes]) -> list[bytes]:
-        if places is not None:
-            pictures = [pictures[i] for i in places if i < len(pictures)]
-        return pictures[when.start : when.stop]
-
-    made = made._replace(x=cut(made.x), y=cut(made.y))
-    least = 1 if when.count is None else max(when.count - max(when.count // 10, 1), 1)
-    if not made.x or (when.count is not None and not least <= len(made.x) <= when.count):
-        raise decode.DecodeError(
-            f"{len(made.x)} pictures of flow for {when.count} frames, where as many or one less belong"
-        )
-    return made
 
 
 def _flow_fields(made: decode.FlowPictures, settings: Settings) -> dict:
@@ -284,7 +225,7 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
     return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
 
 
-def _further(item: Item, settings: Settings, when: _Timeline, count: int) -> dict:
+def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
     """Sound and boxes where the manifest names them; empty otherwise."""
     out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
            "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
@@ -292,43 +233,70 @@ def _further(item: Item, settings: Settings, when: _Timeline, count: int) -> dic
         sound = decode.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
-        # Boxes count frames of the whole video, the record those of the clip.
-        rows = _boxes(path) - np.float32([when.start] + [0] * 8)
-        out["boxes"] = rows[(rows[:, 0] >= 0) & (rows[:, 0] < count)]
+        out["boxes"] = timeline.boxes(_boxes(path), frames)
     return out
 
 
 # ---------------------------------------------------------------------------- the clip
-def _shape(video, maps: np.ndarray, given: decode.FlowPictures | None) -> tuple[int, int, int]:
-    """(frames, height, width): the RGB's, else the depth's, else the flow's."""
-    if video is not None:
-        return video.frames.shape[:3]
-    return maps.shape if len(maps) else (len(given.x) + 1, given.height, given.width)
+class _Read(NamedTuple):
+    """What was read of a clip; None is a modality that it lacks. ``frames`` are the RGB's, else the
+    depth's, else the flow's."""
+
+    video: decode.Video | None
+    maps: decode.Maps | None
+    given: decode.FlowPictures | None
+    frames: timeline.Frames
+
+
+def _read(item: Item, settings: Settings) -> _Read:
+    rgb, depth, places = _sources(item)
+    video, maps, given = _video(rgb, item, settings), None, None
+    frames = timeline.of_video(video, rgb) if video else None
+    if depth:
+        maps = timeline.depth(
+            depth, item, frames, short_side=settings.short_side, beside_pictures=isinstance(rgb, list)
+        )
+        frames = frames or timeline.of_depth(maps)
+    if path := item.paths.get("flow"):
+        given = decode.flow_pictures(path, short_side=settings.short_side)
+        given = timeline.flow(given, item, frames, places)
+        frames = frames or timeline.of_flow(len(given.x), item)
+    return _Read(video, maps, given, frames)
+
+
+def _size(read: _Read) -> tuple[int, int]:
+    """(height, width): the RGB's, else the depth's, else the flow's."""
+    if read.video:
+        return read.video.frames.shape[1:3]
+    return read.maps.maps[0].shape if read.maps else (read.given.height, read.given.width)
+
+
+def _maps(maps: decode.Maps | None) -> list[bytes]:
+    """PNGs; a map that belongs to several frames is one object, which pickle writes once."""
+    if maps is None:
+        return []
+    made = dict(zip(maps.numbers.tolist(), maps.maps))
+    made = {number: decode.encode_png(image) for number, image in made.items()}
+    return [made[number] for number in maps.numbers.tolist()]
 
 
 def prepare(item: Item, settings: Settings) -> dict:
     """The record of a clip (data_prep/README.md) but for split and labels. Raises DecodeError."""
-    sources = _sources(item)
-    video = _video(sources.rgb, item, settings)
-    when = _timeline(item, sources.rgb, video)
-    maps = _depth(sources.depth, item, settings, when)
-    if video is None and len(maps):
-        when = when._replace(count=len(maps))
-    given = _given_flow(item.paths.get("flow"), settings, sources.places, when)
-    count, height, width = _shape(video, maps, given)
-    times = video.times if video else np.arange(count) / when.fps
+    read = _read(item, settings)
+    video, frames, (height, width) = read.video, read.frames, _size(read)
+    flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
     return {
         "id": item.id,
-        "num_frames": count,
-        "fps": when.fps,
-        "times": times.astype(np.float32),
+        "num_frames": frames.number,
+        "fps": frames.fps,
+        "times": frames.times.astype(np.float32),
         "height": height,
         "width": width,
         **_rgb(video, settings),
-        **(_flow_fields(given, settings) if given else _flow(video.frames if video else (), settings)),
-        "depth": [decode.encode_png(image) for image in maps],
+        **flow,
+        "depth": _maps(read.maps),
         "depth_scale": 0.001,
-        **_further(item, settings, when, count),
+        **_further(item, settings, frames),
     }
 
 

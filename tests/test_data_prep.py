@@ -257,10 +257,10 @@ def test_numbers_that_occur_twice_are_paired_in_turn():
     assert clips._numbered([pathlib.Path("one.jpg"), pathlib.Path("two.jpg")]) == {}
 
 
-def test_a_video_and_pictures_are_kept_as_they_are(tmp_path):
-    numbered_maps(tmp_path / "d", range(16), "MDepth-{:08d}.png")
+def test_pictures_beside_a_video_belong_to_its_frames_in_turn(tmp_path):
+    numbered_maps(tmp_path / "d", range(1, 16), "MDepth-{:08d}.png")
     record = clips.prepare(item(video(tmp_path / "a.mp4"), depth=tmp_path / "d"), NO_FLOW)
-    assert record["num_frames"] == 14 and contents(record)[1] == list(range(16))
+    assert record["num_frames"] == 14 and contents(record)[1] == list(range(1, 15))
 
 
 @pytest.mark.parametrize("fps", [None, 10.0])
@@ -304,7 +304,7 @@ def test_given_flow_is_as_long_as_the_clip_or_one_less(tmp_path, monkeypatch, co
     monkeypatch.setattr(clips, "_flow", lambda *_: pytest.fail("computed all the same"))
     clip = item(video(tmp_path / "a.mp4"), flow=numbered_flow(tmp_path / "f", count))
     if not good:
-        with pytest.raises(decode.DecodeError, match=f"{count} pictures of flow for 14 frames"):
+        with pytest.raises(decode.DecodeError, match=f"{count} pictures of flow for 14 frames in 1.17 s"):
             clips.prepare(clip, clips.Settings())
         return
     record = clips.prepare(clip, clips.Settings(short_side=16))

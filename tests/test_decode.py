@@ -1,7 +1,13 @@
 """Decoding: what is right comes out, what is wrong is named."""
 
 import fractions
+import functools
+import pathlib
+import shutil
+import struct
+import tempfile
 import threading
+import tracemalloc
 import wave
 
 import av
@@ -13,6 +19,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from mmvid.data import decode
+from mmvid.data.media import promise, timetable
 
 FRAMES, FPS = 30, 12
 
@@ -25,20 +32,23 @@ def pictures(count=FRAMES, height=64, width=80):
     return np.stack([big[i : i + height, i : i + width] + np.uint8(4 * i) for i in range(count)])
 
 
-def write(path, codec="libx264", *, frames=None, gaps=None, sound=0.0, video=True, options=()):
-    """A file with a picture and, for ``sound`` seconds, a tone; ``gaps``: duration of each frame."""
+def write(path, codec="libx264", *, frames=None, gaps=None, sound=0.0, video=True, options=(),
+          pixels="yuv420p", aspect=None, late=0, rate=FPS):  # fmt: skip
+    """A file with a picture, from the frame ``late`` on, and, for ``sound`` seconds, a tone; ``gaps``:
+    duration of each frame; ``aspect`` of a pixel."""
     frames = pictures() if frames is None else frames
     with av.open(str(path), "w") as container:
         if video:
-            stream = container.add_stream(codec, rate=FPS)
+            stream = container.add_stream(codec, rate=rate)
             stream.width, stream.height = frames.shape[2], frames.shape[1]
-            stream.pix_fmt, stream.options = "yuv420p", dict(options)
+            stream.pix_fmt, stream.options = pixels, dict(options)
+            stream.codec_context.sample_aspect_ratio = aspect or 1
         tone = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         if video:
-            times = np.cumsum([0, *(gaps or [1] * len(frames))])
+            times = np.cumsum([late, *(gaps or [1] * len(frames))])
             for picture, time in zip(frames, times):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = int(time), fractions.Fraction(1, FPS)
+                frame.pts, frame.time_base = int(time), fractions.Fraction(1, rate)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         if tone:
@@ -187,6 +197,339 @@ def test_a_damaged_file_does_not_taint_the_next_or_its_neighbour(tmp_path):
     assert sorted(seen) == sorted([(good, FRAMES)] * 8 + [(bad, 0)] * 8)
 
 
+# ---------------------------------------------------------------------------- from a time to a time
+OPEN = "open-gop=1:keyint=10:bframes=3:log-level=error"
+RATE = 24  # MPEG-1 and MXF know only few
+FILMS = {
+    "mpeg2.mpg": ("mpeg2video", dict(g=9, bf=2)),
+    "mpeg2.ts": ("mpeg2video", dict(g=9, bf=2)),
+    "mpeg2.vob": ("mpeg2video", dict(g=9, bf=2)),
+    "mpeg2.mxf": ("mpeg2video", dict(g=9, bf=2)),
+    "mpeg1.mpg": ("mpeg1video", dict(g=9, bf=2)),
+    "asp.avi": ("mpeg4", dict(g=9, bf=2)),
+    "asp.mp4": ("mpeg4", dict(g=9, bf=2)),
+    "asp.3gp": ("mpeg4", dict(g=9)),
+    "open.mp4": ("libx264", {"x264-params": OPEN}),
+    "open.mkv": ("libx264", {"x264-params": OPEN}),
+    "open.m2ts": ("libx264", {"x264-params": OPEN}),
+    "open.flv": ("libx264", {"x264-params": OPEN}),
+    "refreshed.mp4": ("libx264", {"x264-params": "intra-refresh=1:keyint=8:bframes=0"}),
+    "fields.mp4": ("libx264", {"x264-params": "tff=1:keyint=10:bframes=2"}),
+    "h264.avi": ("libx264", dict(g=10, bf=2)),
+    "h264.h264": ("libx264", dict(g=10, bf=2)),
+    "hevc.mp4": ("libx265", {"x265-params": OPEN}),
+    "vp9.webm": ("libvpx-vp9", dict(g=10)),
+    "vp8.ogv": ("libvpx", dict(g=10)),
+    "ffv1.mkv": ("ffv1", {}),
+    "jpeg.avi": ("mjpeg", {}),
+    "flash.flv": ("flv", dict(g=9)),
+    "windows.wmv": ("wmv2", dict(g=9)),
+    "windows.asf": ("msmpeg4", dict(g=9)),
+    "still.gif": ("gif", {}),
+}  # fmt: skip
+PIXELS = {"still.gif": "rgb8", "jpeg.avi": "yuvj420p"}
+
+
+@functools.cache
+def film(name, gaps=None):
+    """(path of the film ``name`` of FILMS, all that is in it)."""
+    codec, options = FILMS[name]
+    options = {key: str(value) for key, value in options.items()} | {"b": "2000000"}
+    path = pathlib.Path(FOLDER.name) / f"{hash(gaps)}-{name}"
+    write(path, codec, gaps=gaps, options=options, pixels=PIXELS.get(name, "yuv420p"), rate=RATE)
+    return path, decode.video(path)
+
+
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def encodes(codec):
+    try:
+        return bool(av.codec.Codec(codec, "w"))
+    except av.codec.codec.UnknownCodecError:
+        return False
+
+
+def assert_cut(path, whole, start, end):
+    """``decode.video`` from ``start`` to ``end`` is the same as the whole file filtered by time."""
+    wanted = np.flatnonzero((whole.times >= start - 1e-6) & (whole.times < end - 1e-6))
+    if not len(wanted):
+        with pytest.raises(decode.DecodeError, match="no frames between"):
+            decode.video(path, start=start, end=end)
+        return
+    part = decode.video(path, start=start, end=end)
+    np.testing.assert_array_equal(part.frames, whole.frames[wanted])
+    np.testing.assert_allclose(part.times + start, whole.times[wanted], atol=1e-9)
+    assert part.first == wanted[0]
+
+
+@pytest.mark.parametrize("name", FILMS)
+class TestFilms:
+    def test_whole(self, name):
+        if not encodes(FILMS[name][0]):
+            pytest.skip(f"this PyAV has no encoder {FILMS[name][0]}")
+        whole = film(name)[1]
+        assert len(whole.frames) == FRAMES and whole.first == 0
+        rate = 25 if name == "h264.h264" else RATE  # a raw stream names none
+        assert np.allclose(whole.times, np.arange(FRAMES) / rate, atol=6e-3)
+        assert (np.diff(whole.frames.mean((1, 2, 3))) > 0).all()
+
+    @settings(max_examples=12)
+    @given(start=st.integers(0, 65), length=st.integers(1, 40))
+    def test_cut(self, name, start, length):
+        """Times in fiftieths of a second: between frames, and right at them."""
+        if encodes(FILMS[name][0]):
+            assert_cut(*film(name), start / 50, (start + length) / 50)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 150), st.integers(1, 90), st.sampled_from(["open.mp4", "open.mkv", "jpeg.avi"]))
+def test_cut_at_a_variable_rate(start, length, name):
+    path, whole = film(name, gaps=(1,) * 15 + (4,) * 15)
+    assert np.allclose(whole.times, np.cumsum([0] + [1] * 15 + [4] * 14) / RATE, atol=2e-3)
+    assert_cut(path, whole, start / 50, (start + length) / 50)
+
+
+@pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.mpg", "mpeg2video"), ("a.m2ts", "libx264")])
+def test_a_search_reads_no_more_than_it_must(tmp_path, name, codec):
+    """Of a long film a keyframe's worth is decoded, not all that comes before."""
+    options = {"g": "12", "sc_threshold": "0" if codec == "libx264" else "1000000000"}
+    frames = np.concatenate([pictures()] * 8)
+    path = write(tmp_path / name, codec, frames=frames, options=options, rate=RATE)
+    table = timetable.read(path)
+    assert table.beginnings(200) == [table.keys[16], table.keys[15], None]
+    with decode._open(path) as container:
+        numbers = [number for number, _ in timetable.frames(container, table, table.keys[16])]
+    assert numbers == list(range(192, 240))
+
+
+def test_the_search_that_ends_too_late_is_seen(tmp_path):
+    path = film("open.mkv")[0]
+    table = timetable.read(path)
+    # As if its packets had been others.
+    changed = table.packets.copy()
+    changed[table.keys[2] + 2, 2] += 1
+    with decode._open(path) as container, pytest.raises(timetable.Lost):
+        list(timetable.frames(container, table._replace(packets=changed), table.keys[1]))
+
+
+# ---------------------------------------------------------------------------- times that do not rise
+def stream_of(rate):
+    stream = type("Stream", (), {})()
+    stream.average_rate, stream.time_base = fractions.Fraction(rate), fractions.Fraction(1, rate)
+    return stream
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.data())
+def test_swapped_stamps_are_sorted(gaps, data):
+    stamps = np.cumsum(gaps)
+    swapped = stamps.copy()
+    for i in data.draw(st.lists(st.integers(0, max(len(gaps) - 4, 0)), max_size=5)):
+        swapped[i : i + 4] = np.roll(swapped[i : i + 4], 1)
+    times = timetable._repaired(swapped.tolist(), stream_of(10))
+    np.testing.assert_allclose(times, stamps / 10)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
+def test_equal_and_missing_stamps_are_spread(gaps, gone):
+    stamps = np.cumsum(gaps)
+    own = [None if i in gone else int(stamp) for i, stamp in enumerate(stamps)]
+    times = timetable._repaired(own, stream_of(10))
+    assert len(times) == len(own) and (np.diff(times) > 0).all()
+    # Off by as much as a program stream's stamps are, no more.
+    assert all(abs(t - stamp / 10) < 0.31 for t, stamp in zip(times, own) if stamp and own.count(stamp) == 1)
+
+
+def test_made_up_stamps_of_a_program_stream():
+    """As FFmpeg gives them of MPEG-1 in .mpg: two pairs are equal, three frames later all is well again."""
+    own = [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 8, 9, 10, 11, 14, 15]
+    np.testing.assert_allclose(timetable._repaired(own, stream_of(24)), np.arange(16) / 24)
+
+
+def test_stamps_that_jump_back_are_refused(tmp_path):
+    """Two recordings in one file."""
+    data = film("mpeg2.ts")[0].read_bytes()
+    (tmp_path / "a.ts").write_bytes(data + data)
+    with pytest.raises(decode.DecodeError, match=r"jump back from 1\.\d+ to 0\.\d+ s; write the file anew"):
+        decode.video(tmp_path / "a.ts")
+
+
+# ---------------------------------------------------------------------------- whole or not
+def copied(source, target, start=0.0, last=1):
+    """The packets from ``start`` on, as `ffmpeg -ss START -c copy` writes them; the last of them stands
+    for ``last`` frames."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        packets = [packet for packet in reading.demux(stream) if packet.size]
+        keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+        for packet in packets[max(i for i in keys if packets[i].pts * stream.time_base <= start) :]:
+            packet.pts -= round(start / stream.time_base)
+            packet.dts -= round(start / stream.time_base)
+            if packet is packets[-1]:
+                packet.duration *= last
+            packet.stream = copy
+            writing.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("name", ["open.mp4", "asp.mp4", "hevc.mp4"])
+def test_what_an_edit_list_hides_is_not_missing(tmp_path, name):
+    path, whole = film(name)
+    cut = decode.video(copied(path, tmp_path / "a.mp4", start=0.75))
+    np.testing.assert_array_equal(cut.frames, whole.frames[18:])
+    assert_cut(tmp_path / "a.mp4", cut, 0.15, 0.4)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "flv"])
+def test_a_last_frame_may_stand_for_seconds(tmp_path, ending):
+    path = copied(film("open.mp4")[0], tmp_path / f"a.{ending}", last=40)
+    assert len(decode.video(path).frames) == FRAMES
+    for keep in (0.5, 0.8, 0.97):
+        with pytest.raises(decode.DecodeError, match=r"truncated|damaged|not readable"):
+            decode.video(damaged(path, tmp_path / f"cut.{ending}", keep=keep))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "flv", "ts"])
+def test_a_picture_may_begin_after_its_sound(tmp_path, ending):
+    video = decode.video(write(tmp_path / f"a.{ending}", sound=5.0, late=24))
+    assert np.allclose(video.times, 2 + np.arange(FRAMES) / FPS, atol=0.1)
+    assert_cut(tmp_path / f"a.{ending}", video, 2.5, 3.0)
+
+
+def test_a_file_that_begins_in_the_middle_of_a_group(tmp_path):
+    """Recordings of broadcasts do: what lacks its references is left out, here and there the same."""
+    path, whole = film("open.m2ts")
+    packets = timetable.read(path)
+    with av.open(str(path)) as container:
+        places = [p.pos for p in container.demux(video=0) if p.size]
+    data = path.read_bytes()
+    (tmp_path / "a.ts").write_bytes(data[places[packets.keys[1]] // 192 * 192 :])
+    cut = decode.video(tmp_path / "a.ts")
+    assert 18 <= len(cut.frames) <= 20
+    np.testing.assert_array_equal(cut.frames, whole.frames[-len(cut.frames) :])
+    assert_cut(tmp_path / "a.ts", cut, 0.25, 0.5)
+
+
+def test_lengths_in_bytes(tmp_path):
+    for name, whole in (("open.mkv", promise._whole_matroska), ("open.flv", promise._whole_flv)):
+        path = film(name)[0]
+        assert whole(path)
+        for keep in (0.001, 0.3, 0.99):
+            assert not whole(damaged(path, tmp_path / name, keep=keep))
+
+
+# ---------------------------------------------------------------------------- as players show it
+def quarters(path, matrix):
+    """Writes a, b, c, d of the display matrix into an MP4's track."""
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (n << 16 for n in matrix)
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    "matrix, shown",
+    [
+        ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+        ((1, 0, 0, -1), lambda p: p[::-1]),
+        ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+        ((0, -1, 1, 0), lambda p: np.rot90(p)),
+        ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda p: p.swapaxes(0, 1)[::-1, ::-1]),
+    ],
+)
+def test_mirrored_and_turned(tmp_path, matrix, shown):
+    path = write(tmp_path / "a.mp4")
+    plain = decode.video(path).frames
+    turned = decode.video(quarters(path, matrix)).frames
+    assert turned.flags.c_contiguous
+    np.testing.assert_array_equal(turned, np.stack([shown(picture) for picture in plain]))
+
+
+@pytest.mark.parametrize(
+    "aspect, short_side, size",
+    [((4, 3), 0, (64, 107)), ((1, 2), 0, (64, 40)), ((4, 3), 32, (32, 54)), ((1, 2), 20, (32, 20))],
+)
+def test_pixels_become_square(tmp_path, aspect, short_side, size):
+    path = write(tmp_path / "a.mp4", aspect=fractions.Fraction(*aspect))
+    frames = decode.video(path, short_side=short_side).frames
+    assert frames.shape[1:3] == size
+    expected = cv2.resize(pictures()[9], size[::-1], interpolation=cv2.INTER_AREA)
+    assert abs(frames[9].astype(int) - expected).mean() < 6
+
+
+def test_fields_become_frames(tmp_path):
+    """A bar that moves between the two fields of a frame combs; deinterlaced it does not."""
+    frames = np.full((12, 64, 80, 3), 40, np.uint8)
+    for i in range(12):
+        for field in range(2):
+            frames[i, field::2, 4 * i + 2 * field : 4 * i + 2 * field + 16] = 210
+    combs = {}
+    for fields in ("tff=1", "bframes=2"):
+        path = write(tmp_path / "a.mp4", frames=frames, options={"x264-params": fields})
+        video = decode.video(path)
+        assert np.allclose(video.times, np.arange(12) / FPS)
+        combs[fields] = abs(np.diff(video.frames.astype(int), axis=1)).mean()
+    assert combs["tff=1"] < combs["bframes=2"] / 3
+
+
+# ---------------------------------------------------------------------------- names, memory
+@pytest.mark.parametrize(
+    "name", ["12:30.mp4", "-a.mp4", "100%d.mp4", "caf\udce9.mp4", "file:x.mp4", "pipe:0.mp4", "a?b#c .mp4"]
+)
+def test_a_file_may_be_called_anything(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(film("asp.mp4")[0], name)
+    assert len(decode.video(name, start=0.25).frames) == 24
+    assert decode.extent(name) == (30, pytest.approx(29 / RATE))
+    with pytest.raises(decode.DecodeError, match="no sound stream in"):
+        decode.audio(name)
+
+
+@pytest.mark.parametrize("name", ["12:30.png", "-a.bmp", "100%d.jpg", "caf\udce9.png", "a.webp"])
+def test_a_picture_may_be_called_anything(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    data = cv2.imencode(pathlib.Path(name).suffix, pictures()[3])[1]
+    pathlib.Path(name).write_bytes(data.tobytes())
+    assert decode.image(name).frames.shape == (1, 64, 80, 3)
+
+
+def test_reasons_can_be_written_anywhere(tmp_path):
+    with pytest.raises(decode.DecodeError, match=r"missing file caf\\udce9\.mp4") as caught:
+        decode.video(tmp_path / "caf\udce9.mp4")
+    str(caught.value).encode()
+
+
+def peak(make):
+    """(bytes of the frames that ``make`` gives, bytes at most in use meanwhile)."""
+    tracemalloc.start()
+    try:
+        return make().frames.nbytes, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_frames_are_in_memory_once(tmp_path):
+    path = write(tmp_path / "a.mp4", frames=pictures(60, 240, 320))
+    size, most = peak(lambda: decode.video(path))
+    assert size == 60 * 240 * 320 * 3 and most < 1.2 * size
+    folder = numbered(tmp_path / "clip", "{}.jpg", 12)
+    files = decode.sequence(folder) * 10
+    size, most = peak(lambda: decode.images(files))
+    assert most < 1.3 * size
+
+
+def test_too_long_is_told_before_it_is_decoded(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mkv", "ffv1")
+    monkeypatch.setattr(decode, "MAX_BYTES", 100_000)
+    for read in (decode.video, decode.depth):
+        with pytest.raises(decode.DecodeError, match=f"too long: {FRAMES} frames"):
+            read(path)
+
+
 # ---------------------------------------------------------------------------- images, depth, sound
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 def test_image(tmp_path, ending):
@@ -209,7 +552,7 @@ def maps(count=12):
 def test_depth_folder_in_the_order_of_its_numbers(tmp_path):
     for i, picture in enumerate(maps()):
         cv2.imwrite(str(tmp_path / f"d_{i}.png"), picture)
-    np.testing.assert_array_equal(decode.depth(tmp_path), maps())
+    np.testing.assert_array_equal(decode.depth(tmp_path).maps, maps())
     cv2.imwrite(str(tmp_path / "d_3.png"), maps()[0, :4])
     with pytest.raises(decode.DecodeError, match="several sizes"):
         decode.depth(tmp_path)
@@ -226,7 +569,7 @@ def test_depth_video(tmp_path):
         for picture in maps():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray16le")))
         container.mux(stream.encode())
-    np.testing.assert_array_equal(decode.depth(path), maps())
+    np.testing.assert_array_equal(decode.depth(path).maps, maps())
     with pytest.raises(decode.DecodeError):
         decode.depth(damaged(path, tmp_path / "cut.mkv", keep=0.7))
     (tmp_path / "none").mkdir()
@@ -236,12 +579,13 @@ def test_depth_video(tmp_path):
 
 def test_depth_of_matlab(tmp_path):
     savemat(tmp_path / "a.mat", {"curFrame": np.moveaxis(maps(), 0, -1).astype(np.float64)})
-    np.testing.assert_array_equal(decode.depth(tmp_path / "a.mat"), maps())
+    np.testing.assert_array_equal(decode.depth(tmp_path / "a.mat").maps, maps())
     # MATLAB drops a last axis of length 1; beyond what 16 bits hold there is no distance.
     one = np.where(maps()[0] == 37, np.nan, maps()[0].astype(np.float64)) + 60000 * (maps()[0] > 2000)
     savemat(tmp_path / "b.mat", {"curFrame": one})
     expected = np.minimum(maps()[0].astype(int) + 60000 * (maps()[0] > 2000), 65535)
-    np.testing.assert_array_equal(decode.depth(tmp_path / "b.mat")[0], np.where(maps()[0] == 37, 0, expected))
+    (found,) = decode.depth(tmp_path / "b.mat").maps
+    np.testing.assert_array_equal(found, np.where(maps()[0] == 37, 0, expected))
     savemat(tmp_path / "c.mat", {"other": np.zeros(3)})
     with pytest.raises(decode.DecodeError, match=r"no array curFrame .* it has \['other'\]"):
         decode.depth(tmp_path / "c.mat")
@@ -274,7 +618,7 @@ def test_pictures_in_the_order_of_their_numbers(tmp_path, template, pattern):
     video = decode.clip(path / pattern if pattern else path)
     assert abs(video.frames.astype(int) - pictures(12)).mean() < 4
     np.testing.assert_allclose(video.times, np.arange(12) / 30)
-    assert video.fps == 30 and decode.frame_rate(path / "*_rgb.jpg") is decode.frame_rate(path) is None
+    assert video.first == 0 and video.fps == 30
 
 
 @settings(max_examples=40)
@@ -289,7 +633,7 @@ def test_pictures_between_two_times(count, start, length, fps):
             decode.images(PICTURES[:count], **options)
         return
     video = decode.images(PICTURES[:count], **options)
-    assert (video.frames[:, 0, 0, 0] // 10).tolist() == wanted
+    assert (video.frames[:, 0, 0, 0] // 10).tolist() == wanted and video.first == wanted[0]
     np.testing.assert_allclose(video.times, np.asarray(wanted) / fps - float(start), atol=1e-9)
 
 

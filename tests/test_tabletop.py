@@ -212,7 +212,7 @@ def test_files_hold_what_was_rendered(tmp_path, two):
     video = decode.video(root / "rgb" / f"{name}.mp4")
     assert video.fps == 12 and video.frames.shape == clip.rgb.shape
     assert np.abs(video.frames.astype(int) - clip.rgb).mean() < 6
-    np.testing.assert_array_equal(decode.depth(root / "depth" / name), clip.depth)
+    np.testing.assert_array_equal(decode.depth(root / "depth" / name).maps, clip.depth)
     np.testing.assert_array_equal(decode.audio(root / "audio" / f"{name}.wav").samples, clip.audio)
     np.testing.assert_array_equal(np.load(root / "boxes" / f"{name}.npy"), clip.boxes)
     assert not (tmp_path / "files.tmp").exists()

@@ -10,14 +10,18 @@ import io
 import os
 import pathlib
 import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+
+from mmvid.data.media import display, timetable
+from mmvid.data.media.files import DecodeError, existing
+from mmvid.data.media.files import listening as _listening
+from mmvid.data.media.files import opened as _open
 
 cv2.setNumThreads(0)
 
@@ -26,23 +30,34 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 PICTURES_FPS = 30.0
 # From here on the frames of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
-# FFmpeg's log belongs to the process, so one file is read at a time in it.
-_LOG = threading.Lock()
 # Since PyAV 17 a conversion starts a thread a core; here workers are the parallelism.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-class DecodeError(ValueError):
-    """A file that cannot be used; the message is the reason that ``rejected.csv`` keeps."""
-
-
 class Video(NamedTuple):
     """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
-    rates kept), and the average ``fps``."""
+    rates kept), the average ``fps``, and how many frames of the whole video come before the ``first``."""
 
     frames: np.ndarray
     times: np.ndarray
     fps: float
+    first: int = 0
+
+
+class Maps(NamedTuple):
+    """Depth: ``maps`` (uint16 [H, W] each), which are the ``numbers`` [n] (from 0) of the whole film, at
+    ``times`` [n] seconds from the clip's start.
+
+    The whole film has ``count`` maps, ``length`` seconds from the first to the last, ``fps`` on average.
+    Pictures that were given no rate have no clock: ``fps`` is None, times and length are nan.
+    """
+
+    maps: list[np.ndarray]
+    numbers: np.ndarray
+    times: np.ndarray
+    fps: float | None
+    count: int
+    length: float
 
 
 class FlowPictures(NamedTuple):
@@ -63,45 +78,15 @@ class Sound(NamedTuple):
     start: float
 
 
-def existing(path: str | os.PathLike) -> pathlib.Path:
-    """``path``, if there is something in it. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise DecodeError(f"missing file {path.name}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DecodeError(f"empty file {path.name}")
-    return path
-
-
-@contextlib.contextmanager
-def _listening(what: str) -> Iterator[list]:
-    """Reads within; raises DecodeError for what FFmpeg raises and for whatever it complains of."""
-    with _LOG:
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.ERROR)
-        # For good: held back repetitions would turn up in the next file's log.
-        av.logging.set_skip_repeated(False)
-        try:
-            with av.logging.Capture(False) as logs:
-                yield logs
-        except (av.error.FFmpegError, UnicodeDecodeError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            last = f" ({logs[-1][2].strip()})" if logs else ""
-            raise DecodeError(f"not readable as {what}: {reason}{last}") from None
-        finally:
-            av.logging.set_level(level)
-    complaints = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
-    if complaints:
-        raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")
-
-
-def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np.ndarray:
-    """Resizes so that the short side is ``short_side``; a smaller image stays as it is."""
+def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA, aspect: float = 1.0) -> np.ndarray:
+    """Resizes so that the short side is ``short_side``; a smaller image stays as it is. Where pixels are
+    ``aspect`` times as wide as high, the width is scaled first, so that they are square."""
     height, width = image.shape[:2]
-    if not short_side or min(height, width) <= short_side:
-        return image
-    scale = short_side / min(height, width)
+    width = max(round(width * aspect), 1)
+    scale = short_side / min(height, width) if 0 < short_side < min(height, width) else 1
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if size == image.shape[1::-1]:
+        return image
     return cv2.resize(image, size, interpolation=interpolation)
 
 
@@ -109,51 +94,99 @@ def _fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA) -> np
 def video(
     path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
 ) -> Video:
-    """All frames between ``start`` and ``end`` seconds, upright, resized to ``short_side`` pixels.
+    """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
+    upright), resized to ``short_side`` pixels.
 
-    Raises DecodeError with a reason: missing, empty, not a video, no video stream, truncated,
-    damaged, no frames in the interval.
+    They are those that decoding the whole file would show then, wherever the search for ``start`` leads
+    (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
+    stream, truncated, damaged, times that jump back, no frames in the interval.
     """
-    path = existing(path)
-    with _listening("video") as logs, av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError("no video stream (sound only?)")
-        frames, times, fps, missing = _read_video(container, logs, start, end, short_side)
-    if not frames:
-        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if missing:
-        raise DecodeError(f"truncated: {missing}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), np.asarray(times, np.float64), fps)
+    convert = functools.partial(_rgb, VideoReformatter(), short_side)
+    nothing = f"no frames between {start} s and {'the end' if end is None else end}"
+    frames, times, fps, first = _film(
+        existing(path), "video", lambda table: table.between(start, end), convert, nothing
+    )
+    return Video(frames, times[first : first + len(frames)] - start, fps, first)
 
 
-def _read_video(container, logs: list, start: float, end: float | None, short_side: int) -> tuple:
-    """(frames, times from ``start``, fps, what is missing or '')."""
-    stream = container.streams.video[0]
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    fps = float(stream.average_rate or stream.guessed_rate or 25)
-    origin = (container.start_time or 0) / av.time_base
-    if start > 0:
-        container.seek(int((start + origin) * av.time_base))
-    reformatter = VideoReformatter()
-    frames, times, seen, size = [], [], 0, 0
-    for seen, frame in enumerate(_decoded(container, stream), 1):
-        if seen == 1 and start > 0:
-            # What comes before the keyframe that the search found is rightly complained of.
+def _film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
+    """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
+    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError, ``nothing``
+    where there are none."""
+    with _listening(what) as logs:
+        table, array, fps = _searched(path, logs, wanted, convert)
+    first, stop = wanted(table)
+    if table.missing and stop == len(table.times):
+        raise DecodeError(f"truncated: {table.missing}")
+    if first == stop:
+        raise DecodeError(nothing)
+    return array, table.times, fps, first
+
+
+def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callable) -> tuple:
+    """(timetable, array of the frames, fps): from the nearest place, and by the table, that turn out right."""
+    for counted in (False, True):
+        table = timetable.read(path, counted=counted)
+        # What reading ahead complained of, decoding does again, if the clip reaches that far.
+        logs.clear()
+        first, stop = wanted(table)
+        if first == stop:
+            return table, None, 0.0
+        for place in table.beginnings(first):
             logs.clear()
-        time = _time(frame, seen - 1, fps, start) - origin
-        if time < start - 1e-6:
-            continue
-        if end is not None and time >= end - 1e-6:
-            return frames, times, fps, ""
-        frames.append(_upright(frame, reformatter, short_side))
-        times.append(time - start)
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    last = times[-1] + start if times else 0.0
-    return frames, times, fps, _missing(container, stream, 0 if start > 0 else seen, last, fps)
+            with contextlib.suppress(timetable.Lost):
+                return table, *_filled(path, table, place, (first, stop), logs, convert)
+    raise DecodeError("decoding it twice gives different frames")
+
+
+def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, wanted: tuple[int, int],
+            logs: list, convert: Callable) -> tuple[np.ndarray, float]:  # fmt: skip
+    """(array of the frames of the numbers ``wanted``, fps), decoded from ``place`` on. Raises timetable.Lost
+    where they are not those."""
+    first, stop = wanted
+    array, sizes, seen = None, set(), first
+    with _open(path) as container:
+        stream = timetable.video_stream(container)
+        numbered = _without_head(timetable.frames(container, table, place), logs, table.cut or place is not None)
+        for number, frame in display.progressive(_window(numbered, first, stop)):
+            if not first <= number < stop:
+                continue
+            shown = convert(frame, stream)
+            # One array from the beginning: stacking them in the end would need the memory twice.
+            if array is None:
+                _check_room(stop - first, (stop - first) * shown.nbytes)
+                array = np.empty((stop - first, *shown.shape), shown.dtype)
+            sizes.add(shown.shape[:2])
+            if len(sizes) == 1:
+                array[number - first] = shown
+            seen += 1
+        fps = float(stream.average_rate or stream.guessed_rate or 25)
+    if seen < stop:
+        raise timetable.Lost
+    if len(sizes) > 1:
+        raise DecodeError(f"frames of different sizes: {sorted(sizes)}")
+    return array, fps
+
+
+def _without_head(numbered: Iterator, logs: list, cut: bool) -> Iterator:
+    """The frames; of those before them, which lack what they are predicted from, it is rightly complained."""
+    for seen, frame in enumerate(numbered):
+        if cut and not seen:
+            logs.clear()
+        yield frame
+
+
+def _window(numbered: Iterator, first: int, stop: int) -> Iterator:
+    """The frames [first, stop) with a neighbour on either side, which deinterlacing needs."""
+    alone = first > 0
+    for number, frame in numbered:
+        if number == first and alone and frame.interlaced_frame:
+            raise timetable.Lost
+        if number >= first - 1:
+            alone = False
+            yield number, frame
+        if number >= stop:
+            return
 
 
 def _check_room(count: int, size: int) -> None:
@@ -161,66 +194,33 @@ def _check_room(count: int, size: int) -> None:
         raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")
 
 
-def _decoded(container, stream) -> Iterator:
-    for packet in container.demux(stream):
-        # An edit list cuts these out; they are in the header's count.
-        if packet.is_discard:
-            stream.codec_context.decode(packet)
-        else:
-            yield from packet.decode()
+def _pixels(frame: av.VideoFrame, reformatter: VideoReformatter, format: str) -> np.ndarray:
+    return reformatter.reformat(frame, format=format, **_ONE_THREAD).to_ndarray()
 
 
-def _time(frame, index: int, fps: float, start: float) -> float:
-    if frame.time is not None:
-        return float(frame.time)
-    if start > 0:
-        raise DecodeError("a video without time stamps, where start cannot be found")
-    return index / fps
+def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
+    pixels = _pixels(frame, reformatter, "rgb24")
+    return display.upright(_fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1)), frame)
 
 
-def _upright(frame, reformatter: VideoReformatter, short_side: int) -> np.ndarray:
-    picture = reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-    fitted = _fit(picture, short_side)
-    # A telephone held upright writes its frames lying down and says so.
-    if turns := round(getattr(frame, "rotation", 0) / 90) % 4:
-        fitted = np.rot90(fitted, turns)
-    # A copy: the array may be a window into FFmpeg's larger frame.
-    return picture.copy() if fitted is picture else np.ascontiguousarray(fitted)
-
-
-def _missing(container, stream, count: int, last: float, fps: float) -> str:
-    """What of the header's promise did not come, '' if nothing: by frames (``count``, 0 unknown) and
-    by the ``last`` time. Headers are off by a frame or two, and the last frame may be long."""
-    if count and stream.frames and stream.frames - count > max(2, 0.02 * stream.frames):
-        return f"{count} of {stream.frames} frames"
-    length = _header_length(container, stream)
-    if length and length - (last + 1 / fps) > max(3 / fps, 0.02 * length):
-        return f"{last + 1 / fps:.2f} of {length:.2f} s"
-    return ""
-
-
-def _header_length(container, stream) -> float | None:
-    """Seconds of video that the header names; None where it is silent or may mean the sound."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if text := stream.metadata.get("DURATION"):
-        with contextlib.suppress(ValueError):
-            hours, minutes, seconds = map(float, text.split(":"))
-            return 3600 * hours + 60 * minutes + seconds
-    if container.duration and len(container.streams) == 1:
-        return container.duration / av.time_base
-    return None
-
-
-def frame_rate(path: str | os.PathLike) -> float | None:
-    """Average frames a second of a video file; None of pictures (a folder, a pattern) and arrays, which
-    name none. Raises DecodeError."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() in (*IMAGES, ".mat") or existing(path).is_dir():
-        return None
-    with _listening("video"), av.open(str(path)) as container:
-        stream = next(iter(container.streams.video), None)
-        return float(stream.average_rate) if stream and stream.average_rate else None
+def extent(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS
+) -> tuple[int, float]:
+    """(frames, seconds from the first to the last) of a whole video or depth film, of which nothing need be
+    kept. Pictures (a list, or one) and arrays have ``fps``; with None the seconds are nan. Raises DecodeError."""
+    if isinstance(path, list):
+        count = len(path)
+    elif (ending := existing(path).suffix.lower()) in IMAGES:
+        count = 1
+    elif ending == ".mat":
+        count = len(_depth_matlab(pathlib.Path(path)))
+    else:
+        with _listening("video") as logs:
+            times = timetable.read(path).times
+            # Damage that the clip does not reach is none of the clip.
+            logs.clear()
+        return len(times), float(np.ptp(times)) if len(times) else 0.0
+    return count, (count - 1) / fps if fps else np.nan
 
 
 # ---------------------------------------------------------------------------- pictures
@@ -254,15 +254,20 @@ def _in_order(path: pathlib.Path) -> tuple:
     return [int(n) for n in re.findall(r"\d+", path.stem)], path.name
 
 
-def _check_image(path: pathlib.Path) -> None:
+def _check_image(data: bytes) -> None:
     # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
-    with _listening("an image"), av.open(str(path)) as container:
+    with _listening("an image"), av.open(io.BytesIO(data)) as container:
         next(container.decode(video=0), None)
 
 
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    # Always of bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
 def _read_image(path: pathlib.Path, flags: int) -> np.ndarray:
-    _check_image(existing(path))
-    picture = cv2.imread(str(path), flags)
+    _check_image(data := existing(path).read_bytes())
+    picture = _imdecode(data, flags)
     if picture is None:
         raise DecodeError("not readable as an image")
     return picture
@@ -291,17 +296,19 @@ def images(
     """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
-    frames, size = [], 0
-    for i in wanted:
-        with _naming(files[i]):
-            frames.append(image(files[i], short_side=short_side).frames[0])
-        size += frames[-1].nbytes
-        _check_room(len(frames), size)
-    if not frames:
+    if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    if len(shapes := {frame.shape[:2] for frame in frames}) > 1:
-        raise DecodeError(f"frames of different sizes: {sorted(shapes)}")
-    return Video(np.stack(frames), times[wanted] - start, fps)
+    frames = None
+    for row, i in enumerate(wanted):
+        with _naming(files[i]):
+            frame = image(files[i], short_side=short_side).frames[0]
+        if frames is None:
+            _check_room(len(wanted), len(wanted) * frame.nbytes)
+            frames = np.empty((len(wanted), *frame.shape), np.uint8)
+        if frame.shape != frames.shape[1:]:
+            raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
+        frames[row] = frame
+    return Video(frames, times[wanted] - start, fps, int(wanted[0]))
 
 
 def clip(
@@ -318,24 +325,72 @@ def clip(
 
 
 # ---------------------------------------------------------------------------- depth
-def depth(path: str | os.PathLike | list[pathlib.Path], *, short_side: int = 0) -> np.ndarray:
-    """Depth as uint16 [T, H, W]: 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one
-    PNG, a gray video (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII). Raises
-    DecodeError."""
+# Matroska, which holds most depth, rounds times to milliseconds.
+_TICK = 6e-4
+
+
+def depth(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
+    end: float | None = None, frames: range | None = None, short_side: int = 0,
+) -> Maps:  # fmt: skip
+    """Depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
+    (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
+
+    These are the maps from ``start`` to ``end`` seconds of their own clock; with ``frames`` those whose number
+    in the whole film is among them, as far as there are any. ``fps`` is the rate of pictures and arrays; None
+    where they have no clock. Raises DecodeError, also where no map is left.
+    """
     files = path if isinstance(path, list) else sequence(path, (".png",))
-    name = files[0].parent.name if files else pathlib.Path(path).name
-    if files is not None:
-        maps = [_depth_image(existing(p)) for p in files]
-    elif (ending := existing(path).suffix.lower()) == ".png":
-        maps = [_depth_image(pathlib.Path(path))]
+    wanted = functools.partial(_wanted, start=start, end=end, frames=frames)
+    where = f"between {start} s and {'the end' if end is None else end}"
+    nothing = "no depth maps " + (f"from number {frames.start} to {frames.stop - 1}" if frames else where)
+    if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
+        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side, nothing)
     else:
-        maps = (_depth_matlab if ending == ".mat" else _depth_video)(pathlib.Path(path))
+        readers = _depth_readers(files, path)
+        times, rate = (np.arange(len(readers)) / fps if fps else np.full(len(readers), np.nan)), fps
+        first, stop = wanted(times)
+        if first == stop:
+            raise DecodeError(f"{nothing}: there are {len(times)}")
+        maps = _depth_maps(readers[first:stop], short_side)
+    numbers = first + np.arange(len(maps))
     if len(shapes := {m.shape for m in maps}) > 1:
-        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {name}")
-    return np.stack([_fit(m, short_side, cv2.INTER_NEAREST) for m in maps])
+        raise DecodeError(f"depth maps of several sizes {sorted(shapes)} in {_name(path)}")
+    return Maps(list(maps), numbers, times[numbers] - start, rate, len(times), float(np.ptp(times)))
 
 
-def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
+def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | None) -> tuple[int, int]:
+    """The maps [first, stop) of those at ``times``; all where they have none."""
+    if frames is not None:
+        return min(frames.start, len(times)), min(frames.stop, len(times))
+    if np.isnan(times).any():
+        return 0, len(times)
+    first, stop = np.searchsorted(times, (start - _TICK, (np.inf if end is None else end) - _TICK))
+    return int(first), int(stop)
+
+
+def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
+    return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
+
+
+def _depth_readers(files: list[pathlib.Path] | None, path: str | os.PathLike) -> list[Callable]:
+    """Of each map a function that reads it."""
+    if files is None and pathlib.Path(path).suffix.lower() == ".mat":
+        return [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
+    return [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
+
+
+def _depth_maps(readers: list[Callable], short_side: int) -> list[np.ndarray]:
+    maps, size = [], 0
+    for read in readers:
+        maps.append(_fit(read(), short_side, cv2.INTER_NEAREST))
+        size += maps[-1].nbytes
+        _check_room(len(maps), size)
+    return maps
+
+
+def _depth_matlab(path: pathlib.Path) -> np.ndarray:
+    """[T, H, W] of any type."""
     # Imported here: whoever reads records needs no MATLAB.
     from scipy.io import loadmat
 
@@ -350,28 +405,26 @@ def _depth_matlab(path: pathlib.Path) -> list[np.ndarray]:
         names = sorted(name for name in found if not name.startswith("_"))
         raise DecodeError(f"{path.name} has no array curFrame [H, W, T]; it has {names}")
     # MATLAB drops a last axis of length 1.
-    maps = np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
-    return list(np.clip(np.nan_to_num(maps), 0, 65535).astype(np.uint16, order="C"))
+    return np.moveaxis(array if array.ndim == 3 else array[..., None], -1, 0)
 
 
-def _depth_video(path: pathlib.Path) -> list[np.ndarray]:
-    with _listening("depth"), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DecodeError(f"no video stream in {path.name}")
-        stream, reformatter = container.streams.video[0], VideoReformatter()
-        fps = float(stream.average_rate or 25)
-        maps = []
-        for frame in container.decode(stream):
-            gray = reformatter.reformat(frame, format="gray16le", **_ONE_THREAD)
-            maps.append(gray.to_ndarray().copy())
-        missing = _missing(container, stream, len(maps), (len(maps) - 1) / fps, fps)
-    if not maps or missing:
-        raise DecodeError(f"depth truncated: {missing}" if maps else "no depth frames")
-    return maps
+def _depth_array(plane: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
+
+
+def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing: str) -> tuple:
+    """(maps, times of all of the film, fps, number of the first)."""
+    reformatter = VideoReformatter()
+
+    def convert(frame: av.VideoFrame, _) -> np.ndarray:
+        return _fit(_pixels(frame, reformatter, "gray16le"), short_side, cv2.INTER_NEAREST)
+
+    with _naming(path):
+        return _film(path, "depth", lambda table: wanted(table.times), convert, nothing)
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = _imdecode(existing(path).read_bytes(), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")
     return picture.astype(np.uint16)
@@ -443,29 +496,44 @@ def flow_pictures(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictur
 
 
 # ---------------------------------------------------------------------------- sound
+# Containers round the times of sound; what is longer is a hole in it.
+_HOLE = 0.05
+
+
 def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
-    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds. Raises DecodeError (no
-    sound stream, or none in the interval, among others)."""
+    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds of the container's clock, which
+    is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the
+    interval, among others)."""
     path = existing(path)
-    with _listening("sound"), av.open(str(path)) as container:
+    with _listening("sound"), _open(path) as container:
         if not container.streams.audio:
             raise DecodeError(f"no sound stream in {path.name}")
-        origin = (container.start_time or 0) / av.time_base
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-        parts, first = [], None
-        for frame in container.decode(audio=0):
-            if first is None:
-                first = (float(frame.time) if frame.time is not None else origin) - origin
-            parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
-    first = first or 0.0
+        samples, first = _samples(container, rate)
     stop = len(samples) if end is None else max(round((end - first) * rate), 0)
     samples = samples[max(round((start - first) * rate), 0) : stop]
     if not len(samples):
-        raise DecodeError(f"no sound in {path.name} between {start} s and {end or 'the end'}")
+        raise DecodeError(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
     return Sound(samples, max(first - start, 0.0))
+
+
+def _samples(container, rate: int) -> tuple[np.ndarray, float]:
+    """(int16 [n], when the first sounds)."""
+    origin = (container.start_time or 0) / av.time_base
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+    parts, first, due = [], None, 0.0
+    for frame in container.decode(audio=0):
+        time = due if frame.time is None else float(frame.time) - origin
+        if first is None:
+            first = due = time
+        if time - due > _HOLE:
+            _check_room(1, round((time - first) * rate) * 2)
+            parts.append(np.zeros(round((time - due) * rate), np.int16))
+            due = time
+        parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+        due += frame.samples / frame.sample_rate
+    parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int16), first or 0.0
 
 
 # ---------------------------------------------------------------------------- frames in records

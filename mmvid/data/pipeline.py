@@ -13,6 +13,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +69,18 @@ def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
 def _lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
     """Fields of each stream in this record; 0 where its modality is absent."""
     return {s.name: decode.count_frames(record, _field(s)) for s in streams}
+
+
+def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stream]) -> None:
+    """Warns (once, as the text has no id) where a stream is far shorter than the clip: what is drawn for all
+    streams then ends with it. Datasets that are built today have none such."""
+    least = record["num_frames"] - max(record["num_frames"] // 10, 1)
+    if short := sorted({_field(s) for s in streams if 0 < lengths[s.name] < least}):
+        warnings.warn(
+            f"some clips have fewer {' and '.join(short)} than frames, by more than a tenth, and are read no "
+            "further than that: build the dataset again (python -m data_prep.build ..)",
+            stacklevel=2,
+        )
 
 
 def _field(stream: Stream) -> str:
@@ -167,7 +180,14 @@ def _stacks(frames: np.ndarray, index: np.ndarray) -> np.ndarray:
     return out
 
 
-def _labels(record: dict, heads: Mapping[str, Head], flip: bool, pairs) -> dict[str, np.ndarray]:
+# (first, last) frame that a view reads.
+Seen = tuple[int, int]
+
+
+def _labels(
+    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Sequence[Seen] = ()
+) -> dict[str, np.ndarray]:
+    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip where there are none."""
     out = {}
     for name, head in heads.items():
         if name not in record["label"]:
@@ -175,18 +195,24 @@ def _labels(record: dict, heads: Mapping[str, Head], flip: bool, pairs) -> dict[
                 f"clip {record['id']!r} has no label {name!r}, it has {sorted(record['label'])}: "
                 "name the dataset's heads in the config, or build the dataset with this one"
             )
-        label = _multi_hot(np.asarray(record["label"][name]), head)
+        label = np.asarray(record["label"][name])
+        if label.ndim == 2:
+            label = _multi_hot(_occurring(label, record, seen), head)
         if flip:
             label = augment_lib.flip_label(label, augment_lib.head_pairs(pairs, name, len(heads)))
         out[name] = label.astype(np.float32 if head.kind == "multi" else np.int32)
     return out
 
 
-def _multi_hot(label: np.ndarray, head: Head) -> np.ndarray:
-    """Rows of spans (class, start, end) as the classes that occur in the clip; others as they are."""
-    if label.ndim < 2:
-        return label
-    return np.isin(np.arange(head.classes), label[:, 0].astype(int)).astype(np.float32)
+def _occurring(spans: np.ndarray, record: dict, seen: Sequence[Seen]) -> np.ndarray:
+    """Those of the spans [n, 3] (class, start, end) that a view meets between its first and its last frame."""
+    times = np.asarray(record["times"]) if seen else ()
+    met = [(spans[:, 1] <= times[last]) & (spans[:, 2] > times[first]) for first, last in seen]
+    return spans[np.any(met, axis=0)] if seen else spans
+
+
+def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
+    return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
 
 
 def _train_example(plan: _Train, group: str, position: int) -> dict:
@@ -195,12 +221,18 @@ def _train_example(plan: _Train, group: str, position: int) -> dict:
     record = source[row]
     rng = np.random.default_rng([plan.seed, position, 2 * salt + 1])
     lengths = _lengths(record, plan.streams)
+    _tell_short(record, lengths, plan.streams)
     # A flip that changes the label must be the same in every view and geometry group.
     shared = plan.augment.flip and bool(plan.augment.flip_labels)
     flip = bool(rng.random() < 0.5) if shared else None
+    views = {v: _train_view(plan, record, lengths, rng, flip) for v in plan.views[group]}
     return {
-        "inputs": {v: _train_view(plan, record, lengths, rng, flip) for v in plan.views[group]},
-        "label": _labels(record, plan.heads, bool(flip), plan.augment.flip_labels),
+        "inputs": {name: inputs for name, (inputs, _) in views.items()},
+        # One label an example: spans that any of its views meets (Charades' own code: of its only one).
+        "label": _labels(
+            record, plan.heads, flip=bool(flip), pairs=plan.augment.flip_labels,
+            seen=[seen for _, seen in views.values() if seen],
+        ),
         "mask": np.bool_(True),
         "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
         "id": np.int32(row),
@@ -221,8 +253,9 @@ def _train_view(
     lengths: Mapping[str, int],
     rng: np.random.Generator,
     flip: bool | None,
-) -> dict[str, np.ndarray]:
-    """One view of a clip: {stream: [T, size, size, raw]}; zeros for a stream it lacks."""
+) -> tuple[dict[str, np.ndarray], Seen | None]:
+    """One view of a clip: ({stream: [T, size, size, raw]}, the first and the last frame that any stream
+    reads); zeros for a stream it lacks, None where it lacks all."""
     there = [s for s in plan.streams if lengths[s.name] > 0]
     anchors = sampling.train_indices(rng, lengths, plan.streams)
     fields = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
@@ -236,7 +269,8 @@ def _train_view(
         if stream.name not in out:
             shape = (stream.sampling.frames, plan.size, plan.size, raw_channels(stream))
             out[stream.name] = np.zeros(shape, np.uint8)
-    return out
+    read = _distinct(fields, there) if there else None
+    return out, read if read is None else (int(read[0]), int(read[-1]))
 
 
 def _test_fields(plan: _Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -275,7 +309,7 @@ def _eval_example(plan: _Eval, row: int) -> dict:
         inputs[stream.name] = np.stack(views, 1).reshape(-1, *shape[1:])
     return {
         "inputs": {"test": inputs},
-        "label": _labels(record, plan.heads, False, ()),
+        "label": _labels(record, plan.heads),
         "mask": np.bool_(True),
         "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
         "id": np.int32(row),

@@ -1,0 +1,192 @@
+"""What belongs to which frame of a clip: depth, given flow and boxes, beside the RGB.
+
+A film (a video, or pictures whose rate the manifest names) has a clock, seconds from its start; pictures
+without a rate, flow and boxes have none and count the frames of the whole video.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.manifest import Item
+from mmvid.data import decode
+
+
+class Frames(NamedTuple):
+    """A clip's frames: ``times`` [n] seconds from its start, ``fps`` on average. ``first`` frames of the
+    whole video come before them; it has ``whole`` of them, ``length`` seconds from the first to the last."""
+
+    times: np.ndarray
+    fps: float
+    first: int
+    whole: int
+    length: float
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.times)
+
+    @property
+    def period(self) -> float:
+        """Seconds from frame to frame; 0 where there is one alone."""
+        return 1 / self.fps if self.number > 1 else 0.0
+
+
+def of_video(video: decode.Video, source) -> Frames:
+    """The frames of RGB that was read from ``source``: a file, or a list of pictures."""
+    whole, length = decode.extent(source, fps=video.fps)
+    return Frames(video.times, video.fps, video.first, whole, length)
+
+
+def of_depth(maps: decode.Maps) -> Frames:
+    """The frames of a clip without RGB: its depth maps, by their own times."""
+    return Frames(maps.times, maps.fps, int(maps.numbers[0]), maps.count, maps.length)
+
+
+def of_flow(count: int, item: Item) -> Frames:
+    """The frames of a clip that has only ``count`` pictures of flow (cut already), and hence one frame
+    more."""
+    fps = item.fps or decode.PICTURES_FPS
+    first = _first(item, fps)
+    times = (first + np.arange(count + 1)) / fps - item.start
+    return Frames(times, fps, first, first + count + 1, count / fps)
+
+
+def _first(item: Item, fps: float) -> int:
+    # The first picture at or behind the start, where pictures stand at exactly n / fps.
+    return int(np.ceil(item.start * fps - 1e-6))
+
+
+def _spare(count: int) -> int:
+    """Recordings differ by a frame or a few: by how many of ``count`` they may."""
+    return max(count // 10, 1)
+
+
+def _lasting(length: float, count: int) -> str:
+    """With the last frame, as long as the others are on average."""
+    return "" if np.isnan(length) else f" in {length * count / max(count - 1, 1):.2f} s"
+
+
+def _film(count: int, length: float) -> str:
+    return f"{count} depth map{'s' * (count != 1)}{_lasting(length, count)}"
+
+
+def _mismatch(what: str, frames: Frames, hint: str) -> decode.DecodeError:
+    whole = f"{frames.whole} frames{_lasting(frames.length, frames.whole)}"
+    if frames.number < frames.whole:
+        whole += f", of which the clip has {frames.first} to {frames.first + frames.number - 1}"
+    return decode.DecodeError(f"{what} for {whole}: more than a tenth apart. {hint}")
+
+
+# ---------------------------------------------------------------------------- depth
+def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_pictures: bool) -> decode.Maps:
+    """The depth of a clip, a map for each of its ``frames``; as it is where they are None.
+
+    As many maps as the video has frames belong to them one by one, and so do maps without a clock
+    (pictures ``beside_pictures``, or whose rate the manifest does not name). Otherwise a frame gets the
+    map that is nearest in time of those that lie in the clip. Raises DecodeError, also where depth and
+    frames differ by more than a tenth (or a frame, if that is more) in number or in seconds.
+    """
+    if frames is None:
+        options = dict(fps=item.fps or decode.PICTURES_FPS, start=item.start, end=item.end)
+        return decode.depth(source, **options, short_side=short_side)
+    fps = None if beside_pictures else item.fps
+    count, length = decode.extent(source, fps=fps)
+    if np.isnan(length) or count == frames.whole:
+        return _by_number(source, (count, length), frames, dict(fps=fps, short_side=short_side))
+    options = dict(fps=fps, start=item.start, end=item.end, short_side=short_side)
+    return _by_time(decode.depth(source, **options), frames)
+
+
+def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> decode.Maps:
+    """For each frame the map of its number; the last one, where a few are lacking."""
+    count, length = extent
+    lacking = frames.first + frames.number - count
+    if abs(count - frames.whole) > _spare(frames.whole) or lacking > min(_spare(frames.number), frames.number - 1):
+        hint = "Pictures without a rate are counted like the video's frames; the column fps names theirs"
+        raise _mismatch(_film(count, length), frames, hint)
+    if not np.isnan(length) and abs(length - frames.length) > max(0.1 * frames.length, frames.period) + 1e-3:
+        hint = "One of the clocks is wrong: store the depth at the video's rate"
+        raise _mismatch(_film(count, length), frames, hint)
+    made = decode.depth(source, **options, frames=range(frames.first, frames.first + frames.number))
+    return _chosen(made, np.minimum(np.arange(frames.number), len(made.maps) - 1))
+
+
+def _by_time(made: decode.Maps, frames: Frames) -> decode.Maps:
+    """For each frame the map that is nearest in time, the earlier of two."""
+    times = made.times
+    # One map alone tells no rate.
+    period = max(1 / made.fps if made.count > 1 else 0.0, frames.period)
+    spare = max(0.1 * float(np.ptp(frames.times)), period) + 1e-3
+    if max(abs(times[0] - frames.times[0]), abs(times[-1] - frames.times[-1])) > spare:
+        hint = (
+            f"In the clip, maps stand from {times[0]:.2f} to {times[-1]:.2f} s, frames from "
+            f"{frames.times[0]:.2f} to {frames.times[-1]:.2f} s"
+        )
+        raise _mismatch(_film(made.count, made.length), frames, hint)
+    return _chosen(made, _nearest(times, frames.times))
+
+
+def _chosen(made: decode.Maps, places: np.ndarray) -> decode.Maps:
+    return made._replace(
+        maps=[made.maps[i] for i in places], numbers=made.numbers[places], times=made.times[places]
+    )
+
+
+def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The place in ``times``, which rise, that is nearest to each of ``wanted``; the first of two."""
+    # Clocks that round to milliseconds shall not decide what lies in the middle of two.
+    middles = (times[1:] + times[:-1]) / 2 + 1e-3
+    return np.searchsorted(middles, wanted)
+
+
+# ---------------------------------------------------------------------------- what counts frames
+def flow(
+    made: decode.FlowPictures, item: Item, frames: Frames | None, places: list[int] | None
+) -> decode.FlowPictures:
+    """The pictures of given flow that belong to a clip: picture i of the whole video leads from its frame
+    i to i + 1. ``places``: the frames that were kept, where RGB and depth were paired.
+
+    Where a few are lacking, up to a tenth, the last is repeated, so that no frame of the RGB goes unread
+    for want of flow. Raises DecodeError where more are, or more are there than frames.
+    """
+
+    def cut(pictures: list[bytes]) -> list[bytes]:
+        if places is not None:
+            pictures = [pictures[i] for i in places if i < len(pictures)]
+        return _cut_flow(pictures, item, frames)
+
+    return made._replace(x=cut(made.x), y=cut(made.y) if made.y else [])
+
+
+def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[bytes]:
+    if frames is None:
+        fps = item.fps or decode.PICTURES_FPS
+        stop = None if item.end is None else int(np.ceil(item.end * fps - 1e-6))
+        if kept := pictures[_first(item, fps) : stop]:
+            return kept
+        raise decode.DecodeError(f"no pictures of flow from {item.start} s on: there are {len(pictures)}")
+    kept = pictures[frames.first : frames.first + frames.number]
+    lacking = frames.number - len(kept)
+    least = frames.whole - _spare(frames.whole)
+    if not kept or lacking > _spare(frames.number) or not least <= len(pictures) <= frames.whole:
+        hint = "As many pictures belong to the whole video as it has frames, or one less"
+        raise _mismatch(f"{len(pictures)} pictures of flow", frames, hint)
+    return kept + [kept[-1]] * (lacking - 1)
+
+
+def boxes(rows: np.ndarray, frames: Frames) -> np.ndarray:
+    """float32 [n, 9]: the rows that lie in the clip, their frames counted from its first one.
+
+    Raises DecodeError where they name frames that the whole video does not have.
+    """
+    numbers = rows[:, 0]
+    last = frames.whole - 1 + _spare(frames.whole)
+    if len(rows) and (numbers.min() < 0 or numbers.max() > last):
+        raise decode.DecodeError(
+            f"boxes of the frames {numbers.min():.0f} to {numbers.max():.0f} of a video that has {frames.whole}: "
+            "count from 0, from the start of the whole video"
+        )
+    rows = rows - np.float32([frames.first] + [0] * 8)
+    return rows[(rows[:, 0] >= 0) & (rows[:, 0] < frames.number)]

@@ -1,0 +1,1 @@
+"""What media files are made of: opening them, when their frames are shown, which way up they are."""

@@ -1,0 +1,67 @@
+"""Opening a file by any name, and hearing what FFmpeg complains of while it is read."""
+
+import contextlib
+import os
+import pathlib
+import threading
+from collections.abc import Iterator
+
+import av
+
+# FFmpeg's log belongs to the process, so one file is read at a time in it.
+_LOG = threading.Lock()
+
+
+class DecodeError(ValueError):
+    """A file that cannot be used; the message is the reason that ``rejected.csv`` keeps. Names that are
+    not UTF-8 are escaped in it, so that it can be written anywhere."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason.encode("utf-8", "backslashreplace").decode())
+
+
+def existing(path: str | os.PathLike) -> pathlib.Path:
+    """``path``, if there is something in it. Raises DecodeError."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise DecodeError(f"missing file {path.name}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DecodeError(f"empty file {path.name}")
+    return path
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
+    """A container whatever the file's name is: FFmpeg takes ``12:30.mp4`` for a protocol, and reads only
+    names in UTF-8. Raises what FFmpeg raises."""
+    name = os.path.abspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with open(name, "rb") as file, av.open(file) as container:
+            yield container
+    else:
+        with av.open(f"file:{name}") as container:
+            yield container
+
+
+@contextlib.contextmanager
+def listening(what: str) -> Iterator[list]:
+    """Reads within; raises DecodeError for what FFmpeg raises and for whatever it complains of."""
+    with _LOG:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        # For good: held back repetitions would turn up in the next file's log.
+        av.logging.set_skip_repeated(False)
+        try:
+            with av.logging.Capture(False) as logs:
+                yield logs
+        except (av.error.FFmpegError, UnicodeDecodeError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            last = f" ({logs[-1][2].strip()})" if logs else ""
+            raise DecodeError(f"not readable as {what}: {reason}{last}") from None
+        finally:
+            av.logging.set_level(level)
+    complaints = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
+    if complaints:
+        raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")

@@ -1,0 +1,271 @@
+"""When every frame of a video is shown, and where decoding may begin.
+
+Whole-file decoding is the truth; a search must give the same. So the packets are read once without
+decoding: sorted, their time stamps are those of the frames, and after a search each packet must be the one
+that stood at its place then. Where a container's stamps cannot be had that way (AVI with B frames, raw
+streams, equal or missing ones) the frames are counted by decoding, and found by their number.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from mmvid.data.media import promise
+from mmvid.data.media.files import DecodeError, opened
+
+# A decoder holds back at most so many frames to put them into order.
+_DELAY = 16
+# Some of whose packets are shown never, or twice: only decoding counts their frames.
+_HIDING = {"vp8"}
+
+
+# Stands for a stamp that a packet lacks.
+_NONE = np.iinfo(np.int64).min
+
+
+class Lost(Exception):
+    """The frames that came are not those that whole-file decoding gives."""
+
+
+class Packet(NamedTuple):
+    """What is kept of a packet: its stamps in units of the stream (None where it has none), bytes, whether
+    decoding may begin here, whether an edit list hides it, its duration (0: unknown), and the byte of the
+    file where it ends (0: unknown)."""
+
+    pts: int | None
+    dts: int | None
+    size: int
+    key: bool
+    hidden: bool
+    duration: int
+    end: int
+
+
+class Timetable(NamedTuple):
+    """``times`` [n] in seconds from the file's start, rising, and the container's own ``stamps`` [n] of all
+    frames in the order shown; ``stamps`` is empty where only their number tells which frame it is.
+    ``packets`` [p, 3], (stamp of showing, of decoding, bytes) in the file's order; the places of the ``keys``
+    among them; ``cut``: the file begins between two of these; ``missing`` says what of the header's promise
+    did not come, '' if nothing."""
+
+    times: np.ndarray
+    stamps: np.ndarray
+    packets: np.ndarray
+    keys: list[int]
+    cut: bool
+    missing: str
+
+    def between(self, start: float, end: float | None) -> tuple[int, int]:
+        """The frames [first, stop) that are shown from ``start`` to before ``end``, in seconds."""
+        first, stop = np.searchsorted(self.times, (start - 1e-6, (np.inf if end is None else end) - 1e-6))
+        return int(first), int(stop)
+
+    def beginnings(self, frame: int) -> list[int | None]:
+        """Places in ``packets`` from where decoding may lead to ``frame``, the nearest first; None, the
+        file's start, always does."""
+        if not len(self.stamps):
+            return [None]
+        before = [k for k in self.keys[1:] if self.packets[k, 0] <= self.stamps[frame]]
+        return [*before[:-3:-1], None]
+
+
+def video_stream(container) -> av.video.stream.VideoStream:
+    """The first video stream, decoded by one thread: here processes are the parallelism. Raises DecodeError
+    where there is none."""
+    if not len(container.streams):
+        raise DecodeError("not readable as video: it holds no streams; the end may be missing")
+    if not container.streams.video:
+        raise DecodeError("no video stream (sound only?)")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DecodeError("not readable as video: no decoder knows its pictures")
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def read(path: str | os.PathLike, *, counted: bool = False) -> Timetable:
+    """The timetable of a file with a video stream, from its packets, or, if ``counted`` or if these do not
+    tell, by decoding all of it. Raises DecodeError where the times cannot be repaired, and what FFmpeg
+    raises. The last few files' tables are kept."""
+    status = os.stat(path)
+    return _read(os.path.abspath(path), counted, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
+    with opened(path) as container:
+        stream = video_stream(container)
+        index = len(stream.index_entries)
+        packets = list(_demuxed(container, stream))
+        keys = [i for i, packet in enumerate(packets) if packet.key]
+        missing = promise.missing(path, container, stream, index, packets)
+        # AVI knows no time of showing; what FFmpeg makes up comes too late, or is wrong.
+        delayed = container.format.name == "avi" and any(p.pts != p.dts for p in packets)
+        cut, stamps = not delayed and _cut(packets, keys), _stamps(packets)
+        regular = len(stamps) and not (cut or delayed or stream.codec_context.name in _HIDING)
+        if counted or not regular:
+            own, whole = _decoded(path)
+            missing = missing or (promise.undecoded(packets, keys, own, stream) if whole else "")
+            times = _ordered(packets, own, stream) if delayed else None
+            times = _repaired(own, stream) if times is None else times
+            rising = len(stamps) and not delayed and None not in own and (np.diff(own) > 0).all()
+            stamps = np.asarray(own if rising else [], np.int64)
+        else:
+            times = _seconds(stamps, stream)
+        times -= (container.start_time or 0) / av.time_base
+        return Timetable(times, stamps, np.asarray([_row(p) for p in packets]), keys, cut, missing)
+
+
+def _row(packet) -> tuple[int, int, int]:
+    return *(_NONE if stamp is None else stamp for stamp in (packet.pts, packet.dts)), packet.size
+
+
+def _demuxed(container, stream) -> Iterator[Packet]:
+    # Where reading fails, decoding does: there it is told, if the clip reaches that far.
+    with contextlib.suppress(av.error.FFmpegError):
+        for p in container.demux(stream):
+            if p.size:
+                end = 0 if p.pos is None else p.pos + p.size
+                yield Packet(p.pts, p.dts, p.size, p.is_keyframe, p.is_discard, p.duration or 0, end)
+
+
+def _stamps(packets: list[Packet]) -> np.ndarray:
+    """The stamps of the frames in the order shown; none where some packets have none, or the same."""
+    shown = [packet.pts for packet in packets if not packet.hidden]
+    stamps = np.unique(np.asarray([] if None in shown else shown, np.int64))
+    return stamps if len(stamps) == len(shown) else stamps[:0]
+
+
+def _cut(packets: list[Packet], keys: list[int]) -> bool:
+    """Whether frames are shown that are predicted from what came before the file."""
+    if not keys or packets[keys[0]].pts is None:
+        return False
+    begin = packets[keys[0]].pts
+    return any(not p.hidden and (p.pts or 0) < begin for p in packets if p.pts is not None) or keys[0] > 0
+
+
+def _seconds(stamps: np.ndarray, stream) -> np.ndarray:
+    # As PyAV does, so that a frame's time is the same number here and there.
+    return stamps.astype(np.float64) * stream.time_base.numerator / stream.time_base.denominator
+
+
+def _decoded(path: str) -> tuple[list[int | None], bool]:
+    """(stamps of all frames in the order shown, whether none of them is made of two fields)."""
+    own = []
+    with opened(path) as container:
+        try:
+            for frame in container.decode(video_stream(container)):
+                own.append((frame.pts, frame.interlaced_frame))
+        except av.error.FFmpegError:
+            if not own:
+                raise
+    return [stamp for stamp, _ in own], not any(fields for _, fields in own)
+
+
+def _ordered(packets: list[Packet], own: list, stream) -> np.ndarray | None:
+    """Times where the container knows only the order of decoding: it gives a stamp to each packet, and
+    frame by frame they are shown at that pace. None where frames and packets do not match."""
+    stamps = [packet.dts for packet in packets if not packet.hidden]
+    if len(stamps) != len(own) or None in stamps or not (np.diff(stamps) > 0).all():
+        return None
+    return _seconds(np.asarray(stamps, np.int64), stream)
+
+
+def _repaired(own: list[int | None], stream) -> np.ndarray:
+    """Rising times of frames in the order shown, from their ``own`` stamps: swapped ones are sorted,
+    equal and missing ones put where the rate, or their neighbours, want them. Raises DecodeError where
+    they jump back."""
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    known = [i for i, stamp in enumerate(own) if stamp is not None]
+    if not known:
+        return np.arange(len(own)) / rate
+    stamps = np.asarray([own[i] for i in known], np.int64)
+    order = np.argsort(stamps, kind="stable")
+    if abs(order - np.arange(len(order))).max() > _DELAY:
+        back = int(np.argmax(stamps[:-1] - stamps[1:]))
+        here, there = _seconds(stamps[back : back + 2], stream)
+        raise DecodeError(
+            f"time stamps jump back from {here:.2f} to {there:.2f} s; write the file anew (ffmpeg -i FILE NEW.mp4)"
+        )
+    known, times = np.asarray(known), _seconds(stamps[order], stream)
+    if len(known) == len(own) and (np.diff(times) > 0).all():
+        return times
+    # An MPEG program stream stamps only the first frame of each of its packs; what FFmpeg makes up for the
+    # others is off by a few, and some are equal.
+    even = times[0] + (np.arange(len(own)) - known[0]) / rate
+    if abs(even[known] - times).max() <= 3 / rate:
+        return even
+    return _spread(known, times, len(own), rate)
+
+
+def _spread(known: np.ndarray, times: np.ndarray, count: int, rate: float) -> np.ndarray:
+    """Times of ``count`` frames of which those at the places ``known`` have these ``times``: where there are
+    equal ones, or none, between the two neighbours that differ."""
+    times, first = np.unique(times, return_index=True)
+    places = known[first]
+    # A frame more behind the last, for those that share its stamp.
+    places, times = np.append(places, count), np.append(times, times[-1] + (count - places[-1]) / rate)
+    before = times[0] - (places[0] - np.arange(places[0])) / rate
+    return np.concatenate([before, np.interp(np.arange(places[0], count), places, times)])
+
+
+# ---------------------------------------------------------------------------- reading
+def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(number, frame) from ``place`` in the packets on, None for the file's start. Raises Lost as soon as
+    something is not what whole-file decoding gives."""
+    stream = video_stream(container)
+    packets = container.demux(stream) if place is None else _found(container, stream, table, place)
+    decoded = (frame for packet in packets for frame in packet.decode())
+    if not len(table.stamps):
+        yield from enumerate(decoded)
+        return
+    begin = table.stamps[0] if place is None else table.packets[place, 0]
+    number = int(np.searchsorted(table.stamps, begin))
+    for frame in decoded:
+        # Shown before the keyframe, decoded after it: predicted from what was not read.
+        if place is not None and frame.pts is not None and frame.pts < begin:
+            continue
+        if number >= len(table.stamps) or frame.pts != table.stamps[number]:
+            raise Lost
+        yield number, frame
+        number += 1
+
+
+def _found(container, stream, table: Timetable, place: int) -> Iterator:
+    """The packets from ``place`` on, after a search; raises Lost where they are others than before it."""
+    # Right after a search a program stream gives pieces, so the second one goes some seconds further back.
+    packets = _searched(container, stream, table.packets[place], 0) or _searched(
+        container, stream, table.packets[place], 3
+    )
+    if packets is None:
+        raise Lost
+    for at, packet in enumerate(packets, place):
+        if packet.size and (at >= len(table.packets) or _row(packet)[::2] != tuple(table.packets[at, ::2])):
+            raise Lost
+        yield packet
+
+
+def _searched(container, stream, wanted: np.ndarray, seconds: float) -> Iterator | None:
+    """The packets from the one ``wanted`` on, after a search for ``seconds`` before it; None where reading
+    begins behind it, or never comes to it."""
+    shown, decoded, size = wanted.tolist()
+    stamp = shown if decoded == _NONE else decoded
+    try:
+        container.seek(stamp - round(seconds / stream.time_base), stream=stream)
+    except av.error.FFmpegError:
+        return None
+    packets = container.demux(stream)
+    for packet in packets:
+        if (packet.pts, packet.size) == (shown, size):
+            return itertools.chain([packet], packets)
+        here = packet.pts if packet.dts is None else packet.dts
+        if here is not None and here > stamp:
+            return None
+    return None
