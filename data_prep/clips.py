@@ -16,7 +16,7 @@ from data_prep.manifest import Item
 from mmvid.data import decode
 
 # Changes whenever stage 1 writes something else for the same input.
-VERSION = 3
+VERSION = 4
 FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
 
@@ -63,13 +63,7 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
     out = {}
     for item in items:
         stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values()) if path]
-        own = [item.id, item.start, item.end, stamps]
-        # Said only where it matters: what was prepared before there was any of it stays valid.
-        if item.path is None or item.fps or "flow" in item.paths:
-            own.append([item.path is None, item.fps, *item.paths])
-        # What is cut, or has a timeline of its own, was once matched by other rules.
-        if item.start or item.end is not None or {"depth", "flow"} & set(item.paths):
-            own.append("by each one's clock")
+        own = [item.id, item.start, item.end, item.fps, item.path is None, *item.paths, stamps]
         text = shared + json.dumps(own, sort_keys=True)
         out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]
     return out

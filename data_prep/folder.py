@@ -93,7 +93,7 @@ def _kind(file: pathlib.Path) -> str:
         return "video" if ending in VIDEO_ENDINGS else "picture"
     if ending not in OTHER_ENDINGS:
         with contextlib.suppress(decode.DecodeError):
-            if decode.frame_rate(file):
+            if decode.extent(file)[0]:
                 return "video"
     return ending or "without an ending"
 

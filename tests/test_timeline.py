@@ -1,7 +1,6 @@
 """One timeline in seconds: what stands beside a frame is of the same moment, whatever its own clock."""
 
 import fractions
-import pathlib
 
 import av
 import cv2
@@ -355,17 +354,3 @@ def test_spans_change_nothing_else_and_evaluation_has_them_all():
     np.testing.assert_array_equal(second["label"]["action"], second["id"] % 5)
     tested = pipeline.eval_dataset(source, (RGB,), heads=HEADS, size=40, batch_size=6)[0]["main"]
     assert tested["label"]["action"].all()
-
-
-def test_what_was_matched_by_other_rules_is_made_again(monkeypatch):
-    """And what was not stays valid."""
-    plain = item(pathlib.Path("nowhere/a.mp4"))
-    where = pathlib.Path("nowhere/d")
-    others = [plain._replace(start=1.0), plain._replace(end=1.0), item(plain.path, depth=where),
-              item(plain.path, flow=where)]  # fmt: skip
-    monkeypatch.setattr(clips, "VERSION", 3)
-    keys = [clips.keys([clip], NO_FLOW)["a"] for clip in (plain, *others)]
-    # As they were before: that of the first clip alone still holds.
-    before = ["a011c7a15cebada018bd3f72", "3f7b5621fc6385ac37325865", "820fcbb682a3657c52941fbb",
-              "49333cf4ec6a8581c4ba1056", "5c935bd65e85836c93279ec4"]  # fmt: skip
-    assert [key for key in keys if key in before] == keys[:1] == before[:1] and len(set(keys)) == 5
