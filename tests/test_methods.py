@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.methods import METHODS, mml
-from mmvid.step import reduce_terms
 from mmvid.streams import Head
+from mmvid.terms import reduce_terms
 
 OUTPUTS = ("a", "b", "c")
 HEADS = {"verb": Head(5), "noun": Head(4), "tags": Head(6, "multi")}

@@ -8,7 +8,7 @@ import numpy as np
 from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
 
 from mmvid.methods import METHODS
-from mmvid.step import reduce_terms
+from mmvid.terms import reduce_terms
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
