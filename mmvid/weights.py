@@ -283,7 +283,9 @@ def _advice(lines: list[str], heads: list[str]) -> str:
 def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
     """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
     others stay behind. A first convolution over time tells a video network, whose keys are others.
-    Inverse of ``load``. Raises ValueError for an unknown head."""
+    Inverse of ``load``. Raises ValueError for an unknown head, or for several networks in one tree."""
+    if inside := members(params):
+        raise ValueError(f"{', '.join(inside)} share features; give one of them: params[{inside[0]!r}]")
     heads = sorted(params.get("classifier", ()))
     if heads and head not in heads:
         raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
