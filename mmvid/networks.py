@@ -56,20 +56,19 @@ def make_network(
     return Network(name, model, reads)
 
 
-def check_outputs(networks: tuple[Network, ...]) -> None:
-    """Raises ValueError where two outputs would have one name: all but the last would learn nothing."""
+def check_outputs(config) -> None:
+    """Raises ValueError for a stream that is read twice: two outputs would have one name."""
     owners: dict[str, str] = {}
-    for network in networks:
-        for output in network.outputs:
-            if output in owners:
-                both = dict.fromkeys((owners[output], network.name))
+    for name, spec in config.networks.items():
+        for stream in [stream for read in spec.reads for stream in read]:
+            if stream in owners:
+                both = " and ".join(map(repr, dict.fromkeys((owners[stream], name))))
                 raise ValueError(
-                    f"the stream {output!r} is read twice, by {' and '.join(map(repr, both))}: their outputs "
-                    "would have one name, and all but the last learn nothing. Give each a stream of its own, "
-                    f"which may be cut alike: c.streams.{output}2 = common.stream(..), and "
-                    f"{output + '2'!r} among the reads of {network.name!r}"
+                    f"the stream {stream!r} is read twice, by {both}: their outputs would have one name, and all "
+                    "but the last learn nothing. Give each a stream of its own, which may be cut alike: "
+                    f"c.streams.{stream}2 = common.stream(..), for one of the two to read"
                 )
-            owners[output] = network.name
+            owners[stream] = name
 
 
 def check_streams(config) -> None:

@@ -5,13 +5,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmvid import networks as networks_lib
 from mmvid import optim
 from mmvid import starts as starts_lib
 from mmvid import streams as streams_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
-from mmvid.networks import make_network, make_streams
+from mmvid.networks import check_outputs, check_streams, make_network, make_streams
 from mmvid.starts import Start
 from mmvid.step import Network
 from mmvid.streams import Head, Stream
@@ -119,7 +118,6 @@ def segment(
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
-    networks_lib.check_outputs(built)
     starts_lib.check_models(config, starts)
     starts_lib.check_files(config, built, streams, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
@@ -331,9 +329,11 @@ def baseline(segments: list[Segment]) -> str:
 
 
 def make(context: Context) -> list[Segment]:
-    """The configured plan. Raises ValueError for an unknown name, or a stream that nobody reads."""
+    """The configured plan. Raises ValueError for an unknown name, or a stream that nobody reads, or two."""
     name = context.config.plan
     if name not in PLANS:
         raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
-    networks_lib.check_streams(context.config)
-    return PLANS[name](context)
+    check_outputs(context.config)
+    segments = PLANS[name](context)
+    check_streams(context.config)
+    return segments
