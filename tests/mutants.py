@@ -53,14 +53,14 @@ MUTANTS = (
     Mutant("any start will do for a frozen teacher", "mmvid/plan.py",
            "and start.network == network.name", "", f"{PLAN} teacher"),
     Mutant("the twin starts from the headline's weights", "mmvid/plan.py",
-           'Start("ce2", twin)', 'Start("ce", head)', f"{PLAN} equal"),
+           'Start("ce2", twin)', 'Start("ce", head)', f"{PLAN} equal_networks"),
     Mutant("batch statistics are not handed over", "mmvid/starts.py",
            'return new, source["stats"]', "return new, stats", f"{PLAN} first_convolution"),
     Mutant("a classifier of other classes is handed over", "mmvid/starts.py",
            '!= _describe((), heads)["heads"]', '== ""', f"{PLAN} classes"),
     Mutant("only neighbours are compared for equal starts", "mmvid/starts.py",
            "for b in networks[i + 1 :]:\n                if _inputs_of",
-           "for b in networks[i + 2 :]:\n                if _inputs_of", f"{PLAN} equal"),
+           "for b in networks[i + 2 :]:\n                if _inputs_of", f"{PLAN} equal_networks"),
     Mutant("the average is not handed over", "mmvid/step.py",
            'return state.ema or {"params"', 'return {"params"', f"{STEP} moving_average"),
     # The step.
@@ -178,14 +178,25 @@ def check(tree: pathlib.Path) -> None:
         sys.exit("\n".join(["the code has changed; write these mutants anew:", *wrong]))
 
 
-def tests_fail(tree: pathlib.Path, tests: str) -> bool:
-    """Whether one of the tests fails. Exits where they could not be run at all."""
+def failures(tree: pathlib.Path, tests: str) -> str:
+    """What pytest says of tests that fail; '' where none does. Exits where they could not be run."""
     line = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
     done = subprocess.run(line, shell=True, cwd=tree, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
                           capture_output=True, text=True)  # fmt: skip
+    said = f"{line} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
     if done.returncode not in (0, 1):
-        sys.exit(f"{line} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 1
+        sys.exit(said)
+    return said if done.returncode else ""
+
+
+def unharmed(mutants: list[Mutant]) -> str:
+    """pytest's arguments for all their tests at once."""
+    files, words = set(), set()
+    for mutant in mutants:
+        names, _, word = mutant.tests.partition(" -k ")
+        files |= set(names.split())
+        words |= {word.strip("'")} if word else {pathlib.Path(name).stem for name in names.split()}
+    return f'{" ".join(sorted(files))} -k "{" or ".join(sorted(words))}"'
 
 
 def killed(tree: pathlib.Path, mutant: Mutant) -> bool:
@@ -194,7 +205,7 @@ def killed(tree: pathlib.Path, mutant: Mutant) -> bool:
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return tests_fail(tree, mutant.tests)
+        return bool(failures(tree, mutant.tests))
     finally:
         path.write_text(whole, encoding="utf-8")
 
@@ -209,9 +220,8 @@ def main(words: list[str]) -> int:
         (tree / ".cache").symlink_to(ROOT / ".cache")  # compiled programs
         check(tree)
         compileall.compile_dir(tree / "mmvid", quiet=1)
-        files = {word for m in chosen for word in m.tests.split() if word.endswith(".py")}
-        if tests_fail(tree, " ".join(sorted(files))):
-            sys.exit("the tests fail as they are, so that they tell nothing")
+        if said := failures(tree, unharmed(chosen)):
+            sys.exit(f"the tests fail as they are, so that they tell nothing:\n{said}")
         dead = 0
         for mutant in chosen:
             noticed = killed(tree, mutant)
