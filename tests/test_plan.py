@@ -115,6 +115,16 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
 
 
+def test_weights_that_diverged_are_not_handed_over(tmp_path):
+    found = segments("")
+    params, stats = params_of(found["ce"])
+    stats["rgb"]["bn1"]["var"][0] = np.inf
+    (tmp_path / "ce").mkdir()
+    found["ce"].leave(step.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    with pytest.raises(ValueError, match=r"ce/weights\.safetensors: 'rgb/stats/bn1/var' .*not finite"):
+        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+
+
 def test_any_output_can_be_the_headline(tmp_path):
     """Stills are pictures though flow reads ten channels; networks may be called what they like."""
     config = shrunken("")
