@@ -16,7 +16,7 @@ import tempfile
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-LEFT_OUT = shutil.ignore_patterns(".git", ".cache", "__pycache__", ".pytest_cache", "data", "runs", ".hypothesis")
+NEEDED = ("mmvid", "configs", "data_prep", "tests", "pyproject.toml", "README.md")
 
 
 class Mutant(NamedTuple):
@@ -171,6 +171,16 @@ MUTANTS = (
 )  # fmt: skip
 
 
+def copied(tree: pathlib.Path) -> pathlib.Path:
+    """What the tests need, in ``tree``; compiled programs are shared with the project's own."""
+    for name in NEEDED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    (tree / ".cache").symlink_to(ROOT / ".cache")
+    return tree
+
+
 def check(tree: pathlib.Path) -> None:
     """Exits where a mistake cannot be planted: its place must be found exactly once."""
     found = {m: (tree / m.file).read_text(encoding="utf-8").count(m.old) for m in MUTANTS}
@@ -214,10 +224,7 @@ def main(words: list[str]) -> int:
     """Prints killed or survived for each chosen mutant and the sum; 1 where one survived."""
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
     with tempfile.TemporaryDirectory() as place:
-        tree = pathlib.Path(place) / "mmvid"
-        shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
-        (ROOT / ".cache").mkdir(exist_ok=True)
-        (tree / ".cache").symlink_to(ROOT / ".cache")  # compiled programs
+        tree = copied(pathlib.Path(place))
         check(tree)
         compileall.compile_dir(tree / "mmvid", quiet=1)
         if said := failures(tree, unharmed(chosen)):
