@@ -1,9 +1,12 @@
 """Optimisers, one for each network: durations, schedules, parameter groups, clipping."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import jax
 import optax
+
+from mmvid.weight_names import first_convolutions
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
@@ -34,8 +37,9 @@ def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None =
 def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
     """The learning rate of a segment of ``steps`` as a function of its step.
 
-    ``spec``: ``lr``; ``kind`` 'step' (times ``factor`` at each of ``boundaries``), 'cosine' (to 0)
-    or 'constant'; ``warmup`` (a duration; linear from 0). TSM's and MML's schedules.
+    ``spec``: ``lr``; ``kind`` 'step' (times ``factor`` at each of ``boundaries``, of which equal ones
+    count each), 'cosine' (to 0) or 'constant'; ``warmup`` (a duration; linear from 0 to ``lr``, what
+    drops within it drops at its end). TSM's and MML's schedules.
     """
 
     def count(duration):
@@ -46,7 +50,8 @@ def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
         main = optax.cosine_decay_schedule(spec.lr, max(steps - warmup, 1))
     elif spec.kind == "step":
         # Boundaries count from the segment's start, the joined schedule from the warm-up's end.
-        scales = {max(count(b) - warmup, 0): spec.factor for b in spec.boundaries}
+        drops = Counter(max(count(b) - warmup, 0) for b in spec.boundaries)
+        scales = {step: spec.factor**times for step, times in drops.items()}
         main = optax.piecewise_constant_schedule(spec.lr, scales)
     elif spec.kind == "constant":
         main = optax.constant_schedule(spec.lr)
@@ -101,9 +106,10 @@ def _scaled(choose: Callable) -> optax.GradientTransformation:
 
 
 def _first_conv(rates, factor: float):
-    """``rates`` with those of the first convolution times ``factor``."""
+    """``rates`` with those of the first convolution (of each member) times ``factor``."""
+    first = first_convolutions(rates)
     return jax.tree_util.tree_map_with_path(
-        lambda path, rate: rate * factor if _names(path)[0] == "conv1" else rate, rates
+        lambda path, rate: rate * factor if tuple(_names(path)[:-1]) in first else rate, rates
     )
 
 

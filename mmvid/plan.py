@@ -10,7 +10,7 @@ from mmvid import starts as starts_lib
 from mmvid import streams as streams_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
-from mmvid.models import build_model
+from mmvid.networks import check_outputs, check_streams, make_network, make_streams
 from mmvid.starts import Start
 from mmvid.step import Network
 from mmvid.streams import Head, Stream
@@ -51,50 +51,6 @@ class Context(NamedTuple):
     stills_heads: dict[str, Head]
 
 
-def make_streams(config) -> dict[str, Stream]:
-    """The configured streams by name. Raises ValueError for an unknown modality, form or sampling."""
-    made = {}
-    for name, spec in config.streams.items():
-        if spec.sampling.kind not in streams_lib.SAMPLINGS or spec.sampling.frames < 1:
-            raise ValueError(
-                f"streams.{name}.sampling: kind={spec.sampling.kind!r} is one of {streams_lib.SAMPLINGS}, "
-                f"frames={spec.sampling.frames} is 1 or more"
-            )
-        sampling = streams_lib.Sampling(**spec.sampling)
-        made[name] = Stream(name, spec.modality, sampling, spec.form, spec.geometry)
-        streams_lib.form_of(made[name])
-    return made
-
-
-def make_network(
-    config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides
-) -> Network:
-    """The configured network ``name`` for ``streams``, with classifiers for ``heads``.
-
-    Raises ValueError where it reads streams that are not there or differ in channels.
-    """
-    spec = config.networks[name]
-    reads = tuple(tuple(read) for read in spec.reads)
-    if unknown := [s for read in reads for s in read if s not in streams]:
-        raise ValueError(f"network {name!r} reads the stream {unknown[0]!r}; there are {sorted(streams)}")
-    widths = {read[0]: streams_lib.in_channels(streams[read[0]]) for read in reads if len(read) == 1}
-    if len(set(widths.values())) > 1:
-        raise ValueError(
-            f"network {name!r} shares its weights between streams of different channels, {widths}: "
-            "give them one form, or a network each"
-        )
-    channels = streams_lib.in_channels(streams[reads[0][0]])
-    own = {k: v for k, v in spec.options.items() if v is not None}
-    common = {k: v for k, v in config.model_options.items() if v is not None}
-    options = {**common, **own, **overrides}
-    if len(reads[0]) > 1:
-        options["members"] = reads[0]
-        if len({streams[s].modality for s in reads[0]}) > 1:
-            raise ValueError(f"network {name!r} shares features between modalities, {reads[0]}: give one")
-    model = build_model(spec.model, heads=heads, in_channels=channels, **options)
-    return Network(name, model, reads)
-
-
 def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
     """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
     if name not in METHODS:
@@ -132,6 +88,21 @@ def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
     return all(own)
 
 
+def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads) -> None:
+    """Raises ValueError for a frozen network that nobody has trained for what it reads, or that the
+    run is named after."""
+    if config.headline in teachers:
+        raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
+    for network in networks:
+        start = starts.get(network.name, Start())
+        own = start.segment not in ("", STILLS) and start.network == network.name
+        if network.frozen and not own and not (start.file and starts_lib.inherits(start, heads)):
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
+                "--config.plan=compare with 'independent' before the method in --config.compare"
+            )
+
+
 def segment(
     context: Context,
     name: str,
@@ -159,6 +130,7 @@ def segment(
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
+    _check_teachers(config, built, made.teachers, starts, heads)
     enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
     if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
@@ -199,9 +171,17 @@ def headline_network(config) -> str:
 
 
 def stills(context: Context, network: str) -> Segment:
-    """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights."""
+    """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights.
+
+    Raises ValueError for a network whose members would all start from it, equal.
+    """
     config, heads = context.config, context.stills_heads
     spec = config.stills
+    if shared := [read for read in config.networks[network].reads if len(read) > 1]:
+        raise ValueError(
+            f"network {network!r} cannot start from still images: its members {shared[0]} would be equal. Write "
+            "--config.stills.steps=0"
+        )
     # Pictures, whatever the network will read later: its first convolution is averaged then.
     one = streams_lib.Sampling("uniform", 1, 1)
     streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
@@ -331,8 +311,6 @@ def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, S
             f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
             "in --config.compare"
         )
-    if config.headline in teachers:
-        raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
     return {reads[t]: Start("independent", reads[t]) for t in teachers}
 
 
@@ -351,8 +329,11 @@ def baseline(segments: list[Segment]) -> str:
 
 
 def make(context: Context) -> list[Segment]:
-    """The configured plan. Raises ValueError for an unknown name."""
+    """The configured plan. Raises ValueError for an unknown name, or a stream that nobody reads, or two."""
     name = context.config.plan
     if name not in PLANS:
         raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
-    return PLANS[name](context)
+    check_outputs(context.config)
+    segments = PLANS[name](context)
+    check_streams(context.config)
+    return segments

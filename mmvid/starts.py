@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import weights
+from mmvid import weight_names, weights
 from mmvid.step import Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
 
@@ -44,7 +44,8 @@ def keep_weights(networks, heads) -> Callable:
 def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
     """Weights of another segment: first convolution averaged, classifier kept for equal heads.
 
-    Everything goes over, batch statistics too; a classifier of other classes starts afresh.
+    Everything goes over, batch statistics too; a classifier of other classes starts afresh. Raises
+    FileNotFoundError, or ValueError where the two networks are not of one architecture.
     """
     path = workdir / start.segment / "weights.safetensors"
     if not path.exists():
@@ -54,12 +55,18 @@ def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
         )
     tree, metadata = weights.read(path)
     source = tree[start.network]
-    channels = params["conv1"]["kernel"].shape[-2]
-    new = weights.change_input_channels(source["params"], channels)
+    new = weights.fit_input_channels(source["params"], params)
     if metadata["heads"] != _describe((), heads)["heads"]:
-        new = {**new, "classifier": params["classifier"]}
+        new = _with_classifiers_of(params, new)
     _check_fit(path, start.network, (new, source["stats"]), (params, stats))
     return new, source["stats"]
+
+
+def _with_classifiers_of(own: dict, params: dict) -> dict:
+    """``params`` with the classifiers of ``own``; of each member where several share features."""
+    if inside := weight_names.members(own):
+        return {**params, **{n: _with_classifiers_of(own[n], params.get(n, {})) for n in inside}}
+    return {**params, "classifier": own["classifier"]}
 
 
 def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
@@ -141,19 +148,28 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
     return checked
 
 
+# Options that do not shape a network's tree of weights; whom it shares features with does.
+_SHAPELESS = ("dropout", "dtype", "remat", "frozen_bn", "share")
+
+
+def _architecture(config, name: str) -> str:
+    """What two networks must agree in where weights go from one to the other, as text."""
+    spec = config.networks[name]
+    options = {**config.model_options, **{k: v for k, v in spec.options.items() if v is not None}}
+    shape = [f"{k}={v}" for k, v in sorted(options.items()) if v is not None and k not in _SHAPELESS]
+    shared = [f"shared by {' + '.join(read)}" for read in spec.reads if len(read) > 1]
+    return f"({', '.join([spec.model, *shape, *shared])})"
+
+
 def check_models(config, starts: dict[str, Start]) -> None:
-    """Weights go from network to network only where the architecture is one."""
-
-    def architecture(name):
-        spec = config.networks[name]
-        return spec.model, *(spec.options.get(option) for option in ("width", "stages"))
-
+    """Weights go from network to network only where the architecture is one. Raises ValueError."""
     for name, start in starts.items():
-        if start.segment and architecture(name) != architecture(start.network):
+        own, other = (_architecture(config, n) for n in (name, start.network or name))
+        if start.segment and own != other:
             raise ValueError(
-                f"network {name!r} {architecture(name)} cannot start from the weights of "
-                f"{start.network!r} {architecture(start.network)} as plan {config.plan!r} wants: "
-                "give both the same model, width and stages, or take plan 'single'"
+                f"network {name!r} {own} cannot start from the weights of {start.network!r} {other} as plan "
+                f"{config.plan!r} wants: give both the same model, width, stages and sharing, or take plan "
+                "'single'"
             )
 
 

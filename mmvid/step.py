@@ -12,6 +12,7 @@ import optax
 from mmvid import streams as streams_lib
 from mmvid.methods.base import Method
 from mmvid.models.model import Model
+from mmvid.terms import accuracy, count, reduce_terms
 
 
 class Network(NamedTuple):
@@ -182,42 +183,10 @@ def _weights_of(pass_, state: TrainState, params, stats) -> dict:
     return {name: {"params": params[name], "stats": stats[name]} for name in params}
 
 
-def reduce_terms(terms: dict) -> tuple[jax.Array, dict]:
-    """Terms -> (loss, {'output/term': mean}): masked means, summed, not averaged.
+def make_forwards(networks, streams: Streams, method: Method) -> Callable:
+    """forwards(params, state, stats, batch, key) -> ({(group, view): outputs}, stats): every pass."""
 
-    Summing over outputs leaves each network's learning rate alone when another one joins.
-    """
-    loss, metrics = jnp.zeros(()), {}
-    for name, term in sorted(terms.items()):
-        # where, not a product: a masked inf times 0 is NaN.
-        values = jnp.where(term.mask, term.values, 0.0)
-        means = values.sum(-1) / jnp.maximum(term.mask.sum(-1), 1)
-        loss = loss + (term.weight * means).sum()
-        metrics |= {f"{output}/{name}": means[i] for i, output in enumerate(term.outputs)}
-    return loss, metrics
-
-
-def _accuracy(outputs: dict, batch: dict) -> dict:
-    """Training top-1 of every output whose group carries integer labels."""
-    metrics = {}
-    for (group, _), results in outputs.items():
-        labels = batch[group].get("label", {})
-        for output, result in results.items():
-            mask = batch[group]["mask"] & batch[group].get("present", {}).get(output, True)
-            for head, logits in result["logits"].items():
-                if head not in labels or labels[head].ndim != 1:
-                    continue
-                hits = (logits.argmax(-1) == labels[head]) & mask
-                name = "top1" if len(result["logits"]) == 1 else f"top1_{head}"
-                metrics.setdefault(f"{output}/{name}", hits.sum() / jnp.maximum(mask.sum(), 1))
-    return metrics
-
-
-def make_loss(networks, streams: Streams, method: Method) -> Callable:
-    """loss(params, state, stats, batch, key) -> (loss, (stats, metrics)); the method is never
-    told about networks, nor the networks about the method."""
-
-    def loss_fn(params, state: TrainState, stats, batch, key):
+    def forwards(params, state: TrainState, stats, batch, key):
         outputs: dict = {}
         for index, pass_ in enumerate(method.passes):
             chosen = [n for n in networks if n.frozen == (pass_.weights == "frozen")]
@@ -228,11 +197,54 @@ def make_loss(networks, streams: Streams, method: Method) -> Callable:
                 outputs[read] = outputs.get(read, {}) | result
             if pass_.train and pass_.weights == "params":
                 stats = stats | new_stats
+        return outputs, stats
+
+    return forwards
+
+
+def _check_taught(networks, terms: dict) -> None:
+    """Raises ValueError, while the step is traced, for a classifier that would learn nothing."""
+    taught = {output for term in terms.values() for output in term.outputs}
+    for network in networks:
+        idle = [output for output in network.outputs if output not in taught]
+        if idle and not network.frozen:
+            raise ValueError(
+                f"the output {idle[0]!r} of network {network.name!r} would learn nothing: no term of the "
+                f"method is about it ({sorted(terms)} are about {sorted(taught)}). Leave that network "
+                "out, or give the method a term for it"
+            )
+
+
+def make_loss(networks, streams: Streams, method: Method) -> Callable:
+    """loss(params, state, stats, batch, key, counts=None) -> (loss, (stats, metrics)); the method
+    is never told about networks, nor the networks about the method. ``counts`` as `terms.count`."""
+    forwards = make_forwards(networks, streams, method)
+
+    def loss_fn(params, state: TrainState, stats, batch, key, counts=None):
+        outputs, stats = forwards(params, state, stats, batch, key)
         term_key = jax.random.fold_in(key, len(method.passes))
-        loss, metrics = reduce_terms(method.terms(outputs, batch, state.method, term_key))
-        return loss, (stats, metrics | _accuracy(outputs, batch))
+        terms = method.terms(outputs, batch, state.method, term_key)
+        _check_taught(networks, terms)
+        loss, metrics = reduce_terms(terms, counts)
+        return loss, (stats, metrics | accuracy(outputs, batch, counts))
 
     return loss_fn
+
+
+def make_counts(networks, streams: Streams, method: Method) -> Callable:
+    """counts(state, batch, key): how many examples each mean over ``batch`` is of.
+
+    A mask depends on the batch alone, so outputs of zeros tell; no network runs, and XLA drops the
+    values of the terms.
+    """
+    forwards = make_forwards(networks, streams, method)
+
+    def counts(state: TrainState, batch, key):
+        shapes, _ = jax.eval_shape(forwards, state.params, state, state.stats, batch, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return count(method.terms(zeros, batch, state.method, key), zeros, batch)
+
+    return counts
 
 
 def _microbatches(batch, count: int):
@@ -242,24 +254,27 @@ def _microbatches(batch, count: int):
     )
 
 
-def _gradients(loss_fn, state: TrainState, batch, key, accumulate: int):
-    """Mean gradients, new statistics and mean metrics over ``accumulate`` microbatches."""
+def _gradients(loss_fn, counts_fn, state: TrainState, batch, key, accumulate: int):
+    """Gradients, new statistics and metrics, added up over ``accumulate`` microbatches.
+
+    Every mean is over the whole batch: a microbatch that happens to lack a modality weighs nothing.
+    """
     differentiate = jax.value_and_grad(loss_fn, has_aux=True)
     if accumulate == 1:
         (_, (stats, metrics)), grads = differentiate(state.params, state, state.stats, batch, key)
         return grads, stats, metrics
+    counts = counts_fn(state, batch, key)
 
     def one(carry, micro):
         grads, stats, index = carry
         micro_key = jax.random.fold_in(key, index)
-        (_, (stats, metrics)), new = differentiate(state.params, state, stats, micro, micro_key)
+        (_, (stats, metrics)), new = differentiate(state.params, state, stats, micro, micro_key, counts)
         return (jax.tree.map(jnp.add, grads, new), stats, index + 1), metrics
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     start = (zeros, state.stats, jnp.zeros((), jnp.int32))
     (grads, stats, _), metrics = jax.lax.scan(one, start, _microbatches(batch, accumulate))
-    mean = jax.tree.map(lambda g: g / accumulate, grads)
-    return mean, stats, jax.tree.map(lambda m: m.mean(0), metrics)
+    return grads, stats, jax.tree.map(lambda m: m.sum(0), metrics)
 
 
 def _moving_average(ema: dict, params, stats, decay: float) -> dict:
@@ -279,10 +294,11 @@ def make_train_step(
     scalars: 'output/term', 'output/top1', 'network/grad_norm'.
     """
     loss_fn = make_loss(networks, streams, method)
+    counts_fn = make_counts(networks, streams, method)
 
     def train_step(state: TrainState, batch):
         key = jax.random.fold_in(state.key, state.step)
-        grads, stats, metrics = _gradients(loss_fn, state, batch, key, accumulate)
+        grads, stats, metrics = _gradients(loss_fn, counts_fn, state, batch, key, accumulate)
         params, opt_state = {}, {}
         for name in sorted(grads):
             updates, opt_state[name] = tx[name].update(

@@ -8,10 +8,24 @@ convolution has two factors 'conv1.0.0', norm 'conv1.0.1', and 'conv1.0.3'.
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
 Path = tuple[str, ...]
+
+
+def members(params: Mapping) -> tuple[str, ...]:
+    """The networks inside a tree of parameters where several share features; () of a plain one."""
+    if "classifier" in params:
+        return ()
+    return tuple(n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree)
+
+
+def first_convolutions(params: Mapping) -> tuple[Path, ...]:
+    """Where the layers stand that read the input: one, or one of each member."""
+    return tuple((name, "conv1") for name in members(params)) or (("conv1",),)
+
 
 # A batch norm's leaf in torch: our collection and our name. The counter has no place of ours.
 _NORM = {

@@ -15,14 +15,22 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmvid.weight_names import Path, address, to_ours, to_torch, torch_key, torch_video_key
+from mmvid.weight_names import (
+    Path,
+    address,
+    first_convolutions,
+    members,
+    to_ours,
+    to_torch,
+    torch_key,
+    torch_video_key,
+)
 
 Tree = dict
 Source = str | os.PathLike | Mapping[str, np.ndarray]
 
 _FORMAT, _VERSION = "mmvid", "1"
 _RESERVED = ("format", "version", "empty")
-_FIRST = ("params", "conv1", "kernel")
 
 
 # ---------------------------------------------------------------------------- trees
@@ -53,10 +61,13 @@ def unflatten(flat: Mapping[Path, object]) -> Tree:
 
 def change_input_channels(params: Tree, in_channels: int) -> Tree:
     """``params`` whose first convolution reads ``in_channels``: the mean over the old ones,
-    repeated, no rescaling (MML's code). Unchanged where they agree.
+    repeated, no rescaling (MML's code). Unchanged where they agree; of each member where several
+    networks share features.
 
     Raises ValueError for less than one channel, or a tree without 'conv1'.
     """
+    if inside := members(params):
+        return {**params, **{n: change_input_channels(params[n], in_channels) for n in inside}}
     if in_channels < 1:
         raise ValueError(f"in_channels={in_channels}: a first convolution reads at least one")
     if "conv1" not in params:
@@ -68,7 +79,29 @@ def change_input_channels(params: Tree, in_channels: int) -> Tree:
     return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=-2)}}
 
 
+def fit_input_channels(params: Tree, like: Tree) -> Tree:
+    """``params`` whose first convolutions read as many channels as those of ``like``; as they are
+    where one of the two has no such layer."""
+    found, wanted = (
+        [flatten(tree).get((*path, "kernel")) for path in first_convolutions(tree)] for tree in (params, like)
+    )
+    if any(kernel is None for kernel in (*found, *wanted)):
+        return params
+    return change_input_channels(params, wanted[0].shape[-2])
+
+
 # ---------------------------------------------------------------------------- reading
+def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
+    """Raises ValueError naming the first tensor that holds a NaN or an infinity."""
+    for name, value in tensors.items():
+        whole = np.issubdtype(value.dtype, np.integer) or value.dtype == bool
+        if not whole and not np.isfinite(value).all():
+            raise ValueError(
+                f"{path}: {name!r} holds numbers that are not finite (NaN or infinity); whatever learnt "
+                "them had diverged, or the file is damaged. Give other weights"
+            )
+
+
 def _opened(path: pathlib.Path):
     try:
         return safe_open(path, "numpy")
@@ -108,10 +141,13 @@ def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
     if path.suffix == ".safetensors":
         with _opened(path) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if path.suffix in (".pth", ".pt", ".tar"):
-        return _read_torch(path)
-    raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    elif path.suffix in (".pth", ".pt", ".tar"):
+        tensors = _read_torch(path)
+    else:
+        raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
+    _check_finite(path, tensors)
+    return tensors
 
 
 def _split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
@@ -179,18 +215,25 @@ def _misfits(placed, keys, strange, wanted) -> list[str]:
     return lines
 
 
-def _adapted(placed: dict[Path, np.ndarray], wanted, classifier: str) -> dict[Path, np.ndarray]:
+def _adapted(placed: dict[Path, np.ndarray], wanted, params: Tree, classifier: str) -> dict[Path, np.ndarray]:
     """What may differ made equal: no counters of batch norms, the model's own classifier where it
     is skipped, the first convolution over the model's channels."""
     placed = {p: v for p, v in placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
     if classifier == "skip":
-        placed = {p: v for p, v in placed.items() if p[1] != "classifier"}
-        placed |= {p: v for p, v in wanted.items() if p[1] == "classifier"}
-    if np.ndim(placed.get(_FIRST, 0)) in (4, 5) and _FIRST in wanted:
-        first = {"conv1": {"kernel": placed[_FIRST]}}
-        changed = change_input_channels(first, wanted[_FIRST].shape[-2])
-        placed[_FIRST] = changed["conv1"]["kernel"]
+        placed = {p: v for p, v in placed.items() if not _head(p, params)}
+        placed |= {p: v for p, v in wanted.items() if _head(p, params)}
+    for first in first_convolutions(params):
+        path = ("params", *first, "kernel")
+        if np.ndim(placed.get(path, 0)) in (4, 5) and path in wanted:
+            one = {"conv1": {"kernel": placed[path]}}
+            placed[path] = change_input_channels(one, wanted[path].shape[-2])["conv1"]["kernel"]
     return placed
+
+
+def _head(path: Path, params: Tree) -> str:
+    """The head of a classifier's leaf; '' of all others. ``params``: the model's own."""
+    inside = path[2:] if len(path) > 2 and path[1] in members(params) else path[1:]
+    return inside[1] if inside[0] == "classifier" else ""
 
 
 def load(
@@ -212,10 +255,15 @@ def load(
     if classifier not in ("load", "skip"):
         raise ValueError(f"classifier={classifier!r}: choose 'load' or 'skip'")
     wanted = _leaves({"params": params, "stats": stats})
-    heads = sorted({path[2] for path in wanted if path[1] == "classifier"})
+    heads = sorted({head for path in wanted if (head := _head(path, params))})
     own = None if isinstance(source, Mapping) else _own_network(source)
+    if not own and members(params):
+        raise ValueError(
+            f"{name} for {', '.join(members(params))}, which share features, starts from a file of such a "
+            "network ('path#NAME' of another run) alone: from one published network all would start equal"
+        )
     placed, keys, strange = (own, {}, []) if own else _published(source, "".join(heads[:1]))
-    placed = _adapted(placed, wanted, classifier)
+    placed = _adapted(placed, wanted, params, classifier)
     if lines := _misfits(placed, keys, strange, wanted):
         raise ValueError("\n".join([f"these weights do not fit {name}:", *lines, _advice(lines, heads)]))
     tree = unflatten({p: np.asarray(placed[p]).astype(v.dtype) for p, v in wanted.items()})
@@ -223,7 +271,7 @@ def load(
 
 
 def _advice(lines: list[str], heads: list[str]) -> str:
-    if all("params/classifier" in line for line in lines):
+    if all("classifier/" in line for line in lines):
         several = f" to one of the heads {heads}" if len(heads) > 1 else ""
         return (
             f"Only the classifier differs, and a checkpoint's fits{several} alone if the classes "
@@ -235,7 +283,9 @@ def _advice(lines: list[str], heads: list[str]) -> str:
 def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
     """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
     others stay behind. A first convolution over time tells a video network, whose keys are others.
-    Inverse of ``load``. Raises ValueError for an unknown head."""
+    Inverse of ``load``. Raises ValueError for an unknown head, or for several networks in one tree."""
+    if inside := members(params):
+        raise ValueError(f"{', '.join(inside)} share features; give one of them: params[{inside[0]!r}]")
     heads = sorted(params.get("classifier", ()))
     if heads and head not in heads:
         raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
@@ -289,8 +339,8 @@ def _flush(path: pathlib.Path) -> None:
 
 
 def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
-    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for any other file,
-    FileNotFoundError."""
+    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for any other file, or numbers
+    that are not finite, FileNotFoundError."""
     with _opened(pathlib.Path(path)) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:
@@ -300,6 +350,8 @@ def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
                 f"{path} is of version {metadata['version']}, this mmvid reads {_VERSION}: "
                 "update mmvid, or train the segment again"
             )
-        flat = {_unescaped(k): file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _check_finite(pathlib.Path(path), tensors)
+    flat = {_unescaped(key): value for key, value in tensors.items()}
     flat |= {_unescaped(key): {} for key in json.loads(metadata.get("empty", "[]"))}
     return unflatten(flat), {k: v for k, v in metadata.items() if k not in _RESERVED}

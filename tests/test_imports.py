@@ -13,12 +13,13 @@ LEVELS = [
     {"train"},
     {"neighbours"},
     {"build"},
-    {"plan", "starts", "evaluate", "step", "report"},
-    {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},
+    {"plan", "starts", "networks", "evaluate", "step", "report"},
+    {"figures", "methods", "models", "optim", "checkpoint", "data", "weights", "terms"},
     {"losses", "metrics", "streams", "sharding", "logs", "weight_names"},
 ]
 # Inside a line the order of the names decides.
-INSIDE = {("plan", "starts"), ("plan", "step"), ("starts", "step"), ("report", "evaluate"), ("report", "figures")}
+INSIDE = {("plan", "starts"), ("plan", "networks"), ("plan", "step"), ("starts", "step"), ("networks", "step"),
+          ("report", "evaluate"), ("report", "figures")}  # fmt: skip
 
 
 def room(path):

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from mmvid import losses
 from mmvid.methods import METHODS, mcl
-from mmvid.step import reduce_terms
 from mmvid.streams import Head
+from mmvid.terms import reduce_terms
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 OUTPUTS = json.loads((GOLDEN / "losses.json").read_text())["cases"]["mcl"]["outputs"]

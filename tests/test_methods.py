@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.methods import METHODS, mml
-from mmvid.step import reduce_terms
 from mmvid.streams import Head
+from mmvid.terms import reduce_terms
 
 OUTPUTS = ("a", "b", "c")
 HEADS = {"verb": Head(5), "noun": Head(4), "tags": Head(6, "multi")}
@@ -85,6 +85,12 @@ def compiled(number):
         jax.jit(loss), jax.jit(gradient)  # fmt: skip
 
 
+@functools.cache
+def masks(number):
+    """{name: mask} of the terms, jitted."""
+    return jax.jit(lambda values, group: {n: t.mask for n, t in terms(number, values, group).items()})
+
+
 @every_method
 def test_shapes_and_flags(number):
     for term in terms(number, a_draw(), a_batch()).values():
@@ -92,6 +98,24 @@ def test_shapes_and_flags(number):
         chex.assert_shape(term.weight, (len(term.outputs),))
         assert set(term.outputs) <= set(OUTPUTS)
     assert (method(number).symmetric and method(number).disjoint) or method(number).reason
+
+
+@every_method
+@examples(max_examples=20)
+@given(seed=SEEDS, scale=SCALES, mask=ROWS, absent=st.dictionaries(st.sampled_from(OUTPUTS), ROWS))
+def test_masks_depend_on_the_batch_alone(number, seed, scale, mask, absent):
+    """Padding and presence: who counts does not depend on what the networks say."""
+    group = a_batch(seed)
+    group |= {"mask": mask, "present": group["present"] | absent}
+    zeros = jax.tree.map(np.zeros_like, a_draw())
+    found, want = (masks(number)(values, group) for values in (a_draw(seed, scale), zeros))
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+
+
+@every_method
+def test_teachers_do_not_train(number):
+    """Neither their weights nor, in training mode, their batch statistics."""
+    assert not any(pass_.train for pass_ in method(number).passes if pass_.weights != "params")
 
 
 @every_method

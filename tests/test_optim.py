@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -49,6 +49,26 @@ def test_step_schedule_drops_at_its_boundaries_from_the_segments_start():
     )  # fmt: skip
     np.testing.assert_allclose([lr(5), lr(39), lr(41), lr(61)], [1, 1, 0.1, 0.01], rtol=1e-6)
     assert lr(0) == 0 and 0 < lr(2) < 1
+
+
+def plain_rate(step, lr, warmup, boundaries, factor):
+    """The schedule of steps in plain Python: what falls into the warm-up falls at its end."""
+    if step < warmup:
+        return lr * step / warmup
+    return lr * factor ** sum(max(b, warmup) <= step for b in boundaries)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 40), st.lists(st.integers(0, 80), max_size=5), st.sampled_from([0.1, 0.5, 2.0]))
+@example(20, [10, 20], 0.1)
+@example(0, [40, 40], 0.1)
+@example(5, [0, 0, 5, 6], 0.5)
+def test_every_boundary_multiplies(warmup, boundaries, factor):
+    texts = tuple(str(b) for b in boundaries)
+    spec = common.schedule(0.3, kind="step", warmup=str(warmup), boundaries=texts, factor=factor)
+    lr = optim.schedule(spec, steps=100, steps_per_epoch=10)
+    want = [plain_rate(step, 0.3, warmup, boundaries, factor) for step in range(100)]
+    np.testing.assert_allclose(jax.vmap(lr)(jnp.arange(100)), want, rtol=1e-5)
 
 
 def test_cosine_ends_at_zero():
@@ -100,6 +120,15 @@ def test_the_first_convolution_has_a_factor_of_its_own(factor):
     np.testing.assert_allclose(other["conv1"]["kernel"], factor * one["conv1"]["kernel"], rtol=1e-6)
     for name in set(PARAMS) - {"conv1"}:
         jax.tree.map(np.testing.assert_array_equal, one[name], other[name])
+
+
+def test_each_member_of_a_shared_network_has_a_first_convolution():
+    both = {"a": PARAMS, "b": PARAMS}
+    tx = optim.make(spec(), lambda step: 0.1, classifier_lr5=True, first_conv_lr=0.0)
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, both), tx.init(both), both)
+    for member in updates.values():
+        assert not member["conv1"]["kernel"].any() and member["layer1_0"]["conv1"]["kernel"].all()
+        np.testing.assert_allclose(member["classifier"]["action"]["kernel"], -0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [dict(name="adagrad"), dict(groups="mine")])

@@ -1,20 +1,31 @@
 """Plans: segments, hand-over between modalities, and what must not start equal."""
 
+import zlib
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from test_configs import context, shrunken
 
-from configs import dmcl
+from configs import common, dmcl, mml
 from mmvid import plan, starts, step, weights
 from mmvid.methods import METHODS
+from mmvid.models import MODELS, build_model
+from mmvid.starts import Start
 from mmvid.streams import Head
 
 
 def params_of(segment):
+    """Weights for its networks, for each by its name, without compiling a draw."""
     shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
     draw = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
-    return jax.device_get(jax.jit(draw)(jax.random.key(1)))
+    params, stats = jax.eval_shape(draw, jax.random.key(1))
+    for name, tree in params.items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        params[name] = jax.tree.map(lambda x, r=rng: r.normal(size=x.shape).astype(x.dtype), tree)
+    return params, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stats)
 
 
 def segments(variant):
@@ -38,9 +49,17 @@ def test_both_arms_see_the_same_batches():
     assert found["mml"].steps == found["ce_continued"].steps
 
 
+def test_another_seed_sees_other_batches():
+    config = shrunken("")
+    config.seed = 1
+    other = {s.name: s.seed for s in plan.make(context(config))}
+    assert not {s.seed for s in segments("").values()} & set(other.values())
+
+
 def hand_over(tmp_path, found, source, target):
-    """Trains nothing: keeps the source's draw and lets the target enter from it."""
+    """Trains nothing: keeps the source's draw, with statistics of its own, and lets the target enter."""
     params, stats = params_of(found[source])
+    stats = jax.tree.map(lambda x: x + 0.5, stats)
     state = step.TrainState(0, params, {}, stats, {}, {}, {}, None)
     (tmp_path / source).mkdir()
     found[source].leave(state, tmp_path / source)
@@ -49,7 +68,7 @@ def hand_over(tmp_path, found, source, target):
 
 
 def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
-    source, _own, (params, _stats) = hand_over(tmp_path, segments(""), "ce", "mml")
+    source, own, (params, stats) = hand_over(tmp_path, segments(""), "ce", "mml")
     kernel = source["rgb"]["conv1"]["kernel"]
     assert params["flow"]["conv1"]["kernel"].shape[2] == 10
     for channel in range(10):
@@ -59,6 +78,9 @@ def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
     np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], kernel)
     jax.tree.map(np.testing.assert_array_equal, params["flow"]["classifier"], source["rgb"]["classifier"])
     jax.tree.map(np.testing.assert_array_equal, params["flow"]["layer1_0"], source["rgb"]["layer1_0"])
+    # Batch statistics go with the weights that they belong to.
+    for name in ("flow", "rgb"):
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats[name], own[1][name])
 
 
 def test_a_classifier_of_other_classes_starts_afresh(tmp_path):
@@ -93,6 +115,16 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
 
 
+def test_weights_that_diverged_are_not_handed_over(tmp_path):
+    found = segments("")
+    params, stats = params_of(found["ce"])
+    stats["rgb"]["bn1"]["var"][0] = np.inf
+    (tmp_path / "ce").mkdir()
+    found["ce"].leave(step.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    with pytest.raises(ValueError, match=r"ce/weights\.safetensors: 'rgb/stats/bn1/var' .*not finite"):
+        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+
+
 def test_any_output_can_be_the_headline(tmp_path):
     """Stills are pictures though flow reads ten channels; networks may be called what they like."""
     config = shrunken("")
@@ -111,16 +143,62 @@ def test_weights_of_our_own_bring_their_classifier_where_the_classes_agree(tmp_p
     found = segments("")
     source, _, _ = hand_over(tmp_path, found, "ce", "mml")
     config = shrunken("")
-    config.stills.steps = "0"
+    config.stills.steps = config.schedule.warmup = "0"
     config.networks.rgb.weights = f"{tmp_path}/ce/weights.safetensors#rgb"
     for classes, kept in ((20, True), (7, False)):
         other = context(config)._replace(heads={"action": Head(classes)})
         ce = plan.make(other)[0]
         own = params_of(ce)
-        params, _ = ce.enter(*own, tmp_path)
+        params, stats = ce.enter(*own, tmp_path)
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats["rgb"], own[1]["rgb"])
+        assert classifier_boost(ce, "rgb") == pytest.approx(1 if kept else 5)
         want = source["rgb"] if kept else own[0]["rgb"]
         jax.tree.map(np.testing.assert_array_equal, params["rgb"]["classifier"], want["classifier"])
         np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], source["rgb"]["conv1"]["kernel"])
+
+
+def classifier_boost(segment, network, leaf="kernel"):
+    """How many times faster than a kernel of the trunk a classifier's leaf learns."""
+    layer = {"kernel": jnp.zeros(1), "bias": jnp.zeros(1)}
+    params = {"layer1_0": {"conv1": layer}, "classifier": {"action": layer}}
+    tx = segment.tx[network]
+    update, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    return float(update["classifier"]["action"][leaf][0] / update["layer1_0"]["conv1"]["kernel"][0])
+
+
+def test_a_fresh_classifier_learns_faster_and_one_handed_over_does_not():
+    """MML's code: five and ten times, off once the weights come from the same dataset."""
+    config = shrunken("")
+    config.schedule.warmup = "0"
+    found = {s.name: s for s in plan.make(context(config))}
+    for name, factor in (("ce", 5), ("ce_continued", 1), ("mml", 1)):
+        for network in ("flow", "rgb"):
+            boosts = [classifier_boost(found[name], network, leaf) for leaf in ("kernel", "bias")]
+            assert boosts == pytest.approx([factor, 2 * factor]), (name, network)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_hands_over_between_channels(tmp_path, model):
+    """Within a run and from its file, for RGB's 3 channels, flow's 10 and depth's 1."""
+    options = dict(heads={"action": 3}, width=8, stages=(1,) * len(MODELS[model]["stages"]))
+    full = lambda value, tree: jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), tree)  # noqa: E731
+    made = {}
+    for channels in (3, 10, 1):
+        clip = jax.ShapeDtypeStruct((1, 2, 16, 16, channels), np.float32)
+        init = build_model(model, in_channels=channels, **options).init
+        params, stats = jax.eval_shape(init, jax.random.key(0), clip)
+        made[channels] = full(0.25, params), full(0.5, stats)
+    (tmp_path / "ce").mkdir()
+    path, heads = tmp_path / "ce" / "weights.safetensors", {"action": Head(3)}
+    for params, stats in made.values():
+        weights.save(path, {"rgb": {"params": params, "stats": stats}}, starts._describe((), heads))
+        for own in made.values():
+            blank = jax.tree.map(np.zeros_like, own)
+            for start in (Start("ce", "rgb"), Start(file=str(path))):
+                found = starts.starting_from({"x": start}, {"x": model}, heads)(
+                    {"x": blank[0]}, {"x": blank[1]}, tmp_path
+                )
+                jax.tree.map(np.testing.assert_array_equal, (found[0]["x"], found[1]["x"]), own)
 
 
 def test_a_missing_segment_is_named(tmp_path):
@@ -172,7 +250,7 @@ def test_a_teacher_is_trained_before_and_frozen(tmp_path):
         ({"compare": ("smcl",), "method.smcl.k": 4}, "1 to all"),
         ({"method.generalized_distillation.teacher": "sound"}, "beside a student"),
         ({"headline": "depth"}, "frozen teacher"),
-        ({"networks.rgb.reads": (("rgb", "flow"),)}, "between modalities"),
+        ({"networks.depth.reads": (("depth", "flow"),), "networks.flow.reads": ()}, "between modalities"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(map(str, value)),
 )
@@ -189,6 +267,99 @@ def test_networks_that_share_features_are_one_network_of_several_outputs():
     assert sorted(params["shared"]) == ["rgb", "rgb2", "rgb3"]
     with pytest.raises(ValueError, match="above 0"):
         compared("rgb_shared", **{"networks.shared.options.share": 0.0})
+
+
+def sharing(**changes):
+    """Three RGB networks that share features, in the plan that hands over; nothing is made from it yet."""
+    config = shrunken("rgb_shared", dmcl)
+    with config.unlocked():
+        config.plan, config.method.name = "reduced", "cmcl"
+        config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_networks_that_share_features_hand_over(tmp_path):
+    """From segment to segment with their classifiers, and from a file whose classes may be others."""
+    config = sharing()
+    found = {s.name: s for s in plan.make(context(config))}
+    source, own, (params, stats) = hand_over(tmp_path, found, "ce", "cmcl")
+    jax.tree.map(np.testing.assert_array_equal, params, source)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats, own[1])
+    config = sharing(**{"networks.shared.weights": f"{tmp_path}/ce/weights.safetensors"})
+    for classes, kept in ((20, True), (7, False)):
+        ce = plan.make(context(config)._replace(heads={"action": Head(classes)}))[0]
+        own = params_of(ce)
+        params, _ = ce.enter(*own, tmp_path)
+        for name in ("rgb", "rgb2", "rgb3"):
+            mine, theirs, drawn = (tree["shared"][name] for tree in (params, source, own[0]))
+            np.testing.assert_array_equal(mine["conv1"]["kernel"], theirs["conv1"]["kernel"])
+            want = theirs if kept else drawn
+            jax.tree.map(np.testing.assert_array_equal, mine["classifier"], want["classifier"])
+
+
+def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp_path):
+    config = sharing(**{"stills.steps": "3"})
+    with pytest.raises(ValueError, match=r"would be equal. Write --config\.stills\.steps=0"):
+        plan.make(context(config))
+    config = sharing()
+    with config.unlocked():
+        config.streams.flow = common.stream("flow", form="stack5", frames=2)
+        config.networks.flow = common.network("tsm_tiny", "flow", stages=(1, 1, 1))
+    with pytest.raises(ValueError, match=r"'flow' .*cannot start.*'shared' .*shared by rgb \+ rgb2 \+ rgb3"):
+        plan.make(context(config))
+    config.headline = "flow"
+    with pytest.raises(ValueError, match=r"'shared' .*cannot start from the weights of 'flow'"):
+        plan.make(context(config))
+    tiny = build_model("tsm_tiny", heads={"action": 20}, stages=(1, 1, 1))
+    x = jax.ShapeDtypeStruct((1, 2, 16, 16, 3), np.float32)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape), jax.eval_shape(tiny.init, jax.random.key(0), x))
+    save_file(weights.torch_names(*zeros), tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match="share features, starts from a file of such a network"):
+        plan.make(context(sharing(**{"networks.shared.weights": f"{tmp_path}/one.safetensors"})))
+
+
+RGB = (("rgb",),)
+
+
+@pytest.mark.parametrize(
+    "variant, experiment, changes, match",
+    [
+        ("", mml, {"networks.flow.reads": RGB, "streams.flow": None}, "'rgb' is read twice, by 'flow' and 'rgb'"),
+        ("", mml, {"networks.rgb.reads": RGB * 2}, "'rgb' is read twice, by 'rgb':"),
+        ("full", mml, {"networks.rgb2.reads": RGB, "streams.rgb2": None}, "by 'rgb' and 'rgb2'"),
+        ("table", dmcl, {"networks.depth.reads": RGB, "streams.depth": None}, "by 'depth' and 'rgb'"),
+        ("rgb_shared", dmcl, {"networks.shared.reads": (("rgb", "rgb"),), "streams.rgb2": None,
+                              "streams.rgb3": None}, "by 'shared':"),
+        ("rgb_shared", dmcl, {"networks.rgb": common.network("tsm_tiny", "rgb")}, "by 'rgb' and 'shared'"),
+        ("", mml, {"streams.diff": common.stream("diff", form="stack5")}, "'diff' is read by no network"),
+        ("", mml, {"networks.flow.reads": (), "streams.flow": None}, "for one stream"),
+        ("", mml, {"networks.flow.reads": (("rgb",), ("flow", "flow2")), "networks.rgb": None,
+                   "stills.steps": "0"}, "two in turn"),
+    ],
+    ids=["plain", "itself", "twin", "compare", "members", "member and plain", "idle stream", "nothing", "mixed"],
+)
+def test_what_would_learn_nothing_is_refused(variant, experiment, changes, match):
+    config = shrunken(variant, experiment)
+    with config.unlocked():
+        for name, value in changes.items():
+            where, key = name.rsplit(".", 1)
+            place = config
+            for part in where.split("."):
+                place = place[part]
+            if value is None:
+                del place[key]
+            else:
+                place[key] = value
+    with pytest.raises(ValueError, match=match):
+        plan.make(context(config))
+
+
+def test_a_frozen_teacher_that_nobody_trains_is_refused():
+    """In this plan a depth network starts from RGB's weights: it would teach noise."""
+    config = shrunken("gd", dmcl)
+    config.plan, config.method.name = "reduced", "generalized_distillation"
+    with pytest.raises(ValueError, match=r"'depth' is a frozen teacher.*--config\.plan=compare"):
+        plan.make(context(config))
 
 
 @pytest.mark.parametrize("change, match", [(("plan", "fulll"), "reduced"), (("method.name", "mm"), "single")])
@@ -211,7 +382,7 @@ def test_unknown_names(change, match):
         ({"streams.rgb.sampling.kind": "unifrom"}, "uniform"),
         ({"steps.ce": "0 epochs"}, "1 or more"),
         ({"networks.flow.weights": "/nowhere/resnet18.safetensors"}, "no weights at /nowhere"),
-        ({"networks.flow.reads": (("rgb",), ("flow",))}, "different channels"),
+        ({"networks.flow.reads": (("rgb",), ("flow",)), "networks.rgb.reads": ()}, "different channels"),
         ({"networks.flow.reads": (("flwo",),)}, "'flwo'.*flow"),
         ({"headline": "rbg"}, r"\['flow', 'rgb'\]"),
         ({"schedule.warmup": "10 parsecs"}, "epochs"),

@@ -10,7 +10,7 @@ from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
 
 import mmvid
 from mmvid.methods import METHODS
-from mmvid.step import reduce_terms
+from mmvid.terms import reduce_terms
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from mmvid.models import build_model
 from mmvid.models.model import Model
 from mmvid.step import Network
 from mmvid.streams import Head, Sampling, Stream
+from mmvid.terms import accuracy, reduce_terms
 
 HEADS = {"action": Head(5)}
 STREAMS = {
@@ -46,7 +47,7 @@ def batch(size=8, seed=0):
 
 def transforms(nets, clip=1.0):
     make = lambda: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(0.1, momentum=0.9))  # noqa: E731
-    return {n.name: make() for n in nets}
+    return {n.name: make() for n in nets if not n.frozen}
 
 
 def start(nets, method, tx, ema=False):
@@ -181,36 +182,162 @@ def test_frozen_and_averaged_passes_reach_the_method():
     assert metrics["rgb/mse"] > 0 and set(state.ema["params"]) == {"rgb"}
 
 
-def test_microbatches_without_batch_norm_are_the_whole_batch():
-    """With batch norm they differ by design: its statistics are those of a microbatch."""
+def linear(teachers=()):
+    """Networks without batch norm, whose microbatches do not differ by design. ``stats`` counts the
+    forwards in training mode; in that mode the logits are three times as large."""
 
     def init(key, x):
-        return {"w": jax.random.normal(key, (x.shape[-1], 5))}, {}
+        return {"w": jax.random.normal(key, (x.shape[-1], 5))}, {"seen": jnp.zeros(())}
 
     def apply(params, stats, x, *, train, key):
-        return {"logits": {"action": x.mean((1, 2, 3)) @ params["w"]}, "features": x}, stats
+        logits = (3 if train else 1) * x.mean((1, 2, 3)) @ params["w"]
+        return {"logits": {"action": logits}, "features": x}, {"seen": stats["seen"] * 2 + train}
 
-    nets = tuple(Network(n, Model(init, apply), ((n,),)) for n in ("flow", "rgb"))
-    method = METHODS["mml"](("flow", "rgb"), HEADS)
-    whole, _ = trained(nets, method, [batch(16)])
-    parts, _ = trained(nets, method, [batch(16)], accumulate=4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, parts.params)
+    return tuple(Network(n, Model(init, apply), ((n,),), n in teachers) for n in STREAMS)
+
+
+def sparse(size=16):
+    """A batch of which no microbatch of two or four is like another: the first of four has no flow."""
+    b = batch(size)
+    b["main"]["present"]["flow"] = np.isin(np.arange(size), (1, 2, 5, 6, 7, 10))
+    b["main"]["present"]["rgb"] = np.arange(size) % 5 > 0
+    b["main"]["mask"] = np.arange(size) != 6
+    return b
+
+
+# A lot drawn for a batch is another one for its parts.
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("random_teacher", "independent")])
+def test_microbatches_are_the_whole_batch(name):
+    """Gradients and metrics, whichever microbatch lacks a modality."""
+    options = {"teacher": "flow"} if name == "generalized_distillation" else {}
+    method = METHODS[name](("flow", "rgb"), HEADS, **options)
+    nets = linear(method.teachers)
+    tx = transforms(nets)
+    state = start(nets, method, tx)
+    runs = [jax.jit(step.make_train_step(nets, STREAMS, method, tx, accumulate=n)) for n in (1, 4)]
+    for b in (batch(16), sparse(16)):
+        whole, parts = ((new.params, metrics) for new, metrics in (run(state, b) for run in runs))
+        assert whole[1].keys() == parts[1].keys()
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), whole, parts)
+
+
+def test_microbatches_over_eight_devices_are_the_whole_batch():
+    nets, method = linear(), METHODS["mml"](("flow", "rgb"), HEADS)
+    tx, mesh = transforms(nets), sharding.make_mesh()
+    state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
+    parts = step.make_train_step(nets, STREAMS, method, tx, accumulate=2)
+    run = step.jit_train_step(parts, sharding.replicated(mesh))
+    many = run(state, sharding.place(mesh, sparse()))
+    one = trained(nets, method, [sparse()])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (one[0].params, one[1]),
+                 (many[0].params, many[1]))  # fmt: skip
+
+
+def test_batch_statistics_go_from_one_microbatch_to_the_next():
+    method = METHODS["single"](("flow", "rgb"), HEADS)
+    state, _ = trained(linear(), method, [batch(8)], accumulate=4)
+    assert float(state.stats["rgb"]["seen"]) == 0b1111
+
+
+def two_views(size=8):
+    b = batch(size)
+    b["main"]["inputs"]["weak"] = batch(size, seed=9)["main"]["inputs"]["train"]
+    return b
+
+
+def test_every_forward_draws_its_own_noise():
+    """A key of its own for every step, microbatch, pass and read, and for every network."""
+
+    def init(key, x):
+        return {"w": jax.random.normal(key, (5,))}, {"draws": jnp.zeros(16)}
+
+    def apply(params, stats, x, *, train, key):
+        logits = jnp.broadcast_to(params["w"], (len(x), 5))
+        return {"logits": {"action": logits}}, {"draws": jnp.append(stats["draws"][1:], jax.random.uniform(key))}
+
+    method = METHODS["single"](("flow", "rgb"), HEADS)
+    passes = (Pass((("main", "train"),)), Pass((("main", "weak"),)))
+    shared = (Network("both", Model(init, apply), (("flow",), ("rgb",))),)
+    state, _ = trained(shared, method._replace(passes=passes), [two_views(), two_views()], accumulate=2)
+    assert len(np.unique(state.stats["both"]["draws"])) == 16
+    apart = tuple(Network(n, Model(init, apply), ((n,),)) for n in STREAMS)
+    assert not np.array_equal(*(start(apart, method, transforms(apart)).params[n]["w"] for n in STREAMS))
+    state, _ = trained(apart, method, [batch()])
+    assert len({float(state.stats[n]["draws"][-1]) for n in STREAMS}) == 2
+
+
+def test_the_views_of_a_pass_are_told_apart_again():
+    nets, both = linear(), Pass((("main", "train"), ("main", "weak")), train=False)
+    params, stats = step.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    weights = {n: {"params": params[n], "stats": stats[n]} for n in STREAMS}
+    run = lambda pass_: step._run_pass(pass_, nets, weights, two_views(), STREAMS, jax.random.key(1))[0]  # noqa: E731
+    found = run(both)
+    for view in ("train", "weak"):
+        alone = run(Pass((("main", view),), train=False))["main", view]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found["main", view], alone)
+
+
+def test_a_frozen_teacher_is_in_evaluation_mode():
+    """Its logits are as they are there, and its statistics stay."""
+    method = METHODS["generalized_distillation"](("flow", "rgb"), HEADS, teacher="flow", weight=1.0)
+    nets = linear(("flow",))
+    tx = transforms(nets)
+    first = start(nets, method, tx)
+    state, metrics = jax.jit(step.make_train_step(nets, STREAMS, method, tx))(first, batch())
+    inputs = batch()["main"]["inputs"]["train"]
+    views = {"main": {"inputs": {"test": {n: x[:, None] for n, x in inputs.items()}}}}
+    whole = {n: {**first.frozen, "rgb": {"params": first.params["rgb"], "stats": first.stats["rgb"]}}[n]
+             for n in STREAMS}  # fmt: skip
+    params, stats = ({n: whole[n][kind] for n in STREAMS} for kind in ("params", "stats"))
+    logits = step.make_predict(linear(), STREAMS)(params, stats, views)
+    teacher, own = (logits[n]["action"][:, 0] for n in ("flow", "rgb"))
+    soft = -(jax.nn.softmax(teacher / 2) * jax.nn.log_softmax(3 * own / 2)).sum(-1).mean()
+    np.testing.assert_allclose(metrics["rgb/distill"], soft, rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, first.frozen)
 
 
 def test_moving_average():
+    """Of the weights and of the batch statistics, from the first step on."""
     nets, method = networks(), METHODS["single"](("flow", "rgb"), HEADS)
     before = start(nets, method, transforms(nets), ema=True)
     after, _ = trained(nets, method, [batch()], ema=0.9)
-    want = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, before.params, after.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema["params"], want)
+    for kind in ("params", "stats"):
+        old, new = getattr(before, kind), getattr(after, kind)
+        assert not jax.tree.all(jax.tree.map(np.array_equal, old, new))
+        want = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema[kind], want)
     assert step.final_weights(after) is after.ema
+
+
+def test_an_output_without_a_term_is_refused():
+    """Its classifier would stay as it was drawn."""
+    with pytest.raises(ValueError, match=r"'flow' of network 'flow' would learn nothing.*about \['rgb'\]"):
+        trained(linear(), METHODS["single"](("rgb",), HEADS), [batch()])
+    trained(linear(("flow",)), METHODS["single"](("rgb",), HEADS), [batch()])
 
 
 def test_masked_rows_do_not_count():
     one = jnp.array([[1.0, jnp.nan, 3.0]])
     term = Term(("rgb",), one, jnp.array([[True, False, True]]), jnp.array([2.0]))
-    loss, metrics = step.reduce_terms({"ce": term})
+    loss, metrics = reduce_terms({"ce": term})
     assert float(loss) == 4.0 and float(metrics["rgb/ce"]) == 2.0
+    both = Term(("rgb", "flow"), jnp.ones((2, 3)), jnp.ones((2, 3), bool), jnp.ones(2))
+    assert float(reduce_terms({"ce": both, "kl": both})[0]) == 4.0  # a sum over outputs and terms
+
+
+def test_training_accuracy_is_of_what_is_there():
+    """Padding and absent streams are no examples; labels of several classes are not counted."""
+    logits = {"action": jnp.eye(5)[jnp.array([0, 1, 2, 3])], "tags": jnp.ones((4, 2))}
+    group = {
+        "label": {"action": jnp.array([0, 1, 0, 0]), "tags": jnp.ones((4, 2))},
+        "mask": jnp.array([True, True, True, False]),
+        "present": {"flow": jnp.array([True, False, True, True])},
+    }
+    outputs = {("main", "train"): {n: {"logits": logits} for n in ("flow", "rgb")}}
+    found = accuracy(outputs, {"main": group})
+    assert found.keys() == {"flow/top1_action", "rgb/top1_action"}
+    assert float(found["flow/top1_action"]) == 0.5
+    np.testing.assert_allclose(found["rgb/top1_action"], 2 / 3, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------- absent modalities

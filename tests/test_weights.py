@@ -140,6 +140,8 @@ def test_export_takes_the_named_head():
     np.testing.assert_array_equal(tensors["fc.weight"], made[0]["classifier"]["verb"]["kernel"].T)
     with pytest.raises(ValueError, match=r"head='action'.*noun.*verb"):
         weights.torch_names(*made)
+    with pytest.raises(ValueError, match="rgb, rgb2 share features; give one"):
+        weights.torch_names(*({"rgb": tree, "rgb2": tree} for tree in made))
 
 
 # ---------------------------------------------------------------------------- what does not fit
@@ -403,8 +405,11 @@ def test_bad_pth(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------- our own files
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 leaves = st.sampled_from(["float32", "float16", "int32", "bool", "float64"]).flatmap(
-    lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0))
-)
+    lambda dtype: arrays.arrays(
+        dtype, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0),
+        elements=dict(allow_nan=False, allow_infinity=False) if dtype.startswith("float") else None,
+    )
+)  # fmt: skip
 inner = st.dictionaries(names, leaves, max_size=3) | st.just({})
 
 
@@ -455,6 +460,28 @@ def test_a_cut_file_is_called_damaged(tmp_path_factory, share):
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"w\.safetensors is damaged"):
         weights.read(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, monkeypatch, bad, dtype):
+    """Whoever wrote the file; the message names the file and the tensor."""
+    shapes = shapes_of("tsm_tiny")
+    source = {k: v if v.dtype == np.int64 else v.astype(dtype) for k, v in checkpoint(*drawn(shapes)).items()}
+    source["bn1.running_var"].ravel()[1] = bad
+    theirs = tmp_path / "theirs.safetensors"
+    save_file(source, theirs)
+    with pytest.raises(ValueError, match=r"theirs\.safetensors: 'bn1\.running_var' holds numbers .* not finite"):
+        loaded(theirs, shapes, "tsm_tiny")
+    fake_torch(monkeypatch, {k: v.astype(np.float32).view(Tensor) for k, v in source.items()})
+    (tmp_path / "net.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"net\.pth: 'bn1\.running_var'"):
+        loaded(tmp_path / "net.pth", shapes, "tsm_tiny")
+    ours = tmp_path / "ours.safetensors"
+    weights.save(ours, {"rgb": {"params": {"conv1": {"kernel": np.full((2, 2), bad, dtype)}}, "stats": {}}}, {})
+    for read in (weights.read, lambda path: loaded(path, shapes, "tsm_tiny")):
+        with pytest.raises(ValueError, match=r"ours\.safetensors: 'rgb/params/conv1/kernel' holds"):
+            read(ours)
 
 
 def test_files_that_are_not_ours(tmp_path):

@@ -207,9 +207,9 @@ def generalized_distillation(
 
 
 # ---------------------------------------------------------------------------- the methods
-def _wins(outputs, winner, group) -> Term:
+def _wins(outputs, winner, present) -> Term:
     """The share of examples that each output wins, as a term of no weight: a curve of the report."""
-    somebody = jnp.broadcast_to(group["mask"] & winner.any(0), winner.shape)
+    somebody = jnp.broadcast_to(present.any(0), winner.shape)
     return Term(outputs, winner.astype(jnp.float32), somebody, jnp.zeros(len(outputs)))
 
 
@@ -235,7 +235,7 @@ def _taught_by(outputs, heads, choose: Callable, temperature, alpha_gt, alpha_di
         return {
             "ce": Term(outputs, hard, task.mask, ones),
             "distill": Term(outputs, soft, task.mask, ones),
-            "win": _wins(outputs, winner, group),
+            "win": _wins(outputs, winner, task.mask),
         }  # fmt: skip
 
     return Method(terms)
@@ -294,7 +294,7 @@ def make_smcl(outputs: tuple[str, ...], heads: dict[str, Head], *, k: int = 1) -
         task = single.task_term(results["main", "train"], group, outputs, heads)
         winner = winners(task.values, k=k, key=key, present=task.mask)
         own = task._replace(values=jnp.where(winner, task.values, 0))
-        return {"ce": own, "win": _wins(outputs, winner, group)}
+        return {"ce": own, "win": _wins(outputs, winner, task.mask)}
 
     return Method(terms)
 
@@ -332,7 +332,7 @@ def make_cmcl(
         return {
             "ce": task._replace(values=hard),
             "confidence": task._replace(values=soft),
-            "win": _wins(outputs, winner, group),
+            "win": _wins(outputs, winner, task.mask),
         }  # fmt: skip
 
     lot = "the losers' labels are drawn by lot"

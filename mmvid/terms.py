@@ -1,0 +1,56 @@
+"""From unreduced terms to one loss and the numbers that are logged: masked means over a batch, or
+a part's share of such means, whose counts are then those of the whole."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+
+def _mean(values: jax.Array, mask: jax.Array, count: jax.Array) -> jax.Array:
+    # where, not a product: a masked inf times 0 is NaN.
+    return jnp.where(mask, values, 0.0).sum(-1) / jnp.maximum(count, 1)
+
+
+def reduce_terms(terms: dict, counts: dict | None = None) -> tuple[jax.Array, dict]:
+    """Terms -> (loss, {'output/term': mean}): masked means, summed, not averaged.
+
+    Summing over outputs leaves each network's learning rate alone when another one joins. With the
+    ``counts`` of a larger batch (see ``count``) the parts' losses and means add up to the whole's.
+    """
+    loss, metrics = jnp.zeros(()), {}
+    for name, term in sorted(terms.items()):
+        means = _mean(term.values, term.mask, counts[name] if counts else term.mask.sum(-1))
+        loss = loss + (term.weight * means).sum()
+        metrics |= {f"{output}/{name}": means[i] for i, output in enumerate(term.outputs)}
+    return loss, metrics
+
+
+def _graded(outputs: dict, batch: dict) -> Iterator[tuple[str, jax.Array, jax.Array, jax.Array]]:
+    """(name, logits, labels, mask) of every output whose group carries integer labels."""
+    for (group, _), results in outputs.items():
+        labels = batch[group].get("label", {})
+        for output, result in results.items():
+            mask = batch[group]["mask"] & batch[group].get("present", {}).get(output, True)
+            for head, logits in result["logits"].items():
+                if head in labels and labels[head].ndim == 1:
+                    name = "top1" if len(result["logits"]) == 1 else f"top1_{head}"
+                    yield f"{output}/{name}", logits, labels[head], mask
+
+
+def accuracy(outputs: dict, batch: dict, counts: dict | None = None) -> dict:
+    """Training top-1 of every output whose group carries integer labels: {'output/top1': share}."""
+    metrics: dict = {}
+    for name, logits, labels, mask in _graded(outputs, batch):
+        hits = (logits.argmax(-1) == labels) & mask
+        total = counts[name] if counts else mask.sum()
+        metrics.setdefault(name, hits.sum() / jnp.maximum(total, 1))
+    return metrics
+
+
+def count(terms: dict, outputs: dict, batch: dict) -> dict:
+    """How many examples stand behind each mean of ``reduce_terms`` and ``accuracy``."""
+    rows: dict = {}
+    for name, _, _, mask in _graded(outputs, batch):
+        rows.setdefault(name, mask.sum())
+    return {name: term.mask.sum(-1) for name, term in terms.items()} | rows

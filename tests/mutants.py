@@ -1,0 +1,242 @@
+"""Would the tests notice? Plants one small mistake at a time and runs the tests that should fail.
+
+    python tests/mutants.py             # all, some minutes
+    python tests/mutants.py ema salt    # those whose name holds one of the words
+
+A mistake is planted in a copy of the tree; the tree itself stays as it is. By hand, not in CI.
+"""
+
+import compileall
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NEEDED = ("mmvid", "configs", "data_prep", "tests", "pyproject.toml", "README.md")
+
+
+class Mutant(NamedTuple):
+    """``old``, which stands once in ``file``, becomes ``new``; ``tests`` are pytest's arguments."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+PLAN = "tests/test_plan.py -k"
+STEP = "tests/test_step.py -k"
+METHODS = "tests/test_methods.py -k"
+LOADER = "tests/test_pipeline.py -k"
+OPTIM = "tests/test_optim.py"
+SCORES = "tests/test_evaluate.py"
+
+MUTANTS = (
+    # Plans and starts.
+    Mutant("a classifier that was handed over is called fresh", "mmvid/plan.py",
+           "fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)",
+           "fresh = True", f"{PLAN} classifier"),
+    Mutant("no classifier is fresh", "mmvid/plan.py",
+           "start is None or start.segment == STILLS or", "start is None and", f"{PLAN} classifier"),
+    Mutant("first_conv_lr is ignored", "mmvid/plan.py",
+           "first_conv_lr=factor", "first_conv_lr=1.0", f"{PLAN} first_conv_lr"),
+    Mutant("stages see other batches", "mmvid/plan.py",
+           'zlib.crc32(f"{config.seed}/{stage}".encode())', 'zlib.crc32(f"{config.seed}/{name}".encode())',
+           f"{PLAN} same_batches"),
+    Mutant("the seed of the run is left out", "mmvid/plan.py",
+           'zlib.crc32(f"{config.seed}/{stage}".encode())', "zlib.crc32(stage.encode())", f"{PLAN} seed"),
+    Mutant("any start will do for a frozen teacher", "mmvid/plan.py",
+           "and start.network == network.name", "", f"{PLAN} teacher"),
+    Mutant("the twin starts from the headline's weights", "mmvid/plan.py",
+           'Start("ce2", twin)', 'Start("ce", head)', f"{PLAN} equal_networks"),
+    Mutant("batch statistics are not handed over", "mmvid/starts.py",
+           'return new, source["stats"]', "return new, stats", f"{PLAN} first_convolution"),
+    Mutant("a classifier of other classes is handed over", "mmvid/starts.py",
+           '!= _describe((), heads)["heads"]', '== ""', f"{PLAN} classes"),
+    Mutant("only neighbours are compared for equal starts", "mmvid/starts.py",
+           "for b in networks[i + 1 :]:\n                if _inputs_of",
+           "for b in networks[i + 2 :]:\n                if _inputs_of", f"{PLAN} equal_networks"),
+    Mutant("the average is not handed over", "mmvid/step.py",
+           'return state.ema or {"params"', 'return {"params"', f"{STEP} moving_average"),
+    # The step.
+    Mutant("the moving average leaves batch statistics out", "mmvid/step.py",
+           'new = {"params": params, "stats": stats}', 'new = {"params": params, "stats": ema["stats"]}',
+           f"{STEP} moving_average"),
+    Mutant("the moving average's decay is swapped", "mmvid/step.py",
+           "decay * e + (1 - decay) * x", "(1 - decay) * e + decay * x", f"{STEP} moving_average"),
+    Mutant("microbatches do not carry batch statistics", "mmvid/step.py",
+           "differentiate(state.params, state, stats, micro, micro_key, counts)",
+           "differentiate(state.params, state, state.stats, micro, micro_key, counts)", f"{STEP} microbatch"),
+    Mutant("microbatches count their own examples", "mmvid/step.py",
+           "differentiate(state.params, state, stats, micro, micro_key, counts)",
+           "differentiate(state.params, state, stats, micro, micro_key)", f"{STEP} microbatches_are"),
+    Mutant("microbatches draw the same noise", "mmvid/step.py",
+           "micro_key = jax.random.fold_in(key, index)", "micro_key = key", f"{STEP} noise"),
+    Mutant("steps draw the same noise", "mmvid/step.py",
+           "key = jax.random.fold_in(state.key, state.step)", "key = state.key", f"{STEP} noise"),
+    Mutant("passes draw the same noise", "mmvid/step.py",
+           "pass_key = jax.random.fold_in(key, index)", "pass_key = key", f"{STEP} noise"),
+    Mutant("reads draw the same noise", "mmvid/step.py",
+           "read_key = jax.random.fold_in(key, index)", "read_key = key", f"{STEP} noise"),
+    Mutant("networks draw the same noise", "mmvid/step.py",
+           "        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))\n        own",
+           "        network_key = key\n        own", f"{STEP} noise"),
+    Mutant("networks draw the same weights", "mmvid/step.py",
+           "network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))\n        params",
+           "network_key = key\n        params", f"{STEP} noise"),
+    Mutant("views of a pass are mixed up", "mmvid/step.py",
+           "starts = [sum(sizes[:i])", "starts = [sum(sizes[: max(i - 1, 0)])", f"{STEP} told_apart"),
+    Mutant("black clips reach batch norm", "mmvid/step.py",
+           "    if present is None:\n        return x", "    return x", f"{STEP} black"),
+    Mutant("a batch without a modality changes its statistics", "mmvid/step.py",
+           "jnp.where(seen, new, old)", "new", f"{STEP} without_a_modality"),
+    Mutant("what is frozen is donated", "mmvid/step.py",
+           "donate_argnums=0", "donate_argnums=(0, 1)", f"{STEP} donated"),
+    Mutant("views and clips change places", "mmvid/step.py",
+           "logits.reshape(-1, views, logits.shape[-1])",
+           "logits.reshape(views, -1, logits.shape[-1]).swapaxes(0, 1)", f"{STEP} predict"),
+    Mutant("features of one view stand for all", "mmvid/step.py",
+           'result["features"].shape[-1]).mean(1)', 'result["features"].shape[-1])[:, 0]', f"{STEP} describe"),
+    Mutant("outputs without a term pass", "mmvid/step.py",
+           "        _check_taught(networks, terms)\n", "", f"{STEP} without_a_term"),
+    # Terms, methods, losses and optimisers.
+    Mutant("losses are averaged over outputs", "mmvid/terms.py",
+           "(term.weight * means).sum()", "(term.weight * means).mean()", f"{STEP} masked"),
+    Mutant("masked values count", "mmvid/terms.py",
+           "jnp.where(mask, values, 0.0).sum(-1)", "values.sum(-1)", f"{METHODS} sliced"),
+    Mutant("hits of absent outputs count", "mmvid/terms.py",
+           '& batch[group].get("present", {}).get(output, True)', "", f"{STEP} accuracy"),
+    Mutant("a frozen teacher is in training mode", "mmvid/methods/mcl.py",
+           'Pass(weights="frozen", train=False)', 'Pass(weights="frozen")', f"{METHODS} teachers"),
+    Mutant("teachers run in training mode, whatever their pass says", "mmvid/step.py",
+           'inputs, train=pass_.train, key', "inputs, train=True, key", f"{STEP} 'teacher or told_apart'"),
+    Mutant("gradients reach soft labels", "mmvid/losses.py",
+           "target = jax.lax.stop_gradient(label)", "target = label", f"{METHODS} peers"),
+    Mutant("absent members teach", "mmvid/methods/mml.py",
+           "chosen = (others & present[None])[..., None]", "chosen = (others & (present[None] | True))[..., None]",
+           f"{METHODS} absent"),
+    Mutant("absent members win", "mmvid/methods/mcl.py",
+           "value = jnp.where(present, jax.lax.stop_gradient(criterion), jnp.inf)",
+           "value = jax.lax.stop_gradient(criterion)", "tests/test_mcl.py tests/test_methods.py -k absent"),
+    Mutant("masks depend on outputs", "mmvid/methods/mcl.py",
+           "somebody = jnp.broadcast_to(present.any(0), winner.shape)", "somebody = present & winner",
+           f"{METHODS} masks"),
+    Mutant("weight decay on biases", "mmvid/optim.py",
+           "else (2.0 * boost, 0.0)", "else (2.0 * boost, 1.0)", OPTIM),
+    Mutant("weight decay on batch norm", "mmvid/optim.py",
+           "return 1.0, 0.0", "return 1.0, 1.0", OPTIM),
+    Mutant("decay before clipping", "mmvid/optim.py",
+           "optax.chain(*clip, decay, optax.trace", "optax.chain(decay, *clip, optax.trace", OPTIM),
+    Mutant("equal boundaries merge", "mmvid/optim.py",
+           "spec.factor**times", "spec.factor", f"{OPTIM} -k boundary"),
+    Mutant("one member alone has a first convolution", "mmvid/weight_names.py",
+           "for name in members(params)) or", "for name in members(params)[:1]) or", f"{OPTIM} -k member"),
+    # The loader.
+    Mutant("resume skips a batch", "mmvid/train.py",
+           "        start=start,\n", "        start=start + 1,\n", "tests/test_loop.py"),
+    Mutant("a segment's batches come from another seed", "mmvid/train.py",
+           "        seed=segment.seed,\n", "        seed=config.seed,\n", "tests/test_loop.py"),
+    Mutant("the loader starts a batch late", "mmvid/data/pipeline.py",
+           "grain.MapDataset.range(start, stop)", "grain.MapDataset.range(start + 1, stop)", f"{LOADER} resuming"),
+    Mutant("groups share their order", "mmvid/data/pipeline.py",
+           "[seed, epoch, 2 * salt]", "[seed, epoch, 0]", f"{LOADER} groups"),
+    Mutant("every epoch has the first one's order", "mmvid/data/pipeline.py",
+           "_order(n, seed, position // n, salt)", "_order(n, seed, 0, salt)", f"{LOADER} epoch"),
+    Mutant("a clip is cut alike in every epoch", "mmvid/data/pipeline.py",
+           "[plan.seed, position, 2 * salt + 1]", "[plan.seed, row, 2 * salt + 1]", f"{LOADER} 'epoch or seeds'"),
+    Mutant("processes read the same rows", "mmvid/data/pipeline.py",
+           "range(index * local, (index + 1) * local)", "range(local)", f"{LOADER} processes"),
+    Mutant("the last partial batch is dropped", "mmvid/data/pipeline.py",
+           "batches = -(-len(source) // batch_size)", "batches = len(source) // batch_size", f"{LOADER} covers"),
+    Mutant("padding counts", "mmvid/data/pipeline.py",
+           '{"mask": np.bool_(False)}', '{"mask": np.bool_(True)}', f"{LOADER} 'covers or padding'"),
+    Mutant("crops and clips change places", "mmvid/data/pipeline.py",
+           "np.stack(views, 1).reshape", "np.stack(views, 0).reshape", f"{LOADER} views"),
+    Mutant("absent modalities are called present", "mmvid/data/pipeline.py",
+           'flip_labels),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(n > 0)',
+           'flip_labels),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(True)',
+           f"{LOADER} missing"),
+    # Scores.
+    Mutant("rows stay in the batches' order", "mmvid/evaluate.py",
+           'order[np.argsort(whole["row"][order], kind="stable")]', "order", SCORES),
+    Mutant("one view stands for all", "mmvid/evaluate.py",
+           "logits.astype(np.float64).mean(1)", "logits.astype(np.float64)[:, 0]", SCORES),
+    Mutant("an absent output is summed", "mmvid/evaluate.py",
+           "own = np.where(scores.present[output][:, None, None], logits, 0)", "own = logits", SCORES),
+)  # fmt: skip
+
+
+def copied(tree: pathlib.Path) -> pathlib.Path:
+    """What the tests need, in ``tree``; compiled programs are shared with the project's own."""
+    for name in NEEDED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    (tree / ".cache").symlink_to(ROOT / ".cache")
+    return tree
+
+
+def check(tree: pathlib.Path) -> None:
+    """Exits where a mistake cannot be planted: its place must be found exactly once."""
+    found = {m: (tree / m.file).read_text(encoding="utf-8").count(m.old) for m in MUTANTS}
+    if wrong := [f"{m.name}: found {n} times in {m.file}: {m.old!r}" for m, n in found.items() if n != 1]:
+        sys.exit("\n".join(["the code has changed; write these mutants anew:", *wrong]))
+
+
+def failures(tree: pathlib.Path, tests: str) -> str:
+    """What pytest says of tests that fail; '' where none does. Exits where they could not be run."""
+    line = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
+    done = subprocess.run(line, shell=True, cwd=tree, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                          capture_output=True, text=True)  # fmt: skip
+    said = f"{line} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+    if done.returncode not in (0, 1):
+        sys.exit(said)
+    return said if done.returncode else ""
+
+
+def unharmed(mutants: list[Mutant]) -> str:
+    """pytest's arguments for all their tests at once."""
+    files, words = set(), set()
+    for mutant in mutants:
+        names, _, word = mutant.tests.partition(" -k ")
+        files |= set(names.split())
+        words |= {word.strip("'")} if word else {pathlib.Path(name).stem for name in names.split()}
+    return f'{" ".join(sorted(files))} -k "{" or ".join(sorted(words))}"'
+
+
+def killed(tree: pathlib.Path, mutant: Mutant) -> bool:
+    """Whether the tests notice the mistake."""
+    path = tree / mutant.file
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        return bool(failures(tree, mutant.tests))
+    finally:
+        path.write_text(whole, encoding="utf-8")
+
+
+def main(words: list[str]) -> int:
+    """Prints killed or survived for each chosen mutant and the sum; 1 where one survived."""
+    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    with tempfile.TemporaryDirectory() as place:
+        tree = copied(pathlib.Path(place))
+        check(tree)
+        compileall.compile_dir(tree / "mmvid", quiet=1)
+        if said := failures(tree, unharmed(chosen)):
+            sys.exit(f"the tests fail as they are, so that they tell nothing:\n{said}")
+        dead = 0
+        for mutant in chosen:
+            noticed = killed(tree, mutant)
+            dead += noticed
+            print(f"{'killed' if noticed else 'SURVIVED':9}{mutant.name}", flush=True)
+    print(f"killed {dead} of {len(chosen)}")
+    return int(dead < len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
