@@ -15,7 +15,7 @@ LEVELS = [
     {"build"},
     {"plan", "starts", "evaluate", "step", "report"},
     {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},
-    {"losses", "metrics", "streams", "sharding", "logs", "weight_names"},
+    {"losses", "metrics", "streams", "sharding", "logs", "lock", "signals", "weight_names"},
 ]
 # Inside a line the order of the names decides.
 INSIDE = {("plan", "starts"), ("plan", "step"), ("starts", "step"), ("report", "evaluate"), ("report", "figures")}
