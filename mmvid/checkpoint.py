@@ -35,17 +35,28 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
         checkpointer.close()
 
 
-def save(checkpointer: Checkpointer, step: int, state, *, score: float | None = None) -> None:
-    """Starts writing ``state`` as ``step``; returns once it is copied off the device."""
-    if checkpointer.latest is not None and checkpointer.latest.step >= step:
+def save(
+    checkpointer: Checkpointer, step: int, state, *, score: float | None = None, again: bool = False
+) -> None:
+    """Starts writing ``state`` as ``step``; returns once it is copied off the device. A step that is
+    there stays as it is, unless it is to be written ``again``, now with its score."""
+    if checkpointer.latest is not None and checkpointer.latest.step >= step and not again:
         return
     metrics = None if score is None else {"score": float(score)}
-    checkpointer.save_checkpointables_async(step, {"state": state}, force=True, metrics=metrics)
+    checkpointer.save_checkpointables_async(
+        step, {"state": state}, force=True, overwrite=again, metrics=metrics
+    )
 
 
 def latest_step(checkpointer: Checkpointer) -> int | None:
     """The step of the newest complete checkpoint."""
     return None if checkpointer.latest is None else checkpointer.latest.step
+
+
+def scored(checkpointer: Checkpointer) -> bool:
+    """Whether the newest checkpoint was kept with a score."""
+    latest = checkpointer.latest
+    return latest is not None and bool(latest.metrics) and "score" in latest.metrics
 
 
 def best_step(checkpointer: Checkpointer) -> int | None:

@@ -161,9 +161,7 @@ def _taken(path: pathlib.Path) -> Callable | None:
 
 
 @contextlib.contextmanager
-def held(
-    path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | None = None
-) -> Iterator[None]:
+def held(path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Holds the lock file ``path`` (its folder must exist), which guards ``what``.
 
     Where somebody else holds it: raises `Held`, or calls ``wait`` once with a line that names him and

@@ -6,7 +6,7 @@ import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import build, logs
+from mmvid import build, logs, resume
 from mmvid.data import records
 
 
@@ -77,19 +77,19 @@ def test_a_modality_that_no_clip_has(tmp_path):
 
 def test_other_clips_are_another_run(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
-    build.remember(run)
+    resume.remember(run)
     logs.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
     with pytest.raises(ValueError, match="trained on other clips"):
-        build.remember(run)
+        resume.remember(run)
 
 
 def test_what_does_not_touch_results_may_change(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
-    build.remember(run)
+    resume.remember(run)
     free = {"loader.workers": 3, "log_every": 5, "save_every": "5%", "evaluation.aggregate": "probs"}
-    build.remember(run._replace(config=config(dataset, **free)))
+    resume.remember(run._replace(config=config(dataset, **free)))
     with pytest.raises(ValueError, match=r"batch_size=4 \(was 8\).*--workdir"):
-        build.remember(run._replace(config=config(dataset, batch_size=4)))
+        resume.remember(run._replace(config=config(dataset, batch_size=4)))
 
 
 def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capfd):

@@ -11,11 +11,13 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 LEVELS = [
     {"main"},
     {"train"},
-    {"neighbours"},
+    {"rehearsal", "neighbours"},
+    {"talk", "resume", "score"},
+    {"feed"},
     {"build"},
     {"plan", "starts", "evaluate", "step", "report"},
-    {"figures", "methods", "models", "optim", "checkpoint", "data", "weights"},
-    {"losses", "metrics", "streams", "sharding", "logs", "lock", "signals", "weight_names"},
+    {"figures", "methods", "models", "optim", "cache", "checkpoint", "data", "weights"},
+    {"losses", "metrics", "streams", "sharding", "lock", "logs", "signals", "weight_names"},
 ]
 # Inside a line the order of the names decides.
 INSIDE = {("plan", "starts"), ("plan", "step"), ("starts", "step"), ("report", "evaluate"), ("report", "figures")}

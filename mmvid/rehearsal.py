@@ -1,0 +1,118 @@
+"""The end of a run, tried before its first step on a batch of nothing: a name or a combination of
+heads that some table, figure or file cannot hold is found now, not after days."""
+
+import os
+import pathlib
+import shutil
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvid import evaluate, logs, plan, report, score
+from mmvid import step as step_lib
+from mmvid.build import Run
+from mmvid.evaluate import Scores
+from mmvid.streams import Head
+
+CLIPS = 3
+
+
+def _label(head: Head, count: int) -> np.ndarray:
+    """Labels of ``count`` clips; of several labels none is positive, which leaves most numbers undefined."""
+    if head.kind == "multi":
+        return np.zeros((count, head.classes), np.float32)
+    return (np.arange(count) % head.classes).astype(np.int32)
+
+
+def _scores(run: Run, segment: plan.Segment, split: str, protocol: str, crops: str) -> Scores:
+    """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
+    last clip has no modality."""
+    source = run.datasets[segment.dataset].split(split)
+    count, outputs = min(len(source), CLIPS), score.reads(segment)
+    present = np.arange(count) < max(count - 1, 1)
+    meta = score.meta(run, segment, split, segment.steps, protocol, crops)
+    logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
+    return Scores(
+        id=np.asarray(source.ids()[:count]),
+        row=np.arange(count, dtype=np.int32),
+        label={name: _label(space, count) for name, space in segment.heads.items()},
+        present=dict.fromkeys(outputs, present),
+        logits={output: dict(logits) for output in outputs},
+        meta=meta | {"views": 1, "clips_used": count},
+    )
+
+
+def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
+    """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
+    spec = run.config.evaluation
+    scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
+    values = evaluate.headline_values(scores, spec.aggregate)
+    score.value_of(values, run.config)
+    heads = list(segment.heads)
+    names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
+    zeros = dict.fromkeys([*(f"val/{name}" for name in values), *names], 0.0)
+    for step in (1, 2):
+        with (directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(logs.line(step, zeros))
+
+
+def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
+    """Weights are written, every one of them a single number."""
+    shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
+
+    def drawn(key):
+        params, stats = step_lib.init_params(segment.networks, segment.streams, shapes, key)
+        return step_lib.init_state(segment.networks, params, stats, segment.method, segment.tx, key)
+
+    state = jax.eval_shape(drawn, jax.random.key(0))
+    segment.leave(jax.tree.map(lambda x: np.zeros((), jnp.float32), state), directory)
+
+
+def _try(run: Run, directory: pathlib.Path) -> None:
+    spec, columns = run.config.evaluation, []
+    for segment in run.segments:
+        own = directory / segment.name
+        own.mkdir(parents=True)
+        _leave(segment, own)
+        if not segment.evaluate:
+            continue
+        _validate(run, segment, own)
+        for split in segment.evaluate:
+            scores = _scores(run, segment, split, spec.protocol, spec.crops)
+            evaluate.save(own / "scores" / f"{split}.npz", scores)
+        if segment.title:
+            columns.append((segment.title, segment.name, segment.evaluate))
+    if spec.neighbours:
+        known = {str(k): 0.0 for k in spec.neighbours}
+        logs.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(run.segments[-1]), known))
+    report.finish(directory, run.config, columns, run.datasets["dataset"], baseline=plan.baseline(run.segments))
+
+
+def rehearse(run: Run) -> None:
+    """Weights, scores, numbers, tables, figures and the page, once, in a folder that goes away.
+
+    Raises ValueError for whatever would end the run after all training, OSError where its workdir
+    cannot be written.
+    """
+    directory = run.workdir / "rehearsal"
+    shutil.rmtree(directory, ignore_errors=True)
+    logs.LOG.disabled = True
+    try:
+        _try(run, directory)
+    except OSError:
+        raise
+    except Exception as error:
+        if os.environ.get("MMVID_TRACE"):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            "nothing was trained: a rehearsal shows that this run would fail at its end, with "
+            f"{type(error).__name__}: {error} ({pathlib.Path(place.filename).name}, line {place.lineno}; "
+            "MMVID_TRACE=1 shows more). Names of heads, classes, splits and networks are what may differ from "
+            "a run that works."
+        ) from error
+    finally:
+        logs.LOG.disabled = False
+        shutil.rmtree(directory, ignore_errors=True)
