@@ -6,8 +6,6 @@ import pathlib
 import shutil
 import traceback
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmvid import evaluate, logs, plan, report, score
@@ -59,35 +57,44 @@ def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
 
 
 def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
-    """Weights are written, every one of them a single number."""
-    shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
+    """Weights are written: of every network a classifier of single numbers."""
+    classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
+    networks = [n.name for n in segment.networks if not n.frozen]
+    state = step_lib.TrainState(
+        step=0, params={name: {"classifier": classifier} for name in networks}, frozen={},
+        stats={name: {} for name in networks}, opt_state={}, method=(), ema={}, key=(),
+    )  # fmt: skip
+    segment.leave(state, directory)
 
-    def drawn(key):
-        params, stats = step_lib.init_params(segment.networks, segment.streams, shapes, key)
-        return step_lib.init_state(segment.networks, params, stats, segment.method, segment.tx, key)
 
-    state = jax.eval_shape(drawn, jax.random.key(0))
-    segment.leave(jax.tree.map(lambda x: np.zeros((), jnp.float32), state), directory)
+def _scored(run: Run, segment: plan.Segment, split: str, directory: pathlib.Path) -> None:
+    spec = run.config.evaluation
+    _validate(run, segment, directory)
+    scores = _scores(run, segment, split, spec.protocol, spec.crops)
+    evaluate.save(directory / "scores" / f"{split}.npz", scores)
+
+
+def _report(run: Run, columns: list[plan.Segment], split: str, directory: pathlib.Path) -> None:
+    if ks := run.config.evaluation.neighbours:
+        known = {str(k): 0.0 for k in ks}
+        logs.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
+    report.finish(
+        directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
+        baseline=plan.baseline(run.segments),
+    )  # fmt: skip
 
 
 def _try(run: Run, directory: pathlib.Path) -> None:
-    spec, columns = run.config.evaluation, []
     for segment in run.segments:
-        own = directory / segment.name
-        own.mkdir(parents=True)
-        _leave(segment, own)
-        if not segment.evaluate:
-            continue
-        _validate(run, segment, own)
-        for split in segment.evaluate:
-            scores = _scores(run, segment, split, spec.protocol, spec.crops)
-            evaluate.save(own / "scores" / f"{split}.npz", scores)
-        if segment.title:
-            columns.append((segment.title, segment.name, segment.evaluate))
-    if spec.neighbours:
-        known = {str(k): 0.0 for k in spec.neighbours}
-        logs.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(run.segments[-1]), known))
-    report.finish(directory, run.config, columns, run.datasets["dataset"], baseline=plan.baseline(run.segments))
+        (directory / segment.name).mkdir(parents=True)
+        _leave(segment, directory / segment.name)
+    titled = [s for s in run.segments if s.title and s.evaluate]
+    # The run's own column, the one it is compared with, and one split: the others are like them.
+    columns = [s for s in titled if s.name == plan.baseline(run.segments) or s is titled[-1]]
+    split = titled[-1].evaluate[0]
+    for segment in columns:
+        _scored(run, segment, split, directory / segment.name)
+    _report(run, columns, split, directory)
 
 
 def rehearse(run: Run) -> None:

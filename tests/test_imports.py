@@ -17,7 +17,7 @@ LEVELS = [
     {"build"},
     {"plan", "starts", "evaluate", "step", "report"},
     {"figures", "methods", "models", "optim", "cache", "checkpoint", "data", "weights"},
-    {"losses", "metrics", "streams", "sharding", "lock", "logs", "signals", "weight_names"},
+    {"losses", "metrics", "streams", "sharding", "lock", "logs", "signals", "usage", "weight_names"},
 ]
 # Inside a line the order of the names decides.
 INSIDE = {("plan", "starts"), ("plan", "step"), ("starts", "step"), ("report", "evaluate"), ("report", "figures")}
