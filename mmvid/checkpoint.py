@@ -42,6 +42,8 @@ def save(
     there stays as it is, unless it is to be written ``again``, now with its score."""
     if checkpointer.latest is not None and checkpointer.latest.step >= step and not again:
         return
+    if again:
+        checkpointer.wait()  # what is replaced may still be on its way to the disk
     metrics = None if score is None else {"score": float(score)}
     checkpointer.save_checkpointables_async(
         step, {"state": state}, force=True, overwrite=again, metrics=metrics

@@ -1,12 +1,16 @@
 """What cannot work is said before anything is trained; what may change between calls may."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import build, logs, resume
+from mmvid import build, logs, resume, signals
 from mmvid.data import records
 
 
@@ -90,6 +94,34 @@ def test_what_does_not_touch_results_may_change(dataset, tmp_path):
     resume.remember(run._replace(config=config(dataset, **free)))
     with pytest.raises(ValueError, match=r"batch_size=4 \(was 8\).*--workdir"):
         resume.remember(run._replace(config=config(dataset, batch_size=4)))
+
+
+def test_how_views_are_put_together_decides_what_is_best(dataset, tmp_path):
+    best = {"evaluation.checkpoint": "best"}
+    run = build.build(config(dataset, **best), tmp_path)
+    resume.remember(run)
+    with pytest.raises(ValueError, match="aggregate"):
+        resume.remember(run._replace(config=config(dataset, **best, **{"evaluation.aggregate": "max"})))
+
+
+def test_the_command_that_makes_a_dataset_ends_with_us(tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, sys, time\n"
+        "try:\n    pathlib.Path(sys.argv[1]).write_text('begun')\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path(sys.argv[1]).write_text('kept')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    note = tmp_path / "note"
+
+    def when_begun():
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with signals.listened() as stop, pytest.raises(signals.Interrupted), signals.at_once(stop):
+        threading.Thread(target=when_begun, daemon=True).start()
+        build._make(("slow", str(note)))
+    assert note.read_text() == "kept"
 
 
 def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capfd):

@@ -59,3 +59,15 @@ def test_a_misfit_names_the_leaf_and_the_way_out(tmp_path):
     with checkpoint.opened(tmp_path) as c, pytest.raises(ValueError, match="rgb/kernel") as error:
         checkpoint.restore(c, state(width=5))
     assert "workdir" in str(error.value)
+
+
+def test_a_step_is_written_again_with_its_score(tmp_path):
+    with checkpoint.opened(tmp_path) as c:
+        assert not checkpoint.scored(c)
+        checkpoint.save(c, 1, state(1.0))
+        checkpoint.save(c, 1, state(2.0), score=0.5)
+        assert checkpoint.latest_step(c) == 1 and not checkpoint.scored(c)
+        checkpoint.save(c, 1, state(1.0), score=0.5, again=True)
+    with checkpoint.opened(tmp_path) as c:
+        assert checkpoint.scored(c) and checkpoint.best_step(c) == 1
+        np.testing.assert_array_equal(checkpoint.restore(c, state())["rgb"]["kernel"], 1.0)
