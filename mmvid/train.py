@@ -120,7 +120,6 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
     def validated(step: int) -> float | None:
         if not (evaluate_split and _due(step, evaluations, segment.steps)):
             return None
-        late.flush()
         with clock.paused(), _waiting(run):
             return score.validate(run, state, step, evaluate_split, writer)
 
@@ -141,6 +140,8 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
             writer.write_ids(step, {group: b["id"].tolist() for group, b in batch.items()})
             late.see(step, values)
             bar.update()
+            if step == start + 1:
+                bar.set_postfix_str("", refresh=False)
             if _due(step, config.log_every, segment.steps):
                 seen = late.push({"lr": float(rates[step - 1]), "wait": clock.lap()})
                 bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
