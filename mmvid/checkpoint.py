@@ -11,6 +11,30 @@ from orbax.checkpoint import v1 as ocp
 Checkpointer = ocp.training.Checkpointer
 
 
+def _steps(directory: pathlib.Path) -> list[int]:
+    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
+@contextlib.contextmanager
+def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
+    """Damaged bytes raise whatever they happen to look like; here it says which folder, and what to do.
+    ``step`` None: the newest, which is read first."""
+    try:
+        yield
+    except Exception as error:
+        steps = _steps(directory)
+        if not steps or isinstance(error, OSError):
+            raise
+        step = steps[-1] if step is None else step
+        others = [s for s in steps if s != step]
+        before = f"step {max(others)}" if others else "the segment's start"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"the checkpoint {directory}/{step} is damaged ({reason}). Delete that folder: the same command "
+            f"goes on from {before}."
+        ) from error
+
+
 @contextlib.contextmanager
 def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
     """A segment's checkpoints, last and best (by the metric 'score') kept.
@@ -21,7 +45,7 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
     best = policies.BestN(
         get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _damage_named(pathlib.Path(directory)):
         warnings.simplefilter("ignore")
         checkpointer = Checkpointer(
             pathlib.Path(directory).absolute(),
@@ -103,7 +127,8 @@ def _explain(directory, step: int, found: dict, wanted: dict) -> str:
 def restore(checkpointer: Checkpointer, like, step: int | None = None):
     """The state saved as ``step`` (default: newest) in the shapes and shardings of ``like``.
 
-    Returns None where there is none. Raises ValueError naming the leaves that do not fit.
+    Returns None where there is none. Raises ValueError naming the leaves that do not fit, or the folder
+    that is damaged.
     """
     checkpointer.wait()  # what is asked for may still be on its way to the disk
     step = latest_step(checkpointer) if step is None else step
@@ -112,8 +137,10 @@ def restore(checkpointer: Checkpointer, like, step: int | None = None):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
-    found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
+    with _damage_named(pathlib.Path(checkpointer.directory), step):
+        found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))
-    return checkpointer.load_checkpointables(step, {"state": abstract})["state"]
+    with _damage_named(pathlib.Path(checkpointer.directory), step):
+        return checkpointer.load_checkpointables(step, {"state": abstract})["state"]

@@ -127,13 +127,15 @@ def test_what_got_lost_is_made_again(finished, data):
     """Scores cut by a full disk, weights that are gone: made again from the checkpoint, bit for bit."""
     workdir, first = finished
     scores, kept = (workdir / "mml" / name for name in ("scores/test.npz", "weights.safetensors"))
-    whole = kept.read_bytes()
+    whole = tensors(workdir, "mml")
     scores.write_bytes(scores.read_bytes()[:1000])
     kept.unlink()
     again = run(data, workdir)
     assert again.stdout.partition("test: 32 of")[2] == first.stdout.partition("test: 32 of")[2]
     assert f"{scores} is damaged" in again.stdout and "weights.safetensors is made again" in again.stdout
-    assert kept.read_bytes() == whole and len(logs.read_lines(workdir / "mml" / "ids-0.jsonl")) == 6
+    found = tensors(workdir, "mml")
+    assert found.keys() == whole.keys() and len(logs.read_lines(workdir / "mml" / "ids-0.jsonl")) == 6
+    assert all(np.array_equal(value, whole[name]) for name, value in found.items())
     assert not (workdir / "rehearsal").exists()
 
 
@@ -150,7 +152,7 @@ import sys, time, mmvid.main
 from mmvid.data import pipeline
 made, begun = pipeline._train_example, []
 def slow(plan, group, position):
-    if position >= 16 and "rgb" in plan.streams[0].name + plan.streams[-1].name and len(plan.streams) > 1:
+    if position >= 16:
         print("waiting", file=sys.stderr, flush=True)
         time.sleep(60)
     return made(plan, group, position)
