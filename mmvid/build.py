@@ -1,23 +1,20 @@
 """From a configuration to what a run is made of: datasets, segments, and everything checked that
 could otherwise fail after hours."""
 
-import json
+import contextlib
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from mmvid import evaluate, logs, plan, sharding
+from mmvid import evaluate, plan, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
 from mmvid.streams import Head
-
-# What may change when a run goes on: none of it touches a result of training.
-_FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
-         "evaluation.aggregate", "evaluation.neighbours", "dataset.command", "stills.command")  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -28,29 +25,44 @@ class Run(NamedTuple):
     mesh: jax.sharding.Mesh
     datasets: dict[str, records.Dataset]
     segments: list[plan.Segment]
-    stop: dict  # {'signal': name} once the run has been asked to end
+    stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
 
 
 # ---------------------------------------------------------------------------- data
+def _make(command: tuple[str, ...]) -> int:
+    """Runs a command of ours; its exit code. What ends this process ends that one, too."""
+    # A session of its own: else a terminal's Ctrl-C would reach it twice.
+    child = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+    try:
+        return child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(10)  # it says what is kept
+        raise
+    finally:
+        if child.poll() is None:
+            child.kill()
+
+
 def _ensure(spec) -> None:
     """Makes a dataset that needs no download; process 0 does it, the others wait.
 
     Raises ValueError, in every process, where that fails.
     """
-    there, failed = (pathlib.Path(spec.path) / "metadata.json").exists(), 0
-    # A path that the command does not make is the user's own, and perhaps misspelt.
-    if jax.process_index() == 0 and spec.path in spec.command and not there:
-        print(f"{spec.path} is not there yet: making it", file=sys.stderr, flush=True)
-        failed = subprocess.run([sys.executable, "-m", *spec.command]).returncode
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
 
-        failed = int(multihost_utils.broadcast_one_to_all(np.asarray(failed)))
-    if failed:
-        raise ValueError(
-            f"{spec.path} could not be made, the reason stands above. Once it is cured, the same "
-            "command goes on."
-        )
+    def make() -> None:
+        print(f"{spec.path} is not there yet: making it", file=sys.stderr, flush=True)
+        if _make(spec.command):
+            raise ValueError(
+                f"{spec.path} could not be made, the reason stands above. Once it is cured, the same "
+                "command goes on."
+            )
+
+    there = (pathlib.Path(spec.path) / "metadata.json").exists()
+    # A path that the command does not make is the user's own, and perhaps misspelt.
+    due = spec.path in spec.command and not there
+    sharding.on_first(make if due else lambda: None, f"making {spec.path}")
 
 
 def _open(config) -> dict[str, records.Dataset]:
@@ -147,10 +159,27 @@ def _check_missing(config, streams) -> None:
             raise ValueError(f"missing.{field}={share}: a share of the clips is a number from 0 to 1")
 
 
+def _check_headline(config, dataset: records.Dataset, streams) -> None:
+    """The run is named by an output that can be scored."""
+    if config.headline not in streams:
+        return
+    field = streams_lib.MODALITIES[streams[config.headline].modality].field
+    for split in (config.evaluation.during, *config.evaluation.splits):
+        have = dataset.info.modalities.get(split)
+        if have is not None and not have.get(field):
+            raise ValueError(
+                f"headline={config.headline!r} reads {field!r}, which no clip of {dataset.root}/{split} has: "
+                f"there is {', '.join(k for k, n in have.items() if n) or 'nothing'}. Name another "
+                "--config.headline or --config.evaluation.splits, or build the dataset with it."
+            )
+
+
 def _check_splits(config, dataset: records.Dataset, streams) -> None:
     """Every split that will be read is there, and every network's modality somewhere in 'train'."""
     for split in ("train", config.evaluation.during, *config.evaluation.splits):
-        dataset.split(split)
+        if not len(dataset.split(split)):
+            raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
+    _check_headline(config, dataset, streams)
     have = dataset.info.modalities.get("train", {})
     for stream in streams.values():
         field = streams_lib.MODALITIES[stream.modality].field
@@ -168,59 +197,9 @@ def _check_splits(config, dataset: records.Dataset, streams) -> None:
             )
 
 
-def _check_same_data(run: Run, now: dict[str, str]) -> None:
-    """A run goes on with the clips that it began with."""
-    old = logs.read_json(run.workdir / "data.json") or now
-    changed = [name for name in old | now if old.get(name) != now.get(name)]
-    if changed:
-        raise ValueError(
-            f"{run.workdir} was trained on other clips: the fingerprint of {changed[0]} was "
-            f"{old.get(changed[0])}, now it is {now.get(changed[0])}. Give another --workdir."
-        )
-
-
-def _check_same_config(run: Run, now: dict) -> None:
-    old = logs.read_json(run.workdir / "config.json") or now
-    before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
-    changed = sorted(
-        key for key in before | after
-        if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in _FREE)
-    )  # fmt: skip
-    if changed:
-        raise ValueError(
-            f"{run.workdir} was started with another configuration; what differs: "
-            + ", ".join(f"{k}={after.get(k)} (was {before.get(k)})" for k in changed[:6])
-            + ". Give another --workdir, or the old values."
-        )
-
-
-def remember(run: Run) -> None:
-    """Keeps what the run is made of in its workdir.
-
-    Raises ValueError where a run with another configuration or other clips lives.
-    """
-    config = json.loads(run.config.to_json_best_effort(sort_keys=True))
-    data = {name: dataset.info.fingerprint for name, dataset in run.datasets.items()}
-    _check_same_config(run, config)
-    _check_same_data(run, data)
-    sharding.meet("remember")  # nobody reads a file that is being written
-    if jax.process_index() == 0:
-        logs.write_json(run.workdir / "config.json", config)
-        logs.write_json(run.workdir / "data.json", data)
-
-
-def say_random(config) -> None:
-    """The papers start from ImageNet; whoever does not should know."""
-    bare = [name for name, network in config.networks.items() if not network.weights]
-    if bare and not plan.has_stills(config):
-        logs.LOG.info(
-            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes "
-            "ImageNet's", ", ".join(bare), bare[0],
-        )  # fmt: skip
-
-
-def build(config, workdir: pathlib.Path) -> Run:
-    """Datasets (made where a command says how), segments, mesh; nothing is trained.
+def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
+    """Datasets (made where a command says how), segments, mesh; nothing is trained. ``stop``: of
+    `signals.listened`.
 
     Raises ValueError or FileNotFoundError for whatever cannot work, saying what to do.
     """
@@ -239,4 +218,4 @@ def build(config, workdir: pathlib.Path) -> Run:
     _check_splits(config, datasets["dataset"], read)
     _check_missing(config, read)
     augment.check(augment.Augment(**config.augment), context.heads)
-    return Run(config, workdir, mesh, datasets, segments, {})
+    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop)

@@ -11,6 +11,30 @@ from orbax.checkpoint import v1 as ocp
 Checkpointer = ocp.training.Checkpointer
 
 
+def _steps(directory: pathlib.Path) -> list[int]:
+    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
+@contextlib.contextmanager
+def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
+    """Damaged bytes raise whatever they happen to look like; here it says which folder, and what to do.
+    ``step`` None: the newest, which is read first."""
+    try:
+        yield
+    except Exception as error:
+        steps = _steps(directory)
+        if not steps or isinstance(error, OSError):
+            raise
+        step = steps[-1] if step is None else step
+        others = [s for s in steps if s != step]
+        before = f"step {max(others)}" if others else "the segment's start"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"the checkpoint {directory}/{step} is damaged ({reason}). Delete that folder: the same command "
+            f"goes on from {before}."
+        ) from error
+
+
 @contextlib.contextmanager
 def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
     """A segment's checkpoints, last and best (by the metric 'score') kept.
@@ -21,7 +45,7 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
     best = policies.BestN(
         get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _damage_named(pathlib.Path(directory)):
         warnings.simplefilter("ignore")
         checkpointer = Checkpointer(
             pathlib.Path(directory).absolute(),
@@ -35,17 +59,30 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
         checkpointer.close()
 
 
-def save(checkpointer: Checkpointer, step: int, state, *, score: float | None = None) -> None:
-    """Starts writing ``state`` as ``step``; returns once it is copied off the device."""
-    if checkpointer.latest is not None and checkpointer.latest.step >= step:
+def save(
+    checkpointer: Checkpointer, step: int, state, *, score: float | None = None, again: bool = False
+) -> None:
+    """Starts writing ``state`` as ``step``; returns once it is copied off the device. A step that is
+    there stays as it is, unless it is to be written ``again``, now with its score."""
+    if checkpointer.latest is not None and checkpointer.latest.step >= step and not again:
         return
+    if again:
+        checkpointer.wait()  # what is replaced may still be on its way to the disk
     metrics = None if score is None else {"score": float(score)}
-    checkpointer.save_checkpointables_async(step, {"state": state}, force=True, metrics=metrics)
+    checkpointer.save_checkpointables_async(
+        step, {"state": state}, force=True, overwrite=again, metrics=metrics
+    )
 
 
 def latest_step(checkpointer: Checkpointer) -> int | None:
     """The step of the newest complete checkpoint."""
     return None if checkpointer.latest is None else checkpointer.latest.step
+
+
+def scored(checkpointer: Checkpointer) -> bool:
+    """Whether the newest checkpoint was kept with a score."""
+    latest = checkpointer.latest
+    return latest is not None and bool(latest.metrics) and "score" in latest.metrics
 
 
 def best_step(checkpointer: Checkpointer) -> int | None:
@@ -90,7 +127,8 @@ def _explain(directory, step: int, found: dict, wanted: dict) -> str:
 def restore(checkpointer: Checkpointer, like, step: int | None = None):
     """The state saved as ``step`` (default: newest) in the shapes and shardings of ``like``.
 
-    Returns None where there is none. Raises ValueError naming the leaves that do not fit.
+    Returns None where there is none. Raises ValueError naming the leaves that do not fit, or the folder
+    that is damaged.
     """
     checkpointer.wait()  # what is asked for may still be on its way to the disk
     step = latest_step(checkpointer) if step is None else step
@@ -99,8 +137,10 @@ def restore(checkpointer: Checkpointer, like, step: int | None = None):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
-    found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
+    with _damage_named(pathlib.Path(checkpointer.directory), step):
+        found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))
-    return checkpointer.load_checkpointables(step, {"state": abstract})["state"]
+    with _damage_named(pathlib.Path(checkpointer.directory), step):
+        return checkpointer.load_checkpointables(step, {"state": abstract})["state"]

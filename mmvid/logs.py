@@ -45,27 +45,45 @@ def setup(workdir: pathlib.Path) -> None:
 
 def write_json(path: pathlib.Path, value) -> None:
     """Writes ``value`` whole or not at all."""
+    _write(path, json.dumps(value, indent=1, default=str))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, default=str))
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may keep the new name of an empty file
     os.replace(temporary, path)
 
 
 def read_json(path: pathlib.Path):
-    """What `write_json` wrote; None where there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else None
+    """What `write_json` wrote; None where there is no such file. Raises ValueError naming a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it, and the command that this run was started with "
+            "writes it again"
+        ) from None
+
+
+def _row(line: str) -> dict | None:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
-    """The complete JSON lines of a file; a line cut short by a kill is left out."""
+    """The complete JSON lines of a file; a line cut short by a kill or a full disk is left out."""
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [row for line in text.splitlines() if (row := _row(line)) is not None]
 
 
 def cut(path: pathlib.Path, step: int) -> None:
@@ -73,9 +91,12 @@ def cut(path: pathlib.Path, step: int) -> None:
     rows = [row for row in read_lines(path) if row["step"] <= step]
     if not path.exists():
         return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, path)
+    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def line(step: int, values: dict[str, float]) -> str:
+    """A line of metrics.jsonl."""
+    return json.dumps({"step": step, **values}) + "\n"
 
 
 class Writer:
@@ -100,7 +121,7 @@ class Writer:
         if self.metrics is None:
             return
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
-        self.metrics.write(json.dumps({"step": step, **rounded}) + "\n")
+        self.metrics.write(line(step, rounded))
         self._draw(step, rounded)
 
     def _draw(self, step: int, values: dict[str, float]) -> None:
@@ -171,6 +192,7 @@ class Clock:
     """Where the time of a stretch of steps goes, scoring left out."""
 
     def __init__(self):
+        self.first = 0.0  # seconds of the first step, compilation included
         self.reset()
 
     def reset(self) -> None:

@@ -3,6 +3,7 @@
 """
 
 import functools
+import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -66,6 +67,14 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
     return found
 
 
+def _known(path: pathlib.Path) -> dict:
+    """What an earlier call wrote; {} where that is gone or damaged, so that it is made again."""
+    try:
+        return logs.read_json(path) or {}
+    except ValueError:
+        return {}
+
+
 def write(run: Run) -> None:
     """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where the configuration asks for
     it and its ks are not there: the first segment's initial weights, its split against the first
@@ -75,7 +84,7 @@ def write(run: Run) -> None:
     ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
     segment = next(s for s in run.segments if s.dataset == "dataset")
     single = any(spec.kind == "single" for spec in segment.heads.values())
-    there = next(iter((logs.read_json(path) or {}).values()), {})
+    there = next(iter(_known(path).values()), {})
     if single and set(map(str, ks)) - set(there):
         dataset = run.datasets["dataset"]
         params, stats = draw_weights(segment, run.config.size, run.config.seed)

@@ -1,5 +1,7 @@
 """The device mesh: one axis, ``data``; parameters replicated, batches split."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -45,6 +47,25 @@ def meet(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def on_first(action: Callable[[], object], what: str) -> None:
+    """``action()`` in process 0, while the others wait. Where it raises there, all raise; the others a
+    ValueError that says ``what`` failed."""
+    error = None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except (ValueError, OSError) as raised:
+            error = raised
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = multihost_utils.broadcast_one_to_all(np.asarray(error is not None))
+        if failed and error is None:
+            raise ValueError(f"{what} failed in process 0, which says why")
+    if error is not None:
+        raise error
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> int:

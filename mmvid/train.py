@@ -1,7 +1,7 @@
 """The loop: find the segment, restore, step, log, evaluate, save, report."""
 
+import contextlib
 import pathlib
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import build, checkpoint, evaluate, logs, neighbours, optim, plan, report, sharding
+from mmvid import (
+    build,
+    cache,
+    checkpoint,
+    feed,
+    lock,
+    logs,
+    neighbours,
+    optim,
+    plan,
+    rehearsal,
+    report,
+    resume,
+    score,
+    sharding,
+    signals,
+    talk,
+)
 from mmvid import step as step_lib
 from mmvid.build import Run
-from mmvid.data import augment, missing, pipeline
-from mmvid.logs import LOG
 
 
 class Diverged(RuntimeError):
@@ -54,112 +69,7 @@ def make_step(segment: plan.Segment, config) -> Callable:
     )
 
 
-# ---------------------------------------------------------------------------- evaluation
-def _meta(run: Run, segment: plan.Segment, split: str, step: int, protocol, crops) -> dict:
-    """What a score must always be read with."""
-    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
-    return {
-        "split": split, "segment": segment.name, "step": step, "protocol": protocol, "crops": crops,
-        "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
-        "clips_expected": info.expected.get(split, 0),
-        "classes": {name: list(head.names) for name, head in segment.heads.items()},
-    }  # fmt: skip
-
-
-def _eval_batches(run: Run, segment: plan.Segment, source, batch_size: int, protocol, crops):
-    spec, loader = run.config.evaluation, run.config.loader
-    dataset = pipeline.eval_dataset(
-        source,
-        tuple(segment.streams.values()),
-        heads=segment.heads,
-        size=run.config.size,
-        protocol=protocol,
-        variant=spec.variant,
-        crops=crops,
-        resize=build.resize_of(run.config),
-        batch_size=batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    return pipeline.iterate(
-        dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch
-    )
-
-
-def _evaluator(run: Run, segment: plan.Segment) -> Callable:
-    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
-
-    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
-    MML's code does, unless changed. Compiled once for all splits.
-    """
-    dataset, spec = run.datasets[segment.dataset], run.config.evaluation
-    devices = run.mesh.devices.size
-    batch_size = -(-spec.batch_size // devices) * devices
-    predict = jax.jit(
-        step_lib.make_predict(segment.networks, segment.streams),
-        out_shardings=sharding.batched(run.mesh),
-    )
-    trained = [n for n in segment.networks if not n.frozen]
-    reads = {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
-
-    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
-        weights, source = step_lib.final_weights(state), dataset.split(split)
-        often = (spec.during_protocol, spec.during_crops)
-        how = often if during else (spec.protocol, spec.crops)
-
-        def outputs(batch):
-            placed = sharding.place(run.mesh, batch)
-            return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
-
-        batches = _eval_batches(run, segment, source, batch_size, *how)
-        try:
-            scores = evaluate.run(
-                outputs, batches, reads=reads, ids=source.ids(),
-                meta=_meta(run, segment, split, step, *how),
-            )  # fmt: skip
-        finally:
-            batches.close()
-        scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
-        if jax.process_index() == 0:
-            name = f"{split}-during" if during else split
-            evaluate.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
-        return scores
-
-    return evaluate_split
-
-
 # ---------------------------------------------------------------------------- the loop
-def _work(segment: plan.Segment) -> float:
-    """Frames through networks a step: how segments compare in cost."""
-    frames = sum(
-        segment.streams[s].sampling.frames
-        for network in segment.networks
-        for read in network.reads
-        for s in read
-    )
-    return float(frames * segment.batch_size)
-
-
-def _left(run: Run, segment: plan.Segment, step: int, seconds: float) -> float:
-    """Seconds to the end of the run, from this segment's seconds a step."""
-    later = run.segments[run.segments.index(segment) + 1 :]
-    work = (segment.steps - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
-    return seconds * work / _work(segment)
-
-
-def _header(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock) -> str:
-    info = run.datasets[segment.dataset].info
-    clips = len(run.datasets[segment.dataset].split(segment.split))
-    seconds = clock.seconds()
-    resumed = f", resumed at step {start}" if start else ""
-    return (
-        f"{segment.name}{resumed}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
-        f"(fingerprint {info.fingerprint}); {1 / seconds:.2f} steps/s, "
-        f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
-        f"{logs.free_disk(run.workdir)}"
-    )
-
-
 def _check_finite(values: dict[str, float], segment: str, step: int, workdir) -> None:
     bad = [name for name, value in values.items() if not np.isfinite(value)]
     terms = [n for n in bad if not n.endswith("grad_norm")] or bad
@@ -176,42 +86,9 @@ def _due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-def _clips(run: Run, segment: plan.Segment):
-    """The split that a segment learns from, without what ``config.missing`` takes from it."""
-    source = run.datasets[segment.dataset].split(segment.split)
-    shares = {field: share for field, share in run.config.missing.items() if share}
-    if not shares or segment.dataset != "dataset":
-        return source
-    return missing.Hidden(source, shares, run.config.seed, build.fields_of(segment.streams))
-
-
-def _batches(run: Run, segment: plan.Segment, start: int):
-    config, source = run.config, _clips(run, segment)
-    reads = {read for pass_ in segment.method.passes for read in pass_.reads}
-    groups = sorted({group for group, _ in reads})
-    dataset = pipeline.train_dataset(
-        dict.fromkeys(groups, source),
-        tuple(segment.streams.values()),
-        batch_sizes=dict.fromkeys(groups, segment.batch_size),
-        views={g: tuple(sorted({v for group, v in reads if group == g})) for g in groups},
-        heads=segment.heads,
-        size=config.size,
-        augment=augment.Augment(**config.augment),
-        seed=segment.seed,
-        start=start,
-        stop=segment.steps,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    loader = config.loader
-    return pipeline.iterate(
-        dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch
-    )
-
-
 def _asked_to_stop(run: Run, step: int) -> bool:
     """Whether a signal came; with several processes they agree every ``log_every`` steps."""
-    stop = bool(run.stop)
+    stop = "signal" in run.stop
     if jax.process_count() == 1:
         return stop
     if step % run.config.log_every:
@@ -219,6 +96,11 @@ def _asked_to_stop(run: Run, step: int) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.process_allgather(np.asarray(stop)).any())
+
+
+def _waiting(run: Run):
+    """What is waited for inside may be left at once; with several processes none leaves alone."""
+    return signals.at_once(run.stop) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
 def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) -> Any:
@@ -231,33 +113,52 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
     evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
-    batches, clock = _batches(run, segment, start), logs.Clock()
+    batches, clock = feed.train_batches(run, segment, start), logs.Clock()
     bar = tqdm(total=segment.steps, initial=start, desc=segment.name, unit="step",
                disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
+
+    def validated(step: int) -> float | None:
+        if not (evaluate_split and _due(step, evaluations, segment.steps)):
+            return None
+        with clock.paused(), _waiting(run):
+            return score.validate(run, state, step, evaluate_split, writer)
+
+    def keep(step: int, value: float | None, *, again: bool = False) -> None:
+        late.check_all()
+        writer.flush()
+        checkpoint.save(checkpoints, step, state, score=value, again=again)
+
     try:
+        # A signal may have come between the step and its scores.
+        if start and not checkpoint.scored(checkpoints) and (value := validated(start)) is not None:
+            keep(start, value, again=True)
+        bar.set_postfix_str("compiling")
         for step in range(start + 1, segment.steps + 1):
-            batch = clock.next(batches)
+            with _waiting(run):
+                batch = clock.next(batches)
             state, values = step_fn(state, sharding.place(run.mesh, batch))
             writer.write_ids(step, {group: b["id"].tolist() for group, b in batch.items()})
             late.see(step, values)
             bar.update()
+            if step == start + 1:
+                bar.set_postfix_str("", refresh=False)
             if _due(step, config.log_every, segment.steps):
                 seen = late.push({"lr": float(rates[step - 1]), "wait": clock.lap()})
                 bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
-            _announce(run, segment, step, start, clock, values)
-            score = None
-            if evaluate_split and _due(step, evaluations, segment.steps):
-                with clock.paused():
-                    score = _validate(run, state, step, evaluate_split, writer)
+            talk.announce(run, segment, step, start, clock, values)
+            value = validated(step)
             stop = _asked_to_stop(run, step)
             # What was scored is saved, so that the best checkpoint is the one that the score is of.
-            if _due(step, saves, segment.steps) or score is not None or stop:
-                late.check_all()
-                writer.flush()
-                checkpoint.save(checkpoints, step, state, score=score)
+            if _due(step, saves, segment.steps) or value is not None or stop:
+                keep(step, value)
             if stop:
-                raise Stopped(_goodbye(run, segment, step))
+                raise Stopped(talk.goodbye(run, segment, step))
         return state
+    except signals.Interrupted:
+        step = int(state.step)
+        if step > start:
+            keep(step, None)
+        raise Stopped(talk.goodbye(run, segment, step)) from None
     finally:
         bar.close()
         batches.close()
@@ -271,50 +172,13 @@ def _every(duration, segment: plan.Segment) -> int:
     return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
-def _announce(run: Run, segment: plan.Segment, step: int, start: int, clock, values) -> None:
-    """The segment's first log line once its speed is known; later what waiting costs."""
-    warm, shown = start + 2, min(start + 7, segment.steps)
-    if step in (warm, shown):
-        # Steps are dispatched ahead of the device: without waiting, dispatch would be timed.
-        jax.block_until_ready(values)
-    if step == warm:
-        clock.reset()
-    if step == shown:
-        LOG.info(_header(run, segment, step, start, clock))
-        if segment is run.segments[0]:
-            build.say_random(run.config)
-    if step == min(start + 60, segment.steps):
-        loader = run.config.loader
-        advice = logs.input_advice(clock, loader.workers, loader.threads)
-        LOG.info("%s: %s", segment.name, advice)
-
-
-def _validate(run: Run, state, step: int, evaluate_split, writer) -> float:
-    """Scores on the split kept for this; the top-1 (or mAP) of the output that
-    ``evaluation.best_by`` names, a mean over heads, decides which checkpoint is best."""
-    spec = run.config.evaluation
-    values = evaluate.headline_values(evaluate_split(state, spec.during, step, during=True))
-    writer.write(step, {f"val/{name}": v for name, v in values.items()})
-    chosen = {"headline": run.config.headline, "sum": "fused"}.get(spec.best_by, spec.best_by)
-    own = [v for name, v in values.items() if name.startswith(f"{chosen}/")]
-    return float(np.mean(own or list(values.values())))
-
-
-def _goodbye(run: Run, segment: plan.Segment, step: int) -> str:
-    return (
-        f"stopped by {run.stop.get('signal', 'another process')} at step {step} of "
-        f"{segment.name}; everything is saved in {run.workdir}. The same command goes on."
-    )
-
-
 def _run_segment(run: Run, segment: plan.Segment) -> None:
     """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
     config, directory = run.config, run.workdir / segment.name
-    kept = [directory / "scores" / f"{split}.npz" for split in segment.evaluate]
-    if all(path.exists() for path in (directory / "done.json", *kept)):
+    if resume.finished(run, segment):
         return
     directory.mkdir(parents=True, exist_ok=True)
-    evaluate_split = _evaluator(run, segment) if segment.evaluate else None
+    evaluate_split = score.evaluator(run, segment) if segment.evaluate else None
     settings = dict(size=config.size, seed=config.seed, ema=config.ema > 0, mesh=run.mesh)
     with checkpoint.opened(directory / "checkpoints") as checkpoints:
         resumed = checkpoint.latest_step(checkpoints) is not None
@@ -325,8 +189,10 @@ def _run_segment(run: Run, segment: plan.Segment) -> None:
         best = checkpoint.best_step(checkpoints)
         if config.evaluation.checkpoint == "best" and best is not None:
             state = checkpoint.restore(checkpoints, state, best)
-    for split in segment.evaluate:
-        evaluate_split(state, split, int(state.step))
+    ended = resume.ended(run, segment)
+    for split in resume.unscored(run, segment) if ended else segment.evaluate:
+        with _waiting(run):
+            evaluate_split(state, split, int(state.step))
     segment.leave(state, directory)
     if jax.process_index() == 0:
         logs.write_json(directory / "done.json", {"steps": segment.steps})
@@ -334,16 +200,51 @@ def _run_segment(run: Run, segment: plan.Segment) -> None:
 
 
 # ---------------------------------------------------------------------------- the run
-def _on_signals(stop: dict) -> Callable:
-    """SIGTERM and SIGINT ask the loop to save and leave; a second one ends at once."""
+def _folder(workdir: str) -> pathlib.Path:
+    path = pathlib.Path(workdir)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--workdir={workdir} is a file: name a folder, it need not exist yet")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
-    def handle(number, frame):
-        if stop:
-            raise KeyboardInterrupt
-        stop["signal"] = signal.Signals(number).name
 
-    old = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    return lambda: [signal.signal(s, h) for s, h in old.items()]
+def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
+    """Process 0 locks the workdir until ``stack`` ends; its own other processes pass."""
+
+    def take() -> None:
+        try:
+            stack.enter_context(lock.held(workdir / "run.lock", f"--workdir={workdir}"))
+        except lock.Held as error:
+            raise ValueError(f"{error}. Wait until that run ends, end it, or give another --workdir.") from None
+
+    sharding.on_first(take, f"locking {workdir}")
+
+
+def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
+    """Everything that comes before the first step. A signal ends it at once: nothing would be lost."""
+    with signals.at_once(stop):
+        built = build.build(config, workdir, stop)
+        feed.check(built)
+        if not resume.all_done(built):
+            sharding.on_first(lambda: rehearsal.rehearse(built), "the rehearsal of the run's end")
+        resume.remember(built)
+        neighbours.write(built)
+    return built
+
+
+def _trained(config, workdir: pathlib.Path) -> Run:
+    """The run, all of its segments trained."""
+    with signals.listened() as stop:
+        try:
+            built = _prepared(config, workdir, stop)
+            for segment in built.segments:
+                _run_segment(built, segment)
+            return built
+        except signals.Interrupted:
+            raise Stopped(
+                f"stopped by {stop['signal']}; what was made before is kept in {workdir}. The same command "
+                "goes on."
+            ) from None
 
 
 def run(config, workdir: str) -> dict:
@@ -351,25 +252,17 @@ def run(config, workdir: str) -> dict:
 
     The same call resumes: finished segments are skipped, the one under way goes on from its last
     checkpoint. Returns the last segment's summary, {} on processes but 0. Raises ValueError for a
-    configuration that cannot work, ``Diverged`` for a loss that is not finite, ``Stopped`` after a signal.
+    configuration that cannot work or a workdir that another run uses, ``Diverged`` for a loss that is
+    not finite, ``Stopped`` after a signal.
     """
-    path = pathlib.Path(workdir)
-    path.mkdir(parents=True, exist_ok=True)
-    cache = pathlib.Path.home() / ".cache" / "mmvid" / "jax"
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    logs.setup(path)
-    built = build.build(config, path)
-    build.remember(built)
-    neighbours.write(built)
-    restore_signals = _on_signals(built.stop)
-    try:
-        for segment in built.segments:
-            _run_segment(built, segment)
-    finally:
-        restore_signals()
-    if jax.process_index():
-        return {}
-    columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
-    baseline = plan.baseline(built.segments)
-    return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)
+    path = _folder(workdir)
+    with contextlib.ExitStack() as stack:
+        _alone(stack, path)
+        logs.setup(path)
+        cache.choose(path)
+        built = _trained(config, path)
+        if jax.process_index():
+            return {}
+        columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
+        baseline = plan.baseline(built.segments)
+        return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)

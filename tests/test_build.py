@@ -1,12 +1,16 @@
 """What cannot work is said before anything is trained; what may change between calls may."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import build, logs
+from mmvid import build, logs, resume, signals
 from mmvid.data import records
 
 
@@ -77,19 +81,47 @@ def test_a_modality_that_no_clip_has(tmp_path):
 
 def test_other_clips_are_another_run(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
-    build.remember(run)
+    resume.remember(run)
     logs.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
     with pytest.raises(ValueError, match="trained on other clips"):
-        build.remember(run)
+        resume.remember(run)
 
 
 def test_what_does_not_touch_results_may_change(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
-    build.remember(run)
+    resume.remember(run)
     free = {"loader.workers": 3, "log_every": 5, "save_every": "5%", "evaluation.aggregate": "probs"}
-    build.remember(run._replace(config=config(dataset, **free)))
+    resume.remember(run._replace(config=config(dataset, **free)))
     with pytest.raises(ValueError, match=r"batch_size=4 \(was 8\).*--workdir"):
-        build.remember(run._replace(config=config(dataset, batch_size=4)))
+        resume.remember(run._replace(config=config(dataset, batch_size=4)))
+
+
+def test_how_views_are_put_together_decides_what_is_best(dataset, tmp_path):
+    best = {"evaluation.checkpoint": "best"}
+    run = build.build(config(dataset, **best), tmp_path)
+    resume.remember(run)
+    with pytest.raises(ValueError, match="aggregate"):
+        resume.remember(run._replace(config=config(dataset, **best, **{"evaluation.aggregate": "max"})))
+
+
+def test_the_command_that_makes_a_dataset_ends_with_us(tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, sys, time\n"
+        "try:\n    pathlib.Path(sys.argv[1]).write_text('begun')\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    pathlib.Path(sys.argv[1]).write_text('kept')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    note = tmp_path / "note"
+
+    def when_begun():
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with signals.listened() as stop, pytest.raises(signals.Interrupted), signals.at_once(stop):
+        threading.Thread(target=when_begun, daemon=True).start()
+        build._make(("slow", str(note)))
+    assert note.read_text() == "kept"
 
 
 def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capfd):

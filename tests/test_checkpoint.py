@@ -1,5 +1,7 @@
 """Last and best are kept; a cut save is passed over; a misfit names its leaf."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,3 +61,30 @@ def test_a_misfit_names_the_leaf_and_the_way_out(tmp_path):
     with checkpoint.opened(tmp_path) as c, pytest.raises(ValueError, match="rgb/kernel") as error:
         checkpoint.restore(c, state(width=5))
     assert "workdir" in str(error.value)
+
+
+def test_a_step_is_written_again_with_its_score(tmp_path):
+    with checkpoint.opened(tmp_path) as c:
+        assert not checkpoint.scored(c)
+        checkpoint.save(c, 1, state(1.0))
+        checkpoint.save(c, 1, state(2.0), score=0.5)
+        assert checkpoint.latest_step(c) == 1 and not checkpoint.scored(c)
+        checkpoint.save(c, 1, state(1.0), score=0.5, again=True)
+    with checkpoint.opened(tmp_path) as c:
+        assert checkpoint.scored(c) and checkpoint.best_step(c) == 1
+        np.testing.assert_array_equal(checkpoint.restore(c, state())["rgb"]["kernel"], 1.0)
+
+
+@pytest.mark.parametrize("spared", ["", "_CHECKPOINT_METADATA"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_works(tmp_path, spared):
+    with checkpoint.opened(tmp_path) as c:
+        checkpoint.save(c, 1, state(1.0), score=0.9)
+        checkpoint.save(c, 2, state(2.0), score=0.1)
+    files = [p for p in (tmp_path / "2").rglob("*") if p.is_file() and p.name != spared]
+    for path in files:
+        path.write_bytes(path.read_bytes()[:3])
+    with pytest.raises(ValueError, match=r"/2 is damaged.*from step 1"), checkpoint.opened(tmp_path) as c:
+        checkpoint.restore(c, state())
+    shutil.rmtree(tmp_path / "2")
+    with checkpoint.opened(tmp_path) as c:
+        np.testing.assert_array_equal(checkpoint.restore(c, state())["rgb"]["kernel"], 1.0)

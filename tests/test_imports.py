@@ -11,11 +11,13 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 LEVELS = [
     {"main"},
     {"train"},
-    {"neighbours"},
+    {"rehearsal", "neighbours"},
+    {"talk", "resume", "score"},
+    {"feed"},
     {"build"},
     {"plan", "starts", "networks", "evaluate", "step", "report"},
-    {"figures", "methods", "models", "optim", "checkpoint", "data", "weights", "terms"},
-    {"losses", "metrics", "streams", "sharding", "logs", "weight_names"},
+    {"figures", "methods", "models", "optim", "cache", "checkpoint", "data", "weights", "terms"},
+    {"losses", "metrics", "streams", "sharding", "lock", "logs", "signals", "usage", "weight_names"},
 ]
 # Inside a line the order of the names decides.
 INSIDE = {("plan", "starts"), ("plan", "networks"), ("plan", "step"), ("starts", "step"), ("networks", "step"),

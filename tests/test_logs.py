@@ -17,6 +17,25 @@ def test_cut_and_half_lines(tmp_path):
     logs.cut(tmp_path / "none.jsonl", 2)
 
 
+def test_what_a_full_disk_left_behind_is_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\x00\n3\n{"lr": 1}\n{"step": "2"}\n[1]\n{"step": 2}\n')
+    assert logs.read_lines(path) == [{"step": 1}, {"step": 2}]
+    logs.cut(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "data.json"
+    assert logs.read_json(path) is None
+    logs.write_json(path, {"a": 1})
+    assert logs.read_json(path) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["data.json"]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data\.json is damaged .*delete it"):
+        logs.read_json(path)
+
+
 def test_writer_goes_on_where_the_checkpoint_is(tmp_path):
     for start in (0, 2):
         writer = logs.Writer(tmp_path, tmp_path / "board", start)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fake import Source
 
+from mmvid import signals
 from mmvid.data import augment, decode, pipeline, sampling
 from mmvid.data.augment import Augment
 from mmvid.streams import Head, Sampling, Stream
@@ -659,3 +660,30 @@ def test_a_run_of_dmcl_goes_on_without_depth():
         assert batch["inputs"]["train"]["flow"][missing].any() == missing.any()
         absent += missing.sum()
     assert absent >= 2
+
+
+class Slow(Source):
+    """A source that takes long for a clip, from the fourth on."""
+
+    def __getitem__(self, row):
+        if row >= 3:
+            time.sleep(8)
+        return super().__getitem__(row)
+
+
+@pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), pytest.param(0, 1, marks=pytest.mark.slow)])
+def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
+    ahead = pipeline.iterate(train(Slow(), batch_sizes={"main": 7}), workers=workers, threads=threads)
+    with signals.listened() as stop:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        begin = time.monotonic()
+        with pytest.raises(signals.Interrupted), signals.at_once(stop):
+            next(ahead)
+        ahead.close()
+        assert time.monotonic() - begin < 6
+
+
+def test_bytes_of_a_batch():
+    made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
+    assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
+    assert [pipeline.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from mmvid import evaluate, logs, weights
+from mmvid import evaluate, lock, logs, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -123,17 +123,60 @@ def test_mistakes_are_explained_before_anything_runs(data, tmp_path, flags, text
     assert not list(tmp_path.glob("*/"))
 
 
-def test_scores_that_are_gone_are_made_again(finished, data):
+def test_what_got_lost_is_made_again(finished, data):
+    """Scores cut by a full disk, weights that are gone: made again from the checkpoint, bit for bit."""
     workdir, first = finished
-    path = workdir / "mml" / "scores" / "test.npz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:1000])
-    done = run(data, workdir, check=False)
-    assert done.returncode == 1 and "delete it" in done.stderr and "Traceback" not in done.stderr
-    path.unlink()
+    scores, kept = (workdir / "mml" / name for name in ("scores/test.npz", "weights.safetensors"))
+    whole = tensors(workdir, "mml")
+    scores.write_bytes(scores.read_bytes()[:1000])
+    kept.unlink()
     again = run(data, workdir)
     assert again.stdout.partition("test: 32 of")[2] == first.stdout.partition("test: 32 of")[2]
-    assert (workdir / "ce" / "scores" / "test.npz").exists()
+    assert f"{scores} is damaged" in again.stdout and "weights.safetensors is made again" in again.stdout
+    found = tensors(workdir, "mml")
+    assert found.keys() == whole.keys() and len(logs.read_lines(workdir / "mml" / "ids-0.jsonl")) == 6
+    assert all(np.array_equal(value, whole[name]) for name, value in found.items())
+    assert not (workdir / "rehearsal").exists()
+
+
+def test_a_second_run_in_the_workdir_is_refused(finished, data):
+    workdir, _ = finished
+    with lock.held(workdir / "run.lock", "it"):
+        done = run(data, workdir, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"in use by process {os.getpid()} on host" in done.stderr and "another --workdir" in done.stderr
+
+
+SLOW = """
+import sys, time, mmvid.main
+from mmvid.data import pipeline
+made, begun = pipeline._train_example, []
+def slow(plan, group, position):
+    if position >= 16:
+        print("waiting", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return made(plan, group, position)
+pipeline._train_example = slow
+from absl import app
+app.run(mmvid.main.main, flags_parser=mmvid.main._parse)
+"""
+
+
+def test_a_signal_while_a_batch_is_made_is_heard_and_loses_nothing(data, tmp_path):
+    """The third batch takes minutes: what two steps have learnt is saved, and the process ends soon."""
+    line = command(data, tmp_path, "--config.loader.threads=1", "--config.stills.steps=0")
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *line[3:]], cwd=ROOT, env=environment(),
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    wait_for(tmp_path / "ce" / "ids-0.jsonl", process)
+    while process.poll() is None and "waiting" not in process.stderr.readline():
+        pass
+    time.sleep(3)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "stopped by SIGTERM at step" in err, err[-500:]
+    assert time.monotonic() - begin < 30
+    assert not (tmp_path / "ce" / "done.json").exists()
 
 
 @pytest.mark.parametrize("duration, steps", [("0", 0), ("0%", 0), ("0 epochs", 0), ("20%", 20), ("0.1%", 1)])

@@ -14,7 +14,8 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import grain
@@ -348,6 +349,19 @@ def _eval_batch(plan: _Eval, index: int) -> dict:
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
+def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
+    """Bytes of the frames in a batch of ``rows`` clips, each seen in ``views`` of side x side pixels."""
+    return rows * views * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
+
+
+def batches_held(workers: int, threads: int, prefetch: int) -> int:
+    """How many batches `iterate` holds at most: those ready, in use, and in the making (twice: their
+    examples and the stack of them)."""
+    if workers:
+        return workers * (max(prefetch // workers, 1) + 2) + 1
+    return max(prefetch, threads) + threads + 1 if threads else 3
+
+
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
     if len(source) == 0:
         raise ValueError(f"{name} has no clips: build the dataset with some, or name another split")
@@ -441,16 +455,46 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _first(ahead: grain.DatasetIterator) -> list[dict]:
+    """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
+    signals; whoever waits here hears them."""
+    found: futures.Future = futures.Future()
+
+    def ask() -> None:
+        try:
+            found.set_result(list(itertools.islice(ahead, 1)))
+        except BaseException as error:
+            found.set_exception(error)
+
+    with _signals_held():
+        threading.Thread(target=ask, daemon=True).start()
+    return found.result()
+
+
 def _from_workers(ahead: grain.DatasetIterator) -> Iterator[dict]:
     """``ahead``, whose workers start with the first batch. Those signals reach a whole process group,
     but the loop alone decides when its workers end."""
+    others = set(multiprocessing.active_children())
     try:
-        with _signals_held():
-            first = list(itertools.islice(ahead, 1))
-        yield from first
+        yield from _first(ahead)
         yield from ahead
     finally:
+        _close_soon(ahead, set(multiprocessing.active_children()) - others)
+
+
+def _close_soon(ahead: grain.DatasetIterator, workers: set) -> None:
+    """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
+
+    def end() -> None:
+        for worker in workers:
+            worker.kill()
+
+    timer = threading.Timer(2.0, end)
+    timer.start()
+    try:
         ahead.close()
+    finally:
+        timer.cancel()
 
 
 def iterate(

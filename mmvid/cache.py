@@ -1,0 +1,44 @@
+"""Where compiled programs are kept from one call to the next."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import jax
+
+from mmvid.logs import LOG
+
+
+def _candidates(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
+    if own := os.environ.get("XDG_CACHE_HOME"):
+        yield pathlib.Path(own) / "mmvid" / "jax"
+    with contextlib.suppress(RuntimeError, KeyError):  # a container's user may have no home
+        yield pathlib.Path.home() / ".cache" / "mmvid" / "jax"
+    # Not the system's temporary folder: whoever may write there could plant programs.
+    yield workdir / ".cache" / "jax"
+
+
+def _writable(folder: pathlib.Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def choose(workdir: pathlib.Path) -> pathlib.Path | None:
+    """Sets JAX's compilation cache, unless the user did: XDG_CACHE_HOME, the home folder, or the workdir,
+    the first that can be written; returns it. One line says where it is not one of the first two."""
+    if jax.config.jax_compilation_cache_dir is not None:
+        return pathlib.Path(jax.config.jax_compilation_cache_dir)
+    folder = next(filter(_writable, _candidates(workdir)), None)
+    if folder is None:
+        LOG.info("compiled programs are not kept: no folder for them can be written")
+        return None
+    if workdir in folder.parents:
+        LOG.info("compiled programs are kept in %s: there is no home folder that can be written", folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder

@@ -1,0 +1,184 @@
+"""One process at a time: a lock file that names its holder and is free once he is dead.
+
+The operating system's lock (flock) where there is one. Some network file systems have none, nor has
+Windows: there the holder makes a file and touches it every few seconds, and one that nobody has
+touched for a while is taken over.
+"""
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import pathlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# Seconds between two touches, after how many without one a holder is dead, between two looks.
+BEAT, STALE, LOOK = 5.0, 40.0, 0.5
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+class Held(ValueError):
+    """Somebody else holds the lock; the message says what is in use, by which process, since when."""
+
+
+def _myself() -> dict:
+    start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "start": start}
+
+
+def _holder(path: pathlib.Path) -> dict:
+    """What the file says of its holder; {} where it says nothing (yet)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _describe(holder: dict) -> str:
+    """'process 123 on host worker-2, since 2026-11-26 09:00:00+00:00'."""
+    if not {"pid", "host", "start"} <= set(holder):
+        return "another process"
+    return f"process {holder['pid']} on host {holder['host']}, since {holder['start']}"
+
+
+# ---------------------------------------------------------------------------- the system's lock
+def _flocked(path: pathlib.Path) -> Callable | None:
+    """A function that releases the lock; None where somebody holds it.
+
+    Raises OSError with one of ``_NO_LOCKS`` where the file system knows none.
+    """
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except BaseException:
+        file.close()
+        raise
+    file.truncate(0)
+    file.write(json.dumps(_myself()))
+    file.flush()
+
+    def release() -> None:
+        # The file stays: whoever waits has it open, and would lock what nobody else can see.
+        file.truncate(0)
+        file.close()
+
+    return release
+
+
+# ---------------------------------------------------------------------------- a heartbeat
+def _file_time(path: pathlib.Path) -> float:
+    """Now, by the clock that also dates the lock file: hosts may disagree, their file server is one."""
+    probe = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.now")
+    try:
+        probe.write_bytes(b"")
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def _dead(path: pathlib.Path) -> bool:
+    """Whether the holder no longer touches his file, or was of this machine and is gone."""
+    holder = _holder(path)
+    if holder.get("host") == socket.gethostname() and os.name == "posix" and not _alive(holder["pid"]):
+        return True
+    try:
+        return _file_time(path) - path.stat().st_mtime > STALE
+    except FileNotFoundError:
+        return False  # released just now: the next look will find it free
+
+
+def _beating(path: pathlib.Path) -> Callable | None:
+    """As `_flocked`, with a file that its holder keeps young."""
+    own = _myself()
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(own, file)
+    except FileExistsError:
+        # An empty file is being written this moment, or its writer died in that moment.
+        if not (_dead(path) if _holder(path) else _file_time(path) - path.stat().st_mtime > LOOK):
+            return None
+        temporary = path.with_name(f"{path.name}.{own['host']}.{own['pid']}")
+        temporary.write_text(json.dumps(own), encoding="utf-8")
+        os.replace(temporary, path)
+        time.sleep(LOOK)  # of two who take over at once, the later one has it
+        if _holder(path) != own:
+            return None
+    ended = threading.Event()
+
+    def beat() -> None:
+        # A machine that slept may find that another has taken over: that file is left alone.
+        while not ended.wait(BEAT) and _holder(path) == own:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    threading.Thread(target=beat, daemon=True, name="lock").start()
+
+    def release() -> None:
+        ended.set()
+        if _holder(path) == own:
+            path.unlink(missing_ok=True)
+
+    return release
+
+
+# ---------------------------------------------------------------------------- either
+def _beat_file(path: pathlib.Path) -> pathlib.Path:
+    # A name of its own: trying flock leaves an empty file behind.
+    return path.with_name(path.name + ".beat")
+
+
+def _taken(path: pathlib.Path) -> Callable | None:
+    if fcntl is not None:
+        try:
+            return _flocked(path)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    return _beating(_beat_file(path))
+
+
+@contextlib.contextmanager
+def held(path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds the lock file ``path`` (its folder must exist), which guards ``what``.
+
+    Where somebody else holds it: raises `Held`, or calls ``wait`` once with a line that names him and
+    waits until it is free. It is free when the block ends and when the process dies, however it dies;
+    without flock within ``STALE`` seconds. Raises OSError where the file cannot be written.
+    """
+    path, told = pathlib.Path(path), False
+    while (release := _taken(path)) is None:
+        holder = _holder(path) or _holder(_beat_file(path))
+        line = f"{what} is in use by {_describe(holder)}"
+        if wait is None:
+            raise Held(line)
+        if not told:
+            wait(line)
+            told = True
+        time.sleep(LOOK)
+    try:
+        yield
+    finally:
+        release()

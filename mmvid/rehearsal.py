@@ -1,0 +1,125 @@
+"""The end of a run, tried before its first step on a batch of nothing: a name or a combination of
+heads that some table, figure or file cannot hold is found now, not after days."""
+
+import os
+import pathlib
+import shutil
+import traceback
+
+import numpy as np
+
+from mmvid import evaluate, logs, plan, report, score
+from mmvid import step as step_lib
+from mmvid.build import Run
+from mmvid.evaluate import Scores
+from mmvid.streams import Head
+
+CLIPS = 3
+
+
+def _label(head: Head, count: int) -> np.ndarray:
+    """Labels of ``count`` clips; of several labels none is positive, which leaves most numbers undefined."""
+    if head.kind == "multi":
+        return np.zeros((count, head.classes), np.float32)
+    return (np.arange(count) % head.classes).astype(np.int32)
+
+
+def _scores(run: Run, segment: plan.Segment, split: str, protocol: str, crops: str) -> Scores:
+    """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
+    last clip has no modality."""
+    source = run.datasets[segment.dataset].split(split)
+    count, outputs = min(len(source), CLIPS), score.reads(segment)
+    present = np.arange(count) < max(count - 1, 1)
+    meta = score.meta(run, segment, split, segment.steps, protocol, crops)
+    logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
+    return Scores(
+        id=np.asarray(source.ids()[:count]),
+        row=np.arange(count, dtype=np.int32),
+        label={name: _label(space, count) for name, space in segment.heads.items()},
+        present=dict.fromkeys(outputs, present),
+        logits={output: dict(logits) for output in outputs},
+        meta=meta | {"views": 1, "clips_used": count},
+    )
+
+
+def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
+    """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
+    spec = run.config.evaluation
+    scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
+    values = evaluate.headline_values(scores, spec.aggregate)
+    score.value_of(values, run.config)
+    heads = list(segment.heads)
+    names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
+    zeros = dict.fromkeys([*(f"val/{name}" for name in values), *names], 0.0)
+    for step in (1, 2):
+        with (directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(logs.line(step, zeros))
+
+
+def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
+    """Weights are written: of every network a classifier of single numbers."""
+    classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
+    networks = [n.name for n in segment.networks if not n.frozen]
+    state = step_lib.TrainState(
+        step=0, params={name: {"classifier": classifier} for name in networks}, frozen={},
+        stats={name: {} for name in networks}, opt_state={}, method=(), ema={}, key=(),
+    )  # fmt: skip
+    segment.leave(state, directory)
+
+
+def _scored(run: Run, segment: plan.Segment, split: str, directory: pathlib.Path) -> None:
+    spec = run.config.evaluation
+    _validate(run, segment, directory)
+    scores = _scores(run, segment, split, spec.protocol, spec.crops)
+    evaluate.save(directory / "scores" / f"{split}.npz", scores)
+
+
+def _report(run: Run, columns: list[plan.Segment], split: str, directory: pathlib.Path) -> None:
+    if ks := run.config.evaluation.neighbours:
+        known = {str(k): 0.0 for k in ks}
+        logs.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
+    report.finish(
+        directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
+        baseline=plan.baseline(run.segments),
+    )  # fmt: skip
+
+
+def _try(run: Run, directory: pathlib.Path) -> None:
+    for segment in run.segments:
+        (directory / segment.name).mkdir(parents=True)
+        _leave(segment, directory / segment.name)
+    titled = [s for s in run.segments if s.title and s.evaluate]
+    # The run's own column, the one it is compared with, and one split: the others are like them.
+    columns = [s for s in titled if s.name == plan.baseline(run.segments) or s is titled[-1]]
+    split = titled[-1].evaluate[0]
+    for segment in columns:
+        _scored(run, segment, split, directory / segment.name)
+    _report(run, columns, split, directory)
+
+
+def rehearse(run: Run) -> None:
+    """Weights, scores, numbers, tables, figures and the page, once, in a folder that goes away.
+
+    Raises ValueError for whatever would end the run after all training, OSError where its workdir
+    cannot be written.
+    """
+    directory = run.workdir / "rehearsal"
+    shutil.rmtree(directory, ignore_errors=True)
+    logs.LOG.disabled = True
+    try:
+        _try(run, directory)
+    except OSError:
+        raise
+    except Exception as error:
+        if os.environ.get("MMVID_TRACE"):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            "nothing was trained: a rehearsal shows that this run would fail at its end, with "
+            f"{type(error).__name__}: {error} ({pathlib.Path(place.filename).name}, line {place.lineno}; "
+            "MMVID_TRACE=1 shows more). Names of heads, classes, splits and networks are what may differ from "
+            "a run that works."
+        ) from error
+    finally:
+        logs.LOG.disabled = False
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""What a workdir holds of an earlier call: the same run or another one, what is done, what got lost."""
+
+import json
+import pathlib
+import zipfile
+
+import jax
+
+from mmvid import logs, plan, sharding, weights
+from mmvid.build import Run
+from mmvid.logs import LOG
+
+# What may change when a run goes on: none of it touches a result of training.
+_FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
+         "evaluation.neighbours", "dataset.command", "stills.command")  # fmt: skip
+
+
+def _check_same_data(run: Run, now: dict[str, str]) -> None:
+    """A run goes on with the clips that it began with."""
+    old = logs.read_json(run.workdir / "data.json") or now
+    changed = [name for name in old | now if old.get(name) != now.get(name)]
+    if changed:
+        raise ValueError(
+            f"{run.workdir} was trained on other clips: the fingerprint of {changed[0]} was "
+            f"{old.get(changed[0])}, now it is {now.get(changed[0])}. Give another --workdir."
+        )
+
+
+def _check_same_config(run: Run, now: dict) -> None:
+    old = logs.read_json(run.workdir / "config.json") or now
+    # Where the best checkpoint is kept, how views are put together decides which one that is.
+    free = _FREE if run.config.evaluation.checkpoint == "best" else (*_FREE, "evaluation.aggregate")
+    before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
+    changed = sorted(
+        key for key in before | after
+        if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in free)
+    )  # fmt: skip
+    if changed:
+        raise ValueError(
+            f"{run.workdir} was started with another configuration; what differs: "
+            + ", ".join(f"{k}={after.get(k)} (was {before.get(k)})" for k in changed[:6])
+            + ". Give another --workdir, or the old values."
+        )
+
+
+def remember(run: Run) -> None:
+    """Keeps what the run is made of in its workdir.
+
+    Raises ValueError where a run with another configuration or other clips lives.
+    """
+    config = json.loads(run.config.to_json_best_effort(sort_keys=True))
+    data = {name: dataset.info.fingerprint for name, dataset in run.datasets.items()}
+    _check_same_config(run, config)
+    _check_same_data(run, data)
+    sharding.meet("remember")  # nobody reads a file that is being written
+    if jax.process_index() == 0:
+        logs.write_json(run.workdir / "config.json", config)
+        logs.write_json(run.workdir / "data.json", data)
+
+
+# ---------------------------------------------------------------------------- what is done
+def _whole(path: pathlib.Path) -> bool:
+    """Whether a file of scores or weights is there and was not cut short; says so where it was."""
+    if not path.exists():
+        return False
+    try:
+        whole = zipfile.is_zipfile(path) if path.suffix == ".npz" else bool(weights.metadata(path))
+    except ValueError:
+        whole = False
+    if not whole:
+        LOG.warning("%s is damaged: it is made again", path)
+    return whole
+
+
+def unscored(run: Run, segment: plan.Segment) -> list[str]:
+    """The evaluated splits whose scores are not there, or damaged."""
+    scores = run.workdir / segment.name / "scores"
+    return [split for split in segment.evaluate if not _whole(scores / f"{split}.npz")]
+
+
+def ended(run: Run, segment: plan.Segment) -> bool:
+    """Whether a segment was trained and scored to its end, whatever got lost later."""
+    return (run.workdir / segment.name / "done.json").exists()
+
+
+def finished(run: Run, segment: plan.Segment) -> bool:
+    """Whether nothing is left to do for a segment.
+
+    What got lost of one that has ended is made again from its last checkpoint. Raises ValueError where
+    that is gone, too, and something still needs it.
+    """
+    directory = run.workdir / segment.name
+    if not ended(run, segment):
+        return False
+    missing = [f"scores/{split}.npz" for split in unscored(run, segment)]
+    if not _whole(directory / "weights.safetensors"):
+        missing.append("weights.safetensors")
+    if not missing:
+        return True
+    if any((directory / "checkpoints").glob("[0-9]*")):
+        LOG.info("%s: %s is made again from the last checkpoint", segment.name, ", ".join(missing))
+        return False
+    later = run.segments[run.segments.index(segment) + 1 :]
+    if missing == ["weights.safetensors"] and all(ended(run, s) for s in later):
+        return True  # to save room, perhaps: nobody asks for them any more
+    raise ValueError(
+        f"{directory} has ended, but its {missing[0]} is gone or damaged, and so are its checkpoints. Put it "
+        f"back, or delete the folder {directory}: the same command then trains {segment.name!r} again."
+    )
+
+
+def all_done(run: Run) -> bool:
+    """Whether every segment has ended with its scores, so that only the report is left."""
+    return all(ended(run, segment) and not unscored(run, segment) for segment in run.segments)

@@ -1,0 +1,89 @@
+"""A segment's scores: of whole splits while it trains and when it has ended."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from mmvid import evaluate, feed, plan, sharding
+from mmvid import step as step_lib
+from mmvid.build import Run
+
+# Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
+UNDEFINED = -1.0
+
+
+def meta(run: Run, segment: plan.Segment, split: str, step: int, protocol: str, crops: str) -> dict:
+    """What a score must always be read with."""
+    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
+    return {
+        "split": split, "segment": segment.name, "step": step, "protocol": protocol, "crops": crops,
+        "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
+        "clips_expected": info.expected.get(split, 0),
+        "classes": {name: list(head.names) for name, head in segment.heads.items()},
+    }  # fmt: skip
+
+
+def reads(segment: plan.Segment) -> dict[str, tuple[str, ...]]:
+    """The streams that every scored output needs: {output: streams}; teachers are not scored."""
+    trained = [n for n in segment.networks if not n.frozen]
+    return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
+
+
+def evaluator(run: Run, segment: plan.Segment) -> Callable:
+    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
+
+    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
+    MML's code does, unless changed. Compiled once for all splits.
+    """
+    dataset, spec = run.datasets[segment.dataset], run.config.evaluation
+    predict = jax.jit(
+        step_lib.make_predict(segment.networks, segment.streams),
+        out_shardings=sharding.batched(run.mesh),
+    )
+
+    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
+        weights, source = step_lib.final_weights(state), dataset.split(split)
+        often = (spec.during_protocol, spec.during_crops)
+        how = often if during else (spec.protocol, spec.crops)
+
+        def outputs(batch):
+            placed = sharding.place(run.mesh, batch)
+            return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
+
+        batches = feed.eval_batches(run, segment, source, *how)
+        try:
+            scores = evaluate.run(
+                outputs, batches, reads=reads(segment), ids=source.ids(),
+                meta=meta(run, segment, split, step, *how),
+            )  # fmt: skip
+        finally:
+            batches.close()
+        scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        if jax.process_index() == 0:
+            name = f"{split}-during" if during else split
+            evaluate.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
+        return scores
+
+    return evaluate_split
+
+
+def value_of(values: dict[str, float], config) -> float:
+    """The top-1 (or mAP) of the output that ``evaluation.best_by`` names, a mean over heads: it decides
+    which checkpoint is best. `UNDEFINED` where there is no such number."""
+    named = {"headline": config.headline, "sum": "fused"}.get(config.evaluation.best_by, config.evaluation.best_by)
+    own = [v for name, v in values.items() if name.startswith(f"{named}/")]
+    # One output alone has neither a sum nor an oracle.
+    own = own or [v for name, v in values.items() if name.startswith(f"{config.headline}/")]
+    known = [v for v in own if v is not None and np.isfinite(v)]
+    return float(np.mean(known)) if known else UNDEFINED
+
+
+def validate(run: Run, state, step: int, evaluate_split, writer) -> float:
+    """Scores on the split kept for this, which are logged; returns `value_of` them."""
+    spec = run.config.evaluation
+    scores = evaluate_split(state, spec.during, step, during=True)
+    values = evaluate.headline_values(scores, spec.aggregate)
+    known = {name: v for name, v in values.items() if v is not None and np.isfinite(v)}
+    writer.write(step, {f"val/{name}": v for name, v in known.items()})
+    return value_of(values, run.config)

@@ -1,0 +1,87 @@
+"""What a run says: how fast it is, how long it will take, what waiting costs, how to go on."""
+
+import jax
+
+from mmvid import logs, plan
+from mmvid.build import Run
+from mmvid.logs import LOG
+
+
+def _work(segment: plan.Segment) -> float:
+    """Frames through networks a step: how segments compare in cost."""
+    frames = sum(
+        segment.streams[s].sampling.frames for network in segment.networks for read in network.reads for s in read
+    )
+    return float(frames * segment.batch_size)
+
+
+def _left(run: Run, segment: plan.Segment, step: int, seconds: float) -> float:
+    """Seconds to the end of the run, from this segment's seconds a step."""
+    later = run.segments[run.segments.index(segment) + 1 :]
+    work = (segment.steps - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
+    return seconds * work / _work(segment)
+
+
+def _header(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock) -> str:
+    info = run.datasets[segment.dataset].info
+    clips = len(run.datasets[segment.dataset].split(segment.split))
+    seconds = clock.seconds()
+    resumed = f", resumed at step {start}" if start else ""
+    return (
+        f"{segment.name}{resumed}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
+        f"(fingerprint {info.fingerprint}); {1 / seconds:.2f} steps/s, "
+        f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
+        f"{logs.free_disk(run.workdir)}"
+    )
+
+
+def say_random(config) -> None:
+    """The papers start from ImageNet; whoever does not should know."""
+    bare = [name for name, network in config.networks.items() if not network.weights]
+    if bare and not plan.has_stills(config):
+        logs.LOG.info(
+            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes "
+            "ImageNet's", ", ".join(bare), bare[0],
+        )  # fmt: skip
+
+
+def _estimate(run: Run, segment: plan.Segment, step: int, clock: logs.Clock) -> None:
+    """A first guess where the header is more than some seconds away."""
+    seconds = clock.seconds()
+    if seconds > 1:
+        LOG.info(
+            "%s: the first step took %s (it is compiled then), the second %s: about %s in all; a closer "
+            "figure follows in %s", segment.name, logs.duration(clock.first), logs.duration(seconds),
+            logs.duration(_left(run, segment, step, seconds)), logs.duration(5 * seconds),
+        )  # fmt: skip
+
+
+def announce(run: Run, segment: plan.Segment, step: int, start: int, clock: logs.Clock, values) -> None:
+    """An estimate after the second step of a slow segment; the segment's first log line once its speed
+    is known; later what waiting costs."""
+    first, warm, shown = start + 1, start + 2, min(start + 7, segment.steps)
+    if step in (first, warm, shown):
+        # Steps are dispatched ahead of the device: without waiting, dispatch would be timed.
+        jax.block_until_ready(values)
+    if step == first:
+        clock.first = clock.elapsed()
+    if step == warm and shown > warm:
+        _estimate(run, segment, step, clock)
+    if step in (first, warm):
+        clock.reset()
+    if step == shown:
+        LOG.info(_header(run, segment, step, start, clock))
+        if segment is run.segments[0]:
+            say_random(run.config)
+    if step == min(start + 60, segment.steps):
+        loader = run.config.loader
+        advice = logs.input_advice(clock, loader.workers, loader.threads)
+        LOG.info("%s: %s", segment.name, advice)
+
+
+def goodbye(run: Run, segment: plan.Segment, step: int) -> str:
+    """What is said after a signal."""
+    return (
+        f"stopped by {run.stop.get('signal', 'another process')} at step {step} of "
+        f"{segment.name}; everything is saved in {run.workdir}. The same command goes on."
+    )

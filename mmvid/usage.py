@@ -1,0 +1,77 @@
+"""What --help says: the configurations there are, or what one of them can do."""
+
+import ast
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "--helpfull"}
+_OVERRIDES = """\
+Anything in a configuration can be overridden on the command line, each by its path in the file:
+  --config.seed=1 --config.batch_size=8 --config.networks.rgb.weights=resnet50.safetensors
+  --config.evaluation.splits="('val',)"   values are Python's; a misspelt name is an error
+All of them stand, with their defaults, in configs/common.py."""
+
+
+def asked(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for help."""
+    return bool(HELP & set(argv[1:]))
+
+
+def _config(argv: Sequence[str]) -> str:
+    """The file of --config=FILE:VARIANT or --config FILE; '' where none is given."""
+    for i, argument in enumerate(argv):
+        name, given, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            value = value if given else "".join(argv[i + 1 : i + 2])
+            # 'C:\mine.py' has a colon of its own.
+            file, _, variant = value.rpartition(":")
+            return file if file and "/" not in variant and "\\" not in variant else value
+    return ""
+
+
+def _docstring(path: pathlib.Path) -> str:
+    """What a file says of itself; it is not run."""
+    try:
+        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (OSError, ValueError, SyntaxError):
+        return ""
+
+
+def _folder() -> pathlib.Path:
+    """Where the configurations are: in the current folder, else beside this package."""
+    here = pathlib.Path("configs")
+    return here if here.is_dir() else pathlib.Path(__file__).resolve().parents[1] / "configs"
+
+
+def _known() -> Iterator[str]:
+    for path in sorted(_folder().glob("*.py")):
+        text = _docstring(path)
+        # Those that are a program's argument show how.
+        if "--config=" in text:
+            yield f"  --config={path.as_posix():24s} {text.splitlines()[0]}"
+
+
+def _flags(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        flag = flags.FLAGS[name]
+        default = f" (default {flag.default!r})" if flag.default not in (None, "") else ""
+        yield f"  --{name:14s} {flag.help}{default}"
+
+
+def text(argv: Sequence[str], names: Sequence[str]) -> str:
+    """The docstring of the configuration that is given, else a list of all; overrides; the flags
+    ``names``."""
+    file = _config(argv)
+    if file:
+        about = _docstring(pathlib.Path(file)) or f"{file}: there is no such file, or it says nothing of itself"
+        lines = [about.strip()]
+    else:
+        lines = [
+            "python -m mmvid.main --config=FILE[:VARIANT] --workdir=FOLDER [--config.NAME=VALUE ...]",
+            "", "Trains what a configuration describes and writes its report; the same command resumes.",
+            "", "configurations (add --help to one to see its variants, commands and expected times):",
+            *_known(),
+        ]  # fmt: skip
+    return "\n".join([*lines, "", _OVERRIDES, "", "flags:", *_flags(names)])

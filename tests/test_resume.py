@@ -1,0 +1,59 @@
+"""What got lost of a segment that has ended is made again, or the message says what to do."""
+
+import types
+
+import numpy as np
+import pytest
+
+from mmvid import resume, weights
+
+SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",)) for name in ("ce", "mml")]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two segments that have ended, whole, with a checkpoint each."""
+    for segment in SEGMENTS:
+        directory = tmp_path / segment.name
+        for folder in ("scores", "checkpoints/6"):
+            (directory / folder).mkdir(parents=True)
+        np.savez_compressed(directory / "scores" / "test.npz", id=np.arange(3))
+        weights.save(directory / "weights.safetensors", {"rgb": {"params": {"a": np.zeros(9)}}}, {})
+        (directory / "done.json").write_text('{"steps": 6}')
+    return types.SimpleNamespace(workdir=tmp_path, segments=SEGMENTS)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_what_is_whole_is_finished(run):
+    assert all(resume.finished(run, segment) for segment in SEGMENTS) and resume.all_done(run)
+    (run.workdir / "mml" / "done.json").unlink()
+    assert resume.finished(run, SEGMENTS[0]) and not resume.finished(run, SEGMENTS[1])
+    assert not resume.all_done(run)
+
+
+@pytest.mark.parametrize("name", ["scores/test.npz", "weights.safetensors"])
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), lambda path: path.unlink()],
+                         ids=["cut", "empty", "gone"])  # fmt: skip
+def test_what_is_lost_is_made_again_from_the_checkpoint(run, name, damage):
+    damage(run.workdir / "ce" / name)
+    assert not resume.finished(run, SEGMENTS[0]) and resume.ended(run, SEGMENTS[0])
+    assert resume.unscored(run, SEGMENTS[0]) == (["test"] if "scores" in name else [])
+
+
+def test_done_is_done_whatever_the_file_holds(run):
+    (run.workdir / "ce" / "done.json").write_bytes(b"")
+    assert resume.finished(run, SEGMENTS[0])
+
+
+@pytest.mark.parametrize("name", ["scores/test.npz", "weights.safetensors"])
+def test_without_a_checkpoint_the_message_says_what_works(run, name):
+    (run.workdir / "ce" / name).unlink()
+    (run.workdir / "ce" / "checkpoints" / "6").rmdir()
+    if name == "weights.safetensors":
+        assert resume.finished(run, SEGMENTS[0])  # nobody needs them any more
+        (run.workdir / "mml" / "done.json").unlink()
+    with pytest.raises(ValueError, match=rf"ce has ended, but its {name}.*delete the folder .*/ce"):
+        resume.finished(run, SEGMENTS[0])

@@ -1,0 +1,50 @@
+"""--help is read by people; what the system calls by a number is explained."""
+
+import errno
+import os
+
+import pytest
+
+from mmvid import main, usage
+
+NAMES = ["config", "workdir"]
+
+
+def test_help_lists_the_configurations():
+    text = usage.text(["main", "--help"], NAMES)
+    assert "--config=configs/mml.py" in text and "Mutual Modality Learning" in text
+    assert "--config=configs/dmcl.py" in text and "configs/common.py  " not in text
+    assert "--config.batch_size=8" in text and "--workdir" in text
+
+
+@pytest.mark.parametrize(
+    "argv", [["--config=configs/mml.py", "--help"], ["-h", "--config", "configs/mml.py:smoke"]]
+)
+def test_help_of_a_configuration_is_its_docstring(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        main._parse(["main", *argv])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    for part in ("variant", "ssv2_r101", "--config.seed=1", "--coordinator"):
+        assert part in text, text
+
+
+def test_help_of_what_is_no_configuration(tmp_path):
+    assert "there is no such file" in usage.text(["main", f"--config={tmp_path}/none.py", "--help"], NAMES)
+    (tmp_path / "bad.py").write_text("def (")
+    assert "says nothing" in usage.text(["main", f"--config={tmp_path}/bad.py", "--help"], NAMES)
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a"), "runs/a.*disk is full: make room"),
+        (ValueError(f"OUT_OF_RANGE: {os.strerror(errno.ENOSPC)}"), "make room"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "runs/b"), "runs/b.*another --workdir"),
+        (ValueError("plain"), "^plain$"),
+    ],
+)
+def test_what_the_system_says_is_explained(error, text):
+    import re
+
+    assert re.search(text, main._explained(error))
