@@ -21,8 +21,9 @@ import sys
 
 from tqdm import tqdm
 
-from data_prep import checks, clips, folder, lock, ntu, nwucla, ssv2, summary, table, uwa3d
+from data_prep import checks, clips, folder, ntu, nwucla, ssv2, summary, table, uwa3d
 from data_prep.manifest import Item, Manifest
+from mmvid import lock
 from mmvid.data import decode, records, tabletop
 
 # By --train_views and --test_views; the others by files, subjects or a hash.
@@ -330,6 +331,17 @@ def build(args: argparse.Namespace) -> int:
     return 1 if rejected and args.strict else 0
 
 
+def alone(root: pathlib.Path) -> contextlib.AbstractContextManager:
+    """Holds ``root/build.lock``. Where another build holds it, names that one and waits, and so finds the
+    work done."""
+    root.mkdir(parents=True, exist_ok=True)
+
+    def say(line: str) -> None:
+        print(f"{line}: waiting for it", file=sys.stderr, flush=True)
+
+    return lock.held(root / "build.lock", str(root), wait=say)
+
+
 def main(argv: list[str] | None = None) -> int:
     """0 when a dataset is there, 1 when not (or with --strict when a clip is rejected), 130 when
     interrupted."""
@@ -339,7 +351,7 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with lock.alone(args.out):
+        with alone(args.out):
             return build(args)
     except (ValueError, OSError) as error:
         print(f"data_prep: {error}", file=sys.stderr)

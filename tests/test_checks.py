@@ -1,13 +1,11 @@
 """What would make a score false is refused, what is odd is said; one build at a time, and what it says."""
 
-import json
 import os
 import pathlib
 import pickle
+import platform
 import shlex
-import signal
-import subprocess
-import sys
+import threading
 import time
 
 import numpy as np
@@ -16,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_records import record
 
-from data_prep import build, builder, checks, clips, lock, manifest, summary
+from data_prep import build, builder, checks, clips, manifest, summary
 from data_prep.manifest import Item
 from mmvid.data import decode, records
-
-REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def row(name, split="train", label="x", content=None):
@@ -231,45 +227,17 @@ def test_without_a_split_that_training_reads_nothing_is_offered(splits, lacks):
 
 
 # ---------------------------------------------------------------------------- one build at a time
-HOLD = """
-import pathlib, sys, time
-from data_prep import lock
-with lock.alone(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.skipif(lock.fcntl is None, reason="no locks on this system")
-def test_a_second_build_waits_for_the_first_by_name_and_kill_frees_it(tmp_path, capsys, monkeypatch):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE)
-    assert holder.stdout.readline() == b"held\n"
-    real = lock.fcntl.flock
-
-    def flock(file, how):
-        if how == lock.fcntl.LOCK_EX:  # now it would wait
-            holder.send_signal(signal.SIGKILL)
-            holder.wait()
-        real(file, how)
-
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
-    with lock.alone(tmp_path):
-        own = json.loads((tmp_path / "build.lock").read_text())
-        assert own["pid"] == os.getpid()
-    said = capsys.readouterr().err
-    assert f"another build of {tmp_path} is running (process {holder.pid} on {own['host']}, since 2" in said
-    assert time.strftime("%Y") in said and (tmp_path / "build.lock").read_text() == ""
-    holder.stdout.close()
-
-
-def test_a_file_system_without_locks_is_no_end(tmp_path, capsys, monkeypatch):
-    if lock.fcntl is None:
-        pytest.skip("no locks on this system")
-
-    def flock(file, how):
-        raise OSError(lock.errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
-    with lock.alone(tmp_path):
-        pass
-    assert "without locks (No locks available)" in capsys.readouterr().err
+def test_a_second_build_waits_for_the_first_by_name(tmp_path, capsys):
+    held = build.alone(tmp_path / "out")
+    held.__enter__()
+    second = threading.Thread(target=lambda: build.alone(tmp_path / "out").__enter__())
+    second.start()
+    said = ""
+    while "waiting for it" not in said:
+        said += capsys.readouterr().err
+        time.sleep(0.05)
+    assert second.is_alive()
+    assert f"out is in use by process {os.getpid()} on host {platform.node()}, since 2" in said
+    held.__exit__(None, None, None)
+    second.join(10)
+    assert not second.is_alive()
