@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.methods import METHODS, mml
+from mmvid.methods.base import Term
 from mmvid.step import reduce_terms
 from mmvid.streams import Head
 
@@ -85,9 +86,28 @@ def compiled(number):
         jax.jit(loss), jax.jit(gradient)  # fmt: skip
 
 
+@functools.cache
+def shapes(number):
+    """{name: Term} of shapes."""
+    kept = {}
+
+    def run():
+        found = terms(number, a_draw(), a_batch())
+        kept.update({name: term.outputs for name, term in found.items()})
+        return {name: term[1:] for name, term in found.items()}
+
+    found = jax.eval_shape(run)
+    return {name: Term(kept[name], *found[name]) for name in found}
+
+
+def taught(number):
+    """{term: its outputs}"""
+    return {name: term.outputs for name, term in shapes(number).items()}
+
+
 @every_method
 def test_shapes_and_flags(number):
-    for term in terms(number, a_draw(), a_batch()).values():
+    for term in shapes(number).values():
         chex.assert_shape([term.values, term.mask], (len(term.outputs), SIZE))
         chex.assert_shape(term.weight, (len(term.outputs),))
         assert set(term.outputs) <= set(OUTPUTS)
@@ -124,10 +144,21 @@ def test_transposing_outputs_transposes_their_losses(number, seed, pair):
     values, group = a_draw(seed), a_batch(seed)
     swap = {one: other, other: one}
     swapped = {o: values[swap.get(o, o)] for o in OUTPUTS}
-    before, after = terms(number, values, group), compiled(number)[0](swapped, group)
-    for name, term in before.items():
-        rows = np.array([term.outputs.index(swap.get(o, o)) for o in term.outputs])
-        chex.assert_trees_all_close(after[name], term.values[rows], **CLOSE)
+    before, after = (compiled(number)[0](v, group) for v in (values, swapped))
+    for name, outputs in taught(number).items():
+        rows = np.array([outputs.index(swap.get(o, o)) for o in outputs])
+        chex.assert_trees_all_close(after[name], before[name][rows], **CLOSE)
+
+
+@functools.cache
+def compiled_singly(number):
+    """The values of each example alone, jitted."""
+
+    def one(values, group):
+        alone = jax.tree.map(lambda x: x[None], (values, group))
+        return {n: t.values[:, 0] for n, t in terms(number, *alone).items()}
+
+    return jax.jit(jax.vmap(one, out_axes=1))
 
 
 @every_method
@@ -139,11 +170,7 @@ def test_vmap_is_batched(number, seed, scale):
         pytest.skip("draws by lot, once for a batch")
     values, group = a_draw(seed, scale), a_batch(seed)
 
-    def one(values, group):
-        alone = jax.tree.map(lambda x: x[None], (values, group))
-        return {n: t.values[:, 0] for n, t in terms(number, *alone).items()}
-
-    single = jax.vmap(one, out_axes=1)(*jax.tree.map(jnp.asarray, (values, group)))
+    single = compiled_singly(number)(values, group)
     chex.assert_trees_all_close(single, compiled(number)[0](values, group), **CLOSE)
 
 
@@ -158,7 +185,7 @@ def test_masked_is_sliced(number, seed, mask):
     bad = jax.tree.map(lambda x: np.where(mask[:, None], x, np.nan), values)
     sliced = jax.tree.map(lambda x: x[mask], (values, group))
     _, loss, gradient = compiled(number)
-    chex.assert_trees_all_close(loss(bad, group | {"mask": mask}), reduce_terms(terms(number, *sliced)), **CLOSE)
+    chex.assert_trees_all_close(loss(bad, group | {"mask": mask}), loss(*sliced), **CLOSE)
     masked = gradient(values, group | {"mask": mask})
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[mask], masked), gradient(*sliced), **CLOSE)
     assert not any(np.any(x[~mask]) for x in jax.tree.leaves(masked))
@@ -197,12 +224,22 @@ def test_new_numbers_are_no_new_program(number):
 
 
 @functools.cache
-def own_gradient(number, output):
-    def own_loss(values, group):
-        found = terms(number, values, group).values()
-        return sum(t.values[t.outputs.index(output)].sum() for t in found if output in t.outputs)
+def own_gradients(number):
+    """{whose loss: {output: gradients}} of every output that learns, in one program."""
+    learners = [o for o in OUTPUTS if o not in method(number).teachers]
 
-    return jax.jit(jax.grad(own_loss))
+    def own_losses(values, group):
+        found = terms(number, values, group).values()
+        losses = [[t.values[t.outputs.index(o)].sum() for t in found if o in t.outputs] for o in learners]
+        return jnp.stack([sum(own) for own in losses])
+
+    jacobian = jax.jit(jax.jacrev(own_losses))
+
+    def gradients(values, group):
+        found = jax.device_get(jacobian(values, group))
+        return {o: jax.tree.map(lambda g, i=i: g[i], found) for i, o in enumerate(learners)}
+
+    return gradients
 
 
 @every_method
@@ -211,9 +248,8 @@ def own_gradient(number, output):
 def test_no_gradient_into_peers(number, seed, scale):
     if not method(number).disjoint:
         pytest.skip(f"not disjoint: {method(number).reason}")
-    values, group, learning = a_draw(seed, scale), a_batch(seed), []
-    for output in set(OUTPUTS) - set(method(number).teachers):
-        grads = own_gradient(number, output)(values, group)
+    learning = []
+    for output, grads in own_gradients(number)(a_draw(seed, scale), a_batch(seed)).items():
         learning.append(any(np.any(g) for g in jax.tree.leaves(grads[output])))
         for peer in set(OUTPUTS) - {output}:
             assert not any(np.any(g) for g in jax.tree.leaves(grads[peer])), (output, peer)
