@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,20 +27,21 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
+def data(once):
     """Tabletop, smoke size, built once by the real command."""
-    root = tmp_path_factory.mktemp("data")
-    for name, flags in (("clips", ["tabletop", "--size", "smoke"]), ("stills", ["tabletop_stills"])):
-        command = [sys.executable, "-m", "data_prep.build", "--out", root / name, "--dataset", *flags]
-        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-    return root
+
+    def make(root):
+        for name, flags in (("clips", ["tabletop", "--size", "smoke"]), ("stills", ["tabletop_stills"])):
+            command = [sys.executable, "-m", "data_prep.build", "--out", root / name, "--dataset", *flags]
+            subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+
+    return once("tabletop", make)
 
 
 def environment(devices=1):
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    env["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".cache" / "jax")
-    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    kept = [flag for flag in env["XLA_FLAGS"].split() if "device_count" not in flag]
+    env["XLA_FLAGS"] = " ".join([*kept, f"--xla_force_host_platform_device_count={devices}"])
     return env
 
 
@@ -59,9 +61,15 @@ def run(data, workdir, *flags, devices=1, check=True, config="mml"):
 
 
 @pytest.fixture(scope="session")
-def finished(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("finished")
-    return workdir, run(data, workdir)
+def finished(data, once, tmp_path_factory):
+    """A run that ended, in a folder of this process's own, and how it did."""
+
+    def make(folder):
+        (folder / "stdout").write_text(run(data, folder / "run").stdout)
+
+    whole = once("finished", make)
+    workdir = shutil.copytree(whole / "run", tmp_path_factory.mktemp("finished"), dirs_exist_ok=True)
+    return workdir, subprocess.CompletedProcess([], 0, (whole / "stdout").read_text(), "")
 
 
 def test_a_run_ends_with_its_table_and_report(finished):
@@ -323,10 +331,8 @@ FEW = ["--config.stills.steps=1", "--config.steps.ce=1", "--config.steps.method=
 
 
 @pytest.fixture(scope="session")
-def one_device(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("one")
-    run(data, workdir, *FEW)
-    return workdir
+def one_device(data, once):
+    return once("one_device", lambda folder: run(data, folder, *FEW))
 
 
 @pytest.mark.slow
