@@ -12,6 +12,7 @@ import pytest
 from configs import common, dmcl, mml
 from mmvid import plan, step, train
 from mmvid.data import sampling
+from mmvid.models import MODELS
 from mmvid.streams import Head, raw_channels
 
 VARIANTS = sorted(mml.VARIANTS)
@@ -20,6 +21,7 @@ DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": 400, "stills": 1000}
+TWO = (1, 1)  # stages: a block, and one that halves the maps
 
 
 def alike(state, new):
@@ -89,13 +91,12 @@ def test_the_step_has_its_true_shapes(config):
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
 
-def shrunken(variant, experiment=mml, stages=(1, 1)):
-    """A variant at 32 pixels and two frames, its networks of ``stages``: (1, 1) is a block, and one that
-    halves the maps."""
+def shrunken(variant, experiment=mml, stages=()):
+    """A variant at 32 pixels and two frames; networks of ``stages`` or one block in each of theirs."""
     config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
-        spec.options.stages = stages
+        spec.options.stages = stages or (1,) * len(MODELS[spec.model]["stages"])
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
@@ -109,7 +110,7 @@ def test_options_of_one_network_are_its_own():
 
 @pytest.mark.parametrize("variant", [pytest.param(v, marks=_slow(v)) for v in VARIANTS])
 def test_one_real_step(variant):
-    config = shrunken(variant)
+    config = shrunken(variant, stages=TWO)
     seen = set()
     for segment in plan.make(context(config)):
         # Segments that differ in weights alone share a program.
@@ -133,7 +134,7 @@ def test_one_real_step(variant):
     pytest.param("rgb_shared", "cmcl", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_one_real_step_of_dmcl(variant, name):
-    config = shrunken(variant, dmcl)
+    config = shrunken(variant, dmcl, TWO)
     segment = next(s for s in plan.make(context(config)) if s.name == name)
     state = a_state(segment, 32, False, drawn.weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.methods import METHODS, mml
-from mmvid.methods.base import Term
 from mmvid.step import reduce_terms
 from mmvid.streams import Head
 
@@ -94,10 +93,9 @@ def shapes(number):
     def run():
         found = terms(number, a_draw(), a_batch())
         kept.update({name: term.outputs for name, term in found.items()})
-        return {name: term[1:] for name, term in found.items()}
+        return {name: term._replace(outputs=None) for name, term in found.items()}
 
-    found = jax.eval_shape(run)
-    return {name: Term(kept[name], *found[name]) for name in found}
+    return {name: term._replace(outputs=kept[name]) for name, term in jax.eval_shape(run).items()}
 
 
 def taught(number):

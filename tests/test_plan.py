@@ -1,6 +1,5 @@
 """Plans: segments, hand-over between modalities, and what must not start equal."""
 
-import drawn
 import jax
 import numpy as np
 import pytest
@@ -12,14 +11,10 @@ from mmvid.methods import METHODS
 from mmvid.streams import Head
 
 
-def init(segment):
-    """key -> (params, stats)"""
+def params_of(segment):
     shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
-    return lambda key: step.init_params(segment.networks, segment.streams, shapes, key)
-
-
-def params_of(segment, seed=0):
-    return drawn.weights(init(segment), jax.random.key(0), seed=seed)
+    draw = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+    return jax.device_get(jax.jit(draw)(jax.random.key(1)))
 
 
 def segments(variant):
@@ -45,7 +40,7 @@ def test_both_arms_see_the_same_batches():
 
 def hand_over(tmp_path, found, source, target):
     """Trains nothing: keeps the source's draw and lets the target enter from it."""
-    params, stats = params_of(found[source], seed=1)
+    params, stats = params_of(found[source])
     state = step.TrainState(0, params, {}, stats, {}, {}, {}, None)
     (tmp_path / source).mkdir()
     found[source].leave(state, tmp_path / source)
@@ -146,7 +141,7 @@ def test_methods_are_compared_from_one_draw_on_the_same_batches():
     found = compared("table")
     assert list(found) == ["independent", "smcl", "cmcl", "random_teacher", "dmcl"]
     assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
-    first, last = (jax.jit(init(found[n]))(jax.random.key(1)) for n in ("independent", "dmcl"))
+    first, last = (step.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
     jax.tree.map(np.testing.assert_array_equal, first, last)
     assert plan.baseline(list(found.values())) == "independent"
     assert plan.baseline(list(segments("").values())) == "ce_continued"
