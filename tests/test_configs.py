@@ -1,13 +1,11 @@
 """Every variant of every config: the whole train step traced at true size, and one real step of a
 shrunken copy."""
 
-import functools
-
-import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
 from mmvid import plan, step, train
@@ -64,7 +62,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
 
     def make(key):
-        init = functools.partial(step.init_params, segment.networks, segment.streams, shapes)
+        init = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
         params, stats = weights(init, key)
         return step.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
@@ -118,7 +116,7 @@ def test_one_real_step(variant):
         if kind in seen:
             continue
         seen.add(kind)
-        state = a_state(segment, 32, False, drawn.weights)(jax.random.key(0))
+        state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
         new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
         assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
         assert int(new.step) == 1 and alike(state, new)
@@ -136,7 +134,7 @@ def test_one_real_step(variant):
 def test_one_real_step_of_dmcl(variant, name):
     config = shrunken(variant, dmcl, TWO)
     segment = next(s for s in plan.make(context(config)) if s.name == name)
-    state = a_state(segment, 32, False, drawn.weights)(jax.random.key(0))
+    state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
     assert int(new.step) == 1 and alike(state, new)
@@ -178,7 +176,7 @@ def test_options_train(change):
             config.model_options[name] = value
     config.batch_size = 4
     segment = plan.make(context(config))[-1]
-    state = a_state(segment, 32, config.ema > 0, drawn.weights)(jax.random.key(0))
+    state = a_state(segment, 32, config.ema > 0, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 4))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics))
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(new.params))
@@ -194,7 +192,7 @@ def test_remat_and_plain_agree():
         config = shrunken("own", stages=(1,))
         config.model_options.remat = remat
         segment = plan.make(context(config))[0]
-        state = a_state(segment, 32, False, drawn.weights)(jax.random.key(0))
+        state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
         found.append(jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 

@@ -77,15 +77,6 @@ def terms_of(made, values, group):
 
 
 @functools.cache
-def compiled(number):
-    """(terms, loss and metrics, gradient of the loss), jitted."""
-    loss = lambda values, group: reduce_terms(terms(number, values, group))  # noqa: E731
-    gradient = jax.grad(lambda values, group: loss(values, group)[0])
-    return jax.jit(lambda v, g: {n: t.values for n, t in terms(number, v, g).items()}), \
-        jax.jit(loss), jax.jit(gradient)  # fmt: skip
-
-
-@functools.cache
 def shapes(number):
     """{name: Term} of shapes."""
     kept = {}
@@ -101,6 +92,15 @@ def shapes(number):
 def taught(number):
     """{term: its outputs}"""
     return {name: term.outputs for name, term in shapes(number).items()}
+
+
+@functools.cache
+def compiled(number):
+    """(terms, loss and metrics, gradient of the loss), jitted."""
+    loss = lambda values, group: reduce_terms(terms(number, values, group))  # noqa: E731
+    gradient = jax.grad(lambda values, group: loss(values, group)[0])
+    return jax.jit(lambda v, g: {n: t.values for n, t in terms(number, v, g).items()}), \
+        jax.jit(loss), jax.jit(gradient)  # fmt: skip
 
 
 @every_method
