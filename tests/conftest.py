@@ -14,9 +14,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("XLA_FLAGS", "")
 if "device_count" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
-if "optimization_level" not in os.environ["XLA_FLAGS"]:
-    # LLVM's passes would be half of all that the tests compute.
-    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+# LLVM's passes would be half of all that the tests compute.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import jax
