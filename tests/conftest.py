@@ -1,24 +1,68 @@
-"""Strict settings for every test; must run before JAX starts."""
+"""Strict settings for every test; must run before JAX starts. docs/testing.md says why they are so."""
 
+import fcntl
 import os
 import pathlib
+import shutil
 
+# What a test starts inherits these; what stands in the environment comes first.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (
-        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    ).strip()
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).resolve().parents[1] / ".cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("XLA_FLAGS", "")
+if "device_count" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
+# LLVM's passes would be half of all that the tests compute.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import hypothesis
 import jax
 import pytest
 from absl import flags
 
-CACHE = pathlib.Path(__file__).resolve().parents[1] / ".cache" / "jax"
-jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Grain's worker processes read absl flags; nothing parses them under pytest.
 flags.FLAGS.mark_as_parsed()
+
+# How long an example takes is the machine's business: two processes share it with each other.
+hypothesis.settings.register_profile(
+    "mmvid", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("mmvid")
+
+# Whole files go to one of the two processes; those that take longest begin first.
+LONGEST = ("test_train", "test_configs", "test_goldens", "test_plan", "test_step", "test_models_video")
+
+
+def pytest_collection_modifyitems(items):
+    """The files of LONGEST first, the rest as they are."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """``once(name, make)``: a folder that ``make(folder)`` fills in whichever process asks first.
+
+    The other processes of pytest-xdist wait for it. It is for reading only: a test that writes takes a copy.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
+
+    def folder_of(name, make):
+        folder, whole = root / name, root / f"{name}.whole"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what failed half-way
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
 from mmvid import plan, step, train
@@ -20,6 +21,13 @@ DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": 400, "stills": 1000}
+TWO = (1, 1)  # stages: a block, and one that halves the maps
+
+
+def alike(state, new):
+    """Whether two states have the same tree, shapes and dtypes."""
+    same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
+    return jax.tree.all(jax.tree.map(same, state, new))
 
 
 # The largest, and those whose program another one has.
@@ -51,11 +59,13 @@ def a_batch(segment, size, batch_size):
     }}  # fmt: skip
 
 
-def a_state(segment, size, ema):
+def a_state(segment, size, ema, weights=lambda init, key: init(key)):
+    """A key's first state; its weights are ``weights(init, key)``."""
     shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
 
     def make(key):
-        params, stats = step.init_params(segment.networks, segment.streams, shapes, key)
+        init = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+        params, stats = weights(init, key)
         return step.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
         )
@@ -70,21 +80,23 @@ def a_state(segment, size, ema):
     ids=[*VARIANTS, *(f"dmcl-{v}" for v in (*DMCL, *DEEP))],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
-    for segment in plan.make(context(config)):
+    """One segment of each set of networks; every method takes its step below."""
+    kind = lambda s: str(([(n.name, n.frozen) for n in s.networks], s.heads))  # noqa: E731
+    kinds = {kind(s): s for s in plan.make(context(config))}
+    for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.batch_size)
         new, metrics = jax.eval_shape(train.make_step(segment, config), state, batch)
-        same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
-        assert jax.tree.all(jax.tree.map(same, state, new)), segment.name
+        assert alike(state, new), segment.name
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
 
-def shrunken(variant, experiment=mml):
+def shrunken(variant, experiment=mml, stages=()):
+    """A variant at 32 pixels and two frames; networks of ``stages`` or one block in each of theirs."""
     config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
-        # One block in each of the model's stages.
-        spec.options.stages = (1,) * len(MODELS[spec.model]["stages"])
+        spec.options.stages = stages or (1,) * len(MODELS[spec.model]["stages"])
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
@@ -98,7 +110,7 @@ def test_options_of_one_network_are_its_own():
 
 @pytest.mark.parametrize("variant", [pytest.param(v, marks=_slow(v)) for v in VARIANTS])
 def test_one_real_step(variant):
-    config = shrunken(variant)
+    config = shrunken(variant, stages=TWO)
     seen = set()
     for segment in plan.make(context(config)):
         # Segments that differ in weights alone share a program.
@@ -106,10 +118,10 @@ def test_one_real_step(variant):
         if kind in seen:
             continue
         seen.add(kind)
-        state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+        state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
         new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
         assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
-        assert int(new.step) == 1
+        assert int(new.step) == 1 and alike(state, new)
         assert ("rgb/kl" in metrics) == (segment.name in ("ml", "mml"))
     assert "mmvid.methods.mml" in {module for _, module in seen}
 
@@ -122,12 +134,12 @@ def test_one_real_step(variant):
     pytest.param("rgb_shared", "cmcl", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_one_real_step_of_dmcl(variant, name):
-    config = shrunken(variant, dmcl)
+    config = shrunken(variant, dmcl, TWO)
     segment = next(s for s in plan.make(context(config)) if s.name == name)
-    state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+    state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
-    assert int(new.step) == 1
+    assert int(new.step) == 1 and alike(state, new)
     outputs = segment.method.teachers or [o for n in segment.networks for o in n.outputs]
     wins = [float(metrics[f"{o}/win"]) for o in outputs if f"{o}/win" in metrics]
     assert not wins or sum(wins) == pytest.approx(1)
@@ -158,7 +170,7 @@ def test_dmcls_recipe(variant):
     ids=lambda c: next(iter(c)),
 )
 def test_options_train(change):
-    config = shrunken("own")
+    config = shrunken("own", stages=(1,))
     for name, value in change.items():
         if name in config:
             config[name] = value
@@ -166,7 +178,7 @@ def test_options_train(change):
             config.model_options[name] = value
     config.batch_size = 4
     segment = plan.make(context(config))[-1]
-    state = jax.jit(a_state(segment, 32, config.ema > 0))(jax.random.key(0))
+    state = a_state(segment, 32, config.ema > 0, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 4))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics))
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(new.params))
@@ -179,10 +191,10 @@ def test_remat_and_plain_agree():
     """Rematerialisation changes memory, not numbers."""
     found = []
     for remat in (False, True):
-        config = shrunken("own")
+        config = shrunken("own", stages=(1,))
         config.model_options.remat = remat
         segment = plan.make(context(config))[0]
-        state = jax.jit(a_state(segment, 32, False))(jax.random.key(0))
+        state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
         found.append(jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,15 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "tvl1.json").read_text())["cases"]
 ARRAYS = np.load(GOLDEN / "tvl1.npz")
 SHORT = ("one_iteration", "ten_iterations", "two_warps", "median_two_outer", "two_scales")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimised():
+    """OpenCV's last bits are those of fused products; many iterations make them visible."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def run(case, settings):

@@ -31,6 +31,8 @@ QUICK = ("tsm_r18_rgb", "tsm_r18_flow", "tsm_r18_rgbdiff", "tv_resnet18")
 VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18")
 DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO)
 NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)]
+# TSM's gradients are taken quickly in float64, whose bounds are tighter.
+TRAINED = [QUICK[3], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[:3], *DEEP))]
 STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP))]
 # Sizes that the quick suite compiles; the slow one runs every case of every network.
 SIZES = {"tsm_r18_rgb": ("eval_8x64", "eval_8x96x128"), "tsm_r18_flow": ("eval_8x64",),
@@ -314,7 +316,7 @@ def test_stages(name):
     check_stages(name, "float32")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_gradients_and_batch_norm(name):
     for case in cases(load(name)[0], "train"):
         check_training(name, case, "float32")

@@ -52,7 +52,7 @@ def check(form, prefix, dtype, tolerance, *, gradients=True):
     """Totals and gradients of each network; float32 is measured against the size of the number."""
     logits, label = inputs(dtype)
     value = lambda logits: form(logits, label).mean(1)  # noqa: E731
-    totals, gradient = value(logits), jax.grad(lambda x: value(x).sum())(logits)
+    totals, gradient = jax.jit(lambda x: (value(x), jax.grad(lambda x: value(x).sum())(x)))(logits)
     for m in range(3):
         want = golden(f"{prefix}_total_{m}")
         np.testing.assert_allclose(totals[m], want, rtol=tolerance, atol=tolerance)
@@ -71,12 +71,12 @@ def test_dmcl_goldens(name, temperature, distill, gt, dtype, tolerance):
         form = functools.partial(mcl.dmcl, temperature=temperature, alpha_distill=distill, alpha_gt=gt)
         check(form, f"dmcl_{name}", dtype, tolerance)
         logits, label = inputs(dtype)
-        cross_entropy = losses.softmax_cross_entropy(logits, jnp.broadcast_to(label, logits.shape[:2]))
+        cross_entropy = jax.jit(losses.softmax_cross_entropy)(logits, np.broadcast_to(label, logits.shape[:2]))
         np.testing.assert_allclose(cross_entropy, golden("ce"), rtol=tolerance, atol=tolerance)
         winner = mcl.winners(cross_entropy)
         assert winner.argmax(0).tolist() == golden("winner").tolist()
-        taught = mcl.dmcl(logits, label, temperature=temperature, alpha_distill=distill, alpha_gt=0)
-        soft = jnp.where(winner, 0, taught).mean(1)
+        taught = jax.jit(functools.partial(form, alpha_gt=0))(logits, label)
+        soft = np.where(winner, 0, taught).mean(1)
         for m in range(3):
             want = golden(f"dmcl_{name}_distill_{m}")
             np.testing.assert_allclose(soft[m], want, rtol=tolerance, atol=tolerance)
@@ -179,16 +179,17 @@ def test_dmcls_gradient_by_finite_differences(seed):
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
         logits, way = jnp.asarray(rng.normal(size=(2, 3, 4, 5)))
-        winner = mcl.winners(_cross_entropy(logits))
+        winner = jax.jit(lambda x: mcl.winners(_cross_entropy(x)))(logits)
         target = jax.nn.softmax(jnp.where(winner[..., None], logits, 0).sum(0) / 2)
 
+        @jax.jit
         def spelt_out(x):
             soft = -(target[None] * jax.nn.log_softmax(x / 2)).sum(-1)
             return (_cross_entropy(x) + jnp.where(winner, 0, 4 * soft)).sum()
 
         step = 1e-5
         slope = (spelt_out(logits + step * way) - spelt_out(logits - step * way)) / (2 * step)
-        gradient = jax.grad(lambda x: mcl.dmcl(x, LABEL).sum())(logits)
+        gradient = jax.jit(jax.grad(lambda x: mcl.dmcl(x, LABEL).sum()))(logits)
         np.testing.assert_allclose((gradient * way).sum(), slope, rtol=1e-6, atol=1e-6)
 
 

@@ -77,6 +77,24 @@ def terms_of(made, values, group):
 
 
 @functools.cache
+def shapes(number):
+    """{name: Term} of shapes."""
+    kept = {}
+
+    def run():
+        found = terms(number, a_draw(), a_batch())
+        kept.update({name: term.outputs for name, term in found.items()})
+        return {name: term._replace(outputs=None) for name, term in found.items()}
+
+    return {name: term._replace(outputs=kept[name]) for name, term in jax.eval_shape(run).items()}
+
+
+def taught(number):
+    """{term: its outputs}"""
+    return {name: term.outputs for name, term in shapes(number).items()}
+
+
+@functools.cache
 def compiled(number):
     """(terms, loss and metrics, gradient of the loss), jitted."""
     loss = lambda values, group: reduce_terms(terms(number, values, group))  # noqa: E731
@@ -93,7 +111,7 @@ def masks(number):
 
 @every_method
 def test_shapes_and_flags(number):
-    for term in terms(number, a_draw(), a_batch()).values():
+    for term in shapes(number).values():
         chex.assert_shape([term.values, term.mask], (len(term.outputs), SIZE))
         chex.assert_shape(term.weight, (len(term.outputs),))
         assert set(term.outputs) <= set(OUTPUTS)
@@ -148,10 +166,21 @@ def test_transposing_outputs_transposes_their_losses(number, seed, pair):
     values, group = a_draw(seed), a_batch(seed)
     swap = {one: other, other: one}
     swapped = {o: values[swap.get(o, o)] for o in OUTPUTS}
-    before, after = terms(number, values, group), compiled(number)[0](swapped, group)
-    for name, term in before.items():
-        rows = np.array([term.outputs.index(swap.get(o, o)) for o in term.outputs])
-        chex.assert_trees_all_close(after[name], term.values[rows], **CLOSE)
+    before, after = (compiled(number)[0](v, group) for v in (values, swapped))
+    for name, outputs in taught(number).items():
+        rows = np.array([outputs.index(swap.get(o, o)) for o in outputs])
+        chex.assert_trees_all_close(after[name], before[name][rows], **CLOSE)
+
+
+@functools.cache
+def compiled_singly(number):
+    """The values of each example alone, jitted."""
+
+    def one(values, group):
+        alone = jax.tree.map(lambda x: x[None], (values, group))
+        return {n: t.values[:, 0] for n, t in terms(number, *alone).items()}
+
+    return jax.jit(jax.vmap(one, out_axes=1))
 
 
 @every_method
@@ -163,11 +192,7 @@ def test_vmap_is_batched(number, seed, scale):
         pytest.skip("draws by lot, once for a batch")
     values, group = a_draw(seed, scale), a_batch(seed)
 
-    def one(values, group):
-        alone = jax.tree.map(lambda x: x[None], (values, group))
-        return {n: t.values[:, 0] for n, t in terms(number, *alone).items()}
-
-    single = jax.vmap(one, out_axes=1)(*jax.tree.map(jnp.asarray, (values, group)))
+    single = compiled_singly(number)(values, group)
     chex.assert_trees_all_close(single, compiled(number)[0](values, group), **CLOSE)
 
 
@@ -182,7 +207,7 @@ def test_masked_is_sliced(number, seed, mask):
     bad = jax.tree.map(lambda x: np.where(mask[:, None], x, np.nan), values)
     sliced = jax.tree.map(lambda x: x[mask], (values, group))
     _, loss, gradient = compiled(number)
-    chex.assert_trees_all_close(loss(bad, group | {"mask": mask}), reduce_terms(terms(number, *sliced)), **CLOSE)
+    chex.assert_trees_all_close(loss(bad, group | {"mask": mask}), loss(*sliced), **CLOSE)
     masked = gradient(values, group | {"mask": mask})
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[mask], masked), gradient(*sliced), **CLOSE)
     assert not any(np.any(x[~mask]) for x in jax.tree.leaves(masked))
@@ -221,12 +246,22 @@ def test_new_numbers_are_no_new_program(number):
 
 
 @functools.cache
-def own_gradient(number, output):
-    def own_loss(values, group):
-        found = terms(number, values, group).values()
-        return sum(t.values[t.outputs.index(output)].sum() for t in found if output in t.outputs)
+def own_gradients(number):
+    """{whose loss: {output: gradients}} of every output that learns, in one program."""
+    learners = [o for o in OUTPUTS if o not in method(number).teachers]
 
-    return jax.jit(jax.grad(own_loss))
+    def own_losses(values, group):
+        found = terms(number, values, group).values()
+        losses = [[t.values[t.outputs.index(o)].sum() for t in found if o in t.outputs] for o in learners]
+        return jnp.stack([sum(own) for own in losses])
+
+    jacobian = jax.jit(jax.jacrev(own_losses))
+
+    def gradients(values, group):
+        found = jax.device_get(jacobian(values, group))
+        return {o: jax.tree.map(lambda g, i=i: g[i], found) for i, o in enumerate(learners)}
+
+    return gradients
 
 
 @every_method
@@ -235,14 +270,18 @@ def own_gradient(number, output):
 def test_no_gradient_into_peers(number, seed, scale):
     if not method(number).disjoint:
         pytest.skip(f"not disjoint: {method(number).reason}")
-    values, group, learning = a_draw(seed, scale), a_batch(seed), []
-    for output in set(OUTPUTS) - set(method(number).teachers):
-        grads = own_gradient(number, output)(values, group)
+    learning = []
+    for output, grads in own_gradients(number)(a_draw(seed, scale), a_batch(seed)).items():
         learning.append(any(np.any(g) for g in jax.tree.leaves(grads[output])))
         for peer in set(OUTPUTS) - {output}:
             assert not any(np.any(g) for g in jax.tree.leaves(grads[peer])), (output, peer)
     # Of SMCL's networks one may win nothing.
     assert all(learning) or (any(learning) and CASES[number][0] == "smcl")
+
+
+@functools.cache
+def compiled_mutual(**options):
+    return jax.jit(functools.partial(mml.mutual, **options))
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -253,10 +292,11 @@ def test_mutual_is_zero_exactly_for_agreement(count, options, seed, size):
     """KL = 0 iff equal: zero where all agree, more for whoever leaves the others."""
     rng = np.random.default_rng(seed)
     same = np.tile(np.float32(rng.normal(size=(1, SIZE, 5))), (count, 1, 1))
-    np.testing.assert_allclose(mml.mutual(same, **options), 0, atol=1e-6)
+    mutual = compiled_mutual(**options)
+    np.testing.assert_allclose(mutual(same), 0, atol=1e-6)
     moved = same.copy()
     moved[0, 2, rng.integers(5)] += size * rng.choice([-1, 1])
-    found = np.asarray(mml.mutual(moved, **options))
+    found = np.asarray(mutual(moved))
     assert (found[:, 2] > 1e-5).all()
     np.testing.assert_allclose(np.delete(found, 2, 1), 0, atol=1e-6)
 

@@ -1,5 +1,7 @@
 """Video ResNets: the parameters and stage shapes of the papers, and what each form promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ CLIP = (1, 8, 112, 112, 3)
 FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18")
 
 
+@functools.cache
 def shapes_of(name, clip=CLIP, **options):
     """(params, stats) as shapes."""
     model = build_model(name, **{"num_classes": 5} | options)
@@ -167,7 +170,8 @@ def test_kernels_are_drawn_as_each_code_does():
 
     def stem(name):
         model = build_model(name, num_classes=5, **options)
-        return np.asarray(model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 3)))[0]["conv1"]["kernel"])
+        draw = jax.jit(lambda key: model.init(key, jnp.zeros((1, 1, 8, 8, 3)))[0]["conv1"]["kernel"])
+        return np.asarray(draw(jax.random.key(0)))
 
     kernel = stem("r2plus1d_18_dmcl")
     np.testing.assert_allclose(kernel.std(), (1 / 147) ** 0.5, rtol=0.05)

@@ -2,6 +2,7 @@
 
 import functools
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,12 +51,13 @@ def transforms(nets, clip=1.0):
     return {n.name: make() for n in nets if not n.frozen}
 
 
-def start(nets, method, tx, ema=False):
-    def build(key):
-        params, stats = step.init_params(nets, STREAMS, SHAPES, key)
-        return step.init_state(nets, params, stats, method, tx, key, ema=ema)
+def weights_of(nets):
+    return drawn.weights(lambda key: step.init_params(nets, STREAMS, SHAPES, key), jax.random.key(0))
 
-    return jax.jit(build)(jax.random.key(3))
+
+def start(nets, method, tx, ema=False):
+    state = step.init_state(nets, *weights_of(nets), method, tx, jax.random.key(3), ema=ema)
+    return jax.device_put(state)
 
 
 def trained(nets, method, batches, **options):
@@ -394,7 +396,7 @@ def test_predict_folds_views():
 
 def test_describe_is_the_mean_over_views():
     nets = networks()
-    params, stats = step.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    params, stats = weights_of(nets)
     views = {n: np.stack([x, x[:, ::-1]], 1) for n, x in batch()["main"]["inputs"]["train"].items()}
     ask = lambda x: step.make_describe(nets, STREAMS)(params, stats, {"main": {"inputs": {"test": x}}})  # noqa: E731
     both = ask(views)
