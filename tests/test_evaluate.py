@@ -39,6 +39,20 @@ def test_ragged_batches_change_nothing(batch_size):
     np.testing.assert_allclose(whole.logits["rgb"]["action"], other.logits["rgb"]["action"], rtol=1e-6)
 
 
+def test_rows_come_in_the_splits_order_whoever_read_them():
+    """Several processes gather the rows of a batch one process after another."""
+    rng, rows = np.random.default_rng(0), np.array([[4, 1], [0, 3], [2, 2]])
+    logits = rng.normal(size=(5, 1, 3)).astype(np.float32)
+    mask = np.array([[True, True], [True, True], [True, False]])
+    batches = [{"main": {"label": {"action": r % 3}, "present": {"rgb": r > 0}, "id": r, "mask": m}}
+               for r, m in zip(rows, mask)]  # fmt: skip
+    ask = lambda batch: {"rgb": {"action": logits[batch["main"]["id"]]}}  # noqa: E731
+    found = evaluate.run(ask, batches, reads={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
+    np.testing.assert_array_equal(found.logits["rgb"]["action"], logits)
+    assert found.row.tolist() == list(range(5)) and found.label["action"].tolist() == [0, 1, 2, 0, 1]
+    assert found.present["rgb"].tolist() == [False, True, True, True, True]
+
+
 def test_a_file_holds_everything(tmp_path):
     found = scores(absent=(3,))
     evaluate.save(tmp_path / "scores" / "test.npz", found)

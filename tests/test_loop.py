@@ -39,3 +39,13 @@ def test_stages_see_other_batches():
     ids = [[batch["main"]["id"].tolist() for batch in train._batches(run, segment._replace(seed=s), 0)]
            for s in (segment.seed, segment.seed, segment.seed + 1)]  # fmt: skip
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_clip_is_cut_anew_in_every_epoch():
+    run, segment = a_run(steps=7)  # two epochs of seven clips
+    seen: dict = {}
+    for batch in train._batches(run, segment, 0):
+        for row, clip in zip(batch["main"]["id"], batch["main"]["inputs"]["train"]["rgb"]):
+            seen.setdefault(int(row), []).append(clip)
+    assert {len(cuts) for cuts in seen.values()} == {2}
+    assert sum(not np.array_equal(*cuts) for cuts in seen.values()) >= 4
