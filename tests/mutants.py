@@ -134,9 +134,9 @@ MUTANTS = (
     Mutant("one member alone has a first convolution", "mmvid/weight_names.py",
            "for name in members(params)) or", "for name in members(params)[:1]) or", f"{OPTIM} -k member"),
     # The loader.
-    Mutant("resume skips a batch", "mmvid/train.py",
+    Mutant("resume skips a batch", "mmvid/feed.py",
            "        start=start,\n", "        start=start + 1,\n", "tests/test_loop.py"),
-    Mutant("a segment's batches come from another seed", "mmvid/train.py",
+    Mutant("a segment's batches come from another seed", "mmvid/feed.py",
            "        seed=segment.seed,\n", "        seed=config.seed,\n", "tests/test_loop.py"),
     Mutant("the loader starts a batch late", "mmvid/data/pipeline.py",
            "grain.MapDataset.range(start, stop)", "grain.MapDataset.range(start + 1, stop)", f"{LOADER} resuming"),
@@ -155,8 +155,8 @@ MUTANTS = (
     Mutant("crops and clips change places", "mmvid/data/pipeline.py",
            "np.stack(views, 1).reshape", "np.stack(views, 0).reshape", f"{LOADER} views"),
     Mutant("absent modalities are called present", "mmvid/data/pipeline.py",
-           'flip_labels),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(n > 0)',
-           'flip_labels),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(True)',
+           '        ),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(n > 0)',
+           '        ),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(True)',
            f"{LOADER} missing"),
     # Scores.
     Mutant("rows stay in the batches' order", "mmvid/evaluate.py",

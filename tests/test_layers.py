@@ -151,7 +151,7 @@ def test_padding_of_even_lengths_is_one_sided_where_same():
     assert layers.time_padding(8, 3, 2, "symmetric") == (1, 1)
 
 
-def test_gpu_and_tpu_keep_the_convolution(monkeypatch):
+def test_a_tpu_keeps_the_convolution(monkeypatch):
     taken = []
 
     def elsewhere(*args, default, **platforms):
@@ -160,7 +160,7 @@ def test_gpu_and_tpu_keep_the_convolution(monkeypatch):
 
     monkeypatch.setattr(jax.lax, "platform_dependent", elsewhere)
     check_clip(drawn((2, 4, 5, 5, 6), "float32"), drawn((3, 3, 3, 6, 3), "float32", 1), (2, 2), "same", 1e-5)
-    assert taken == [["cpu"]]
+    assert taken == [["cpu", "cuda"]]
 
 
 # ---------------------------------------------------------------------------- pooling

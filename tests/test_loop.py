@@ -7,7 +7,7 @@ import numpy as np
 from fake import Source
 from test_configs import context, shrunken
 
-from mmvid import plan, train
+from mmvid import feed, plan
 
 
 def a_run(steps):
@@ -26,9 +26,9 @@ def test_a_resumed_segment_goes_on_with_the_next_batch():
     """After k steps come the batches k + 1 to the last, as they would have come: none twice, none left out."""
     run, segment = a_run(steps=5)
     ids = {}
-    whole = list(train._batches(run, segment, 0))
+    whole = list(feed.train_batches(run, segment, 0))
     for start in range(6):
-        rest = list(train._batches(run, segment, start))
+        rest = list(feed.train_batches(run, segment, start))
         ids[start] = [batch["main"]["id"].tolist() for batch in rest]
         assert ids[start] == ids[0][start:] and len(rest) == 5 - start
         jax.tree.map(np.testing.assert_array_equal, rest, whole[start:])
@@ -36,7 +36,7 @@ def test_a_resumed_segment_goes_on_with_the_next_batch():
 
 def test_stages_see_other_batches():
     run, segment = a_run(steps=5)
-    ids = [[batch["main"]["id"].tolist() for batch in train._batches(run, segment._replace(seed=s), 0)]
+    ids = [[batch["main"]["id"].tolist() for batch in feed.train_batches(run, segment._replace(seed=s), 0)]
            for s in (segment.seed, segment.seed, segment.seed + 1)]  # fmt: skip
     assert ids[0] == ids[1] != ids[2]
 
@@ -44,7 +44,7 @@ def test_stages_see_other_batches():
 def test_a_clip_is_cut_anew_in_every_epoch():
     run, segment = a_run(steps=7)  # two epochs of seven clips
     seen: dict = {}
-    for batch in train._batches(run, segment, 0):
+    for batch in feed.train_batches(run, segment, 0):
         for row, clip in zip(batch["main"]["id"], batch["main"]["inputs"]["train"]["rgb"]):
             seen.setdefault(int(row), []).append(clip)
     assert {len(cuts) for cuts in seen.values()} == {2}
