@@ -220,6 +220,9 @@ FILMS = {
     "hevc.mp4": ("libx265", {"x265-params": OPEN}),
     "vp9.webm": ("libvpx-vp9", dict(g=10)),
     "vp8.ogv": ("libvpx", dict(g=10)),
+    # Of these two every packet is called a key: one codec's decoder knows better, the other's knows none.
+    "h263.avi": ("h263p", dict(g=9)),
+    "apple.mov": ("rpza", {}),
     "ffv1.mkv": ("ffv1", {}),
     "jpeg.avi": ("mjpeg", {}),
     "flash.flv": ("flv", dict(g=9)),
@@ -227,7 +230,7 @@ FILMS = {
     "windows.asf": ("msmpeg4", dict(g=9)),
     "still.gif": ("gif", {}),
 }  # fmt: skip
-PIXELS = {"still.gif": "rgb8", "jpeg.avi": "yuvj420p"}
+PIXELS = {"still.gif": "rgb8", "jpeg.avi": "yuvj420p", "apple.mov": "rgb555le"}
 
 
 @functools.cache
@@ -280,6 +283,13 @@ class TestFilms:
         """Times in fiftieths of a second: between frames, and right at them."""
         if encodes(FILMS[name][0]):
             assert_cut(*film(name), start / 50, (start + length) / 50)
+
+
+def test_a_picture_film_without_its_last_byte_is_truncated(tmp_path):
+    data = film("still.gif")[0].read_bytes()
+    (tmp_path / "cut.gif").write_bytes(data[:-1])
+    with pytest.raises(decode.DecodeError, match="truncated: its end"):
+        decode.video(tmp_path / "cut.gif")
 
 
 @settings(max_examples=12)

@@ -160,7 +160,7 @@ def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, w
             if len(sizes) == 1:
                 array[number - first] = shown
             seen += 1
-        fps = float(stream.average_rate or stream.guessed_rate or 25)
+        fps = _rate(stream, table.times)
     if seen < stop:
         raise timetable.Lost
     if len(sizes) > 1:
@@ -168,11 +168,19 @@ def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, w
     return array, fps
 
 
+def _rate(stream, times: np.ndarray) -> float:
+    """Frames a second: the container's word, unless its frames are paced quite differently (raw DV)."""
+    named = float(stream.average_rate or stream.guessed_rate or 25)
+    seen = (len(times) - 1) / np.ptp(times) if len(times) > 1 else named
+    return named if seen / 4 < named < 4 * seen else float(seen)
+
+
 def _without_head(numbered: Iterator, logs: list, cut: bool) -> Iterator:
     """The frames; of those before them, which lack what they are predicted from, it is rightly complained."""
     for seen, frame in enumerate(numbered):
-        if cut and not seen:
-            logs.clear()
+        if not seen:
+            # Of references that a cut left behind: even a file that says nothing of one may begin so.
+            logs[:] = [] if cut else [line for line in logs if not line[2].startswith("mmco:")]
         yield frame
 
 

@@ -5,8 +5,9 @@ already cut what an edit list leaves out, so its length counts and nothing else 
 includes what was cut, the last frame may stand for seconds). AVI holds one too, at its end; a file that
 lost it has the header's count. Matroska, WebM and FLV hold no count, but say how long they are in bytes:
 a file of that length is whole, if too little is left behind the last packet to hold what seems to be
-missing. Everywhere else there is only the length in seconds, which is compared with where the last frame
-ends.
+missing. A GIF ends with a byte of its own. Everywhere else there is only the length in seconds, which is
+compared with where the last frame ends; where none is named (streams made to be cut, such as MPEG's, and
+raw frames), a shorter film cannot be told from a cut one.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ def missing(path: str, container, stream, index: int, packets: list) -> str:
         return f"{len(packets)} of {promised} frames"
     if indexed and stream.frames:
         return ""
+    if name == "gif":
+        return "" if pathlib.Path(path).read_bytes().rstrip(b"\0").endswith(b";") else "its end"
     return _by_time(pathlib.Path(path), container, stream, packets)
 
 

@@ -161,7 +161,7 @@ def _decoded(path: str) -> tuple[list[int | None], bool]:
     own = []
     with opened(path) as container:
         try:
-            for frame in container.decode(video_stream(container)):
+            for frame in _frames_of(container.demux(video_stream(container))):
                 own.append((frame.pts, frame.interlaced_frame))
         except av.error.FFmpegError:
             if not own:
@@ -222,20 +222,30 @@ def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int
     something is not what whole-file decoding gives."""
     stream = video_stream(container)
     packets = container.demux(stream) if place is None else _found(container, stream, table, place)
-    decoded = (frame for packet in packets for frame in packet.decode())
+    decoded = _frames_of(packets)
     if not len(table.stamps):
         yield from enumerate(decoded)
         return
     begin = table.stamps[0] if place is None else table.packets[place, 0]
-    number = int(np.searchsorted(table.stamps, begin))
+    number = before = int(np.searchsorted(table.stamps, begin))
     for frame in decoded:
         # Shown before the keyframe, decoded after it: predicted from what was not read.
         if place is not None and frame.pts is not None and frame.pts < begin:
             continue
-        if number >= len(table.stamps) or frame.pts != table.stamps[number]:
+        # Some containers call every packet a key (H.263, QuickTime's old codecs); the decoder knows better.
+        lies = place is not None and number == before and not frame.key_frame
+        if lies or number >= len(table.stamps) or frame.pts != table.stamps[number]:
             raise Lost
         yield number, frame
         number += 1
+
+
+def _frames_of(packets: Iterator) -> Iterator[av.VideoFrame]:
+    """What ``packets`` decode to. Empty ones repeat the frame before (Theora) and hold nothing to decode;
+    the last one, which lacks a stamp, asks for what the decoder holds back."""
+    for packet in packets:
+        if packet.size or packet.pts is None:
+            yield from packet.decode()
 
 
 def _found(container, stream, table: Timetable, place: int) -> Iterator:
