@@ -127,6 +127,11 @@ def _check_names(config) -> None:
     for name in ("accumulate", "batch_size", "log_every"):
         if config[name] < 1:
             raise ValueError(f"{name}={config[name]}: it must be 1 or more")
+    if not 0 <= config.ema < 1:
+        raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
+    for name, schedule in (("schedule", config.schedule), ("stills.schedule", config.stills.schedule)):
+        if not 0 <= schedule.lr < float("inf"):
+            raise ValueError(f"{name}.lr={schedule.lr}: a learning rate is a number, 0 or more")
 
 
 def _check_batches(config, mesh, segments) -> None:

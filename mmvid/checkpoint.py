@@ -1,6 +1,7 @@
 """Training checkpoints: the only file that knows Orbax."""
 
 import contextlib
+import logging
 import pathlib
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ def _steps(directory: pathlib.Path) -> list[int]:
 def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
     """Damaged bytes raise whatever they happen to look like; here it says which folder, and what to do.
     ``step`` None: the newest, which is read first."""
+    # Orbax's tasks that nobody waits for any more would print stack traces.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         yield
     except Exception as error:
@@ -139,6 +142,8 @@ def restore(checkpointer: Checkpointer, like, step: int | None = None):
     )
     with _damage_named(pathlib.Path(checkpointer.directory), step):
         found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
+        if not found:  # Orbax says so in its log, and goes on
+            raise ValueError("what it holds cannot be read")
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))

@@ -179,7 +179,8 @@ def overview_text(columns: Sequence[Column], split: str, headline: str, how: str
         return ""
     names = list(dict.fromkeys(name for row in found for name in row["cells"]))
     body = [["", *names]] + [[r["title"], *(r["cells"].get(n, "-") for n in names)] for r in found]
-    return f"{split}, top-1\n" + _aligned(body)
+    several = any(text.startswith("mAP") for row in found for text in row["cells"].values())
+    return f"{split}, {'mAP' if several else 'top-1'}\n" + _aligned(body)
 
 
 def _aligned(body: list[list[str]]) -> str:
@@ -226,7 +227,10 @@ def _subset_cell(numbers: dict | None) -> str:
 
 def _neighbours(workdir: pathlib.Path) -> dict:
     """Of ``neighbours.json``: {'ks', 'rows': [(output, texts)], 'figure': SVG}; {} without one."""
-    found = logs.read_json(workdir / "neighbours.json")
+    try:
+        found = logs.read_json(workdir / "neighbours.json")
+    except ValueError:
+        found = None  # a run that asks for neighbours has made a damaged file anew
     if not found:
         return {}
     ks = list(dict.fromkeys(k for accuracies in found.values() for k in accuracies))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import zipfile
+import zlib
 
 import jax
 
@@ -60,16 +61,16 @@ def remember(run: Run) -> None:
 
 # ---------------------------------------------------------------------------- what is done
 def _whole(path: pathlib.Path) -> bool:
-    """Whether a file of scores or weights is there and was not cut short; says so where it was."""
+    """Whether a file of scores or weights is there, and neither cut short nor damaged as far as it can tell."""
     if not path.exists():
         return False
     try:
-        whole = zipfile.is_zipfile(path) if path.suffix == ".npz" else bool(weights.metadata(path))
-    except ValueError:
-        whole = False
-    if not whole:
-        LOG.warning("%s is damaged: it is made again", path)
-    return whole
+        if path.suffix != ".npz":
+            return bool(weights.metadata(path))
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (ValueError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def unscored(run: Run, segment: plan.Segment) -> list[str]:
@@ -98,7 +99,9 @@ def finished(run: Run, segment: plan.Segment) -> bool:
     if not missing:
         return True
     if any((directory / "checkpoints").glob("[0-9]*")):
-        LOG.info("%s: %s is made again from the last checkpoint", segment.name, ", ".join(missing))
+        LOG.info(
+            "%s: %s, gone or damaged, is made again from the last checkpoint", segment.name, ", ".join(missing)
+        )
         return False
     later = run.segments[run.segments.index(segment) + 1 :]
     if missing == ["weights.safetensors"] and all(ended(run, s) for s in later):

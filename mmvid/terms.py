@@ -28,7 +28,8 @@ def reduce_terms(terms: dict, counts: dict | None = None) -> tuple[jax.Array, di
 
 def _graded(outputs: dict, batch: dict) -> Iterator[tuple[str, jax.Array, jax.Array, jax.Array]]:
     """(name, logits, labels, mask) of every output whose group carries integer labels."""
-    for (group, _), results in outputs.items():
+    # In one order always: of two groups with one output's name the first is kept, here and in `count`.
+    for (group, _), results in sorted(outputs.items()):
         labels = batch[group].get("label", {})
         for output, result in results.items():
             mask = batch[group]["mask"] & batch[group].get("present", {}).get(output, True)

@@ -24,7 +24,7 @@ def _config(argv: Sequence[str]) -> str:
     for i, argument in enumerate(argv):
         name, given, value = argument.partition("=")
         if name in ("--config", "-config"):
-            value = value if given else "".join(argv[i + 1 : i + 2])
+            value = value if given else "".join(a for a in argv[i + 1 : i + 2] if a not in HELP)
             # 'C:\mine.py' has a colon of its own.
             file, _, variant = value.rpartition(":")
             return file if file and "/" not in variant and "\\" not in variant else value
@@ -64,11 +64,12 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
     """The docstring of the configuration that is given, else a list of all; overrides; the flags
     ``names``."""
     file = _config(argv)
-    if file:
-        about = _docstring(pathlib.Path(file)) or f"{file}: there is no such file, or it says nothing of itself"
+    if about := file and _docstring(pathlib.Path(file)):
         lines = [about.strip()]
     else:
+        missing = [f"{file}: there is no such file, or it says nothing of itself", ""]
         lines = [
+            *(missing if file else ()),
             "python -m mmvid.main --config=FILE[:VARIANT] --workdir=FOLDER [--config.NAME=VALUE ...]",
             "", "Trains what a configuration describes and writes its report; the same command resumes.",
             "", "configurations (add --help to one to see its variants, commands and expected times):",

@@ -57,6 +57,8 @@ def test_a_run_is_built(dataset, tmp_path):
         ({"evaluation.resize": 16}, "smaller than the crop"),
         ({"accumulate": 3}, "does not divide"),
         ({"accumulate": 0}, "1 or more"),
+        ({"ema": 1.5}, "from 0 .none. to below 1"),
+        ({"schedule.lr": float("nan")}, "learning rate is a number"),
         ({"augment.scales": ()}, "scales"),
         ({"augment.flip_labels": ((0, 7),)}, "class ids 0 to 1"),
         ({"model_options.dtype": "float8"}, "float8"),

@@ -43,6 +43,15 @@ def test_what_is_lost_is_made_again_from_the_checkpoint(run, name, damage):
     assert resume.unscored(run, SEGMENTS[0]) == (["test"] if "scores" in name else [])
 
 
+def test_scores_damaged_in_their_middle_are_made_again(run):
+    path = run.workdir / "ce" / "scores" / "test.npz"
+    np.savez_compressed(path, id=np.random.default_rng(0).integers(0, 99, 5000))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+    path.write_bytes(data)
+    assert resume.unscored(run, SEGMENTS[0]) == ["test"]
+
+
 def test_done_is_done_whatever_the_file_holds(run):
     (run.workdir / "ce" / "done.json").write_bytes(b"")
     assert resume.finished(run, SEGMENTS[0])

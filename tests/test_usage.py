@@ -30,7 +30,9 @@ def test_help_of_a_configuration_is_its_docstring(argv, capsys):
 
 
 def test_help_of_what_is_no_configuration(tmp_path):
-    assert "there is no such file" in usage.text(["main", f"--config={tmp_path}/none.py", "--help"], NAMES)
+    text = usage.text(["main", f"--config={tmp_path}/none.py", "--help"], NAMES)
+    assert "there is no such file" in text and "--config=configs/mml.py" in text
+    assert "no such file" not in usage.text(["main", "--config", "--help"], NAMES)
     (tmp_path / "bad.py").write_text("def (")
     assert "says nothing" in usage.text(["main", f"--config={tmp_path}/bad.py", "--help"], NAMES)
 

@@ -5,9 +5,9 @@ already cut what an edit list leaves out, so its length counts and nothing else 
 includes what was cut, the last frame may stand for seconds). AVI holds one too, at its end; a file that
 lost it has the header's count. Matroska, WebM and FLV hold no count, but say how long they are in bytes:
 a file of that length is whole, if too little is left behind the last packet to hold what seems to be
-missing. A GIF ends with a byte of its own. Everywhere else there is only the length in seconds, which is
-compared with where the last frame ends; where none is named (streams made to be cut, such as MPEG's, and
-raw frames), a shorter film cannot be told from a cut one.
+missing. A GIF ends with a byte of its own, an Ogg with a page that says so. Everywhere else there is only
+the length in seconds, which is compared with where the last frame ends; where none is named (streams made
+to be cut, such as MPEG's, and raw frames), a shorter film cannot be told from a cut one.
 """
 
 import contextlib
@@ -31,9 +31,21 @@ def missing(path: str, container, stream, index: int, packets: list) -> str:
         return f"{len(packets)} of {promised} frames"
     if indexed and stream.frames:
         return ""
-    if name == "gif":
-        return "" if pathlib.Path(path).read_bytes().rstrip(b"\0").endswith(b";") else "its end"
+    if name in ("gif", "ogg"):
+        return "" if _ended(pathlib.Path(path), name) else "its end"
     return _by_time(pathlib.Path(path), container, stream, packets)
+
+
+def _ended(path: pathlib.Path, name: str) -> bool:
+    """Whether the last byte of a GIF, or the last page of an Ogg (RFC 3533: the third bit of its sixth
+    byte), says that it is the last."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - (1 << 17), 0))
+        data = file.read().rstrip(b"\0")
+    if name == "gif":
+        return data.endswith(b";")
+    page = data.rfind(b"OggS")
+    return page >= 0 and len(data) > page + 5 and bool(data[page + 5] & 4)
 
 
 def undecoded(packets: list, keys: list[int], decoded: list, stream) -> str:
