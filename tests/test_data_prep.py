@@ -511,7 +511,9 @@ def test_other_pictures_are_another_dataset(tmp_path):
         for i in range(6):
             video(tmp_path / f"in{n}" / ("push", "pull")[i % 2] / f"{i}.mp4", seed=i + 10 * seed)
         assert run("--folder", tmp_path / f"in{n}", out=tmp_path / f"out{n}", flow="none") == 0
-        found.append(records.open_dataset(tmp_path / f"out{n}").info.fingerprint)
+        info = records.open_dataset(tmp_path / f"out{n}").info
+        assert sum(info.splits.values()) == 6, (tmp_path / f"out{n}" / "rejected.csv").read_text()
+        found.append(info.fingerprint)
     assert found[0] == found[1] != found[2]
 
 
