@@ -8,6 +8,7 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 
 from benchmarks.workers import Worker
 from mmvid.data import flow
@@ -18,6 +19,7 @@ LACKING = ("av", "cv2", "grain", "ml_collections", "tensorflow_datasets", "tenso
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({LACKING}))"
 
 
+@pytest.mark.slow
 def test_tiny_runs_every_section_on_a_bare_machine(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK)
     env = os.environ | {"PYTHONPATH": str(tmp_path), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}

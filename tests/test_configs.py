@@ -31,7 +31,7 @@ def alike(state, new):
 
 
 # The largest, and those whose program another one has.
-SLOW = ("full", "smoke", "ssv2", "ssv2_r101")
+SLOW = ("full", "own", "smoke", "ssv2", "ssv2_r101")
 
 
 def _slow(variant):
