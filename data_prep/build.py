@@ -9,22 +9,17 @@ Stage 1 writes one file a clip, stage 2 packs them; a second run redoes only wha
 """
 
 import argparse
-import collections
-import concurrent.futures
 import contextlib
-import hashlib
-import json
-import multiprocessing
 import os
 import pathlib
 import sys
 
-from tqdm import tqdm
-
-from data_prep import checks, clips, folder, ntu, nwucla, ssv2, summary, table, uwa3d
-from data_prep.manifest import Item, Manifest
+from data_prep import checks, clips, stages, summary
+from data_prep.manifest import Manifest
+from data_prep.readers import folder, ntu, nwucla, ssv2, table, uwa3d
+from data_prep.tabletop import files
 from mmvid import lock
-from mmvid.data import decode, records, tabletop
+from mmvid.data import records
 
 # By --train_views and --test_views; the others by files, subjects or a hash.
 BY_VIEW = {"nwucla": nwucla, "uwa3d": uwa3d}
@@ -47,8 +42,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--train_views", type=_views, help="default 1,2 (nwucla, uwa3d); DMCL's code: 2,3 (nwucla)")
     add("--test_views", type=_views, help="default: all others (nwucla, uwa3d)")
     add("--version", type=int, default=0, choices=ntu.VERSIONS, help="of ntu120_mini")
-    add("--size", default="small", choices=sorted(tabletop.SIZES), help="of tabletop")
-    add("--view", default="verb", choices=tabletop.VIEWS, help="of tabletop")
+    add("--size", default="small", choices=sorted(files.SIZES), help="of tabletop")
+    add("--view", default="verb", choices=files.VIEWS, help="of tabletop")
     add("--seed", type=int, default=0, help="of tabletop")
     add("--flow", choices=clips.FLOWS, help="default: tvl1 (tabletop: tvl1-fast)")
     add("--flow_bound", type=float, help="pixels that map to 0 and 255; default 20 (tabletop: 6)")
@@ -85,12 +80,12 @@ def _cores() -> int:
 def _tabletop(args) -> Manifest:
     raw = args.out.with_name(args.out.name + "-files")
     if args.dataset == "tabletop_stills":
-        made = folder.read(tabletop.write_stills(raw, seed=args.seed))
+        made = folder.read(files.write_stills(raw, seed=args.seed))
         items = [i._replace(labels={"noun": i.labels["action"]}) for i in made.items]
         return Manifest("tabletop-stills", items, {"noun": made.heads["action"]})
     # One folder for each, so that another size is not taken for what stands there.
-    raw = raw / f"{args.size}-{args.view}-seed{args.seed}-v{tabletop.VERSION}"
-    path = tabletop.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
+    raw = raw / f"{args.size}-{args.view}-seed{args.seed}-v{files.VERSION}"
+    path = files.write(raw, args.size, args.view, seed=args.seed, workers=args.workers)
     name = f"tabletop-{args.size}" + ("" if args.view == "verb" else f"-{args.view}")
     return table.read(path)._replace(name=name)
 
@@ -132,158 +127,6 @@ def _settings(args) -> clips.Settings:
     )
 
 
-# ---------------------------------------------------------------------------- stage 1
-def _start_worker(cache: str) -> None:
-    """A worker uses one core: the pool is the parallelism. Must run before JAX starts."""
-    os.environ.update(NPROC="1", OMP_NUM_THREADS="1")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # TV-L1 takes seconds to compile for every size of frame: once for all workers and runs.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-
-
-def _pool(
-    jobs: list[tuple[Item, str]], settings, directory: pathlib.Path, workers: int
-) -> None:
-    context = multiprocessing.get_context("spawn")  # JAX must not be forked
-    setup = (context, _start_worker, (str(directory / "jax-cache"),))
-    bar = tqdm(total=len(jobs), desc="decode, flow", unit="clip", dynamic_ncols=True)
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), *setup)
-    refused = 0
-    try:
-        futures = [pool.submit(clips.write, *job, settings, directory) for job in jobs]
-        for future in concurrent.futures.as_completed(futures):
-            refused += bool(future.result())
-            bar.set_postfix(rejected=refused, refresh=False)
-            bar.update()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise ValueError(
-            "a worker process died, which mostly means that memory ran out. What is prepared is "
-            f"kept: run the same command with --workers {max(workers // 2, 1)}"
-        ) from None
-    finally:
-        bar.close()
-        pool.shutdown(cancel_futures=True)
-
-
-def stage_one(
-    source: Manifest, keys: dict[str, str], settings: clips.Settings, directory: pathlib.Path, *,
-    workers: int = 2, beam_options: str | None = None,
-) -> dict[str, str]:  # fmt: skip
-    """Prepares every clip that is missing into ``directory``, and tries again what was rejected;
-    returns {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
-    reasons = {}
-    for item in source.items:
-        try:
-            clips.encode_labels(item, source.heads)
-        except decode.DecodeError as error:
-            reasons[item.id] = str(error)
-    directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob("*.tmp"):
-        stale.unlink()
-    there = set(os.listdir(directory))
-    wanted = [(i, keys[i.id]) for i in source.items if i.id not in reasons]
-    jobs = [(item, key) for item, key in wanted if f"{key}.pkl" not in there]
-    if jobs and beam_options is not None:
-        from data_prep import beam
-
-        beam.run(jobs, settings, directory, beam_options)
-    elif jobs:
-        _pool(jobs, settings, directory, workers)
-    there = set(os.listdir(directory))
-    return reasons | {
-        item.id: (directory / f"{key}.rejected").read_text("utf-8")
-        for item, key in wanted if f"{key}.pkl" not in there
-    }  # fmt: skip
-
-
-# ---------------------------------------------------------------------------- stage 2
-def _write_json(path: pathlib.Path, value) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def stage_two(
-    source: Manifest, keys: dict[str, str], settings: clips.Settings, root: pathlib.Path,
-    reasons: dict[str, str],
-) -> records.Info:  # fmt: skip
-    """Packs what is prepared into ``root``. metadata.json comes last: without it there is no dataset.
-
-    Raises ValueError where no clip is left.
-    """
-    from data_prep import builder
-
-    files: dict[str, list[tuple[pathlib.Path, dict]]] = {}
-    for item in sorted(source.items, key=lambda item: (item.split, item.id)):
-        if item.id not in reasons:
-            path = root / "prepared" / f"{keys[item.id]}.pkl"
-            labels = clips.encode_labels(item, source.heads)
-            files.setdefault(item.split, []).append((path, {"split": item.split, "label": labels}))
-    if not files:
-        raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
-    notes: list[str] = []
-    rows = builder.pack(files, source.heads, root, lambda rows: notes.extend(_found_in(rows, source.heads)))
-    modalities, classes = builder.count(rows, source.heads)
-    heads = {
-        name: {"classes": len(s["names"]), "kind": s["kind"], "names": s["names"]}
-        for name, s in source.heads.items()
-    }
-    _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
-    stored = settings._asdict()
-    further = {"inputs": _inputs(source, keys)} | _depth_range(files, rows) | ({"notes": notes} if notes else {})
-    info = records.Info(
-        name=source.name, version=records.SCHEMA, heads=heads,
-        splits={split: len(paths) for split, paths in files.items()},
-        expected=dict(collections.Counter(item.split for item in source.items)),
-        modalities=modalities,
-        fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0], r.checksum] for r in rows], stored),
-        height=height, width=width, fps=fps, settings=stored | further,
-        classes=classes,
-    )  # fmt: skip
-    _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
-    _write_json(root / "metadata.json", info._asdict())
-    return info
-
-
-def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
-    """What the packed clips tell of their labels and splits. Raises ValueError where a score would be false."""
-    from data_prep import builder
-
-    def classes(head, value):
-        spec = heads[head]
-        return tuple(spec["names"][i] for i in builder.classes_of(value, spec["kind"]))
-
-    rows = [
-        checks.Row(f.id, f.split, {h: classes(h, v) for h, v in f.labels.items()}, f.content) for f in facts
-    ]
-    return checks.of_clips(rows, heads)
-
-
-def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
-    """What the loader maps to 1..255, from training clips (any, where none is called so); {} where
-    there is no depth."""
-    from data_prep import builder
-
-    having = {row.id for row in rows if "depth" in row.modalities}
-    ids = {split: [row.id for row in rows if row.split == split] for split in files}
-    with_depth = {
-        split: [path for (path, _), name in zip(files[split], ids[split]) if name in having]
-        for split in files
-    }  # fmt: skip
-    chosen = with_depth.get("train") or [path for paths in with_depth.values() for path in paths]
-    return {"depth_range": list(builder.depth_range(chosen))} if chosen else {}
-
-
-def _inputs(source: Manifest, keys: dict[str, str]) -> str:
-    """Sixteen digits that change with any clip, label, split, class or setting."""
-    rows = sorted([keys[i.id], i.split, i.labels] for i in source.items)
-    text = json.dumps([rows, source.heads], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 # ---------------------------------------------------------------------------- the command
 def _packed(root: pathlib.Path, inputs: str) -> records.Info | None:
     """The dataset at ``root`` where it was made from these very inputs."""
@@ -309,11 +152,11 @@ def build(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr, flush=True)
     keys = clips.keys(source.items, settings)
-    info, prepared = _packed(args.out, _inputs(source, keys)), args.out / "prepared"
+    info, prepared = _packed(args.out, stages.inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
     # Where the prepared clips are gone, retrying the rejected would mean to begin at the beginning.
     if info is None or (rejected and prepared.exists()):
-        reasons = stage_one(
+        reasons = stages.stage_one(
             source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
         summary.write_rejected(args.out, source, reasons)
@@ -323,7 +166,7 @@ def build(args: argparse.Namespace) -> int:
                   f"{name}: {reason}; all in {args.out / 'rejected.csv'}", file=sys.stderr)  # fmt: skip
             return 1
         if info is None or len(reasons) != rejected:
-            info, rejected = stage_two(source, keys, settings, args.out, reasons), len(reasons)
+            info, rejected = stages.stage_two(source, keys, settings, args.out, reasons), len(reasons)
             print(summary.of(info, args.out, notes))
             return 0
     print(summary.of(info, args.out, notes))

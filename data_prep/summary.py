@@ -5,8 +5,8 @@ import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
 
-from data_prep import ntu
 from data_prep.manifest import Manifest
+from data_prep.readers import ntu
 from mmvid.data import records
 
 # Those that configs/dmcl.py has a variant for.

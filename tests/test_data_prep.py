@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import build, clips, ssv2
+from data_prep import build, clips
 from data_prep.manifest import Item
+from data_prep.readers import ssv2
 from mmvid.data import decode, pipeline, records
 from mmvid.streams import Head, Sampling, Stream
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import folder, manifest, table
+from data_prep import manifest
+from data_prep.readers import folder, table
 from mmvid.data import decode
 
 

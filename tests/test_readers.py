@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips, ntu, nwucla, splits, uwa3d
+from data_prep import build, clips
 from data_prep.manifest import Item
+from data_prep.readers import ntu, nwucla, splits, uwa3d
 from mmvid.data import decode, records
 
 HEIGHT, WIDTH = 24, 32

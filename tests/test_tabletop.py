@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data_prep import table
-from mmvid.data import decode, tabletop
-from mmvid.data import tabletop_scene as scene
+from data_prep.readers import table
+from data_prep.tabletop import files as files_lib
+from data_prep.tabletop import scene
+from mmvid.data import decode
 
 
 def spec(verb, index=0, split="train"):
-    return tabletop.Spec(split, index, (scene.VERBS.index(verb),), 0)
+    return files_lib.Spec(split, index, (scene.VERBS.index(verb),), 0)
 
 
 def poses_of(verb, index=0):
@@ -26,7 +27,7 @@ def poses_of(verb, index=0):
 
 # ---------------------------------------------------------------------------- clips
 SPECS = st.builds(
-    tabletop.Spec,
+    files_lib.Spec,
     split=st.sampled_from(["train", "val", "test", "unseen"]),
     index=st.integers(0, 10_000),
     verbs=st.lists(st.integers(0, 19), min_size=1, max_size=2, unique=True).map(tuple),
@@ -38,7 +39,7 @@ SPECS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(SPECS)
 def test_every_modality_of_every_clip(drawn):
-    clip, again = tabletop.render(drawn), tabletop.render(drawn)
+    clip, again = files_lib.render(drawn), files_lib.render(drawn)
     frames = len(clip.rgb)
     assert 24 <= frames <= 40
     assert clip.rgb.shape == (frames, 48, 48, 3) and clip.rgb.dtype == np.uint8
@@ -55,20 +56,20 @@ def test_every_modality_of_every_clip(drawn):
 
 
 def test_other_specs_are_other_clips():
-    first = tabletop.render(spec("lift"))
+    first = files_lib.render(spec("lift"))
     for other in (
         spec("lift", 1),
         spec("lift", 0, "test"),
         spec("lift")._replace(seed=1),
         spec("drop"),
     ):
-        assert not np.array_equal(first.rgb, tabletop.render(other).rgb)
+        assert not np.array_equal(first.rgb, files_lib.render(other).rgb)
 
 
 @pytest.mark.parametrize("verb", scene.VERBS)
 def test_a_hand_acts_in_all_but_nothing(verb):
     for index in range(3):
-        categories = set(tabletop.render(spec(verb, index)).boxes[:, 5])
+        categories = set(files_lib.render(spec(verb, index)).boxes[:, 5])
         assert (2.0 in categories) == (verb != "nothing")
 
 
@@ -119,7 +120,7 @@ def test_impacts_sound_when_they_happen():
         assert poses_of(verb).impacts
 
     def loudness(verb):
-        return [np.abs(tabletop.render(spec(verb, i)).audio.astype(int)).max() for i in range(4)]
+        return [np.abs(files_lib.render(spec(verb, i)).audio.astype(int)).max() for i in range(4)]
 
     assert min(loudness("drop")) > max(loudness("nothing"))
 
@@ -145,9 +146,9 @@ def test_what_is_outside_has_no_box():
 
 
 def test_boxes_follow_the_camera():
-    clip = tabletop.render(spec("nothing"))
-    shift = tabletop._camera(np.random.default_rng(0), 30)
-    moved = tabletop._box(3, (10, 12, 20, 24), shift[3], 1, 0)[0]
+    clip = files_lib.render(spec("nothing"))
+    shift = files_lib._camera(np.random.default_rng(0), 30)
+    moved = files_lib._box(3, (10, 12, 20, 24), shift[3], 1, 0)[0]
     np.testing.assert_allclose(np.multiply(moved[1:3], 48), [10, 12] + shift[3])
     assert np.ptp(clip.boxes[clip.boxes[:, 8] == 1, 1]) > 0
 
@@ -171,44 +172,44 @@ def test_looks_are_told_apart_and_unseen_ones_are_new():
 
 # ---------------------------------------------------------------------------- splits
 def test_splits_are_balanced():
-    for size, counts in tabletop.SIZES.items():
+    for size, counts in files_lib.SIZES.items():
         for split, n in counts.items():
-            specs = tabletop.clips(size, split)
+            specs = files_lib.clips(size, split)
             verbs = collections.Counter(s.verbs[0] for s in specs)
             assert len(specs) == len(set(specs)) == n
             assert max(verbs.values()) - min(verbs.values()) <= 1
-    assert len({s.noun for s in tabletop.clips("small", "train")}) == 8
+    assert len({s.noun for s in files_lib.clips("small", "train")}) == 8
 
 
 def test_several_actions_are_different_verbs():
-    pairs = [s.verbs for s in tabletop.clips("small", "train", "multilabel")]
+    pairs = [s.verbs for s in files_lib.clips("small", "train", "multilabel")]
     assert all(len(set(p)) == 2 for p in pairs)
 
 
 def test_labelled_subsets_are_nested_and_balanced():
-    train = tabletop.clips("small", "train")
-    one, five = (tabletop.labelled_subset(train, n) for n in (1, 5))
+    train = files_lib.clips("small", "train")
+    one, five = (files_lib.labelled_subset(train, n) for n in (1, 5))
     assert len(one) == 20 and len(five) == 100 and set(one) < set(five)
     with pytest.raises(ValueError, match="1 to 20"):
-        tabletop.labelled_subset(train, 21)
+        files_lib.labelled_subset(train, 21)
 
 
 def test_unknown_names_say_what_is_known():
     for wrong in (("tiny", "train"), ("small", "training"), ("small", "train", "verbs")):
         with pytest.raises(ValueError, match="choose from"):
-            tabletop.clips(*wrong)
+            files_lib.clips(*wrong)
 
 
 # ---------------------------------------------------------------------------- files
 @pytest.fixture
 def two(monkeypatch):
-    monkeypatch.setitem(tabletop.SIZES, "two", dict(train=2, val=1, test=1, unseen=1))
+    monkeypatch.setitem(files_lib.SIZES, "two", dict(train=2, val=1, test=1, unseen=1))
 
 
 def test_files_hold_what_was_rendered(tmp_path, two):
-    manifest = tabletop.write(tmp_path / "files", "two", workers=1)
+    manifest = files_lib.write(tmp_path / "files", "two", workers=1)
     root, name = tmp_path / "files", "train-00001"
-    clip = tabletop.render(tabletop.clips("two", "train")[1])
+    clip = files_lib.render(files_lib.clips("two", "train")[1])
     video = decode.video(root / "rgb" / f"{name}.mp4")
     assert video.fps == 12 and video.frames.shape == clip.rgb.shape
     assert np.abs(video.frames.astype(int) - clip.rgb).mean() < 6
@@ -216,16 +217,16 @@ def test_files_hold_what_was_rendered(tmp_path, two):
     np.testing.assert_array_equal(decode.audio(root / "audio" / f"{name}.wav").samples, clip.audio)
     np.testing.assert_array_equal(np.load(root / "boxes" / f"{name}.npy"), clip.boxes)
     assert not (tmp_path / "files.tmp").exists()
-    assert tabletop.write(root, "two") == manifest  # nothing is made twice
+    assert files_lib.write(root, "two") == manifest  # nothing is made twice
     with pytest.raises(ValueError, match="choose another folder"):
-        tabletop.write(root, "two", seed=1)
+        files_lib.write(root, "two", seed=1)
 
 
-@pytest.mark.parametrize("view", tabletop.VIEWS)
+@pytest.mark.parametrize("view", files_lib.VIEWS)
 def test_the_manifest_is_read_as_anybodys(tmp_path, two, view):
     root = tmp_path / "files"
     (tmp_path / "files.tmp").mkdir()  # what a killed run leaves
-    path = tabletop.write(root, "two", view, workers=1)
+    path = files_lib.write(root, "two", view, workers=1)
     read = table.read(path)
     heads = json.loads((root / "labels.json").read_text())
     assert read.heads == heads and [i.split for i in read.items].count("train") == 2
@@ -241,8 +242,8 @@ def test_the_manifest_is_read_as_anybodys(tmp_path, two, view):
 
 def test_the_same_files_for_any_number_of_workers(tmp_path, two):
     one, more = tmp_path / "one", tmp_path / "more"
-    tabletop.write(one, "two", workers=1)
-    tabletop.write(more, "two", workers=2)
+    files_lib.write(one, "two", workers=1)
+    files_lib.write(more, "two", workers=2)
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
     assert len(files) > 5 * 24
     for file in files:
@@ -250,10 +251,10 @@ def test_the_same_files_for_any_number_of_workers(tmp_path, two):
 
 
 def test_stills_are_one_object_in_folders_by_noun(tmp_path):
-    stills = tabletop.write_stills(tmp_path / "stills", 16)
+    stills = files_lib.write_stills(tmp_path / "stills", 16)
     files = sorted(stills.rglob("*.png"))
     assert {f.parent.name for f in files} == set(scene.NOUNS) and len(files) == 16
     assert cv2.imread(str(files[0])).shape == (48, 48, 3)
-    assert tabletop.write_stills(stills, 16) == stills
+    assert files_lib.write_stills(stills, 16) == stills
     with pytest.raises(ValueError, match="16 stills"):
-        tabletop.write_stills(stills, 32)
+        files_lib.write_stills(stills, 32)

@@ -8,8 +8,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_prep import splits
 from data_prep.manifest import VIDEO_ENDINGS, Item, Manifest, check_ids
+from data_prep.readers import splits
 
 VIEWS = (1, 2, 3)
 # The recordings skip the codes 7 and 10; class ids count on without them (DMCL).

@@ -8,8 +8,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_prep import splits
 from data_prep.manifest import VIDEO_ENDINGS, Item, Manifest
+from data_prep.readers import splits
 
 ACTIONS = {"ntu60": 60, "ntu120": 120, "ntu120_mini": 120}
 VERSIONS = (0, 1, 2)

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmvid.data import tabletop_scene as scene
-from mmvid.data.tabletop_scene import NOUNS, SIZE, VERBS
+from data_prep.tabletop import scene
+from data_prep.tabletop.scene import NOUNS, SIZE, VERBS
 
 # Of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
 VERSION = 2

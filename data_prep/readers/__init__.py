@@ -1,0 +1,1 @@
+"""One file a dataset: from its own files and folders to a manifest."""
