@@ -14,11 +14,11 @@ import optax
 
 from benchmarks import lowerings
 from benchmarks.workers import median_ms, one_line, serve
-from mmvid import losses, optim, sharding, step, streams
+from mmvid import losses, network, optim, sharding, step, streams
 from mmvid.data import flow
 from mmvid.methods import METHODS
 from mmvid.models import build_model
-from mmvid.step import Network
+from mmvid.network import Network
 from mmvid.streams import Head, Sampling, Stream
 
 # configs/mml.py's: momentum, decay, clipping and TSM's parameter groups.
@@ -61,8 +61,8 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
     shapes = dict.fromkeys(inputs, (spec["frames"], spec["side"], spec["side"]))
 
     def start(key):
-        params, stats = step.init_params(networks, inputs, shapes, key)
-        return step.init_state(networks, params, stats, method, tx, key)
+        params, stats = network.init_params(networks, inputs, shapes, key)
+        return network.init_state(networks, params, stats, method, tx, key)
 
     state = jax.jit(start, out_shardings=sharding.replicated(mesh))(jax.random.key(0))
     batch = sharding.place(mesh, batch_of(spec["batch"], spec["frames"], spec["side"]))

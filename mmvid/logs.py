@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from mmvid import files
+
 LOG = logging.getLogger("mmvid")
 
 
@@ -43,57 +45,6 @@ def setup(workdir: pathlib.Path) -> None:
     LOG.addHandler(file)
 
 
-def write_json(path: pathlib.Path, value) -> None:
-    """Writes ``value`` whole or not at all."""
-    _write(path, json.dumps(value, indent=1, default=str))
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may keep the new name of an empty file
-    os.replace(temporary, path)
-
-
-def read_json(path: pathlib.Path):
-    """What `write_json` wrote; None where there is no such file. Raises ValueError naming a damaged one."""
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): delete it, and the command that this run was started with "
-            "writes it again"
-        ) from None
-
-
-def _row(line: str) -> dict | None:
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
-
-
-def read_lines(path: pathlib.Path) -> list[dict]:
-    """The complete JSON lines of a file; a line cut short by a kill or a full disk is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return [row for line in text.splitlines() if (row := _row(line)) is not None]
-
-
-def cut(path: pathlib.Path, step: int) -> None:
-    """Removes the lines of steps after ``step``: history that a restored run makes again."""
-    rows = [row for row in read_lines(path) if row["step"] <= step]
-    if not path.exists():
-        return
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def line(step: int, values: dict[str, float]) -> str:
     """A line of metrics.jsonl."""
     return json.dumps({"step": step, **values}) + "\n"
@@ -107,13 +58,13 @@ class Writer:
         process = jax.process_index()
         paths = directory / "metrics.jsonl", directory / f"ids-{process}.jsonl"
         for path in paths if process == 0 else paths[1:]:
-            cut(path, step)
+            files.cut(path, step)
         self.ids = paths[1].open("a")
         self.metrics = self.board = None
         if process == 0:
             self.metrics = paths[0].open("a")
             self.board = _tensorboard(tensorboard)
-            for row in read_lines(paths[0]):
+            for row in files.read_lines(paths[0]):
                 self._draw(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def write(self, step: int, values: dict[str, float]) -> None:

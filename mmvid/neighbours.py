@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mmvid import build, logs, metrics, plan, sharding
-from mmvid import step as step_lib
+from mmvid import build, files, infer, metrics, plan, sharding
 from mmvid.build import Run
 from mmvid.data import pipeline
 from mmvid.logs import LOG
-from mmvid.step import draw_weights
+from mmvid.network import draw_weights
 
 # Of a large dataset so many clips, evenly spread, are enough.
 TRAIN_CLIPS, TEST_CLIPS = 5000, 2000
@@ -70,7 +69,7 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
 def _known(path: pathlib.Path) -> dict:
     """What an earlier call wrote; {} where that is gone or damaged, so that it is made again."""
     try:
-        return logs.read_json(path) or {}
+        return files.read_json(path) or {}
     except ValueError:
         return {}
 
@@ -88,7 +87,7 @@ def write(run: Run) -> None:
     if single and set(map(str, ks)) - set(there):
         dataset = run.datasets["dataset"]
         params, stats = draw_weights(segment, run.config.size, run.config.seed)
-        describe = jax.jit(step_lib.make_describe(segment.networks, segment.streams))
+        describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
         collect = functools.partial(
             _features, run, segment, describe=functools.partial(describe, params, stats)
         )
@@ -96,5 +95,5 @@ def write(run: Run) -> None:
         asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
         sharding.meet("neighbours")
         if jax.process_index() == 0:
-            logs.write_json(path, _accuracies(known, asked, ks))
+            files.write_json(path, _accuracies(known, asked, ks))
             LOG.info("nearest neighbours among features of random weights: %s", path)

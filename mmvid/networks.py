@@ -2,7 +2,7 @@
 
 from mmvid import streams as streams_lib
 from mmvid.models import build_model
-from mmvid.step import Network
+from mmvid.network import Network
 from mmvid.streams import Head, Stream
 
 

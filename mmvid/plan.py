@@ -10,9 +10,9 @@ from mmvid import starts as starts_lib
 from mmvid import streams as streams_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
+from mmvid.network import Network
 from mmvid.networks import check_outputs, check_streams, make_network, make_streams
 from mmvid.starts import Start
-from mmvid.step import Network
 from mmvid.streams import Head, Stream
 
 

@@ -8,8 +8,7 @@ import traceback
 
 import numpy as np
 
-from mmvid import evaluate, logs, plan, report, score
-from mmvid import step as step_lib
+from mmvid import evaluate, files, logs, network, plan, report, score
 from mmvid.build import Run
 from mmvid.evaluate import Scores
 from mmvid.streams import Head
@@ -60,7 +59,7 @@ def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
     """Weights are written: of every network a classifier of single numbers."""
     classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
     networks = [n.name for n in segment.networks if not n.frozen]
-    state = step_lib.TrainState(
+    state = network.TrainState(
         step=0, params={name: {"classifier": classifier} for name in networks}, frozen={},
         stats={name: {} for name in networks}, opt_state={}, method=(), ema={}, key=(),
     )  # fmt: skip
@@ -77,7 +76,7 @@ def _scored(run: Run, segment: plan.Segment, split: str, directory: pathlib.Path
 def _report(run: Run, columns: list[plan.Segment], split: str, directory: pathlib.Path) -> None:
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
-        logs.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
+        files.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
     report.finish(
         directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
         baseline=plan.baseline(run.segments),

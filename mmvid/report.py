@@ -11,7 +11,7 @@ import jax
 import jinja2
 import numpy as np
 
-from mmvid import evaluate, figures, logs, metrics
+from mmvid import evaluate, figures, files, logs, metrics
 from mmvid.data import decode, records
 from mmvid.evaluate import Scores
 
@@ -228,7 +228,7 @@ def _subset_cell(numbers: dict | None) -> str:
 def _neighbours(workdir: pathlib.Path) -> dict:
     """Of ``neighbours.json``: {'ks', 'rows': [(output, texts)], 'figure': SVG}; {} without one."""
     try:
-        found = logs.read_json(workdir / "neighbours.json")
+        found = files.read_json(workdir / "neighbours.json")
     except ValueError:
         found = None  # a run that asks for neighbours has made a damaged file anew
     if not found:
@@ -283,7 +283,7 @@ PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillati
 
 def _curves(workdir: pathlib.Path, segment: str) -> str:
     """One panel a term, for training and for validation: every output's line."""
-    lines = logs.read_lines(workdir / segment / "metrics.jsonl")
+    lines = files.read_lines(workdir / segment / "metrics.jsonl")
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
@@ -509,7 +509,7 @@ def finish(
     )  # fmt: skip
     numbers = {c.segment: {split: _numbers(s, how) for split, s in c.scores.items()}
                for c in loaded}  # fmt: skip
-    logs.write_json(workdir / "summary.json", numbers)
+    files.write_json(workdir / "summary.json", numbers)
     split = next(iter(own.scores))
     result = numbers[own.segment][split]
     logs.LOG.info(_last_line(config, result, own.title, split, path))

@@ -7,7 +7,7 @@ import zlib
 
 import jax
 
-from mmvid import logs, plan, sharding, weights
+from mmvid import files, logs, plan, sharding, weights
 from mmvid.build import Run
 from mmvid.logs import LOG
 
@@ -18,7 +18,7 @@ _FREE = ("loader", "log_every", "save_every", "published", "published_neighbours
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
     """A run goes on with the clips that it began with."""
-    old = logs.read_json(run.workdir / "data.json") or now
+    old = files.read_json(run.workdir / "data.json") or now
     changed = [name for name in old | now if old.get(name) != now.get(name)]
     if changed:
         raise ValueError(
@@ -28,7 +28,7 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 
 
 def _check_same_config(run: Run, now: dict) -> None:
-    old = logs.read_json(run.workdir / "config.json") or now
+    old = files.read_json(run.workdir / "config.json") or now
     # Where the best checkpoint is kept, how views are put together decides which one that is.
     free = _FREE if run.config.evaluation.checkpoint == "best" else (*_FREE, "evaluation.aggregate")
     before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
@@ -55,8 +55,8 @@ def remember(run: Run) -> None:
     _check_same_data(run, data)
     sharding.meet("remember")  # nobody reads a file that is being written
     if jax.process_index() == 0:
-        logs.write_json(run.workdir / "config.json", config)
-        logs.write_json(run.workdir / "data.json", data)
+        files.write_json(run.workdir / "config.json", config)
+        files.write_json(run.workdir / "data.json", data)
 
 
 # ---------------------------------------------------------------------------- what is done

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvid import evaluate, feed, plan, sharding
-from mmvid import step as step_lib
+from mmvid import evaluate, feed, infer, network, plan, sharding
 from mmvid.build import Run
 
 # Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
@@ -38,12 +37,12 @@ def evaluator(run: Run, segment: plan.Segment) -> Callable:
     """
     dataset, spec = run.datasets[segment.dataset], run.config.evaluation
     predict = jax.jit(
-        step_lib.make_predict(segment.networks, segment.streams),
+        infer.make_predict(segment.networks, segment.streams),
         out_shardings=sharding.batched(run.mesh),
     )
 
     def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
-        weights, source = step_lib.final_weights(state), dataset.split(split)
+        weights, source = network.final_weights(state), dataset.split(split)
         often = (spec.during_protocol, spec.during_crops)
         how = often if during else (spec.protocol, spec.crops)
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mmvid import weight_names, weights
-from mmvid.step import Network, TrainState, final_weights, init_params
+from mmvid.network import Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
 
 

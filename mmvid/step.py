@@ -1,115 +1,17 @@
 """The only jitted training code: one step that trains every network of a segment jointly."""
 
-import functools
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from mmvid import network as network_lib
 from mmvid import streams as streams_lib
 from mmvid.methods.base import Method
-from mmvid.models.model import Model
+from mmvid.network import Network, Streams, TrainState
 from mmvid.terms import accuracy, count, reduce_terms
-
-
-class Network(NamedTuple):
-    """What has parameters. ``reads``: (('rgb',),) plain; (('audio', 'rgb'),) fusion;
-    (('flow',), ('rgb',)) two streams, one at a time, with shared weights."""
-
-    name: str
-    model: Model
-    reads: tuple[tuple[str, ...], ...]
-    frozen: bool = False
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Its classifiers' names: the streams that it reads alone, and what a joint model names."""
-        joint = self.model.outputs or ("joint",)
-        return tuple(o for read in self.reads for o in (read if len(read) == 1 else joint))
-
-
-class TrainState(NamedTuple):
-    """Everything that training carries. ``params``, ``stats``, ``opt_state`` and ``ema`` are keyed
-    by network; ``frozen`` holds the teachers' {'params', 'stats'}; ``ema`` is empty when off."""
-
-    step: jax.Array
-    params: dict
-    frozen: dict
-    stats: dict
-    opt_state: dict
-    method: Any
-    ema: dict
-    key: jax.Array
-
-
-Streams = Mapping[str, streams_lib.Stream]
-
-
-def forward(network: Network, params, stats, inputs: dict, *, train: bool, key):
-    """One network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats)."""
-    outputs = {}
-    for index, read in enumerate(network.reads):
-        x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
-        read_key = jax.random.fold_in(key, index)
-        result, stats = network.model.apply(params, stats, x, train=train, key=read_key)
-        outputs |= {read[0]: result} if len(read) == 1 else result
-    return outputs, stats
-
-
-def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
-    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
-
-    A network's draw depends on the key and its own name alone, not on its neighbours.
-    """
-    params, stats = {}, {}
-    for network in networks:
-        inputs = {
-            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
-            for stream in {stream for read in network.reads for stream in read}
-        }
-        read = network.reads[0]
-        x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
-        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
-        params[network.name], stats[network.name] = network.model.init(network_key, x)
-    return params, stats
-
-
-def draw_weights(segment, size: int, seed: int, **jit_options):
-    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``)."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
-    draw = functools.partial(init_params, segment.networks, segment.streams, shapes)
-    return jax.device_get(jax.jit(draw, **jit_options)(key))
-
-
-def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
-    """A TrainState that starts from ``params`` and ``stats``; frozen networks get their own place.
-
-    Call it inside ``jax.jit``, so that no buffer is shared with what is donated later.
-    """
-    frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]}
-              for n in networks if n.frozen}  # fmt: skip
-    params = {name: tree for name, tree in params.items() if name not in frozen}
-    stats = {name: tree for name, tree in stats.items() if name not in frozen}
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        frozen=frozen,
-        stats=stats,
-        opt_state={name: tx[name].init(params[name]) for name in params},
-        method=method.init(),
-        # A copy: the same buffer at two leaves of a donated state is an error.
-        ema=jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if ema else {},
-        key=key,
-    )
-
-
-def final_weights(state: TrainState) -> dict:
-    """{'params', 'stats'} to evaluate and hand over: the moving average where there is one."""
-    return state.ema or {"params": state.params, "stats": state.stats}
 
 
 def _fill_absent(x: jax.Array, present: jax.Array | None) -> jax.Array:
@@ -163,7 +65,7 @@ def _run_pass(pass_, networks, weights: dict, batch, streams, key):
     for network in networks:
         network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
         own = weights[network.name]
-        result, stats[network.name] = forward(
+        result, stats[network.name] = network_lib.forward(
             network, own["params"], own["stats"], inputs, train=pass_.train, key=network_key
         )
         outputs |= result
@@ -333,54 +235,3 @@ def jit_train_step(train_step: Callable, replicated) -> Callable:
         return new._replace(frozen=state.frozen), metrics
 
     return step
-
-
-def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
-    """(results of every trained network in evaluation mode, V); views are folded into the batch."""
-    inputs = batch["main"]["inputs"]["test"]
-    views = next(iter(inputs.values())).shape[1]
-    folded = {
-        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
-        for name, x in inputs.items()
-    }
-    outputs = {}
-    for network in networks:
-        if network.frozen:
-            continue  # a teacher's scores are its own run's
-        own = params[network.name], stats[network.name]
-        outputs |= forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
-    return outputs, views
-
-
-def make_predict(networks, streams: Streams) -> Callable:
-    """predict(params, stats, batch) -> {output: {head: logits [B, V, K]}} in evaluation mode.
-
-    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator knows
-    nothing else.
-    """
-
-    def predict(params, stats, batch):
-        outputs, views = _forward_views(networks, streams, params, stats, batch)
-        return {
-            output: {
-                head: logits.reshape(-1, views, logits.shape[-1])
-                for head, logits in result["logits"].items()
-            }
-            for output, result in outputs.items()
-        }
-
-    return predict
-
-
-def make_describe(networks, streams: Streams) -> Callable:
-    """describe(params, stats, batch) -> {output: features [B, D]}, the mean over views; ``batch`` as
-    for ``make_predict``."""
-
-    def describe(params, stats, batch):
-        outputs, views = _forward_views(networks, streams, params, stats, batch)
-        return {
-            output: result["features"].reshape(-1, views, result["features"].shape[-1]).mean(1)
-            for output, result in outputs.items()
-        }
-
-    return describe

@@ -15,9 +15,11 @@ from mmvid import (
     cache,
     checkpoint,
     feed,
+    files,
     lock,
     logs,
     neighbours,
+    network,
     optim,
     plan,
     rehearsal,
@@ -47,11 +49,11 @@ def initial_state(segment: plan.Segment, *, size: int, seed: int, ema: bool, mes
     key = jax.random.fold_in(jax.random.key(seed), segment.seed)
 
     def state(params, stats, key):
-        return step_lib.init_state(
+        return network.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
         )
 
-    params, stats = step_lib.draw_weights(segment, size, seed, out_shardings=replicated)
+    params, stats = network.draw_weights(segment, size, seed, out_shardings=replicated)
     if enter:
         params, stats = segment.enter(params, stats, workdir)
     return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
@@ -195,7 +197,7 @@ def _run_segment(run: Run, segment: plan.Segment) -> None:
             evaluate_split(state, split, int(state.step))
     segment.leave(state, directory)
     if jax.process_index() == 0:
-        logs.write_json(directory / "done.json", {"steps": segment.steps})
+        files.write_json(directory / "done.json", {"steps": segment.steps})
     sharding.meet(f"{segment.name} done")
 
 

@@ -10,7 +10,7 @@ import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import build, logs, resume, signals
+from mmvid import build, files, resume, signals
 from mmvid.data import records
 
 
@@ -84,7 +84,7 @@ def test_a_modality_that_no_clip_has(tmp_path):
 def test_other_clips_are_another_run(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
     resume.remember(run)
-    logs.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
+    files.write_json(tmp_path / "data.json", {"dataset": "fedcba987654"})
     with pytest.raises(ValueError, match="trained on other clips"):
         resume.remember(run)
 

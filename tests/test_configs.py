@@ -10,7 +10,7 @@ import pytest
 from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
-from mmvid import plan, step, train
+from mmvid import network, plan, train
 from mmvid.data import sampling
 from mmvid.models import MODELS
 from mmvid.streams import Head, raw_channels
@@ -64,9 +64,9 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
 
     def make(key):
-        init = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+        init = lambda key: network.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
         params, stats = weights(init, key)
-        return step.init_state(
+        return network.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
         )
 

@@ -6,34 +6,34 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmvid import logs
+from mmvid import files, logs
 
 
 def test_cut_and_half_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": 1}\n{"step": 3, "a": 2}\n{"step": 2, "b": 1}\n{"step": 4, "a"')
-    logs.cut(path, 2)
-    assert logs.read_lines(path) == [{"step": 1, "a": 1}, {"step": 2, "b": 1}]
-    logs.cut(tmp_path / "none.jsonl", 2)
+    files.cut(path, 2)
+    assert files.read_lines(path) == [{"step": 1, "a": 1}, {"step": 2, "b": 1}]
+    files.cut(tmp_path / "none.jsonl", 2)
 
 
 def test_what_a_full_disk_left_behind_is_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\xff\x00\n3\n{"lr": 1}\n{"step": "2"}\n[1]\n{"step": 2}\n')
-    assert logs.read_lines(path) == [{"step": 1}, {"step": 2}]
-    logs.cut(path, 2)
+    assert files.read_lines(path) == [{"step": 1}, {"step": 2}]
+    files.cut(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff"])
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "data.json"
-    assert logs.read_json(path) is None
-    logs.write_json(path, {"a": 1})
-    assert logs.read_json(path) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["data.json"]
+    assert files.read_json(path) is None
+    files.write_json(path, {"a": 1})
+    assert files.read_json(path) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["data.json"]
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"data\.json is damaged .*delete it"):
-        logs.read_json(path)
+        files.read_json(path)
 
 
 def test_writer_goes_on_where_the_checkpoint_is(tmp_path):
@@ -43,10 +43,10 @@ def test_writer_goes_on_where_the_checkpoint_is(tmp_path):
             writer.write_ids(step, {"main": [step]})
             writer.write(step, {"train/rgb/ce": 1 / 3})
         writer.close()
-    steps = [line["step"] for line in logs.read_lines(tmp_path / "metrics.jsonl")]
+    steps = [line["step"] for line in files.read_lines(tmp_path / "metrics.jsonl")]
     assert steps == [1, 2, 3, 4, 5]
-    assert [line["main"] for line in logs.read_lines(tmp_path / "ids-0.jsonl")] == [[1], [2], [3], [4], [5]]
-    assert logs.read_lines(tmp_path / "metrics.jsonl")[0]["train/rgb/ce"] == pytest.approx(1 / 3, rel=1e-5)
+    assert [line["main"] for line in files.read_lines(tmp_path / "ids-0.jsonl")] == [[1], [2], [3], [4], [5]]
+    assert files.read_lines(tmp_path / "metrics.jsonl")[0]["train/rgb/ce"] == pytest.approx(1 / 3, rel=1e-5)
     # The second writer drew what is left of the first one's lines anew, and none of it twice.
     accumulator = EventAccumulator(str(tmp_path / "board"), size_guidance={"tensors": 0})
     accumulator.Reload()
@@ -58,12 +58,12 @@ def test_late_metrics_are_read_one_line_later(tmp_path):
     late = logs.Late(writer, lambda values, step: pytest.fail("all is finite"))
     late.see(1, {"rgb/ce": 1.0})
     late.see(2, {"rgb/ce": 2.0})
-    assert late.push({"lr": 0.1}) == {} and not logs.read_lines(tmp_path / "metrics.jsonl")
+    assert late.push({"lr": 0.1}) == {} and not files.read_lines(tmp_path / "metrics.jsonl")
     late.see(3, {"rgb/ce": 3.0})
     assert late.push({"lr": 0.1}) == {"rgb/ce": 2.0}
     assert late.flush() == {"rgb/ce": 3.0} and late.flush() == {}
     writer.close()
-    assert [line["step"] for line in logs.read_lines(tmp_path / "metrics.jsonl")] == [2, 3]
+    assert [line["step"] for line in files.read_lines(tmp_path / "metrics.jsonl")] == [2, 3]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

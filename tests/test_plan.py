@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from test_configs import context, shrunken
 
 from configs import common, dmcl, mml
-from mmvid import plan, starts, step, weights
+from mmvid import network as network_lib
+from mmvid import plan, starts, weights
 from mmvid.methods import METHODS
 from mmvid.models import MODELS, build_model
 from mmvid.starts import Start
@@ -20,7 +21,7 @@ from mmvid.streams import Head
 def params_of(segment):
     """Weights for its networks, for each by its name, without compiling a draw."""
     shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
-    draw = lambda key: step.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+    draw = lambda key: network_lib.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
     params, stats = jax.eval_shape(draw, jax.random.key(1))
     for name, tree in params.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -60,7 +61,7 @@ def hand_over(tmp_path, found, source, target):
     """Trains nothing: keeps the source's draw, with statistics of its own, and lets the target enter."""
     params, stats = params_of(found[source])
     stats = jax.tree.map(lambda x: x + 0.5, stats)
-    state = step.TrainState(0, params, {}, stats, {}, {}, {}, None)
+    state = network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None)
     (tmp_path / source).mkdir()
     found[source].leave(state, tmp_path / source)
     own = params_of(found[target])
@@ -96,7 +97,7 @@ def test_equal_networks_are_refused(tmp_path):
         params, stats = params_of(found[name])
         params = {n: p for n, p in params.items() if n == network}
         (tmp_path / name).mkdir()
-        state = step.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
+        state = network_lib.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
         starts.keep_weights((), found[name].heads)(state, tmp_path / name)
     found["ml"].enter(*params_of(found["ml"]), tmp_path)  # different draws: fine
     tree, metadata = weights.read(tmp_path / "ce" / "weights.safetensors")
@@ -110,7 +111,7 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
     params, stats = params_of(found["ce"])
     params["rgb"]["layer1_0"]["conv1"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
     (tmp_path / "ce").mkdir()
-    found["ce"].leave(step.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
     with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel of shape \(3, 3, 2, 2\)"):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
 
@@ -120,7 +121,7 @@ def test_weights_that_diverged_are_not_handed_over(tmp_path):
     params, stats = params_of(found["ce"])
     stats["rgb"]["bn1"]["var"][0] = np.inf
     (tmp_path / "ce").mkdir()
-    found["ce"].leave(step.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
     with pytest.raises(ValueError, match=r"ce/weights\.safetensors: 'rgb/stats/bn1/var' .*not finite"):
         found["mml"].enter(*params_of(found["mml"]), tmp_path)
 
@@ -219,7 +220,7 @@ def test_methods_are_compared_from_one_draw_on_the_same_batches():
     found = compared("table")
     assert list(found) == ["independent", "smcl", "cmcl", "random_teacher", "dmcl"]
     assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
-    first, last = (step.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
+    first, last = (network_lib.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
     jax.tree.map(np.testing.assert_array_equal, first, last)
     assert plan.baseline(list(found.values())) == "independent"
     assert plan.baseline(list(segments("").values())) == "ce_continued"
@@ -232,7 +233,7 @@ def test_a_teacher_is_trained_before_and_frozen(tmp_path):
     assert [(n.name, n.frozen) for n in students.networks] == [("depth", True), ("flow", False), ("rgb", False)]
     trained, own, (params, _) = hand_over(tmp_path, found, "independent", "generalized_distillation")
     trained = jax.tree.map(lambda x: x + 1, trained)
-    state = step.TrainState(0, trained, {}, params_of(found["independent"])[1], {}, {}, {}, None)
+    state = network_lib.TrainState(0, trained, {}, params_of(found["independent"])[1], {}, {}, {}, None)
     found["independent"].leave(state, tmp_path / "independent")
     params, _ = students.enter(*own, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, params["depth"], trained["depth"])

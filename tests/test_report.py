@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from test_evaluate import made
 
-from mmvid import evaluate, figures, logs, report
+from mmvid import evaluate, figures, files, report
 from mmvid.report import Column
 
 NAMES = list("abcdef")
@@ -67,7 +67,7 @@ def test_page(columns, tmp_path):
     # Self-contained: nothing is fetched; the only addresses are names of XML vocabularies.
     assert 'src="http' not in page and "@import" not in page and "<link" not in page
     assert len(asked) == 8 and page.count("data:image/jpeg") == 8
-    assert logs.read_lines(tmp_path / "mml" / "metrics.jsonl")[-1]["step"] == 3
+    assert files.read_lines(tmp_path / "mml" / "metrics.jsonl")[-1]["step"] == 3
 
 
 def test_what_is_fused_is_named_by_its_members(columns):
@@ -130,7 +130,7 @@ def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
     found = report.missing_modalities(columns, "test")
     assert [row["subset"] for row in found["rows"]] == ["flow", "rgb", "flow + rgb"]
     assert found["figure"].startswith("<svg") and all(len(row["cells"]) == 3 for row in found["rows"])
-    logs.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
+    files.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
     paper = [("DMCL (T2)", {"rgb": "93.64", "depth": "83.29", "sum": "93.28"})]
     page = report.write(tmp_path, columns, config="{}", baseline="ce_continued", published=paper).read_text()
     for part in ("Modality by modality", "When modalities are missing", "93.28", "12.5", "random features"):
@@ -269,7 +269,7 @@ def test_all_maps_have_one_scale_and_its_bar(monkeypatch):
 def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
     workdir = tmp_path / "run\udce9"  # file names need not be UTF-8
     workdir.mkdir()
-    logs.write_json(workdir / "neighbours.json", {"rgb": {"1": None, "5": None}, "flow": {"1": 0.5, "5": None}})
+    files.write_json(workdir / "neighbours.json", {"rgb": {"1": None, "5": None}, "flow": {"1": 0.5, "5": None}})
     paper = dict(published=[("DMCL (T2)", {"rgb": "93.64"})],
                  published_neighbours=[("flow (figure 3)", {"1": "23.23"})])  # fmt: skip
     for some in (columns, [c._replace(scores={"test": made({"rgb": np.eye(6)[:, None]}, range(6), **META)})
@@ -278,5 +278,5 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
         for text in ("DMCL (T2)", "flow (figure 3)"):
             assert f'<tr class="paper"><td>{text}</td>' in page
     assert report._neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
-    logs.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
+    files.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
     assert report._neighbours(workdir)["figure"] == ""

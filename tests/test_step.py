@@ -9,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from mmvid import sharding, step
+from mmvid import infer, sharding, step
+from mmvid import network as network_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method, Pass, Term
 from mmvid.models import build_model
 from mmvid.models.model import Model
-from mmvid.step import Network
+from mmvid.network import Network
 from mmvid.streams import Head, Sampling, Stream
 from mmvid.terms import accuracy, reduce_terms
 
@@ -52,11 +53,11 @@ def transforms(nets, clip=1.0):
 
 
 def weights_of(nets):
-    return drawn.weights(lambda key: step.init_params(nets, STREAMS, SHAPES, key), jax.random.key(0))
+    return drawn.weights(lambda key: network_lib.init_params(nets, STREAMS, SHAPES, key), jax.random.key(0))
 
 
 def start(nets, method, tx, ema=False):
-    state = step.init_state(nets, *weights_of(nets), method, tx, jax.random.key(3), ema=ema)
+    state = network_lib.init_state(nets, *weights_of(nets), method, tx, jax.random.key(3), ema=ema)
     return jax.device_put(state)
 
 
@@ -270,7 +271,7 @@ def test_every_forward_draws_its_own_noise():
 
 def test_the_views_of_a_pass_are_told_apart_again():
     nets, both = linear(), Pass((("main", "train"), ("main", "weak")), train=False)
-    params, stats = step.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    params, stats = network_lib.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
     weights = {n: {"params": params[n], "stats": stats[n]} for n in STREAMS}
     run = lambda pass_: step._run_pass(pass_, nets, weights, two_views(), STREAMS, jax.random.key(1))[0]  # noqa: E731
     found = run(both)
@@ -291,7 +292,7 @@ def test_a_frozen_teacher_is_in_evaluation_mode():
     whole = {n: {**first.frozen, "rgb": {"params": first.params["rgb"], "stats": first.stats["rgb"]}}[n]
              for n in STREAMS}  # fmt: skip
     params, stats = ({n: whole[n][kind] for n in STREAMS} for kind in ("params", "stats"))
-    logits = step.make_predict(linear(), STREAMS)(params, stats, views)
+    logits = infer.make_predict(linear(), STREAMS)(params, stats, views)
     teacher, own = (logits[n]["action"][:, 0] for n in ("flow", "rgb"))
     soft = -(jax.nn.softmax(teacher / 2) * jax.nn.log_softmax(3 * own / 2)).sum(-1).mean()
     np.testing.assert_allclose(metrics["rgb/distill"], soft, rtol=1e-5)
@@ -308,7 +309,7 @@ def test_moving_average():
         assert not jax.tree.all(jax.tree.map(np.array_equal, old, new))
         want = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema[kind], want)
-    assert step.final_weights(after) is after.ema
+    assert network_lib.final_weights(after) is after.ema
 
 
 def test_an_output_without_a_term_is_refused():
@@ -384,7 +385,7 @@ def test_a_batch_without_a_modality_leaves_its_network_as_it_is():
 def test_predict_folds_views():
     nets = networks()
     state = start(nets, METHODS["single"](("flow", "rgb"), HEADS), transforms(nets))
-    predict = step.make_predict(nets, STREAMS)
+    predict = infer.make_predict(nets, STREAMS)
     inputs = batch(6)["main"]["inputs"]["train"]
     views = {name: x.reshape(2, 3, *x.shape[1:]) for name, x in inputs.items()}
     found = predict(state.params, state.stats, {"main": {"inputs": {"test": views}}})
@@ -398,7 +399,7 @@ def test_describe_is_the_mean_over_views():
     nets = networks()
     params, stats = weights_of(nets)
     views = {n: np.stack([x, x[:, ::-1]], 1) for n, x in batch()["main"]["inputs"]["train"].items()}
-    ask = lambda x: step.make_describe(nets, STREAMS)(params, stats, {"main": {"inputs": {"test": x}}})  # noqa: E731
+    ask = lambda x: infer.make_describe(nets, STREAMS)(params, stats, {"main": {"inputs": {"test": x}}})  # noqa: E731
     both = ask(views)
     each = [ask({n: x[:, v : v + 1] for n, x in views.items()}) for v in range(2)]
     for name in STREAMS:

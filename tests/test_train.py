@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from mmvid import evaluate, lock, logs, weights
+from mmvid import evaluate, files, lock, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -91,7 +91,7 @@ def test_a_run_ends_with_its_table_and_report(finished):
     scores = evaluate.load(workdir / "mml" / "scores" / "test.npz")
     assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
     assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 32
-    lines = logs.read_lines(workdir / "mml" / "metrics.jsonl")
+    lines = files.read_lines(workdir / "mml" / "metrics.jsonl")
     assert {"train/rgb/ce", "train/rgb/kl", "train/flow/kl", "lr", "wait"} <= set(lines[-1])
     assert any("val/rgb/top1" in line for line in lines)
     assert list((workdir / "tensorboard" / "mml").glob("events*"))
@@ -99,7 +99,7 @@ def test_a_run_ends_with_its_table_and_report(finished):
 
 def test_both_arms_started_alike_and_saw_the_same(finished):
     workdir, _ = finished
-    ids = [logs.read_lines(workdir / s / "ids-0.jsonl") for s in ("mml", "ce_continued")]
+    ids = [files.read_lines(workdir / s / "ids-0.jsonl") for s in ("mml", "ce_continued")]
     assert ids[0] == ids[1] and len(ids[0]) == 6
     assert [line["step"] for line in ids[0]] == [1, 2, 3, 4, 5, 6]
 
@@ -149,7 +149,7 @@ def test_what_got_lost_is_made_again(finished, data):
     assert tables[0] == tables[1] != ""
     assert "mml: scores/test.npz, weights.safetensors, gone or damaged, is made again" in again.stdout
     found = tensors(workdir, "mml")
-    assert found.keys() == whole.keys() and len(logs.read_lines(workdir / "mml" / "ids-0.jsonl")) == 6
+    assert found.keys() == whole.keys() and len(files.read_lines(workdir / "mml" / "ids-0.jsonl")) == 6
     assert all(np.array_equal(value, whole[name]) for name, value in found.items())
     assert not (workdir / "rehearsal").exists()
 
@@ -254,7 +254,7 @@ def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     line[3] = f"--config={tmp_path}/mine.py"
     done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    last = logs.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
+    last = files.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
     assert {f"train/{o}/kl" for o in ("rgb", "flow", "diff")} <= {k for line in last for k in line}
     assert "diff + flow + rgb" in done.stdout
     for text in ("(noun)", "(verb)", "(noun + verb)") if view == "epic" else ("mAP",):
@@ -294,10 +294,10 @@ def assert_equal_runs(a, b, segments=MML):
         assert set(left) == set(right)
         for name, value in left.items():
             np.testing.assert_array_equal(value, right[name], err_msg=f"{segment} {name}")
-        ids = [logs.read_lines(w / segment / "ids-0.jsonl") for w in (a, b)]
+        ids = [files.read_lines(w / segment / "ids-0.jsonl") for w in (a, b)]
         assert ids[0] == ids[1], segment
         rows = [
-            [line | {"wait": 0} for line in logs.read_lines(w / segment / "metrics.jsonl")]
+            [line | {"wait": 0} for line in files.read_lines(w / segment / "metrics.jsonl")]
             for w in (a, b)
         ]
         assert rows[0] == rows[1], segment
@@ -411,7 +411,7 @@ def test_more_devices_and_processes_agree_with_one(data, tmp_path, one_device, d
         one, many = (tensors(w, segment) for w in both)
         for name, value in one.items():
             np.testing.assert_allclose(value, many[name], atol=1e-5, err_msg=f"{segment} {name}")
-        rows = zip(*(logs.read_lines(w / segment / "metrics.jsonl") for w in both), strict=True)
+        rows = zip(*(files.read_lines(w / segment / "metrics.jsonl") for w in both), strict=True)
         for left, right in rows:
             for name in left:
                 if name.endswith(("/ce", "/kl", "/top1")):
@@ -438,15 +438,15 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
     done = run(data, whole, *LACKING, config="dmcl")
     for text in ("Independent", "rgb  depth  flow  sum", "oracle"):
         assert text in done.stdout, done.stdout
-    lines = logs.read_lines(whole / "dmcl" / "metrics.jsonl")
+    lines = files.read_lines(whole / "dmcl" / "metrics.jsonl")
     shares = [{k: v for k, v in line.items() if k.endswith("/win")} for line in lines]
     wins = [sum(share.values()) for share in shares if share]
     assert wins
     np.testing.assert_allclose(wins, 1, atol=1e-5)
     assert any("val/oracle/top1" in line for line in lines)
-    numbers = logs.read_json(whole / "summary.json")["dmcl"]["test"]
+    numbers = files.read_json(whole / "summary.json")["dmcl"]["test"]
     assert len(numbers["subsets"]) == 7
-    assert set(logs.read_json(whole / "neighbours.json")) == {"rgb", "depth", "flow"}
+    assert set(files.read_json(whole / "neighbours.json")) == {"rgb", "depth", "flow"}
     page = (whole / "report.html").read_text()
     for text in ("When modalities are missing", "share of wins", "random features", "93.64"):
         assert text in page, text

@@ -1,0 +1,60 @@
+"""Networks at work: logits of every view, and features."""
+
+from collections.abc import Callable
+
+import jax
+
+from mmvid import network as network_lib
+from mmvid import streams as streams_lib
+from mmvid.network import Streams
+
+
+def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
+    """(results of every trained network in evaluation mode, V); views are folded into the batch."""
+    inputs = batch["main"]["inputs"]["test"]
+    views = next(iter(inputs.values())).shape[1]
+    folded = {
+        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+        for name, x in inputs.items()
+    }
+    outputs = {}
+    for network in networks:
+        if network.frozen:
+            continue  # a teacher's scores are its own run's
+        own = params[network.name], stats[network.name]
+        outputs |= network_lib.forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
+    return outputs, views
+
+
+def make_predict(networks, streams: Streams) -> Callable:
+    """predict(params, stats, batch) -> {output: {head: logits [B, V, K]}} in evaluation mode.
+
+    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator knows
+    nothing else.
+    """
+
+    def predict(params, stats, batch):
+        outputs, views = _forward_views(networks, streams, params, stats, batch)
+        return {
+            output: {
+                head: logits.reshape(-1, views, logits.shape[-1])
+                for head, logits in result["logits"].items()
+            }
+            for output, result in outputs.items()
+        }
+
+    return predict
+
+
+def make_describe(networks, streams: Streams) -> Callable:
+    """describe(params, stats, batch) -> {output: features [B, D]}, the mean over views; ``batch`` as
+    for ``make_predict``."""
+
+    def describe(params, stats, batch):
+        outputs, views = _forward_views(networks, streams, params, stats, batch)
+        return {
+            output: result["features"].reshape(-1, views, result["features"].shape[-1]).mean(1)
+            for output, result in outputs.items()
+        }
+
+    return describe
