@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmvid.data import augment, decode, pipeline, records, sampling
+from mmvid.data import augment, decode, example, pipeline, records, sampling
 from mmvid.streams import Head, Sampling, Stream, form_of, length
 
 BATCH = 8
@@ -136,7 +136,7 @@ def measure(source, folder: pathlib.Path, clips: int, streams, size: int, second
     def from_folder(i):
         examples = []
         for position in range(i * BATCH, (i + 1) * BATCH):
-            row = pipeline.example_row(clips, SEED, position)
+            row = example.example_row(clips, SEED, position)
             rng = np.random.default_rng([SEED, position, 1])
             examples.append(folder_clip(folder / str(row), *sizes[row], streams, size, rng))
         return {s.name: np.stack([e[s.name] for e in examples]) for s in streams}

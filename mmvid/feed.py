@@ -4,7 +4,7 @@ import jax
 
 from mmvid import build, plan
 from mmvid.build import Run
-from mmvid.data import augment, memory, missing, pipeline, sampling
+from mmvid.data import augment, memory, missing, pipeline, sampling, workers
 from mmvid.logs import LOG
 
 
@@ -26,7 +26,7 @@ def _views(segment: plan.Segment) -> dict[str, tuple[str, ...]]:
 
 def _ahead(run: Run, dataset):
     loader = run.config.loader
-    return pipeline.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
+    return workers.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
 
 
 def train_batches(run: Run, segment: plan.Segment, start: int):
@@ -89,7 +89,7 @@ def _eval_bytes(run: Run, segment: plan.Segment, protocol: str, crops: str) -> i
 def _check_room(run: Run, name: str, rows: int, size: int) -> None:
     """Raises ValueError where the loader alone would fill the memory with batches of ``size`` bytes."""
     loader, processes = run.config.loader, jax.process_count()
-    count = pipeline.batches_held(loader.workers, loader.threads, loader.prefetch)
+    count = workers.batches_held(loader.workers, loader.threads, loader.prefetch)
     free, needed = memory.available(), count * size // processes
     if free is not None and needed > free:
         raise ValueError(

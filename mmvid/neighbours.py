@@ -11,7 +11,7 @@ import numpy as np
 
 from mmvid import build, files, infer, metrics, plan, sharding
 from mmvid.build import Run
-from mmvid.data import pipeline
+from mmvid.data import pipeline, workers
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
 
@@ -41,7 +41,7 @@ def _features(run: Run, segment: plan.Segment, source, describe) -> dict:
         source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
         crops="centre", resize=build.resize_of(config), batch_size=config.evaluation.batch_size,
     )  # fmt: skip
-    batches = pipeline.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
+    batches = workers.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
     parts = []
     try:
         for batch in batches:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.data import augment
+from mmvid.data import colours as colours_lib
 from mmvid.data.augment import Augment, Geometry
 from mmvid.streams import Head
 
@@ -249,7 +250,8 @@ def test_nothing_changes_what_is_distorted_by_nothing(order):
     frames[0, :4] = 0, 0, 0
     frames[0, 4:8] = 255, 255, 255
     frames[0, 8:] = 7, 7, 7
-    np.testing.assert_array_equal(augment.recolour(frames, augment.Colours(order, 0.0, 1.0, 0.0, 1.0)), frames)
+    plain = colours_lib.Colours(order, 0.0, 1.0, 0.0, 1.0)
+    np.testing.assert_array_equal(colours_lib.recolour(frames, plain), frames)
 
 
 def reference(picture, colours):
@@ -273,15 +275,15 @@ def reference(picture, colours):
 @given(st.integers(0, 10**6))
 def test_colours_are_those_of_the_standard_library(seed):
     frames = pictures(seed, (2, 4, 5, 3))
-    drawn = augment.draw_colours(np.random.default_rng(seed), Augment(colour=1.0))
-    out = augment.recolour(frames, drawn)
+    drawn = colours_lib.draw_colours(np.random.default_rng(seed), Augment(colour=1.0))
+    out = colours_lib.recolour(frames, drawn)
     assert out.dtype == np.uint8 and out.shape == frames.shape
     expected = np.stack([reference(f, drawn) for f in frames])
     assert np.abs(out - expected).max() <= 1
 
 
 def test_a_third_of_the_circle_exchanges_the_channels():
-    turned = augment.recolour(pictures(), augment.Colours("h", 0.0, 1.0, 1 / 3, 1.0))
+    turned = colours_lib.recolour(pictures(), colours_lib.Colours("h", 0.0, 1.0, 1 / 3, 1.0))
     np.testing.assert_array_equal(turned, pictures()[..., [2, 0, 1]])
 
 
@@ -289,12 +291,12 @@ def test_black_pixels_have_no_colour_to_distort():
     """Darkened beyond black, where hue and saturation mean nothing."""
     dark = pictures() // 16
     for order in ("bshc", "hscb", "chbs"):
-        out = augment.recolour(dark, augment.Colours(order, -32 / 255, 1.5, 0.2, 1.0))
+        out = colours_lib.recolour(dark, colours_lib.Colours(order, -32 / 255, 1.5, 0.2, 1.0))
         assert not out.any()
 
 
 def test_ranges_and_orders_of_the_code():
-    drawn = [augment.draw_colours(np.random.default_rng(s), Augment(colour=0.5)) for s in range(4000)]
+    drawn = [colours_lib.draw_colours(np.random.default_rng(s), Augment(colour=0.5)) for s in range(4000)]
     there = [d for d in drawn if d is not None]
     assert 1880 < len(there) < 2120
     counts = collections.Counter(d.order for d in there)
@@ -309,7 +311,7 @@ def test_ranges_and_orders_of_the_code():
     assert (values >= least).all() and (values <= most).all()
     np.testing.assert_allclose(values.min(0), least, atol=0.02)
     np.testing.assert_allclose(values.max(0), most, atol=0.02)
-    assert not any(augment.draw_colours(np.random.default_rng(s), Augment()) for s in range(20))
+    assert not any(colours_lib.draw_colours(np.random.default_rng(s), Augment()) for s in range(20))
 
 
 @pytest.mark.parametrize("name, value", [("crop", "middle"), ("jitter", 17.0), ("jitter", -1.0),

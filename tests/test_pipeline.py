@@ -17,7 +17,8 @@ import pytest
 from fake import Source
 
 from mmvid import signals
-from mmvid.data import augment, decode, pipeline, sampling
+from mmvid.data import augment, decode, example, pipeline, sampling
+from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
 from mmvid.streams import Head, Sampling, Stream
 
@@ -51,7 +52,7 @@ def test_shapes_and_types():
 @pytest.mark.parametrize("threads, workers", [(1, 0), (3, 0), pytest.param(0, 2, marks=pytest.mark.slow)])
 def test_workers_do_not_change_the_data(threads, workers):
     dataset = train()
-    ahead = pipeline.iterate(dataset, workers=workers, threads=threads)
+    ahead = workers_lib.iterate(dataset, workers=workers, threads=threads)
     for i in range(12):
         same(jax.tree.map(np.array, next(ahead)), dataset[i])
     ahead.close()
@@ -72,7 +73,7 @@ def test_resuming_is_slicing():
 
 
 def test_every_epoch_sees_every_clip_once_in_another_order():
-    rows = [pipeline.example_row(7, 5, p) for p in range(70)]
+    rows = [example.example_row(7, 5, p) for p in range(70)]
     epochs = [tuple(rows[i : i + 7]) for i in range(0, 70, 7)]
     assert all(sorted(e) == list(range(7)) for e in epochs) and len(set(epochs)) > 5
     ids = np.concatenate([train()[i]["main"]["id"] for i in range(7)])
@@ -136,7 +137,7 @@ def test_bad_batches_are_explained():
     with pytest.raises(ValueError, match="no clips"):
         pipeline.eval_dataset(Source(0), (RGB,), heads=HEADS, size=32)
     with pytest.raises(ValueError, match="negative"):
-        pipeline.iterate(train(), workers=-1)
+        workers_lib.iterate(train(), workers=-1)
 
 
 class Pictures(Source):
@@ -324,7 +325,7 @@ class Damaged(Source):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_damaged_records_are_named(workers):
-    ahead = pipeline.iterate(train(Damaged()), workers=workers)
+    ahead = workers_lib.iterate(train(Damaged()), workers=workers)
     with pytest.raises((ValueError, RuntimeError), match=r"clip 'clip[34]'.*data_prep"):
         for _ in ahead:
             pass
@@ -346,23 +347,23 @@ def test_video_bytes_may_stand_for_frames():
 
 def test_iterators_end_and_close():
     before = threading.active_count()
-    ahead = pipeline.iterate(train(stop=3), threads=2)
+    ahead = workers_lib.iterate(train(stop=3), threads=2)
     assert len(list(ahead)) == 3
     ahead.close()
-    early = pipeline.iterate(train(), threads=2)
+    early = workers_lib.iterate(train(), threads=2)
     next(early)
     early.close()
     for thread in threading.enumerate():
         if thread.name.startswith("grain-prefetch"):
             thread.join(10)
     assert threading.active_count() <= before
-    assert len(list(pipeline.iterate(train(stop=2), threads=0))) == 2
+    assert len(list(workers_lib.iterate(train(stop=2), threads=0))) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 5])
 def test_more_workers_than_steps(steps):
-    ahead = pipeline.iterate(train(stop=steps), workers=3, prefetch=2)
+    ahead = workers_lib.iterate(train(stop=steps), workers=3, prefetch=2)
     got = [jax.tree.map(np.array, b) for b in ahead]
     ahead.close()
     assert len(got) == steps
@@ -385,7 +386,7 @@ def test_workers_outlive_the_signals_of_their_group():
 
     shooter = threading.Thread(target=shoot)
     shooter.start()
-    ahead = pipeline.iterate(train(stop=30), workers=2, prefetch=2)
+    ahead = workers_lib.iterate(train(stop=30), workers=2, prefetch=2)
     try:
         next(ahead)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(old) == set()
@@ -406,7 +407,7 @@ LOOP = """
 import multiprocessing, os, pathlib, sys, time
 import test_pipeline
 if __name__ == "__main__":
-    ahead = test_pipeline.pipeline.iterate(test_pipeline.train(stop=10**6), workers=2)
+    ahead = test_pipeline.workers.iterate(test_pipeline.train(stop=10**6), workers=2)
     next(ahead)
     workers = [child.pid for child in multiprocessing.active_children()]
     pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, workers)))
@@ -673,7 +674,7 @@ class Slow(Source):
 
 @pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), pytest.param(0, 1, marks=pytest.mark.slow)])
 def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
-    ahead = pipeline.iterate(train(Slow(), batch_sizes={"main": 7}), workers=workers, threads=threads)
+    ahead = workers_lib.iterate(train(Slow(), batch_sizes={"main": 7}), workers=workers, threads=threads)
     with signals.listened() as stop:
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
         begin = time.monotonic()
@@ -686,4 +687,4 @@ def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
 def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
     assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
-    assert [pipeline.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]
+    assert [workers_lib.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

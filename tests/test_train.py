@@ -164,14 +164,14 @@ def test_a_second_run_in_the_workdir_is_refused(finished, data):
 
 SLOW = """
 import sys, time, mmvid.main
-from mmvid.data import pipeline
-made, begun = pipeline._train_example, []
+from mmvid.data import example
+made, begun = example.train_example, []
 def slow(plan, group, position):
     if position >= 16:
         print("waiting", file=sys.stderr, flush=True)
         time.sleep(60)
     return made(plan, group, position)
-pipeline._train_example = slow
+example.train_example = slow
 from absl import app
 app.run(mmvid.main.main, flags_parser=mmvid.main._parse)
 """

@@ -5,316 +5,18 @@ epoch); the batch of a step is B consecutive positions, of which each process ta
 of the loader need be saved, and neither workers nor processes change the data.
 """
 
-import contextlib
 import functools
-import itertools
-import multiprocessing
-import multiprocessing.resource_tracker
-import os
-import signal
-import threading
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from mmvid.data import augment as augment_lib
-from mmvid.data import decode, sampling
+from mmvid.data import example, sampling
+from mmvid.data.example import Eval, Train
 from mmvid.data.records import Source
-from mmvid.streams import MODALITIES, Head, Stream, form_of, negated, raw_channels
-
-
-class _Train(NamedTuple):
-    sources: dict[str, Source]
-    streams: tuple[Stream, ...]
-    sizes: dict[str, int]
-    views: dict[str, tuple[str, ...]]
-    heads: dict[str, Head]
-    size: int
-    augment: augment_lib.Augment
-    seed: int
-    process: tuple[int, int]
-
-
-class _Eval(NamedTuple):
-    source: Source
-    streams: tuple[Stream, ...]
-    heads: dict[str, Head]
-    size: int
-    protocol: str
-    variant: str
-    crops: str
-    resize: int
-    batch_size: int
-    process: tuple[int, int]
-
-
-# ---------------------------------------------------------------------------- one example
-@functools.lru_cache(maxsize=8)
-def _order(n: int, seed: int, epoch: int, salt: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch, 2 * salt]).permutation(n)
-
-
-def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
-    """The row at a position of the endless shuffled stream of ``n`` examples.
-
-    ``salt`` tells groups apart that share a source and a seed.
-    """
-    return int(_order(n, seed, position // n, salt)[position % n])
-
-
-def _lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
-    """Fields of each stream in this record; 0 where its modality is absent."""
-    return {s.name: decode.count_frames(record, _field(s)) for s in streams}
-
-
-def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stream]) -> None:
-    """Warns (once, as the text has no id) where a stream is far shorter than the clip: what is drawn for all
-    streams then ends with it. Datasets that are built today have none such."""
-    least = record["num_frames"] - max(record["num_frames"] // 10, 1)
-    if short := sorted({_field(s) for s in streams if 0 < lengths[s.name] < least}):
-        warnings.warn(
-            f"some clips have fewer {' and '.join(short)} than frames, by more than a tenth, and are read no "
-            "further than that: build the dataset again (python -m data_prep.build ..)",
-            stacklevel=2,
-        )
-
-
-def _field(stream: Stream) -> str:
-    return MODALITIES[stream.modality].field
-
-
-def _distinct(fields: Mapping[str, np.ndarray], streams: Sequence[Stream]) -> np.ndarray:
-    return np.unique(np.concatenate([fields[s.name].ravel() for s in streams]))
-
-
-def _decode(record: dict, streams: Sequence[Stream], fields: Mapping[str, np.ndarray]) -> dict:
-    """{field: (indices [n], frames [n, H, W, C])}: what ``streams`` read, each frame once."""
-    out = {}
-    for field in dict.fromkeys(map(_field, streams)):
-        indices = _distinct(fields, [s for s in streams if _field(s) == field])
-        try:
-            out[field] = indices, decode.decode_bytes(record, field, indices)
-        except (decode.DecodeError, IndexError) as error:
-            raise ValueError(
-                f"clip {record['id']!r}: {field} frames {indices.tolist()} of "
-                f"{record['num_frames']} cannot be read ({error}). The prepared dataset is "
-                "damaged or incomplete: run python -m data_prep.build again"
-            ) from error
-    return out
-
-
-class _Pictures(NamedTuple):
-    """What is done to frames before they are stacked; streams that agree in it share the work."""
-
-    field: str
-    geometry: str
-    negate_x: bool
-    nearest: bool
-    colours: augment_lib.Colours | None
-
-
-def _pictures(stream: Stream, stored: int, colours: Mapping) -> _Pictures:
-    modality, drawn = MODALITIES[stream.modality], colours.get((stream.modality, stream.geometry))
-    return _Pictures(modality.field, stream.geometry, negated(stream, stored), modality.nearest, drawn)
-
-
-def _made(frames: np.ndarray, window: augment_lib.Geometry, side: int, how: _Pictures) -> np.ndarray:
-    cut = augment_lib.apply(frames, window, side, negate_x=how.negate_x, nearest=how.nearest)
-    return augment_lib.recolour(cut, how.colours) if how.colours else cut
-
-
-def _cut(
-    decoded: dict,
-    streams: Sequence[Stream],
-    fields: Mapping[str, np.ndarray],
-    windows: Mapping[str, augment_lib.Geometry],
-    side: int,
-    colours: Mapping[tuple[str, str], augment_lib.Colours | None],
-) -> dict[str, np.ndarray]:
-    """{stream: [N, side, side, raw]} from ``fields`` {stream: int [N, stack]}, ``windows``
-    {geometry group: window} and ``colours`` {(modality, geometry group): colours}. A frame is resized
-    once, however many stacks it stands in."""
-    out = {}
-    keys = {s.name: _pictures(s, decoded[_field(s)][1].shape[-1], colours) for s in streams}
-    for key in dict.fromkeys(keys.values()):
-        readers = [s for s in streams if keys[s.name] == key]
-        indices, frames = decoded[key.field]
-        wanted = _distinct(fields, readers)
-        if len(wanted) < len(indices):
-            frames = frames[np.searchsorted(indices, wanted)]
-        frames = _made(frames, windows[key.geometry], side, key)
-        for stream in readers:
-            index = np.searchsorted(wanted, fields[stream.name])
-            out[stream.name] = _stacks(_widened(frames, stream), index)
-    return out
-
-
-def _widened(frames: np.ndarray, stream: Stream) -> np.ndarray:
-    """Frames with as many channels as the stream's form reads; what is added is 0: (u, v, 0)."""
-    form, stored = form_of(stream), frames.shape[-1]
-    if (width := form.raw // form.stack) < stored:
-        forms = MODALITIES[stream.modality].forms
-        wide = sorted(name for name, f in forms.items() if f.raw // f.stack == stored)
-        raise decode.DecodeError(
-            f"stream {stream.name!r}: {_field(stream)} is stored in pictures of {stored} channels, the form "
-            f"{stream.form!r} reads {width}; choose one of {wide}, or build the dataset with another flow"
-        )
-    return frames if width == stored else np.pad(frames, [(0, 0)] * 3 + [(0, width - stored)])
-
-
-def _stacks(frames: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """[n, H, W, C] and int [N, stack] -> [N, H, W, stack C], time-major: x1, y1, x2, y2, ..."""
-    channels, stack = frames.shape[3], index.shape[1]
-    if stack == 1:
-        return frames[index[:, 0]]
-    out = np.empty((len(index), *frames.shape[1:3], stack * channels), frames.dtype)
-    # A channel at a time: five to ten times faster than a transposition of small items.
-    for target, row in zip(out, index):
-        for s, i in enumerate(row):
-            for c in range(channels):
-                target[..., s * channels + c] = frames[i, ..., c]
-    return out
-
-
-# (first, last) frame that a view reads.
-Seen = tuple[int, int]
-
-
-def _labels(
-    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Sequence[Seen] = ()
-) -> dict[str, np.ndarray]:
-    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip where there are none."""
-    out = {}
-    for name, head in heads.items():
-        if name not in record["label"]:
-            raise ValueError(
-                f"clip {record['id']!r} has no label {name!r}, it has {sorted(record['label'])}: "
-                "name the dataset's heads in the config, or build the dataset with this one"
-            )
-        label = np.asarray(record["label"][name])
-        if label.ndim == 2:
-            label = _multi_hot(_occurring(label, record, seen), head)
-        if flip:
-            label = augment_lib.flip_label(label, augment_lib.head_pairs(pairs, name, len(heads)))
-        out[name] = label.astype(np.float32 if head.kind == "multi" else np.int32)
-    return out
-
-
-def _occurring(spans: np.ndarray, record: dict, seen: Sequence[Seen]) -> np.ndarray:
-    """Those of the spans [n, 3] (class, start, end) that a view meets between its first and its last frame."""
-    times = np.asarray(record["times"]) if seen else ()
-    met = [(spans[:, 1] <= times[last]) & (spans[:, 2] > times[first]) for first, last in seen]
-    return spans[np.any(met, axis=0)] if seen else spans
-
-
-def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
-    return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
-
-
-def _train_example(plan: _Train, group: str, position: int) -> dict:
-    source, salt = plan.sources[group], sorted(plan.sizes).index(group)
-    row = example_row(len(source), plan.seed, position, salt)
-    record = source[row]
-    rng = np.random.default_rng([plan.seed, position, 2 * salt + 1])
-    lengths = _lengths(record, plan.streams)
-    _tell_short(record, lengths, plan.streams)
-    # A flip that changes the label must be the same in every view and geometry group.
-    shared = plan.augment.flip and bool(plan.augment.flip_labels)
-    flip = bool(rng.random() < 0.5) if shared else None
-    views = {v: _train_view(plan, record, lengths, rng, flip) for v in plan.views[group]}
-    return {
-        "inputs": {name: inputs for name, (inputs, _) in views.items()},
-        # One label an example: spans that any of its views meets (Charades' own code: of its only one).
-        "label": _labels(
-            record, plan.heads, flip=bool(flip), pairs=plan.augment.flip_labels,
-            seen=[seen for _, seen in views.values() if seen],
-        ),
-        "mask": np.bool_(True),
-        "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
-        "id": np.int32(row),
-    }
-
-
-def _draw_colours(rng: np.random.Generator, plan: _Train) -> dict:
-    """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
-    runs without it see what they saw before there was one."""
-    coloured = [s for s in plan.streams if MODALITIES[s.modality].coloured]
-    keys = sorted({(s.modality, s.geometry) for s in coloured}) if plan.augment.colour else []
-    return {key: augment_lib.draw_colours(rng, plan.augment) for key in keys}
-
-
-def _train_view(
-    plan: _Train,
-    record: dict,
-    lengths: Mapping[str, int],
-    rng: np.random.Generator,
-    flip: bool | None,
-) -> tuple[dict[str, np.ndarray], Seen | None]:
-    """One view of a clip: ({stream: [T, size, size, raw]}, the first and the last frame that any stream
-    reads); zeros for a stream it lacks, None where it lacks all."""
-    there = [s for s in plan.streams if lengths[s.name] > 0]
-    anchors = sampling.train_indices(rng, lengths, plan.streams)
-    fields = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
-    windows = {
-        name: augment_lib.draw(rng, record["height"], record["width"], plan.size, plan.augment, flip=flip)
-        for name in sorted({s.geometry for s in plan.streams})
-    }
-    colours = _draw_colours(rng, plan)
-    out = _cut(_decode(record, there, fields), there, fields, windows, plan.size, colours)
-    for stream in plan.streams:
-        if stream.name not in out:
-            shape = (stream.sampling.frames, plan.size, plan.size, raw_channels(stream))
-            out[stream.name] = np.zeros(shape, np.uint8)
-    read = _distinct(fields, there) if there else None
-    return out, read if read is None else (int(read[0]), int(read[-1]))
-
-
-def _test_fields(plan: _Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """{stream: int [clips, T, stack]}: every field that the test clips read."""
-    shared = min((n for n in lengths.values() if n > 0), default=0)
-    fields = {}
-    for stream in plan.streams:
-        n = lengths[stream.name]
-        anchors = sampling.test_indices(n, stream, plan.protocol, plan.variant, shared=shared, clip=clip)
-        fields[stream.name] = sampling.stacked(anchors, form_of(stream).stack, n)
-    return fields
-
-
-def _eval_example(plan: _Eval, row: int) -> dict:
-    record = plan.source[row]
-    windows, side = augment_lib.test_windows(
-        record["height"], record["width"], plan.size, plan.resize, plan.crops
-    )
-    lengths = _lengths(record, plan.streams)
-    there = [s for s in plan.streams if lengths[s.name] > 0]
-    fields = _test_fields(plan, record["id"], lengths)
-    # All clips in one read, so that a frame they share is decoded once.
-    flat = {name: f.reshape(-1, f.shape[-1]) for name, f in fields.items()}
-    decoded, cuts = _decode(record, there, flat), []
-    for window in windows:
-        same = dict.fromkeys((s.geometry for s in there), window)
-        cuts.append(_cut(decoded, there, flat, same, side, {}))
-    inputs = {}
-    for stream in plan.streams:
-        clips, frames = fields[stream.name].shape[:2]
-        shape = (clips, frames, side, side, raw_channels(stream))
-        views = [
-            c[stream.name].reshape(shape) if stream.name in c else np.zeros(shape, np.uint8) for c in cuts
-        ]
-        # [clips, crops] -> V: the crops of a clip stand together.
-        inputs[stream.name] = np.stack(views, 1).reshape(-1, *shape[1:])
-    return {
-        "inputs": {"test": inputs},
-        "label": _labels(record, plan.heads),
-        "mask": np.bool_(True),
-        "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
-        "id": np.int32(row),
-    }
+from mmvid.streams import Head, Stream, raw_channels
 
 
 # ---------------------------------------------------------------------------- batches
@@ -331,35 +33,27 @@ def _rows(batch_size: int, process: tuple[int, int]) -> range:
     return range(index * local, (index + 1) * local)
 
 
-def _train_batch(plan: _Train, step: int) -> dict:
+def _train_batch(plan: Train, step: int) -> dict:
     return {
         group: _stack([
-            _train_example(plan, group, step * size + row) for row in _rows(size, plan.process)
+            example.train_example(plan, group, step * size + row) for row in _rows(size, plan.process)
         ])
         for group, size in plan.sizes.items()
     }  # fmt: skip
 
 
-def _eval_batch(plan: _Eval, index: int) -> dict:
+def _eval_batch(plan: Eval, index: int) -> dict:
     n = len(plan.source)
     rows = [index * plan.batch_size + r for r in _rows(plan.batch_size, plan.process)]
-    examples = [_eval_example(plan, row) for row in rows if row < n]
+    examples = [example.eval_example(plan, row) for row in rows if row < n]
     # A process whose rows are all padding still needs arrays of the right shapes.
-    padding = (examples or [_eval_example(plan, n - 1)])[-1] | {"mask": np.bool_(False)}
+    padding = (examples or [example.eval_example(plan, n - 1)])[-1] | {"mask": np.bool_(False)}
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
 def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
     """Bytes of the frames in a batch of ``rows`` clips, each seen in ``views`` of side x side pixels."""
     return rows * views * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
-
-
-def batches_held(workers: int, threads: int, prefetch: int) -> int:
-    """How many batches `iterate` holds at most: those ready, in use, and in the making (twice: their
-    examples and the stack of them)."""
-    if workers:
-        return workers * (max(prefetch // workers, 1) + 2) + 1
-    return max(prefetch, threads) + threads + 1 if threads else 3
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
@@ -398,7 +92,7 @@ def train_dataset(
         _check(f"group {group!r}", sources[group], batch_size, process_count)
     augment_lib.check(augment, heads)
     sampling.check_streams(streams)
-    plan = _Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
+    plan = Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
                   augment, seed, (process_index, process_count))  # fmt: skip
     return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, plan))
 
@@ -424,98 +118,7 @@ def eval_dataset(
     protocol or crop.
     """
     _check("the split", source, batch_size, process_count)
-    plan = _Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
+    plan = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
                  resize or size, batch_size, (process_index, process_count))  # fmt: skip
     batches = -(-len(source) // batch_size)
     return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, plan))
-
-
-def _die_with_the_loop(worker: int, workers: int) -> None:
-    """Where the loop is killed, nobody else would end its workers."""
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this ends; processes begun inside never see them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    # When it starts, it lets both signals through again.
-    multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _first(ahead: grain.DatasetIterator) -> list[dict]:
-    """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
-    signals; whoever waits here hears them."""
-    found: futures.Future = futures.Future()
-
-    def ask() -> None:
-        try:
-            found.set_result(list(itertools.islice(ahead, 1)))
-        except BaseException as error:
-            found.set_exception(error)
-
-    with _signals_held():
-        threading.Thread(target=ask, daemon=True).start()
-    return found.result()
-
-
-def _from_workers(ahead: grain.DatasetIterator) -> Iterator[dict]:
-    """``ahead``, whose workers start with the first batch. Those signals reach a whole process group,
-    but the loop alone decides when its workers end."""
-    others = set(multiprocessing.active_children())
-    try:
-        yield from _first(ahead)
-        yield from ahead
-    finally:
-        _close_soon(ahead, set(multiprocessing.active_children()) - others)
-
-
-def _close_soon(ahead: grain.DatasetIterator, workers: set) -> None:
-    """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
-
-    def end() -> None:
-        for worker in workers:
-            worker.kill()
-
-    timer = threading.Timer(2.0, end)
-    timer.start()
-    try:
-        ahead.close()
-    finally:
-        timer.cancel()
-
-
-def iterate(
-    dataset: grain.MapDataset, *, workers: int = 0, threads: int = 2, prefetch: int = 4
-) -> Iterator[dict]:
-    """Batches in order, made ahead by ``threads``, or by ``workers`` processes where not 0.
-
-    ``prefetch``: batches held ready. Close the iterator after use: ``close()`` ends what runs
-    ahead. Raises ValueError for a negative number.
-    """
-    if min(workers, threads, prefetch) < 0:
-        raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
-    if not flags.FLAGS.is_parsed():
-        # Grain reads absl flags; in a notebook nobody has parsed them.
-        flags.FLAGS.mark_as_parsed()
-    if not workers:
-        options = grain.ReadOptions(
-            num_threads=threads, prefetch_buffer_size=max(prefetch, threads) if threads else 0
-        )
-        return iter(dataset.to_iter_dataset(options))
-    # A worker is one thread that makes every workers-th batch.
-    ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    options = grain.MultiprocessingOptions(workers, max(prefetch // workers, 1))
-    return _from_workers(iter(ahead.mp_prefetch(options, worker_init_fn=_die_with_the_loop)))
