@@ -1,11 +1,14 @@
 """Batches made ahead by threads or processes, through Grain: how these begin, what they hear, how they end."""
 
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.resource_tracker
 import os
+import pathlib
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -22,8 +25,10 @@ def batches_held(workers: int, threads: int, prefetch: int) -> int:
     return max(prefetch, threads) + threads + 1 if threads else 3
 
 
-def _die_with_the_loop(worker: int, workers: int) -> None:
-    """Where the loop is killed, nobody else would end its workers."""
+def _begin_worker(born: str, worker: int, workers: int) -> None:
+    """The first that a worker does: it says in the folder ``born`` that it lives, and it follows the loop,
+    for where the loop is killed, nobody else would end its workers."""
+    pathlib.Path(born, str(os.getpid())).touch()
 
     def follow():
         multiprocessing.parent_process().join()
@@ -63,24 +68,32 @@ def _first(ahead: grain.DatasetIterator) -> list[dict]:
     return found.result()
 
 
-def _from_workers(ahead: grain.DatasetIterator) -> Iterator[dict]:
-    """``ahead``, whose workers start with the first batch. Those signals reach a whole process group,
-    but the loop alone decides when its workers end."""
+def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> Iterator[dict]:
+    """``dataset``, made by processes that start with the first batch. Those signals reach a whole process
+    group, but the loop alone decides when its workers end."""
     others = set(multiprocessing.active_children())
-    try:
-        yield from _first(ahead)
-        yield from ahead
-    finally:
-        _close_soon(ahead, set(multiprocessing.active_children()) - others)
+    options = grain.MultiprocessingOptions(workers, prefetch)
+    with tempfile.TemporaryDirectory() as born:
+        ahead = iter(dataset.mp_prefetch(options, worker_init_fn=functools.partial(_begin_worker, born)))
+        try:
+            yield from _first(ahead)
+            yield from ahead
+        finally:
+            _close_soon(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
 
 
-def _close_soon(ahead: grain.DatasetIterator, workers: set) -> None:
+def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) -> None:
     """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
 
     def end() -> None:
         for worker in workers:
             worker.kill()
 
+    for worker in workers:
+        # One that is still being born finds its queues gone, and prints a stack trace about it. It holds no
+        # lock yet that somebody could wait for.
+        if not (born / str(worker.pid)).exists():
+            worker.kill()
     timer = threading.Timer(2.0, end)
     timer.start()
     try:
@@ -109,5 +122,4 @@ def iterate(
         return iter(dataset.to_iter_dataset(options))
     # A worker is one thread that makes every workers-th batch.
     ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    options = grain.MultiprocessingOptions(workers, max(prefetch // workers, 1))
-    return _from_workers(iter(ahead.mp_prefetch(options, worker_init_fn=_die_with_the_loop)))
+    return _from_workers(ahead, workers, max(prefetch // workers, 1))
