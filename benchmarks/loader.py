@@ -23,7 +23,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmvid.data import augment, decode, example, pipeline, records, sampling
+from mmvid.data import augment, example, pipeline, records, sampling
+from mmvid.data import fields as fields_lib
+from mmvid.data import frames as frames_lib
 from mmvid.streams import Head, Sampling, Stream, form_of, length
 
 BATCH = 8
@@ -64,7 +66,7 @@ def prepare(folder: pathlib.Path, clips: int) -> dict[int, pathlib.Path]:
         table.writerow(["id", "path", "label", "split"])
         for i in range(clips):
             name = f"videos/{i}.mp4"
-            (folder / name).write_bytes(decode.encode_mp4(video(rng), 12.0))
+            (folder / name).write_bytes(frames_lib.encode_mp4(video(rng), 12.0))
             table.writerow([f"clip{i}", name, f"class{i % 2}", "train"])
     roots = {}
     for side in (128, 240):
@@ -81,8 +83,8 @@ def write_folder(source: records.Source, folder: pathlib.Path, clips: int) -> No
     for row in range(clips):
         record, place = source[row], folder / str(row)
         place.mkdir(parents=True)
-        frames = {"rgb": decode.decode_frames(record, "rgb", range(record["num_frames"]))}
-        flow = decode.decode_frames(record, "flow", range(record["num_frames"] - 1))
+        frames = {"rgb": fields_lib.decode_frames(record, "rgb", range(record["num_frames"]))}
+        flow = fields_lib.decode_frames(record, "flow", range(record["num_frames"] - 1))
         frames |= {"flow_x": flow[..., 0], "flow_y": flow[..., 1]}
         for name, pictures in frames.items():
             for t, picture in enumerate(pictures):

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mmvid.data import decode, records
+from mmvid.data import fields, records
 
 SHARD_BYTES = 256 << 20
 MODALITIES = ("rgb", "flow", "depth", "audio", "boxes")
@@ -181,12 +181,12 @@ def depth_range(
     counts, scale = np.zeros(1 << 16, np.int64), 0.001
     for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
         record = pickle.loads(files[i].read_bytes())
-        middle = decode.decode_frames(record, "depth", [len(record["depth"]) // 2])
+        middle = fields.decode_frames(record, "depth", [len(record["depth"]) // 2])
         counts += np.bincount(middle.ravel(), minlength=1 << 16)
         scale = record["depth_scale"]
     counts[0] = 0
     if not counts.any():
-        return decode.DEPTH_RANGE
+        return fields.DEPTH_RANGE
     below = np.cumsum(counts) / counts.sum()
     near, far = (int(np.searchsorted(below, share)) for share in shares)
     # A wall seen straight on is at one distance, and a range needs two.

@@ -13,7 +13,11 @@ import numpy as np
 
 from data_prep import manifest, timeline
 from data_prep.manifest import Item
-from mmvid.data import decode
+from mmvid.data import frames as frames_lib
+from mmvid.data.media import audio, flow_pictures, pictures
+from mmvid.data.media import depth as depth_lib
+from mmvid.data.media import files as files_lib
+from mmvid.data.media import video as video_lib
 
 # Changes whenever stage 1 writes something else for the same input.
 VERSION = 4
@@ -39,7 +43,7 @@ def _stamp(path: pathlib.Path) -> list:
     try:
         if path.is_dir():
             return _stamps(sorted(os.scandir(path), key=lambda entry: entry.name))
-        if decode.is_pattern(path):
+        if pictures.is_pattern(path):
             return _stamps(sorted(path.parent.glob(path.name)))
         return [path.stat().st_size, path.stat().st_mtime_ns]
     except OSError:
@@ -83,14 +87,14 @@ def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
             out[head] = _spans(item, labels, names, head)
             continue
         if unknown := [t for t in labels if t not in names]:
-            raise decode.DecodeError(f"unknown label {unknown[0]!r} for {head}")
+            raise files_lib.DecodeError(f"unknown label {unknown[0]!r} for {head}")
         ids = [names.index(t) for t in labels]
         if spec["kind"] == "multi":  # none at all is an answer, too
             out[head] = np.isin(np.arange(len(names)), ids).astype(np.uint8)
         elif len(ids) > 1:
-            raise decode.DecodeError(f"{len(ids)} labels for {head}, which takes one")
+            raise files_lib.DecodeError(f"{len(ids)} labels for {head}, which takes one")
         elif not ids and item.split in ("train", "val"):
-            raise decode.DecodeError(f"no label for {head}")
+            raise files_lib.DecodeError(f"no label for {head}")
         else:
             out[head] = np.int64(ids[0] if ids else -1)
     return out
@@ -102,9 +106,9 @@ def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> 
     for label in labels:
         found = manifest.span(label)
         if found is None or not found[1] < found[2]:
-            raise decode.DecodeError(f"{label!r} for {head} is not 'class@start-end' in seconds")
+            raise files_lib.DecodeError(f"{label!r} for {head} is not 'class@start-end' in seconds")
         if found[0] not in names:
-            raise decode.DecodeError(f"unknown label {found[0]!r} for {head}")
+            raise files_lib.DecodeError(f"unknown label {found[0]!r} for {head}")
         end = np.inf if item.end is None else item.end
         start, end = max(found[1], item.start), min(found[2], end)
         if start < end:
@@ -132,10 +136,10 @@ def _numbered(files: list[pathlib.Path]) -> dict[tuple[int, int], int]:
 
 def _sources(item: Item) -> _Sources:
     if item.path is None and not {"depth", "flow"} & set(item.paths):
-        raise decode.DecodeError("no frames: the clip has neither RGB nor depth nor flow")
+        raise files_lib.DecodeError("no frames: the clip has neither RGB nor depth nor flow")
     rgb, depth = item.path, item.paths.get("depth")
-    rgb = rgb and (decode.sequence(rgb) or rgb)
-    depth = depth and (decode.sequence(depth, (".png",)) or depth)
+    rgb = rgb and (pictures.sequence(rgb) or rgb)
+    depth = depth and (pictures.sequence(depth, (".png",)) or depth)
     if not (isinstance(rgb, list) and isinstance(depth, list)):
         return _Sources(rgb, depth)
     of_rgb, of_depth = _numbered(rgb), _numbered(depth)
@@ -143,15 +147,15 @@ def _sources(item: Item) -> _Sources:
         return _Sources(rgb, depth)
     both = [number for number in of_rgb if number in of_depth]
     if not both:
-        raise decode.DecodeError(f"no frame has one number in {rgb[0].name}.. and in {depth[0].name}..")
+        raise files_lib.DecodeError(f"no frame has one number in {rgb[0].name}.. and in {depth[0].name}..")
     places = [of_rgb[number] for number in both]
     return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
 
 
-def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> decode.Video | None:
+def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> video_lib.Video | None:
     if rgb is None:
         return None
-    video = decode.clip(rgb, fps=item.fps or decode.PICTURES_FPS, start=item.start, end=item.end,
+    video = video_lib.clip(rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end,
                         short_side=settings.short_side)  # fmt: skip
     if settings.rgb_storage == "mp4":
         # The codec wants even sides; every modality gets the same picture.
@@ -160,12 +164,12 @@ def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> d
     return video
 
 
-def _rgb(video: decode.Video | None, settings: Settings) -> dict:
+def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
     if video is None:
         return {"rgb": [], "rgb_video": b""}
     if settings.rgb_storage == "mp4":
-        return {"rgb": [], "rgb_video": decode.encode_mp4(video.frames, video.fps)}
-    images = [decode.encode_jpeg(f, settings.quality) for f in video.frames]
+        return {"rgb": [], "rgb_video": frames_lib.encode_mp4(video.frames, video.fps)}
+    images = [frames_lib.encode_jpeg(f, settings.quality) for f in video.frames]
     return {"rgb": images, "rgb_video": b""}
 
 
@@ -184,14 +188,14 @@ def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
         field = flow.clip_flow(frames, settings=preset, batch_size=8)
     planes = flow.quantise(field, settings.flow_bound)
     jpeg = settings.flow_codec == "jpeg"
-    encode = (lambda p: decode.encode_jpeg(p, settings.quality)) if jpeg else decode.encode_png
+    encode = (lambda p: frames_lib.encode_jpeg(p, settings.quality)) if jpeg else frames_lib.encode_png
     return empty | {
         "flow_x": [encode(np.ascontiguousarray(p)) for p in planes[..., 0]],
         "flow_y": [encode(np.ascontiguousarray(p)) for p in planes[..., 1]],
     }
 
 
-def _flow_fields(made: decode.FlowPictures, settings: Settings) -> dict:
+def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
     # A picture made smaller moves by fewer pixels; colours have no bound.
     bound = settings.flow_bound * made.scale if made.y else 0.0
     return {"flow_x": made.x, "flow_y": made.y, "flow_bound": float(bound), "flow_given": True}
@@ -199,7 +203,7 @@ def _flow_fields(made: decode.FlowPictures, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- sound and boxes
 def _boxes(path: pathlib.Path) -> np.ndarray:
-    decode.existing(path)
+    files_lib.existing(path)
     try:
         if path.suffix == ".npy":
             rows = np.load(path)
@@ -209,13 +213,13 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
             rows = np.array([line.split(",") for line in lines], np.float64)
         rows = rows.reshape(0, 9) if rows.size == 0 else rows
     except (ValueError, EOFError, OSError) as error:
-        raise decode.DecodeError(f"boxes not readable: {error}") from None
+        raise files_lib.DecodeError(f"boxes not readable: {error}") from None
     if rows.ndim != 2 or rows.shape[1] != 9:
-        raise decode.DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
+        raise files_lib.DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
     # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
     corners = rows[:, 1:5]
     if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
-        raise decode.DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
+        raise files_lib.DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
     return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
 
 
@@ -224,7 +228,7 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
     out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
            "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
     if path := item.paths.get("audio"):
-        sound = decode.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
+        sound = audio.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
         out["boxes"] = timeline.boxes(_boxes(path), frames)
@@ -236,9 +240,9 @@ class _Read(NamedTuple):
     """What was read of a clip; None is a modality that it lacks. ``frames`` are the RGB's, else the
     depth's, else the flow's."""
 
-    video: decode.Video | None
-    maps: decode.Maps | None
-    given: decode.FlowPictures | None
+    video: video_lib.Video | None
+    maps: depth_lib.Maps | None
+    given: flow_pictures.FlowPictures | None
     frames: timeline.Frames
 
 
@@ -252,7 +256,7 @@ def _read(item: Item, settings: Settings) -> _Read:
         )
         frames = frames or timeline.of_depth(maps)
     if path := item.paths.get("flow"):
-        given = decode.flow_pictures(path, short_side=settings.short_side)
+        given = flow_pictures.flow_pictures(path, short_side=settings.short_side)
         given = timeline.flow(given, item, frames, places)
         frames = frames or timeline.of_flow(len(given.x), item)
     return _Read(video, maps, given, frames)
@@ -265,12 +269,12 @@ def _size(read: _Read) -> tuple[int, int]:
     return read.maps.maps[0].shape if read.maps else (read.given.height, read.given.width)
 
 
-def _maps(maps: decode.Maps | None) -> list[bytes]:
+def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
     """PNGs; a map that belongs to several frames is one object, which pickle writes once."""
     if maps is None:
         return []
     made = dict(zip(maps.numbers.tolist(), maps.maps))
-    made = {number: decode.encode_png(image) for number, image in made.items()}
+    made = {number: frames_lib.encode_png(image) for number, image in made.items()}
     return [made[number] for number in maps.numbers.tolist()]
 
 
@@ -306,7 +310,7 @@ def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) ->
     try:
         data, path, reason = pickle.dumps(prepare(item, settings), protocol=5), target, ""
     except Exception as error:
-        expected = isinstance(error, decode.DecodeError)
+        expected = isinstance(error, files_lib.DecodeError)
         reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
         data, path = reason.encode("utf-8", "backslashreplace"), refused
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

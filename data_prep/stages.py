@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from data_prep import checks, clips
 from data_prep.manifest import Item, Manifest
-from mmvid.data import decode, records
+from mmvid.data import records
+from mmvid.data.media import files as files_lib
 
 
 def _start_worker(cache: str) -> None:
@@ -60,7 +61,7 @@ def stage_one(
     for item in source.items:
         try:
             clips.encode_labels(item, source.heads)
-        except decode.DecodeError as error:
+        except files_lib.DecodeError as error:
             reasons[item.id] = str(error)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.tmp"):

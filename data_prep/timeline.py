@@ -9,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.manifest import Item
-from mmvid.data import decode
+from mmvid.data.media import depth as depth_lib
+from mmvid.data.media import files, flow_pictures
+from mmvid.data.media import pictures as pictures_lib
+from mmvid.data.media import video as video_lib
 
 
 class Frames(NamedTuple):
@@ -33,13 +36,13 @@ class Frames(NamedTuple):
         return 1 / self.fps if self.number > 1 else 0.0
 
 
-def of_video(video: decode.Video, source) -> Frames:
+def of_video(video: video_lib.Video, source) -> Frames:
     """The frames of RGB that was read from ``source``: a file, or a list of pictures."""
-    whole, length = decode.extent(source, fps=video.fps)
+    whole, length = depth_lib.extent(source, fps=video.fps)
     return Frames(video.times, video.fps, video.first, whole, length)
 
 
-def of_depth(maps: decode.Maps) -> Frames:
+def of_depth(maps: depth_lib.Maps) -> Frames:
     """The frames of a clip without RGB: its depth maps, by their own times."""
     return Frames(maps.times, maps.fps, int(maps.numbers[0]), maps.count, maps.length)
 
@@ -47,7 +50,7 @@ def of_depth(maps: decode.Maps) -> Frames:
 def of_flow(count: int, item: Item) -> Frames:
     """The frames of a clip that has only ``count`` pictures of flow (cut already), and hence one frame
     more."""
-    fps = item.fps or decode.PICTURES_FPS
+    fps = item.fps or pictures_lib.PICTURES_FPS
     first = _first(item, fps)
     times = (first + np.arange(count + 1)) / fps - item.start
     return Frames(times, fps, first, first + count + 1, count / fps)
@@ -72,15 +75,15 @@ def _film(count: int, length: float) -> str:
     return f"{count} depth map{'s' * (count != 1)}{_lasting(length, count)}"
 
 
-def _mismatch(what: str, frames: Frames, hint: str) -> decode.DecodeError:
+def _mismatch(what: str, frames: Frames, hint: str) -> files.DecodeError:
     whole = f"{frames.whole} frames{_lasting(frames.length, frames.whole)}"
     if frames.number < frames.whole:
         whole += f", of which the clip has {frames.first} to {frames.first + frames.number - 1}"
-    return decode.DecodeError(f"{what} for {whole}: more than a tenth apart. {hint}")
+    return files.DecodeError(f"{what} for {whole}: more than a tenth apart. {hint}")
 
 
 # ---------------------------------------------------------------------------- depth
-def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_pictures: bool) -> decode.Maps:
+def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_pictures: bool) -> depth_lib.Maps:
     """The depth of a clip, a map for each of its ``frames``; as it is where they are None.
 
     As many maps as the video has frames belong to them one by one, and so do maps without a clock
@@ -89,17 +92,17 @@ def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_
     frames differ by more than a tenth (or a frame, if that is more) in number or in seconds.
     """
     if frames is None:
-        options = dict(fps=item.fps or decode.PICTURES_FPS, start=item.start, end=item.end)
-        return decode.depth(source, **options, short_side=short_side)
+        options = dict(fps=item.fps or pictures_lib.PICTURES_FPS, start=item.start, end=item.end)
+        return depth_lib.depth(source, **options, short_side=short_side)
     fps = None if beside_pictures else item.fps
-    count, length = decode.extent(source, fps=fps)
+    count, length = depth_lib.extent(source, fps=fps)
     if np.isnan(length) or count == frames.whole:
         return _by_number(source, (count, length), frames, dict(fps=fps, short_side=short_side))
     options = dict(fps=fps, start=item.start, end=item.end, short_side=short_side)
-    return _by_time(decode.depth(source, **options), frames)
+    return _by_time(depth_lib.depth(source, **options), frames)
 
 
-def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> decode.Maps:
+def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> depth_lib.Maps:
     """For each frame the map of its number; the last one, where a few are lacking."""
     count, length = extent
     lacking = frames.first + frames.number - count
@@ -109,11 +112,11 @@ def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict)
     if not np.isnan(length) and abs(length - frames.length) > max(0.1 * frames.length, frames.period) + 1e-3:
         hint = "One of the clocks is wrong: store the depth at the video's rate"
         raise _mismatch(_film(count, length), frames, hint)
-    made = decode.depth(source, **options, frames=range(frames.first, frames.first + frames.number))
+    made = depth_lib.depth(source, **options, frames=range(frames.first, frames.first + frames.number))
     return _chosen(made, np.minimum(np.arange(frames.number), len(made.maps) - 1))
 
 
-def _by_time(made: decode.Maps, frames: Frames) -> decode.Maps:
+def _by_time(made: depth_lib.Maps, frames: Frames) -> depth_lib.Maps:
     """For each frame the map that is nearest in time, the earlier of two."""
     times = made.times
     # One map alone tells no rate.
@@ -128,7 +131,7 @@ def _by_time(made: decode.Maps, frames: Frames) -> decode.Maps:
     return _chosen(made, _nearest(times, frames.times))
 
 
-def _chosen(made: decode.Maps, places: np.ndarray) -> decode.Maps:
+def _chosen(made: depth_lib.Maps, places: np.ndarray) -> depth_lib.Maps:
     return made._replace(
         maps=[made.maps[i] for i in places], numbers=made.numbers[places], times=made.times[places]
     )
@@ -143,8 +146,8 @@ def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- what counts frames
 def flow(
-    made: decode.FlowPictures, item: Item, frames: Frames | None, places: list[int] | None
-) -> decode.FlowPictures:
+    made: flow_pictures.FlowPictures, item: Item, frames: Frames | None, places: list[int] | None
+) -> flow_pictures.FlowPictures:
     """The pictures of given flow that belong to a clip: picture i of the whole video leads from its frame
     i to i + 1. ``places``: the frames that were kept, where RGB and depth were paired.
 
@@ -162,11 +165,11 @@ def flow(
 
 def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[bytes]:
     if frames is None:
-        fps = item.fps or decode.PICTURES_FPS
+        fps = item.fps or pictures_lib.PICTURES_FPS
         stop = None if item.end is None else int(np.ceil(item.end * fps - 1e-6))
         if kept := pictures[_first(item, fps) : stop]:
             return kept
-        raise decode.DecodeError(f"no pictures of flow from {item.start} s on: there are {len(pictures)}")
+        raise files.DecodeError(f"no pictures of flow from {item.start} s on: there are {len(pictures)}")
     kept = pictures[frames.first : frames.first + frames.number]
     lacking = frames.number - len(kept)
     least = frames.whole - _spare(frames.whole)
@@ -184,7 +187,7 @@ def boxes(rows: np.ndarray, frames: Frames) -> np.ndarray:
     numbers = rows[:, 0]
     last = frames.whole - 1 + _spare(frames.whole)
     if len(rows) and (numbers.min() < 0 or numbers.max() > last):
-        raise decode.DecodeError(
+        raise files.DecodeError(
             f"boxes of the frames {numbers.min():.0f} to {numbers.max():.0f} of a video that has {frames.whole}: "
             "count from 0, from the start of the whole video"
         )

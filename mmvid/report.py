@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 
 from mmvid import evaluate, figures, files, logs, metrics
-from mmvid.data import decode, records
+from mmvid.data import fields, records
 from mmvid.evaluate import Scores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
@@ -495,7 +495,7 @@ def finish(
         if not records.present(record, "rgb"):
             return np.zeros((0, 1, 1, 3), np.uint8)
         index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
-        return decode.decode_frames(record, "rgb", index)
+        return fields.decode_frames(record, "rgb", index)
 
     for split in own.scores:
         logs.LOG.info("\n%s\n", table(loaded, split, baseline=baseline, how=how))

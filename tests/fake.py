@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mmvid.data import decode, records
+from mmvid.data import frames as frames_lib
+from mmvid.data import records
 
 
 class Source:
@@ -21,8 +22,8 @@ class Source:
     def __getitem__(self, row):
         count = self.frames + row % 3
         blank = np.ones((self.size, self.size + 8), np.uint8)
-        images = [decode.encode_png(blank * (10 * row + t)) for t in range(count)]
-        colour = [decode.encode_jpeg(np.dstack([blank * (10 * row + t)] * 3)) for t in range(count)]
+        images = [frames_lib.encode_png(blank * (10 * row + t)) for t in range(count)]
+        colour = [frames_lib.encode_jpeg(np.dstack([blank * (10 * row + t)] * 3)) for t in range(count)]
         flow = [] if row in self.absent else images[:-1]
         return {
             "id": f"clip{row}", "split": "train", "num_frames": count, "fps": 12.0,

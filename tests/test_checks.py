@@ -16,7 +16,8 @@ from test_records import record
 
 from data_prep import build, builder, checks, clips, manifest, summary
 from data_prep.manifest import Item
-from mmvid.data import decode, records
+from mmvid.data import frames as frames_lib
+from mmvid.data import records
 
 
 def row(name, split="train", label="x", content=None):
@@ -132,7 +133,7 @@ def serial(monkeypatch):
 def film(path, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.random.default_rng(seed).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
-    path.write_bytes(decode.encode_mp4(frames, 12.0))
+    path.write_bytes(frames_lib.encode_mp4(frames, 12.0))
     return path
 
 

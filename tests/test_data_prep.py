@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from data_prep import build, clips
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
-from mmvid.data import decode, pipeline, records
+from mmvid.data import fields, pipeline, records
+from mmvid.data import frames as frames_lib
+from mmvid.data.media import files as files_lib
 from mmvid.streams import Head, Sampling, Stream
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -38,7 +40,7 @@ def frames(seed=0, count=14, height=32, width=40):
 
 def video(path, seed=0, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(decode.encode_mp4(frames(seed, **options), 12.0))
+    path.write_bytes(frames_lib.encode_mp4(frames(seed, **options), 12.0))
     return path
 
 
@@ -115,7 +117,7 @@ class TestSsv2:
 
     def test_a_class_that_is_not_listed_is_that_clips_error(self, tmp_path):
         heads = {"action": {"kind": "single", "names": ["Throwing something"]}}
-        with pytest.raises(decode.DecodeError, match="unknown label 'Spinning'"):
+        with pytest.raises(files_lib.DecodeError, match="unknown label 'Spinning'"):
             clips.encode_labels(Item("1", tmp_path, "train", {"action": ("Spinning",)}), heads)
 
 
@@ -128,9 +130,9 @@ def test_labels():
     unlabelled = item._replace(labels={}, split="test")
     assert clips.encode_labels(unlabelled, heads)["action"] == -1
     assert clips.encode_labels(unlabelled, heads)["noun"].tolist() == [0, 0, 0]
-    with pytest.raises(decode.DecodeError, match="no label for action"):
+    with pytest.raises(files_lib.DecodeError, match="no label for action"):
         clips.encode_labels(item._replace(labels={}), heads)
-    with pytest.raises(decode.DecodeError, match="2 labels for action"):
+    with pytest.raises(files_lib.DecodeError, match="2 labels for action"):
         clips.encode_labels(item._replace(labels={"action": ("push", "pull")}), heads)
 
 
@@ -155,13 +157,13 @@ def test_record_of_a_clip(tmp_path, flow):
     assert record["num_frames"] == len(record["rgb"]) == len(record["depth"]) == 14
     assert len(record["flow_x"]) == len(record["flow_y"]) == 13
     assert np.allclose(record["times"], np.arange(14) / 12, atol=1e-3)
-    rgb = decode.decode_frames(record, "rgb", range(14))
+    rgb = fields.decode_frames(record, "rgb", range(14))
     assert abs(rgb.astype(int) - frames()).mean() < 12
     # The window moves by (2, 1) over the picture: the picture by (-2, -1) within it.
-    planes = decode.decode_frames(record, "flow", range(13)).astype(np.float32)
+    planes = fields.decode_frames(record, "flow", range(13)).astype(np.float32)
     pixels = (planes / 127.5 - 1) * record["flow_bound"]
     assert np.allclose(np.median(pixels, (0, 1, 2)), [-2, -1], atol=0.3)
-    assert decode.decode_frames(record, "depth", [3])[0, 0, 0, 0] == 1003
+    assert fields.decode_frames(record, "depth", [3])[0, 0, 0, 0] == 1003
     assert len(np.frombuffer(record["audio"], np.int16)) == 24000
     assert record["boxes"].shape == (14, 9) and record["boxes"][:, 4].max() == 1.0
 
@@ -171,7 +173,7 @@ def test_an_interval_cuts_every_modality_alike(tmp_path):
     part = whole._replace(start=0.5, end=1.0)
     record = clips.prepare(part, clips.Settings(flow="none"))
     assert record["num_frames"] == len(record["depth"]) == 6 and record["times"][0] == 0
-    assert decode.decode_frames(record, "depth", [0])[0, 0, 0, 0] == 1006
+    assert fields.decode_frames(record, "depth", [0])[0, 0, 0, 0] == 1006
     assert len(record["audio"]) == 2 * 8000
     assert record["boxes"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -181,7 +183,7 @@ def test_mp4_storage_has_even_sides_everywhere(tmp_path):
     cv2.imwrite(str(path), frames(height=31, width=37)[0])
     record = clips.prepare(item(path), clips.Settings(flow="none", rgb_storage="mp4"))
     assert (record["height"], record["width"]) == (30, 36) and not record["rgb"]
-    assert decode.decode_frames(record, "rgb", [0]).shape == (1, 30, 36, 3)
+    assert fields.decode_frames(record, "rgb", [0]).shape == (1, 30, 36, 3)
 
 
 def test_an_image_is_a_clip_of_one_frame(tmp_path):
@@ -222,7 +224,7 @@ def contents(record):
     length = {"rgb": record["num_frames"] * bool(record["rgb"]), "depth": len(record["depth"]),
               "flow": len(record["flow_x"])}  # fmt: skip
     read = {
-        field: decode.decode_frames(record, field, range(n))[:, 0, 0, 0].astype(int).tolist() if n else []
+        field: fields.decode_frames(record, field, range(n))[:, 0, 0, 0].astype(int).tolist() if n else []
         for field, n in length.items()
     }
     return [round(v / 10) for v in read["rgb"]], [v - 1000 for v in read["depth"]], [v // 10 for v in read["flow"]]
@@ -247,7 +249,7 @@ def test_frames_that_a_side_lacks_are_left_out(tmp_path):
     # Flow's fields count the RGB's frames, not their numbers.
     assert contents(record) == ([3, 9, 11], [3, 9, 11], [1, 2])
     assert record["num_frames"] == 3 and record["fps"] == 30.0
-    with pytest.raises(decode.DecodeError, match="no frame has one number in"):
+    with pytest.raises(files_lib.DecodeError, match="no frame has one number in"):
         clips.prepare(item(rgb, depth=numbered_maps(tmp_path / "c", [5, 6])), NO_FLOW)
 
 
@@ -288,7 +290,7 @@ def test_without_rgb_depth_and_then_flow_say_how_long_and_large(tmp_path):
     np.testing.assert_allclose(record["times"], np.arange(5) / 30, atol=1e-6)
     record = clips.prepare(blind._replace(paths={"flow": flow}, fps=15.0), clips.Settings())
     assert [record[k] for k in ("num_frames", "height", "width", "fps")] == [6, 32, 40, 15.0]
-    with pytest.raises(decode.DecodeError, match="neither RGB nor depth nor flow"):
+    with pytest.raises(files_lib.DecodeError, match="neither RGB nor depth nor flow"):
         clips.prepare(blind._replace(paths={"audio": sound(tmp_path / "a.wav")}), NO_FLOW)
 
 
@@ -296,7 +298,7 @@ def test_without_rgb_depth_and_then_flow_say_how_long_and_large(tmp_path):
 def test_what_is_named_must_be_there(tmp_path, missing):
     paths = {"path": video(tmp_path / "a.mp4"), "depth": numbered_maps(tmp_path / "d", range(14)),
              "flow": numbered_flow(tmp_path / "f", 14), missing: tmp_path / "gone"}  # fmt: skip
-    with pytest.raises(decode.DecodeError, match="missing file gone"):
+    with pytest.raises(files_lib.DecodeError, match="missing file gone"):
         clips.prepare(item(paths.pop("path"), **paths), NO_FLOW)
 
 
@@ -305,7 +307,7 @@ def test_given_flow_is_as_long_as_the_clip_or_one_less(tmp_path, monkeypatch, co
     monkeypatch.setattr(clips, "_flow", lambda *_: pytest.fail("computed all the same"))
     clip = item(video(tmp_path / "a.mp4"), flow=numbered_flow(tmp_path / "f", count))
     if not good:
-        with pytest.raises(decode.DecodeError, match=f"{count} pictures of flow for 14 frames in 1.17 s"):
+        with pytest.raises(files_lib.DecodeError, match=f"{count} pictures of flow for 14 frames in 1.17 s"):
             clips.prepare(clip, clips.Settings())
         return
     record = clips.prepare(clip, clips.Settings(short_side=16))
@@ -333,7 +335,7 @@ def test_flow_in_colours_has_no_second_plane(tmp_path):
 )
 def test_boxes_that_are_wrong(tmp_path, text, reason):
     (tmp_path / "b.csv").write_text(text)
-    with pytest.raises(decode.DecodeError, match=reason):
+    with pytest.raises(files_lib.DecodeError, match=reason):
         clips._boxes(tmp_path / "b.csv")
 
 
@@ -476,7 +478,7 @@ def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):
     assert sum(dataset.info.splits.values()) == 6
     assert (dataset.info.height, dataset.info.width, dataset.info.fps) == (24, 30, 12.0)
     clip = dataset.split("train")[0]
-    assert decode.decode_frames(clip, "flow", [0]).shape == (1, 24, 30, 2)
+    assert fields.decode_frames(clip, "flow", [0]).shape == (1, 24, 30, 2)
     shutil.rmtree(tmp_path / "out" / "prepared")
     capsys.readouterr()
     assert run(*flags, out=tmp_path / "out", flow="dis") == 0

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from data_prep import manifest
 from data_prep.readers import folder, table
-from mmvid.data import decode
+from mmvid.data import frames as frames_lib
+from mmvid.data.media import pictures
 
 
 def written(path, rows):
@@ -282,7 +283,7 @@ def test_of_a_mixed_folder_what_is_a_clip_is_taken(tmp_path):
         "run/d.png": "run/d.png", "run/e/rgb": "run/e/rgb", "run/one": "run/one",
     }  # fmt: skip
     pattern = tmp_path / paths["run/a"]
-    assert [p.name for p in decode.sequence(pattern)] == ["f_1.jpg", "f_2.jpg", "f_3.jpg"]
+    assert [p.name for p in pictures.sequence(pattern)] == ["f_1.jpg", "f_2.jpg", "f_3.jpg"]
     for said in (
         "4 frames beside their video (run/b/f_1.jpg, ..)", "1 pictures named as a video (run/c.jpg)",
         "1 pictures beside numbered ones (run/a/cover.jpg)",
@@ -335,7 +336,7 @@ def test_whatever_is_a_video_is_found_and_the_rest_is_named(tmp_path):
     root = files(tmp_path, *(f"run/{i}.{e}" for i, e in enumerate(endings)))
     files(root, "run/a.txt", "run/b.txt", "run/c.wav", "run/d.foo", "run/e", "f.mp4", "empty/g.csv")
     files(root, "run/Thumbs.db", "run/.DS_Store", "run/._1.ts", "__MACOSX/run/h.mp4")
-    (root / "run" / "film.odd").write_bytes(decode.encode_mp4(np.zeros((3, 32, 32, 3), np.uint8), 10.0))
+    (root / "run" / "film.odd").write_bytes(frames_lib.encode_mp4(np.zeros((3, 32, 32, 3), np.uint8), 10.0))
     made = folder.read(root)
     assert {i.path.name for i in made.items} == {*(f"{i}.{e}" for i, e in enumerate(endings)), "film.odd"}
     assert made.notes == (

@@ -17,9 +17,10 @@ import pytest
 from fake import Source
 
 from mmvid import signals
-from mmvid.data import augment, decode, example, pipeline, sampling
+from mmvid.data import augment, example, fields, frames, pipeline, sampling
 from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
+from mmvid.data.media import files
 from mmvid.streams import Head, Sampling, Stream
 
 RGB = Stream("rgb", "rgb", Sampling("mixed", 4, 8))
@@ -148,9 +149,9 @@ class Pictures(Source):
         rng = np.random.default_rng(row)
         count, shape = record["num_frames"], (self.size, self.size + 8)
         self.frames_of = rng.integers(0, 256, (count, *shape, 3), dtype=np.uint8)
-        record["rgb"] = [decode.encode_png(f[..., ::-1]) for f in self.frames_of]
+        record["rgb"] = [frames.encode_png(f[..., ::-1]) for f in self.frames_of]
         planes = rng.integers(0, 256, (2, count - 1, *shape), dtype=np.uint8)
-        record["flow_x"], record["flow_y"] = ([decode.encode_png(p) for p in plane] for plane in planes)
+        record["flow_x"], record["flow_y"] = ([frames.encode_png(p) for p in plane] for plane in planes)
         return record
 
 
@@ -204,7 +205,7 @@ def test_frames_are_those_of_the_clip():
         n = record["num_frames"]
         cut = augment.apply(source.frames_of, window, 32, negate_x=False)
         np.testing.assert_array_equal(got["rgb"][row, 0], cut[sampling.test_indices(n, RGB)[0]])
-        planes = decode.decode_frames(record, "flow", range(n - 1))
+        planes = fields.decode_frames(record, "flow", range(n - 1))
         cut_flow = augment.apply(planes, window, 32, negate_x=False)
         for stream, pictures, m in ((FLOW, cut_flow, n - 1), (DIFF, cut, n)):
             for t, anchor in enumerate(sampling.test_indices(m, stream)[0]):
@@ -253,7 +254,7 @@ def test_flips_mirror_all_streams_and_swap_the_label():
             mirrored = {f[:, x : x + 40][:, ::-1].tobytes() for f in source.frames_of for x in range(9)}
             assert (first.tobytes() in mirrored) == swapped[row]
             assert (first.tobytes() in lines) != swapped[row]
-            planes = decode.decode_frames(whole, "flow", range(whole["num_frames"] - 1))
+            planes = fields.decode_frames(whole, "flow", range(whole["num_frames"] - 1))
             if swapped[row]:
                 planes = planes[:, :, ::-1].copy()
                 planes[..., 0] = 255 - planes[..., 0]
@@ -263,14 +264,14 @@ def test_flips_mirror_all_streams_and_swap_the_label():
 
 def test_each_frame_is_decoded_once(monkeypatch):
     read = []
-    real = decode.decode_frames
+    real = fields.decode_frames
 
     def counted(record, field, indices):
         assert len(set(np.asarray(indices).tolist())) == len(indices)
         read.append(field)
         return real(record, field, indices)
 
-    monkeypatch.setattr(decode, "decode_frames", counted)
+    monkeypatch.setattr(frames, "decode_frames", counted)
     pipeline.eval_dataset(
         Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
     )[0]
@@ -337,7 +338,7 @@ def test_video_bytes_may_stand_for_frames():
         def __getitem__(self, row):
             record = super().__getitem__(row)
             smooth = np.stack([np.full_like(f, 20 * t) for t, f in enumerate(self.frames_of)])
-            return record | {"rgb": [], "rgb_video": decode.encode_mp4(smooth, 12.0)}
+            return record | {"rgb": [], "rgb_video": frames.encode_mp4(smooth, 12.0)}
 
     batch = train(Video(frames=10), (RGB, FLOW))[0]["main"]
     assert batch["present"]["rgb"].all()
@@ -461,7 +462,7 @@ class Deep(Pictures):
     def __getitem__(self, row):
         record = super().__getitem__(row)
         maps = self.depth_of(row, self.maps or record["num_frames"])
-        depth = [decode.encode_png(m) for m in maps]
+        depth = [frames.encode_png(m) for m in maps]
         return record | {"depth": depth, "depth_scale": 0.001, "depth_range": (0.5, 2.0)}
 
 
@@ -473,13 +474,13 @@ def levels(raw):
 def test_depth_levels():
     """near to far is 1..255, what lies outside its ends, 0 no reading."""
     raw = np.array([0, 1, 500, 1000, 1250, 2000, 65535], np.uint16)
-    np.testing.assert_array_equal(decode.depth_levels(raw, 0.001, (0.5, 2.0)), [0, 1, 1, 86, 128, 255, 255])
+    np.testing.assert_array_equal(fields.depth_levels(raw, 0.001, (0.5, 2.0)), [0, 1, 1, 86, 128, 255, 255])
     # Without a range of its own a record's depth is read from 0 to 8 m.
-    record = {"depth": [decode.encode_png(np.full((2, 2), 4000, np.uint16))], "depth_scale": 0.001}
-    assert (decode.decode_bytes(record, "depth", [0]) == 128).all()
+    record = {"depth": [frames.encode_png(np.full((2, 2), 4000, np.uint16))], "depth_scale": 0.001}
+    assert (fields.decode_bytes(record, "depth", [0]) == 128).all()
     for scale, near, far in ((0.001, 2.0, 2.0), (0.001, 3.0, 2.0), (0.0, 0.5, 2.0)):
-        with pytest.raises(decode.DecodeError, match="depth_range"):
-            decode.depth_levels(raw, scale, (near, far))
+        with pytest.raises(files.DecodeError, match="depth_range"):
+            fields.depth_levels(raw, scale, (near, far))
 
 
 def test_depth_of_a_clip_from_record_to_batch():
@@ -508,9 +509,9 @@ def test_holes_of_depth_do_not_bleed():
 
 def test_streams_have_as_many_fields_as_are_stored():
     record = Deep(maps=8)[0]
-    assert [decode.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 8, 11]
+    assert [fields.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 8, 11]
     record |= {"depth": record["depth"] * 3, "flow_x": [], "flow_y": []}
-    assert [decode.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 12, 0]
+    assert [fields.count_frames(record, f) for f in ("rgb", "depth", "flow")] == [12, 12, 0]
     # Segments, and so what is read of every stream, end with the shortest.
     with pytest.warns(UserWarning, match="fewer depth than frames, by more than a tenth"):
         batch = train(Deep(maps=8), DMCL)[0]["main"]
@@ -545,7 +546,7 @@ class Coloured(Deep):
         self.pictures_of = np.random.default_rng([row, 2]).integers(
             0, 256, (record["num_frames"], self.size, self.size + 8, 3), dtype=np.uint8
         )
-        return record | {"flow_x": [decode.encode_png(p[..., ::-1]) for p in self.pictures_of], "flow_y": []}
+        return record | {"flow_x": [frames.encode_png(p[..., ::-1]) for p in self.pictures_of], "flow_y": []}
 
 
 @pytest.mark.parametrize("form", ["image3", "image255"])
@@ -565,7 +566,7 @@ def test_flow_in_colour_is_read_as_it_is_and_only_mirrored(form):
 
 @pytest.mark.parametrize("form", ["stack5", "frames"])
 def test_flow_in_colour_has_no_planes(form):
-    with pytest.raises(decode.DecodeError, match=r"3 channels.*reads 2; choose one of \['image255', 'image3'\]"):
+    with pytest.raises(files.DecodeError, match=r"3 channels.*reads 2; choose one of \['image255', 'image3'\]"):
         train(Coloured(), (Stream("flow", "flow", CUT, form),))[0]
 
 
@@ -576,10 +577,10 @@ def test_all_streams_read_the_same_frames_by_segments():
         def __getitem__(self, row):
             record, blank = super().__getitem__(row), np.ones((40, 48), np.uint8)
             count = record["num_frames"]
-            planes = [decode.encode_png(blank * t) for t in range(count - 1)]
+            planes = [frames.encode_png(blank * t) for t in range(count - 1)]
             return record | {
-                "rgb": [decode.encode_png(np.dstack([blank * t] * 3)) for t in range(count)],
-                "depth": [decode.encode_png(blank.astype(np.uint16) * t) for t in range(count)],
+                "rgb": [frames.encode_png(np.dstack([blank * t] * 3)) for t in range(count)],
+                "depth": [frames.encode_png(blank.astype(np.uint16) * t) for t in range(count)],
                 "depth_scale": 1.0, "depth_range": (1.0, 255.0), "flow_x": planes, "flow_y": planes,
             }  # fmt: skip
 
@@ -626,7 +627,7 @@ def test_one_colour_a_clip():
         def __getitem__(self, row):
             record = super().__getitem__(row)
             picture = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            return record | {"rgb": [decode.encode_png(picture)] * record["num_frames"]}
+            return record | {"rgb": [frames.encode_png(picture)] * record["num_frames"]}
 
     clips = train(Still(), DMCL[:1], augment=COLOUR._replace(jitter=0.0))[0]["main"]["inputs"]["train"]["rgb"]
     for clip in clips:

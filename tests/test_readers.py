@@ -12,7 +12,7 @@ from scipy.io import savemat
 from data_prep import build, clips
 from data_prep.manifest import Item
 from data_prep.readers import ntu, nwucla, splits, uwa3d
-from mmvid.data import decode, records
+from mmvid.data import fields, records
 
 HEIGHT, WIDTH = 24, 32
 
@@ -63,11 +63,11 @@ def every(opened):
 
 def grays(record):
     """What ``rgb`` wrote into each frame."""
-    return decode.decode_frames(record, "rgb", range(record["num_frames"])).mean((1, 2, 3)).round().tolist()
+    return fields.decode_frames(record, "rgb", range(record["num_frames"])).mean((1, 2, 3)).round().tolist()
 
 
 def millimetres(record):
-    return decode.decode_frames(record, "depth", range(len(record["depth"])))[:, 0, 0, 0].tolist()
+    return fields.decode_frames(record, "depth", range(len(record["depth"])))[:, 0, 0, 0].tolist()
 
 
 def split_of(made):
@@ -338,7 +338,7 @@ class TestUwa:
         assert read.keys() == {"a28_s01_v01_e00", "a28_s02_v03"}
         both = read["a28_s01_v01_e00"]
         assert both["num_frames"] == len(both["depth"]) == 4  # not numbered: one for each frame
-        np.testing.assert_array_equal(decode.decode_frames(both, "depth", [1])[0, ..., 0], maps[..., 1])
+        np.testing.assert_array_equal(fields.decode_frames(both, "depth", [1])[0, ..., 0], maps[..., 1])
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="UWA3D-Depth/WholeFrames"):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import builder
-from mmvid.data import decode, records
+from mmvid.data import frames as frames_lib
+from mmvid.data import records
 
 HEADS = {
     "verb": {"kind": "single", "names": ["push", "pull"]},
@@ -18,8 +19,8 @@ HEADS = {
 
 
 def record(i, split="train", frames=3, **changes):
-    image = decode.encode_jpeg(np.full((8, 10, 3), 9 * i % 256, np.uint8))
-    plane = decode.encode_png(np.full((8, 10), i % 256, np.uint8))
+    image = frames_lib.encode_jpeg(np.full((8, 10, 3), 9 * i % 256, np.uint8))
+    plane = frames_lib.encode_png(np.full((8, 10), i % 256, np.uint8))
     base = {
         "id": f"clip{i:03d}", "split": split, "num_frames": frames, "fps": 12.0,
         "times": np.arange(frames, dtype=np.float32) / 12, "height": 8, "width": 10,
@@ -88,7 +89,7 @@ def test_the_datasets_depth_range_is_every_records(tmp_path):
 
 
 def with_depth(i, *maps):
-    return record(i, depth=[decode.encode_png(np.asarray(m, np.uint16)) for m in maps])
+    return record(i, depth=[frames_lib.encode_png(np.asarray(m, np.uint16)) for m in maps])
 
 
 def test_depth_range_is_of_what_the_middle_maps_read(tmp_path):

@@ -13,8 +13,11 @@ from scipy.io import savemat
 
 from data_prep import clips, timeline
 from data_prep.manifest import Item
-from mmvid.data import decode, pipeline, sampling
+from mmvid.data import fields, pipeline, sampling
+from mmvid.data import frames as frames_lib
 from mmvid.data.augment import Augment
+from mmvid.data.media import audio, files
+from mmvid.data.media import depth as depth_lib
 from mmvid.streams import Head, Sampling, Stream
 
 NO_FLOW = clips.Settings(flow="none")
@@ -83,7 +86,7 @@ def numbers(record):
     """The whole video's numbers of the record's frames, depth maps and pictures of flow."""
 
     def corner(field, count):
-        return decode.decode_frames(record, field, range(count))[:, 0, 0, 0].astype(int) if count else np.zeros(0)
+        return fields.decode_frames(record, field, range(count))[:, 0, 0, 0].astype(int) if count else np.zeros(0)
 
     count = record["num_frames"] if record["rgb"] else 0
     return (
@@ -162,7 +165,7 @@ def test_pictures_have_a_clock_where_their_rate_is_named(tmp_path, films):
     shown, beside, _ = numbers(clips.prepare(clip._replace(fps=15.0), NO_FLOW))
     assert shown == list(range(15, 45)) and beside[-1] == 22
     assert all(abs(2 * map_ - frame) <= 1 for frame, map_ in zip(shown, beside))
-    with pytest.raises(decode.DecodeError, match=r"30 depth maps for 60 frames in 2\.00 s, of which .* 15 to 44"):
+    with pytest.raises(files.DecodeError, match=r"30 depth maps for 60 frames in 2\.00 s, of which .* 15 to 44"):
         clips.prepare(clip, NO_FLOW)
 
 
@@ -186,7 +189,7 @@ def test_lengths_a_tenth_apart_are_rejected_with_both(tmp_path, films, made, rea
         times, depth = depth, film(tmp_path / "d.mkv", depth, depth=True)
         if end and len(times) > 60:
             return  # What is beyond the clip's end is none of the clip.
-    with pytest.raises(decode.DecodeError, match=reason):
+    with pytest.raises(files.DecodeError, match=reason):
         clips.prepare(item(films["steady"], 0.0, end, depth=depth), NO_FLOW)
 
 
@@ -196,7 +199,7 @@ def test_a_few_maps_more_or_less_leave_the_rgb_whole(tmp_path, films, count):
     assert numbers(record)[1] == [min(i, count - 1) for i in range(60)]
     # What a joint run reads of the RGB does not end with the depth.
     streams = [Stream(name, name, Sampling("uniform", 8)) for name in ("rgb", "depth")]
-    lengths = {s.name: decode.count_frames(record, s.name) for s in streams}
+    lengths = {s.name: fields.count_frames(record, s.name) for s in streams}
     drawn = [sampling.train_indices(np.random.default_rng(i), lengths, streams) for i in range(50)]
     assert lengths == {"rgb": 60, "depth": 60}
     assert max(d["rgb"].max() for d in drawn) > 53 and all((d["rgb"] == d["depth"]).all() for d in drawn)
@@ -205,20 +208,20 @@ def test_a_few_maps_more_or_less_leave_the_rgb_whole(tmp_path, films, count):
 def test_a_depth_film_keeps_what_the_clip_needs(monkeypatch, films):
     size = 24 * 32 * 2
     path = films["slow depth"]
-    monkeypatch.setattr(decode, "MAX_BYTES", 12 * size)
-    with pytest.raises(decode.DecodeError, match=r"too long: \d+ frames .*cut it with start and end"):
-        decode.depth(path)
+    monkeypatch.setattr(frames_lib, "MAX_BYTES", 12 * size)
+    with pytest.raises(files.DecodeError, match=r"too long: \d+ frames .*cut it with start and end"):
+        depth_lib.depth(path)
     for options, expected in (
         (dict(start=0.5, end=1.0), range(8, 15)), (dict(frames=range(20, 40), start=1.0), range(20, 30)),
     ):  # fmt: skip
-        made = decode.depth(path, **options)
+        made = depth_lib.depth(path, **options)
         assert made.numbers.tolist() == list(expected) and made.count == 30 and made.fps == 15
         np.testing.assert_allclose(made.times, made.numbers / 15 - options["start"], atol=1e-3)
         assert [int(m[0, 0]) for m in made.maps] == [1000 + n for n in expected]
-    with pytest.raises(decode.DecodeError, match=r"no depth maps between 2\.0 s and the end"):
-        decode.depth(path, start=2.0)
-    with pytest.raises(decode.DecodeError, match="no depth maps from number 30 to 39"):
-        decode.depth(path, frames=range(30, 40))
+    with pytest.raises(files.DecodeError, match=r"no depth maps between 2\.0 s and the end"):
+        depth_lib.depth(path, start=2.0)
+    with pytest.raises(files.DecodeError, match="no depth maps from number 30 to 39"):
+        depth_lib.depth(path, frames=range(30, 40))
 
 
 def test_a_map_of_several_frames_is_stored_once(films):
@@ -229,9 +232,9 @@ def test_a_map_of_several_frames_is_stored_once(films):
 @pytest.mark.parametrize("name", ["steady", "uneven", "slow depth"])
 def test_extent_is_what_decoding_finds(films, name):
     times = UNEVEN if name == "uneven" else SLOW if "slow" in name else STEADY
-    count, length = decode.extent(films[name])
+    count, length = depth_lib.extent(films[name])
     assert count == len(times) and length == pytest.approx(np.ptp(times), abs=2e-3)
-    assert decode.extent([None] * 31, fps=10.0) == (31, 3.0)
+    assert depth_lib.extent([None] * 31, fps=10.0) == (31, 3.0)
 
 
 # ---------------------------------------------------------------------------- flow and boxes
@@ -245,7 +248,7 @@ def test_given_flow_that_lacks_a_few_is_filled_up(tmp_path, films, count):
 @pytest.mark.parametrize("end", [None, 1.0])
 def test_flow_of_another_length_is_rejected(tmp_path, films, count, end):
     """Of a cut as well: what holds more or less than the video counts something else."""
-    with pytest.raises(decode.DecodeError, match=rf"{count} pictures of flow for 60 frames in 2\.00 s"):
+    with pytest.raises(files.DecodeError, match=rf"{count} pictures of flow for 60 frames in 2\.00 s"):
         clips.prepare(item(films["steady"], 0.0, end, flow=flow(tmp_path / "f", count)), NO_FLOW)
 
 
@@ -254,7 +257,7 @@ def test_boxes_of_frames_that_are_not_there(tmp_path, films):
     assert clips.prepare(clip, NO_FLOW)["boxes"][:, 0].tolist() == [0, 14]
     for frames, said in (([3, 119], "3 to 119"), ([-1, 4], "-1 to 4")):
         boxes(tmp_path / "b.csv", frames)
-        with pytest.raises(decode.DecodeError, match=f"frames {said} of a video that has 60"):
+        with pytest.raises(files.DecodeError, match=f"frames {said} of a video that has 60"):
             clips.prepare(clip, NO_FLOW)
 
 
@@ -282,11 +285,11 @@ def test_a_hole_in_the_sound_is_silence(tmp_path):
             frame.sample_rate, frame.pts, frame.time_base = 16000, begin, fractions.Fraction(1, 16000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    heard = decode.audio(path).samples
+    heard = audio.audio(path).samples
     assert len(heard) == 14400 and not heard[3200:12800].any() and (heard[12800:] == 9000).all()
-    assert len(decode.audio(path, start=0.7, end=0.85).samples) == 2400
-    with pytest.raises(decode.DecodeError, match=r"no sound in a\.mkv between 1"):
-        decode.audio(path, start=1.0)
+    assert len(audio.audio(path, start=0.7, end=0.85).samples) == 2400
+    with pytest.raises(files.DecodeError, match=r"no sound in a\.mkv between 1"):
+        audio.audio(path, start=1.0)
 
 
 # ---------------------------------------------------------------------------- labels

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from data_prep import manifest
 from data_prep.manifest import IMAGE_ENDINGS, SPLIT_NAMES, SPLITS, VIDEO_ENDINGS, Item, Manifest
-from mmvid.data import decode
+from mmvid.data.media import depth as depth_lib
+from mmvid.data.media import files as files_lib
 
 # Never opened to see whether they are videos: pictures that nothing here reads, sound (its cover is a
 # picture), and what is met most.
@@ -92,8 +93,8 @@ def _kind(file: pathlib.Path) -> str:
     if ending in VIDEO_ENDINGS | IMAGE_ENDINGS:
         return "video" if ending in VIDEO_ENDINGS else "picture"
     if ending not in OTHER_ENDINGS:
-        with contextlib.suppress(decode.DecodeError):
-            if decode.extent(file)[0]:
+        with contextlib.suppress(files_lib.DecodeError):
+            if depth_lib.extent(file)[0]:
                 return "video"
     return ending or "without an ending"
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
-from mmvid.data import decode, sampling
+from mmvid.data import fields as fields_lib
+from mmvid.data import sampling
+from mmvid.data.media import files
 from mmvid.data.records import Source
 from mmvid.streams import MODALITIES, Head, Stream, form_of, negated, raw_channels
 
@@ -54,7 +56,7 @@ def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
 
 def _lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
     """Fields of each stream in this record; 0 where its modality is absent."""
-    return {s.name: decode.count_frames(record, _field(s)) for s in streams}
+    return {s.name: fields_lib.count_frames(record, _field(s)) for s in streams}
 
 
 def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stream]) -> None:
@@ -83,8 +85,8 @@ def _decode(record: dict, streams: Sequence[Stream], fields: Mapping[str, np.nda
     for field in dict.fromkeys(map(_field, streams)):
         indices = _distinct(fields, [s for s in streams if _field(s) == field])
         try:
-            out[field] = indices, decode.decode_bytes(record, field, indices)
-        except (decode.DecodeError, IndexError) as error:
+            out[field] = indices, fields_lib.decode_bytes(record, field, indices)
+        except (files.DecodeError, IndexError) as error:
             raise ValueError(
                 f"clip {record['id']!r}: {field} frames {indices.tolist()} of "
                 f"{record['num_frames']} cannot be read ({error}). The prepared dataset is "
@@ -145,7 +147,7 @@ def _widened(frames: np.ndarray, stream: Stream) -> np.ndarray:
     if (width := form.raw // form.stack) < stored:
         forms = MODALITIES[stream.modality].forms
         wide = sorted(name for name, f in forms.items() if f.raw // f.stack == stored)
-        raise decode.DecodeError(
+        raise files.DecodeError(
             f"stream {stream.name!r}: {_field(stream)} is stored in pictures of {stored} channels, the form "
             f"{stream.form!r} reads {width}; choose one of {wide}, or build the dataset with another flow"
         )

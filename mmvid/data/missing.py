@@ -3,16 +3,8 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from mmvid.data.fields import KEPT_IN
 from mmvid.data.records import Source, present
-
-# What of a record a field is kept in.
-_KEPT_IN = {
-    "rgb": ("rgb", "rgb_video"),
-    "flow": ("flow_x", "flow_y"),
-    "depth": ("depth",),
-    "audio": ("audio",),
-    "boxes": ("boxes",),
-}
 
 
 def _draw(seed: int, field: str, clip: str) -> float:
@@ -34,10 +26,10 @@ class Hidden:
         source: Source,
         shares: Mapping[str, float],
         seed: int,
-        fields: Sequence[str] = tuple(_KEPT_IN),
+        fields: Sequence[str] = tuple(KEPT_IN),
     ):
-        if unknown := sorted({*shares, *fields} - set(_KEPT_IN)):
-            raise ValueError(f"shares and fields name {unknown[0]!r}; choose from {sorted(_KEPT_IN)}")
+        if unknown := sorted({*shares, *fields} - set(KEPT_IN)):
+            raise ValueError(f"shares and fields name {unknown[0]!r}; choose from {sorted(KEPT_IN)}")
         if wrong := [f"{f}={share}" for f, share in shares.items() if not 0 <= share <= 1]:
             raise ValueError(f"shares have {wrong[0]}: a share of the clips is a number in [0, 1]")
         self.source, self.shares, self.seed, self.fields = source, dict(shares), seed, tuple(fields)
@@ -47,7 +39,7 @@ class Hidden:
 
     def __getitem__(self, row: int) -> dict:
         record = self.source[row]
-        names = [name for field in self._hidden(record) for name in _KEPT_IN[field]]
+        names = [name for field in self._hidden(record) for name in KEPT_IN[field]]
         return record | {name: record[name][:0] for name in names}
 
     def _hidden(self, record: dict) -> list[str]:

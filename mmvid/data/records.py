@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid.data.decode import DEPTH_RANGE
+from mmvid.data.fields import DEPTH_RANGE
 
 SCHEMA = 1
 TFDS_NAME = "clips"

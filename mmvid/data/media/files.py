@@ -65,3 +65,12 @@ def listening(what: str) -> Iterator[list]:
     complaints = [text.strip() for severity, _, text in logs if severity <= av.logging.ERROR]
     if complaints:
         raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")
+
+
+# From here on the frames of one clip would crowd a worker's memory.
+MAX_BYTES = 4 << 30
+
+
+def check_room(count: int, size: int) -> None:
+    if size > MAX_BYTES:
+        raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")

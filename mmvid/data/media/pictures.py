@@ -1,0 +1,91 @@
+"""Pictures in files: one, or a folder of them in order."""
+
+import contextlib
+import io
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+import av
+import cv2
+import numpy as np
+
+from mmvid.data.media.files import DecodeError, existing, listening
+
+# Workers are the parallelism.
+cv2.setNumThreads(0)
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Pictures in a folder name no rate; those of the datasets we know come from a Kinect.
+PICTURES_FPS = 30.0
+
+
+def fit(image: np.ndarray, short_side: int, interpolation=cv2.INTER_AREA, aspect: float = 1.0) -> np.ndarray:
+    """Resizes so that the short side is ``short_side``; a smaller image stays as it is. Where pixels are
+    ``aspect`` times as wide as high, the width is scaled first, so that they are square."""
+    height, width = image.shape[:2]
+    width = max(round(width * aspect), 1)
+    scale = short_side / min(height, width) if 0 < short_side < min(height, width) else 1
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    if size == image.shape[1::-1]:
+        return image
+    return cv2.resize(image, size, interpolation=interpolation)
+
+
+def is_pattern(path: pathlib.Path) -> bool:
+    """Whether the last part of ``path`` stands for several files: it has a * or ?, and no file bears it."""
+    return ("*" in path.name or "?" in path.name) and not path.exists()
+
+
+def sequence(
+    path: str | os.PathLike, endings: tuple[str, ...] = IMAGES
+) -> list[pathlib.Path] | None:
+    """The pictures that a folder holds, or those of a pattern within one (``clip/*_rgb.jpg``), in the
+    order of their numbers; None where ``path`` is a file, or nothing. Raises DecodeError where a
+    folder or a pattern has none."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        files, where = path.iterdir(), f"the folder {path.name}"
+    elif is_pattern(path):
+        files, where = existing(path.parent).glob(path.name), f"{path.parent.name}/{path.name}"
+    else:
+        return None
+    # Archives from a Mac hold a ._name beside every name.
+    found = [p for p in files if p.suffix.lower() in endings and not p.name.startswith("._")]
+    if not found:
+        raise DecodeError(f"no frames: {where} has no {', '.join(endings)}")
+    return sorted(found, key=_in_order)
+
+
+def _in_order(path: pathlib.Path) -> tuple:
+    """Sorts frame_10 behind frame_9, padded or not."""
+    return [int(n) for n in re.findall(r"\d+", path.stem)], path.name
+
+
+def _check_image(data: bytes) -> None:
+    # OpenCV fills what a truncated JPEG lacks with gray and says nothing; FFmpeg complains.
+    with listening("an image"), av.open(io.BytesIO(data)) as container:
+        next(container.decode(video=0), None)
+
+
+def imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    # Always of bytes: neither library reads every name, and FFmpeg takes 100%d.png for a series.
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
+def read_image(path: pathlib.Path, flags: int) -> np.ndarray:
+    _check_image(data := existing(path).read_bytes())
+    picture = imdecode(data, flags)
+    if picture is None:
+        raise DecodeError("not readable as an image")
+    return picture
+
+
+@contextlib.contextmanager
+def naming(file: pathlib.Path) -> Iterator[None]:
+    """Of many pictures, which one it was."""
+    try:
+        yield
+    except DecodeError as error:
+        raise DecodeError(f"{file.name}: {error}") from None

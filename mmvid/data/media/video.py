@@ -1,0 +1,94 @@
+"""A clip's RGB: from a film, from pictures, from one picture."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from mmvid.data.media import display, film
+from mmvid.data.media import files as files_lib
+from mmvid.data.media import pictures as pictures_lib
+from mmvid.data.media.files import DecodeError, existing
+from mmvid.data.media.pictures import IMAGES, PICTURES_FPS
+
+
+class Video(NamedTuple):
+    """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
+    rates kept), the average ``fps``, and how many frames of the whole video come before the ``first``."""
+
+    frames: np.ndarray
+    times: np.ndarray
+    fps: float
+    first: int = 0
+
+
+def video(
+    path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
+) -> Video:
+    """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
+    upright), resized to ``short_side`` pixels.
+
+    They are those that decoding the whole file would show then, wherever the search for ``start`` leads
+    (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
+    stream, truncated, damaged, times that jump back, no frames in the interval.
+    """
+    convert = functools.partial(_rgb, VideoReformatter(), short_side)
+    nothing = f"no frames between {start} s and {'the end' if end is None else end}"
+    frames, times, fps, first = film.film(
+        existing(path), "video", lambda table: table.between(start, end), convert, nothing
+    )
+    return Video(frames, times[first : first + len(frames)] - start, fps, first)
+
+
+def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
+    pixels = film.pixels(frame, reformatter, "rgb24")
+    square = pictures_lib.fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1))
+    return display.upright(square, frame)
+
+
+def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
+    """A still image as a clip of one frame. Raises DecodeError."""
+    picture = pictures_lib.read_image(pathlib.Path(path), cv2.IMREAD_COLOR)
+    frame = pictures_lib.fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), short_side)
+    return Video(frame[None], np.zeros(1), 1.0)
+
+
+def images(
+    files: Sequence[pathlib.Path], *, fps: float = PICTURES_FPS, start: float = 0.0,
+    end: float | None = None, short_side: int = 0,
+) -> Video:  # fmt: skip
+    """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
+    times = np.arange(len(files)) / fps
+    wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
+    if not len(wanted):
+        raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
+    frames = None
+    for row, i in enumerate(wanted):
+        with pictures_lib.naming(files[i]):
+            frame = image(files[i], short_side=short_side).frames[0]
+        if frames is None:
+            files_lib.check_room(len(wanted), len(wanted) * frame.nbytes)
+            frames = np.empty((len(wanted), *frame.shape), np.uint8)
+        if frame.shape != frames.shape[1:]:
+            raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
+        frames[row] = frame
+    return Video(frames, times[wanted] - start, fps, int(wanted[0]))
+
+
+def clip(
+    path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options
+) -> Video:
+    """``video``; ``image`` for a file with an image's ending; ``images`` at ``fps`` for a folder of
+    them, a pattern (see ``sequence``) or a list. Raises DecodeError."""
+    files = path if isinstance(path, list) else pictures_lib.sequence(path)
+    if files is not None:
+        return images(files, fps=fps, **options)
+    if pathlib.Path(path).suffix.lower() in IMAGES:
+        return image(path, short_side=options.get("short_side", 0))
+    return video(path, **options)
