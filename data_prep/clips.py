@@ -155,7 +155,7 @@ def _sources(item: Item) -> _Sources:
 def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> video_lib.Video | None:
     if rgb is None:
         return None
-    video = video_lib.clip(rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end,
+    video = video_lib.read(rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end,
                         short_side=settings.short_side)  # fmt: skip
     if settings.rgb_storage == "mp4":
         # The codec wants even sides; every modality gets the same picture.
@@ -228,7 +228,7 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
     out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
            "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
     if path := item.paths.get("audio"):
-        sound = audio.audio(path, rate=settings.audio_rate, start=item.start, end=item.end)
+        sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
         out["boxes"] = timeline.boxes(_boxes(path), frames)
@@ -256,7 +256,7 @@ def _read(item: Item, settings: Settings) -> _Read:
         )
         frames = frames or timeline.of_depth(maps)
     if path := item.paths.get("flow"):
-        given = flow_pictures.flow_pictures(path, short_side=settings.short_side)
+        given = flow_pictures.read(path, short_side=settings.short_side)
         given = timeline.flow(given, item, frames, places)
         frames = frames or timeline.of_flow(len(given.x), item)
     return _Read(video, maps, given, frames)

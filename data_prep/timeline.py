@@ -93,13 +93,13 @@ def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_
     """
     if frames is None:
         options = dict(fps=item.fps or pictures_lib.PICTURES_FPS, start=item.start, end=item.end)
-        return depth_lib.depth(source, **options, short_side=short_side)
+        return depth_lib.read(source, **options, short_side=short_side)
     fps = None if beside_pictures else item.fps
     count, length = depth_lib.extent(source, fps=fps)
     if np.isnan(length) or count == frames.whole:
         return _by_number(source, (count, length), frames, dict(fps=fps, short_side=short_side))
     options = dict(fps=fps, start=item.start, end=item.end, short_side=short_side)
-    return _by_time(depth_lib.depth(source, **options), frames)
+    return _by_time(depth_lib.read(source, **options), frames)
 
 
 def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> depth_lib.Maps:
@@ -112,7 +112,7 @@ def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict)
     if not np.isnan(length) and abs(length - frames.length) > max(0.1 * frames.length, frames.period) + 1e-3:
         hint = "One of the clocks is wrong: store the depth at the video's rate"
         raise _mismatch(_film(count, length), frames, hint)
-    made = depth_lib.depth(source, **options, frames=range(frames.first, frames.first + frames.number))
+    made = depth_lib.read(source, **options, frames=range(frames.first, frames.first + frames.number))
     return _chosen(made, np.minimum(np.arange(frames.number), len(made.maps) - 1))
 
 

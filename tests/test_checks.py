@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_records import record
 
-from data_prep import build, builder, checks, clips, manifest, summary
+from data_prep import build, builder, checks, clips, manifest, stages, summary
 from data_prep.manifest import Item
 from mmvid.data import frames as frames_lib
 from mmvid.data import records
@@ -127,7 +127,7 @@ def test_splits_and_heads_that_are_let_through_can_be_read(tmp_path, split):
 @pytest.fixture
 def serial(monkeypatch):
     """Stage 1 in this process."""
-    monkeypatch.setattr(build, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+    monkeypatch.setattr(stages, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
 
 
 def film(path, seed):

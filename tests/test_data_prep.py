@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import build, clips
+from data_prep import build, clips, stages
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
 from mmvid.data import fields, pipeline, records
@@ -494,7 +494,7 @@ def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
             for i, s in enumerate(("train", "val", "test"))]  # fmt: skip
     assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     rows[0]["label"] = "pull"
-    monkeypatch.setattr(build, "_pool", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(stages, "_pool", lambda *args: pytest.fail("decoded again"))
     assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     info = records.open_dataset(tmp_path / "out").info
     assert info.heads["action"]["names"] == ["pull", "push"] and info.classes == {"action": [1, 2]}
@@ -523,7 +523,7 @@ def test_other_pictures_are_another_dataset(tmp_path):
 @pytest.fixture
 def serial(monkeypatch):
     """Stage 1 in this process."""
-    monkeypatch.setattr(build, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+    monkeypatch.setattr(stages, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
 
 
 def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
@@ -561,7 +561,7 @@ def test_a_dataset_from_before_depth_had_a_range_is_packed_again(tmp_path, seria
     new = json.loads(metadata.read_text())
     old = new | {"settings": {k: v for k, v in new["settings"].items() if k != "depth_range"}}
     metadata.write_text(json.dumps(old))
-    monkeypatch.setattr(build, "_pool", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(stages, "_pool", lambda *_: pytest.fail("decoded again"))
     assert run("--manifest", path, out=tmp_path / "out") == 0
     assert json.loads(metadata.read_text()) == new
 
@@ -575,7 +575,7 @@ def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(build, "_write_json", fail)
+        patch.setattr(stages, "_write_json", fail)
         assert run("--folder", tmp_path / "in", out=out) == 1
     with pytest.raises(FileNotFoundError):
         records.open_dataset(out)

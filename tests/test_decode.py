@@ -78,7 +78,7 @@ def damaged(source, target, *, keep=1.0, flips=0):
 )  # fmt: skip
 class TestContainers:
     def test_whole(self, tmp_path, name, codec):
-        video = video_lib.video(write(tmp_path / name, codec))
+        video = video_lib.of_film(write(tmp_path / name, codec))
         assert video.frames.shape == (FRAMES, 64, 80, 3) and video.frames.dtype == np.uint8
         assert np.allclose(video.times, np.arange(FRAMES) / FPS, atol=2e-3)
         assert abs(video.frames.astype(int) - pictures()).mean() < 6
@@ -88,16 +88,16 @@ class TestContainers:
     def test_truncated(self, tmp_path, name, codec, keep):
         path = damaged(write(tmp_path / name, codec), tmp_path / f"cut-{name}", keep=keep)
         with pytest.raises(files_lib.DecodeError, match=r"truncated|damaged|not readable"):
-            video_lib.video(path)
+            video_lib.of_film(path)
 
     def test_damaged_bytes(self, tmp_path, name, codec):
         path = damaged(write(tmp_path / name, codec), tmp_path / f"hit-{name}", flips=60)
         with pytest.raises(files_lib.DecodeError, match=r"damaged: \d+|not readable|truncated"):
-            video_lib.video(path)
+            video_lib.of_film(path)
 
     def test_interval(self, tmp_path, name, codec):
         path = write(tmp_path / name, codec)
-        whole, part = video_lib.video(path), video_lib.video(path, start=1.0, end=2.0)
+        whole, part = video_lib.of_film(path), video_lib.of_film(path, start=1.0, end=2.0)
         assert len(part.frames) == FPS and part.times[0] == pytest.approx(0, abs=2e-3)
         np.testing.assert_array_equal(part.frames, whole.frames[12:24])
 
@@ -109,8 +109,8 @@ def test_header_that_promises_more(tmp_path):
     assert b"00:00:02.500000000" in data
     path.write_bytes(data.replace(b"00:00:02.500000000", b"00:00:04.000000000"))
     with pytest.raises(files_lib.DecodeError, match=r"truncated: 2\.50 of 4\.00 s"):
-        video_lib.video(path)
-    assert len(video_lib.video(path, end=2.0).frames) == 24  # what the clip needs is there
+        video_lib.of_film(path)
+    assert len(video_lib.of_film(path, end=2.0).frames) == 24  # what the clip needs is there
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all" * 99, b"\0" * 5000])
@@ -118,39 +118,39 @@ def test_no_video(tmp_path, content):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(files_lib.DecodeError, match=r"empty file a\.mp4|not readable as video"):
-        video_lib.video(path)
+        video_lib.of_film(path)
 
 
 def test_missing_and_folder_and_sound_only(tmp_path):
     with pytest.raises(files_lib.DecodeError, match=r"missing file b\.mp4"):
-        video_lib.video(tmp_path / "b.mp4")
+        video_lib.of_film(tmp_path / "b.mp4")
     with pytest.raises(files_lib.DecodeError, match="not readable"):
-        video_lib.video(tmp_path)
+        video_lib.of_film(tmp_path)
     with pytest.raises(files_lib.DecodeError, match="no video stream"):
-        video_lib.video(write(tmp_path / "c.mp4", video=False, sound=1.0))
+        video_lib.of_film(write(tmp_path / "c.mp4", video=False, sound=1.0))
 
 
 def test_interval_outside_the_video(tmp_path):
     path = write(tmp_path / "a.mp4")
     with pytest.raises(files_lib.DecodeError, match=r"no frames between 9\.0 s and the end"):
-        video_lib.video(path, start=9.0)
+        video_lib.of_film(path, start=9.0)
 
 
 def test_search_finds_the_interval_behind_many_keyframes(tmp_path):
     path = write(tmp_path / "a.mp4", frames=pictures(60), options={"g": "6", "bf": "2"})
-    part = video_lib.video(path, start=3.5, end=4.0)
-    np.testing.assert_array_equal(part.frames, video_lib.video(path).frames[42:48])
+    part = video_lib.of_film(path, start=3.5, end=4.0)
+    np.testing.assert_array_equal(part.frames, video_lib.of_film(path).frames[42:48])
 
 
 def test_variable_rate_keeps_times(tmp_path):
     gaps = [1] * 15 + [4] * 15
-    video = video_lib.video(write(tmp_path / "a.mp4", gaps=gaps))
+    video = video_lib.of_film(write(tmp_path / "a.mp4", gaps=gaps))
     assert np.allclose(video.times, np.cumsum([0, *gaps])[:-1] / FPS, atol=1e-3)
 
 
 def test_longer_sound_is_no_truncation(tmp_path):
     for name in ("a.mp4", "a.mkv"):
-        assert len(video_lib.video(write(tmp_path / name, sound=6.0)).frames) == FRAMES
+        assert len(video_lib.of_film(write(tmp_path / name, sound=6.0)).frames) == FRAMES
 
 
 def test_upright(tmp_path):
@@ -163,21 +163,21 @@ def test_upright(tmp_path):
         bytes(4) + one + bytes(4) + minus + bytes(12) + bytes(4) + b"\x40\0\0\0"
     )  # clockwise by 90 degrees
     path.write_bytes(bytes(data))
-    video = video_lib.video(path)
+    video = video_lib.of_film(path)
     assert video.frames.shape == (FRAMES, 80, 64, 3) and video.frames.flags.c_contiguous
     assert abs(video.frames[0].astype(int) - np.rot90(pictures()[0], -1)).mean() < 6
 
 
 def test_short_side(tmp_path):
     path = write(tmp_path / "a.mp4")
-    assert video_lib.video(path, short_side=32).frames.shape[1:3] == (32, 40)
-    assert video_lib.video(path, short_side=256).frames.shape[1:3] == (64, 80)
+    assert video_lib.of_film(path, short_side=32).frames.shape[1:3] == (32, 40)
+    assert video_lib.of_film(path, short_side=256).frames.shape[1:3] == (64, 80)
 
 
 def test_too_long_names_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_lib, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(files_lib, "MAX_BYTES", 100_000)
     with pytest.raises(files_lib.DecodeError, match="start and end"):
-        video_lib.video(write(tmp_path / "a.mp4"))
+        video_lib.of_film(write(tmp_path / "a.mp4"))
 
 
 def test_a_damaged_file_does_not_taint_the_next_or_its_neighbour(tmp_path):
@@ -189,7 +189,7 @@ def test_a_damaged_file_does_not_taint_the_next_or_its_neighbour(tmp_path):
     def work(path):
         for _ in range(4):
             try:
-                seen.append((path, len(video_lib.video(path).frames)))
+                seen.append((path, len(video_lib.of_film(path).frames)))
             except files_lib.DecodeError:
                 seen.append((path, 0))
 
@@ -244,7 +244,7 @@ def film(name, gaps=None):
     options = {key: str(value) for key, value in options.items()} | {"b": "2000000"}
     path = pathlib.Path(FOLDER.name) / f"{hash(gaps)}-{name}"
     write(path, codec, gaps=gaps, options=options, pixels=PIXELS.get(name, "yuv420p"), rate=RATE)
-    return path, video_lib.video(path)
+    return path, video_lib.of_film(path)
 
 
 FOLDER = tempfile.TemporaryDirectory()
@@ -262,9 +262,9 @@ def assert_cut(path, whole, start, end):
     wanted = np.flatnonzero((whole.times >= start - 1e-6) & (whole.times < end - 1e-6))
     if not len(wanted):
         with pytest.raises(files_lib.DecodeError, match="no frames between"):
-            video_lib.video(path, start=start, end=end)
+            video_lib.of_film(path, start=start, end=end)
         return
-    part = video_lib.video(path, start=start, end=end)
+    part = video_lib.of_film(path, start=start, end=end)
     np.testing.assert_array_equal(part.frames, whole.frames[wanted])
     np.testing.assert_allclose(part.times + start, whole.times[wanted], atol=1e-9)
     assert part.first == wanted[0]
@@ -293,7 +293,7 @@ def test_a_picture_film_without_its_last_byte_is_truncated(tmp_path):
     data = film("still.gif")[0].read_bytes()
     (tmp_path / "cut.gif").write_bytes(data[:-1])
     with pytest.raises(files_lib.DecodeError, match="truncated: its end"):
-        video_lib.video(tmp_path / "cut.gif")
+        video_lib.of_film(tmp_path / "cut.gif")
 
 
 @settings(max_examples=12)
@@ -312,7 +312,7 @@ def test_a_search_reads_no_more_than_it_must(tmp_path, name, codec):
     path = write(tmp_path / name, codec, frames=frames, options=options, rate=RATE)
     table = timetable.read(path)
     assert table.beginnings(200) == [table.keys[16], table.keys[15], None]
-    with frames_lib._open(path) as container:
+    with files_lib.opened(path) as container:
         numbers = [number for number, _ in timetable.frames(container, table, table.keys[16])]
     assert numbers == list(range(192, 240))
 
@@ -323,7 +323,7 @@ def test_the_search_that_ends_too_late_is_seen(tmp_path):
     # As if its packets had been others.
     changed = table.packets.copy()
     changed[table.keys[2] + 2, 2] += 1
-    with frames_lib._open(path) as container, pytest.raises(timetable.Lost):
+    with files_lib.opened(path) as container, pytest.raises(timetable.Lost):
         list(timetable.frames(container, table._replace(packets=changed), table.keys[1]))
 
 
@@ -365,7 +365,7 @@ def test_stamps_that_jump_back_are_refused(tmp_path):
     data = film("mpeg2.ts")[0].read_bytes()
     (tmp_path / "a.ts").write_bytes(data + data)
     with pytest.raises(files_lib.DecodeError, match=r"jump back from 1\.\d+ to 0\.\d+ s; write the file anew"):
-        video_lib.video(tmp_path / "a.ts")
+        video_lib.of_film(tmp_path / "a.ts")
 
 
 # ---------------------------------------------------------------------------- whole or not
@@ -390,7 +390,7 @@ def copied(source, target, start=0.0, last=1):
 @pytest.mark.parametrize("name", ["open.mp4", "asp.mp4", "hevc.mp4"])
 def test_what_an_edit_list_hides_is_not_missing(tmp_path, name):
     path, whole = film(name)
-    cut = video_lib.video(copied(path, tmp_path / "a.mp4", start=0.75))
+    cut = video_lib.of_film(copied(path, tmp_path / "a.mp4", start=0.75))
     np.testing.assert_array_equal(cut.frames, whole.frames[18:])
     assert_cut(tmp_path / "a.mp4", cut, 0.15, 0.4)
 
@@ -398,15 +398,15 @@ def test_what_an_edit_list_hides_is_not_missing(tmp_path, name):
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "flv"])
 def test_a_last_frame_may_stand_for_seconds(tmp_path, ending):
     path = copied(film("open.mp4")[0], tmp_path / f"a.{ending}", last=40)
-    assert len(video_lib.video(path).frames) == FRAMES
+    assert len(video_lib.of_film(path).frames) == FRAMES
     for keep in (0.5, 0.8, 0.97):
         with pytest.raises(files_lib.DecodeError, match=r"truncated|damaged|not readable"):
-            video_lib.video(damaged(path, tmp_path / f"cut.{ending}", keep=keep))
+            video_lib.of_film(damaged(path, tmp_path / f"cut.{ending}", keep=keep))
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "flv", "ts"])
 def test_a_picture_may_begin_after_its_sound(tmp_path, ending):
-    video = video_lib.video(write(tmp_path / f"a.{ending}", sound=5.0, late=24))
+    video = video_lib.of_film(write(tmp_path / f"a.{ending}", sound=5.0, late=24))
     assert np.allclose(video.times, 2 + np.arange(FRAMES) / FPS, atol=0.1)
     assert_cut(tmp_path / f"a.{ending}", video, 2.5, 3.0)
 
@@ -419,7 +419,7 @@ def test_a_file_that_begins_in_the_middle_of_a_group(tmp_path):
         places = [p.pos for p in container.demux(video=0) if p.size]
     data = path.read_bytes()
     (tmp_path / "a.ts").write_bytes(data[places[packets.keys[1]] // 192 * 192 :])
-    cut = video_lib.video(tmp_path / "a.ts")
+    cut = video_lib.of_film(tmp_path / "a.ts")
     assert 18 <= len(cut.frames) <= 20
     np.testing.assert_array_equal(cut.frames, whole.frames[-len(cut.frames) :])
     assert_cut(tmp_path / "a.ts", cut, 0.25, 0.5)
@@ -457,8 +457,8 @@ def quarters(path, matrix):
 )
 def test_mirrored_and_turned(tmp_path, matrix, shown):
     path = write(tmp_path / "a.mp4")
-    plain = video_lib.video(path).frames
-    turned = video_lib.video(quarters(path, matrix)).frames
+    plain = video_lib.of_film(path).frames
+    turned = video_lib.of_film(quarters(path, matrix)).frames
     assert turned.flags.c_contiguous
     np.testing.assert_array_equal(turned, np.stack([shown(picture) for picture in plain]))
 
@@ -469,7 +469,7 @@ def test_mirrored_and_turned(tmp_path, matrix, shown):
 )
 def test_pixels_become_square(tmp_path, aspect, short_side, size):
     path = write(tmp_path / "a.mp4", aspect=fractions.Fraction(*aspect))
-    frames = video_lib.video(path, short_side=short_side).frames
+    frames = video_lib.of_film(path, short_side=short_side).frames
     assert frames.shape[1:3] == size
     expected = cv2.resize(pictures()[9], size[::-1], interpolation=cv2.INTER_AREA)
     assert abs(frames[9].astype(int) - expected).mean() < 6
@@ -484,7 +484,7 @@ def test_fields_become_frames(tmp_path):
     combs = {}
     for fields in ("tff=1", "bframes=2"):
         path = write(tmp_path / "a.mp4", frames=frames, options={"x264-params": fields})
-        video = video_lib.video(path)
+        video = video_lib.of_film(path)
         assert np.allclose(video.times, np.arange(12) / FPS)
         combs[fields] = abs(np.diff(video.frames.astype(int), axis=1)).mean()
     assert combs["tff=1"] < combs["bframes=2"] / 3
@@ -497,10 +497,10 @@ def test_fields_become_frames(tmp_path):
 def test_a_file_may_be_called_anything(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     shutil.copy(film("asp.mp4")[0], name)
-    assert len(video_lib.video(name, start=0.25).frames) == 24
+    assert len(video_lib.of_film(name, start=0.25).frames) == 24
     assert depth.extent(name) == (30, pytest.approx(29 / RATE))
     with pytest.raises(files_lib.DecodeError, match="no sound stream in"):
-        audio.audio(name)
+        audio.read(name)
 
 
 @pytest.mark.parametrize("name", ["12:30.png", "-a.bmp", "100%d.jpg", "caf\udce9.png", "a.webp"])
@@ -513,7 +513,7 @@ def test_a_picture_may_be_called_anything(tmp_path, monkeypatch, name):
 
 def test_reasons_can_be_written_anywhere(tmp_path):
     with pytest.raises(files_lib.DecodeError, match=r"missing file caf\\udce9\.mp4") as caught:
-        video_lib.video(tmp_path / "caf\udce9.mp4")
+        video_lib.of_film(tmp_path / "caf\udce9.mp4")
     str(caught.value).encode()
 
 
@@ -528,7 +528,7 @@ def peak(make):
 
 def test_frames_are_in_memory_once(tmp_path):
     path = write(tmp_path / "a.mp4", frames=pictures(60, 240, 320))
-    size, most = peak(lambda: video_lib.video(path))
+    size, most = peak(lambda: video_lib.of_film(path))
     assert size == 60 * 240 * 320 * 3 and most < 1.2 * size
     folder = numbered(tmp_path / "clip", "{}.jpg", 12)
     files = pictures_lib.sequence(folder) * 10
@@ -538,8 +538,8 @@ def test_frames_are_in_memory_once(tmp_path):
 
 def test_too_long_is_told_before_it_is_decoded(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mkv", "ffv1")
-    monkeypatch.setattr(frames_lib, "MAX_BYTES", 100_000)
-    for read in (video_lib.video, depth.depth):
+    monkeypatch.setattr(files_lib, "MAX_BYTES", 100_000)
+    for read in (video_lib.of_film, depth.read):
         with pytest.raises(files_lib.DecodeError, match=f"too long: {FRAMES} frames"):
             read(path)
 
@@ -549,7 +549,7 @@ def test_too_long_is_told_before_it_is_decoded(tmp_path, monkeypatch):
 def test_image(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     cv2.imwrite(str(path), pictures()[3][..., ::-1])
-    clip = video_lib.clip(path, start=0.0, end=None, short_side=0)
+    clip = video_lib.read(path, start=0.0, end=None, short_side=0)
     assert clip.frames.shape == (1, 64, 80, 3)
     assert abs(clip.frames[0].astype(int) - pictures()[3]).mean() < 4
     with pytest.raises(files_lib.DecodeError, match=r"damaged|not readable"):
@@ -566,13 +566,13 @@ def maps(count=12):
 def test_depth_folder_in_the_order_of_its_numbers(tmp_path):
     for i, picture in enumerate(maps()):
         cv2.imwrite(str(tmp_path / f"d_{i}.png"), picture)
-    np.testing.assert_array_equal(depth.depth(tmp_path).maps, maps())
+    np.testing.assert_array_equal(depth.read(tmp_path).maps, maps())
     cv2.imwrite(str(tmp_path / "d_3.png"), maps()[0, :4])
     with pytest.raises(files_lib.DecodeError, match="several sizes"):
-        depth.depth(tmp_path)
+        depth.read(tmp_path)
     (tmp_path / "d_3.png").write_bytes((tmp_path / "d_4.png").read_bytes()[:60])
     with pytest.raises(files_lib.DecodeError, match=r"d_3\.png"):
-        depth.depth(tmp_path)
+        depth.read(tmp_path)
 
 
 def test_depth_video(tmp_path):
@@ -583,31 +583,31 @@ def test_depth_video(tmp_path):
         for picture in maps():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray16le")))
         container.mux(stream.encode())
-    np.testing.assert_array_equal(depth.depth(path).maps, maps())
+    np.testing.assert_array_equal(depth.read(path).maps, maps())
     with pytest.raises(files_lib.DecodeError):
-        depth.depth(damaged(path, tmp_path / "cut.mkv", keep=0.7))
+        depth.read(damaged(path, tmp_path / "cut.mkv", keep=0.7))
     (tmp_path / "none").mkdir()
     with pytest.raises(files_lib.DecodeError, match=r"no frames: the folder none has no \.png"):
-        depth.depth(tmp_path / "none")
+        depth.read(tmp_path / "none")
 
 
 def test_depth_of_matlab(tmp_path):
     savemat(tmp_path / "a.mat", {"curFrame": np.moveaxis(maps(), 0, -1).astype(np.float64)})
-    np.testing.assert_array_equal(depth.depth(tmp_path / "a.mat").maps, maps())
+    np.testing.assert_array_equal(depth.read(tmp_path / "a.mat").maps, maps())
     # MATLAB drops a last axis of length 1; beyond what 16 bits hold there is no distance.
     one = np.where(maps()[0] == 37, np.nan, maps()[0].astype(np.float64)) + 60000 * (maps()[0] > 2000)
     savemat(tmp_path / "b.mat", {"curFrame": one})
     expected = np.minimum(maps()[0].astype(int) + 60000 * (maps()[0] > 2000), 65535)
-    (found,) = depth.depth(tmp_path / "b.mat").maps
+    (found,) = depth.read(tmp_path / "b.mat").maps
     np.testing.assert_array_equal(found, np.where(maps()[0] == 37, 0, expected))
     savemat(tmp_path / "c.mat", {"other": np.zeros(3)})
     with pytest.raises(files_lib.DecodeError, match=r"no array curFrame .* it has \['other'\]"):
-        depth.depth(tmp_path / "c.mat")
+        depth.read(tmp_path / "c.mat")
     with pytest.raises(files_lib.DecodeError, match=r"not readable as a \.mat"):
-        depth.depth(damaged(tmp_path / "a.mat", tmp_path / "d.mat", keep=0.5))
+        depth.read(damaged(tmp_path / "a.mat", tmp_path / "d.mat", keep=0.5))
     (tmp_path / "e.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(600))
     with pytest.raises(files_lib.DecodeError, match="save it with -v7"):
-        depth.depth(tmp_path / "e.mat")
+        depth.read(tmp_path / "e.mat")
 
 
 # ---------------------------------------------------------------------------- folders of pictures
@@ -629,7 +629,7 @@ def test_pictures_in_the_order_of_their_numbers(tmp_path, template, pattern):
         (path / other).write_text("x")
     if pattern:
         cv2.imwrite(str(path / "frame_3_tc_907_depth_vis.jpg"), pictures(1)[0])
-    video = video_lib.clip(path / pattern if pattern else path)
+    video = video_lib.read(path / pattern if pattern else path)
     assert abs(video.frames.astype(int) - pictures(12)).mean() < 4
     np.testing.assert_allclose(video.times, np.arange(12) / 30)
     assert video.first == 0 and video.fps == 30
@@ -664,22 +664,22 @@ PICTURES = []
 
 
 def test_a_file_may_bear_a_question_mark(tmp_path):
-    assert video_lib.clip(write(tmp_path / "who? me*.mp4")).frames.shape[0] == FRAMES
+    assert video_lib.read(write(tmp_path / "who? me*.mp4")).frames.shape[0] == FRAMES
 
 
 def test_pictures_that_are_wrong_are_named(tmp_path):
     path = numbered(tmp_path / "clip", "{}.jpg", 3)
     with pytest.raises(files_lib.DecodeError, match=r"no frames: clip/\*_rgb\.jpg has no"):
-        video_lib.clip(path / "*_rgb.jpg")
+        video_lib.read(path / "*_rgb.jpg")
     with pytest.raises(files_lib.DecodeError, match="missing file gone"):
-        video_lib.clip(tmp_path / "gone" / "*_rgb.jpg")
+        video_lib.read(tmp_path / "gone" / "*_rgb.jpg")
     cv2.imwrite(str(path / "1.jpg"), pictures(1, 32)[0])
     with pytest.raises(files_lib.DecodeError, match="different sizes"):
-        video_lib.clip(path)
+        video_lib.read(path)
     for data in ((path / "2.jpg").read_bytes()[:400], b"text", b""):
         (path / "1.jpg").write_bytes(data)
         with pytest.raises(files_lib.DecodeError, match=r"1\.jpg: "):
-            video_lib.clip(path)
+            video_lib.read(path)
 
 
 # ---------------------------------------------------------------------------- flow in pictures
@@ -698,7 +698,7 @@ def test_flow_in_pairs(tmp_path, x, y):
             path = tmp_path / template.format(i)
             path.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(path), plane(i, axis))
-    made = flow_pictures.flow_pictures(tmp_path)
+    made = flow_pictures.read(tmp_path)
     clip = {"flow_x": made.x, "flow_y": made.y}
     fields = fields_lib.decode_frames(clip, "flow", range(12))
     assert fields[:, 0, 0].tolist() == [[10 * i, 10 * i + 1] for i in range(12)]
@@ -708,9 +708,9 @@ def test_flow_in_pairs(tmp_path, x, y):
 
 def test_flow_in_colours_keeps_its_bytes(tmp_path):
     folder = numbered(tmp_path / "v01_s01_e00", "frame_{}.jpg")
-    made = flow_pictures.flow_pictures(folder)
+    made = flow_pictures.read(folder)
     assert made.y == [] and made.x == [(folder / f"frame_{i}.jpg").read_bytes() for i in range(12)]
-    small = flow_pictures.flow_pictures(folder, short_side=32)
+    small = flow_pictures.read(folder, short_side=32)
     assert (small.height, small.width, small.scale) == (32, 40, 0.5)
     read = fields_lib.decode_frames({"flow_x": small.x, "flow_y": []}, "flow", [11])
     assert read.shape == (1, 32, 40, 3)
@@ -720,7 +720,7 @@ def test_flow_in_colours_keeps_its_bytes(tmp_path):
 def test_gray_pairs_saved_as_colours(tmp_path):
     for axis in "xy":
         cv2.imwrite(str(tmp_path / f"{axis}_1.png"), np.repeat(plane(3, axis)[..., None], 3, -1))
-    made = flow_pictures.flow_pictures(tmp_path)
+    made = flow_pictures.read(tmp_path)
     fields = fields_lib.decode_frames({"flow_x": made.x, "flow_y": made.y}, "flow", [0])
     assert fields[0, 0, 0].tolist() == [30, 31]
 
@@ -739,17 +739,17 @@ def test_flow_that_is_wrong(tmp_path, names, value, reason):
     for name in names:
         cv2.imwrite(str(tmp_path / "flow" / name), value)
     with pytest.raises(files_lib.DecodeError, match=reason):
-        flow_pictures.flow_pictures(tmp_path / "flow")
+        flow_pictures.read(tmp_path / "flow")
     if names:
         with pytest.raises(files_lib.DecodeError, match="is none"):
-            flow_pictures.flow_pictures(tmp_path / "flow" / names[0])
+            flow_pictures.read(tmp_path / "flow" / names[0])
 
 
 def test_flow_of_several_sizes(tmp_path):
     for i, size in enumerate((8, 9)):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((size, 10, 3), np.uint8))
     with pytest.raises(files_lib.DecodeError, match="several sizes"):
-        flow_pictures.flow_pictures(tmp_path)
+        flow_pictures.read(tmp_path)
 
 
 def test_sound(tmp_path):
@@ -760,18 +760,18 @@ def test_sound(tmp_path):
         file.setsampwidth(2)
         file.setframerate(16000)
         file.writeframes(tone.tobytes())
-    np.testing.assert_array_equal(audio.audio(path).samples, tone)
-    part = audio.audio(path, start=0.25, end=0.5)
+    np.testing.assert_array_equal(audio.read(path).samples, tone)
+    part = audio.read(path, start=0.25, end=0.5)
     np.testing.assert_array_equal(part.samples, tone[4000:8000])
     assert part.start == 0
     with pytest.raises(files_lib.DecodeError, match=r"no sound in a\.wav between 5"):
-        audio.audio(path, start=5.0)
+        audio.read(path, start=5.0)
     with pytest.raises(files_lib.DecodeError, match="no sound stream"):
-        audio.audio(write(tmp_path / "b.mp4"))
+        audio.read(write(tmp_path / "b.mp4"))
 
 
 def test_sound_of_a_video_is_resampled(tmp_path):
-    sound = audio.audio(write(tmp_path / "a.mp4", sound=2.0), rate=8000)
+    sound = audio.read(write(tmp_path / "a.mp4", sound=2.0), rate=8000)
     assert len(sound.samples) == pytest.approx(16000, abs=1200) and sound.samples.dtype == np.int16
     assert abs(sound.samples).max() > 5000
 
@@ -799,7 +799,7 @@ RECORD = record()
 def test_each_distinct_frame_is_decoded_once(monkeypatch):
     calls = []
     original = frames_lib.decode_image
-    monkeypatch.setattr(frames_lib, "_decode_image", lambda *a: calls.append(a) or original(*a))
+    monkeypatch.setattr(frames_lib, "decode_image", lambda *a: calls.append(a) or original(*a))
     assert len(fields_lib.decode_frames(RECORD, "rgb", [3, 3, 1, 3])) == 4
     assert len(calls) == 2
 

@@ -271,7 +271,7 @@ def test_each_frame_is_decoded_once(monkeypatch):
         read.append(field)
         return real(record, field, indices)
 
-    monkeypatch.setattr(frames, "decode_frames", counted)
+    monkeypatch.setattr(fields, "decode_frames", counted)
     pipeline.eval_dataset(
         Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
     )[0]

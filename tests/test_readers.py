@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips
+from data_prep import build, clips, stages
 from data_prep.manifest import Item
 from data_prep.readers import ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
@@ -46,7 +46,7 @@ def run(monkeypatch):
         for job in jobs:
             clips.write(*job, settings, directory)
 
-    monkeypatch.setattr(build, "_pool", serial)
+    monkeypatch.setattr(stages, "_pool", serial)
 
     def run(*flags, out):
         assert build.main([*map(str, flags), "--out", str(out), "--flow", "none", "--workers", "1"]) == 0

@@ -212,11 +212,11 @@ def test_files_hold_what_was_rendered(tmp_path, two):
     manifest = files_lib.write(tmp_path / "files", "two", workers=1)
     root, name = tmp_path / "files", "train-00001"
     clip = files_lib.render(files_lib.clips("two", "train")[1])
-    video = video_lib.video(root / "rgb" / f"{name}.mp4")
+    video = video_lib.of_film(root / "rgb" / f"{name}.mp4")
     assert video.fps == 12 and video.frames.shape == clip.rgb.shape
     assert np.abs(video.frames.astype(int) - clip.rgb).mean() < 6
-    np.testing.assert_array_equal(depth_lib.depth(root / "depth" / name).maps, clip.depth)
-    np.testing.assert_array_equal(audio.audio(root / "audio" / f"{name}.wav").samples, clip.audio)
+    np.testing.assert_array_equal(depth_lib.read(root / "depth" / name).maps, clip.depth)
+    np.testing.assert_array_equal(audio.read(root / "audio" / f"{name}.wav").samples, clip.audio)
     np.testing.assert_array_equal(np.load(root / "boxes" / f"{name}.npy"), clip.boxes)
     assert not (tmp_path / "files.tmp").exists()
     assert files_lib.write(root, "two") == manifest  # nothing is made twice

@@ -14,7 +14,6 @@ from scipy.io import savemat
 from data_prep import clips, timeline
 from data_prep.manifest import Item
 from mmvid.data import fields, pipeline, sampling
-from mmvid.data import frames as frames_lib
 from mmvid.data.augment import Augment
 from mmvid.data.media import audio, files
 from mmvid.data.media import depth as depth_lib
@@ -208,20 +207,20 @@ def test_a_few_maps_more_or_less_leave_the_rgb_whole(tmp_path, films, count):
 def test_a_depth_film_keeps_what_the_clip_needs(monkeypatch, films):
     size = 24 * 32 * 2
     path = films["slow depth"]
-    monkeypatch.setattr(frames_lib, "MAX_BYTES", 12 * size)
+    monkeypatch.setattr(files, "MAX_BYTES", 12 * size)
     with pytest.raises(files.DecodeError, match=r"too long: \d+ frames .*cut it with start and end"):
-        depth_lib.depth(path)
+        depth_lib.read(path)
     for options, expected in (
         (dict(start=0.5, end=1.0), range(8, 15)), (dict(frames=range(20, 40), start=1.0), range(20, 30)),
     ):  # fmt: skip
-        made = depth_lib.depth(path, **options)
+        made = depth_lib.read(path, **options)
         assert made.numbers.tolist() == list(expected) and made.count == 30 and made.fps == 15
         np.testing.assert_allclose(made.times, made.numbers / 15 - options["start"], atol=1e-3)
         assert [int(m[0, 0]) for m in made.maps] == [1000 + n for n in expected]
     with pytest.raises(files.DecodeError, match=r"no depth maps between 2\.0 s and the end"):
-        depth_lib.depth(path, start=2.0)
+        depth_lib.read(path, start=2.0)
     with pytest.raises(files.DecodeError, match="no depth maps from number 30 to 39"):
-        depth_lib.depth(path, frames=range(30, 40))
+        depth_lib.read(path, frames=range(30, 40))
 
 
 def test_a_map_of_several_frames_is_stored_once(films):
@@ -285,11 +284,11 @@ def test_a_hole_in_the_sound_is_silence(tmp_path):
             frame.sample_rate, frame.pts, frame.time_base = 16000, begin, fractions.Fraction(1, 16000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    heard = audio.audio(path).samples
+    heard = audio.read(path).samples
     assert len(heard) == 14400 and not heard[3200:12800].any() and (heard[12800:] == 9000).all()
-    assert len(audio.audio(path, start=0.7, end=0.85).samples) == 2400
+    assert len(audio.read(path, start=0.7, end=0.85).samples) == 2400
     with pytest.raises(files.DecodeError, match=r"no sound in a\.mkv between 1"):
-        audio.audio(path, start=1.0)
+        audio.read(path, start=1.0)
 
 
 # ---------------------------------------------------------------------------- labels

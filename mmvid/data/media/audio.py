@@ -21,7 +21,7 @@ class Sound(NamedTuple):
 _HOLE = 0.05
 
 
-def audio(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
+def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
     """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds of the container's clock, which
     is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the

@@ -58,7 +58,7 @@ def extent(
 _TICK = 6e-4
 
 
-def depth(
+def read(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
     end: float | None = None, frames: range | None = None, short_side: int = 0,
 ) -> Maps:  # fmt: skip
@@ -149,7 +149,7 @@ def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing:
         return pictures_lib.fit(film.pixels(frame, reformatter, "gray16le"), short_side, cv2.INTER_NEAREST)
 
     with pictures_lib.naming(path):
-        return film.film(path, "depth", lambda table: wanted(table.times), convert, nothing)
+        return film.read(path, "depth", lambda table: wanted(table.times), convert, nothing)
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:

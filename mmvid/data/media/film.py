@@ -16,7 +16,7 @@ from mmvid.data.media.files import DecodeError, listening, opened
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-def film(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
+def read(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
     """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
     that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError, ``nothing``
     where there are none."""

@@ -67,7 +67,7 @@ def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
     return data, fitted.shape[:2], fitted.shape[0] / picture.shape[0]
 
 
-def flow_pictures(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictures:
+def read(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictures:
     """Flow from a folder: gray pairs named flow_x*, flow_y* (or x*, y*; u*, v*; subfolders u, v), or
     pictures of three channels (DMCL's visualised flow). Raises DecodeError."""
     folder = existing(path)

@@ -28,7 +28,7 @@ class Video(NamedTuple):
     first: int = 0
 
 
-def video(
+def of_film(
     path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
 ) -> Video:
     """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
@@ -40,7 +40,7 @@ def video(
     """
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
     nothing = f"no frames between {start} s and {'the end' if end is None else end}"
-    frames, times, fps, first = film.film(
+    frames, times, fps, first = film.read(
         existing(path), "video", lambda table: table.between(start, end), convert, nothing
     )
     return Video(frames, times[first : first + len(frames)] - start, fps, first)
@@ -81,14 +81,14 @@ def images(
     return Video(frames, times[wanted] - start, fps, int(wanted[0]))
 
 
-def clip(
+def read(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options
 ) -> Video:
-    """``video``; ``image`` for a file with an image's ending; ``images`` at ``fps`` for a folder of
+    """``of_film``; ``image`` for a file with an image's ending; ``images`` at ``fps`` for a folder of
     them, a pattern (see ``sequence``) or a list. Raises DecodeError."""
     files = path if isinstance(path, list) else pictures_lib.sequence(path)
     if files is not None:
         return images(files, fps=fps, **options)
     if pathlib.Path(path).suffix.lower() in IMAGES:
         return image(path, short_side=options.get("short_side", 0))
-    return video(path, **options)
+    return of_film(path, **options)
