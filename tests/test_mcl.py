@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from mmvid import losses
 from mmvid.methods import METHODS, mcl
+from mmvid.methods import distill as distill_lib
 from mmvid.streams import Head
 from mmvid.terms import reduce_terms
 
@@ -230,7 +231,7 @@ def test_cmcls_versions():
 def test_generalized_distillation_is_equation_3(temper):
     rng = np.random.default_rng(1)
     teacher, own = jnp.asarray(rng.normal(size=(2, 4, 5)), jnp.float32)
-    form = functools.partial(mcl.generalized_distillation, temper_student=temper, temperature=5.0)
+    form = functools.partial(distill_lib.generalized_distillation, temper_student=temper, temperature=5.0)
     found = form(teacher, own, LABEL, weight=0.7)
     q = jax.nn.softmax(teacher / 5)
     soft = -(q * jax.nn.log_softmax(own / (5 if temper else 1))).sum(-1)

@@ -1,6 +1,6 @@
 """All methods: an explicit dict. A new one is a file beside these and a line here."""
 
-from mmvid.methods import mcl, mml, single
+from mmvid.methods import distill, mcl, mml, single
 
 METHODS = {
     "single": single.make,
@@ -10,5 +10,5 @@ METHODS = {
     "smcl": mcl.make_smcl,
     "cmcl": mcl.make_cmcl,
     "random_teacher": mcl.make_random_teacher,
-    "generalized_distillation": mcl.make_generalized_distillation,
+    "generalized_distillation": distill.make_generalized_distillation,
 }

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from mmvid import losses
-from mmvid.methods import single
-from mmvid.methods.base import Method, Pass, Term
+from mmvid.methods import terms as terms_lib
+from mmvid.methods.base import Method, Term
 from mmvid.streams import Head
 
 VERSIONS = (0, 1)
@@ -53,26 +53,15 @@ def _of_winner(logits: jax.Array, winner: jax.Array) -> jax.Array:
     return jnp.where(winner[..., None], logits, 0).sum(0)
 
 
-def _targets(label: jax.Array, count: int) -> jax.Array:
-    return jnp.broadcast_to(label, (count, *label.shape))
-
-
 def _cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     """[M, .., K] and labels [..] -> [M, ..]."""
-    return losses.softmax_cross_entropy(logits, _targets(label, len(logits)))
-
-
-def _soft_cross_entropy(target: jax.Array, logits: jax.Array, kind: str) -> jax.Array:
-    """H(sg(softmax(target)), softmax(logits)), or of sigmoids: [.., K], [M, .., K] -> [M, ..]."""
-    if kind == "single":
-        return losses.softmax_cross_entropy(logits, _targets(jax.nn.softmax(target), len(logits)))
-    return losses.sigmoid_cross_entropy(logits, _targets(jax.nn.sigmoid(target), len(logits)))
+    return losses.softmax_cross_entropy(logits, terms_lib.targets(label, len(logits)))
 
 
 def _taught(logits, winner, temperature: float, kind: str = "single") -> jax.Array:
     """T^2 H(sg(winner / T), own / T) of the losers, 0 of the winner: [M, .., K] -> [M, ..]."""
     target = _of_winner(logits, winner)
-    soft = _soft_cross_entropy(target / temperature, logits / temperature, kind)
+    soft = terms_lib.soft_cross_entropy(target / temperature, logits / temperature, kind)
     return jnp.where(winner, 0, temperature**2 * soft)
 
 
@@ -187,35 +176,11 @@ def _random_labels(logits: jax.Array, key: jax.Array) -> jax.Array:
     return losses.softmax_cross_entropy(logits, label)
 
 
-def generalized_distillation(
-    teacher_logits: jax.Array,
-    logits: jax.Array,
-    label: jax.Array,
-    *,
-    weight: float = 0.5,
-    temperature: float = 2.0,
-    temper_student: bool = True,
-) -> jax.Array:
-    """(1 - w) CE + w H(softmax(teacher / T), softmax(own [/ T])): [.., K] twice -> [..].
-
-    DMCL's equation 3, without T^2; it writes the student at temperature 1, algorithm 1 and the code
-    at T (``temper_student``).
-    """
-    target = jax.nn.softmax(teacher_logits / temperature)
-    soft = losses.softmax_cross_entropy(logits / (temperature if temper_student else 1.0), target)
-    return (1 - weight) * losses.softmax_cross_entropy(logits, label) + weight * soft
-
-
 # ---------------------------------------------------------------------------- the methods
 def _wins(outputs, winner, present) -> Term:
     """The share of examples that each output wins, as a term of no weight: a curve of the report."""
     somebody = jnp.broadcast_to(present.any(0), winner.shape)
     return Term(outputs, winner.astype(jnp.float32), somebody, jnp.zeros(len(outputs)))
-
-
-def _mean(values: list[jax.Array]) -> jax.Array:
-    """Mean over heads."""
-    return sum(values) / len(values)
 
 
 def _taught_by(outputs, heads, choose: Callable, temperature, alpha_gt, alpha_distill) -> Method:
@@ -224,10 +189,10 @@ def _taught_by(outputs, heads, choose: Callable, temperature, alpha_gt, alpha_di
     def terms(results, batch, state, key):
         del state
         group, own = batch["main"], results["main", "train"]
-        task = single.task_term(own, group, outputs, heads)
+        task = terms_lib.task_term(own, group, outputs, heads)
         winner = choose(task.values, key, task.mask)
-        taught = _mean([
-            _taught(single.stack(own, outputs, head), winner, temperature, spec.kind)
+        taught = terms_lib.mean([
+            _taught(terms_lib.stack(own, outputs, head), winner, temperature, spec.kind)
             for head, spec in heads.items()
         ])
         hard, soft = _dmcl(task.values, taught, winner, alpha_gt, alpha_distill)
@@ -253,7 +218,7 @@ def make_dmcl(
 
     Raises ValueError for a temperature that is not positive.
     """
-    _check_temperature(temperature)
+    terms_lib.check_temperature(temperature)
 
     def best(cross_entropy, key, present):
         return winners(cross_entropy, key=key, present=present)
@@ -270,18 +235,13 @@ def make_random_teacher(
     alpha_distill: float = 1.0,
 ) -> Method:
     """DMCL with a teacher drawn by lot. Raises ValueError as ``make_dmcl``."""
-    _check_temperature(temperature)
+    terms_lib.check_temperature(temperature)
 
     def anyone(cross_entropy, key, present):
         return winners(jnp.zeros_like(cross_entropy), key=key, present=present)
 
     made = _taught_by(outputs, heads, anyone, temperature, alpha_gt, alpha_distill)
     return made._replace(symmetric=False, reason="who teaches is drawn by lot")
-
-
-def _check_temperature(temperature: float) -> None:
-    if temperature <= 0:
-        raise ValueError(f"temperature={temperature}: give a number greater than 0")
 
 
 def make_smcl(outputs: tuple[str, ...], heads: dict[str, Head], *, k: int = 1) -> Method:
@@ -291,7 +251,7 @@ def make_smcl(outputs: tuple[str, ...], heads: dict[str, Head], *, k: int = 1) -
     def terms(results, batch, state, key):
         del state
         group = batch["main"]
-        task = single.task_term(results["main", "train"], group, outputs, heads)
+        task = terms_lib.task_term(results["main", "train"], group, outputs, heads)
         winner = winners(task.values, k=k, key=key, present=task.mask)
         own = task._replace(values=jnp.where(winner, task.values, 0))
         return {"ce": own, "win": _wins(outputs, winner, task.mask)}
@@ -322,12 +282,12 @@ def make_cmcl(
     def terms(results, batch, state, key):
         del state
         group, own = batch["main"], results["main", "train"]
-        task = single.task_term(own, group, outputs, heads)
-        logits = {head: single.stack(own, outputs, head) for head in heads}
-        unsure = _mean([uncertainty(logits[h], spec.kind) for h, spec in heads.items()])
+        task = terms_lib.task_term(own, group, outputs, heads)
+        logits = {head: terms_lib.stack(own, outputs, head) for head in heads}
+        unsure = terms_lib.mean([uncertainty(logits[h], spec.kind) for h, spec in heads.items()])
         ties, draw = jax.random.split(key)
         winner = _confident(task.values, unsure, beta, k, ties, task.mask)
-        penalty = unsure if version == 0 else _mean([_random_labels(v, draw) for v in logits.values()])
+        penalty = unsure if version == 0 else terms_lib.mean([_random_labels(v, draw) for v in logits.values()])
         hard, soft = jnp.where(winner, task.values, 0), jnp.where(winner, 0, beta * penalty)
         return {
             "ce": task._replace(values=hard),
@@ -337,50 +297,3 @@ def make_cmcl(
 
     lot = "the losers' labels are drawn by lot"
     return Method(terms) if version == 0 else Method(terms, symmetric=False, reason=lot)
-
-
-def make_generalized_distillation(
-    outputs: tuple[str, ...],
-    heads: dict[str, Head],
-    *,
-    teacher: str = "depth",
-    weight: float = 0.5,
-    temperature: float = 2.0,
-    temper_student: bool = True,
-) -> Method:
-    """Every output but ``teacher`` learns from it; it was trained before and stays as it is, in
-    evaluation mode. Where it is absent, cross-entropy alone is left.
-
-    Raises ValueError where ``teacher`` is no output, or the only one.
-    """
-    students = tuple(output for output in outputs if output != teacher)
-    if len(students) in (0, len(outputs)):
-        raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
-    _check_temperature(temperature)
-    heat = temperature if temper_student else 1.0
-
-    def terms(results, batch, state, key):
-        del state, key
-        group, own = batch["main"], results["main", "train"]
-        task = single.task_term(own, group, students, heads)
-        soft = _mean([
-            _soft_cross_entropy(
-                own[teacher]["logits"][head] / temperature,
-                single.stack(own, students, head) / heat, spec.kind,
-            )
-            for head, spec in heads.items()
-        ])  # fmt: skip
-        there = task.mask & single.presence((teacher,), group)
-        hard = jnp.where(there, 1 - weight, 1) * task.values
-        return {
-            "ce": task._replace(values=hard),
-            "distill": task._replace(values=jnp.where(there, weight * soft, 0)),
-        }
-
-    return Method(
-        terms,
-        passes=(Pass(), Pass(weights="frozen", train=False)),
-        symmetric=False,
-        reason="one output is the teacher",
-        teachers=(teacher,),
-    )

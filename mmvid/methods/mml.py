@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mmvid import losses
-from mmvid.methods import single
+from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Term
 from mmvid.streams import Head
 
@@ -113,12 +113,12 @@ def make(
     def terms(results, batch, state, key):
         del state, key
         group, own = batch["main"], results["main", "train"]
-        present = single.presence(outputs, group)
+        present = terms_lib.presence(outputs, group)
         values = [
-            divergence(single.stack(own, outputs, head), spec, present)
+            divergence(terms_lib.stack(own, outputs, head), spec, present)
             for head, spec in heads.items()
         ]
         kl = Term(outputs, sum(values) / len(values), present, jnp.ones(len(outputs)))
-        return {"ce": single.task_term(own, group, outputs, heads), "kl": kl}
+        return {"ce": terms_lib.task_term(own, group, outputs, heads), "kl": kl}
 
     return Method(terms)

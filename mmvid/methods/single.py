@@ -1,40 +1,8 @@
 """Every output alone with cross-entropy: the baseline of every paper."""
 
-import jax
-import jax.numpy as jnp
-
-from mmvid import losses
-from mmvid.methods.base import Method, Term
+from mmvid.methods import terms as terms_lib
+from mmvid.methods.base import Method
 from mmvid.streams import Head
-
-
-def stack(outputs: dict, names: tuple[str, ...], head: str) -> jax.Array:
-    """The logits of several outputs as [M, B, K]."""
-    return jnp.stack([outputs[name]["logits"][head] for name in names])
-
-
-def presence(names: tuple[str, ...], group: dict) -> jax.Array:
-    """Which outputs have a real example: [M, B]; padding and absent streams are False."""
-    present = group.get("present", {})
-    rows = [group["mask"] & present.get(name, True) for name in names]
-    return jnp.stack(rows)
-
-
-def cross_entropy(logits: jax.Array, label: jax.Array, kind: str) -> jax.Array:
-    """The task's loss of one head: logits [M, B, K], label [B] or [B, K] -> [M, B]."""
-    label = jnp.broadcast_to(label, (logits.shape[0], *label.shape))
-    form = losses.softmax_cross_entropy if kind == "single" else losses.sigmoid_cross_entropy
-    return form(logits, label)
-
-
-def task_term(outputs: dict, group: dict, names: tuple[str, ...], heads: dict[str, Head]) -> Term:
-    """Cross-entropy of ``names``, averaged over the heads, as a Term of weight 1."""
-    values = [
-        cross_entropy(stack(outputs, names, head), group["label"][head], spec.kind)
-        for head, spec in heads.items()
-    ]
-    mean = sum(values) / len(values)
-    return Term(names, mean, presence(names, group), jnp.ones(len(names)))
 
 
 def make(outputs: tuple[str, ...], heads: dict[str, Head]) -> Method:
@@ -42,6 +10,6 @@ def make(outputs: tuple[str, ...], heads: dict[str, Head]) -> Method:
 
     def terms(results, batch, state, key):
         del state, key
-        return {"ce": task_term(results["main", "train"], batch["main"], outputs, heads)}
+        return {"ce": terms_lib.task_term(results["main", "train"], batch["main"], outputs, heads)}
 
     return Method(terms)
