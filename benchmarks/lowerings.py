@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmvid.models import layers
+from mmvid.models import convolution, layers
 from mmvid.models.model import Model
 
 # Bytes of patches beyond which a product is not tried.
@@ -74,31 +74,31 @@ def candidates(shape: Shape) -> dict[str, Callable]:
 
 def _of_images(shape: Shape) -> dict[str, Callable]:
     size, stride = shape.kernel[0], shape.strides[1]
-    pad, out = size // 2, layers._out(shape.x, size, stride, size // 2)
+    pad, out = size // 2, convolution._out(shape.x, size, stride, size // 2)
     ways = {
-        "mmvid": lambda x, k: layers.convolution(x, k, stride=stride),
-        "conv": lambda x, k: layers._xla(x, k, stride, pad),
+        "mmvid": lambda x, k: convolution.of_images(x, k, stride=stride),
+        "conv": lambda x, k: convolution._xla(x, k, stride, pad),
     }
     if 2 * shape.x[0] * math.prod(out) * math.prod(shape.kernel[:3]) <= _MOST:
-        ways["product"] = lambda x, k: layers._product(x, k, stride, pad)
+        ways["product"] = lambda x, k: convolution._product(x, k, stride, pad)
     if size == 3 and stride == 1 and out[0] % 2 == out[1] % 2 == 0:
-        ways["winograd"] = lambda x, k: layers._tiles(x, layers._filters(k))
+        ways["winograd"] = lambda x, k: convolution._tiles(x, convolution._filters(k))
     return ways
 
 
 def _of_clips(shape: Shape) -> dict[str, Callable]:
     strides, (taps, side) = shape.strides, shape.kernel[:2]
-    pads = layers.time_padding(shape.x[1], taps, strides[0], shape.padding)
+    pads = convolution.time_padding(shape.x[1], taps, strides[0], shape.padding)
     ways = {
-        "mmvid": lambda x, k: layers.clip_convolution(x, k, strides=strides, padding=shape.padding),
-        "conv": lambda x, k: layers._xla_clip(x, k, strides, pads),
-        "planar": lambda x, k: layers._planar(x, k, strides, pads),
+        "mmvid": lambda x, k: convolution.of_clips(x, k, strides=strides, padding=shape.padding),
+        "conv": lambda x, k: convolution._xla_clip(x, k, strides, pads),
+        "planar": lambda x, k: convolution._planar(x, k, strides, pads),
     }
     if taps == 1:
-        ways["in_space"] = lambda x, k: layers._in_space(x, k, strides)
+        ways["in_space"] = lambda x, k: convolution._in_space(x, k, strides)
     elif side == 1:
-        ways["in_time"] = lambda x, k: layers._in_time(x, k, strides, pads)
-        ways["by_frame"] = lambda x, k: layers._by_frame(x, k, strides, pads)
+        ways["in_time"] = lambda x, k: convolution._in_time(x, k, strides, pads)
+        ways["by_frame"] = lambda x, k: convolution._by_frame(x, k, strides, pads)
     if taps == side == 1:
         ways["product"] = lambda x, k: x[:, :: strides[0], :: strides[1], :: strides[1]] @ k[0, 0, 0]
     return ways

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from mmvid.models import layers
+from mmvid.models import convolution
 
 
 def with_gradients(function, *inputs):
@@ -55,30 +55,30 @@ def test_every_lowering_is_the_convolution(shape, lowering, dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
         x = drawn((batch, side, side, channels), dtype)
         kernel = drawn((size, size, channels, filters), dtype, 1)
-        chosen = layers._on_cpu(x.shape, x.dtype, kernel.shape, stride)
-        names = {None: None, layers._winograd: "_winograd"}
+        chosen = convolution._on_cpu(x.shape, x.dtype, kernel.shape, stride)
+        names = {None: None, convolution._winograd: "_winograd"}
         assert names.get(chosen, "_product") == lowering
-        own = with_gradients(lambda x, k: layers.convolution(x, k, stride=stride), x, kernel)
-        reference = with_gradients(lambda x, k: layers._xla(x, k, stride, size // 2), x, kernel)
+        own = with_gradients(lambda x, k: convolution.of_images(x, k, stride=stride), x, kernel)
+        reference = with_gradients(lambda x, k: convolution._xla(x, k, stride, size // 2), x, kernel)
         close(own, reference, tolerance)
 
 
 @pytest.mark.parametrize("room, chunks", [(1, 6), (4 * 144 * 6 * 4 * 2, 3), (2**30, 1)])
 def test_tiles_in_chunks_are_the_convolution(monkeypatch, room, chunks):
-    monkeypatch.setattr(layers, "_CACHE", room)
+    monkeypatch.setattr(convolution, "_CACHE", room)
     x, kernel = drawn((6, 12, 12, 2), "float32"), drawn((3, 3, 2, 4), "float32", 1)
-    assert layers._chunks(x, 4).shape[0] == chunks
-    own = with_gradients(layers._winograd, x, kernel)
-    close(own, with_gradients(lambda x, k: layers._xla(x, k, 1, 1), x, kernel), 1e-5)
+    assert convolution._chunks(x, 4).shape[0] == chunks
+    own = with_gradients(convolution._winograd, x, kernel)
+    close(own, with_gradients(lambda x, k: convolution._xla(x, k, 1, 1), x, kernel), 1e-5)
 
 
 def test_tiles_lose_too_much_in_bfloat16():
-    assert layers._on_cpu((32, 8, 8, 64), jnp.bfloat16, (3, 3, 64, 64), 1) is None
+    assert convolution._on_cpu((32, 8, 8, 64), jnp.bfloat16, (3, 3, 64, 64), 1) is None
 
 
 def test_patches_of_a_gigabyte_are_left_to_xla():
-    assert layers._on_cpu((64, 224, 224, 10), jnp.float32, (7, 7, 10, 64), 2) is None
-    assert layers._on_cpu((16, 224, 224, 3), jnp.float32, (7, 7, 3, 64), 2) is not None
+    assert convolution._on_cpu((64, 224, 224, 10), jnp.float32, (7, 7, 10, 64), 2) is None
+    assert convolution._on_cpu((16, 224, 224, 3), jnp.float32, (7, 7, 3, 64), 2) is not None
 
 
 # ---------------------------------------------------------------------------- clips
@@ -96,7 +96,7 @@ def check_clip(x, kernel, strides, padding, tolerance):
             dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
         )  # fmt: skip
 
-    own = lambda x, k: layers.clip_convolution(x, k, strides=strides, padding=padding)  # noqa: E731
+    own = lambda x, k: convolution.of_clips(x, k, strides=strides, padding=padding)  # noqa: E731
     close(with_gradients(own, x, kernel), with_gradients(reference, x, kernel), tolerance)
 
 
@@ -132,9 +132,9 @@ CLIPS = [
 def test_what_cuda_gets_is_three_dimensional(size, strides):
     x, kernel = drawn((2, 4, 5, 6, 3), "float32"), drawn((size[0], size[1], size[1], 3, 4), "float32", 1)
     for padding in ("symmetric", "same"):
-        pads = layers.time_padding(4, size[0], strides[0], padding)
-        own = layers._on_cuda(x, kernel, strides, pads)
-        np.testing.assert_allclose(own, layers._xla_clip(x, kernel, strides, pads), atol=1e-5)
+        pads = convolution.time_padding(4, size[0], strides[0], padding)
+        own = convolution._on_cuda(x, kernel, strides, pads)
+        np.testing.assert_allclose(own, convolution._xla_clip(x, kernel, strides, pads), atol=1e-5)
 
 
 @pytest.mark.parametrize("clip, kernel, strides, padding", CLIPS, ids=lambda v: str(v).replace(" ", ""))
@@ -145,10 +145,10 @@ def test_every_lowering_of_clips_is_the_convolution(clip, kernel, strides, paddi
 
 
 def test_padding_of_even_lengths_is_one_sided_where_same():
-    assert layers.time_padding(8, 3, 2, "same") == (0, 1)
-    assert layers.time_padding(5, 3, 2, "same") == (1, 1)
-    assert layers.time_padding(1, 3, 2, "same") == (1, 1)
-    assert layers.time_padding(8, 3, 2, "symmetric") == (1, 1)
+    assert convolution.time_padding(8, 3, 2, "same") == (0, 1)
+    assert convolution.time_padding(5, 3, 2, "same") == (1, 1)
+    assert convolution.time_padding(1, 3, 2, "same") == (1, 1)
+    assert convolution.time_padding(8, 3, 2, "symmetric") == (1, 1)
 
 
 def test_a_tpu_keeps_the_convolution(monkeypatch):
@@ -174,17 +174,17 @@ def windows(x, padding):
        padding=st.sampled_from(["symmetric", "same"]))  # fmt: skip
 def test_pooling_by_pairs_is_pooling_by_windows(height, width, seed, padding):
     x = drawn((2, height, width, 3), "float32", seed)
-    own = with_gradients(lambda x: layers.max_pool(x, padding), x)
+    own = with_gradients(lambda x: convolution.max_pool(x, padding), x)
     close(own, with_gradients(lambda x: windows(x, padding), x), 1e-6)
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 def test_clips_are_pooled_frame_by_frame(padding):
     x = drawn((2, 3, 6, 5, 4), "float32")
-    frames = jnp.stack([layers.max_pool(x[:, t], padding) for t in range(3)], 1)
-    np.testing.assert_array_equal(layers.max_pool(x, padding), frames)
+    frames = jnp.stack([convolution.max_pool(x[:, t], padding) for t in range(3)], 1)
+    np.testing.assert_array_equal(convolution.max_pool(x, padding), frames)
 
 
 def test_a_tie_shares_its_gradient():
-    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
+    gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
     assert float(gradient.sum()) == 4.0 and float(gradient.min()) > 0

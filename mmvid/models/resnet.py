@@ -6,7 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvid.models.layers import BatchNorm, Classifier, Conv, max_pool
+from mmvid.models.convolution import max_pool
+from mmvid.models.layers import BatchNorm, Classifier, Conv
 
 
 def temporal_shift(x, frames: int, divisor: int = 8):

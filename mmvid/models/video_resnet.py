@@ -7,7 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvid.models.layers import BatchNorm, Classifier, ClipConv, max_pool
+from mmvid.models.convolution import max_pool
+from mmvid.models.layers import BatchNorm, Classifier, ClipConv
 
 # Between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45

@@ -1,0 +1,284 @@
+"""The ONE place where convolutions and pooling are lowered: each shape and platform its own way."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Pair = tuple[int, int]
+# Bytes that a chunk of a convolution may use; a CPU's share of the last cache.
+_CACHE = 12 * 2**20
+# Bytes that the patches of one convolution may take where XLA's could do without.
+_PATCHES = 2**28
+
+
+def _xla(x, kernel, stride: int, padding: int):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+
+
+def _windows(x, size: int, stride: int, padding: int, out: Pair):
+    """The size*size shifted views that a window operation reads, each [B, out_h, out_w, C]."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    for i in range(size):
+        for j in range(size):
+            rows = slice(i, i + (out[0] - 1) * stride + 1, stride)
+            columns = slice(j, j + (out[1] - 1) * stride + 1, stride)
+            yield x[:, rows, columns]
+
+
+def _out(shape, size: int, stride: int, padding: int) -> Pair:
+    return tuple((n + 2 * padding - size) // stride + 1 for n in shape[1:3])
+
+
+def _product(x, kernel, stride: int, padding: int):
+    """Patches times kernel as ONE matrix product; for 1x1 the patches are the input itself. Two axes
+    only: with four, XLA's CPU product loses a third of its speed."""
+    size, _, channels, filters = kernel.shape
+    out = _out(x.shape, size, stride, padding)
+    patches = jnp.concatenate(list(_windows(x, size, stride, padding, out)), -1)
+    patches = patches.reshape(-1, size * size * channels)
+    return jnp.dot(patches, kernel.reshape(-1, filters)).reshape(x.shape[0], *out, filters)
+
+
+def _filters(kernel):
+    """A 3x3 kernel [3, 3, C, F] as the 4x4 matrices of Winograd's products, [16, C, F]."""
+    g = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], kernel.dtype)
+    return jnp.einsum("ia,jb,abcf->ijcf", g, g, kernel).reshape(16, *kernel.shape[2:])
+
+
+def _tiles(x, filters):
+    """3x3, stride 1, padding 1 on even maps by Winograd's F(2x2, 3x3): 16 products where 36 would be
+    (Lavin and Gray, 2016, section 4.1)."""
+    batch, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    # d[i][j]: element (i, j) of every 4x4 tile, the tiles two apart.
+    d = [[x[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for j in range(4)] for i in range(4)]
+
+    def into(r):
+        return r[0] - r[2], r[1] + r[2], r[2] - r[1], r[1] - r[3]
+
+    def back(r):
+        return r[0] + r[1] + r[2], r[1] - r[2] - r[3]
+
+    half = [into(row) for row in zip(*(into(column) for column in zip(*d)))]
+    # Split, not indexed: the gradient is then one concatenation, not a sum of sixteen padded arrays.
+    parts = iter(lax.split(filters, (1,) * 16))
+    products = [[jnp.dot(v.reshape(-1, channels), next(parts)[0]) for v in row] for row in half]
+    y = [back(row) for row in zip(*(back(column) for column in zip(*products)))]
+    shape = (batch, height // 2, width // 2, -1)
+    y = jnp.stack([jnp.stack([v.reshape(shape) for v in row], 3) for row in y], 2)
+    return y.reshape(batch, height, width, -1)
+
+
+def _chunks(x, filters: int):
+    """``x`` [B, H, W, C] as [n, B/n, H, W, C], few enough maps that their tiles stay in the cache: memory
+    fetched anew costs XLA's CPU three times what the products cost."""
+    maps, height, width, channels = x.shape
+    room = max(1, _CACHE // (4 * height * width * (channels + filters) * x.dtype.itemsize))
+    size = max(n for n in range(1, maps + 1) if maps % n == 0 and n <= room)
+    return x.reshape(maps // size, size, height, width, channels)
+
+
+@jax.custom_vjp
+def _winograd(x, kernel):
+    """`_tiles` chunk by chunk; the gradient of the input is such a convolution again, with the kernel
+    turned."""
+    filters = _filters(kernel)
+    y = lax.map(lambda v: _tiles(v, filters), _chunks(x, kernel.shape[3]))
+    return y.reshape(*x.shape[:3], -1)
+
+
+def _winograd_backward(saved, gradient):
+    x, kernel = saved
+    filters, pull = jax.vjp(_filters, kernel)
+    turned = _filters(kernel[::-1, ::-1].swapaxes(2, 3))
+
+    def step(total, chunk):
+        x, gradient = chunk
+        own = jax.vjp(lambda f: _tiles(x, f), filters)[1](gradient)[0]
+        return total + own, _tiles(gradient, turned)
+
+    chunks = _chunks(x, kernel.shape[3])
+    gradients = gradient.reshape(*chunks.shape[:4], -1)
+    total, own = lax.scan(step, jnp.zeros_like(filters), (chunks, gradients))
+    return own.reshape(x.shape), pull(total)[0]
+
+
+_winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winograd_backward)
+
+
+def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
+    """What beats XLA's CPU convolution, forward and both gradients together; None: nothing does.
+
+    Measured on two cores, ms for all three. 1x1: product 66-99 GFLOP/s, convolution 44-70. Small deep
+    maps: 64 x 2 x 2 x 512 product 20, convolution 1046; 64 x 4 x 4 x 256 with stride 2 10 against 136;
+    few of 14 x 14 x 256 28 against 32, Winograd 64. 3x3 with stride 2: 64 x 16 x 16 x 64 to 128 15 against
+    22, 16 x 56 x 56 x 64 to 230 95 against 114. Stems, kernels' gradients alone: 16 x 112 x 112 x 10 by
+    7x7 47 against 123, while their patches are no burden to memory. Wide maps: 64 x 16 x 16 x 64 Winograd 27,
+    convolution 47; 16 x 56 x 56 x 64 to 144 166 against 375.
+    """
+    size, _, channels, filters = kernel_shape
+    out = _out(shape, size, stride, size // 2)
+    area = math.prod(out)
+    deep = channels >= 256 and (area <= 49 or shape[0] * area <= 1024)
+    patches = shape[0] * area * size**2 * channels * jnp.dtype(dtype).itemsize
+    if size == 1 or area <= 4 or deep or (stride > 1 and patches <= _PATCHES):
+        return lambda x, kernel: _product(x, kernel, stride, size // 2)
+    even = stride == 1 and out[0] % 2 == out[1] % 2 == 0
+    # The kernel's own transform pays with 512 tiles.
+    wide = area >= 64 and shape[0] * area >= 2048 and min(channels, filters) >= 64
+    # Tiles are sums of sums: in bfloat16 they would lose too much.
+    return _winograd if size == 3 and even and wide and dtype != jnp.bfloat16 else None
+
+
+def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
+    """2-D convolution with odd kernels and symmetric padding, [B, H, W, C] x [k, k, C, F].
+
+    On CPU a matrix product, Winograd's tiles or XLA's convolution, by shape; GPU and TPU keep the
+    convolution. The choice falls when the program is lowered, so that one program serves every
+    platform.
+    """
+    padding = kernel.shape[0] // 2
+    on_cpu = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
+    if on_cpu is None:
+        return _xla(x, kernel, stride, padding)
+    return lax.platform_dependent(
+        x, kernel, cpu=on_cpu, default=lambda x, k: _xla(x, k, stride, padding)
+    )
+
+
+def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
+    """Frames of zeros before and after: half the taps on both sides ('symmetric'), or TensorFlow's
+    'same', as few as give ceil(frames / stride) outputs, the odd one after."""
+    if padding == "symmetric":
+        return taps // 2, taps // 2
+    total = max((-(-frames // stride) - 1) * stride + taps - frames, 0)
+    return total // 2, total - total // 2
+
+
+def _xla_clip(x, kernel, strides: Pair, pads: Pair):
+    side = kernel.shape[1] // 2
+    return lax.conv_general_dilated(
+        x, kernel, (strides[0], strides[1], strides[1]), [pads, (side, side), (side, side)],
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+    )  # fmt: skip
+
+
+def _frames_on_cpu(x, kernel, stride: int):
+    """A convolution over frames [N, H, W, C], the way `_on_cpu` chooses."""
+    lowered = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
+    return lowered(x, kernel) if lowered else _xla(x, kernel, stride, kernel.shape[0] // 2)
+
+
+def _planar(x, kernel, strides: Pair, pads: Pair):
+    """A convolution over clips as 2-D ones over their frames; taps that read zeros alone left away."""
+    taps, size, _, channels, _ = kernel.shape
+    outputs = (x.shape[1] + sum(pads) - taps) // strides[0] + 1
+    read = [i for i in range(taps) if any(0 <= o * strides[0] + i - pads[0] < x.shape[1] for o in range(outputs))]
+    kernel = kernel[read[0] : read[-1] + 1]
+    pads = pads[0] - read[0], pads[1] - (taps - 1 - read[-1])
+    # Few channels make narrow products: 45 to 64 ones 50 ms, side by side 42.
+    if size == 1 and channels >= 128 and len(read) > 1:
+        return _by_frame(x, kernel, strides, pads)
+    return _side_by_side(x, kernel, strides, pads)
+
+
+def _side_by_side(x, kernel, strides: Pair, pads: Pair):
+    """ONE convolution over all frames that come out, the frames each reads side by side as channels."""
+    taps, size, _, channels, filters = kernel.shape
+    x = jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
+    outputs = (x.shape[1] - taps) // strides[0] + 1
+    last = (outputs - 1) * strides[0] + 1
+    x = jnp.concatenate([x[:, i : i + last : strides[0]] for i in range(taps)], -1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(size, size, taps * channels, filters)
+    y = _frames_on_cpu(x.reshape(-1, *x.shape[2:]), kernel, strides[1])
+    return y.reshape(-1, outputs, *y.shape[1:])
+
+
+def _by_frame(x, kernel, strides: Pair, pads: Pair):
+    """Frame by frame a sum of products, for kernels without extent in space: nothing is copied, no zero
+    multiplied. 2 x 4 x 28 x 28 x 288 to 128: 24 ms, side by side 38."""
+    # Split, not indexed, for the gradient's sake (see _tiles).
+    frames = [v[:, 0] for v in lax.split(x, (1,) * x.shape[1], axis=1)]
+    outputs = []
+    for start in range(-pads[0], len(frames) + pads[1] - len(kernel) + 1, strides[0]):
+        read = [t for t in range(start, start + len(kernel)) if 0 <= t < len(frames)]
+        outputs.append(sum(_frames_on_cpu(frames[t], kernel[t - start], strides[1]) for t in read))
+    return jnp.stack(outputs, 1)
+
+
+def _in_space(x, kernel, strides: Pair):
+    """A kernel without extent in time: ONE 2-D convolution over all frames."""
+    x = x[:, :: strides[0]]
+    y = _xla(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1], kernel.shape[1] // 2)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _in_time(x, kernel, strides: Pair, pads: Pair):
+    """A kernel without extent in space: a 2-D convolution over time and all pixels in one row."""
+    x = x[:, :, :: strides[1], :: strides[1]]
+    batch, frames, height, width, channels = x.shape
+    y = lax.conv_general_dilated(
+        x.reshape(batch, frames, height * width, channels), kernel[:, 0], (strides[0], 1), [pads, (0, 0)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    return y.reshape(batch, -1, height, width, kernel.shape[-1])
+
+
+def _on_cuda(x, kernel, strides: Pair, pads: Pair):
+    """cuDNN's 3-D convolutions are slow where a kernel has no extent in time or none in space. On an H100
+    in bfloat16, forward and gradients, batch 32, 8 x 56 x 56: 1x3x3 from 64 to 144 in 2.5 ms, so 1.2;
+    3x1x1 from 144 to 64 in 2.1 ms, so 0.6."""
+    if kernel.shape[0] == 1:
+        return _in_space(x, kernel, strides)
+    if kernel.shape[1] == 1:
+        return _in_time(x, kernel, strides, pads)
+    return _xla_clip(x, kernel, strides, pads)
+
+
+def of_clips(
+    x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric"
+) -> jax.Array:
+    """Convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k; ``strides`` of time
+    and of space. ``padding`` of time as `time_padding`; that of space is symmetric.
+
+    On CPU a 2-D convolution over the frames, lowered by shape; on GPU one over frames or over time where
+    the kernel allows it; a TPU keeps the 3-D one.
+    """
+    pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
+    return lax.platform_dependent(
+        x, kernel,
+        cpu=lambda x, k: _planar(x, k, strides, pads),
+        cuda=lambda x, k: _on_cuda(x, k, strides, pads),
+        default=lambda x, k: _xla_clip(x, k, strides, pads),
+    )  # fmt: skip
+
+
+def max_pool(x: jax.Array, padding: str = "symmetric") -> jax.Array:
+    """3x3 max pooling with stride 2, [.., H, W, C]; an axis at a time, each output the maximum of an
+    even row, the odd one after and the odd one before; of even sizes under TensorFlow's 'same'
+    padding the even one that follows. Its gradient costs a tenth of that of XLA's windows on CPU.
+    A tie shares its gradient among the equals."""
+    low = jnp.asarray(jnp.finfo(x.dtype).min, x.dtype)
+    for axis in (x.ndim - 3, x.ndim - 2):
+        # An odd length gets a last row that never wins.
+        odd_length = x.shape[axis] % 2
+        x = _padded(x, low, axis, 0, odd_length)
+        pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
+        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in range(2))
+        following = padding == "same" and not odd_length
+        third = _padded(even, low, axis, -1, 1) if following else _padded(odd, low, axis, 1, -1)
+        x = jnp.maximum(jnp.maximum(even, odd), third)
+    return x
+
+
+def _padded(x, value, axis: int, before: int, after: int):
+    """``x`` longer along ``axis`` by so many values; shorter where negative."""
+    amounts = [(0, 0, 0)] * x.ndim
+    amounts[axis] = (before, after, 0)
+    return lax.pad(x, value, amounts)
