@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mmvid import evaluate, plan, sharding
+from mmvid import plan, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
+from mmvid.scores import numbers
 from mmvid.streams import Head
 
 
@@ -111,7 +112,7 @@ def _check_names(config) -> None:
     _choose("plan", config.plan, plan.PLANS)
     if config.twin or config.plan == "full":
         _choose("twin", config.twin, set(config.networks))
-    _choose("evaluation.aggregate", config.evaluation.aggregate, evaluate.AGGREGATES)
+    _choose("evaluation.aggregate", config.evaluation.aggregate, numbers.AGGREGATES)
     _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
     _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
     spec = config.evaluation

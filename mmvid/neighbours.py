@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mmvid import build, files, infer, metrics, plan, sharding
+from mmvid import build, files, infer, plan, sharding
 from mmvid.build import Run
 from mmvid.data import pipeline, workers
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
+from mmvid.scores import metrics
 
 # Of a large dataset so many clips, evenly spread, are enough.
 TRAIN_CLIPS, TEST_CLIPS = 5000, 2000

@@ -8,9 +8,11 @@ import traceback
 
 import numpy as np
 
-from mmvid import evaluate, files, logs, network, plan, report, score
+from mmvid import files, logs, network, plan, report, score
 from mmvid.build import Run
-from mmvid.evaluate import Scores
+from mmvid.scores import file as file_lib
+from mmvid.scores import numbers
+from mmvid.scores.file import Scores
 from mmvid.streams import Head
 
 CLIPS = 3
@@ -45,7 +47,7 @@ def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
     """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
-    values = evaluate.headline_values(scores, spec.aggregate)
+    values = numbers.headline_values(scores, spec.aggregate)
     score.value_of(values, run.config)
     heads = list(segment.heads)
     names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
@@ -70,7 +72,7 @@ def _scored(run: Run, segment: plan.Segment, split: str, directory: pathlib.Path
     spec = run.config.evaluation
     _validate(run, segment, directory)
     scores = _scores(run, segment, split, spec.protocol, spec.crops)
-    evaluate.save(directory / "scores" / f"{split}.npz", scores)
+    file_lib.save(directory / "scores" / f"{split}.npz", scores)
 
 
 def _report(run: Run, columns: list[plan.Segment], split: str, directory: pathlib.Path) -> None:

@@ -11,9 +11,11 @@ import jax
 import jinja2
 import numpy as np
 
-from mmvid import evaluate, figures, files, logs, metrics
+from mmvid import figures, files, logs
 from mmvid.data import fields, records
-from mmvid.evaluate import Scores
+from mmvid.scores import file, metrics
+from mmvid.scores import numbers as numbers_lib
+from mmvid.scores.file import Scores
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
             "opencv-contrib-python-headless")  # fmt: skip
@@ -74,13 +76,13 @@ def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
 
 def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
     """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same labelled clips."""
-    scores, base = evaluate.labelled(scores), evaluate.labelled(base)
+    scores, base = file.labelled(scores), file.labelled(base)
     alike = list(scores.logits) == list(base.logits) if output == "fused" else output in base.logits
     if not alike or scores.id.tolist() != base.id.tolist():
         return "-"
     if " + " not in head and scores.label[head].ndim > 1:
         return "-"
-    pair = (evaluate.hits(s, output, head, 1, how) for s in (scores, base))
+    pair = (numbers_lib.hits(s, output, head, 1, how) for s in (scores, base))
     mean, low, high = metrics.paired_interval(*pair)
     return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
@@ -101,7 +103,7 @@ def rows(
     """
     there = [c.scores[split] for c in columns if split in c.scores]
     segments = [c.segment for c in columns if split in c.scores]
-    summaries = [evaluate.summary(s, how) for s in there]
+    summaries = [numbers_lib.summary(s, how) for s in there]
     single = list(dict.fromkeys(o for s in there for o in s.logits))
     fused = list(dict.fromkeys(" + ".join(s.logits) for s in there if len(s.logits) > 1))
     base = next((s for s, name in zip(there, segments) if name == baseline), None)
@@ -159,7 +161,7 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
         scores = column.scores.get(split)
         if scores is None or len(scores.logits) < 2:
             continue
-        numbers = evaluate.summary(scores, how)
+        numbers = numbers_lib.summary(scores, how)
         heads = list(next(iter(numbers.values()), {"": None}))
         head = heads[-1] if " + " in heads[-1] else heads[0]
         cells = {o: _value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
@@ -194,7 +196,7 @@ def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits
     """What is left of each column when modalities are missing: {'rows': [{'subset', 'covered',
     'cells'}], 'figure': SVG}; {} where no column has several outputs."""
     there = [c for c in columns if split in c.scores and len(c.scores[split].logits) > 1]
-    found = [evaluate.subsets(c.scores[split], how) for c in there]
+    found = [numbers_lib.subsets(c.scores[split], how) for c in there]
     names = list(dict.fromkeys(name for subsets in found for name in subsets))
     names.sort(key=lambda name: (name.count(" + "), name))
     if not names:
@@ -297,7 +299,7 @@ def _curves(workdir: pathlib.Path, segment: str) -> str:
 
 
 def _names(scores: Scores, head: str) -> list[str]:
-    classes = evaluate.heads_of(scores)[head]
+    classes = file.heads_of(scores)[head]
     return list(classes.names) or [str(i) for i in range(classes.classes)]
 
 
@@ -308,8 +310,8 @@ def _first_single(scores: Scores) -> str | None:
 
 def _shown(scores: Scores, output: str, head: str) -> str:
     """'235 of 240 clips (5 without rgb)': what a figure is made of."""
-    there = int(evaluate.usable(scores, output, head).sum())
-    spoilt = evaluate.not_finite(scores, output, head)
+    there = int(file.usable(scores, output, head).sum())
+    spoilt = file.not_finite(scores, output, head)
     absent = len(scores.id) - there - spoilt
     reasons = [f"{absent} without {output}"] * (absent > 0)
     reasons += [f"{spoilt} with scores that are not finite"] * (spoilt > 0)
@@ -319,21 +321,21 @@ def _shown(scores: Scores, output: str, head: str) -> str:
 def _class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
     """Confusion, reliability, and change per class of the headline's first single-label head, over
     the clips that have the headline: {'confusion', 'changes', 'reliability': SVG, 'shown': text}."""
-    scores = evaluate.labelled(column.scores[split])
+    scores = file.labelled(column.scores[split])
     head = _first_single(scores)
     if head is None or output not in scores.logits or not len(scores.id):
         return {}
-    there, labels, names = evaluate.usable(scores, output, head), scores.label[head], _names(scores, head)
-    probs = evaluate.probabilities(scores.logits[output][head], how)
+    there, labels, names = file.usable(scores, output, head), scores.label[head], _names(scores, head)
+    probs = numbers_lib.probabilities(scores.logits[output][head], how)
     bins = {column.title: metrics.reliability(probs[there], labels[there])}
     found = {
         "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
         "shown": _shown(scores, output, head),
     }
-    earlier = evaluate.labelled(base.scores[split]) if base and split in base.scores else None
+    earlier = file.labelled(base.scores[split]) if base and split in base.scores else None
     if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
-        before = evaluate.probabilities(earlier.logits[output][head], how)
-        old = evaluate.usable(earlier, output, head)
+        before = numbers_lib.probabilities(earlier.logits[output][head], how)
+        old = file.usable(earlier, output, head)
         bins[base.title] = metrics.reliability(before[old], labels[old])
         both = there & old
         change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
@@ -346,13 +348,13 @@ def _class_figures(column: Column, base: Column | None, output: str, split: str,
 def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
     """The clips whose true class ``output`` finds least probable, of those that have it: row, id,
     label, guess, prob."""
-    scores = evaluate.labelled(scores)
+    scores = file.labelled(scores)
     head = _first_single(scores)
     if head is None or output not in scores.logits or not len(scores.id):
         return []
-    probs = evaluate.probabilities(scores.logits[output][head], how)
+    probs = numbers_lib.probabilities(scores.logits[output][head], how)
     own = probs[np.arange(len(probs)), scores.label[head]]
-    there = np.flatnonzero(evaluate.usable(scores, output, head))
+    there = np.flatnonzero(file.usable(scores, output, head))
     names = _names(scores, head)
     return [
         {"row": int(scores.row[i]), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
@@ -469,8 +471,8 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
 
 def _numbers(scores: Scores, how: str) -> dict:
     """What summary.json keeps: every output's numbers, and those of every subset of several."""
-    found = evaluate.summary(scores, how)
-    return found | ({"subsets": evaluate.subsets(scores, how)} if len(scores.logits) > 1 else {})
+    found = numbers_lib.summary(scores, how)
+    return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(scores.logits) > 1 else {})
 
 
 def finish(
@@ -484,7 +486,7 @@ def finish(
     """
     loaded = [
         Column(title, segment, {
-            split: evaluate.load(workdir / segment / "scores" / f"{split}.npz") for split in splits
+            split: file.load(workdir / segment / "scores" / f"{split}.npz") for split in splits
         })
         for title, segment, splits in columns
     ]  # fmt: skip

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvid import evaluate, feed, infer, network, plan, sharding
+from mmvid import feed, infer, network, plan, sharding
 from mmvid.build import Run
+from mmvid.scores import evaluate as evaluate_lib
+from mmvid.scores import file, numbers
 
 # Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
 UNDEFINED = -1.0
@@ -41,7 +43,7 @@ def evaluator(run: Run, segment: plan.Segment) -> Callable:
         out_shardings=sharding.batched(run.mesh),
     )
 
-    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> evaluate.Scores:
+    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> file.Scores:
         weights, source = network.final_weights(state), dataset.split(split)
         often = (spec.during_protocol, spec.during_crops)
         how = often if during else (spec.protocol, spec.crops)
@@ -52,7 +54,7 @@ def evaluator(run: Run, segment: plan.Segment) -> Callable:
 
         batches = feed.eval_batches(run, segment, source, *how)
         try:
-            scores = evaluate.run(
+            scores = evaluate_lib.predict_split(
                 outputs, batches, reads=reads(segment), ids=source.ids(),
                 meta=meta(run, segment, split, step, *how),
             )  # fmt: skip
@@ -61,7 +63,7 @@ def evaluator(run: Run, segment: plan.Segment) -> Callable:
         scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
         if jax.process_index() == 0:
             name = f"{split}-during" if during else split
-            evaluate.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
+            file.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
         return scores
 
     return evaluate_split
@@ -82,7 +84,7 @@ def validate(run: Run, state, step: int, evaluate_split, writer) -> float:
     """Scores on the split kept for this, which are logged; returns `value_of` them."""
     spec = run.config.evaluation
     scores = evaluate_split(state, spec.during, step, during=True)
-    values = evaluate.headline_values(scores, spec.aggregate)
+    values = numbers.headline_values(scores, spec.aggregate)
     known = {name: v for name, v in values.items() if v is not None and np.isfinite(v)}
     writer.write(step, {f"val/{name}": v for name, v in known.items()})
     return value_of(values, run.config)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from fake import Source
 
-from mmvid import evaluate, metrics
 from mmvid.data import pipeline
+from mmvid.scores import evaluate as evaluate_lib
+from mmvid.scores import file, metrics
+from mmvid.scores import numbers as numbers_lib
 from mmvid.streams import Head, Sampling, Stream
 
 STREAMS = (Stream("rgb", "rgb", Sampling("uniform", 4)), Stream("flow", "flow", Sampling("uniform", 4), "stack5"))
@@ -28,7 +30,7 @@ def scores(batch_size=4, absent=(), n=7):
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
     reads = {"rgb": ("rgb",), "flow": ("flow",)}
     dataset = (batches[i] for i in range(len(batches)))
-    return evaluate.run(predict, dataset, reads=reads, ids=source.ids(), meta=META)
+    return evaluate_lib.predict_split(predict, dataset, reads=reads, ids=source.ids(), meta=META)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 16])
@@ -47,7 +49,7 @@ def test_rows_come_in_the_splits_order_whoever_read_them():
     batches = [{"main": {"label": {"action": r % 3}, "present": {"rgb": r > 0}, "id": r, "mask": m}}
                for r, m in zip(rows, mask)]  # fmt: skip
     ask = lambda batch: {"rgb": {"action": logits[batch["main"]["id"]]}}  # noqa: E731
-    found = evaluate.run(ask, batches, reads={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
+    found = evaluate_lib.predict_split(ask, batches, reads={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
     np.testing.assert_array_equal(found.logits["rgb"]["action"], logits)
     assert found.row.tolist() == list(range(5)) and found.label["action"].tolist() == [0, 1, 2, 0, 1]
     assert found.present["rgb"].tolist() == [False, True, True, True, True]
@@ -55,8 +57,8 @@ def test_rows_come_in_the_splits_order_whoever_read_them():
 
 def test_a_file_holds_everything(tmp_path):
     found = scores(absent=(3,))
-    evaluate.save(tmp_path / "scores" / "test.npz", found)
-    back = evaluate.load(tmp_path / "scores" / "test.npz")
+    file.save(tmp_path / "scores" / "test.npz", found)
+    back = file.load(tmp_path / "scores" / "test.npz")
     assert back.meta == found.meta and back.present["flow"].tolist() == [True] * 3 + [False] + [True] * 3
     for output in ("rgb", "flow"):
         np.testing.assert_array_equal(back.logits[output]["action"], found.logits[output]["action"])
@@ -65,15 +67,15 @@ def test_a_file_holds_everything(tmp_path):
 
 def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="not evaluated"):
-        evaluate.load(tmp_path / "test.npz")
-    evaluate.save(tmp_path / "whole.npz", scores())
+        file.load(tmp_path / "test.npz")
+    file.save(tmp_path / "whole.npz", scores())
     whole = (tmp_path / "whole.npz").read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
     for damaged in (b"", b"PK not a zip", whole[: len(whole) // 2], whole[:-4], bytes(flipped)):
         (tmp_path / "test.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match="damaged"):
-            evaluate.load(tmp_path / "test.npz")
+            file.load(tmp_path / "test.npz")
 
 
 def made(logits, labels, present=None, **meta):
@@ -81,7 +83,7 @@ def made(logits, labels, present=None, **meta):
     n = len(labels)
     present = present or {o: np.ones(n, bool) for o in logits}
     wrapped = {o: {"action": np.asarray(v, np.float32)} for o, v in logits.items()}
-    return evaluate.Scores(
+    return file.Scores(
         np.array([f"c{i}" for i in range(n)]), np.arange(n), {"action": np.asarray(labels)}, present, wrapped,
         {"clips_used": n, "clips_expected": n} | meta,
     )  # fmt: skip
@@ -90,30 +92,30 @@ def made(logits, labels, present=None, **meta):
 def test_clip_and_video_accuracy_differ():
     # Two views: one right and sure, one wrong and unsure.
     views = np.array([[[4.0, 0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0, 0]]] * 4)
-    numbers = evaluate.summary(made({"rgb": views}, [0] * 4))["rgb"]["action"]
+    numbers = numbers_lib.summary(made({"rgb": views}, [0] * 4))["rgb"]["action"]
     assert numbers["clip_top1"] == 0.5 and numbers["top1"] == 1.0 and numbers["n"] == 4
-    missing = evaluate.summary(made({"rgb": views}, [0] * 4, clips_expected=8))["rgb"]["action"]
+    missing = numbers_lib.summary(made({"rgb": views}, [0] * 4, clips_expected=8))["rgb"]["action"]
     assert missing["top1_of_expected"] == 0.5
 
 
 def test_aggregation():
     logits = np.random.default_rng(0).normal(size=(3, 2, 4))
     probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.testing.assert_allclose(evaluate.aggregate(logits, "logits"), logits.mean(1))
-    np.testing.assert_allclose(evaluate.aggregate(logits, "probs"), probs.mean(1))
-    np.testing.assert_allclose(evaluate.aggregate(logits, "max"), probs.max(1))
+    np.testing.assert_allclose(numbers_lib.aggregate(logits, "logits"), logits.mean(1))
+    np.testing.assert_allclose(numbers_lib.aggregate(logits, "probs"), probs.mean(1))
+    np.testing.assert_allclose(numbers_lib.aggregate(logits, "max"), probs.max(1))
     sigmoid = 1 / (1 + np.exp(-logits))
-    np.testing.assert_allclose(evaluate.aggregate(logits, "max", kind="multi"), sigmoid.max(1))
+    np.testing.assert_allclose(numbers_lib.aggregate(logits, "max", kind="multi"), sigmoid.max(1))
     with pytest.raises(ValueError, match="probs"):
-        evaluate.aggregate(logits, "mean")
+        numbers_lib.aggregate(logits, "mean")
 
 
 def test_fusion_leaves_absent_outputs_out():
     right, wrong = np.eye(6)[[0]][:, None], 5 * np.eye(6)[[1]][:, None]
     present = {"rgb": np.array([True]), "flow": np.array([False])}
-    found = evaluate.summary(made({"rgb": right, "flow": wrong}, [0], present))
+    found = numbers_lib.summary(made({"rgb": right, "flow": wrong}, [0], present))
     assert found["fused"]["action"]["top1"] == 1 and found["flow"]["action"]["top1"] == 0
-    both = evaluate.summary(made({"rgb": right, "flow": wrong}, [0]))
+    both = numbers_lib.summary(made({"rgb": right, "flow": wrong}, [0]))
     assert both["fused"]["action"]["top1"] == 0 and both["oracle"]["action"] == 1
 
 
@@ -124,10 +126,10 @@ def test_every_subset_of_the_modalities():
     logits = {o: rng.normal(size=(40, 2, 6)) + np.eye(6)[labels][:, None] for o in ("depth", "flow", "rgb")}
     present = {o: rng.random(40) < 0.7 for o in logits}
     scores = made(logits, labels, present)
-    found = evaluate.subsets(scores)
+    found = numbers_lib.subsets(scores)
     assert list(found) == ["depth", "flow", "rgb", "depth + flow", "depth + rgb", "flow + rgb",
                            "depth + flow + rgb"]  # fmt: skip
-    whole = evaluate.summary(scores)
+    whole = numbers_lib.summary(scores)
     for name in ("depth", "flow", "rgb"):
         assert found[name]["action"]["top1"] == whole[name]["action"]["top1"]
     assert found["depth + flow + rgb"]["action"]["top1"] == whole["fused"]["action"]["top1"]
@@ -138,13 +140,13 @@ def test_every_subset_of_the_modalities():
     assert numbers["covered"] == there.mean()
     stacked = np.stack([np.where(present[o][:, None], logits[o].mean(1), np.nan) for o in logits])
     assert whole["oracle"]["action"] == metrics.oracle_accuracy(stacked, labels)
-    assert evaluate.headline_values(scores)["oracle/top1"] == whole["oracle"]["action"]
+    assert numbers_lib.headline_values(scores)["oracle/top1"] == whole["oracle"]["action"]
 
 
 def test_all_there_is_the_papers_sum():
     rng = np.random.default_rng(1)
     logits, labels = {o: rng.normal(size=(30, 1, 6)) for o in "ab"}, rng.integers(0, 6, 30)
-    found = evaluate.subsets(made(logits, labels))["a + b"]["action"]["top1"]
+    found = numbers_lib.subsets(made(logits, labels))["a + b"]["action"]["top1"]
     assert found == metrics.sum_accuracy(np.stack([logits["a"][:, 0], logits["b"][:, 0]]), labels)
 
 
@@ -152,21 +154,21 @@ def test_absent_outputs_are_wrong_everywhere():
     labels = np.array([0, 1, 0, 1])
     right = np.eye(6)[labels][:, None] * 9
     present = {"rgb": np.array([1, 1, 0, 0], bool), "flow": np.array([0, 1, 0, 1], bool)}
-    found = evaluate.summary(made({"rgb": right, "flow": right}, labels, present))
+    found = numbers_lib.summary(made({"rgb": right, "flow": right}, labels, present))
     for output, share in (("rgb", 0.5), ("flow", 0.5), ("fused", 0.75)):
         numbers = found[output]["action"]
         assert numbers["top1"] == numbers["clip_top1"] == numbers["top5"] == share
         assert numbers["ece"] < 0.01
     assert found["rgb"]["action"]["per_class"][:3] == [0.5, 0.5, None]
     assert found["oracle"]["action"] == 0.75
-    nowhere = evaluate.summary(made({"rgb": right}, labels, {"rgb": np.zeros(4, bool)}))["rgb"]["action"]
+    nowhere = numbers_lib.summary(made({"rgb": right}, labels, {"rgb": np.zeros(4, bool)}))["rgb"]["action"]
     assert nowhere["top1"] == 0 and nowhere["ece"] is None
 
 
 def test_numbers_are_those_of_metrics():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(50, 1, 6)), rng.integers(0, 6, 50)
-    numbers = evaluate.summary(made({"rgb": logits}, labels))["rgb"]["action"]
+    numbers = numbers_lib.summary(made({"rgb": logits}, labels))["rgb"]["action"]
     probs = metrics.softmax(logits[:, 0])
     assert numbers["ece"] == pytest.approx(metrics.expected_calibration_error(probs, labels), abs=1e-6)
     np.testing.assert_allclose(numbers["per_class"], metrics.per_class_accuracy(probs, labels))
@@ -177,24 +179,24 @@ def test_an_action_is_right_where_all_its_heads_are():
     eye = np.eye(6, dtype=np.float32)[:, None]
     scores = made({"rgb": eye[[0, 1, 2, 3]]}, [0, 1, 2, 5])
     scores.logits["rgb"]["noun"], scores.label["noun"] = eye[[0, 1, 2, 3]], np.array([0, 4, 2, 3])
-    found = evaluate.summary(scores)["rgb"]
+    found = numbers_lib.summary(scores)["rgb"]
     assert [found[h]["top1"] for h in ("action", "noun", "action + noun")] == [0.75, 0.75, 0.5]
-    assert evaluate.headline_values(scores)["rgb/top1_action_and_noun"] == 0.5
+    assert numbers_lib.headline_values(scores)["rgb/top1_action_and_noun"] == 0.5
 
 
 def test_without_any_label_there_is_nothing_to_count():
-    assert evaluate.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [-1, -1])) == {}
+    assert numbers_lib.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [-1, -1])) == {}
 
 
 def test_multilabel_and_unlabelled():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (20, 4))
     multi = made({"rgb": (labels * 2.0 - 1)[:, None]}, labels)
-    numbers = evaluate.summary(multi)["rgb"]["action"]
+    numbers = numbers_lib.summary(multi)["rgb"]["action"]
     assert numbers["map"] == 1 and numbers["mauc"] == 1
-    assert evaluate.headline_values(multi) == {"rgb/map": 1.0}
+    assert numbers_lib.headline_values(multi) == {"rgb/map": 1.0}
     half = made({"rgb": np.eye(6)[[0, 1, 2]][:, None]}, [0, -1, 2])
-    assert evaluate.summary(half)["rgb"]["action"]["n"] == 2
+    assert numbers_lib.summary(half)["rgb"]["action"]["n"] == 2
 
 
 def strict(value):
@@ -207,15 +209,15 @@ def strict(value):
     [(np.zeros((4, 3)), False, False), (np.tile([1, 0, 1], (4, 1)), True, False), (np.eye(4)[:, :3], True, True)],
     ids=["no positive", "in every clip", "both"],
 )
-@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+@pytest.mark.parametrize("how", numbers_lib.AGGREGATES)
 def test_undefined_numbers_of_several_labels_are_none(labels, mean_ap, mean_auc, how):
     rng = np.random.default_rng(0)
     scores = made({o: rng.normal(size=(4, 2, 3)) for o in ("flow", "rgb")}, labels.astype(np.float32))
-    found, subsets = evaluate.summary(scores, how), evaluate.subsets(scores, how)
+    found, subsets = numbers_lib.summary(scores, how), numbers_lib.subsets(scores, how)
     for output in ("flow", "rgb", "fused"):
         numbers = found[output]["action"]
         assert (numbers["map"] is not None, numbers["mauc"] is not None) == (mean_ap, mean_auc)
-    assert set(evaluate.headline_values(scores, how)) == ({f"{o}/map" for o in found} if mean_ap else set())
+    assert set(numbers_lib.headline_values(scores, how)) == ({f"{o}/map" for o in found} if mean_ap else set())
     assert all((n["action"]["map"] is not None) == mean_ap for n in subsets.values())
     strict([found, subsets])
 
@@ -223,29 +225,29 @@ def test_undefined_numbers_of_several_labels_are_none(labels, mean_ap, mean_auc,
 def test_no_class_is_an_answer_and_no_label_is_none():
     logits = {"rgb": np.array([[[2.0, -1]], [[-3.0, -2]], [[1.0, 5]]])}
     labels = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
-    assert evaluate.summary(made(logits, labels))["rgb"]["action"]["n"] == 3
+    assert numbers_lib.summary(made(logits, labels))["rgb"]["action"]["n"] == 3
     labels[1] = -1
-    numbers = evaluate.summary(made(logits, labels))["rgb"]["action"]
+    numbers = numbers_lib.summary(made(logits, labels))["rgb"]["action"]
     assert numbers["n"] == 2 and numbers["map"] == 1
 
 
-@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+@pytest.mark.parametrize("how", numbers_lib.AGGREGATES)
 def test_probabilities_are_those_of_what_is_counted(how):
     rng = np.random.default_rng(3)
     labels, logits = rng.integers(0, 6, 80), 4 * rng.normal(size=(80, 3, 6))
-    probs = evaluate.probabilities(np.float32(logits), how)
+    probs = numbers_lib.probabilities(np.float32(logits), how)
     np.testing.assert_allclose(probs.sum(1), 1)
     scores = made({"rgb": logits}, labels)
-    numbers = evaluate.summary(scores, how)["rgb"]["action"]
+    numbers = numbers_lib.summary(scores, how)["rgb"]["action"]
     assert numbers["top1"] == np.mean(probs.argmax(1) == labels)
     assert numbers["ece"] == metrics.expected_calibration_error(probs, labels)
-    assert evaluate.headline_values(scores, how) == {"rgb/top1": numbers["top1"]}
+    assert numbers_lib.headline_values(scores, how) == {"rgb/top1": numbers["top1"]}
 
 
 def test_what_is_best_depends_on_the_aggregate():
     """Two views of three are right by a little, one is torn between four others."""
     views = np.array([[[1.0, 0, 0, 0, 0, 0], [0, 9.0, 9.0, 9.0, 9.0, 0], [1.0, 0, 0, 0, 0, 0]]] * 2)
-    values = [evaluate.headline_values(made({"rgb": views}, [0, 0]), how) for how in evaluate.AGGREGATES]
+    values = [numbers_lib.headline_values(made({"rgb": views}, [0, 0]), how) for how in numbers_lib.AGGREGATES]
     assert values == [{"rgb/top1": 0}, {"rgb/top1": 1}, {"rgb/top1": 1}]
 
 
@@ -256,27 +258,27 @@ def test_a_clip_with_a_score_that_is_not_finite_is_a_miss_everywhere():
         spoilt = right.copy()
         spoilt[1, 1, 5] = bad  # one logit of one view
         scores = made({"flow": right, "rgb": spoilt}, labels)
-        for how in evaluate.AGGREGATES:
-            found = evaluate.summary(scores, how)
+        for how in numbers_lib.AGGREGATES:
+            found = numbers_lib.summary(scores, how)
             for output in ("rgb", "fused"):
                 numbers = found[output]["action"]
                 assert (numbers["top1"], numbers["top5"], numbers["not_finite"]) == (0.75, 0.75, 1)
                 assert numbers["clip_top1"] == 0.875 and numbers["per_class"][1] == 0 and numbers["ece"] < 0.01
             assert found["oracle"]["action"] == 1 and found["flow"]["action"]["not_finite"] == 0
-            strict([found, evaluate.subsets(scores, how)])
+            strict([found, numbers_lib.subsets(scores, how)])
 
 
 def test_several_labels_rank_what_is_absent_or_not_finite_last():
     labels = np.eye(4, dtype=np.float32)
     logits = 9 * np.eye(4)[:, None]
     logits[0, 0, 1], present = np.nan, {"rgb": np.array([1, 1, 1, 0], bool)}
-    numbers = evaluate.summary(made({"rgb": logits}, labels, present))["rgb"]["action"]
+    numbers = numbers_lib.summary(made({"rgb": logits}, labels, present))["rgb"]["action"]
     # Classes 0 and 3 find their clip among the two last of four.
     assert numbers["map"] == pytest.approx((0.25 + 1 + 1 + 0.25) / 4) and numbers["not_finite"] == 1
 
 
 def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
-    monkeypatch.setattr(evaluate.LOG, "propagate", True)
+    monkeypatch.setattr(numbers_lib.LOG, "propagate", True)
 
     def spoilt(batch):
         found = predict(batch)
@@ -287,22 +289,22 @@ def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
     reads = {"rgb": ("rgb",), "flow": ("flow",)}
     with caplog.at_level(logging.WARNING):
-        evaluate.run(spoilt, (batches[i] for i in range(2)), reads=reads, ids=source.ids(), meta=META)
+        evaluate_lib.predict_split(spoilt, (batches[i] for i in range(2)), reads=reads, ids=source.ids(), meta=META)
     assert [r.getMessage() for r in caplog.records] == [
         "test: 1 of 7 clips have scores of 'flow' that are not finite; they count as misses"
     ]
 
 
 def test_the_five_best_of_five_classes_are_no_score():
-    numbers = evaluate.summary(made({"rgb": np.eye(5)[[0, 1]][:, None]}, [0, 2]))["rgb"]["action"]
+    numbers = numbers_lib.summary(made({"rgb": np.eye(5)[[0, 1]][:, None]}, [0, 2]))["rgb"]["action"]
     assert numbers["top5"] is numbers["clip_top5"] is numbers["top5_interval"] is None
-    assert evaluate.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 5]))["rgb"]["action"]["top5"] == 0.5
+    assert numbers_lib.summary(made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 5]))["rgb"]["action"]["top5"] == 0.5
 
 
 def test_of_the_expected_clips_those_without_a_label_are_none():
     """Ten were listed, two were lost, four of the others have no label: six could have been right."""
     labels = [0, 1, 2, 3, -1, -1, -1, -1]
     scores = made({"rgb": np.eye(6)[np.maximum(labels, 0)][:, None]}, labels, clips_expected=10)
-    assert evaluate.summary(scores)["rgb"]["action"]["top1_of_expected"] == pytest.approx(4 / 6)
+    assert numbers_lib.summary(scores)["rgb"]["action"]["top1_of_expected"] == pytest.approx(4 / 6)
     unknown = made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 2], clips_expected=0)
-    assert evaluate.summary(unknown)["rgb"]["action"]["top1_of_expected"] == 0.5
+    assert numbers_lib.summary(unknown)["rgb"]["action"]["top1_of_expected"] == 0.5

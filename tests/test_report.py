@@ -8,8 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 from test_evaluate import made
 
-from mmvid import evaluate, figures, files, report
+from mmvid import figures, files, report
 from mmvid.report import Column
+from mmvid.scores import file
+from mmvid.scores import numbers as numbers_lib
 
 NAMES = list("abcdef")
 
@@ -106,7 +108,7 @@ def test_hardest_are_the_least_probable(columns):
 @pytest.mark.parametrize("command, following", [(("make",), "data_prep.build"), ((), "--config.seed=4")])
 def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
-    result = evaluate.summary(columns[-1].scores["test"])
+    result = numbers_lib.summary(columns[-1].scores["test"])
     line = report._last_line(config, result, "MML", "test", tmp_path / "report.html")
     assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
 
@@ -116,7 +118,7 @@ def test_the_papers_columns(columns):
     found = report.overview(columns, "test", "rgb")
     assert [row["title"] for row in found] == ["CE", "CE continued", "MML"]
     assert list(found[0]["cells"]) == ["rgb", "flow", "sum", "oracle"]
-    numbers = evaluate.summary(columns[2].scores["test"])
+    numbers = numbers_lib.summary(columns[2].scores["test"])
     want = [numbers["rgb"]["action"]["top1"], numbers["flow"]["action"]["top1"],
             numbers["fused"]["action"]["top1"], numbers["oracle"]["action"]]  # fmt: skip
     assert list(found[2]["cells"].values()) == [f"{100 * v:.1f}" for v in want]
@@ -165,7 +167,7 @@ def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last
     """Table, overview, page, summary.json and last line, as a run ends with them."""
     columns = multi_columns(labels)
     for column in columns:
-        evaluate.save(tmp_path / column.segment / "scores" / "test.npz", column.scores["test"])
+        file.save(tmp_path / column.segment / "scores" / "test.npz", column.scores["test"])
     rows = report.rows(columns, "test", baseline="ce")
     assert {r["measure"]: r["cells"] for r in rows} == {"video mAP / mAUC": [cell, cell]}
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
@@ -192,7 +194,7 @@ def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_pa
     assert report.overview(columns, "unseen", "rgb")[0]["cells"]["rgb"] != "-"
 
 
-@pytest.mark.parametrize("how", evaluate.AGGREGATES)
+@pytest.mark.parametrize("how", numbers_lib.AGGREGATES)
 def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     """Probabilities as they are, over the clips that the headline is there for."""
     own, base = columns[-1].scores["test"], columns[1].scores["test"]
@@ -205,7 +207,7 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     for name in ("confusion", "reliability", "changes"):
         monkeypatch.setattr(figures, name, lambda *args, name=name: seen.setdefault(name, args))
     found = report._class_figures(columns[-1], columns[1], "rgb", "test", how)
-    numbers = evaluate.summary(own, how)["rgb"]["action"]
+    numbers = numbers_lib.summary(own, how)["rgb"]["action"]
     matrix, bins = seen["confusion"][0], seen["reliability"][0]["MML"]
     assert np.trace(matrix) / 60 == pytest.approx(numbers["top1"]) and matrix.sum() == 47
     assert bins[:, 2].sum() == 47 and seen["reliability"][0]["CE continued"][:, 2].sum() == 48
@@ -213,7 +215,7 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     assert gap == pytest.approx(numbers["ece"], abs=1e-6)
     _, change, counts, _ = seen["changes"]
     both = ~absent & (np.arange(60) != 1)
-    want = [evaluate.hits(s, "rgb", "action", 1, how)[both].sum() for s in (own, base)]
+    want = [numbers_lib.hits(s, "rgb", "action", 1, how)[both].sum() for s in (own, base)]
     assert change @ counts == pytest.approx(want[0] - want[1]) and counts.sum() == 47
     assert found["shown"] == "47 of 60 clips (12 without rgb, 1 with scores that are not finite)"
     hardest = report.hardest(own, "rgb", 60, how)

@@ -15,7 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from mmvid import evaluate, files, lock, weights
+from mmvid import files, lock, weights
+from mmvid.scores import file as file_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -88,7 +89,7 @@ def test_a_run_ends_with_its_table_and_report(finished):
     assert re.search(r"top-1 [\d.]+ \[[\d.]+, [\d.]+\]", last) and "next" in last
     page = (workdir / "report.html").read_text()
     assert page.count("<svg") >= 5 and "data:image/jpeg" in page and len(page) < 4e6
-    scores = evaluate.load(workdir / "mml" / "scores" / "test.npz")
+    scores = file_lib.load(workdir / "mml" / "scores" / "test.npz")
     assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
     assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 32
     lines = files.read_lines(workdir / "mml" / "metrics.jsonl")
@@ -262,7 +263,7 @@ def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     if view == "multilabel":
         return
     # 'best': what was scored stands at the step with the best validation score, the last of equals.
-    scores = evaluate.load(tmp_path / "run" / "mml" / "scores" / "test.npz")
+    scores = file_lib.load(tmp_path / "run" / "mml" / "scores" / "test.npz")
     found = {r["step"]: np.mean([v for k, v in r.items() if k.startswith("val/rgb/top1")])
              for r in last if any(k.startswith("val/rgb/top1") for k in r)}  # fmt: skip
     assert len(found) >= 3
@@ -417,7 +418,7 @@ def test_more_devices_and_processes_agree_with_one(data, tmp_path, one_device, d
                 if name.endswith(("/ce", "/kl", "/top1")):
                     assert abs(left[name] - right[name]) <= 1.1e-5, (segment, name)
     for segment in ("ce", "ce_continued", "mml"):
-        a, b = (evaluate.load(w / segment / "scores" / "test.npz") for w in both)
+        a, b = (file_lib.load(w / segment / "scores" / "test.npz") for w in both)
         np.testing.assert_array_equal(a.id, b.id)
         for output in ("rgb", "flow"):
             found, want = (s.logits[output]["action"] for s in (b, a))
@@ -476,7 +477,7 @@ def test_students_of_a_frozen_teacher(data, tmp_path):
     flags = ["--config.compare=('independent', 'generalized_distillation')", "--config.stills.steps=0"]
     done = run(data, tmp_path, *flags, config="dmcl")
     assert "GD" in done.stdout
-    scores = evaluate.load(tmp_path / "generalized_distillation" / "scores" / "test.npz")
+    scores = file_lib.load(tmp_path / "generalized_distillation" / "scores" / "test.npz")
     assert sorted(scores.logits) == ["flow", "rgb"]
 
 

@@ -1,0 +1,133 @@
+"""What an evaluation leaves: logits of every clip, and what is asked of them first."""
+
+import json
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mmvid.logs import LOG
+from mmvid.scores import metrics
+from mmvid.streams import Head
+
+
+class Scores(NamedTuple):
+    """A split's predictions, one row a clip: ``id`` [N] text, ``row`` [N], ``label`` {head: [N] or
+    [N, K]}, ``present`` {output: [N]}, ``logits`` {output: {head: [N, V, K]}} and ``meta``
+    (split, protocol, dataset, fingerprint, clips_used, clips_expected, classes, step...)."""
+
+    id: np.ndarray
+    row: np.ndarray
+    label: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+    logits: dict[str, dict[str, np.ndarray]]
+    meta: dict
+
+
+def say_not_finite(scores: Scores) -> None:
+    for output, heads in scores.logits.items():
+        count = max(not_finite(scores, output, head) for head in heads)
+        if count:
+            LOG.warning(
+                "%s: %d of %d clips have scores of %r that are not finite; they count as misses",
+                scores.meta.get("split", "scores"), count, len(scores.id), output,
+            )  # fmt: skip
+
+
+def save(path: str | os.PathLike, scores: Scores) -> None:
+    """Writes a scores file, whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"id": scores.id, "row": scores.row, "meta": np.asarray(json.dumps(scores.meta))}
+    arrays |= {f"label/{k}": v for k, v in scores.label.items()}
+    arrays |= {f"present/{k}": v for k, v in scores.present.items()}
+    arrays |= {f"logits/{o}/{h}": v for o, heads in scores.logits.items() for h, v in heads.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike) -> Scores:
+    """Reads a scores file. Raises FileNotFoundError or ValueError naming it."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no scores at {path}: the run has not evaluated this split yet")
+    try:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as raw, np.load(raw) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays["meta"]))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run the same command") from None
+
+    def under(prefix):
+        return {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
+
+    logits: dict[str, dict] = {}
+    for name, value in under("logits/").items():
+        output, head = name.split("/")
+        logits.setdefault(output, {})[head] = value
+    return Scores(arrays["id"], arrays["row"], under("label/"), under("present/"), logits, meta)
+
+
+def heads_of(scores: Scores) -> dict[str, Head]:
+    """The label spaces of a scores file: multi-hot labels mean kind 'multi'."""
+    spaces = {}
+    for name, label in scores.label.items():
+        classes = next(iter(scores.logits.values()))[name].shape[-1]
+        names = tuple(scores.meta.get("classes", {}).get(name, ()))
+        spaces[name] = Head(classes, "single" if label.ndim == 1 else "multi", names)
+    return spaces
+
+
+def labelled(scores: Scores) -> Scores:
+    """The clips that have a label in every head: what can be counted. -1 is no label, and so is a
+    multi-hot row of -1; one of zeros says that no class is there, which is an answer."""
+    has = [(v >= 0).all(axis=tuple(range(1, v.ndim))) for v in scores.label.values()]
+    rows = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
+    if rows.all():
+        return scores
+    return jax.tree.map(lambda x: x[rows], scores._replace(meta={}))._replace(meta=scores.meta)
+
+
+def _members(scores: Scores, output: str) -> tuple[str, ...]:
+    """The outputs whose logits are summed: all for 'fused', those named in 'depth + rgb', or one."""
+    return tuple(scores.logits) if output == "fused" else tuple(output.split(" + "))
+
+
+def fused(scores: Scores, members: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}; ``members``: of
+    these outputs alone. Logits that are not finite spoil their clip's sum, as they would in use."""
+    total: dict[str, np.ndarray] = {}
+    for output in members or scores.logits:
+        for head, logits in scores.logits[output].items():
+            own = np.where(scores.present[output][:, None, None], logits, 0).astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                total[head] = total.get(head, 0) + own
+    return total
+
+
+def of_output(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [N, V, K], present [N]) of an output, or of a sum, which needs one of its members."""
+    if output in scores.logits:
+        return scores.logits[output][head], scores.present[output]
+    members = _members(scores, output)
+    return fused(scores, members)[head], np.any([scores.present[m] for m in members], axis=0)
+
+
+def usable(scores: Scores, output: str, head: str) -> np.ndarray:
+    """The clips [N] that ``output`` is there for and has finite scores of."""
+    logits, present = of_output(scores, output, head)
+    return present & metrics.finite(logits)
+
+
+def not_finite(scores: Scores, output: str, head: str) -> int:
+    """How many clips ``output`` is there for without finite scores: misses, of every measure."""
+    logits, present = of_output(scores, output, head)
+    return int((present & ~metrics.finite(logits)).sum())

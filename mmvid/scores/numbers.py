@@ -1,0 +1,175 @@
+"""Every number that a table or a figure shows, computed from scores alone."""
+
+import itertools
+
+import numpy as np
+
+from mmvid.scores import file as file_lib
+from mmvid.scores import metrics
+from mmvid.scores.file import Scores
+
+AGGREGATES = ("logits", "probs", "max")
+
+
+def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
+    """Views -> one score a clip: [N, V, K] -> [N, K]; mean of logits, mean or maximum of
+    probabilities. Raises ValueError for another ``how``."""
+    if how not in AGGREGATES:
+        raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
+    if how == "logits":
+        with np.errstate(invalid="ignore"):  # +inf and -inf make NaN, which is counted as such
+            return logits.astype(np.float64).mean(1)
+    probs = metrics.softmax(logits) if kind == "single" else _sigmoid(logits)
+    return probs.mean(1) if how == "probs" else probs.max(1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x.astype(np.float64)))
+
+
+def probabilities(logits: np.ndarray, how: str = "logits") -> np.ndarray:
+    """What each class of a single-label head is given: [N, V, K] -> [N, K], sums of 1, the likeliest
+    class that of ``aggregate``: the softmax of mean logits, the mean of probabilities as it is, or
+    their maxima over the views divided by the sum of these."""
+    values = aggregate(logits, how)
+    return metrics.softmax(values) if how == "logits" else values / values.sum(-1, keepdims=True)
+
+
+def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
+    """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all
+    ('fused'); what is absent or not finite misses. Of the heads 'noun + verb' all must be right (an action, in
+    EPIC-KITCHENS' sense)."""
+    if " + " in head:
+        return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
+    logits, present = file_lib.of_output(scores, output, head)
+    return _hits(logits, present, scores.label[head], k, how)
+
+
+def _hits(logits: np.ndarray, present: np.ndarray, labels: np.ndarray, k: int, how: str) -> np.ndarray:
+    there = present & metrics.finite(logits)
+    return metrics.top_k_hits(aggregate(logits, how), labels, k) * there
+
+
+def _top(hit: np.ndarray, k: int) -> dict:
+    return {f"top{k}": float(hit.mean()), f"top{k}_interval": metrics.bootstrap_interval(hit)}
+
+
+def _single(scores: Scores, output: str, head: str, how: str) -> dict:
+    """One output, one head of single labels. An absent output is wrong, and unsure of nothing (ECE
+    is over what is present); in ``top1_of_expected`` clips missing from the dataset are wrong too.
+    The five best of five classes, or of fewer, are all of them: no top-5 then."""
+    logits, present = file_lib.of_output(scores, output, head)
+    labels, classes, there = scores.label[head], logits.shape[-1], present & metrics.finite(logits)
+    first, five = _hits(logits, present, labels, 1, how), classes > 5
+    counts, right = np.bincount(labels, minlength=classes), np.bincount(labels, first, minlength=classes)
+    return {
+        "clip_top1": _clip_accuracy(logits, labels, present, 1),
+        "clip_top5": _clip_accuracy(logits, labels, present, 5) if five else None,
+        **_top(first, 1),
+        **(_top(_hits(logits, present, labels, 5, how), 5) if five else {"top5": None, "top5_interval": None}),
+        "top1_of_expected": float(first.sum() / _expected(scores)),
+        "ece": metrics.expected_calibration_error(probabilities(logits[there], how), labels[there]),
+        "per_class": [r / n if n else None for r, n in zip(right.tolist(), counts.tolist())],
+        "not_finite": int((present & ~there).sum()),
+        "n": len(labels),
+    }
+
+
+def _clip_accuracy(logits: np.ndarray, labels: np.ndarray, present: np.ndarray, k: int) -> float:
+    """Top-k where every view counts alone: [N, V, K], [N], [N] -> fraction."""
+    views = logits.shape[1]
+    hit = metrics.top_k_hits(logits.reshape(-1, logits.shape[-1]), np.repeat(labels, views), k)
+    return float((hit * np.repeat(present, views)).mean())
+
+
+def _expected(scores: Scores) -> int:
+    """How many labelled clips there should be: those that there are and those that data_prep lost."""
+    there = len(scores.id)
+    used = scores.meta.get("clips_used", there)
+    return there + max(scores.meta.get("clips_expected", used) - used, 0)
+
+
+def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
+    """One output, one head of several labels; what is absent or not finite is ranked last. None:
+    no class has a positive ('map'), or none a positive and a negative ('mauc')."""
+    (logits, present), labels = file_lib.of_output(scores, output, head), scores.label[head]
+    there = present & metrics.finite(logits)
+    values = np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
+    return {
+        "map": metrics.mean_average_precision(values, labels),
+        "mauc": metrics.mean_auc(values, labels),
+        "not_finite": int((present & ~there).sum()),
+        "n": len(labels),
+    }
+
+
+def summary(scores: Scores, how: str = "logits") -> dict:
+    """{output: {head: numbers}} for every output and, with several, 'fused'; where heads of single
+    labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any output is
+    right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty. A number
+    that nothing defines is None: the mAP of a split without positives, the top-5 of five classes."""
+    scores = file_lib.labelled(scores)
+    if not len(scores.id):
+        return {}
+    outputs = [*scores.logits, *(["fused"] if len(scores.logits) > 1 else [])]
+    spaces = file_lib.heads_of(scores)
+    single = [head for head, space in spaces.items() if space.kind == "single"]
+    result: dict = {output: {} for output in outputs}
+    for output in outputs:
+        for head in spaces:
+            form = _single if head in single else _multi
+            result[output][head] = form(scores, output, head, how)
+        if len(single) > 1:
+            every = hits(scores, output, " + ".join(single), 1, how)
+            result[output][" + ".join(single)] = {**_top(every, 1), "n": len(every)}
+    if len(outputs) > 1 and single:
+        result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}
+    return result
+
+
+def oracle(scores: Scores, head: str, how: str = "logits") -> np.ndarray:
+    """Whether any output is right on each clip [N] (DMCL's Phi)."""
+    return np.max([hits(scores, output, head, 1, how) for output in scores.logits], axis=0)
+
+
+def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
+    """What is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
+
+    Every non-empty subset of the outputs, smallest first, their logits summed. Clips that have
+    nothing of a subset count as misses ('top1', or 'map'); 'covered' is the fraction that have.
+    """
+    scores = file_lib.labelled(scores)
+    if not len(scores.id):
+        return {}
+    names, found = list(scores.logits), {}
+    sizes = range(1, len(names) + 1)
+    for members in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
+        found[" + ".join(members)] = {
+            head: _subset(scores, " + ".join(members), head, how) for head in file_lib.heads_of(scores)
+        }
+    return found
+
+
+def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
+    _, present = file_lib.of_output(scores, name, head)
+    covered = {"covered": float(present.mean()), "n": len(present)}
+    if scores.label[head].ndim == 1:
+        return _top(hits(scores, name, head, 1, how), 1) | covered
+    return {"map": _multi(scores, name, head, how)["map"]} | covered
+
+
+def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
+    """{'output/top1': .., 'oracle/top1': .., 'output/map': ..}: what is logged during training and
+    decides which checkpoint is best. What is undefined is left out; of a split where nothing is
+    defined it is {}."""
+    values = {}
+    for output, heads in summary(scores, how).items():
+        for head, numbers in heads.items():
+            suffix = f"_{head.replace(' + ', '_and_')}" if len(heads) > 1 else ""
+            if output == "oracle":
+                values[f"oracle/top1{suffix}"] = numbers
+                continue
+            for name in ("top1", "map"):
+                if numbers.get(name) is not None:
+                    values[f"{output}/{name}{suffix}"] = numbers[name]
+    return values
