@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from mmvid.weight_names import first_convolutions
+from mmvid.weights.names_resnet import first_convolutions
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 

@@ -7,9 +7,10 @@ import zlib
 
 import jax
 
-from mmvid import files, logs, plan, sharding, weights
+from mmvid import files, logs, plan, sharding
 from mmvid.build import Run
 from mmvid.logs import LOG
+from mmvid.weights import files as files_lib
 
 # What may change when a run goes on: none of it touches a result of training.
 _FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
@@ -66,7 +67,7 @@ def _whole(path: pathlib.Path) -> bool:
         return False
     try:
         if path.suffix != ".npz":
-            return bool(weights.metadata(path))
+            return bool(files_lib.metadata(path))
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
     except (ValueError, zipfile.BadZipFile, zlib.error):

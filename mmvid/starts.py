@@ -10,9 +10,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import weight_names, weights
+from mmvid import weights
 from mmvid.network import Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
+from mmvid.weights import files, names_resnet, trees
 
 
 class Start(NamedTuple):
@@ -36,7 +37,7 @@ def keep_weights(networks, heads) -> Callable:
         tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
         if jax.process_index() == 0:
             path = directory / "weights.safetensors"
-            weights.save(path, tree, _describe(networks, heads))
+            files.save(path, tree, _describe(networks, heads))
 
     return leave
 
@@ -53,9 +54,9 @@ def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
             f"{path} is missing: segment {start.segment!r} must end before this one starts. "
             "Run the same command again, or give another --workdir."
         )
-    tree, metadata = weights.read(path)
+    tree, metadata = files.read(path)
     source = tree[start.network]
-    new = weights.fit_input_channels(source["params"], params)
+    new = trees.fit_input_channels(source["params"], params)
     if metadata["heads"] != _describe((), heads)["heads"]:
         new = _with_classifiers_of(params, new)
     _check_fit(path, start.network, (new, source["stats"]), (params, stats))
@@ -64,7 +65,7 @@ def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
 
 def _with_classifiers_of(own: dict, params: dict) -> dict:
     """``params`` with the classifiers of ``own``; of each member where several share features."""
-    if inside := weight_names.members(own):
+    if inside := names_resnet.members(own):
         return {**params, **{n: _with_classifiers_of(own[n], params.get(n, {})) for n in inside}}
     return {**params, "classifier": own["classifier"]}
 
@@ -86,7 +87,7 @@ def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
 
 def inherits(start: Start, heads) -> bool:
     """Whether a start's classifier goes over, as well as the rest: its classes are these."""
-    return not start.file or weights.metadata(start.file).get("heads") == _describe((), heads)["heads"]
+    return not start.file or files.metadata(start.file).get("heads") == _describe((), heads)["heads"]
 
 
 def _from_file(start: Start, model: str, params, stats, heads):

@@ -289,7 +289,8 @@ def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
     reads = {"rgb": ("rgb",), "flow": ("flow",)}
     with caplog.at_level(logging.WARNING):
-        evaluate_lib.predict_split(spoilt, (batches[i] for i in range(2)), reads=reads, ids=source.ids(), meta=META)
+        seen = (batches[i] for i in range(2))
+        evaluate_lib.predict_split(spoilt, seen, reads=reads, ids=source.ids(), meta=META)
     assert [r.getMessage() for r in caplog.records] == [
         "test: 1 of 7 clips have scores of 'flow' that are not finite; they count as misses"
     ]

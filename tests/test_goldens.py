@@ -15,7 +15,7 @@ from golden_recipe import case_input, checksum, direction, load, probes, weights
 from mmvid import losses
 from mmvid import weights as weights_lib
 from mmvid.models import MODELS, build_model
-from mmvid.weight_names import torchvision_key
+from mmvid.weights.names_resnet import torchvision_key
 
 ARCHITECTURES = {
     "tsm_r18": "tsm_resnet18",

@@ -16,6 +16,7 @@ from mmvid.methods import METHODS
 from mmvid.models import MODELS, build_model
 from mmvid.starts import Start
 from mmvid.streams import Head
+from mmvid.weights import files
 
 
 def params_of(segment):
@@ -100,8 +101,8 @@ def test_equal_networks_are_refused(tmp_path):
         state = network_lib.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
         starts.keep_weights((), found[name].heads)(state, tmp_path / name)
     found["ml"].enter(*params_of(found["ml"]), tmp_path)  # different draws: fine
-    tree, metadata = weights.read(tmp_path / "ce" / "weights.safetensors")
-    weights.save(tmp_path / "ce2" / "weights.safetensors", {"rgb2": tree["rgb"]}, metadata)
+    tree, metadata = files.read(tmp_path / "ce" / "weights.safetensors")
+    files.save(tmp_path / "ce2" / "weights.safetensors", {"rgb2": tree["rgb"]}, metadata)
     with pytest.raises(ValueError, match="zero"):
         found["ml"].enter(*params_of(found["ml"]), tmp_path)
 
@@ -192,7 +193,7 @@ def test_every_model_hands_over_between_channels(tmp_path, model):
     (tmp_path / "ce").mkdir()
     path, heads = tmp_path / "ce" / "weights.safetensors", {"action": Head(3)}
     for params, stats in made.values():
-        weights.save(path, {"rgb": {"params": params, "stats": stats}}, starts._describe((), heads))
+        files.save(path, {"rgb": {"params": params, "stats": stats}}, starts._describe((), heads))
         for own in made.values():
             blank = jax.tree.map(np.zeros_like, own)
             for start in (Start("ce", "rgb"), Start(file=str(path))):

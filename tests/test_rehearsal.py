@@ -35,7 +35,7 @@ def test_what_the_system_says_stays_what_it_is(run, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rehearsal.evaluate, "save", full)
+    monkeypatch.setattr(rehearsal.file_lib, "save", full)
     with pytest.raises(OSError, match="No space left"):
         rehearsal.rehearse(run)
 

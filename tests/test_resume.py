@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from mmvid import resume, weights
+from mmvid import resume
+from mmvid.weights import files
 
 SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",)) for name in ("ce", "mml")]
 
@@ -18,7 +19,7 @@ def run(tmp_path):
         for folder in ("scores", "checkpoints/6"):
             (directory / folder).mkdir(parents=True)
         np.savez_compressed(directory / "scores" / "test.npz", id=np.arange(3))
-        weights.save(directory / "weights.safetensors", {"rgb": {"params": {"a": np.zeros(9)}}}, {})
+        files.save(directory / "weights.safetensors", {"rgb": {"params": {"a": np.zeros(9)}}}, {})
         (directory / "done.json").write_text('{"steps": 6}')
     return types.SimpleNamespace(workdir=tmp_path, segments=SEGMENTS)
 

@@ -15,8 +15,10 @@ import time
 import numpy as np
 import pytest
 
-from mmvid import files, lock, weights
+from mmvid import files, lock
 from mmvid.scores import file as file_lib
+from mmvid.weights import files as files_lib
+from mmvid.weights import trees
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -281,8 +283,8 @@ def wait_for(path, process, seconds=120.0):
 
 
 def tensors(workdir, segment):
-    tree, _ = weights.read(workdir / segment / "weights.safetensors")
-    return {"/".join(k): v for k, v in weights.flatten(tree).items()}
+    tree, _ = files_lib.read(workdir / segment / "weights.safetensors")
+    return {"/".join(k): v for k, v in trees.flatten(tree).items()}
 
 
 MML = ("stills", "ce", "ce_continued", "mml")

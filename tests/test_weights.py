@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 from mmvid import weights
 from mmvid.models import build_model
-from mmvid.weight_names import address, torch_key, torch_video_key, torchvision_key
+from mmvid.weights import files, trees
+from mmvid.weights.names_resnet import address, torch_key, torch_video_key, torchvision_key
 
 SHIFTED = re.compile(r"^(layer\d\.\d+\.conv1)\.")
 quick = hypothesis.settings(max_examples=25, deadline=None)
@@ -94,7 +95,7 @@ def test_new_fc_is_the_classifier_and_counters_may_lack():
 
 def test_addresses_and_keys_are_inverse():
     shapes = shapes_of("tsm_resnet50")
-    flat = weights.flatten({"params": shapes[0], "stats": shapes[1]})
+    flat = trees.flatten({"params": shapes[0], "stats": shapes[1]})
     keys = {path: torch_key(path[1:]) for path in flat}
     assert len(set(keys.values())) == len(flat)
     assert {path: address(key, "action") for path, key in keys.items()} == {p: p for p in flat}
@@ -104,7 +105,7 @@ def test_addresses_and_keys_are_inverse():
 @pytest.mark.parametrize("name", VIDEO)
 def test_video_addresses_and_keys_are_inverse(name):
     shapes = shapes_of(name)
-    flat = weights.flatten({"params": shapes[0], "stats": shapes[1]})
+    flat = trees.flatten({"params": shapes[0], "stats": shapes[1]})
     keys = {path: torch_video_key(path[1:]) for path in flat}
     assert len(set(keys.values())) == len(flat)
     assert {path: address(key, "action") for path, key in keys.items()} == {p: p for p in flat}
@@ -296,9 +297,9 @@ def test_first_convolution_over_time_is_the_mean_repeated(name):
 
 def test_equal_channels_stay_and_the_tree_given_too():
     params, _ = drawn(shapes_of())
-    assert weights.change_input_channels(params, 3) is params
+    assert trees.change_input_channels(params, 3) is params
     before = params["conv1"]["kernel"].copy()
-    changed = weights.change_input_channels(params, 10)
+    changed = trees.change_input_channels(params, 10)
     assert changed["conv1"]["kernel"].dtype == np.float32
     np.testing.assert_array_equal(params["conv1"]["kernel"], before)
     assert changed["bn1"] is params["bn1"]
@@ -307,9 +308,9 @@ def test_equal_channels_stay_and_the_tree_given_too():
 def test_bad_first_convolutions():
     params, _ = drawn(shapes_of())
     with pytest.raises(ValueError, match="in_channels=0"):
-        weights.change_input_channels(params, 0)
+        trees.change_input_channels(params, 0)
     with pytest.raises(ValueError, match=r"'conv1', the tree has \['bn1'\]"):
-        weights.change_input_channels({"bn1": params["bn1"]}, 3)
+        trees.change_input_channels({"bn1": params["bn1"]}, 3)
 
 
 # ---------------------------------------------------------------------------- files of others
@@ -418,8 +419,8 @@ inner = st.dictionaries(names, leaves, max_size=3) | st.just({})
 @hypothesis.example({"probe/rgb": {"kernel": np.ones((2, 1)), "100%2F": np.ones(())}, "flow": {}})
 def test_own_files_give_back_what_was_saved(tmp_path_factory, tree):
     path = tmp_path_factory.mktemp("own") / "weights.safetensors"
-    weights.save(path, tree, {"heads": '{"action": 5}'})
-    back, metadata = weights.read(path)
+    files.save(path, tree, {"heads": '{"action": 5}'})
+    back, metadata = files.read(path)
     assert metadata == {"heads": '{"action": 5}'}
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     same(back, tree)
@@ -429,24 +430,24 @@ def test_own_files_give_back_what_was_saved(tmp_path_factory, tree):
 
 def test_own_files_hold_device_arrays_of_half_precision(tmp_path):
     tree = {"rgb": {"kernel": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3).T}}
-    weights.save(tmp_path / "w.safetensors", tree, {})
-    back = weights.read(tmp_path / "w.safetensors")[0]["rgb"]["kernel"]
+    files.save(tmp_path / "w.safetensors", tree, {})
+    back = files.read(tmp_path / "w.safetensors")[0]["rgb"]["kernel"]
     assert back.dtype == jnp.bfloat16
     np.testing.assert_array_equal(back, tree["rgb"]["kernel"])
 
 
 def test_a_save_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
-    weights.save(path, {"rgb": {"a": np.ones(3)}}, {})
+    files.save(path, {"rgb": {"a": np.ones(3)}}, {})
     before = path.read_bytes()
 
     def broken(arrays, path, metadata):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(weights, "save_file", broken)
+    monkeypatch.setattr(files, "save_file", broken)
     with contextlib.suppress(OSError):
-        weights.save(path, {"rgb": {"a": np.zeros(3)}}, {})
+        files.save(path, {"rgb": {"a": np.zeros(3)}}, {})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
@@ -455,11 +456,11 @@ def test_a_save_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
 @hypothesis.given(share=st.floats(0, 1, exclude_max=True))
 def test_a_cut_file_is_called_damaged(tmp_path_factory, share):
     path = tmp_path_factory.mktemp("cut") / "w.safetensors"
-    weights.save(path, {"rgb": {"a": np.arange(30.0)}}, {})
+    files.save(path, {"rgb": {"a": np.arange(30.0)}}, {})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"w\.safetensors is damaged"):
-        weights.read(path)
+        files.read(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -478,8 +479,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, monkeypatch, bad, dty
     with pytest.raises(ValueError, match=r"net\.pth: 'bn1\.running_var'"):
         loaded(tmp_path / "net.pth", shapes, "tsm_tiny")
     ours = tmp_path / "ours.safetensors"
-    weights.save(ours, {"rgb": {"params": {"conv1": {"kernel": np.full((2, 2), bad, dtype)}}, "stats": {}}}, {})
-    for read in (weights.read, lambda path: loaded(path, shapes, "tsm_tiny")):
+    files.save(ours, {"rgb": {"params": {"conv1": {"kernel": np.full((2, 2), bad, dtype)}}, "stats": {}}}, {})
+    for read in (files.read, lambda path: loaded(path, shapes, "tsm_tiny")):
         with pytest.raises(ValueError, match=r"ours\.safetensors: 'rgb/params/conv1/kernel' holds"):
             read(ours)
 
@@ -488,19 +489,19 @@ def test_files_that_are_not_ours(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file({"a": np.ones(3)}, path)
     with pytest.raises(ValueError, match=r"not written by mmvid; read it with weights\.load"):
-        weights.read(path)
+        files.read(path)
     save_file({"a": np.ones(3)}, path, metadata={"format": "mmvid", "version": "9"})
     with pytest.raises(ValueError, match="is of version 9, this mmvid reads 1"):
-        weights.read(path)
+        files.read(path)
     with pytest.raises(FileNotFoundError):
-        weights.read(tmp_path / "none.safetensors")
+        files.read(tmp_path / "none.safetensors")
 
 
 def test_bad_metadata(tmp_path):
     with pytest.raises(ValueError, match=r"\['version'\] belong to the file format"):
-        weights.save(tmp_path / "w.safetensors", {}, {"version": "2"})
+        files.save(tmp_path / "w.safetensors", {}, {"version": "2"})
     with pytest.raises(ValueError, match=r"\['step'\] hold something else"):
-        weights.save(tmp_path / "w.safetensors", {}, {"step": 2})
+        files.save(tmp_path / "w.safetensors", {}, {"step": 2})
     assert not list(tmp_path.iterdir())
 
 
@@ -508,7 +509,7 @@ def run_file(tmp_path, *networks):
     """A segment's weights file: {network: (params, stats)} and its path."""
     made = {n: drawn(shapes_of(), seed) for seed, n in enumerate(networks)}
     tree = {n: {"params": p, "stats": s} for n, (p, s) in made.items()}
-    weights.save(tmp_path / "weights.safetensors", tree, {})
+    files.save(tmp_path / "weights.safetensors", tree, {})
     return made, tmp_path / "weights.safetensors"
 
 

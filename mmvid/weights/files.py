@@ -1,0 +1,156 @@
+"""Files of weights: ours, and those that others published."""
+
+import contextlib
+import json
+import os
+import pathlib
+import urllib.parse
+from collections.abc import Mapping
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mmvid.weights import trees
+from mmvid.weights.names_resnet import (
+    Path,
+)
+from mmvid.weights.trees import Tree
+
+_FORMAT, _VERSION = "mmvid", "1"
+_RESERVED = ("format", "version", "empty")
+
+
+def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
+    """Raises ValueError naming the first tensor that holds a NaN or an infinity."""
+    for name, value in tensors.items():
+        whole = np.issubdtype(value.dtype, np.integer) or value.dtype == bool
+        if not whole and not np.isfinite(value).all():
+            raise ValueError(
+                f"{path}: {name!r} holds numbers that are not finite (NaN or infinity); whatever learnt "
+                "them had diverged, or the file is damaged. Give other weights"
+            )
+
+
+def _opened(path: pathlib.Path):
+    try:
+        return safe_open(path, "numpy")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged or no safetensors file ({error}); fetch or write it again"
+        ) from None
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            f"{path} needs PyTorch to be read; install it, or save the file once elsewhere with "
+            "safetensors.torch.save_file and give that"
+        ) from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Damaged bytes raise whatever they happen to look like.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors ({reason}); fetch it again, or save its "
+            "state_dict alone, best with safetensors.torch.save_file"
+        ) from None
+    wrapped = [loaded[k] for k in ("state_dict", "model", "model_state") if k in loaded]
+    tensors = wrapped[0] if wrapped else loaded
+    if not isinstance(tensors, Mapping):
+        raise ValueError(f"{path}: expected a state_dict, found a {type(tensors).__name__}")
+    if strange := sorted(k for k, v in tensors.items() if not isinstance(v, torch.Tensor)):
+        raise ValueError(f"{path}: expected tensors under every key, not so under {strange}")
+    return {key: (v.float() if v.is_floating_point() else v).detach().numpy() for key, v in tensors.items()}
+
+
+def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        with _opened(path) as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    elif path.suffix in (".pth", ".pt", ".tar"):
+        tensors = _read_torch(path)
+    else:
+        raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
+    _check_finite(path, tensors)
+    return tensors
+
+
+def split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
+    """'path#network' in its two parts; the second may be left out."""
+    name, _, network = os.fspath(source).rpartition("#")
+    own = name.endswith(".safetensors")
+    return pathlib.Path(name if own else source), network if own else ""
+
+
+def metadata(source: str | os.PathLike) -> dict[str, str]:
+    """What `save` was told of a file ('path' or 'path#network'); {} for files of others."""
+    path, _ = split(source)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    with _opened(path) as file:
+        found = file.metadata() or {}
+    return found if found.get("format") == _FORMAT else {}
+
+
+def _escaped(path: Path) -> str:
+    # A network may be called 'probe/rgb'; its '/' is none of ours.
+    return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in path)
+
+
+def _unescaped(key: str) -> Path:
+    return tuple(urllib.parse.unquote(name) for name in key.split("/"))
+
+
+def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> None:
+    """Writes a tree of arrays (keys joined by '/') and text ``metadata``, whole or not at all.
+
+    Raises ValueError where ``metadata`` uses a name of the format's own or holds no text.
+    """
+    if taken := sorted(set(metadata) & set(_RESERVED)):
+        raise ValueError(f"metadata names {taken} belong to the file format; choose others")
+    if strange := sorted(k for k, v in metadata.items() if not isinstance(v, str)):
+        raise ValueError(f"metadata is text; {strange} hold something else: give json.dumps(..)")
+    path = pathlib.Path(path)
+    flat = trees.flatten(tree)
+    empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
+    arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
+    own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(arrays, temporary, metadata={**metadata, **own})
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def _flush(path: pathlib.Path) -> None:
+    # Without this a power cut may keep the new name and lose what it names.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
+    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for any other file, or numbers
+    that are not finite, FileNotFoundError."""
+    with _opened(pathlib.Path(path)) as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"{path} was not written by mmvid; read it with weights.load")
+        if metadata["version"] != _VERSION:
+            raise ValueError(
+                f"{path} is of version {metadata['version']}, this mmvid reads {_VERSION}: "
+                "update mmvid, or train the segment again"
+            )
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _check_finite(pathlib.Path(path), tensors)
+    flat = {_unescaped(key): value for key, value in tensors.items()}
+    flat |= {_unescaped(key): {} for key in json.loads(metadata.get("empty", "[]"))}
+    return trees.unflatten(flat), {k: v for k, v in metadata.items() if k not in _RESERVED}
