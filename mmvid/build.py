@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mmvid import plan, sharding
+from mmvid import plans, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
+from mmvid.plans import segment as segment_lib
+from mmvid.plans import stills
 from mmvid.scores import numbers
 from mmvid.streams import Head
 
@@ -25,7 +27,7 @@ class Run(NamedTuple):
     workdir: pathlib.Path
     mesh: jax.sharding.Mesh
     datasets: dict[str, records.Dataset]
-    segments: list[plan.Segment]
+    segments: list[segment_lib.Segment]
     stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
 
 
@@ -68,7 +70,7 @@ def _ensure(spec) -> None:
 
 def _open(config) -> dict[str, records.Dataset]:
     wanted = {"dataset": config.dataset}
-    if plan.has_stills(config):
+    if stills.has_stills(config):
         wanted["stills"] = config.stills
     for spec in wanted.values():
         _ensure(spec)
@@ -108,17 +110,17 @@ def _choose(name: str, value, known) -> None:
 
 def _check_names(config) -> None:
     """Names and numbers that the configuration alone decides."""
-    plan.headline_network(config)
-    _choose("plan", config.plan, plan.PLANS)
+    segment_lib.headline_network(config)
+    _choose("plan", config.plan, plans.PLANS)
     if config.twin or config.plan == "full":
         _choose("twin", config.twin, set(config.networks))
     _choose("evaluation.aggregate", config.evaluation.aggregate, numbers.AGGREGATES)
     _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
     _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
     spec = config.evaluation
-    sampling.check_streams(tuple(plan.make_streams(config).values()))
+    sampling.check_streams(tuple(plans.make_streams(config).values()))
     for protocol, crops in ((spec.protocol, spec.crops), (spec.during_protocol, spec.during_crops)):
-        for stream in plan.make_streams(config).values():
+        for stream in plans.make_streams(config).values():
             sampling.test_indices(1000, stream, protocol, spec.variant)
         augment.test_windows(256, 256, config.size, resize_of(config), crops)
     if not spec.splits:
@@ -211,13 +213,13 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """
     _check_names(config)
     datasets = _open(config)
-    context = plan.Context(
+    context = segment_lib.Context(
         config=config,
         heads=_heads(config, datasets["dataset"].info),
         clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
     )
-    mesh, segments = sharding.make_mesh(), plan.make(context)
+    mesh, segments = sharding.make_mesh(), plans.make(context)
     _check_batches(config, mesh, segments)
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip

@@ -2,13 +2,14 @@
 
 import jax
 
-from mmvid import build, plan
+from mmvid import build
 from mmvid.build import Run
 from mmvid.data import augment, memory, missing, pipeline, sampling, workers
 from mmvid.logs import LOG
+from mmvid.plans import segment as segment_lib
 
 
-def _clips(run: Run, segment: plan.Segment):
+def _clips(run: Run, segment: segment_lib.Segment):
     """The split that a segment learns from, without what ``config.missing`` takes from it."""
     source = run.datasets[segment.dataset].split(segment.split)
     shares = {field: share for field, share in run.config.missing.items() if share}
@@ -17,7 +18,7 @@ def _clips(run: Run, segment: plan.Segment):
     return missing.Hidden(source, shares, run.config.seed, build.fields_of(segment.streams))
 
 
-def _views(segment: plan.Segment) -> dict[str, tuple[str, ...]]:
+def _views(segment: segment_lib.Segment) -> dict[str, tuple[str, ...]]:
     """The views of every group that the segment's method reads."""
     reads = {read for pass_ in segment.method.passes for read in pass_.reads}
     groups = sorted({group for group, _ in reads})
@@ -29,7 +30,7 @@ def _ahead(run: Run, dataset):
     return workers.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
 
 
-def train_batches(run: Run, segment: plan.Segment, start: int):
+def train_batches(run: Run, segment: segment_lib.Segment, start: int):
     """The batches of the steps after ``start``, made ahead; close it after use."""
     config, source, views = run.config, _clips(run, segment), _views(segment)
     return _ahead(run, pipeline.train_dataset(
@@ -54,7 +55,7 @@ def eval_batch_size(run: Run) -> int:
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
-def eval_batches(run: Run, segment: plan.Segment, source, protocol: str, crops: str):
+def eval_batches(run: Run, segment: segment_lib.Segment, source, protocol: str, crops: str):
     """Every clip of ``source`` once, made ahead; close it after use."""
     return _ahead(run, pipeline.eval_dataset(
         source,
@@ -72,12 +73,12 @@ def eval_batches(run: Run, segment: plan.Segment, source, protocol: str, crops: 
 
 
 # ---------------------------------------------------------------------------- does it fit
-def _train_bytes(run: Run, segment: plan.Segment) -> int:
+def _train_bytes(run: Run, segment: segment_lib.Segment) -> int:
     views = sum(map(len, _views(segment).values()))
     return pipeline.batch_bytes(segment.streams.values(), segment.batch_size, views, run.config.size)
 
 
-def _eval_bytes(run: Run, segment: plan.Segment, protocol: str, crops: str) -> int:
+def _eval_bytes(run: Run, segment: segment_lib.Segment, protocol: str, crops: str) -> int:
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
     windows, side = augment.test_windows(
         info.height, info.width, run.config.size, build.resize_of(run.config), crops

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mmvid import build, files, infer, plan, sharding
+from mmvid import build, files, infer, sharding
 from mmvid.build import Run
 from mmvid.data import pipeline, workers
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
+from mmvid.plans import segment as segment_lib
 from mmvid.scores import metrics
 
 # Of a large dataset so many clips, evenly spread, are enough.
@@ -34,7 +35,7 @@ class Some:
         return self.source[int(self.rows[row])]
 
 
-def _features(run: Run, segment: plan.Segment, source, describe) -> dict:
+def _features(run: Run, segment: segment_lib.Segment, source, describe) -> dict:
     """{'features': {output: [N, D]}, 'label': [N], 'present': {output: [N]}} of a source's clips."""
     config = run.config
     head = next(name for name, spec in segment.heads.items() if spec.kind == "single")

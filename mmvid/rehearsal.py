@@ -8,8 +8,9 @@ import traceback
 
 import numpy as np
 
-from mmvid import files, logs, network, plan, report, score
+from mmvid import files, logs, network, plans, report, score
 from mmvid.build import Run
+from mmvid.plans import segment as segment_lib
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
 from mmvid.scores.file import Scores
@@ -25,7 +26,7 @@ def _label(head: Head, count: int) -> np.ndarray:
     return (np.arange(count) % head.classes).astype(np.int32)
 
 
-def _scores(run: Run, segment: plan.Segment, split: str, protocol: str, crops: str) -> Scores:
+def _scores(run: Run, segment: segment_lib.Segment, split: str, protocol: str, crops: str) -> Scores:
     """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
     last clip has no modality."""
     source = run.datasets[segment.dataset].split(split)
@@ -43,7 +44,7 @@ def _scores(run: Run, segment: plan.Segment, split: str, protocol: str, crops: s
     )
 
 
-def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
+def _validate(run: Run, segment: segment_lib.Segment, directory: pathlib.Path) -> None:
     """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
@@ -57,7 +58,7 @@ def _validate(run: Run, segment: plan.Segment, directory: pathlib.Path) -> None:
             file.write(logs.line(step, zeros))
 
 
-def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
+def _leave(segment: segment_lib.Segment, directory: pathlib.Path) -> None:
     """Weights are written: of every network a classifier of single numbers."""
     classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
     networks = [n.name for n in segment.networks if not n.frozen]
@@ -68,20 +69,20 @@ def _leave(segment: plan.Segment, directory: pathlib.Path) -> None:
     segment.leave(state, directory)
 
 
-def _scored(run: Run, segment: plan.Segment, split: str, directory: pathlib.Path) -> None:
+def _scored(run: Run, segment: segment_lib.Segment, split: str, directory: pathlib.Path) -> None:
     spec = run.config.evaluation
     _validate(run, segment, directory)
     scores = _scores(run, segment, split, spec.protocol, spec.crops)
     file_lib.save(directory / "scores" / f"{split}.npz", scores)
 
 
-def _report(run: Run, columns: list[plan.Segment], split: str, directory: pathlib.Path) -> None:
+def _report(run: Run, columns: list[segment_lib.Segment], split: str, directory: pathlib.Path) -> None:
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
         files.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
     report.finish(
         directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
-        baseline=plan.baseline(run.segments),
+        baseline=plans.baseline(run.segments),
     )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def _try(run: Run, directory: pathlib.Path) -> None:
         _leave(segment, directory / segment.name)
     titled = [s for s in run.segments if s.title and s.evaluate]
     # The run's own column, the one it is compared with, and one split: the others are like them.
-    columns = [s for s in titled if s.name == plan.baseline(run.segments) or s is titled[-1]]
+    columns = [s for s in titled if s.name == plans.baseline(run.segments) or s is titled[-1]]
     split = titled[-1].evaluate[0]
     for segment in columns:
         _scored(run, segment, split, directory / segment.name)

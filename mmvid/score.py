@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvid import feed, infer, network, plan, sharding
+from mmvid import feed, infer, network, sharding
 from mmvid.build import Run
+from mmvid.plans import segment as segment_lib
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, numbers
 
@@ -14,7 +15,7 @@ from mmvid.scores import file, numbers
 UNDEFINED = -1.0
 
 
-def meta(run: Run, segment: plan.Segment, split: str, step: int, protocol: str, crops: str) -> dict:
+def meta(run: Run, segment: segment_lib.Segment, split: str, step: int, protocol: str, crops: str) -> dict:
     """What a score must always be read with."""
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
     return {
@@ -25,13 +26,13 @@ def meta(run: Run, segment: plan.Segment, split: str, step: int, protocol: str, 
     }  # fmt: skip
 
 
-def reads(segment: plan.Segment) -> dict[str, tuple[str, ...]]:
+def reads(segment: segment_lib.Segment) -> dict[str, tuple[str, ...]]:
     """The streams that every scored output needs: {output: streams}; teachers are not scored."""
     trained = [n for n in segment.networks if not n.frozen]
     return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
 
 
-def evaluator(run: Run, segment: plan.Segment) -> Callable:
+def evaluator(run: Run, segment: segment_lib.Segment) -> Callable:
     """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
 
     While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as

@@ -21,7 +21,7 @@ from mmvid import (
     neighbours,
     network,
     optim,
-    plan,
+    plans,
     rehearsal,
     report,
     resume,
@@ -32,6 +32,7 @@ from mmvid import (
 )
 from mmvid import step as step_lib
 from mmvid.build import Run
+from mmvid.plans import segment as segment_lib
 
 
 class Diverged(RuntimeError):
@@ -43,7 +44,7 @@ class Stopped(Exception):
 
 
 # ---------------------------------------------------------------------------- state
-def initial_state(segment: plan.Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
+def initial_state(segment: segment_lib.Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
     """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
     replicated = sharding.replicated(mesh)
     key = jax.random.fold_in(jax.random.key(seed), segment.seed)
@@ -59,7 +60,7 @@ def initial_state(segment: plan.Segment, *, size: int, seed: int, ema: bool, mes
     return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
 
 
-def make_step(segment: plan.Segment, config) -> Callable:
+def make_step(segment: segment_lib.Segment, config) -> Callable:
     """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
     return step_lib.make_train_step(
         segment.networks,
@@ -105,7 +106,7 @@ def _waiting(run: Run):
     return signals.at_once(run.stop) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
-def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) -> Any:
+def _train(run: Run, segment: segment_lib.Segment, state, checkpoints, evaluate_split) -> Any:
     """Steps from ``state.step`` to the segment's end. Returns the final state."""
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
@@ -167,14 +168,14 @@ def _train(run: Run, segment: plan.Segment, state, checkpoints, evaluate_split) 
         writer.close()
 
 
-def _every(duration, segment: plan.Segment) -> int:
+def _every(duration, segment: segment_lib.Segment) -> int:
     """Steps between two; for a duration of 0 it is 0: once, at the end."""
     per_epoch = segment.steps_per_epoch
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps)
     return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
-def _run_segment(run: Run, segment: plan.Segment) -> None:
+def _run_segment(run: Run, segment: segment_lib.Segment) -> None:
     """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
     config, directory = run.config, run.workdir / segment.name
     if resume.finished(run, segment):
@@ -266,5 +267,5 @@ def run(config, workdir: str) -> dict:
         if jax.process_index():
             return {}
         columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
-        baseline = plan.baseline(built.segments)
+        baseline = plans.baseline(built.segments)
         return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)

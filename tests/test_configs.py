@@ -10,9 +10,10 @@ import pytest
 from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
-from mmvid import network, plan, train
+from mmvid import network, plans, train
 from mmvid.data import sampling
 from mmvid.models import MODELS
+from mmvid.plans import segment as segment_lib
 from mmvid.streams import Head, raw_channels
 
 VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its test
@@ -40,7 +41,7 @@ def _slow(variant):
 
 def context(config):
     heads = {n: Head(*spec) for n, spec in config.heads.items()} or {"action": Head(20)}
-    return plan.Context(config, heads, CLIPS, {"noun": Head(8)})
+    return segment_lib.Context(config, heads, CLIPS, {"noun": Head(8)})
 
 
 def a_batch(segment, size, batch_size):
@@ -82,7 +83,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
     kind = lambda s: str(([(n.name, n.frozen) for n in s.networks], s.heads))  # noqa: E731
-    kinds = {kind(s): s for s in plan.make(context(config))}
+    kinds = {kind(s): s for s in plans.make(context(config))}
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.batch_size)
@@ -112,7 +113,7 @@ def test_options_of_one_network_are_its_own():
 def test_one_real_step(variant):
     config = shrunken(variant, stages=TWO)
     seen = set()
-    for segment in plan.make(context(config)):
+    for segment in plans.make(context(config)):
         # Segments that differ in weights alone share a program.
         kind = (tuple(n.name for n in segment.networks), segment.method.terms.__module__)
         if kind in seen:
@@ -135,7 +136,7 @@ def test_one_real_step(variant):
 ])  # fmt: skip
 def test_one_real_step_of_dmcl(variant, name):
     config = shrunken(variant, dmcl, TWO)
-    segment = next(s for s in plan.make(context(config)) if s.name == name)
+    segment = next(s for s in plans.make(context(config)) if s.name == name)
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
@@ -153,10 +154,10 @@ def test_dmcls_recipe(variant):
     assert (config.batch_size, config.schedule.lr, config.size) == (8, 1.28e-3, 224)
     assert config.evaluation.best_by == "oracle" and config.evaluation.protocol == "R10"
     assert config.evaluation.batch_size * 10 <= 64  # clips in one forward
-    streams = plan.make_streams(config)
+    streams = plans.make_streams(config)
     sampling.check_streams(tuple(streams.values()))
     assert {s.form for s in streams.values()} == {"image255"}
-    segment = plan.make(context(config))[-1]
+    segment = plans.make(context(config))[-1]
     assert segment.steps == 220 * 50  # 400 clips, 8 a step
     rates = {epoch: float(segment.lr(epoch * 50)) for epoch in (0, 5, 99, 100, 150, 180, 200)}
     want = {0: 0, 5: 1.28e-3, 99: 1.28e-3, 100: 1.28e-4, 150: 1.28e-5, 180: 1.28e-6, 200: 1.28e-7}
@@ -177,7 +178,7 @@ def test_options_train(change):
         else:
             config.model_options[name] = value
     config.batch_size = 4
-    segment = plan.make(context(config))[-1]
+    segment = plans.make(context(config))[-1]
     state = a_state(segment, 32, config.ema > 0, drawn_weights)(jax.random.key(0))
     new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 4))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics))
@@ -193,7 +194,7 @@ def test_remat_and_plain_agree():
     for remat in (False, True):
         config = shrunken("own", stages=(1,))
         config.model_options.remat = remat
-        segment = plan.make(context(config))[0]
+        segment = plans.make(context(config))[0]
         state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
         found.append(jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
@@ -210,7 +211,7 @@ def test_published_recipe():
     assert (config.batch_size, config.schedule.lr, config.size) == (64, 0.025, 224)
     assert config.streams.rgb.sampling.kind == "mixed" and config.streams.rgb.sampling.dense_length == 32
     assert config.optimizer.clip == 20 and config.optimizer.weight_decay == 5e-4
-    sampling.test_indices(40, plan.make_streams(config)["rgb"], mml.get_config("ssv2_r101").evaluation.protocol)
+    sampling.test_indices(40, plans.make_streams(config)["rgb"], mml.get_config("ssv2_r101").evaluation.protocol)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_published_recipe():
     [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS],
 )
 def test_published_rows_have_the_columns_of_their_configuration(config):
-    outputs = {o for s in plan.make(context(config)) for n in s.networks for o in n.outputs}
+    outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
     for what, numbers in config.published:
         assert numbers and set(numbers) <= outputs | {"sum", "oracle"}, what
         for text in numbers.values():

@@ -7,7 +7,7 @@ import numpy as np
 from fake import Source
 from test_configs import context, shrunken
 
-from mmvid import feed, plan
+from mmvid import feed, plans
 
 
 def a_run(steps):
@@ -16,7 +16,7 @@ def a_run(steps):
     with config.unlocked():
         config.steps.ce, config.steps.method, config.loader.threads = str(steps), str(steps), 0
         config.augment.scales = (1.0,)
-    segment = plan.make(context(config))[0]
+    segment = plans.make(context(config))[0]
     datasets = {"dataset": types.SimpleNamespace(split=lambda name: Source(7))}
     heads = {"action": segment.heads["action"]}
     return types.SimpleNamespace(config=config, datasets=datasets), segment._replace(heads=heads)

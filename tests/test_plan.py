@@ -11,10 +11,12 @@ from test_configs import context, shrunken
 
 from configs import common, dmcl, mml
 from mmvid import network as network_lib
-from mmvid import plan, starts, weights
+from mmvid import plans, weights
 from mmvid.methods import METHODS
 from mmvid.models import MODELS, build_model
-from mmvid.starts import Start
+from mmvid.plans import segment as segment_lib
+from mmvid.plans import starts
+from mmvid.plans.starts import Start
 from mmvid.streams import Head
 from mmvid.weights import files
 
@@ -31,7 +33,7 @@ def params_of(segment):
 
 
 def segments(variant):
-    return {s.name: s for s in plan.make(context(shrunken(variant)))}
+    return {s.name: s for s in plans.make(context(shrunken(variant)))}
 
 
 def test_reduced_and_full():
@@ -54,7 +56,7 @@ def test_both_arms_see_the_same_batches():
 def test_another_seed_sees_other_batches():
     config = shrunken("")
     config.seed = 1
-    other = {s.name: s.seed for s in plan.make(context(config))}
+    other = {s.name: s.seed for s in plans.make(context(config))}
     assert not {s.seed for s in segments("").values()} & set(other.values())
 
 
@@ -131,14 +133,14 @@ def test_any_output_can_be_the_headline(tmp_path):
     """Stills are pictures though flow reads ten channels; networks may be called what they like."""
     config = shrunken("")
     config.headline = "flow"
-    found = {s.name: s for s in plan.make(context(config))}
+    found = {s.name: s for s in plans.make(context(config))}
     _, _, (params, _) = hand_over(tmp_path, found, "stills", "ce")
     assert params["flow"]["conv1"]["kernel"].shape[2] == 10
     config = shrunken("")
     with config.unlocked():
         config.networks.pupil = config.networks.rgb
         del config.networks.rgb
-    assert [n.name for n in plan.make(context(config))[0].networks] == ["pupil"]
+    assert [n.name for n in plans.make(context(config))[0].networks] == ["pupil"]
 
 
 def test_weights_of_our_own_bring_their_classifier_where_the_classes_agree(tmp_path):
@@ -149,7 +151,7 @@ def test_weights_of_our_own_bring_their_classifier_where_the_classes_agree(tmp_p
     config.networks.rgb.weights = f"{tmp_path}/ce/weights.safetensors#rgb"
     for classes, kept in ((20, True), (7, False)):
         other = context(config)._replace(heads={"action": Head(classes)})
-        ce = plan.make(other)[0]
+        ce = plans.make(other)[0]
         own = params_of(ce)
         params, stats = ce.enter(*own, tmp_path)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats["rgb"], own[1]["rgb"])
@@ -172,7 +174,7 @@ def test_a_fresh_classifier_learns_faster_and_one_handed_over_does_not():
     """MML's code: five and ten times, off once the weights come from the same dataset."""
     config = shrunken("")
     config.schedule.warmup = "0"
-    found = {s.name: s for s in plan.make(context(config))}
+    found = {s.name: s for s in plans.make(context(config))}
     for name, factor in (("ce", 5), ("ce_continued", 1), ("mml", 1)):
         for network in ("flow", "rgb"):
             boosts = [classifier_boost(found[name], network, leaf) for leaf in ("kernel", "bias")]
@@ -214,7 +216,7 @@ def compared(variant, **changes):
     config = shrunken(variant, dmcl)
     with config.unlocked():
         config.update_from_flattened_dict(changes)
-    return {s.name: s for s in plan.make(context(config))}
+    return {s.name: s for s in plans.make(context(config))}
 
 
 def test_methods_are_compared_from_one_draw_on_the_same_batches():
@@ -223,9 +225,9 @@ def test_methods_are_compared_from_one_draw_on_the_same_batches():
     assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
     first, last = (network_lib.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
     jax.tree.map(np.testing.assert_array_equal, first, last)
-    assert plan.baseline(list(found.values())) == "independent"
-    assert plan.baseline(list(segments("").values())) == "ce_continued"
-    assert plan.baseline([found["dmcl"]]) == plan.baseline([found["independent"]]) == ""
+    assert plans.baseline(list(found.values())) == "independent"
+    assert plans.baseline(list(segments("").values())) == "ce_continued"
+    assert plans.baseline([found["dmcl"]]) == plans.baseline([found["independent"]]) == ""
 
 
 def test_a_teacher_is_trained_before_and_frozen(tmp_path):
@@ -283,13 +285,13 @@ def sharing(**changes):
 def test_networks_that_share_features_hand_over(tmp_path):
     """From segment to segment with their classifiers, and from a file whose classes may be others."""
     config = sharing()
-    found = {s.name: s for s in plan.make(context(config))}
+    found = {s.name: s for s in plans.make(context(config))}
     source, own, (params, stats) = hand_over(tmp_path, found, "ce", "cmcl")
     jax.tree.map(np.testing.assert_array_equal, params, source)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats, own[1])
     config = sharing(**{"networks.shared.weights": f"{tmp_path}/ce/weights.safetensors"})
     for classes, kept in ((20, True), (7, False)):
-        ce = plan.make(context(config)._replace(heads={"action": Head(classes)}))[0]
+        ce = plans.make(context(config)._replace(heads={"action": Head(classes)}))[0]
         own = params_of(ce)
         params, _ = ce.enter(*own, tmp_path)
         for name in ("rgb", "rgb2", "rgb3"):
@@ -302,22 +304,22 @@ def test_networks_that_share_features_hand_over(tmp_path):
 def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp_path):
     config = sharing(**{"stills.steps": "3"})
     with pytest.raises(ValueError, match=r"would be equal. Write --config\.stills\.steps=0"):
-        plan.make(context(config))
+        plans.make(context(config))
     config = sharing()
     with config.unlocked():
         config.streams.flow = common.stream("flow", form="stack5", frames=2)
         config.networks.flow = common.network("tsm_tiny", "flow", stages=(1, 1, 1))
     with pytest.raises(ValueError, match=r"'flow' .*cannot start.*'shared' .*shared by rgb \+ rgb2 \+ rgb3"):
-        plan.make(context(config))
+        plans.make(context(config))
     config.headline = "flow"
     with pytest.raises(ValueError, match=r"'shared' .*cannot start from the weights of 'flow'"):
-        plan.make(context(config))
+        plans.make(context(config))
     tiny = build_model("tsm_tiny", heads={"action": 20}, stages=(1, 1, 1))
     x = jax.ShapeDtypeStruct((1, 2, 16, 16, 3), np.float32)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape), jax.eval_shape(tiny.init, jax.random.key(0), x))
     save_file(weights.torch_names(*zeros), tmp_path / "one.safetensors")
     with pytest.raises(ValueError, match="share features, starts from a file of such a network"):
-        plan.make(context(sharing(**{"networks.shared.weights": f"{tmp_path}/one.safetensors"})))
+        plans.make(context(sharing(**{"networks.shared.weights": f"{tmp_path}/one.safetensors"})))
 
 
 RGB = (("rgb",),)
@@ -353,7 +355,7 @@ def test_what_would_learn_nothing_is_refused(variant, experiment, changes, match
             else:
                 place[key] = value
     with pytest.raises(ValueError, match=match):
-        plan.make(context(config))
+        plans.make(context(config))
 
 
 def test_a_frozen_teacher_that_nobody_trains_is_refused():
@@ -361,7 +363,7 @@ def test_a_frozen_teacher_that_nobody_trains_is_refused():
     config = shrunken("gd", dmcl)
     config.plan, config.method.name = "reduced", "generalized_distillation"
     with pytest.raises(ValueError, match=r"'depth' is a frozen teacher.*--config\.plan=compare"):
-        plan.make(context(config))
+        plans.make(context(config))
 
 
 @pytest.mark.parametrize("change, match", [(("plan", "fulll"), "reduced"), (("method.name", "mm"), "single")])
@@ -370,7 +372,7 @@ def test_unknown_names(change, match):
     with config.unlocked():
         config.update_from_flattened_dict({change[0]: change[1]})
     with pytest.raises(ValueError, match=match):
-        plan.make(context(config))
+        plans.make(context(config))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +399,7 @@ def test_what_cannot_work_is_said_before_anything_trains(changes, match):
     with config.unlocked():
         config.update_from_flattened_dict(changes)
     with pytest.raises((ValueError, FileNotFoundError), match=match):
-        plan.make(context(config))
+        plans.make(context(config))
 
 
 def test_a_method_is_given_its_own_options_alone(monkeypatch):
@@ -407,12 +409,12 @@ def test_a_method_is_given_its_own_options_alone(monkeypatch):
     monkeypatch.setitem(METHODS, "pull", pull)
     config = shrunken("")
     config.method.name = "pull"
-    last = plan.make(context(config))[-1]
+    last = plans.make(context(config))[-1]
     assert (last.name, last.title) == ("pull", "PULL")
     with pytest.raises(ValueError, match=r"no option 'stength'; its options: \['strength'\]"):
-        plan.make_method("pull", ("rgb",), {}, {"stength": 2.0})
+        segment_lib.make_method("pull", ("rgb",), {}, {"stength": 2.0})
 
 
 def test_epochs_are_epochs():
     config = shrunken("own")
-    assert [s.steps_per_epoch for s in plan.make(context(config))] == [200.0] * 3
+    assert [s.steps_per_epoch for s in plans.make(context(config))] == [200.0] * 3

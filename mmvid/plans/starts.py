@@ -15,6 +15,8 @@ from mmvid.network import Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
 from mmvid.weights import files, names_resnet, trees
 
+STILLS = "stills"
+
 
 class Start(NamedTuple):
     """Where a network's weights come from: ``segment`` and ``network`` of this run, or ``file``."""

@@ -1,0 +1,24 @@
+"""Plans: a run is a list of segments; this file holds the few ways to make such a list."""
+
+from mmvid.plans import compare, mml, single
+from mmvid.plans.networks import check_outputs, check_streams
+from mmvid.plans.segment import Context, Segment
+
+PLANS = {"single": single.make, "reduced": mml.reduced, "full": mml.full, "compare": compare.make}
+BASELINES = ("ce_continued", "independent")
+
+
+def baseline(segments: list[Segment]) -> str:
+    """The segment that the last one is compared with; '' where there is none before it."""
+    return next((s.name for s in segments[:-1] if s.name in BASELINES and s.title), "")
+
+
+def make(context: Context) -> list[Segment]:
+    """The configured plan. Raises ValueError for an unknown name, or a stream that nobody reads, or two."""
+    name = context.config.plan
+    if name not in PLANS:
+        raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
+    check_outputs(context.config)
+    segments = PLANS[name](context)
+    check_streams(context.config)
+    return segments

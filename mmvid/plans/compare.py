@@ -1,0 +1,49 @@
+"""Methods compared: each from one draw of weights, on the same batches."""
+
+from mmvid.plans import segment, stills
+from mmvid.plans.segment import Context, Segment
+from mmvid.plans.starts import Start
+from mmvid.streams import Head
+
+
+def make(context: Context) -> list[Segment]:
+    """The methods of ``config.compare`` one after another, each from the same draw of weights on
+    the same batches with the same schedule. Frozen teachers come from 'independent', which must
+    stand before a method that asks for some.
+
+    Raises ValueError for a method named twice, none at all, or teachers that nobody has trained.
+    """
+    config, networks = context.config, tuple(context.config.networks)
+    names = tuple(config.compare)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"compare={names}: name one or more methods, each once")
+    first, starts = stills.beginnings(context, networks)
+    segments: list[Segment] = []
+    for name in names:
+        options = dict(config.method.get(name) or {})
+        teachers = _teachers(config, name, options, trained="independent" in names[: len(segments)])
+        segments.append(segment.make(
+            context, name, networks, (name, options), config.steps.method, starts | teachers,
+            stage="compare", title=TITLES.get(name, name.upper()),
+        ))  # fmt: skip
+    return [*first, *segments]
+
+
+def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, Start]:
+    """Where the frozen networks of a method come from."""
+    reads = {o: name for name, s in config.networks.items() for read in s.reads for o in read}
+    heads = {"any": Head(2)}
+    teachers = segment.make_method(name, tuple(reads), heads, options).teachers
+    if teachers and not trained:
+        raise ValueError(
+            f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
+            "in --config.compare"
+        )
+    return {reads[t]: Start("independent", reads[t]) for t in teachers}
+
+
+TITLES = {
+    "independent": "Independent",
+    "random_teacher": "Random teacher",
+    "generalized_distillation": "GD",
+}

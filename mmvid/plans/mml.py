@@ -1,0 +1,55 @@
+"""MML's two pipelines."""
+
+from mmvid.plans import segment, stills
+from mmvid.plans.segment import Context, Segment
+from mmvid.plans.starts import Start
+
+
+def reduced(context: Context) -> list[Segment]:
+    """MML's reduced pipeline (figure 2): CE; then the method with every network from the headline
+    network's CE weights; and, to compare, CE continued from the same weights on the same batches."""
+    config = context.config
+    networks = tuple(n for n in config.networks if n != config.twin)
+    both = {n: Start("ce", segment.headline_network(config)) for n in networks}
+    first, starts = stills.beginnings(context, networks)
+    (name, options, title), steps = segment.method(config), config.steps.method
+    plain = ("single", {})
+    return [
+        *first,
+        segment.make(context, "ce", networks, plain, config.steps.ce, starts, stage="ce", title="CE"),
+        segment.make(
+            context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"
+        ),
+        segment.make(context, name, networks, (name, options), steps, both, stage="2", title=title),
+    ]
+
+
+def full(context: Context) -> list[Segment]:
+    """MML's best single model (figure 1): two CE runs, mutual learning of the two, then mutual
+    modality learning with every network from C(RGB). CE is continued through the same two stages:
+    the same batches, schedules and updates."""
+    config = context.config
+    head, twin, steps = segment.headline_network(config), config.twin, config.steps
+    networks = tuple(n for n in config.networks if n != twin)
+    first, starts = stills.beginnings(context, (*networks, twin))
+    (name, options, title), plain = segment.method(config), ("single", {})
+    own = {n: s for n, s in starts.items() if n != twin}
+    other = {twin: starts[twin]} if twin in starts else {}
+    apart = {head: Start("ce", head), twin: Start("ce2", twin)}
+
+    def after(segment_name, network=None):
+        return {n: Start(segment_name, network or n) for n in networks}
+
+    def stage(label, *what, **more):
+        return segment.make(context, *what, stage=label, **more)
+
+    return [
+        *first,
+        stage("ce", "ce", networks, plain, steps.ce, own, title="CE"),
+        stage("ce2", "ce2", (twin,), plain, steps.ce, other, title=""),
+        stage("2", "ce_again", networks, plain, steps.ml, after("ce", head), title=""),
+        stage("3", "ce_continued", networks, plain, steps.method, after("ce_again"),
+              title="CE continued"),
+        stage("2", "ml", (head, twin), (name, options), steps.ml, apart, title="ML"),
+        stage("3", name, networks, (name, options), steps.method, after("ml", head), title=title),
+    ]  # fmt: skip

@@ -1,0 +1,161 @@
+"""A segment: a stretch of training, and how it is made of a configuration."""
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mmvid import optim
+from mmvid.methods import METHODS
+from mmvid.methods.base import Method
+from mmvid.network import Network
+from mmvid.plans import starts as starts_lib
+from mmvid.plans.networks import make_network, make_streams
+from mmvid.plans.starts import STILLS, Start
+from mmvid.streams import Head, Stream
+
+
+class Segment(NamedTuple):
+    """A stretch of training. The state's tree is a function of the segment.
+
+    ``enter(params, stats, workdir) -> (params, stats)`` gives its starting weights and
+    ``leave(state, directory)`` keeps the final ones; both run on the host and never train.
+    """
+
+    name: str
+    steps: int
+    networks: tuple[Network, ...]
+    streams: dict[str, Stream]
+    heads: dict[str, Head]
+    method: Method
+    tx: dict[str, Any]
+    lr: optim.Schedule
+    batch_size: int
+    steps_per_epoch: float
+    enter: Callable
+    leave: Callable
+    seed: int
+    split: str = "train"
+    dataset: str = "dataset"
+    title: str = ""
+    evaluate: tuple[str, ...] = ()
+
+
+class Context(NamedTuple):
+    """What a plan is made from: the configuration, the label spaces, clips to train on."""
+
+    config: Any
+    heads: dict[str, Head]
+    clips: dict[str, int]
+    stills_heads: dict[str, Head]
+
+
+def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
+    """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
+    if name not in METHODS:
+        raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
+    known = list(inspect.signature(METHODS[name]).parameters)[2:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {known}")
+    return METHODS[name](outputs, heads, **options)
+
+
+def method(config) -> tuple[str, dict, str]:
+    """The configured method's name, options (those under its name) and title."""
+    name = config.method.name
+    return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
+
+
+def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], heads) -> dict:
+    """{network: optimiser}. A classifier that starts afresh learns five times faster where the
+    optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
+    tx = {}
+    for name in networks:
+        start = starts.get(name)
+        fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
+        factor = config.networks[name].first_conv_lr
+        tx[name] = optim.make(config.optimizer, lr, classifier_lr5=fresh, first_conv_lr=factor)
+    return tx
+
+
+def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
+    """Whether a network is a frozen teacher. Raises ValueError where it would also learn."""
+    own = [output in teachers for output in network.outputs]
+    if any(own) and not all(own):
+        raise ValueError(f"network {network.name!r} cannot be a teacher and learn, too: {network.reads}")
+    return all(own)
+
+
+def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads) -> None:
+    """Raises ValueError for a frozen network that nobody has trained for what it reads, or that the
+    run is named after."""
+    if config.headline in teachers:
+        raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
+    for network in networks:
+        start = starts.get(network.name, Start())
+        own = start.segment not in ("", STILLS) and start.network == network.name
+        if network.frozen and not own and not (start.file and starts_lib.inherits(start, heads)):
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
+                "--config.plan=compare with 'independent' before the method in --config.compare"
+            )
+
+
+def make(
+    context: Context,
+    name: str,
+    networks: tuple[str, ...],
+    method: tuple[str, dict],
+    duration,
+    starts: dict[str, Start],
+    *,
+    stage: str,
+    title: str,
+) -> Segment:
+    """A segment on the main dataset. Segments of one ``stage`` see the same batches."""
+    config, heads = context.config, context.heads
+    streams = make_streams(config)
+    built = tuple(make_network(config, n, heads, streams) for n in networks)
+    starts_lib.check_models(config, starts)
+    starts_lib.check_files(config, built, streams, starts, heads)
+    read = {s for network in built for group in network.reads for s in group}
+    streams = {s: streams[s] for s in streams if s in read}
+    per_epoch = context.clips["dataset"] / config.batch_size
+    steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
+    if steps < 1:
+        raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
+    lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
+    outputs = tuple(output for network in built for output in network.outputs)
+    made = make_method(method[0], outputs, heads, method[1])
+    built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
+    _check_teachers(config, built, made.teachers, starts, heads)
+    enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
+    if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
+        starts_lib.check_starts(config, built, streams, starts)
+        enter = starts_lib.refuse_equals(enter, built, streams)
+    return Segment(
+        name=name,
+        steps=steps,
+        networks=built,
+        streams=streams,
+        heads=heads,
+        method=made,
+        tx=_optimizers(config, networks, lr, starts, heads),
+        lr=lr,
+        batch_size=config.batch_size,
+        steps_per_epoch=per_epoch,
+        enter=enter,
+        leave=starts_lib.keep_weights(built, heads),
+        seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
+        title=title,
+        evaluate=tuple(config.evaluation.splits),
+    )
+
+
+def headline_network(config) -> str:
+    """The network whose output names the run. Raises ValueError that lists the outputs."""
+    reads = {s: name for name, spec in config.networks.items() for read in spec.reads for s in read}
+    if config.headline not in reads:
+        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
+    return reads[config.headline]

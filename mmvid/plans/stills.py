@@ -1,0 +1,66 @@
+"""Where the papers start from ImageNet: generated stills, a file of weights, or a random draw."""
+
+import zlib
+
+from mmvid import optim
+from mmvid import streams as streams_lib
+from mmvid.plans import segment
+from mmvid.plans import starts as starts_lib
+from mmvid.plans.networks import make_network
+from mmvid.plans.segment import Context, Segment
+from mmvid.plans.starts import STILLS, Start
+from mmvid.streams import Stream
+
+
+def has_stills(config) -> bool:
+    """Whether the run begins with generated images."""
+    return optim.steps_of(config.stills.steps, steps_per_epoch=1.0) > 0
+
+
+def make(context: Context, network: str) -> Segment:
+    """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights.
+
+    Raises ValueError for a network whose members would all start from it, equal.
+    """
+    config, heads = context.config, context.stills_heads
+    spec = config.stills
+    if shared := [read for read in config.networks[network].reads if len(read) > 1]:
+        raise ValueError(
+            f"network {network!r} cannot start from still images: its members {shared[0]} would be equal. Write "
+            "--config.stills.steps=0"
+        )
+    # Pictures, whatever the network will read later: its first convolution is averaged then.
+    one = streams_lib.Sampling("uniform", 1, 1)
+    streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
+    name = next(iter(streams))
+    built = make_network(config, network, heads, streams)._replace(reads=((name,),))
+    per_epoch = context.clips["stills"] / spec.batch_size
+    steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
+    lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
+    return Segment(
+        name=STILLS,
+        steps=steps,
+        networks=(built,),
+        streams={name: streams[name]},
+        heads=heads,
+        method=segment.make_method("single", (name,), heads, {}),
+        tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
+        lr=lr,
+        batch_size=spec.batch_size,
+        steps_per_epoch=per_epoch,
+        enter=lambda params, stats, workdir: (params, stats),
+        leave=starts_lib.keep_weights((built,), heads),
+        seed=zlib.crc32(f"{config.seed}/stills".encode()),
+        dataset="stills",
+    )
+
+
+def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
+    """Where the papers start from ImageNet: a weights file, generated stills, or a random draw."""
+    config = context.config
+    files = {n: Start(file=config.networks[n].weights) for n in networks
+             if config.networks[n].weights}  # fmt: skip
+    if not has_stills(config):
+        return [], files
+    head = segment.headline_network(config)
+    return [make(context, head)], {n: Start(STILLS, head) for n in networks} | files
