@@ -18,8 +18,8 @@ from data_prep import checks, clips, stages, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import folder, ntu, nwucla, ssv2, table, uwa3d
 from data_prep.tabletop import files
-from mmvid import lock
 from mmvid.data import records
+from mmvid.run import lock
 
 # By --train_views and --test_views; the others by files, subjects or a hash.
 BY_VIEW = {"nwucla": nwucla, "uwa3d": uwa3d}

@@ -52,7 +52,7 @@ def _content(record: dict) -> tuple:
 def facts(record: dict) -> Facts:
     """The facts of one prepared clip."""
     shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
-    have = tuple(m for m in MODALITIES if records.present(record, m))
+    have = tuple(m for m in MODALITIES if fields.present(record, m))
     labels = {name: value.tolist() for name, value in record["label"].items()}
     return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), _content(record))
 

@@ -16,8 +16,9 @@ from data_prep.manifest import Item
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import audio, flow_pictures, pictures
 from mmvid.data.media import depth as depth_lib
-from mmvid.data.media import files as files_lib
 from mmvid.data.media import video as video_lib
+from mmvid.data.media.files import DecodeError, existing
+from mmvid.files import whole
 
 # Changes whenever stage 1 writes something else for the same input.
 VERSION = 4
@@ -87,14 +88,14 @@ def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
             out[head] = _spans(item, labels, names, head)
             continue
         if unknown := [t for t in labels if t not in names]:
-            raise files_lib.DecodeError(f"unknown label {unknown[0]!r} for {head}")
+            raise DecodeError(f"unknown label {unknown[0]!r} for {head}")
         ids = [names.index(t) for t in labels]
         if spec["kind"] == "multi":  # none at all is an answer, too
             out[head] = np.isin(np.arange(len(names)), ids).astype(np.uint8)
         elif len(ids) > 1:
-            raise files_lib.DecodeError(f"{len(ids)} labels for {head}, which takes one")
+            raise DecodeError(f"{len(ids)} labels for {head}, which takes one")
         elif not ids and item.split in ("train", "val"):
-            raise files_lib.DecodeError(f"no label for {head}")
+            raise DecodeError(f"no label for {head}")
         else:
             out[head] = np.int64(ids[0] if ids else -1)
     return out
@@ -106,9 +107,9 @@ def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> 
     for label in labels:
         found = manifest.span(label)
         if found is None or not found[1] < found[2]:
-            raise files_lib.DecodeError(f"{label!r} for {head} is not 'class@start-end' in seconds")
+            raise DecodeError(f"{label!r} for {head} is not 'class@start-end' in seconds")
         if found[0] not in names:
-            raise files_lib.DecodeError(f"unknown label {found[0]!r} for {head}")
+            raise DecodeError(f"unknown label {found[0]!r} for {head}")
         end = np.inf if item.end is None else item.end
         start, end = max(found[1], item.start), min(found[2], end)
         if start < end:
@@ -136,7 +137,7 @@ def _numbered(files: list[pathlib.Path]) -> dict[tuple[int, int], int]:
 
 def _sources(item: Item) -> _Sources:
     if item.path is None and not {"depth", "flow"} & set(item.paths):
-        raise files_lib.DecodeError("no frames: the clip has neither RGB nor depth nor flow")
+        raise DecodeError("no frames: the clip has neither RGB nor depth nor flow")
     rgb, depth = item.path, item.paths.get("depth")
     rgb = rgb and (pictures.sequence(rgb) or rgb)
     depth = depth and (pictures.sequence(depth, (".png",)) or depth)
@@ -147,7 +148,7 @@ def _sources(item: Item) -> _Sources:
         return _Sources(rgb, depth)
     both = [number for number in of_rgb if number in of_depth]
     if not both:
-        raise files_lib.DecodeError(f"no frame has one number in {rgb[0].name}.. and in {depth[0].name}..")
+        raise DecodeError(f"no frame has one number in {rgb[0].name}.. and in {depth[0].name}..")
     places = [of_rgb[number] for number in both]
     return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
 
@@ -203,7 +204,7 @@ def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- sound and boxes
 def _boxes(path: pathlib.Path) -> np.ndarray:
-    files_lib.existing(path)
+    existing(path)
     try:
         if path.suffix == ".npy":
             rows = np.load(path)
@@ -213,13 +214,13 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
             rows = np.array([line.split(",") for line in lines], np.float64)
         rows = rows.reshape(0, 9) if rows.size == 0 else rows
     except (ValueError, EOFError, OSError) as error:
-        raise files_lib.DecodeError(f"boxes not readable: {error}") from None
+        raise DecodeError(f"boxes not readable: {error}") from None
     if rows.ndim != 2 or rows.shape[1] != 9:
-        raise files_lib.DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
+        raise DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
     # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
     corners = rows[:, 1:5]
     if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
-        raise files_lib.DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
+        raise DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
     return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
 
 
@@ -310,12 +311,12 @@ def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) ->
     try:
         data, path, reason = pickle.dumps(prepare(item, settings), protocol=5), target, ""
     except Exception as error:
-        expected = isinstance(error, files_lib.DecodeError)
+        expected = isinstance(error, DecodeError)
         reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
         data, path = reason.encode("utf-8", "backslashreplace"), refused
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    # A cluster may give one clip to two workers.
+    with whole(path, mark=f"{os.getpid()}.tmp") as temporary:
+        temporary.write_bytes(data)
     if path is target:
         refused.unlink(missing_ok=True)
     return reason

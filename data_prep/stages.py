@@ -13,7 +13,8 @@ from tqdm import tqdm
 from data_prep import checks, clips
 from data_prep.manifest import Item, Manifest
 from mmvid.data import records
-from mmvid.data.media import files as files_lib
+from mmvid.data.media.files import DecodeError
+from mmvid.files import write_json
 
 
 def _start_worker(cache: str) -> None:
@@ -61,7 +62,7 @@ def stage_one(
     for item in source.items:
         try:
             clips.encode_labels(item, source.heads)
-        except files_lib.DecodeError as error:
+        except DecodeError as error:
             reasons[item.id] = str(error)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.tmp"):
@@ -80,12 +81,6 @@ def stage_one(
         item.id: (directory / f"{key}.rejected").read_text("utf-8")
         for item, key in wanted if f"{key}.pkl" not in there
     }  # fmt: skip
-
-
-def _write_json(path: pathlib.Path, value) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def stage_two(
@@ -125,8 +120,8 @@ def stage_two(
         height=height, width=width, fps=fps, settings=stored | further,
         classes=classes,
     )  # fmt: skip
-    _write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
-    _write_json(root / "metadata.json", info._asdict())
+    write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
+    write_json(root / "metadata.json", info._asdict())
     return info
 
 

@@ -1,24 +1,52 @@
-"""Files that are whole or not there: JSON, and lines of it."""
+"""Files that are whole or not there: the one place that replaces a file; JSON, and lines of it."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 
-from mmvid import logs
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: pathlib.Path) -> None:
+    # Without this a power cut may keep the new name and lose what it names.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike, mark: str = "tmp") -> Iterator[pathlib.Path]:
+    """A name to write a file or a folder under, which becomes ``path`` at the end. Where the writing fails,
+    what stood there stays, and nothing else. ``mark`` tells writers of one path apart."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"{path.name}.{mark}")
+    _remove(temporary)  # of a writer that was killed
+    try:
+        yield temporary
+        if temporary.is_file():
+            _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes ``text`` whole or not at all. What no alphabet has (names of files that are not UTF-8) is '?'."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: pathlib.Path, value) -> None:
     """Writes ``value`` whole or not at all."""
-    _write(path, json.dumps(value, indent=1, default=str))
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may keep the new name of an empty file
-    os.replace(temporary, path)
+    write_text(path, json.dumps(value, indent=1, default=str))
 
 
 def read_json(path: pathlib.Path):
@@ -36,7 +64,7 @@ def read_json(path: pathlib.Path):
 
 def _row(line: str) -> dict | None:
     try:
-        found = json.loads(logs.line)
+        found = json.loads(line)
     except json.JSONDecodeError:
         return None
     return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
@@ -47,12 +75,11 @@ def read_lines(path: pathlib.Path) -> list[dict]:
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
-    return [row for logs.line in text.splitlines() if (row := _row(logs.line)) is not None]
+    return [row for line in text.splitlines() if (row := _row(line)) is not None]
 
 
 def cut(path: pathlib.Path, step: int) -> None:
     """Removes the lines of steps after ``step``: history that a restored run makes again."""
     rows = [row for row in read_lines(path) if row["step"] <= step]
-    if not path.exists():
-        return
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    if path.exists():
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

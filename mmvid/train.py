@@ -10,29 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import (
-    build,
-    cache,
-    checkpoint,
-    feed,
-    files,
-    lock,
-    logs,
-    neighbours,
-    network,
-    optim,
-    plans,
-    rehearsal,
-    report,
-    resume,
-    score,
-    sharding,
-    signals,
-    talk,
-)
+from mmvid import checkpoint, files, logs, network, optim, plans, sharding
 from mmvid import step as step_lib
-from mmvid.build import Run
-from mmvid.plans import segment as segment_lib
+from mmvid.plans.segment import Segment
+from mmvid.report import finish
+from mmvid.run import build, cache, feed, lock, neighbours, rehearsal, resume, score, signals, talk
+from mmvid.run.build import Run
 
 
 class Diverged(RuntimeError):
@@ -44,7 +27,7 @@ class Stopped(Exception):
 
 
 # ---------------------------------------------------------------------------- state
-def initial_state(segment: segment_lib.Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
+def initial_state(segment: Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
     """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
     replicated = sharding.replicated(mesh)
     key = jax.random.fold_in(jax.random.key(seed), segment.seed)
@@ -60,7 +43,7 @@ def initial_state(segment: segment_lib.Segment, *, size: int, seed: int, ema: bo
     return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
 
 
-def make_step(segment: segment_lib.Segment, config) -> Callable:
+def make_step(segment: Segment, config) -> Callable:
     """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
     return step_lib.make_train_step(
         segment.networks,
@@ -106,7 +89,7 @@ def _waiting(run: Run):
     return signals.at_once(run.stop) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
-def _train(run: Run, segment: segment_lib.Segment, state, checkpoints, evaluate_split) -> Any:
+def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> Any:
     """Steps from ``state.step`` to the segment's end. Returns the final state."""
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
@@ -168,14 +151,14 @@ def _train(run: Run, segment: segment_lib.Segment, state, checkpoints, evaluate_
         writer.close()
 
 
-def _every(duration, segment: segment_lib.Segment) -> int:
+def _every(duration, segment: Segment) -> int:
     """Steps between two; for a duration of 0 it is 0: once, at the end."""
     per_epoch = segment.steps_per_epoch
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps)
     return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
-def _run_segment(run: Run, segment: segment_lib.Segment) -> None:
+def _run_segment(run: Run, segment: Segment) -> None:
     """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
     config, directory = run.config, run.workdir / segment.name
     if resume.finished(run, segment):
@@ -268,4 +251,4 @@ def run(config, workdir: str) -> dict:
             return {}
         columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
         baseline = plans.baseline(built.segments)
-        return report.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)
+        return finish.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)

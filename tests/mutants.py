@@ -29,12 +29,12 @@ class Mutant(NamedTuple):
     tests: str
 
 
-PLAN = "tests/test_plan.py -k"
+PLAN = "tests/test_plans.py -k"
 STEP = "tests/test_step.py -k"
 METHODS = "tests/test_methods.py -k"
 LOADER = "tests/test_pipeline.py -k"
 OPTIM = "tests/test_optim.py"
-SCORES = "tests/test_evaluate.py"
+SCORES = "tests/test_scores.py"
 
 MUTANTS = (
     # Plans and starts.
@@ -52,7 +52,7 @@ MUTANTS = (
            'zlib.crc32(f"{config.seed}/{stage}".encode())', "zlib.crc32(stage.encode())", f"{PLAN} seed"),
     Mutant("any start will do for a frozen teacher", "mmvid/plans/segment.py",
            "and start.network == network.name", "", f"{PLAN} teacher"),
-    Mutant("the twin starts from the headline's weights", "mmvid/plans/segment.py",
+    Mutant("the twin starts from the headline's weights", "mmvid/plans/mml.py",
            'Start("ce2", twin)', 'Start("ce", head)', f"{PLAN} equal_networks"),
     Mutant("batch statistics are not handed over", "mmvid/plans/starts.py",
            'return new, source["stats"]', "return new, stats", f"{PLAN} first_convolution"),
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant("only neighbours are compared for equal starts", "mmvid/plans/starts.py",
            "for b in networks[i + 1 :]:\n                if _inputs_of",
            "for b in networks[i + 2 :]:\n                if _inputs_of", f"{PLAN} equal_networks"),
-    Mutant("the average is not handed over", "mmvid/step.py",
+    Mutant("the average is not handed over", "mmvid/network.py",
            'return state.ema or {"params"', 'return {"params"', f"{STEP} moving_average"),
     # The step.
     Mutant("the moving average leaves batch statistics out", "mmvid/step.py",
@@ -81,12 +81,12 @@ MUTANTS = (
            "key = jax.random.fold_in(state.key, state.step)", "key = state.key", f"{STEP} noise"),
     Mutant("passes draw the same noise", "mmvid/step.py",
            "pass_key = jax.random.fold_in(key, index)", "pass_key = key", f"{STEP} noise"),
-    Mutant("reads draw the same noise", "mmvid/step.py",
+    Mutant("reads draw the same noise", "mmvid/network.py",
            "read_key = jax.random.fold_in(key, index)", "read_key = key", f"{STEP} noise"),
     Mutant("networks draw the same noise", "mmvid/step.py",
            "        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))\n        own",
            "        network_key = key\n        own", f"{STEP} noise"),
-    Mutant("networks draw the same weights", "mmvid/step.py",
+    Mutant("networks draw the same weights", "mmvid/network.py",
            "network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))\n        params",
            "network_key = key\n        params", f"{STEP} noise"),
     Mutant("views of a pass are mixed up", "mmvid/step.py",
@@ -97,10 +97,10 @@ MUTANTS = (
            "jnp.where(seen, new, old)", "new", f"{STEP} without_a_modality"),
     Mutant("what is frozen is lost after a step", "mmvid/step.py",
            "return new._replace(frozen=state.frozen), metrics", "return new, metrics", f"{STEP} donated"),
-    Mutant("views and clips change places", "mmvid/step.py",
+    Mutant("views and clips change places", "mmvid/infer.py",
            "logits.reshape(-1, views, logits.shape[-1])",
            "logits.reshape(views, -1, logits.shape[-1]).swapaxes(0, 1)", f"{STEP} predict"),
-    Mutant("features of one view stand for all", "mmvid/step.py",
+    Mutant("features of one view stand for all", "mmvid/infer.py",
            'result["features"].shape[-1]).mean(1)', 'result["features"].shape[-1])[:, 0]', f"{STEP} describe"),
     Mutant("outputs without a term pass", "mmvid/step.py",
            "        _check_taught(networks, terms)\n", "", f"{STEP} without_a_term"),
@@ -111,7 +111,7 @@ MUTANTS = (
            "jnp.where(mask, values, 0.0).sum(-1)", "values.sum(-1)", f"{METHODS} sliced"),
     Mutant("hits of absent outputs count", "mmvid/terms.py",
            '& batch[group].get("present", {}).get(output, True)', "", f"{STEP} accuracy"),
-    Mutant("a frozen teacher is in training mode", "mmvid/methods/mcl.py",
+    Mutant("a frozen teacher is in training mode", "mmvid/methods/distill.py",
            'Pass(weights="frozen", train=False)', 'Pass(weights="frozen")', f"{METHODS} teachers"),
     Mutant("teachers run in training mode, whatever their pass says", "mmvid/step.py",
            'inputs, train=pass_.train, key', "inputs, train=True, key", f"{STEP} 'teacher or told_apart'"),
@@ -131,20 +131,20 @@ MUTANTS = (
            "optax.chain(*clip, decay, optax.trace", "optax.chain(decay, *clip, optax.trace", OPTIM),
     Mutant("equal boundaries merge", "mmvid/optim.py",
            "spec.factor**times", "spec.factor", f"{OPTIM} -k boundary"),
-    Mutant("one member alone has a first convolution", "mmvid/weight_names.py",
+    Mutant("one member alone has a first convolution", "mmvid/weights/names_resnet.py",
            "for name in members(params)) or", "for name in members(params)[:1]) or", f"{OPTIM} -k member"),
     # The loader.
-    Mutant("resume skips a batch", "mmvid/feed.py",
+    Mutant("resume skips a batch", "mmvid/run/feed.py",
            "        start=start,\n", "        start=start + 1,\n", "tests/test_loop.py"),
-    Mutant("a segment's batches come from another seed", "mmvid/feed.py",
+    Mutant("a segment's batches come from another seed", "mmvid/run/feed.py",
            "        seed=segment.seed,\n", "        seed=config.seed,\n", "tests/test_loop.py"),
     Mutant("the loader starts a batch late", "mmvid/data/pipeline.py",
            "grain.MapDataset.range(start, stop)", "grain.MapDataset.range(start + 1, stop)", f"{LOADER} resuming"),
-    Mutant("groups share their order", "mmvid/data/pipeline.py",
+    Mutant("groups share their order", "mmvid/data/example.py",
            "[seed, epoch, 2 * salt]", "[seed, epoch, 0]", f"{LOADER} groups"),
-    Mutant("every epoch has the first one's order", "mmvid/data/pipeline.py",
+    Mutant("every epoch has the first one's order", "mmvid/data/example.py",
            "_order(n, seed, position // n, salt)", "_order(n, seed, 0, salt)", f"{LOADER} epoch"),
-    Mutant("a clip is cut alike in every epoch", "mmvid/data/pipeline.py",
+    Mutant("a clip is cut alike in every epoch", "mmvid/data/example.py",
            "[plan.seed, position, 2 * salt + 1]", "[plan.seed, row, 2 * salt + 1]", "tests/test_loop.py"),
     Mutant("processes read the same rows", "mmvid/data/pipeline.py",
            "range(index * local, (index + 1) * local)", "range(local)", f"{LOADER} processes"),
@@ -152,18 +152,18 @@ MUTANTS = (
            "batches = -(-len(source) // batch_size)", "batches = len(source) // batch_size", f"{LOADER} covers"),
     Mutant("padding counts", "mmvid/data/pipeline.py",
            '{"mask": np.bool_(False)}', '{"mask": np.bool_(True)}', f"{LOADER} 'covers or padding'"),
-    Mutant("crops and clips change places", "mmvid/data/pipeline.py",
+    Mutant("crops and clips change places", "mmvid/data/example.py",
            "np.stack(views, 1).reshape", "np.stack(views, 0).reshape", f"{LOADER} views"),
-    Mutant("absent modalities are called present", "mmvid/data/pipeline.py",
+    Mutant("absent modalities are called present", "mmvid/data/example.py",
            '        ),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(n > 0)',
            '        ),\n        "mask": np.bool_(True),\n        "present": {name: np.bool_(True)',
            f"{LOADER} missing"),
     # Scores.
-    Mutant("rows stay in the batches' order", "mmvid/evaluate.py",
+    Mutant("rows stay in the batches' order", "mmvid/scores/evaluate.py",
            'order[np.argsort(whole["row"][order], kind="stable")]', "order", SCORES),
-    Mutant("one view stands for all", "mmvid/evaluate.py",
+    Mutant("one view stands for all", "mmvid/scores/numbers.py",
            "logits.astype(np.float64).mean(1)", "logits.astype(np.float64)[:, 0]", SCORES),
-    Mutant("an absent output is summed", "mmvid/evaluate.py",
+    Mutant("an absent output is summed", "mmvid/scores/file.py",
            "own = np.where(scores.present[output][:, None, None], logits, 0)", "own = logits", SCORES),
 )  # fmt: skip
 

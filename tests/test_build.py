@@ -10,8 +10,9 @@ import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import build, files, resume, signals
+from mmvid import files
 from mmvid.data import records
+from mmvid.run import build, resume, signals
 
 
 @pytest.fixture(scope="module")

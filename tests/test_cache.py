@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-from mmvid import cache
+from mmvid.run import cache
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from configs import common, dmcl, mml
 from mmvid import network, plans, train
 from mmvid.data import sampling
 from mmvid.models import MODELS
+from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
 from mmvid.streams import Head, raw_channels
 
@@ -154,7 +155,7 @@ def test_dmcls_recipe(variant):
     assert (config.batch_size, config.schedule.lr, config.size) == (8, 1.28e-3, 224)
     assert config.evaluation.best_by == "oracle" and config.evaluation.protocol == "R10"
     assert config.evaluation.batch_size * 10 <= 64  # clips in one forward
-    streams = plans.make_streams(config)
+    streams = networks.make_streams(config)
     sampling.check_streams(tuple(streams.values()))
     assert {s.form for s in streams.values()} == {"image255"}
     segment = plans.make(context(config))[-1]
@@ -211,7 +212,8 @@ def test_published_recipe():
     assert (config.batch_size, config.schedule.lr, config.size) == (64, 0.025, 224)
     assert config.streams.rgb.sampling.kind == "mixed" and config.streams.rgb.sampling.dense_length == 32
     assert config.optimizer.clip == 20 and config.optimizer.weight_decay == 5e-4
-    sampling.test_indices(40, plans.make_streams(config)["rgb"], mml.get_config("ssv2_r101").evaluation.protocol)
+    rgb = networks.make_streams(config)["rgb"]
+    sampling.test_indices(40, rgb, mml.get_config("ssv2_r101").evaluation.protocol)
 
 
 @pytest.mark.parametrize(

@@ -545,7 +545,7 @@ def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
         cv2.imwrite(str(tmp_path / "f" / "flow_y_3.png"), np.full((32, 40), 77, np.uint8))
     source = found[0].split("train")
     read = [source[i] for i in range(3)]
-    have = [{m for m in ("rgb", "flow", "depth") if records.present(r, m)} for r in read]
+    have = [{m for m in ("rgb", "flow", "depth") if fields.present(r, m)} for r in read]
     assert have == [{"rgb", "flow", "depth"}, {"depth"}, {"flow"}]
     assert found[0].info.settings["depth_range"] == [1.007, 1.008]
     assert found[0].info.fingerprint != found[1].info.fingerprint
@@ -575,7 +575,7 @@ def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_write_json", fail)
+        patch.setattr(stages, "write_json", fail)
         assert run("--folder", tmp_path / "in", out=out) == 1
     with pytest.raises(FileNotFoundError):
         records.open_dataset(out)

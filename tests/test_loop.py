@@ -7,7 +7,8 @@ import numpy as np
 from fake import Source
 from test_configs import context, shrunken
 
-from mmvid import feed, plans
+from mmvid import plans
+from mmvid.run import feed
 
 
 def a_run(steps):

@@ -9,8 +9,8 @@ from fake import Source
 
 from mmvid.data import pipeline
 from mmvid.data.augment import Augment
+from mmvid.data.fields import present
 from mmvid.data.missing import Hidden
-from mmvid.data.records import present
 from mmvid.streams import Head, Sampling, Stream
 
 FIELDS = ("rgb", "flow", "depth")

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from fake import Source
 
-from mmvid import signals
 from mmvid.data import augment, example, fields, frames, pipeline, sampling
 from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
 from mmvid.data.media import files
+from mmvid.run import signals
 from mmvid.streams import Head, Sampling, Stream
 
 RGB = Stream("rgb", "rgb", Sampling("mixed", 4, 8))

@@ -245,7 +245,7 @@ class TestUcla:
         assert (read["a01_s01_v01_e00"]["height"], read["a01_s01_v01_e00"]["width"]) == (HEIGHT, WIDTH)
         only = read["a11_s01_v03_e01"]
         assert (only["num_frames"], only["height"], only["width"]) == (1, HEIGHT // 2, WIDTH // 2)
-        assert not records.present(only, "rgb") and millimetres(only) == [1000]
+        assert not fields.present(only, "rgb") and millimetres(only) == [1000]
         assert opened.info.modalities["test"] == {"rgb": 4, "flow": 0, "depth": 5, "audio": 0, "boxes": 0}
         said = capsys.readouterr().out
         assert "nwucla-train12-test3: 13 of 15 clips" in said and "configs/dmcl.py:nwucla" in said
@@ -427,9 +427,9 @@ class TestNtu:
         opened = run("--dataset", "ntu120_mini", "--version", "2", "--videos", raw, out=out)
         read = every(opened)
         assert read.keys() <= set(names) and opened.info.splits == {"train": 2, "val": 2, "test": 2}
-        assert not records.present(read[names[-1]], "rgb") and read[names[-1]]["num_frames"] == 4
+        assert not fields.present(read[names[-1]], "rgb") and read[names[-1]]["num_frames"] == 4
         assert millimetres(read[names[-1]]) == [3001, 3002, 3003, 3004]
-        assert not records.present(read[names[-2]], "depth") and len(read[names[-2]]["rgb"]) == 6
+        assert not fields.present(read[names[-2]], "depth") and len(read[names[-2]]["rgb"]) == 6
         # RGB and depth differ by one: a map for each of the six frames.
         assert millimetres(read[names[0]]) == [3000, 3001, 3002, 3003, 3004, 3005]
         assert millimetres(read[names[1]]) == [3001, 3002, 3003, 3004, 3005, 3005]

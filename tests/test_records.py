@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import builder
+from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
-from mmvid.data import records
 
 HEADS = {
     "verb": {"kind": "single", "names": ["push", "pull"]},
@@ -117,7 +117,7 @@ def test_depth_range_reads_few_clips_evenly_spread(tmp_path):
 
 def test_empty_modalities(root):
     clip = records.open_dataset(root).split("val")[0]
-    have = {field: records.present(clip, field) for field in builder.MODALITIES}
+    have = {field: fields.present(clip, field) for field in builder.MODALITIES}
     assert have == {"rgb": True, "flow": False, "depth": False, "audio": False, "boxes": False}
 
 

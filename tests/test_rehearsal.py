@@ -6,7 +6,9 @@ import json
 import pytest
 from test_build import config, dataset  # noqa: F401
 
-from mmvid import build, feed, logs, rehearsal, report, resume
+from mmvid import logs
+from mmvid.report import page, table
+from mmvid.run import build, feed, rehearsal, resume
 
 
 @pytest.fixture
@@ -20,12 +22,12 @@ def test_a_run_that_works_is_rehearsed_without_a_trace(run, capsys):
     assert "top-1" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("place", ["write", "table"])
-def test_what_would_fail_at_the_end_fails_now(run, monkeypatch, place):
+@pytest.mark.parametrize("room, place", [(page, "write"), (table, "table")])
+def test_what_would_fail_at_the_end_fails_now(run, monkeypatch, room, place):
     def fail(*args, **kwargs):
         raise KeyError("conv1")
 
-    monkeypatch.setattr(report, place, fail)
+    monkeypatch.setattr(room, place, fail)
     with pytest.raises(ValueError, match=r"nothing was trained.*KeyError: 'conv1' \(test_rehearsal.py"):
         rehearsal.rehearse(run)
     assert not list(run.workdir.iterdir()) and not logs.LOG.disabled

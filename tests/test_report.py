@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from test_evaluate import made
+from test_scores import made
 
-from mmvid import figures, files, report
-from mmvid.report import Column
+from mmvid import files
+from mmvid.report import figures, finish, panels, table
+from mmvid.report import page as page_lib
+from mmvid.report.table import Column
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
 
@@ -32,11 +34,11 @@ def columns():
 
 
 def test_table(columns):
-    text = report.table(columns, "test", baseline="ce_continued")
+    text = table.table(columns, "test", baseline="ce_continued")
     head = text.splitlines()[0]
     for part in ("60 of 64 clips", "2 view(s)", "D1U1", "fake (abc)"):
         assert part in head
-    rows = report.rows(columns, "test", baseline="ce_continued")
+    rows = table.rows(columns, "test", baseline="ce_continued")
     assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb", "flow + rgb"]
     assert rows[-1]["measure"].startswith("oracle")
     assert rows[5]["measure"] == "top-1 over CE continued" and "ce_continued" not in text
@@ -58,7 +60,7 @@ def test_page(columns, tmp_path):
         asked.append((split, row))
         return np.full((5, 20, 30, 3), row, np.uint8)
 
-    path = report.write(
+    path = page_lib.write(
         tmp_path, columns, config='{"seed": 0, "name": "<script>"}', baseline="ce_continued",
         thumbnails=thumbnails, published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
@@ -79,7 +81,7 @@ def test_what_is_fused_is_named_by_its_members(columns):
     other = scores._replace(logits=twins, present=dict.fromkeys(twins, scores.present["rgb"]))
     columns[0] = Column("ML", "ml", {"test": other})
     found = {(r["output"], r["measure"].split()[0]): r["cells"]
-             for r in report.rows(columns, "test", baseline="ce_continued")}  # fmt: skip
+             for r in table.rows(columns, "test", baseline="ce_continued")}  # fmt: skip
     assert [cell == "-" for cell in found["flow + rgb", "video"]] == [True, False, False]
     assert [cell == "-" for cell in found["rgb + rgb2", "video"]] == [False, True, True]
     assert ("rgb + rgb2", "top-1") not in found  # the baseline has no such pair
@@ -88,19 +90,19 @@ def test_what_is_fused_is_named_by_its_members(columns):
 def test_unlabelled_clips_are_left_out(columns, tmp_path):
     for c in columns:
         c.scores["test"].label["action"][::2] = -1
-    text = report.table(columns, "test", baseline="ce_continued")
-    rows = report.rows(columns, "test", baseline="ce_continued")
+    text = table.table(columns, "test", baseline="ce_continued")
+    rows = table.rows(columns, "test", baseline="ce_continued")
     assert "nan" not in text and rows
-    assert report.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
+    assert page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
     for c in columns:
         c.scores["test"].label["action"][:] = -1
-    assert report.rows(columns, "test", baseline="ce_continued") == []
-    assert report.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
+    assert table.rows(columns, "test", baseline="ce_continued") == []
+    assert page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
 
 
 def test_hardest_are_the_least_probable(columns):
     scores = columns[-1].scores["test"]
-    found = report.hardest(scores, "rgb", 5)
+    found = panels.hardest(scores, "rgb", 5)
     probs = [float(clip["prob"]) for clip in found]
     assert probs == sorted(probs) and all(clip["label"] in NAMES for clip in found)
 
@@ -109,42 +111,42 @@ def test_hardest_are_the_least_probable(columns):
 def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
     result = numbers_lib.summary(columns[-1].scores["test"])
-    line = report._last_line(config, result, "MML", "test", tmp_path / "report.html")
+    line = finish._last_line(config, result, "MML", "test", tmp_path / "report.html")
     assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
 
 
 def test_the_papers_columns(columns):
     """The headline first, then the others, the sum and the oracle; a row a method."""
-    found = report.overview(columns, "test", "rgb")
+    found = table.overview(columns, "test", "rgb")
     assert [row["title"] for row in found] == ["CE", "CE continued", "MML"]
     assert list(found[0]["cells"]) == ["rgb", "flow", "sum", "oracle"]
     numbers = numbers_lib.summary(columns[2].scores["test"])
     want = [numbers["rgb"]["action"]["top1"], numbers["flow"]["action"]["top1"],
             numbers["fused"]["action"]["top1"], numbers["oracle"]["action"]]  # fmt: skip
     assert list(found[2]["cells"].values()) == [f"{100 * v:.1f}" for v in want]
-    text = report.overview_text(columns, "test", "rgb").splitlines()
+    text = table.overview_text(columns, "test", "rgb").splitlines()
     assert text[1].split() == ["rgb", "flow", "sum", "oracle"] and len(text) == 6
     alone = [c._replace(scores={"test": made({"rgb": np.zeros((4, 1, 6))}, [0] * 4)}) for c in columns]
-    assert report.overview(alone, "test", "rgb") == [] and report.overview_text(alone, "test", "rgb") == ""
+    assert table.overview(alone, "test", "rgb") == [] and table.overview_text(alone, "test", "rgb") == ""
 
 
 def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
-    found = report.missing_modalities(columns, "test")
+    found = panels.missing_modalities(columns, "test")
     assert [row["subset"] for row in found["rows"]] == ["flow", "rgb", "flow + rgb"]
     assert found["figure"].startswith("<svg") and all(len(row["cells"]) == 3 for row in found["rows"])
     files.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
     paper = [("DMCL (T2)", {"rgb": "93.64", "depth": "83.29", "sum": "93.28"})]
-    page = report.write(tmp_path, columns, config="{}", baseline="ce_continued", published=paper).read_text()
+    page = page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued", published=paper).read_text()
     for part in ("Modality by modality", "When modalities are missing", "93.28", "12.5", "random features"):
         assert part in page, part
     assert "<h2>Published" not in page
-    outputs = report._published_outputs(columns, "test", "rgb", paper)
+    outputs = table.published_outputs(columns, "test", "rgb", paper)
     assert outputs == ["rgb", "flow", "depth", "sum", "oracle"]
 
 
 def test_nothing_to_report():
     with pytest.raises(ValueError, match="column"):
-        report.write("x", [], config="{}")
+        page_lib.write("x", [], config="{}")
 
 
 META = dict(split="test", protocol="D1U1", crops="centre", views=1, dataset="fake", fingerprint="abc")
@@ -168,17 +170,17 @@ def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last
     columns = multi_columns(labels)
     for column in columns:
         file.save(tmp_path / column.segment / "scores" / "test.npz", column.scores["test"])
-    rows = report.rows(columns, "test", baseline="ce")
+    rows = table.rows(columns, "test", baseline="ce")
     assert {r["measure"]: r["cells"] for r in rows} == {"video mAP / mAUC": [cell, cell]}
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
                              published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
     segments = [(c.title, c.segment, ("test",)) for c in columns]
-    result = report.finish(tmp_path, config, segments, None, baseline="ce")
+    result = finish.finish(tmp_path, config, segments, None, baseline="ce")
     page = (tmp_path / "report.html").read_text()
     assert "nan" not in page.lower().replace("finance", "") and "None" not in page
     text = (tmp_path / "summary.json").read_text()
     assert "NaN" not in text and set(json.loads(text)) == {"ce", "mml"}
-    assert last in report._last_line(config, result, "MML", "test", tmp_path)
+    assert last in finish._last_line(config, result, "MML", "test", tmp_path)
 
 
 def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_path):
@@ -188,10 +190,10 @@ def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_pa
         for heads in scores.logits.values():
             heads["parts"] = np.zeros((60, 1, 3), np.float32)
     columns[-1] = columns[-1]._replace(scores={"unseen": columns[-1].scores["test"]})
-    path = report.write(tmp_path, columns, config="{}", baseline="ce_continued")
+    path = page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued")
     assert path.exists()
-    assert report.rows(columns, "unseen")[0]["output"] == "flow (action)"
-    assert report.overview(columns, "unseen", "rgb")[0]["cells"]["rgb"] != "-"
+    assert table.rows(columns, "unseen")[0]["output"] == "flow (action)"
+    assert table.overview(columns, "unseen", "rgb")[0]["cells"]["rgb"] != "-"
 
 
 @pytest.mark.parametrize("how", numbers_lib.AGGREGATES)
@@ -206,7 +208,7 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     seen = {}
     for name in ("confusion", "reliability", "changes"):
         monkeypatch.setattr(figures, name, lambda *args, name=name: seen.setdefault(name, args))
-    found = report._class_figures(columns[-1], columns[1], "rgb", "test", how)
+    found = panels.class_figures(columns[-1], columns[1], "rgb", "test", how)
     numbers = numbers_lib.summary(own, how)["rgb"]["action"]
     matrix, bins = seen["confusion"][0], seen["reliability"][0]["MML"]
     assert np.trace(matrix) / 60 == pytest.approx(numbers["top1"]) and matrix.sum() == 47
@@ -218,15 +220,15 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     want = [numbers_lib.hits(s, "rgb", "action", 1, how)[both].sum() for s in (own, base)]
     assert change @ counts == pytest.approx(want[0] - want[1]) and counts.sum() == 47
     assert found["shown"] == "47 of 60 clips (12 without rgb, 1 with scores that are not finite)"
-    hardest = report.hardest(own, "rgb", 60, how)
+    hardest = panels.hardest(own, "rgb", 60, how)
     assert len(hardest) == 47 and not {"c0", "c1", "c5"} & {clip["id"] for clip in hardest}
-    rows = {r["measure"]: r["cells"] for r in report.rows(columns, "test", how=how) if r["output"] == "rgb"}
+    rows = {r["measure"]: r["cells"] for r in table.rows(columns, "test", how=how) if r["output"] == "rgb"}
     assert rows["misses: scores not finite"] == ["-", "-", "1 of 60"]
 
 
 def test_five_classes_have_no_top_5():
     column = Column("CE", "ce", {"test": made({"rgb": np.eye(5)[[0, 1, 2]][:, None]}, [0, 1, 0], **META)})
-    rows = report.rows([column], "test")
+    rows = table.rows([column], "test")
     assert [r["measure"] for r in rows] == ["video top-1 [95 %]", "clip top-1; ECE"]
     assert "/" not in rows[0]["cells"][0] + rows[1]["cells"][0]
 
@@ -276,9 +278,9 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
                  published_neighbours=[("flow (figure 3)", {"1": "23.23"})])  # fmt: skip
     for some in (columns, [c._replace(scores={"test": made({"rgb": np.eye(6)[:, None]}, range(6), **META)})
                            for c in columns]):  # fmt: skip
-        page = report.write(workdir, some, config="{}", baseline="ce_continued", **paper).read_text()
+        page = page_lib.write(workdir, some, config="{}", baseline="ce_continued", **paper).read_text()
         for text in ("DMCL (T2)", "flow (figure 3)"):
             assert f'<tr class="paper"><td>{text}</td>' in page
-    assert report._neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
+    assert panels.neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
     files.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
-    assert report._neighbours(workdir)["figure"] == ""
+    assert panels.neighbours(workdir)["figure"] == ""

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from mmvid import resume
+from mmvid.run import resume
 from mmvid.weights import files
 
 SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",)) for name in ("ce", "mml")]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from configs import mml
-from mmvid import score
+from mmvid.run import score
 
 
 def config(best_by="headline"):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mmvid import signals
+from mmvid.run import signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,7 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from mmvid import files, lock
+from mmvid import files
+from mmvid.run import lock
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as files_lib
 from mmvid.weights import trees

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import shutil
 import wave
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from data_prep.tabletop import scene
 from data_prep.tabletop.scene import NOUNS, SIZE, VERBS
+from mmvid.files import whole
 
 # Of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
 VERSION = 2
@@ -371,19 +371,17 @@ def write(
     ]
     if _finished(root, made):
         return root / "manifest.csv"
-    temporary = root.with_name(root.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("rgb", "audio", "boxes", "depth"):
-        (temporary / name).mkdir(parents=True)
-    _write_files(jobs, temporary, workers or os.cpu_count() or 1)
-    rows = [_row(spec, name, view) for spec, name in jobs]
-    with (temporary / "manifest.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    (temporary / "labels.json").write_text(json.dumps(_heads(view), indent=1))
-    (temporary / "tabletop.json").write_text(json.dumps(made))
-    os.replace(temporary, root)
+    with whole(root) as folder:
+        for name in ("rgb", "audio", "boxes", "depth"):
+            (folder / name).mkdir(parents=True)
+        _write_files(jobs, folder, workers or os.cpu_count() or 1)
+        rows = [_row(spec, name, view) for spec, name in jobs]
+        with (folder / "manifest.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        (folder / "labels.json").write_text(json.dumps(_heads(view), indent=1))
+        (folder / "tabletop.json").write_text(json.dumps(made))
     return root / "manifest.csv"
 
 
@@ -398,14 +396,12 @@ def write_stills(root: str | os.PathLike, n: int = 1600, *, seed: int = 0) -> pa
         if found != n:
             raise ValueError(f"{root} holds {found} stills, not {n}; delete it or choose another")
         return root
-    temporary = root.with_name(root.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for noun in NOUNS:
-        (temporary / noun).mkdir(parents=True)
-    rng = np.random.default_rng([seed, 99])
-    for i in range(n):
-        noun = i % len(NOUNS)
-        path = temporary / NOUNS[noun] / f"{i:05d}.png"
-        cv2.imwrite(str(path), still(noun, rng)[..., ::-1])
-    os.replace(temporary, root)
+    with whole(root) as folder:
+        for noun in NOUNS:
+            (folder / noun).mkdir(parents=True)
+        rng = np.random.default_rng([seed, 99])
+        for i in range(n):
+            noun = i % len(NOUNS)
+            path = folder / NOUNS[noun] / f"{i:05d}.png"
+            cv2.imwrite(str(path), still(noun, rng)[..., ::-1])
     return root

@@ -84,3 +84,12 @@ def decode_bytes(record: dict, field: str, indices: Sequence[int]) -> np.ndarray
     if field == "depth":
         return depth_levels(frames, record["depth_scale"], record.get("depth_range", DEPTH_RANGE))
     return frames
+
+
+def present(record: dict, field: str) -> bool:
+    """Whether a record has the modality stored in ``field`` ('rgb', 'flow', 'depth', ...)."""
+    if field == "rgb":
+        return bool(record["rgb"]) or bool(record["rgb_video"])
+    if field == "flow":
+        return len(record["flow_x"]) > 0
+    return len(record[field]) > 0

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from mmvid.data.fields import KEPT_IN
-from mmvid.data.records import Source, present
+from mmvid.data.fields import KEPT_IN, present
+from mmvid.data.records import Source
 
 
 def _draw(seed: int, field: str, clip: str) -> float:

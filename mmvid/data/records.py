@@ -43,15 +43,6 @@ def fingerprint(rows: list, settings: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def present(record: dict, field: str) -> bool:
-    """Whether a record has the modality stored in ``field`` ('rgb', 'flow', 'depth', ...)."""
-    if field == "rgb":
-        return bool(record["rgb"]) or bool(record["rgb_video"])
-    if field == "flow":
-        return len(record["flow_x"]) > 0
-    return len(record[field]) > 0
-
-
 class Source:
     """The records of a split: ``len`` and ``[row]``; frames stay encoded. Picklable.
 

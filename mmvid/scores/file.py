@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mmvid import files
 from mmvid.logs import LOG
 from mmvid.scores import metrics
 from mmvid.streams import Head
@@ -47,10 +48,8 @@ def save(path: str | os.PathLike, scores: Scores) -> None:
     arrays |= {f"label/{k}": v for k, v in scores.label.items()}
     arrays |= {f"present/{k}": v for k, v in scores.present.items()}
     arrays |= {f"logits/{o}/{h}": v for o, heads in scores.logits.items() for h, v in heads.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with files.whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)
 
 
 def load(path: str | os.PathLike) -> Scores:

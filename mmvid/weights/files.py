@@ -1,6 +1,5 @@
 """Files of weights: ours, and those that others published."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mmvid.files import whole
 from mmvid.weights import trees
 from mmvid.weights.names_resnet import (
     Path,
@@ -115,26 +115,12 @@ def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> No
         raise ValueError(f"metadata names {taken} belong to the file format; choose others")
     if strange := sorted(k for k, v in metadata.items() if not isinstance(v, str)):
         raise ValueError(f"metadata is text; {strange} hold something else: give json.dumps(..)")
-    path = pathlib.Path(path)
     flat = trees.flatten(tree)
     empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
     arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
     own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with whole(path) as temporary:
         save_file(arrays, temporary, metadata={**metadata, **own})
-        _flush(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-
-
-def _flush(path: pathlib.Path) -> None:
-    # Without this a power cut may keep the new name and lose what it names.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:

@@ -2,23 +2,23 @@
 
 import jax
 
-from mmvid import build
-from mmvid.build import Run
 from mmvid.data import augment, memory, missing, pipeline, sampling, workers
 from mmvid.logs import LOG
-from mmvid.plans import segment as segment_lib
+from mmvid.plans.segment import Segment
+from mmvid.run import checks
+from mmvid.run.build import Run
 
 
-def _clips(run: Run, segment: segment_lib.Segment):
+def _clips(run: Run, segment: Segment):
     """The split that a segment learns from, without what ``config.missing`` takes from it."""
     source = run.datasets[segment.dataset].split(segment.split)
     shares = {field: share for field, share in run.config.missing.items() if share}
     if not shares or segment.dataset != "dataset":
         return source
-    return missing.Hidden(source, shares, run.config.seed, build.fields_of(segment.streams))
+    return missing.Hidden(source, shares, run.config.seed, checks.fields_of(segment.streams))
 
 
-def _views(segment: segment_lib.Segment) -> dict[str, tuple[str, ...]]:
+def _views(segment: Segment) -> dict[str, tuple[str, ...]]:
     """The views of every group that the segment's method reads."""
     reads = {read for pass_ in segment.method.passes for read in pass_.reads}
     groups = sorted({group for group, _ in reads})
@@ -30,7 +30,7 @@ def _ahead(run: Run, dataset):
     return workers.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
 
 
-def train_batches(run: Run, segment: segment_lib.Segment, start: int):
+def train_batches(run: Run, segment: Segment, start: int):
     """The batches of the steps after ``start``, made ahead; close it after use."""
     config, source, views = run.config, _clips(run, segment), _views(segment)
     return _ahead(run, pipeline.train_dataset(
@@ -55,7 +55,7 @@ def eval_batch_size(run: Run) -> int:
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
-def eval_batches(run: Run, segment: segment_lib.Segment, source, protocol: str, crops: str):
+def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     """Every clip of ``source`` once, made ahead; close it after use."""
     return _ahead(run, pipeline.eval_dataset(
         source,
@@ -65,7 +65,7 @@ def eval_batches(run: Run, segment: segment_lib.Segment, source, protocol: str, 
         protocol=protocol,
         variant=run.config.evaluation.variant,
         crops=crops,
-        resize=build.resize_of(run.config),
+        resize=checks.resize_of(run.config),
         batch_size=eval_batch_size(run),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -73,15 +73,15 @@ def eval_batches(run: Run, segment: segment_lib.Segment, source, protocol: str, 
 
 
 # ---------------------------------------------------------------------------- does it fit
-def _train_bytes(run: Run, segment: segment_lib.Segment) -> int:
+def _train_bytes(run: Run, segment: Segment) -> int:
     views = sum(map(len, _views(segment).values()))
     return pipeline.batch_bytes(segment.streams.values(), segment.batch_size, views, run.config.size)
 
 
-def _eval_bytes(run: Run, segment: segment_lib.Segment, protocol: str, crops: str) -> int:
+def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
     windows, side = augment.test_windows(
-        info.height, info.width, run.config.size, build.resize_of(run.config), crops
+        info.height, info.width, run.config.size, checks.resize_of(run.config), crops
     )
     clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
     return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)

@@ -8,9 +8,11 @@ import traceback
 
 import numpy as np
 
-from mmvid import files, logs, network, plans, report, score
-from mmvid.build import Run
-from mmvid.plans import segment as segment_lib
+from mmvid import files, logs, network, plans
+from mmvid.plans.segment import Segment
+from mmvid.report import finish
+from mmvid.run import score
+from mmvid.run.build import Run
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
 from mmvid.scores.file import Scores
@@ -26,7 +28,7 @@ def _label(head: Head, count: int) -> np.ndarray:
     return (np.arange(count) % head.classes).astype(np.int32)
 
 
-def _scores(run: Run, segment: segment_lib.Segment, split: str, protocol: str, crops: str) -> Scores:
+def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -> Scores:
     """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
     last clip has no modality."""
     source = run.datasets[segment.dataset].split(split)
@@ -44,7 +46,7 @@ def _scores(run: Run, segment: segment_lib.Segment, split: str, protocol: str, c
     )
 
 
-def _validate(run: Run, segment: segment_lib.Segment, directory: pathlib.Path) -> None:
+def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
     """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
@@ -58,7 +60,7 @@ def _validate(run: Run, segment: segment_lib.Segment, directory: pathlib.Path) -
             file.write(logs.line(step, zeros))
 
 
-def _leave(segment: segment_lib.Segment, directory: pathlib.Path) -> None:
+def _leave(segment: Segment, directory: pathlib.Path) -> None:
     """Weights are written: of every network a classifier of single numbers."""
     classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
     networks = [n.name for n in segment.networks if not n.frozen]
@@ -69,18 +71,18 @@ def _leave(segment: segment_lib.Segment, directory: pathlib.Path) -> None:
     segment.leave(state, directory)
 
 
-def _scored(run: Run, segment: segment_lib.Segment, split: str, directory: pathlib.Path) -> None:
+def _scored(run: Run, segment: Segment, split: str, directory: pathlib.Path) -> None:
     spec = run.config.evaluation
     _validate(run, segment, directory)
     scores = _scores(run, segment, split, spec.protocol, spec.crops)
     file_lib.save(directory / "scores" / f"{split}.npz", scores)
 
 
-def _report(run: Run, columns: list[segment_lib.Segment], split: str, directory: pathlib.Path) -> None:
+def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Path) -> None:
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
         files.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
-    report.finish(
+    finish.finish(
         directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
         baseline=plans.baseline(run.segments),
     )  # fmt: skip

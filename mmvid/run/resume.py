@@ -8,9 +8,9 @@ import zlib
 import jax
 
 from mmvid import files, logs, sharding
-from mmvid.build import Run
 from mmvid.logs import LOG
-from mmvid.plans import segment as segment_lib
+from mmvid.plans.segment import Segment
+from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
 
 # What may change when a run goes on: none of it touches a result of training.
@@ -75,18 +75,18 @@ def _whole(path: pathlib.Path) -> bool:
         return False
 
 
-def unscored(run: Run, segment: segment_lib.Segment) -> list[str]:
+def unscored(run: Run, segment: Segment) -> list[str]:
     """The evaluated splits whose scores are not there, or damaged."""
     scores = run.workdir / segment.name / "scores"
     return [split for split in segment.evaluate if not _whole(scores / f"{split}.npz")]
 
 
-def ended(run: Run, segment: segment_lib.Segment) -> bool:
+def ended(run: Run, segment: Segment) -> bool:
     """Whether a segment was trained and scored to its end, whatever got lost later."""
     return (run.workdir / segment.name / "done.json").exists()
 
 
-def finished(run: Run, segment: segment_lib.Segment) -> bool:
+def finished(run: Run, segment: Segment) -> bool:
     """Whether nothing is left to do for a segment.
 
     What got lost of one that has ended is made again from its last checkpoint. Raises ValueError where

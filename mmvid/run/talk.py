@@ -3,13 +3,13 @@
 import jax
 
 from mmvid import logs
-from mmvid.build import Run
 from mmvid.logs import LOG
-from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
+from mmvid.plans.segment import Segment
+from mmvid.run.build import Run
 
 
-def _work(segment: segment_lib.Segment) -> float:
+def _work(segment: Segment) -> float:
     """Frames through networks a step: how segments compare in cost."""
     frames = sum(
         segment.streams[s].sampling.frames for network in segment.networks for read in network.reads for s in read
@@ -17,14 +17,14 @@ def _work(segment: segment_lib.Segment) -> float:
     return float(frames * segment.batch_size)
 
 
-def _left(run: Run, segment: segment_lib.Segment, step: int, seconds: float) -> float:
+def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
     """Seconds to the end of the run, from this segment's seconds a step."""
     later = run.segments[run.segments.index(segment) + 1 :]
     work = (segment.steps - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
     return seconds * work / _work(segment)
 
 
-def _header(run: Run, segment: segment_lib.Segment, step: int, start: int, clock: logs.Clock) -> str:
+def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock) -> str:
     info = run.datasets[segment.dataset].info
     clips = len(run.datasets[segment.dataset].split(segment.split))
     seconds = clock.seconds()
@@ -47,7 +47,7 @@ def say_random(config) -> None:
         )  # fmt: skip
 
 
-def _estimate(run: Run, segment: segment_lib.Segment, step: int, clock: logs.Clock) -> None:
+def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
     """A first guess where the header is more than some seconds away."""
     seconds = clock.seconds()
     if seconds > 1:
@@ -58,7 +58,7 @@ def _estimate(run: Run, segment: segment_lib.Segment, step: int, clock: logs.Clo
         )  # fmt: skip
 
 
-def announce(run: Run, segment: segment_lib.Segment, step: int, start: int, clock: logs.Clock, values) -> None:
+def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock, values) -> None:
     """An estimate after the second step of a slow segment; the segment's first log line once its speed
     is known; later what waiting costs."""
     first, warm, shown = start + 1, start + 2, min(start + 7, segment.steps)
@@ -81,7 +81,7 @@ def announce(run: Run, segment: segment_lib.Segment, step: int, start: int, cloc
         LOG.info("%s: %s", segment.name, advice)
 
 
-def goodbye(run: Run, segment: segment_lib.Segment, step: int) -> str:
+def goodbye(run: Run, segment: Segment, step: int) -> str:
     """What is said after a signal."""
     return (
         f"stopped by {run.stop.get('signal', 'another process')} at step {step} of "

@@ -5,17 +5,19 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvid import feed, infer, network, sharding
-from mmvid.build import Run
-from mmvid.plans import segment as segment_lib
+from mmvid import infer, network, sharding
+from mmvid.plans.segment import Segment
+from mmvid.run import feed
+from mmvid.run.build import Run
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, numbers
+from mmvid.scores.file import Scores
 
 # Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
 UNDEFINED = -1.0
 
 
-def meta(run: Run, segment: segment_lib.Segment, split: str, step: int, protocol: str, crops: str) -> dict:
+def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops: str) -> dict:
     """What a score must always be read with."""
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
     return {
@@ -26,13 +28,13 @@ def meta(run: Run, segment: segment_lib.Segment, split: str, step: int, protocol
     }  # fmt: skip
 
 
-def reads(segment: segment_lib.Segment) -> dict[str, tuple[str, ...]]:
+def reads(segment: Segment) -> dict[str, tuple[str, ...]]:
     """The streams that every scored output needs: {output: streams}; teachers are not scored."""
     trained = [n for n in segment.networks if not n.frozen]
     return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
 
 
-def evaluator(run: Run, segment: segment_lib.Segment) -> Callable:
+def evaluator(run: Run, segment: Segment) -> Callable:
     """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
 
     While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
@@ -44,7 +46,7 @@ def evaluator(run: Run, segment: segment_lib.Segment) -> Callable:
         out_shardings=sharding.batched(run.mesh),
     )
 
-    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> file.Scores:
+    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> Scores:
         weights, source = network.final_weights(state), dataset.split(split)
         often = (spec.during_protocol, spec.during_crops)
         how = often if during else (spec.protocol, spec.crops)

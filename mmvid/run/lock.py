@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from mmvid import files
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -120,9 +122,8 @@ def _beating(path: pathlib.Path) -> Callable | None:
         # An empty file is being written this moment, or its writer died in that moment.
         if not (_dead(path) if _holder(path) else _file_time(path) - path.stat().st_mtime > LOOK):
             return None
-        temporary = path.with_name(f"{path.name}.{own['host']}.{own['pid']}")
-        temporary.write_text(json.dumps(own), encoding="utf-8")
-        os.replace(temporary, path)
+        with files.whole(path, mark=f"{own['host']}.{own['pid']}") as temporary:
+            temporary.write_text(json.dumps(own), encoding="utf-8")
         time.sleep(LOOK)  # of two who take over at once, the later one has it
         if _holder(path) != own:
             return None

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mmvid import build, files, infer, sharding
-from mmvid.build import Run
+from mmvid import files, infer, sharding
 from mmvid.data import pipeline, workers
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
-from mmvid.plans import segment as segment_lib
+from mmvid.plans.segment import Segment
+from mmvid.run import checks
+from mmvid.run.build import Run
 from mmvid.scores import metrics
 
 # Of a large dataset so many clips, evenly spread, are enough.
@@ -35,13 +36,13 @@ class Some:
         return self.source[int(self.rows[row])]
 
 
-def _features(run: Run, segment: segment_lib.Segment, source, describe) -> dict:
+def _features(run: Run, segment: Segment, source, describe) -> dict:
     """{'features': {output: [N, D]}, 'label': [N], 'present': {output: [N]}} of a source's clips."""
     config = run.config
     head = next(name for name, spec in segment.heads.items() if spec.kind == "single")
     dataset = pipeline.eval_dataset(
         source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
-        crops="centre", resize=build.resize_of(config), batch_size=config.evaluation.batch_size,
+        crops="centre", resize=checks.resize_of(config), batch_size=config.evaluation.batch_size,
     )  # fmt: skip
     batches = workers.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
     parts = []

@@ -11,6 +11,7 @@ from mmvid.data import pipeline
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
+from mmvid.scores.file import Scores
 from mmvid.streams import Head, Sampling, Stream
 
 STREAMS = (Stream("rgb", "rgb", Sampling("uniform", 4)), Stream("flow", "flow", Sampling("uniform", 4), "stack5"))
@@ -83,7 +84,7 @@ def made(logits, labels, present=None, **meta):
     n = len(labels)
     present = present or {o: np.ones(n, bool) for o in logits}
     wrapped = {o: {"action": np.asarray(v, np.float32)} for o, v in logits.items()}
-    return file.Scores(
+    return Scores(
         np.array([f"c{i}" for i in range(n)]), np.arange(n), {"action": np.asarray(labels)}, present, wrapped,
         {"clips_used": n, "clips_expected": n} | meta,
     )  # fmt: skip
@@ -278,7 +279,7 @@ def test_several_labels_rank_what_is_absent_or_not_finite_last():
 
 
 def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
-    monkeypatch.setattr(numbers_lib.LOG, "propagate", True)
+    monkeypatch.setattr(file.LOG, "propagate", True)
 
     def spoilt(batch):
         found = predict(batch)

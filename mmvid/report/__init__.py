@@ -1,0 +1,1 @@
+"""The report: tables, panels, figures, the page, and the end of a run."""

@@ -1,0 +1,90 @@
+"""The end of a run: its table in the terminal, its results, its page."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvid import files, logs
+from mmvid.data import fields
+from mmvid.report import page as page_lib
+from mmvid.report import table
+from mmvid.report.table import Column
+from mmvid.scores import file
+from mmvid.scores import numbers as numbers_lib
+from mmvid.scores.file import Scores
+
+
+def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
+    """The score, its interval, the report's path, the next command."""
+    numbers = next(iter(result.get(config.headline, next(iter(result.values()), {})).values()), None)
+    if numbers is None:
+        score, numbers = "no clip has a label", {"n": 0}
+    elif "map" in numbers and numbers["map"] is None:
+        score = "mAP - (no class has a positive clip)"
+    elif "map" in numbers:
+        score = f"mAP {table.percent(numbers['map'])}"
+    else:
+        low, high = numbers["top1_interval"]
+        score = f"top-1 {table.percent(numbers['top1'])} [{table.percent(low)}, {table.percent(high)}]"
+    lost = numbers.get("not_finite", 0)
+    spoilt = f", {lost} clips have scores that are not finite" if lost else ""
+    following = (
+        "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
+        if config.dataset.command
+        else f"the spread over seeds: the same command with --config.seed={config.seed + 1} "
+        f"--workdir={path.parent}-seed{config.seed + 1}"
+    )
+    return (
+        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}{spoilt}); report: {path}; "
+        f"next, {following}"
+    )
+
+
+def _numbers(scores: Scores, how: str) -> dict:
+    """What summary.json keeps: every output's numbers, and those of every subset of several."""
+    found = numbers_lib.summary(scores, how)
+    return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(scores.logits) > 1 else {})
+
+
+def finish(
+    workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = ""
+) -> dict:
+    """Logs the tables, writes report.html and summary.json (every number of every column), logs what
+    to do next; returns the last column's summary.
+
+    ``columns``: (title, segment, splits) in order; their scores files must be there, or
+    FileNotFoundError is raised.
+    """
+    loaded = [
+        Column(title, segment, {
+            split: file.load(workdir / segment / "scores" / f"{split}.npz") for split in splits
+        })
+        for title, segment, splits in columns
+    ]  # fmt: skip
+    how, own = config.evaluation.aggregate, loaded[-1]
+
+    def thumbnail(split: str, row: int) -> np.ndarray:
+        record = dataset.split(split)[row]
+        if not fields.present(record, "rgb"):
+            return np.zeros((0, 1, 1, 3), np.uint8)
+        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
+        return fields.decode_frames(record, "rgb", index)
+
+    for split in own.scores:
+        logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how))
+    for split in own.scores:
+        if text := table.overview_text(loaded, split, config.headline, how):
+            logs.LOG.info("%s\n", text)
+    path = page_lib.write(
+        workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
+        headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
+        published_neighbours=config.published_neighbours,
+    )  # fmt: skip
+    numbers = {c.segment: {split: _numbers(s, how) for split, s in c.scores.items()}
+               for c in loaded}  # fmt: skip
+    files.write_json(workdir / "summary.json", numbers)
+    split = next(iter(own.scores))
+    result = numbers[own.segment][split]
+    logs.LOG.info(_last_line(config, result, own.title, split, path))
+    return result

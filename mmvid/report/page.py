@@ -1,0 +1,87 @@
+"""The page: everything put into the template, and written."""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+from collections.abc import Callable, Sequence
+
+import jax
+import jinja2
+import numpy as np
+
+from mmvid import files
+from mmvid.report import figures, table
+from mmvid.report import panels as panels_lib
+from mmvid.report.table import Column
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
+            "opencv-contrib-python-headless")  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Python, platform, devices and the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found["devices"] = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("mmvid.report", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html")
+
+
+def write(
+    workdir: str | pathlib.Path,
+    columns: Sequence[Column],
+    *,
+    config: str,
+    baseline: str = "",
+    headline: str = "rgb",
+    how: str = "logits",
+    thumbnails: Callable[[str, int], np.ndarray] | None = None,
+    published: Sequence[tuple[str, dict]] = (),
+    published_neighbours: Sequence[tuple[str, dict]] = (),
+) -> pathlib.Path:
+    """Writes ``workdir/report.html``, one self-contained page; returns its path.
+
+    The last column is the method, ``baseline`` the segment it is compared with; ``thumbnails``
+    (split, row) -> uint8 [T, H, W, 3]; ``published``: (what, {output: text}) rows of a
+    paper, ``published_neighbours``: (what, {k: text}).
+    Raises ValueError without any column.
+    """
+    if not columns:
+        raise ValueError("a report needs at least one column of scores")
+    workdir, own = pathlib.Path(workdir), columns[-1]
+    splits = list(own.scores)
+    base = next((c for c in columns if c.segment == baseline), None)
+    clips = panels_lib.hardest(own.scores[splits[0]], headline, 8, how)
+    for clip in clips if thumbnails else ():
+        pictures = thumbnails(splits[0], clip["row"])
+        clip["strip"] = figures.strip(pictures) if len(pictures) else ""
+    tables = [
+        {"split": split, "about": table.denominators(own.scores[split]),
+         "titles": [c.title for c in columns if split in c.scores],
+         "rows": table.rows(columns, split, baseline=baseline, how=how)}
+        for split in splits
+    ]  # fmt: skip
+    page = _template().render(
+        name=workdir.name, title=own.title, headline=headline, baseline=base and base.title,
+        overviews=[(s, table.overview(columns, s, headline, how)) for s in splits],
+        outputs=table.published_outputs(columns, splits[0], headline, published),
+        missing=[(s, found) for s in splits if (found := panels_lib.missing_modalities(columns, s, how))],
+        neighbours=panels_lib.neighbours(workdir), published_neighbours=list(published_neighbours),
+        tables=tables, published=list(published), clips=clips, versions=versions(),
+        curves=[(c.title, panels_lib.curves(workdir, c.segment)) for c in columns],
+        figures=panels_lib.class_figures(own, base, headline, splits[0], how),
+        config=json.dumps(json.loads(config), indent=1, sort_keys=True),
+    )  # fmt: skip
+    path = workdir / "report.html"
+    files.write_text(path, page)
+    return path

@@ -1,0 +1,154 @@
+"""The parts of the report below its table: curves, classes, subsets, neighbours, the hardest clips."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmvid import files
+from mmvid.report import figures, table
+from mmvid.report.table import Column
+from mmvid.scores import file, metrics
+from mmvid.scores import numbers as numbers_lib
+from mmvid.scores.file import Scores
+
+
+def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits") -> dict:
+    """What is left of each column when modalities are missing: {'rows': [{'subset', 'covered',
+    'cells'}], 'figure': SVG}; {} where no column has several outputs."""
+    there = [c for c in columns if split in c.scores and len(c.scores[split].logits) > 1]
+    found = [numbers_lib.subsets(c.scores[split], how) for c in there]
+    names = list(dict.fromkeys(name for subsets in found for name in subsets))
+    names.sort(key=lambda name: (name.count(" + "), name))
+    if not names:
+        return {}
+    head = next(head for subsets in found for heads in subsets.values() for head in heads)
+    numbers = [[subsets.get(name, {}).get(head) for subsets in found] for name in names]
+    rows = [
+        {"subset": name, "cells": [_subset_cell(n) for n in row],
+         "covered": next(f"{table.percent(n['covered'])} %" for n in row if n)}
+        for name, row in zip(names, numbers)
+    ]  # fmt: skip
+    values = np.array([[table.fraction(n) for n in row] for row in numbers])
+    titles = [c.title for c in there]
+    picture = figures.heat(values, names, titles, f"{split}: what is there at test time")
+    return {"rows": rows, "titles": titles, "figure": picture}
+
+
+def _subset_cell(numbers: dict | None) -> str:
+    if numbers is None or "top1" not in numbers:
+        return table.value(numbers)
+    low, high = numbers["top1_interval"]
+    return f"{table.percent(numbers['top1'])} [{table.percent(low)}, {table.percent(high)}]"
+
+
+def neighbours(workdir: pathlib.Path) -> dict:
+    """Of ``neighbours.json``: {'ks', 'rows': [(output, texts)], 'figure': SVG}; {} without one."""
+    try:
+        found = files.read_json(workdir / "neighbours.json")
+    except ValueError:
+        found = None  # a run that asks for neighbours has made a damaged file anew
+    if not found:
+        return {}
+    ks = list(dict.fromkeys(k for accuracies in found.values() for k in accuracies))
+    lines = {o: [(int(k), v) for k, v in a.items() if v is not None] for o, a in found.items()}
+    lines = {o: points for o, points in lines.items() if points}
+    return {
+        "ks": ks,
+        "rows": [(o, [table.percent(a.get(k)) for k in ks]) for o, a in found.items()],
+        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, 1, "k") if lines else "",
+    }
+
+
+def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float, float]]:
+    """Means over stretches: a share of a batch says little alone."""
+    parts = np.array_split(np.array(points, float), min(bins, len(points)))
+    return [tuple(part.mean(0)) for part in parts]
+
+
+PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
+          "win": "share of wins", "top1": "top-1", "grad_norm": "norm of the gradient"}  # fmt: skip
+
+
+def curves(workdir: pathlib.Path, segment: str) -> str:
+    """One panel a term, for training and for validation: every output's line."""
+    lines = files.read_lines(workdir / segment / "metrics.jsonl")
+    names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
+    panels: dict[str, dict] = {}
+    for name in names:
+        phase, output, term = name.split("/")
+        title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
+        points = _points(lines, name)
+        panels.setdefault(title, {})[output] = _binned(points) if term == "win" else points
+    if any("lr" in line for line in lines):
+        panels["learning rate"] = {"lr": _points(lines, "lr")}
+    return figures.curves(panels) if panels else ""
+
+
+def _names(scores: Scores, head: str) -> list[str]:
+    classes = file.heads_of(scores)[head]
+    return list(classes.names) or [str(i) for i in range(classes.classes)]
+
+
+def _first_single(scores: Scores) -> str | None:
+    """The first head of single labels, which figures are of."""
+    return next((head for head, label in scores.label.items() if label.ndim == 1), None)
+
+
+def _shown(scores: Scores, output: str, head: str) -> str:
+    """'235 of 240 clips (5 without rgb)': what a figure is made of."""
+    there = int(file.usable(scores, output, head).sum())
+    spoilt = file.not_finite(scores, output, head)
+    absent = len(scores.id) - there - spoilt
+    reasons = [f"{absent} without {output}"] * (absent > 0)
+    reasons += [f"{spoilt} with scores that are not finite"] * (spoilt > 0)
+    return f"{there} of {len(scores.id)} clips" + (f" ({', '.join(reasons)})" if reasons else "")
+
+
+def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
+    """Confusion, reliability, and change per class of the headline's first single-label head, over
+    the clips that have the headline: {'confusion', 'changes', 'reliability': SVG, 'shown': text}."""
+    scores = file.labelled(column.scores[split])
+    head = _first_single(scores)
+    if head is None or output not in scores.logits or not len(scores.id):
+        return {}
+    there, labels, names = file.usable(scores, output, head), scores.label[head], _names(scores, head)
+    probs = numbers_lib.probabilities(scores.logits[output][head], how)
+    bins = {column.title: metrics.reliability(probs[there], labels[there])}
+    found = {
+        "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
+        "shown": _shown(scores, output, head),
+    }
+    earlier = file.labelled(base.scores[split]) if base and split in base.scores else None
+    if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
+        before = numbers_lib.probabilities(earlier.logits[output][head], how)
+        old = file.usable(earlier, output, head)
+        bins[base.title] = metrics.reliability(before[old], labels[old])
+        both = there & old
+        change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
+        counts = np.bincount(labels[both], minlength=probs.shape[1])
+        title = f"{output}: {column.title} minus {base.title}"
+        found["changes"] = figures.changes(names, change, counts, title)
+    return found | {"reliability": figures.reliability(bins)}
+
+
+def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
+    """The clips whose true class ``output`` finds least probable, of those that have it: row, id,
+    label, guess, prob."""
+    scores = file.labelled(scores)
+    head = _first_single(scores)
+    if head is None or output not in scores.logits or not len(scores.id):
+        return []
+    probs = numbers_lib.probabilities(scores.logits[output][head], how)
+    own = probs[np.arange(len(probs)), scores.label[head]]
+    there = np.flatnonzero(file.usable(scores, output, head))
+    names = _names(scores, head)
+    return [
+        {"row": int(scores.row[i]), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
+         "guess": names[probs[i].argmax()], "prob": f"{own[i]:.3f}"}
+        for i in there[np.argsort(own[there])][:count]
+    ]  # fmt: skip

@@ -1,0 +1,216 @@
+"""Tables: what a number looks like, which rows and columns there are."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmvid.scores import file, metrics
+from mmvid.scores import numbers as numbers_lib
+from mmvid.scores.file import Scores
+
+
+class Column(NamedTuple):
+    """A column of the table: a title and its scores by split."""
+
+    title: str
+    segment: str
+    scores: dict[str, Scores]
+
+
+def percent(value: float | None) -> str:
+    """'62.1'; '-' for what is undefined."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _both(*values: float | None) -> str:
+    """'62.1 / 91.3'; '-' where all are undefined."""
+    return " / ".join(map(percent, values)) if any(v is not None for v in values) else "-"
+
+
+def _cell(numbers: dict | None) -> str:
+    """'62.1 [59.0, 65.2] / 91.3' for single labels, mAP and mAUC for several; '-' where there is none."""
+    if numbers is None:
+        return "-"
+    if "map" in numbers:
+        return _both(numbers["map"], numbers["mauc"])
+    low, high = numbers["top1_interval"]
+    text = f"{percent(numbers['top1'])} [{percent(low)}, {percent(high)}]"
+    return text + (f" / {percent(numbers['top5'])}" if numbers.get("top5") is not None else "")
+
+
+def _clip_cell(numbers: dict | None) -> str:
+    if numbers is None or "clip_top1" not in numbers:
+        return "-"
+    five = "" if numbers["clip_top5"] is None else f" / {percent(numbers['clip_top5'])}"
+    return f"{percent(numbers['clip_top1'])}{five}; {percent(numbers['ece'])}"
+
+
+def _lost_cell(numbers: dict | None) -> str:
+    count = (numbers or {}).get("not_finite", 0)
+    return f"{count} of {numbers['n']}" if count else "-"
+
+
+def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
+    """{measure: a cell a column} of one output and head. Of five classes or fewer there is no top-5."""
+    five = " / top-5" if any(n and n.get("top5") is not None for n in numbers) else ""
+    if any(n and "map" in n for n in numbers):
+        forms = {"video mAP / mAUC": _cell}
+    else:
+        forms = {f"video top-1 [95 %]{five}": _cell, f"clip top-1{five}; ECE": _clip_cell}
+    forms["misses: scores not finite"] = _lost_cell
+    return {name: [form(n) for n in numbers] for name, form in forms.items()}
+
+
+def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
+    """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same labelled clips."""
+    scores, base = file.labelled(scores), file.labelled(base)
+    alike = list(scores.logits) == list(base.logits) if output == "fused" else output in base.logits
+    if not alike or scores.id.tolist() != base.id.tolist():
+        return "-"
+    if " + " not in head and scores.label[head].ndim > 1:
+        return "-"
+    pair = (numbers_lib.hits(s, output, head, 1, how) for s in (scores, base))
+    mean, low, high = metrics.paired_interval(*pair)
+    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _key(scores: Scores, name: str) -> str:
+    """A row's output in this column: 'flow + rgb' is 'fused' where those are its members."""
+    return "fused" if name == " + ".join(scores.logits) and len(scores.logits) > 1 else name
+
+
+def rows(
+    columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
+) -> list[dict]:
+    """The table of a split: a dict a row: output, head, measure, cells (one text a column).
+
+    Measures: video top-1 with its 95 % interval and top-5, or mAP and mAUC; clip top-1, top-5 and the
+    calibration error; clips whose scores are not finite; the paired difference of top-1 to the column
+    whose segment is ``baseline``; and for what is fused, by its members, how often any member is right.
+    """
+    there = [c.scores[split] for c in columns if split in c.scores]
+    segments = [c.segment for c in columns if split in c.scores]
+    summaries = [numbers_lib.summary(s, how) for s in there]
+    single = list(dict.fromkeys(o for s in there for o in s.logits))
+    fused = list(dict.fromkeys(" + ".join(s.logits) for s in there if len(s.logits) > 1))
+    base = next((s for s, name in zip(there, segments) if name == baseline), None)
+    over = next((f"top-1 over {c.title}" for c in columns if c.segment == baseline), "")
+    table = []
+    for output in single + fused:
+        keys = [_key(s, output) for s in there]
+        found = [summary.get(key, {}) for summary, key in zip(summaries, keys)]
+        heads = list(dict.fromkeys(head for numbers in found for head in numbers))
+        for head in heads:
+            numbers = [n.get(head) for n in found]
+            measures = _measures(numbers)
+            first = next(iter(measures))
+            if base is not None:
+                measures[over] = [
+                    "" if n is None or name == baseline
+                    else _difference(s, base, key, head, how)
+                    for s, name, key, n in zip(there, segments, keys, numbers)
+                ]  # fmt: skip
+            if output in fused:
+                measures["oracle top-1 (any of them)"] = [
+                    percent(s["oracle"][head]) if key == "fused" and head in s.get("oracle", {}) else "-"
+                    for s, key in zip(summaries, keys)
+                ]
+            name = output + (f" ({head})" if len(heads) > 1 else "")
+            table += [
+                {"output": name, "measure": m, "cells": c}
+                for m, c in measures.items() if m == first or set(c) - {"-", ""}
+            ]  # fmt: skip
+    return table
+
+
+def _outputs(columns: Sequence[Column], split: str, headline: str) -> list[str]:
+    """Every column's outputs, the headline first."""
+    found = {o for c in columns if split in c.scores for o in c.scores[split].logits}
+    return sorted(found, key=lambda o: (o != headline, o))
+
+
+def value(numbers: dict | None) -> str:
+    if numbers is None:
+        return "-"
+    if "top1" in numbers:
+        return percent(numbers["top1"])
+    return "-" if numbers["map"] is None else f"mAP {percent(numbers['map'])}"
+
+
+def overview(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> list[dict]:
+    """The table as multimodal papers print it: {'title', 'cells' {output, 'sum' or 'oracle': text}},
+    a row a column of the run; [] where no column has several outputs. Of several heads the first,
+    or all together ('noun + verb').
+    """
+    found, widest = [], max((len(c.scores[split].logits) for c in columns if split in c.scores), default=0)
+    for column in columns:
+        scores = column.scores.get(split)
+        if scores is None or len(scores.logits) < 2:
+            continue
+        numbers = numbers_lib.summary(scores, how)
+        heads = list(next(iter(numbers.values()), {"": None}))
+        head = heads[-1] if " + " in heads[-1] else heads[0]
+        cells = {o: value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
+        # Where a frozen teacher has no scores, a sum would be one of other members.
+        whole = len(scores.logits) == widest
+        cells["sum"] = value(numbers.get("fused", {}).get(head) if whole else None)
+        if head in numbers.get("oracle", {}):
+            cells["oracle"] = percent(numbers["oracle"][head]) if whole else "-"
+        found.append({"title": column.title, "cells": cells})
+    return found
+
+
+def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> str:
+    """``overview`` as aligned text; '' where it is empty."""
+    found = overview(columns, split, headline, how)
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for row in found for name in row["cells"]))
+    body = [["", *names]] + [[r["title"], *(r["cells"].get(n, "-") for n in names)] for r in found]
+    several = any(text.startswith("mAP") for row in found for text in row["cells"].values())
+    return f"{split}, {'mAP' if several else 'top-1'}\n" + _aligned(body)
+
+
+def _aligned(body: list[list[str]]) -> str:
+    """Rows of text in columns, a line under the first."""
+    widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in body]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+
+
+def fraction(numbers: dict | None) -> float:
+    """Top-1 or mAP; NaN, which no figure shows, where it is undefined."""
+    value = (numbers or {}).get("top1", (numbers or {}).get("map"))
+    return np.nan if value is None else value
+
+
+def denominators(scores: Scores) -> str:
+    meta = scores.meta
+    return (
+        f"{meta['split']}: {meta['clips_used']} of {meta['clips_expected']} clips, "
+        f"{meta['views']} view(s), protocol {meta['protocol']}, crop {meta['crops']}, "
+        f"{meta['dataset']} ({meta['fingerprint']})"
+    )
+
+
+def table(
+    columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
+) -> str:
+    """``rows`` as aligned text, with the denominators above it."""
+    there = [c for c in columns if split in c.scores]
+    body = [["", ""] + [c.title for c in there]]
+    last = None
+    for row in rows(columns, split, baseline=baseline, how=how):
+        name = row["output"] if row["output"] != last else ""
+        last = row["output"]
+        body.append([name, row["measure"], *row["cells"]])
+    return denominators(there[-1].scores[split]) + "\n" + _aligned(body)
+
+
+def published_outputs(columns, split: str, headline: str, published) -> list[str]:
+    """The columns of the overview: the run's outputs, then what the paper prints beside them."""
+    printed = [name for _, numbers in published for name in numbers]
+    last = {"sum": 1, "oracle": 2}
+    names = dict.fromkeys([*_outputs(columns, split, headline), *printed, "sum", "oracle"])
+    return sorted(names, key=lambda name: last.get(name, 0))
