@@ -10,7 +10,7 @@ from data_prep import clips
 from data_prep.manifest import Item
 
 
-def run(
+def prepare(
     jobs: list[tuple[Item, str]],
     settings: clips.Settings,
     directory: pathlib.Path,

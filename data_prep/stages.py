@@ -73,7 +73,7 @@ def stage_one(
     if jobs and beam_options is not None:
         from data_prep import beam
 
-        beam.run(jobs, settings, directory, beam_options)
+        beam.prepare(jobs, settings, directory, beam_options)
     elif jobs:
         _pool(jobs, settings, directory, workers)
     there = set(os.listdir(directory))

@@ -53,7 +53,7 @@ def _command(config: str, info: records.Info, root: pathlib.Path, workdir: str) 
     return f"python -m mmvid.main {' '.join(map(shlex.quote, words))}{told}"
 
 
-def _reads(info: records.Info, *modalities: str) -> bool:
+def _has(info: records.Info, *modalities: str) -> bool:
     return all(info.modalities.get("train", {}).get(modality) for modality in modalities)
 
 
@@ -69,14 +69,14 @@ def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
         return
     own = "" if info.name.startswith("tabletop") else ":own"
     name, commands = root.resolve().name, []
-    if _reads(info, "rgb", "flow"):
+    if _has(info, "rgb", "flow"):
         variant = ":ssv2" if info.name == "ssv2" else own
         commands.append(_command(f"configs/mml.py{variant}", info, root, name))
     else:
-        lacking = " or ".join(m for m in ("rgb", "flow") if not _reads(info, m))
+        lacking = " or ".join(m for m in ("rgb", "flow") if not _has(info, m))
         hint = ": build without --flow none" if info.settings.get("flow") == "none" else ""
         yield f"note: configs/mml.py learns from RGB and optical flow; no training clip has {lacking}{hint}"
-    if _reads(info, "rgb", "depth"):
+    if _has(info, "rgb", "depth"):
         commands.append(_command(f"configs/dmcl.py{_variant(info)}", info, root, f"{name}-dmcl"))
     for lead, command in zip(("next:", "  or:"), commands):
         yield f"{lead} {command}"

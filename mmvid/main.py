@@ -72,7 +72,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def main(argv: list[str]) -> None:
-    """Parses nothing but flags; everything else is ``train.run``."""
+    """Parses nothing but flags; everything else is ``train.train``."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
 
     try:
         _start_processes()
-        train.run(_CONFIG.value, _WORKDIR.value)
+        train.train(_CONFIG.value, _WORKDIR.value)
     except train.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)

@@ -30,37 +30,37 @@ def _present(batch, group: str, stream: str) -> jax.Array | None:
     return batch[group].get("present", {}).get(stream)
 
 
-def _gather_reads(batch, reads, streams: Streams) -> dict:
-    """The reads of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}."""
-    names = batch[reads[0][0]]["inputs"][reads[0][1]]
+def _gathered(batch, of, streams: Streams) -> dict:
+    """The views of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}."""
+    names = batch[of[0][0]]["inputs"][of[0][1]]
 
     def prepared(name, group, view):
         x = _fill_absent(batch[group]["inputs"][view][name], _present(batch, group, name))
         return streams_lib.prepare(streams[name], x)
 
-    return {name: jnp.concatenate([prepared(name, *read) for read in reads]) for name in names}
+    return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
 
 
-def _seen(network: Network, batch, reads) -> jax.Array:
+def _seen(network: Network, batch, of) -> jax.Array:
     """Whether every stream of a network is there in some example of every group."""
     streams = {stream for read in network.reads for stream in read}
-    flags = [_present(batch, group, stream) for group, _ in reads for stream in streams]
+    flags = [_present(batch, group, stream) for group, _ in of for stream in streams]
     return jnp.array([True] + [flag.any() for flag in flags if flag is not None]).all()
 
 
-def _split_reads(outputs, reads, sizes) -> dict:
+def _split(outputs, of, sizes) -> dict:
     """Undoes the concatenation: {(group, view): outputs}."""
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return {
-        read: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
-        for read, start, size in zip(reads, starts, sizes)
+        view: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
+        for view, start, size in zip(of, starts, sizes)
     }
 
 
 def _run_pass(pass_, networks, weights: dict, batch, streams, key):
     """Every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
-    inputs = _gather_reads(batch, pass_.reads, streams)
-    sizes = [batch[group]["mask"].shape[0] for group, _ in pass_.reads]
+    inputs = _gathered(batch, pass_.of, streams)
+    sizes = [batch[group]["mask"].shape[0] for group, _ in pass_.of]
     outputs, stats = {}, {}
     for network in networks:
         network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
@@ -70,11 +70,11 @@ def _run_pass(pass_, networks, weights: dict, batch, streams, key):
         )
         outputs |= result
         # A batch without any example for this network teaches its statistics nothing either.
-        seen = _seen(network, batch, pass_.reads)
+        seen = _seen(network, batch, pass_.of)
         stats[network.name] = jax.tree.map(
             lambda new, old, seen=seen: jnp.where(seen, new, old), stats[network.name], own["stats"]
         )
-    return _split_reads(outputs, pass_.reads, sizes), stats
+    return _split(outputs, pass_.of, sizes), stats
 
 
 def _weights_of(pass_, state: TrainState, params, stats) -> dict:

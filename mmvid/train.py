@@ -233,7 +233,7 @@ def _trained(config, workdir: pathlib.Path) -> Run:
             ) from None
 
 
-def run(config, workdir: str) -> dict:
+def train(config, workdir: str) -> dict:
     """Trains the configured plan in ``workdir`` and writes its table and report.
 
     The same call resumes: finished segments are skipped, the one under way goes on from its last

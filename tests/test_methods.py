@@ -71,7 +71,7 @@ def terms(number, values, group):
 def terms_of(made, values, group):
     """{name: Term}, every view of every group being the same."""
     wrapped = {o: {"logits": v} for o, v in values.items()}
-    reads = [read for pass_ in made.passes for read in pass_.reads]
+    reads = [read for pass_ in made.passes for read in pass_.of]
     groups = {name: group for name, _ in reads}
     return made.terms(dict.fromkeys(reads, wrapped), groups, made.init(), KEY)
 

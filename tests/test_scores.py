@@ -29,9 +29,9 @@ def predict(batch):
 def scores(batch_size=4, absent=(), n=7):
     source = Source(n, absent=absent)
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
-    reads = {"rgb": ("rgb",), "flow": ("flow",)}
+    needs = {"rgb": ("rgb",), "flow": ("flow",)}
     dataset = (batches[i] for i in range(len(batches)))
-    return evaluate_lib.predict_split(predict, dataset, reads=reads, ids=source.ids(), meta=META)
+    return evaluate_lib.predict_split(predict, dataset, needs=needs, ids=source.ids(), meta=META)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 16])
@@ -50,7 +50,7 @@ def test_rows_come_in_the_splits_order_whoever_read_them():
     batches = [{"main": {"label": {"action": r % 3}, "present": {"rgb": r > 0}, "id": r, "mask": m}}
                for r, m in zip(rows, mask)]  # fmt: skip
     ask = lambda batch: {"rgb": {"action": logits[batch["main"]["id"]]}}  # noqa: E731
-    found = evaluate_lib.predict_split(ask, batches, reads={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
+    found = evaluate_lib.predict_split(ask, batches, needs={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
     np.testing.assert_array_equal(found.logits["rgb"]["action"], logits)
     assert found.row.tolist() == list(range(5)) and found.label["action"].tolist() == [0, 1, 2, 0, 1]
     assert found.present["rgb"].tolist() == [False, True, True, True, True]
@@ -288,10 +288,10 @@ def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
 
     source = Source(7)
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
-    reads = {"rgb": ("rgb",), "flow": ("flow",)}
+    needs = {"rgb": ("rgb",), "flow": ("flow",)}
     with caplog.at_level(logging.WARNING):
         seen = (batches[i] for i in range(2))
-        evaluate_lib.predict_split(spoilt, seen, reads=reads, ids=source.ids(), meta=META)
+        evaluate_lib.predict_split(spoilt, seen, needs=needs, ids=source.ids(), meta=META)
     assert [r.getMessage() for r in caplog.records] == [
         "test: 1 of 7 clips have scores of 'flow' that are not finite; they count as misses"
     ]

@@ -203,22 +203,22 @@ def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
     return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
 
 
-def train_example(plan: Train, group: str, position: int) -> dict:
-    source, salt = plan.sources[group], sorted(plan.sizes).index(group)
-    row = example_row(len(source), plan.seed, position, salt)
+def train_example(spec: Train, group: str, position: int) -> dict:
+    source, salt = spec.sources[group], sorted(spec.sizes).index(group)
+    row = example_row(len(source), spec.seed, position, salt)
     record = source[row]
-    rng = np.random.default_rng([plan.seed, position, 2 * salt + 1])
-    lengths = _lengths(record, plan.streams)
-    _tell_short(record, lengths, plan.streams)
+    rng = np.random.default_rng([spec.seed, position, 2 * salt + 1])
+    lengths = _lengths(record, spec.streams)
+    _tell_short(record, lengths, spec.streams)
     # A flip that changes the label must be the same in every view and geometry group.
-    shared = plan.augment.flip and bool(plan.augment.flip_labels)
+    shared = spec.augment.flip and bool(spec.augment.flip_labels)
     flip = bool(rng.random() < 0.5) if shared else None
-    views = {v: _train_view(plan, record, lengths, rng, flip) for v in plan.views[group]}
+    views = {v: _train_view(spec, record, lengths, rng, flip) for v in spec.views[group]}
     return {
         "inputs": {name: inputs for name, (inputs, _) in views.items()},
         # One label an example: spans that any of its views meets (Charades' own code: of its only one).
         "label": _labels(
-            record, plan.heads, flip=bool(flip), pairs=plan.augment.flip_labels,
+            record, spec.heads, flip=bool(flip), pairs=spec.augment.flip_labels,
             seen=[seen for _, seen in views.values() if seen],
         ),
         "mask": np.bool_(True),
@@ -227,16 +227,16 @@ def train_example(plan: Train, group: str, position: int) -> dict:
     }
 
 
-def _draw_colours(rng: np.random.Generator, plan: Train) -> dict:
+def _draw_colours(rng: np.random.Generator, spec: Train) -> dict:
     """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
     runs without it see what they saw before there was one."""
-    coloured = [s for s in plan.streams if MODALITIES[s.modality].coloured]
-    keys = sorted({(s.modality, s.geometry) for s in coloured}) if plan.augment.colour else []
-    return {key: colours_lib.draw_colours(rng, plan.augment) for key in keys}
+    coloured = [s for s in spec.streams if MODALITIES[s.modality].coloured]
+    keys = sorted({(s.modality, s.geometry) for s in coloured}) if spec.augment.colour else []
+    return {key: colours_lib.draw_colours(rng, spec.augment) for key in keys}
 
 
 def _train_view(
-    plan: Train,
+    spec: Train,
     record: dict,
     lengths: Mapping[str, int],
     rng: np.random.Generator,
@@ -244,42 +244,42 @@ def _train_view(
 ) -> tuple[dict[str, np.ndarray], Seen | None]:
     """One view of a clip: ({stream: [T, size, size, raw]}, the first and the last frame that any stream
     reads); zeros for a stream it lacks, None where it lacks all."""
-    there = [s for s in plan.streams if lengths[s.name] > 0]
-    anchors = sampling.train_indices(rng, lengths, plan.streams)
+    there = [s for s in spec.streams if lengths[s.name] > 0]
+    anchors = sampling.train_indices(rng, lengths, spec.streams)
     fields = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
     windows = {
-        name: augment_lib.draw(rng, record["height"], record["width"], plan.size, plan.augment, flip=flip)
-        for name in sorted({s.geometry for s in plan.streams})
+        name: augment_lib.draw(rng, record["height"], record["width"], spec.size, spec.augment, flip=flip)
+        for name in sorted({s.geometry for s in spec.streams})
     }
-    colours = _draw_colours(rng, plan)
-    out = _cut(_decode(record, there, fields), there, fields, windows, plan.size, colours)
-    for stream in plan.streams:
+    colours = _draw_colours(rng, spec)
+    out = _cut(_decode(record, there, fields), there, fields, windows, spec.size, colours)
+    for stream in spec.streams:
         if stream.name not in out:
-            shape = (stream.sampling.frames, plan.size, plan.size, raw_channels(stream))
+            shape = (stream.sampling.frames, spec.size, spec.size, raw_channels(stream))
             out[stream.name] = np.zeros(shape, np.uint8)
     read = _distinct(fields, there) if there else None
     return out, read if read is None else (int(read[0]), int(read[-1]))
 
 
-def _test_fields(plan: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+def _test_fields(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     """{stream: int [clips, T, stack]}: every field that the test clips read."""
     shared = min((n for n in lengths.values() if n > 0), default=0)
     fields = {}
-    for stream in plan.streams:
+    for stream in spec.streams:
         n = lengths[stream.name]
-        anchors = sampling.test_indices(n, stream, plan.protocol, plan.variant, shared=shared, clip=clip)
+        anchors = sampling.test_indices(n, stream, spec.protocol, spec.variant, shared=shared, clip=clip)
         fields[stream.name] = sampling.stacked(anchors, form_of(stream).stack, n)
     return fields
 
 
-def eval_example(plan: Eval, row: int) -> dict:
-    record = plan.source[row]
+def eval_example(spec: Eval, row: int) -> dict:
+    record = spec.source[row]
     windows, side = augment_lib.test_windows(
-        record["height"], record["width"], plan.size, plan.resize, plan.crops
+        record["height"], record["width"], spec.size, spec.resize, spec.crops
     )
-    lengths = _lengths(record, plan.streams)
-    there = [s for s in plan.streams if lengths[s.name] > 0]
-    fields = _test_fields(plan, record["id"], lengths)
+    lengths = _lengths(record, spec.streams)
+    there = [s for s in spec.streams if lengths[s.name] > 0]
+    fields = _test_fields(spec, record["id"], lengths)
     # All clips in one read, so that a frame they share is decoded once.
     flat = {name: f.reshape(-1, f.shape[-1]) for name, f in fields.items()}
     decoded, cuts = _decode(record, there, flat), []
@@ -287,7 +287,7 @@ def eval_example(plan: Eval, row: int) -> dict:
         same = dict.fromkeys((s.geometry for s in there), window)
         cuts.append(_cut(decoded, there, flat, same, side, {}))
     inputs = {}
-    for stream in plan.streams:
+    for stream in spec.streams:
         clips, frames = fields[stream.name].shape[:2]
         shape = (clips, frames, side, side, raw_channels(stream))
         views = [
@@ -297,7 +297,7 @@ def eval_example(plan: Eval, row: int) -> dict:
         inputs[stream.name] = np.stack(views, 1).reshape(-1, *shape[1:])
     return {
         "inputs": {"test": inputs},
-        "label": _labels(record, plan.heads),
+        "label": _labels(record, spec.heads),
         "mask": np.bool_(True),
         "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
         "id": np.int32(row),

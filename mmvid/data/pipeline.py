@@ -33,21 +33,21 @@ def _rows(batch_size: int, process: tuple[int, int]) -> range:
     return range(index * local, (index + 1) * local)
 
 
-def _train_batch(plan: Train, step: int) -> dict:
+def _train_batch(spec: Train, step: int) -> dict:
     return {
         group: _stack([
-            example.train_example(plan, group, step * size + row) for row in _rows(size, plan.process)
+            example.train_example(spec, group, step * size + row) for row in _rows(size, spec.process)
         ])
-        for group, size in plan.sizes.items()
+        for group, size in spec.sizes.items()
     }  # fmt: skip
 
 
-def _eval_batch(plan: Eval, index: int) -> dict:
-    n = len(plan.source)
-    rows = [index * plan.batch_size + r for r in _rows(plan.batch_size, plan.process)]
-    examples = [example.eval_example(plan, row) for row in rows if row < n]
+def _eval_batch(spec: Eval, index: int) -> dict:
+    n = len(spec.source)
+    rows = [index * spec.batch_size + r for r in _rows(spec.batch_size, spec.process)]
+    examples = [example.eval_example(spec, row) for row in rows if row < n]
     # A process whose rows are all padding still needs arrays of the right shapes.
-    padding = (examples or [example.eval_example(plan, n - 1)])[-1] | {"mask": np.bool_(False)}
+    padding = (examples or [example.eval_example(spec, n - 1)])[-1] | {"mask": np.bool_(False)}
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
@@ -92,9 +92,9 @@ def train_dataset(
         _check(f"group {group!r}", sources[group], batch_size, process_count)
     augment_lib.check(augment, heads)
     sampling.check_streams(streams)
-    plan = Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
+    spec = Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
                   augment, seed, (process_index, process_count))  # fmt: skip
-    return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, plan))
+    return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, spec))
 
 
 def eval_dataset(
@@ -118,7 +118,7 @@ def eval_dataset(
     protocol or crop.
     """
     _check("the split", source, batch_size, process_count)
-    plan = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
+    spec = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
                  resize or size, batch_size, (process_index, process_count))  # fmt: skip
     batches = -(-len(source) // batch_size)
-    return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, plan))
+    return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, spec))

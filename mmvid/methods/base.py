@@ -7,12 +7,12 @@ import jax
 
 
 class Pass(NamedTuple):
-    """One forward per network over the concatenated ``reads`` (batch norm sees the joint batch).
+    """One forward per network over the concatenated ``of`` (batch norm sees the joint batch).
 
     ``weights``: 'params' (trained), 'frozen' (teachers) or 'ema'.
     """
 
-    reads: tuple[tuple[str, str], ...] = (("main", "train"),)
+    of: tuple[tuple[str, str], ...] = (("main", "train"),)
     weights: str = "params"
     train: bool = True
 

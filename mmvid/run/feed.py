@@ -20,9 +20,9 @@ def _clips(run: Run, segment: Segment):
 
 def _views(segment: Segment) -> dict[str, tuple[str, ...]]:
     """The views of every group that the segment's method reads."""
-    reads = {read for pass_ in segment.method.passes for read in pass_.reads}
-    groups = sorted({group for group, _ in reads})
-    return {g: tuple(sorted({v for group, v in reads if group == g})) for g in groups}
+    views = {view for pass_ in segment.method.passes for view in pass_.of}
+    groups = sorted({group for group, _ in views})
+    return {g: tuple(sorted({v for group, v in views if group == g})) for g in groups}
 
 
 def _ahead(run: Run, dataset):

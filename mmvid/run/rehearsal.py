@@ -32,7 +32,7 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
     last clip has no modality."""
     source = run.datasets[segment.dataset].split(split)
-    count, outputs = min(len(source), CLIPS), score.reads(segment)
+    count, outputs = min(len(source), CLIPS), score.needs(segment)
     present = np.arange(count) < max(count - 1, 1)
     meta = score.meta(run, segment, split, segment.steps, protocol, crops)
     logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
@@ -81,7 +81,7 @@ def _scored(run: Run, segment: Segment, split: str, directory: pathlib.Path) -> 
 def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Path) -> None:
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
-        files.write_json(directory / "neighbours.json", dict.fromkeys(score.reads(columns[-1]), known))
+        files.write_json(directory / "neighbours.json", dict.fromkeys(score.needs(columns[-1]), known))
     finish.finish(
         directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
         baseline=plans.baseline(run.segments),

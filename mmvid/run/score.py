@@ -28,7 +28,7 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
     }  # fmt: skip
 
 
-def reads(segment: Segment) -> dict[str, tuple[str, ...]]:
+def needs(segment: Segment) -> dict[str, tuple[str, ...]]:
     """The streams that every scored output needs: {output: streams}; teachers are not scored."""
     trained = [n for n in segment.networks if not n.frozen]
     return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
@@ -58,7 +58,7 @@ def evaluator(run: Run, segment: Segment) -> Callable:
         batches = feed.eval_batches(run, segment, source, *how)
         try:
             scores = evaluate_lib.predict_split(
-                outputs, batches, reads=reads(segment), ids=source.ids(),
+                outputs, batches, needs=needs(segment), ids=source.ids(),
                 meta=meta(run, segment, split, step, *how),
             )  # fmt: skip
         finally:

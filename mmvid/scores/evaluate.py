@@ -19,11 +19,11 @@ def _gather(x: np.ndarray) -> np.ndarray:
     return np.asarray(gathered).reshape(-1, *x.shape[1:])
 
 
-def _presence(group: Mapping, reads: Mapping[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
-    """Whether an output has all the streams it reads: {output: [B]}."""
+def _presence(group: Mapping, needs: Mapping[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """Whether an output has all the streams it needs: {output: [B]}."""
     return {
         output: np.all([group["present"][stream] for stream in streams], axis=0)
-        for output, streams in reads.items()
+        for output, streams in needs.items()
     }
 
 
@@ -31,14 +31,14 @@ def predict_split(
     predict: Callable,
     batches: Iterable[dict],
     *,
-    reads: Mapping[str, tuple[str, ...]],
+    needs: Mapping[str, tuple[str, ...]],
     ids: list[str],
     meta: Mapping,
 ) -> Scores:
     """Predicts every batch; padding goes, rows are in the split's order.
 
     ``predict(batch) -> {output: {head: [B, V, K]}}`` on this process's rows; ``batches`` yield
-    {'main': {.., 'mask', 'id'}}; ``reads`` {output: streams it needs}; ``ids`` of all rows.
+    {'main': {.., 'mask', 'id'}}; ``needs`` {output: streams it needs}; ``ids`` of all rows.
     Exact on ragged last batches and several processes. Raises RuntimeError if a row is missing.
     """
     parts = []
@@ -47,7 +47,7 @@ def predict_split(
         part = {
             "logits": predict(batch),
             "label": dict(group["label"]),
-            "present": _presence(group, reads),
+            "present": _presence(group, needs),
             "row": group["id"],
             "mask": group["mask"],
         }
