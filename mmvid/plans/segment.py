@@ -18,8 +18,9 @@ from mmvid.streams import Head, Stream
 class Segment(NamedTuple):
     """A stretch of training. The state's tree is a function of the segment.
 
-    ``enter(params, stats, workdir) -> (params, stats)`` gives its starting weights and
-    ``leave(state, directory)`` keeps the final ones; both run on the host and never train.
+    ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
+    with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
+    the same files: they read and write files of runs alone, and never train.
     """
 
     name: str

@@ -48,7 +48,7 @@ def make(context: Context, network: str) -> Segment:
         lr=lr,
         batch_size=spec.batch_size,
         steps_per_epoch=per_epoch,
-        enter=lambda params, stats, workdir: (params, stats),
+        enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
         seed=zlib.crc32(f"{config.seed}/stills".encode()),
         dataset="stills",
