@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mmvid import checkpoint, files, logs, network, optim, plans, sharding
 from mmvid import step as step_lib
-from mmvid.plans.segment import Segment
+from mmvid.plans.segment import Segment, headline_network
 from mmvid.report import finish
 from mmvid.run import build, cache, feed, lock, neighbours, rehearsal, resume, score, signals, talk
 from mmvid.run.build import Run
@@ -49,6 +49,7 @@ def make_step(segment: Segment, config) -> Callable:
         segment.streams,
         segment.method,
         segment.tx,
+        segment.lr,
         accumulate=config.accumulate,
         ema=config.ema,
     )
@@ -93,7 +94,8 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
     # All at once: asking for one at a time would wait for the device.
-    rates = np.asarray(jax.vmap(segment.lr)(jnp.arange(segment.steps)))
+    lr = segment.lr.get(headline_network(config)) or next(iter(segment.lr.values()))
+    rates = np.asarray(jax.vmap(lr)(jnp.arange(segment.steps)))
     writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
