@@ -70,9 +70,8 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
         return f.Scalar(np.int64)
 
     texts = ("id", "split", "rgb_video", "audio")
-    integers, floats = ("num_frames", "height", "width", "audio_rate"), (
-        "fps", "flow_bound", "depth_scale", "audio_start_s",
-    )  # fmt: skip
+    integers = ("num_frames", "height", "width", "audio_rate")
+    floats = ("fps", "flow_bound", "depth_scale", "audio_start_s")
     return f.FeaturesDict(
         {name: f.Text() for name in texts}
         | {name: f.Scalar(np.int64) for name in integers}
@@ -118,9 +117,7 @@ class Clips(tfds.core.ShardBasedBuilder):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self, features=features(self._heads), disable_shuffling=True
-        )
+        return tfds.core.DatasetInfo(builder=self, features=features(self._heads), disable_shuffling=True)
 
     def _shard_iterators_per_split(self, dl_manager):
         del dl_manager
@@ -158,9 +155,11 @@ def _write(
 
 
 def pack(
-    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path,
+    files: dict[str, list[tuple[pathlib.Path, dict]]],
+    heads: dict[str, dict],
+    root: pathlib.Path,
     check: Callable[[list[Facts]], None] = lambda rows: None,
-) -> list[Facts]:  # fmt: skip
+) -> list[Facts]:
     """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole and
     ``check`` raises nothing.
 

@@ -108,12 +108,13 @@ def _overlapping(film: list[Item]) -> Iterator[tuple[Item, Item]]:
     """(training clip, clip of another split) of one film: for each of the latter the first that it overlaps,
     if any. Clips of equal times are left to `doubles`."""
     train = [item for item in film if item.split == "train"]
-    for item in film if train else ():
-        if item.split != "train":
-            both = (t for t in train if _before(t.start, item.end) and _before(item.start, t.end)
-                    and (t.start, t.end) != (item.start, item.end))  # fmt: skip
-            if found := next(both, None):
-                yield found, item
+    others = [item for item in film if item.split != "train"]
+    for item in others:
+        for trained in train:
+            shared = _before(trained.start, item.end) and _before(item.start, trained.end)
+            if shared and (trained.start, trained.end) != (item.start, item.end):
+                yield trained, item
+                break
 
 
 def _before(start: float, end: float | None) -> bool:
@@ -142,8 +143,8 @@ def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
                 )
         lacking = {name for counts in seen.values() for name in counts} - trained.keys()
         if lacking:
-            clips = ", ".join(f"{n} of {split}" for split, counts in sorted(seen.items())
-                              if (n := sum(counts[name] for name in lacking)))  # fmt: skip
+            numbers = {split: sum(counts[name] for name in lacking) for split, counts in sorted(seen.items())}
+            clips = ", ".join(f"{number} of {split}" for split, number in numbers.items() if number)
             names = manifest.few(sorted(lacking, key=manifest.natural))
             notes.append(f"{head}: no training clip shows {names}, which clips of evaluation do ({clips})")
     return notes
@@ -155,8 +156,9 @@ def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
     kinds |= {"splits": [item.split for item in items], "ids": [item.id for item in items]}
     notes = [
         f"{what} that differ by little and are held apart: {_together(found)}"
-        for what, known in kinds.items() if (found := manifest.alike(known))
-    ]  # fmt: skip
+        for what, known in kinds.items()
+        if (found := manifest.alike(known))
+    ]
     one = [head for head, spec in heads.items() if len(spec["names"]) == 1 and spec["kind"] == "single"]
     return notes + [f"{head} has one class: whatever is said is right" for head in one]
 

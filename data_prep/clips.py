@@ -161,8 +161,9 @@ def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> v
     """The decoded frames of a clip's RGB at their stored size; None where it has none."""
     if rgb is None:
         return None
-    video = video_lib.read(rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end,
-                        short_side=settings.short_side)  # fmt: skip
+    video = video_lib.read(
+        rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end, short_side=settings.short_side
+    )
     if settings.rgb_storage == "mp4":
         # The codec wants even sides; every modality gets the same picture.
         height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
@@ -235,8 +236,12 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
 
 def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
     """The record's sound and boxes, empty where the manifest names none."""
-    out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
-           "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
+    out = {
+        "audio": b"",
+        "audio_rate": settings.audio_rate,
+        "audio_start_s": 0.0,
+        "boxes": np.zeros((0, 9), np.float32),
+    }
     if path := item.paths.get("audio"):
         sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}

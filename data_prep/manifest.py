@@ -86,9 +86,7 @@ def natural(name: str) -> tuple:
     return [(text, int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], "0"])], name
 
 
-def label_spaces(
-    items: Sequence[Item], lines: Sequence[int] = ()
-) -> tuple[dict[str, dict], list[str]]:
+def label_spaces(items: Sequence[Item], lines: Sequence[int] = ()) -> tuple[dict[str, dict], list[str]]:
     """({head: {kind, names}}, notes) as the labels that occur tell: names in natural order. Several labels in
     one row make a head 'multi', times make it 'spans'. ``lines`` are those of the items in their file.
 

@@ -266,10 +266,11 @@ def read(root: str | pathlib.Path) -> Manifest:
         raise FileNotFoundError(f"no folder at {root}")
     found = _find(root)
     if not found.items:
-        raise ValueError("; ".join([
+        expected = (
             f"{root} holds no videos in class folders: expected {root}/CLASS/clip.mp4 or "
-            f"{root}/train/CLASS/clip.mp4 (and val, test)", *_passed_over(found.passed),
-        ]))  # fmt: skip
+            f"{root}/train/CLASS/clip.mp4 (and val, test)"
+        )
+        raise ValueError("; ".join([expected, *_passed_over(found.passed)]))
     groups = {found.group[item.id] for item in found.items if not item.split}
     drawn = _splits(sorted(groups))
     if drawn and any(item.split for item in found.items):

@@ -83,9 +83,11 @@ def _flows(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def read(
-    videos: str | pathlib.Path, *, train_views: Sequence[int] = (1, 2),
+    videos: str | pathlib.Path,
+    *,
+    train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """The manifest of NW-UCLA below ``videos``: multiview_action/ (RGB and depth) or
     multiview_action_videos/ (RGB), the first where a recording is in both.
 

@@ -19,9 +19,7 @@ def views(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(view) for view in text.split(",")))
 
 
-def of_views(
-    known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None
-) -> dict[int, str]:
+def of_views(known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None) -> dict[int, str]:
     """{view: 'train' or 'test'}; where ``test`` is None, all views that are not trained on are tested.
 
     Raises ValueError for a view that there is not, or that stands on both sides.

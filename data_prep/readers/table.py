@@ -161,8 +161,7 @@ def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Ite
     further = {m: root / row[m] for m in FURTHER if row.get(m)}
     if not row["id"] or not (row["path"] or further):
         raise ValueError(
-            f"id={row['id']!r}, path={row['path']!r}: a clip has an id and a path, or one of "
-            f"{', '.join(FURTHER)}"
+            f"id={row['id']!r}, path={row['path']!r}: a clip has an id and a path, or one of {', '.join(FURTHER)}"
         )
     for column in ("id", *heads):
         if any(map(manifest.is_control, row[column])):
@@ -204,8 +203,10 @@ def _items(
             renamed[row["split"], items[-1].split] += 1
     notes = [f"split {old!r} was read as {new!r} ({n} clips)" for (old, new), n in sorted(renamed.items())]
     if short:
-        notes.append(f"{len(short)} rows have fewer cells than the header, the first in line {short[0]}: "
-                     "what lacks was read as empty")  # fmt: skip
+        notes.append(
+            f"{len(short)} rows have fewer cells than the header, the first in line {short[0]}: "
+            "what lacks was read as empty"
+        )
     return items, lines, notes
 
 

@@ -77,9 +77,11 @@ def _item(key: Key, path, depth: pathlib.Path | None, split: str) -> Item:
 
 
 def read(
-    videos: str | pathlib.Path, *, train_views: Sequence[int] = (1, 2),
+    videos: str | pathlib.Path,
+    *,
+    train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """The manifest of UWA3DII below ``videos``: one of the trees RGB and one of DEPTH.
 
     ``test_views``: all that are not trained on. A recording of one modality is a clip that lacks the
@@ -98,8 +100,9 @@ def read(
     alone = set(depth) - set(pairs.values())
     items = [
         _item(key, rgb.get(key), depth.get(pairs.get(key, key)), views[key[2]])
-        for key in sorted({*rgb, *alone}) if key[2] in views
-    ]  # fmt: skip
+        for key in sorted({*rgb, *alone})
+        if key[2] in views
+    ]
     check_ids(items, root)
     return Manifest(
         f"uwa3d-{splits.said(train_views, views)}",
