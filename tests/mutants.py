@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant("gradients reach soft labels", "mmvid/losses.py",
            "target = jax.lax.stop_gradient(label)", "target = label", f"{METHODS} peers"),
     Mutant("absent members teach", "mmvid/methods/mml.py",
-           "chosen = (others & present[None])[..., None]", "chosen = (others & (present[None] | True))[..., None]",
+           "return (others & present[None])[..., None]", "return (others & (present[None] | True))[..., None]",
            f"{METHODS} absent"),
     Mutant("masks depend on outputs", "mmvid/methods/mcl.py",
            "somebody = jnp.broadcast_to(present.any(0), winner.shape)", "somebody = present & winner",
