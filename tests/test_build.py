@@ -168,7 +168,7 @@ def test_a_subset_stands_where_a_split_may(dataset, tmp_path):
     again = build.build(divided(dataset), tmp_path)
     assert again.datasets["dataset"].split("held").rows == source.rows
     other = build.build(divided(dataset, {"held": {"share": 0.5}, "rest": {"without": "held"}}), tmp_path)
-    with pytest.raises(ValueError, match="another configuration.*share"):
+    with pytest.raises(ValueError, match=r"another configuration.*share"):
         resume.remember(other)
 
 
@@ -202,5 +202,5 @@ def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
         build.build(wanted(path=""), tmp_path)
     c = config(dataset).unlock()
     c.datasets = {"stills": {"path": str(more), "command": ()}}
-    with pytest.raises(ValueError, match="config.stills's"):
+    with pytest.raises(ValueError, match=r"config\.stills's"):
         build.build(c.lock(), tmp_path)

@@ -11,7 +11,7 @@ from fake import Source
 from test_configs import TWO, a_state, context, shrunken
 from test_pipeline import FLOW, HEADS, RGB, Pictures, same
 
-from mmvid import losses, plans, sharding
+from mmvid import losses, sharding
 from mmvid import train as train_lib
 from mmvid.data import augment, fields, groups, pipeline
 from mmvid.data.augment import Augment
@@ -56,7 +56,7 @@ def test_two_datasets_have_their_own_sizes_epochs_and_views():
         "unlabelled": {"weak": (12, 4, 32, 32, 3), "strong": (12, 4, 32, 32, 3)},
     }
     assert "label" not in batch["unlabelled"] and batch["labelled"]["label"]["action"].shape == (4,)
-    with pytest.raises(ValueError, match="'bare.*has no label 'action'"):
+    with pytest.raises(ValueError, match=r"'bare.*has no label 'action'"):
         batches({"a": LABELLED}, sources={"a": Bare(16)})[0]
 
 
@@ -137,7 +137,7 @@ def test_one_read_a_step_is_decoded(monkeypatch):
         ({}, "has no views"),
         ({"weak": Augment(device=("blur",))}, r"'blur': choose from \['brightness', 'flip'\]"),
         ({"weak": Augment(device=("flip",), flip_labels=((0, 1),))}, "flip on the device cannot exchange"),
-        ({"weak": Augment(), "strong": Augment(flip=True, flip_labels=((0, 1),))}, "the same flip and flip_labels"),
+        ({"weak": Augment(), "strong": Augment(flip=True, flip_labels=((0, 1),))}, "same flip and flip_labels"),
         ({"weak": Augment(scales=())}, "scales"),
     ],
     ids=str,
@@ -260,7 +260,7 @@ def test_reads_in_turn_are_those_of_the_passes(monkeypatch):
 def test_every_group_and_view_counts_in_memory(monkeypatch):
     config, segment = a_segment(monkeypatch)
     run = types.SimpleNamespace(config=config)
-    batch = batches(sources={"labelled": Source(7), "unlabelled": Bare(16)}, streams=tuple(segment.streams.values()))
+    batch = batches(streams=tuple(segment.streams.values()))
     made = sum(x.nbytes for group in batch[0].values() for x in jax.tree.leaves(group["inputs"]))
     assert feed._train_bytes(run, segment) == made
     monkeypatch.setattr(feed.memory, "available", lambda: 1000)
