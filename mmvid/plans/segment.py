@@ -20,8 +20,10 @@ from mmvid.streams import Head, Stream
 class Segment(NamedTuple):
     """A stretch of training. The state's tree is a function of the segment.
 
-    ``enter(params, stats, workdir) -> (params, stats)`` gives its starting weights and
-    ``leave(state, directory)`` keeps the final ones; both run on the host and never train.
+    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step.
+    ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
+    with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
+    the same files: they read and write files of runs alone, and never train.
     """
 
     name: str
@@ -31,7 +33,7 @@ class Segment(NamedTuple):
     heads: dict[str, Head]
     method: Method
     tx: dict[str, Any]
-    lr: optim.Schedule
+    lr: dict[str, optim.Schedule]
     groups: dict[str, Group]
     steps_per_epoch: float
     enter: Callable
@@ -112,7 +114,7 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], heads) -> dict:
+def _optimizers(config, networks, starts: dict[str, Start], heads) -> dict:
     """{network: optimiser}. A classifier that starts afresh learns five times faster where the
     optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
     tx = {}
@@ -120,7 +122,7 @@ def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], 
         start = starts.get(name)
         fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
         factor = config.networks[name].first_conv_lr
-        tx[name] = optim.make(config.optimizer, lr, classifier_lr5=fresh, first_conv_lr=factor)
+        tx[name] = optim.make(config.optimizer, classifier_lr5=fresh, first_conv_lr=factor)
     return tx
 
 
@@ -191,8 +193,8 @@ def make(
         streams=streams,
         heads=heads,
         method=made,
-        tx=_optimizers(config, networks, lr, starts, heads),
-        lr=lr,
+        tx=_optimizers(config, networks, starts, heads),
+        lr=dict.fromkeys(networks, lr),
         groups=groups,
         epoch_of=epoch_of,
         steps_per_epoch=per_epoch,
