@@ -164,7 +164,8 @@ MUTANTS = (
     Mutant("streams whose turn it is not are decoded", "mmvid/data/example.py",
            "n if stream in shown else 0", "n", "tests/test_groups.py -k read"),
     Mutant("groups of a batch read in another turn", "mmvid/data/groups.py",
-           "[seed, step, *name.encode()]", "[seed, id(self), *name.encode()]", "tests/test_groups.py -k read"),
+           "[seed, step, *name.encode()]", "[seed, step, id(self), *name.encode()]",
+           "tests/test_groups.py -k read"),
     # Scores.
     Mutant("rows stay in the batches' order", "mmvid/scores/evaluate.py",
            'order[np.argsort(whole["row"][order], kind="stable")]', "order", SCORES),

@@ -113,21 +113,22 @@ def test_one_read_a_step_is_decoded(monkeypatch):
     read = []
     real = fields.decode_frames
     monkeypatch.setattr(fields, "decode_frames", lambda r, f, i: read.append(f) or real(r, f, i))
-    turns = OneOf({"omni": (("rgb",), ("flow",))}, ())
-    made = batches(streams=(RGB, FLOW), one_of=dict.fromkeys(BOTH, turns), stop=20)
+    turns = {name: OneOf({"omni": (("rgb",), ("flow",))}, ()) for name in BOTH}
+    made = batches(streams=(RGB, FLOW), one_of=turns, stop=20)
     seen = []
     for step in range(8):
         read.clear()
         batch = made[step]
         index = {int(batch[name]["one_of"]["omni"]) for name in BOTH}
         assert len(index) == 1 and batch["labelled"]["one_of"]["omni"].ndim == 0
-        name, other = (("rgb", "flow"), ("flow", "rgb"))[seen.append(index.pop()) or seen[-1]]
+        seen.append(index.pop())
+        name, other = ("rgb", "flow") if seen[-1] == 0 else ("flow", "rgb")
         assert set(read) == {name} and batch["labelled"]["present"][name].all()
         assert not batch["unlabelled"]["present"][other].any()
         assert not batch["unlabelled"]["inputs"]["strong"][other].any()
     assert set(seen) == {0, 1}
     # What somebody needs at every step is there at every step.
-    both = batches(streams=(RGB, FLOW), one_of=dict.fromkeys(BOTH, turns._replace(always=("rgb",))))
+    both = batches(streams=(RGB, FLOW), one_of={n: o._replace(always=("rgb",)) for n, o in turns.items()})
     assert all(both[step]["labelled"]["present"]["rgb"].all() for step in range(8))
 
 
