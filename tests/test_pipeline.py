@@ -689,5 +689,5 @@ def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
 
 def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
-    assert pipeline.batch_bytes((RGB, FLOW), 4, 32) == sum(x.nbytes for x in made.values())
+    assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
     assert [workers_lib.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

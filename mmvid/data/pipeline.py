@@ -57,9 +57,9 @@ def _eval_batch(spec: Eval, index: int) -> dict:
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
-def batch_bytes(streams: Iterable[Stream], clips: int, side: int) -> int:
-    """Bytes of the frames of ``clips`` clips (a clip counts once a view) of side x side pixels."""
-    return clips * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
+def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
+    """Bytes of the frames in a batch of ``rows`` clips, each seen in ``views`` of side x side pixels."""
+    return rows * views * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
