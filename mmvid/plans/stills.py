@@ -4,6 +4,8 @@ import zlib
 
 from mmvid import optim
 from mmvid import streams as streams_lib
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.plans import segment
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network
@@ -34,7 +36,8 @@ def make(context: Context, network: str) -> Segment:
     streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
-    per_epoch = context.clips["stills"] / spec.batch_size
+    group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
+    per_epoch = segment.epoch_steps(context, group)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
     return Segment(
@@ -46,12 +49,11 @@ def make(context: Context, network: str) -> Segment:
         method=segment.make_method("single", (name,), heads, {}),
         tx={network: optim.make(config.optimizer, fresh=built.model.classifiers)},
         lr={network: lr},
-        batch_size=spec.batch_size,
+        groups={"main": group},
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
         seed=zlib.crc32(f"{config.seed}/stills".encode()),
-        dataset="stills",
     )
 
 
