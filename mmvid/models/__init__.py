@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mmvid.models.model import Model, from_linen
+from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.video_resnet import VideoResNet
@@ -87,7 +87,10 @@ def build_model(
             f"{name!r} reads {members} at once. Without sharing, give each stream a network"
         )
     shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
-    return from_linen(shared)._replace(outputs=tuple(members))
+    return from_linen(shared)._replace(
+        outputs={member: Needs((member,)) for member in members},
+        encoders={member: (member,) for member in members},
+    )
 
 
 def _known(name: str, options: dict) -> dict:
@@ -114,4 +117,4 @@ def _checked(model: Model, name: str, in_channels: int) -> Model:
             )
         return model.init(key, x)
 
-    return Model(init, model.apply)
+    return model._replace(init=init)

@@ -43,7 +43,7 @@ def make(context: Context, network: str) -> Segment:
         networks=(built,),
         streams={name: streams[name]},
         heads=heads,
-        method=segment.make_method("single", (name,), heads, {}),
+        method=segment.make_method("single", built.outputs, heads, {}),
         tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
         lr=lr,
         batch_size=spec.batch_size,
