@@ -41,8 +41,8 @@ def members(segment: Segment) -> list[str]:
     joint ones, which need the most streams, so that no part is counted twice; else all of its outputs."""
     wants, found = needs(segment), []
     for own in (n.outputs for n in segment.networks if not n.frozen):
-        most = max(len(wants[output]) for output in own)
-        found += [output for output in own if len(wants[output]) == most]
+        most = max(len(wants[output].streams) for output in own)
+        found += [output for output in own if len(wants[output].streams) == most]
     return found
 
 
