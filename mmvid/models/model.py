@@ -8,6 +8,8 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+Path = tuple[str, ...]  # of a layer, in a model's tree of params
+
 
 class Needs(NamedTuple):
     """The streams without which an output has nothing to say: ``how`` 'all' or 'any' of them. No
@@ -35,20 +37,26 @@ class Model(NamedTuple):
     ``outputs`` {part: what it needs} names its classifiers; where there are several, ``apply`` gives
     {part: result}. A model of several streams takes {stream: x}; one with an output that needs 'any'
     of them is also given ``present`` {stream: [B]}, and must ignore the rows that are absent.
-    ``encoders`` {stream: path in the params} says where a model of several streams reads each.
+
+    ``first_convolutions`` are the paths of the layers that read the input, ``classifiers`` those of the
+    classifiers (of all heads), ``encoders`` {stream: path} where a model of several streams reads each:
+    nobody else knows what an architecture calls its layers.
     """
 
     init: Callable
     apply: Callable
     outputs: Mapping[str, Needs] = ONE
-    encoders: Mapping[str, tuple[str, ...]] = {}
+    encoders: Mapping[str, Path] = {}
+    first_convolutions: tuple[Path, ...] = ()
+    classifiers: tuple[Path, ...] = ()
 
 
 def from_linen(module: nn.Module) -> Model:
     """A Linen module called as ``module(x, train=..)`` behind ``Model``.
 
-    ``stats`` is Linen's 'batch_stats'; in training mode the new ones are returned. A module that
-    heeds who is present takes ``present``, None by default (while its parameters are drawn).
+    ``stats`` is Linen's 'batch_stats'; in training mode the new ones are returned. The module says
+    which its ``first_convolutions`` and ``classifiers`` are; one that heeds who is present takes
+    ``present``, None by default (while its parameters are drawn).
     """
 
     def init(key, x):
@@ -65,4 +73,5 @@ def from_linen(module: nn.Module) -> Model:
         )
         return result, new.get("batch_stats", stats)
 
-    return Model(init, apply)
+    paths = {"first_convolutions": module.first_convolutions, "classifiers": module.classifiers}
+    return Model(init, apply, **paths)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mmvid import streams as streams_lib
-from mmvid.models import build_model
+from mmvid.models import build_model, options_of
 from mmvid.network import Network
 from mmvid.streams import Head, Stream
 
@@ -29,7 +29,7 @@ def make_network(
     """The configured network ``name`` for ``streams``, with classifiers for ``heads``.
 
     Raises ValueError where it reads nothing, in a way that no model has, or streams that are not
-    there or differ in channels.
+    there or differ in channels, or an option of its own is one that its model lacks.
     """
     spec = config.networks[name]
     reads = tuple(tuple(read) for read in spec.reads)
@@ -48,7 +48,9 @@ def make_network(
         )
     channels = streams_lib.in_channels(streams[reads[0][0]])
     own = {k: v for k, v in spec.options.items() if v is not None}
-    common = {k: v for k, v in config.model_options.items() if v is not None}
+    # What is said of all networks is left out where a model has no such thing.
+    known = options_of(spec.model)
+    common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
     options = {**common, **own, **overrides}
     if len(reads[0]) > 1:
         options["members"] = reads[0]
