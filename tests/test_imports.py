@@ -15,9 +15,11 @@ LEVELS = [
     {"train", "usage"},
     {"run"},
     {"plans", "step", "infer", "report"},
+    {"passes"},
     {"network", "terms", "scores"},
     {"methods", "models", "optim", "checkpoint", "data"},
-    {"weights", "losses", "streams", "sharding", "logs"},
+    {"draws", "weights", "losses"},
+    {"streams", "sharding", "logs"},
     {"files"},
 ]
 

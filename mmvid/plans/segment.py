@@ -13,7 +13,7 @@ from mmvid.methods.base import Method
 from mmvid.network import Network
 from mmvid.plans import fit
 from mmvid.plans import starts as starts_lib
-from mmvid.plans.networks import make_network, make_streams
+from mmvid.plans.networks import configured, make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
 from mmvid.streams import Head, Stream
 
@@ -211,7 +211,7 @@ def make(
 
 def headline_network(config) -> str:
     """The network whose output names the run. Raises ValueError that lists the outputs."""
-    reads = {s: name for name, spec in config.networks.items() for read in spec.reads for s in read}
-    if config.headline not in reads:
-        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
-    return reads[config.headline]
+    owners = configured(config)
+    if config.headline not in owners:
+        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(owners)}")
+    return owners[config.headline].name

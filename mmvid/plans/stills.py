@@ -46,7 +46,7 @@ def make(context: Context, network: str) -> Segment:
         networks=(built,),
         streams={name: streams[name]},
         heads=heads,
-        method=segment.make_method("single", (name,), heads, {}),
+        method=segment.make_method("single", built.outputs, heads, {}),
         tx={network: optim.make(config.optimizer, fresh=built.model.classifiers)},
         lr={network: lr},
         groups={"main": group},
