@@ -9,6 +9,7 @@ from mmvid import optim
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
+from mmvid.plans import keys, learning
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
@@ -16,12 +17,18 @@ from mmvid.streams import Head, Stream
 
 
 class Segment(NamedTuple):
-    """A stretch of training. The state's tree is a function of the segment.
+    """A stretch of training: the steps after ``first_step`` to ``stop``. The state's tree is a function
+    of the segment.
 
-    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step.
+    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step. Batches, keys and rates
+    are those of their step, so that a segment with a ``first_step`` goes on where another one ended.
     ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
     with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
     the same files: they read and write files of runs alone, and never train.
+    ``measure``: splits that are scored before the first step, too. ``checkpoint``: whether the 'last' or
+    the 'best' one, by the output ``headline``, is scored and kept at the end. ``spec``: the plain data
+    that all this was made from (`keys.spec`), {} where there is none: segments that agree in it share
+    programs and results, so who replaces a part of a segment replaces it there, too.
     """
 
     name: str
@@ -41,15 +48,27 @@ class Segment(NamedTuple):
     dataset: str = "dataset"
     title: str = ""
     evaluate: tuple[str, ...] = ()
+    first_step: int = 0
+    measure: tuple[str, ...] = ()
+    checkpoint: str = "last"
+    headline: str = ""
+    spec: Mapping = {}
+
+    @property
+    def stop(self) -> int:
+        """The last step."""
+        return self.first_step + self.steps
 
 
 class Context(NamedTuple):
-    """What a plan is made from: the configuration, the label spaces, clips to train on."""
+    """What a plan is made from: the configuration, the label spaces, clips to train on, and the
+    fingerprints of the datasets."""
 
     config: Any
     heads: dict[str, Head]
     clips: dict[str, int]
     stills_heads: dict[str, Head]
+    fingerprints: Mapping[str, str] = {}
 
 
 def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
@@ -69,16 +88,9 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _optimizers(config, networks, starts: dict[str, Start], heads) -> dict:
-    """{network: optimiser}. A classifier that starts afresh learns five times faster where the
-    optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
-    tx = {}
-    for name in networks:
-        start = starts.get(name)
-        fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
-        factor = config.networks[name].first_conv_lr
-        tx[name] = optim.make(config.optimizer, classifier_lr5=fresh, first_conv_lr=factor)
-    return tx
+def _afresh(start: Start | None, heads) -> bool:
+    """Whether a network's classifier starts afresh."""
+    return start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
 
 
 def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
@@ -127,7 +139,6 @@ def make(
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
-    lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
@@ -136,6 +147,18 @@ def make(
     if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
         enter = starts_lib.refuse_equals(enter, built, streams)
+    learnt = {n: learning.of(config, n, fresh=_afresh(starts.get(n), heads)) for n in networks}
+    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
+    seed = zlib.crc32(f"{config.seed}/{stage}".encode())
+    headline = config.headline if config.headline in outputs else outputs[0]
+    spec = keys.spec(
+        config, built,
+        program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
+                 "schedule_steps": steps, "steps_per_epoch": per_epoch},
+        data={"fingerprint": context.fingerprints.get("dataset", ""), "split": "train",
+              "batch_size": config.batch_size, "missing": config.missing, "salt": seed},
+        starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
+    )  # fmt: skip
     return Segment(
         name=name,
         steps=steps,
@@ -143,15 +166,18 @@ def make(
         streams=streams,
         heads=heads,
         method=made,
-        tx=_optimizers(config, networks, starts, heads),
-        lr=dict.fromkeys(networks, lr),
+        tx=tx,
+        lr=lr,
         batch_size=config.batch_size,
         steps_per_epoch=per_epoch,
         enter=enter,
         leave=starts_lib.keep_weights(built, heads),
-        seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
+        seed=seed,
         title=title,
         evaluate=tuple(config.evaluation.splits),
+        checkpoint=config.evaluation.checkpoint,
+        headline=headline,
+        spec=spec,
     )
 
 

@@ -4,7 +4,7 @@ import zlib
 
 from mmvid import optim
 from mmvid import streams as streams_lib
-from mmvid.plans import segment
+from mmvid.plans import keys, learning, segment
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network
 from mmvid.plans.segment import Context, Segment
@@ -36,7 +36,11 @@ def make(context: Context, network: str) -> Segment:
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
     per_epoch = context.clips["stills"] / spec.batch_size
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
-    lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
+    # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
+    own = learning.of(config, network, fresh=True)
+    learnt = {network: own | {"schedule": dict(spec.schedule), "first_conv_lr": 1.0}}
+    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
+    seed = zlib.crc32(f"{config.seed}/stills".encode())
     return Segment(
         name=STILLS,
         steps=steps,
@@ -44,15 +48,24 @@ def make(context: Context, network: str) -> Segment:
         streams={name: streams[name]},
         heads=heads,
         method=segment.make_method("single", (name,), heads, {}),
-        tx={network: optim.make(config.optimizer, classifier_lr5=True)},
-        lr={network: lr},
+        tx=tx,
+        lr=lr,
         batch_size=spec.batch_size,
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
-        seed=zlib.crc32(f"{config.seed}/stills".encode()),
+        seed=seed,
         dataset="stills",
-    )
+        headline=name,
+        spec=keys.spec(
+            config, (built,),
+            program={"streams": streams, "heads": heads, "method": ("single", {}), "learning": learnt,
+                     "schedule_steps": steps, "steps_per_epoch": per_epoch},
+            data={"fingerprint": context.fingerprints.get("stills", ""), "split": "train",
+                  "batch_size": spec.batch_size, "salt": seed},
+            steps=steps, first_step=0, checkpoint={"rule": "last"},
+        ),
+    )  # fmt: skip
 
 
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:

@@ -43,7 +43,7 @@ def train_batches(run: Run, segment: Segment, start: int):
         augment=augment.Augment(**config.augment),
         seed=segment.seed,
         start=start,
-        stop=segment.steps,
+        stop=segment.stop,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     ))  # fmt: skip
