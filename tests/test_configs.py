@@ -22,7 +22,7 @@ VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its tes
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
-CLIPS = {"dataset": 400, "stills": 1000}
+CLIPS = {"dataset": {"train": 400}, "stills": {"train": 1000}}
 TWO = (1, 1)  # stages: a block, and one that halves the maps
 
 
@@ -87,7 +87,7 @@ def test_the_step_has_its_true_shapes(config):
     kinds = {kind(s): s for s in plans.make(context(config))}
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
-        batch = a_batch(segment, config.size, segment.batch_size)
+        batch = a_batch(segment, config.size, segment.main.batch_size)
         new, metrics = jax.eval_shape(train.make_step(segment, config), state, batch)
         assert alike(state, new), segment.name
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())

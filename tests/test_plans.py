@@ -231,7 +231,7 @@ def compared(variant, **changes):
 def test_methods_are_compared_from_one_draw_on_the_same_batches():
     found = compared("table")
     assert list(found) == ["independent", "smcl", "cmcl", "random_teacher", "dmcl"]
-    assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
+    assert len({(s.seed, s.steps, s.groups["main"].batch_size) for s in found.values()}) == 1
     first, last = (network_lib.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
     jax.tree.map(np.testing.assert_array_equal, first, last)
     assert plans.baseline(list(found.values())) == "independent"

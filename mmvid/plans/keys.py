@@ -34,7 +34,7 @@ def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more)
     """The plain data that a segment is made from: all that changes its weights.
 
     ``program``: what its step is made of, beside the networks, the average and the microbatches;
-    ``data``: what it learns from, beside seed, size and augmentation; ``more``: steps, starts
+    ``data``: what it learns from, beside seed and size; ``more``: steps, starts
     ({network: `Start`}) and what decides which checkpoint is kept.
     """
     built = {}
@@ -44,8 +44,21 @@ def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more)
         built[network.name] = {"model": found.model, "options": options, "reads": network.reads,
                                "frozen": network.frozen}  # fmt: skip
     shared = {"networks": built, "accumulate": config.accumulate, "ema": config.ema}
-    seen = {"seed": config.seed, "size": config.size, "augment": config.augment}
+    seen = {"seed": config.seed, "size": config.size}
     return plain({"program": shared | program, "data": seen | data, **more})
+
+
+def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
+    """What a segment's groups are made of: their views, the rules of the subsets that they show, and the
+    datasets' fingerprints."""
+    rules, names = {}, [group.split for group in groups.values()]
+    while names:
+        if (rule := config.subsets.get(name := names.pop())) is not None:
+            rules[name] = dict(rule)
+            names += [rule.get("of", "train"), rule.get("without")]
+    datasets = {group.dataset for group in groups.values()}
+    return {"groups": groups, "subsets": rules,
+            "fingerprints": {name: fingerprints.get(name, "") for name in datasets}}  # fmt: skip
 
 
 def kept(config, headline: str) -> dict:
@@ -88,4 +101,4 @@ def of(segments: Sequence) -> dict[str, str]:
 def of_scores(config) -> str:
     """The key of how splits are scored at a segment's end; its weights have their own."""
     how = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
-    return digest({"version": VERSION, **how, "size": config.size, "subsets": config.get("subsets") or {}})
+    return digest({"version": VERSION, **how, "size": config.size, "subsets": config.subsets})

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mmvid import optim
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
@@ -39,13 +41,12 @@ class Segment(NamedTuple):
     method: Method
     tx: dict[str, Any]
     lr: dict[str, optim.Schedule]
-    batch_size: int
+    groups: dict[str, Group]
     steps_per_epoch: float
     enter: Callable
     leave: Callable
     seed: int
-    split: str = "train"
-    dataset: str = "dataset"
+    epoch_of: str = "main"
     title: str = ""
     evaluate: tuple[str, ...] = ()
     first_step: int = 0
@@ -59,16 +60,60 @@ class Segment(NamedTuple):
         """The last step."""
         return self.first_step + self.steps
 
+    @property
+    def main(self) -> Group:
+        """The group whose clips are an epoch: ``epoch_of``."""
+        return self.groups[self.epoch_of]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset whose labels it learns, and whose splits it is scored on."""
+        labelled = [group for group in self.groups.values() if group.labels]
+        return (labelled or [self.main])[0].dataset
+
 
 class Context(NamedTuple):
-    """What a plan is made from: the configuration, the label spaces, clips to train on, and the
-    fingerprints of the datasets."""
+    """What a plan is made from: the configuration, the label spaces, {dataset: {split: clips}}, and the
+    datasets' fingerprints."""
 
     config: Any
     heads: dict[str, Head]
-    clips: dict[str, int]
+    clips: dict[str, dict[str, int]]
     stills_heads: dict[str, Head]
     fingerprints: Mapping[str, str] = {}
+
+
+def default_groups(config) -> dict[str, Group]:
+    """One group, 'main', of the configured split in one view, 'train'."""
+    return {"main": Group(config.split, config.batch_size, {"train": Augment(**config.augment)})}
+
+
+def epoch_steps(context: Context, group: Group) -> float:
+    """Steps in which a group shows each of its clips once. Raises ValueError for a split that its
+    dataset has not."""
+    splits = context.clips[group.dataset]
+    if group.split not in splits:
+        raise ValueError(
+            f"there is no split and no subset {group.split!r} to learn from in {group.dataset!r}, which has "
+            f"{splits}: name another one in --config.split, or make a subset in config.subsets"
+        )
+    return splits[group.split] / group.batch_size
+
+
+def check_passes(segment: str, groups: Mapping[str, Group], made: Method) -> None:
+    """Raises ValueError where a method's passes read views that no group has, or leave some out."""
+    there = {(name, view) for name, group in groups.items() for view in group.views}
+    read = {of for pass_ in made.passes for of in pass_.of}
+    if lacking := sorted(read - there):
+        raise ValueError(
+            f"segment {segment!r}: its method reads view {lacking[0][1]!r} of group {lacking[0][0]!r}; its groups "
+            f"have {sorted(there)}. Give the segment that group and view"
+        )
+    if idle := sorted(there - read):
+        raise ValueError(
+            f"segment {segment!r}: no pass of its method reads view {idle[0][1]!r} of group {idle[0][0]!r}, which "
+            "would be decoded for nothing: leave it out"
+        )
 
 
 def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
@@ -126,8 +171,11 @@ def make(
     *,
     stage: str,
     title: str,
+    groups: Mapping[str, Group] | None = None,
+    epoch_of: str = "main",
 ) -> Segment:
-    """A segment on the main dataset. Segments of one ``stage`` see the same batches."""
+    """A segment on the main dataset, or on ``groups``, of which ``epoch_of`` counts the epochs. Segments
+    of one ``stage`` see the same batches."""
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
@@ -135,12 +183,14 @@ def make(
     starts_lib.check_files(config, built, streams, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
-    per_epoch = context.clips["dataset"] / config.batch_size
+    groups = dict(groups or default_groups(config))
+    per_epoch = epoch_steps(context, groups[epoch_of])
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
+    check_passes(name, groups, made)
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)
     enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
@@ -155,8 +205,9 @@ def make(
         config, built,
         program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
                  "schedule_steps": steps, "steps_per_epoch": per_epoch},
-        data={"fingerprint": context.fingerprints.get("dataset", ""), "split": "train",
-              "batch_size": config.batch_size, "missing": config.missing, "salt": seed},
+        data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
+              "epoch_of": epoch_of,
+              **keys.of_groups(config, groups, context.fingerprints)},
         starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
     )  # fmt: skip
     return Segment(
@@ -168,7 +219,8 @@ def make(
         method=made,
         tx=tx,
         lr=lr,
-        batch_size=config.batch_size,
+        groups=groups,
+        epoch_of=epoch_of,
         steps_per_epoch=per_epoch,
         enter=enter,
         leave=starts_lib.keep_weights(built, heads),

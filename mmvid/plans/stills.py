@@ -4,6 +4,8 @@ import zlib
 
 from mmvid import optim
 from mmvid import streams as streams_lib
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.plans import keys, learning, segment
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network
@@ -34,7 +36,8 @@ def make(context: Context, network: str) -> Segment:
     streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
-    per_epoch = context.clips["stills"] / spec.batch_size
+    group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
+    per_epoch = segment.epoch_steps(context, group)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
     own = learning.of(config, network, fresh=True)
@@ -50,19 +53,17 @@ def make(context: Context, network: str) -> Segment:
         method=segment.make_method("single", (name,), heads, {}),
         tx=tx,
         lr=lr,
-        batch_size=spec.batch_size,
+        groups={"main": group},
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
         seed=seed,
-        dataset="stills",
         headline=name,
         spec=keys.spec(
             config, (built,),
             program={"streams": streams, "heads": heads, "method": ("single", {}), "learning": learnt,
                      "schedule_steps": steps, "steps_per_epoch": per_epoch},
-            data={"fingerprint": context.fingerprints.get("stills", ""), "split": "train",
-                  "batch_size": spec.batch_size, "salt": seed},
+            data={"salt": seed, **keys.of_groups(config, {"main": group}, context.fingerprints)},
             steps=steps, first_step=0, checkpoint={"rule": "last"},
         ),
     )  # fmt: skip
