@@ -31,8 +31,22 @@ def _options() -> ConfigDict:
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
+def _optimizer() -> dict:
+    # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
+    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
+    return dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
+
+
+def _own(common: Mapping) -> ConfigDict:
+    """The same entries, each None: of one network, as for all of them unless it says otherwise."""
+    return ConfigDict({name: placeholder(type(value)) for name, value in common.items()})
+
+
 def network(model: str, *reads: str, weights: str | dict[str, str] = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
+
+    Its ``optimizer`` and ``schedule`` are those of the run, but for what it says itself:
+    --config.networks.flow.schedule.lr=0.01 changes flow's rate alone.
 
     ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50; of a
     network that reads several streams at once also {stream: file}. Files of runs of ours are named as
@@ -43,8 +57,9 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
     reads, own = tuple((read,) for read in reads), _options()
     own.update(options)
     return ConfigDict(
-        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own)
-    )
+        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own,
+             optimizer=_own(_optimizer()), schedule=_own(schedule(0.0)))
+    )  # fmt: skip
 
 
 def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict:
@@ -158,16 +173,15 @@ def get_config() -> ConfigDict:
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
     c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
-    # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
-    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
-    c.optimizer = ConfigDict(
-        dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
-    )
-    c.schedule = schedule(0.025)
+    c.optimizer = ConfigDict(_optimizer())  # of every network, unless its own `optimizer` says otherwise
+    c.schedule = schedule(0.025)  # as `optimizer`
 
     c.evaluation = evaluation()
     c.save_every = "20%"
     c.log_every = 10
+    # Workdirs of other runs, 'RUN,RUN': a segment that one of them has trained to its end, made of the
+    # same in all that changes weights, is copied from there.
+    c.reuse = ""
     c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     c.published_neighbours = ()  # rows (what, {k: text})

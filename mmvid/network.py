@@ -3,7 +3,7 @@
 import functools
 import operator
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -172,12 +172,17 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
     return params, stats
 
 
-def draw_weights(segment, size: int, seed: int, **jit_options):
-    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``)."""
+def make_draw(segment, size: int) -> Callable:
+    """draw(key) -> a segment's (params, stats) for frames of ``size`` pixels, not yet jitted."""
     shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
+    return functools.partial(init_params, segment.networks, segment.streams, shapes)
+
+
+def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):
+    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``).
+    ``draw``: a jitted `make_draw`, where there is one already."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
-    draw = functools.partial(init_params, segment.networks, segment.streams, shapes)
-    return jax.device_get(jax.jit(draw, **jit_options)(key))
+    return jax.device_get((draw or jax.jit(make_draw(segment, size)))(key))
 
 
 def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:

@@ -29,6 +29,7 @@ class Run(NamedTuple):
     datasets: dict[str, records.Dataset]
     segments: list[Segment]
     stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
+    programs: dict  # `programs.shared`: jitted functions by what they are made of
 
 
 # ---------------------------------------------------------------------------- data
@@ -115,6 +116,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
         heads=heads,
         clips={name: dataset.info.splits for name, dataset in datasets.items()},
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
     )
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
@@ -123,4 +125,4 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop)
+    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})

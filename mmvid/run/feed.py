@@ -50,7 +50,7 @@ def train_batches(run: Run, segment: Segment, start: int):
         size=run.config.size,
         seed=segment.seed,
         start=start,
-        stop=segment.steps,
+        stop=segment.stop,
         one_of=one_of(segment),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
