@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy as np
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
 from mmvid.data import fields as fields_lib
+from mmvid.data import groups as groups_lib
 from mmvid.data import sampling
+from mmvid.data.groups import Group, OneOf
 from mmvid.data.media import files
 from mmvid.data.records import Source
 from mmvid.streams import MODALITIES, Head, Stream, form_of, negated, raw_channels
@@ -18,14 +20,13 @@ from mmvid.streams import MODALITIES, Head, Stream, form_of, negated, raw_channe
 
 class Train(NamedTuple):
     sources: dict[str, Source]
+    groups: dict[str, Group]
     streams: tuple[Stream, ...]
-    sizes: dict[str, int]
-    views: dict[str, tuple[str, ...]]
     heads: dict[str, Head]
     size: int
-    augment: augment_lib.Augment
     seed: int
     process: tuple[int, int]
+    one_of: dict[str, OneOf]
 
 
 class Eval(NamedTuple):
@@ -168,14 +169,14 @@ def _stacks(frames: np.ndarray, index: np.ndarray) -> np.ndarray:
     return out
 
 
-# (first, last) frame that a view reads.
+# (first, last) frame that an example reads.
 Seen = tuple[int, int]
 
 
 def _labels(
-    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Sequence[Seen] = ()
+    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Seen | None = None
 ) -> dict[str, np.ndarray]:
-    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip where there are none."""
+    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip for None."""
     out = {}
     for name, head in heads.items():
         if name not in record["label"]:
@@ -192,73 +193,94 @@ def _labels(
     return out
 
 
-def _occurring(spans: np.ndarray, record: dict, seen: Sequence[Seen]) -> np.ndarray:
-    """Those of the spans [n, 3] (class, start, end) that a view meets between its first and its last frame."""
-    times = np.asarray(record["times"]) if seen else ()
-    met = [(spans[:, 1] <= times[last]) & (spans[:, 2] > times[first]) for first, last in seen]
-    return spans[np.any(met, axis=0)] if seen else spans
+def _occurring(spans: np.ndarray, record: dict, seen: Seen | None) -> np.ndarray:
+    """Those of the spans [n, 3] (class, start, end) that meet what is between two frames."""
+    if seen is None:
+        return spans
+    first, last = np.asarray(record["times"])[list(seen)]
+    return spans[(spans[:, 1] <= last) & (spans[:, 2] > first)]
 
 
 def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
     return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
 
 
-def train_example(spec: Train, group: str, position: int) -> dict:
-    source, salt = spec.sources[group], sorted(spec.sizes).index(group)
+def train_example(spec: Train, name: str, position: int, shown: Collection[str]) -> dict:
+    """The example at a position of group ``name``'s stream; streams that are not ``shown`` are absent."""
+    source, group, salt = spec.sources[name], spec.groups[name], sorted(spec.groups).index(name)
     row = example_row(len(source), spec.seed, position, salt)
     record = source[row]
     rng = np.random.default_rng([spec.seed, position, 2 * salt + 1])
     lengths = _lengths(record, spec.streams)
     _tell_short(record, lengths, spec.streams)
+    lengths = {stream: n if stream in shown else 0 for stream, n in lengths.items()}
     # A flip that changes the label must be the same in every view and geometry group.
-    shared = spec.augment.flip and bool(spec.augment.flip_labels)
-    flip = bool(rng.random() < 0.5) if shared else None
-    views = {v: _train_view(spec, record, lengths, rng, flip) for v in spec.views[group]}
+    flip = bool(rng.random() < 0.5) if groups_lib.flips_together(group) else None
+    views, seen = _train_views(spec, group, record, lengths, rng, flip)
+    label = _labels(record, spec.heads, flip=bool(flip), pairs=groups_lib.flip_pairs(group),
+                    seen=seen) if group.labels else None  # fmt: skip
+    # What the device will do is drawn last, so that it changes nothing that is drawn here.
+    draws = {
+        view: {geometry: augment_lib.draw_device(rng, augment) for geometry in _geometries(spec.streams)}
+        for view, augment in group.views.items()
+        if augment.device
+    }
     return {
-        "inputs": {name: inputs for name, (inputs, _) in views.items()},
-        # One label an example: spans that any of its views meets (Charades' own code: of its only one).
-        "label": _labels(
-            record, spec.heads, flip=bool(flip), pairs=spec.augment.flip_labels,
-            seen=[seen for _, seen in views.values() if seen],
-        ),
+        "inputs": views,
+        **({} if label is None else {"label": label}),
+        **({"draws": draws} if draws else {}),
         "mask": np.bool_(True),
-        "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
-        "id": np.int32(row),
+        "present": {stream: np.bool_(n > 0) for stream, n in lengths.items()},
+        # A subset's clips are named by their rows in the whole split.
+        "id": np.int32(record.get("row", row)),
     }
 
 
-def _draw_colours(rng: np.random.Generator, spec: Train) -> dict:
+def _geometries(streams: Sequence[Stream]) -> list[str]:
+    return sorted({s.geometry for s in streams})
+
+
+def _draw_colours(rng: np.random.Generator, streams: Sequence[Stream], augment: augment_lib.Augment) -> dict:
     """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
     runs without it see what they saw before there was one."""
-    coloured = [s for s in spec.streams if MODALITIES[s.modality].coloured]
-    keys = sorted({(s.modality, s.geometry) for s in coloured}) if spec.augment.colour else []
-    return {key: colours_lib.draw_colours(rng, spec.augment) for key in keys}
+    coloured = [s for s in streams if MODALITIES[s.modality].coloured]
+    keys = sorted({(s.modality, s.geometry) for s in coloured}) if augment.colour else []
+    return {key: colours_lib.draw_colours(rng, augment) for key in keys}
 
 
-def _train_view(
+def _train_views(
     spec: Train,
+    group: Group,
     record: dict,
     lengths: Mapping[str, int],
     rng: np.random.Generator,
     flip: bool | None,
-) -> tuple[dict[str, np.ndarray], Seen | None]:
-    """One view of a clip: ({stream: [T, size, size, raw]}, the first and the last frame that any stream
-    reads); zeros for a stream it lacks, None where it lacks all."""
+) -> tuple[dict[str, dict[str, np.ndarray]], Seen | None]:
+    """A clip's views, cut from one choice of frames that is decoded once: ({view: {stream: [T, size, size,
+    raw]}}, the first and the last frame that any stream reads); zeros for a stream it lacks, None
+    where it lacks all."""
     there = [s for s in spec.streams if lengths[s.name] > 0]
     anchors = sampling.train_indices(rng, lengths, spec.streams)
     fields = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
-    windows = {
-        name: augment_lib.draw(rng, record["height"], record["width"], spec.size, spec.augment, flip=flip)
-        for name in sorted({s.geometry for s in spec.streams})
-    }
-    colours = _draw_colours(rng, spec)
-    out = _cut(_decode(record, there, fields), there, fields, windows, spec.size, colours)
-    for stream in spec.streams:
-        if stream.name not in out:
-            shape = (stream.sampling.frames, spec.size, spec.size, raw_channels(stream))
-            out[stream.name] = np.zeros(shape, np.uint8)
+    decoded, absent = _decode(record, there, fields), _absent(spec, lengths)
+    views = {}
+    for view, augment in group.views.items():
+        windows = {
+            name: augment_lib.draw(rng, record["height"], record["width"], spec.size, augment, flip=flip)
+            for name in _geometries(spec.streams)
+        }
+        colours = _draw_colours(rng, spec.streams, augment)
+        views[view] = absent | _cut(decoded, there, fields, windows, spec.size, colours)
     read = _distinct(fields, there) if there else None
-    return out, read if read is None else (int(read[0]), int(read[-1]))
+    return views, read if read is None else (int(read[0]), int(read[-1]))
+
+
+def _absent(spec: Train, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """What is shown of the streams that a clip lacks: zeros."""
+    missing = [s for s in spec.streams if not lengths[s.name]]
+    return {
+        s.name: np.zeros((s.sampling.frames, spec.size, spec.size, raw_channels(s)), np.uint8) for s in missing
+    }
 
 
 def _test_fields(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:

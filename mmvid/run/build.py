@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmvid import files, network, plans, sharding
-from mmvid.data import augment, records
+from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
@@ -74,7 +74,7 @@ def _ensure(spec) -> None:
 
 def _wanted(config) -> dict:
     """{name: what the configuration says of it} of every dataset that a run reads."""
-    own = {"dataset": config.dataset}
+    own = {"dataset": config.dataset} | dict(config.datasets.items())
     return own | ({"stills": config.stills} if stills.has_stills(config) else {})
 
 
@@ -105,9 +105,7 @@ def _heads(config, info) -> dict[str, Head]:
     return {name: found[name] for name in config.heads} if config.heads else found
 
 
-# ---------------------------------------------------------------------------- checks
-
-
+# ---------------------------------------------------------------------------- the run
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Datasets (made where a command says how), segments, mesh; nothing is trained. ``stop``: of
     `signals.listened`.
@@ -116,19 +114,23 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """
     checks.check_names(config)
     datasets = _open(config)
+    heads = _heads(config, datasets["dataset"].info)
+    datasets["dataset"] = subsets.divided(
+        datasets["dataset"], config.subsets, heads, workdir / "subsets.json"
+    )
     context = segment_lib.Context(
         config=config,
-        heads=_heads(config, datasets["dataset"].info),
-        clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
+        heads=heads,
+        clips={name: dataset.info.splits for name, dataset in datasets.items()},
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
     )
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
+    checks.check_groups(segments, datasets, _spaces)
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    augment.check(augment.Augment(**config.augment), context.heads)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop)
 
 
@@ -153,6 +155,11 @@ def _with_tuples(value):
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
+def _place(name: str) -> str:
+    """How a command line says where a dataset lies."""
+    return f"--config.{name if name in ('dataset', 'stills') else f'datasets.{name}'}.path=FOLDER"
+
+
 def _check_still_there(config, workdir: pathlib.Path) -> None:
     """Raises FileNotFoundError for a dataset that is gone: no command may make another one in its place."""
     for name, spec in _wanted(config).items():
@@ -161,7 +168,7 @@ def _check_still_there(config, workdir: pathlib.Path) -> None:
             again = f"make it again (python -m {' '.join(spec.command)})" if own else "put it back"
             raise FileNotFoundError(
                 f"the clips that {workdir} was trained on are no longer in {spec.path}: {again}, or say where "
-                f"they lie, --config.{name}.path=FOLDER"
+                f"they lie, {_place(name)}"
             )
 
 
@@ -172,7 +179,7 @@ def _check_same_clips(run: Run) -> None:
             raise ValueError(
                 f"{run.workdir} was trained on other clips than {dataset.root} holds now: the fingerprint was "
                 f"{known[name]}, now it is {dataset.info.fingerprint}. Say where its own lie, "
-                f"--config.{name}.path=FOLDER"
+                f"{_place(name)}"
             )
 
 
