@@ -11,7 +11,9 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 
 # From top to bottom: a room (a file of mmvid/, or a folder) imports only from rooms on a lower line.
 LEVELS = [
+    {"__main__"},
     {"main"},
+    {"commands"},
     {"train", "usage"},
     {"run"},
     {"plans", "step", "infer", "report"},
