@@ -1,11 +1,10 @@
 """A segment: a stretch of training, and how it is made of a configuration."""
 
-import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmvid import optim
+from mmvid import methods, optim
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS
@@ -120,10 +119,10 @@ def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) ->
     """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
-    known = list(inspect.signature(METHODS[name]).parameters)[2:]
+    known = methods.options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {known}")
+        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {list(known)}")
     return METHODS[name](outputs, heads, **options)
 
 
