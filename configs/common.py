@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from mmvid.streams import FIELDS
+
 
 def schedule(lr: float, **changes) -> ConfigDict:
     """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
@@ -127,7 +129,7 @@ def get_config() -> ConfigDict:
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
     # Shares of the training clips that are to lack a modality, to see what a method makes of it.
-    c.missing = ConfigDict(dict(rgb=0.0, flow=0.0, depth=0.0))
+    c.missing = ConfigDict(dict.fromkeys(FIELDS, 0.0))
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()

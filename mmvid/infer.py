@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 
 from mmvid import network as network_lib
-from mmvid import streams as streams_lib
 from mmvid.network import Streams
+from mmvid.prepare import prepare
 
 
 def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
@@ -14,7 +14,7 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
     folded = {
-        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+        name: prepare(streams[name], x.reshape(-1, *x.shape[2:]))
         for name, x in inputs.items()
     }
     outputs = {}

@@ -57,15 +57,15 @@ def forward(network: Network, params, stats, inputs: dict, *, train: bool, key):
     return outputs, stats
 
 
-def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
-    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
+def init_params(networks, streams: Streams, size: int, key):
+    """({network: params}, {network: stats}); pictures are ``size`` pixels a side.
 
     A network's draw depends on the key and its own name alone, not on its neighbours.
     """
     params, stats = {}, {}
     for network in networks:
         inputs = {
-            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
+            stream: jnp.zeros((1, *streams_lib.shape(streams[stream], size)))
             for stream in {stream for read in network.reads for stream in read}
         }
         read = network.reads[0]
@@ -77,9 +77,8 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
 
 def draw_weights(segment, size: int, seed: int, **jit_options):
     """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``)."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
-    draw = functools.partial(init_params, segment.networks, segment.streams, shapes)
+    draw = functools.partial(init_params, segment.networks, segment.streams, size)
     return jax.device_get(jax.jit(draw, **jit_options)(key))
 
 

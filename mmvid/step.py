@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from mmvid import network as network_lib
-from mmvid import streams as streams_lib
 from mmvid.methods.base import Method
 from mmvid.network import Network, Streams, TrainState
+from mmvid.prepare import prepare
 from mmvid.terms import accuracy, count, reduce_terms
 
 
@@ -36,7 +36,7 @@ def _gathered(batch, of, streams: Streams) -> dict:
 
     def prepared(name, group, view):
         x = _fill_absent(batch[group]["inputs"][view][name], _present(batch, group, name))
-        return streams_lib.prepare(streams[name], x)
+        return prepare(streams[name], x)
 
     return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
 

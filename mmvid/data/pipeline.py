@@ -7,16 +7,19 @@ of the loader need be saved, and neither workers nor processes change the data.
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
 from mmvid.data import augment as augment_lib
 from mmvid.data import example, sampling
 from mmvid.data.example import Eval, Train
 from mmvid.data.records import Source
-from mmvid.streams import Head, Stream, raw_channels
+from mmvid.streams import Head, Stream, host_bytes
+
+# Grain brings JAX along, so it is imported where it is used.
+if TYPE_CHECKING:
+    import grain
 
 
 # ---------------------------------------------------------------------------- batches
@@ -52,8 +55,8 @@ def _eval_batch(spec: Eval, index: int) -> dict:
 
 
 def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
-    """Bytes of the frames in a batch of ``rows`` clips, each seen in ``views`` of side x side pixels."""
-    return rows * views * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
+    """Bytes of what a batch of ``rows`` clips holds, each seen in ``views``, pictures of side x side pixels."""
+    return rows * views * sum(host_bytes(s, side) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
@@ -80,14 +83,16 @@ def train_dataset(
     stop: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Element i is this process's rows of the batch of step ``start`` + i.
 
-    ``batch_sizes`` are global. uint8 inputs {view: {stream: [B, T, size, size, raw]}}; a stream that
+    ``batch_sizes`` are global. inputs {view: {stream: [B, *streams.host_shape]}}; a stream that
     a record lacks is zeros with ``present`` False. Raises ValueError for a batch that the processes
     cannot share, an empty split, streams of which only some are cut by segments, or an augmentation
     that cannot be.
     """
+    import grain
+
     for group, batch_size in batch_sizes.items():
         _check(f"group {group!r}", sources[group], batch_size, process_count)
     augment_lib.check(augment, heads)
@@ -110,13 +115,15 @@ def eval_dataset(
     batch_size: int = 32,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
-    """Every row once, in order; inputs {'test': {stream: [B, V, T, H, W, raw]}}, V = clips x crops.
+) -> "grain.MapDataset":
+    """Every row once, in order; inputs {'test': {stream: [B, V, *streams.host_shape]}}, V = clips x crops.
 
     The last batch is filled with rows whose ``mask`` is False; every process has as many batches.
     Raises ValueError for an empty split, a batch that the processes cannot share, an unknown
     protocol or crop.
     """
+    import grain
+
     _check("the split", source, batch_size, process_count)
     spec = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
                  resize or size, batch_size, (process_index, process_count))  # fmt: skip

@@ -12,9 +12,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from typing import TYPE_CHECKING
 
-import grain
 from absl import flags
+
+# Grain brings JAX along, so it is imported where it is used.
+if TYPE_CHECKING:
+    import grain
 
 
 def batches_held(workers: int, threads: int, prefetch: int) -> int:
@@ -52,7 +56,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _first(ahead: grain.DatasetIterator) -> list[dict]:
+def _first(ahead: "grain.DatasetIterator") -> list[dict]:
     """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
     signals; whoever waits here hears them."""
     found: futures.Future = futures.Future()
@@ -68,9 +72,11 @@ def _first(ahead: grain.DatasetIterator) -> list[dict]:
     return found.result()
 
 
-def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> Iterator[dict]:
+def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> Iterator[dict]:
     """``dataset``, made by processes that start with the first batch. Those signals reach a whole process
     group, but the loop alone decides when its workers end."""
+    import grain
+
     others = set(multiprocessing.active_children())
     options = grain.MultiprocessingOptions(workers, prefetch)
     with tempfile.TemporaryDirectory() as born:
@@ -82,7 +88,7 @@ def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> It
             _close_soon(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
 
 
-def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) -> None:
+def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
     """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
 
     def end() -> None:
@@ -103,13 +109,15 @@ def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) 
 
 
 def iterate(
-    dataset: grain.MapDataset, *, workers: int = 0, threads: int = 2, prefetch: int = 4
+    dataset: "grain.MapDataset", *, workers: int = 0, threads: int = 2, prefetch: int = 4
 ) -> Iterator[dict]:
     """Batches in order, made ahead by ``threads``, or by ``workers`` processes where not 0.
 
     ``prefetch``: batches held ready. Close the iterator after use: ``close()`` ends what runs
     ahead. Raises ValueError for a negative number.
     """
+    import grain
+
     if min(workers, threads, prefetch) < 0:
         raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
     if not flags.FLAGS.is_parsed():

@@ -178,11 +178,10 @@ def check_models(config, starts: dict[str, Start]) -> None:
 
 def check_files(config, networks, streams, starts: dict[str, Start], heads) -> None:
     """Files of weights are there and fit, before anything is trained. Raises as weights.load."""
-    shapes = {name: (stream.sampling.frames, 32, 32) for name, stream in streams.items()}
     for network in networks:
         start = starts.get(network.name, Start())
         if start.file:
-            draw = functools.partial(init_params, (network,), streams, shapes)
+            draw = functools.partial(init_params, (network,), streams, 32)
             drawn = jax.eval_shape(draw, jax.random.key(0))
             params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), drawn)
             model = config.networks[network.name].model
