@@ -56,8 +56,8 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
     networks = tuple(Network(name, _model(spec, name, dtype), ((name,),)) for name in names)
     inputs, heads = _streams(spec["frames"]), {"action": Head(CLASSES)}
     method = METHODS["mml" if len(names) > 1 else "single"](names, heads)
-    lr = optax.constant_schedule(0.01)
-    tx = {name: optim.make(SGD, lr, classifier_lr5=True) for name in names}
+    lr = dict.fromkeys(names, optax.constant_schedule(0.01))
+    tx = {name: optim.make(SGD, classifier_lr5=True) for name in names}
     mesh = sharding.make_mesh(jax.devices()[:1])
 
     def start(key):
@@ -66,7 +66,7 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
 
     state = jax.jit(start, out_shardings=sharding.replicated(mesh))(jax.random.key(0))
     batch = sharding.place(mesh, batch_of(spec["batch"], spec["frames"], spec["side"]))
-    run = step.jit_train_step(step.make_train_step(networks, inputs, method, tx), sharding.replicated(mesh))
+    run = step.jit_train_step(step.make_train_step(networks, inputs, method, tx, lr), sharding.replicated(mesh))
     began = time.perf_counter()
     # Once more around the trainer's jit: only what is lowered by hand tells its cost.
     lowered = jax.jit(run, donate_argnums=0).lower(state, batch)

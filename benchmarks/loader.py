@@ -26,6 +26,7 @@ from PIL import Image
 from mmvid.data import augment, example, pipeline, records, sampling
 from mmvid.data import fields as fields_lib
 from mmvid.data import frames as frames_lib
+from mmvid.data.groups import Group
 from mmvid.streams import Head, Sampling, Stream, form_of, length
 
 BATCH = 8
@@ -130,9 +131,9 @@ def measure(source, folder: pathlib.Path, clips: int, streams, size: int, second
     """Both loaders in turns, the median of five: clips/s of one core and their ratio."""
     sizes = [(r["num_frames"], (r["height"], r["width"])) for r in map(source.__getitem__, range(clips))]
     dataset = pipeline.train_dataset(
-        {"main": source}, streams, batch_sizes={"main": BATCH}, views={"main": ("train",)},
+        {"main": source}, {"main": Group("train", BATCH, {"train": augment.Augment()})}, streams,
         heads={name: Head(h["classes"], h["kind"]) for name, h in source.info.heads.items()},
-        size=size, augment=augment.Augment(), seed=SEED, start=0, stop=10**6,
+        size=size, seed=SEED, start=0, stop=10**6,
     )  # fmt: skip
 
     def from_folder(i):

@@ -125,6 +125,12 @@ def get_config() -> ConfigDict:
 
     # Where the clips are. `command`: how to make them, for datasets that need no download.
     c.dataset = ConfigDict(dict(path="", command=()))
+    # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
+    c.datasets = ConfigDict()
+    # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or
+    # per_class=5, without="another", by="class" or "frequency", head="verb", seed=0)} (mmvid/data/subsets.py).
+    c.subsets = ConfigDict()
+    c.split = "train"  # what is learnt from: a split or a subset
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -17,7 +17,7 @@ import sys
 from data_prep import checks, clips, stages, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import folder, ntu, nwucla, ssv2, table, uwa3d
-from data_prep.tabletop import files
+from data_prep.tabletop import files, specs
 from mmvid.data import records
 from mmvid.run import lock
 
@@ -42,8 +42,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--train_views", type=_views, help="default 1,2 (nwucla, uwa3d); DMCL's code: 2,3 (nwucla)")
     add("--test_views", type=_views, help="default: all others (nwucla, uwa3d)")
     add("--version", type=int, default=0, choices=ntu.VERSIONS, help="of ntu120_mini")
-    add("--size", default="small", choices=sorted(files.SIZES), help="of tabletop")
-    add("--view", default="verb", choices=files.VIEWS, help="of tabletop")
+    add("--size", default="small", choices=sorted(specs.SIZES), help="of tabletop")
+    add("--view", default="verb", choices=specs.VIEWS, help="of tabletop")
     add("--seed", type=int, default=0, help="of tabletop")
     add("--flow", choices=clips.FLOWS, help="default: tvl1 (tabletop: tvl1-fast)")
     add("--flow_bound", type=float, help="pixels that map to 0 and 255; default 20 (tabletop: 6)")

@@ -43,6 +43,36 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
+class Beginning(NamedTuple):
+    """What a segment begins with, as a segment's ``enter`` takes and gives it, on the host.
+
+    ``params`` and ``stats`` are those of the networks that learn, ``frozen`` the teachers' {'params',
+    'stats'}, each by network. What is None (the method's state, the optimisers', the moving average)
+    begins afresh, from the weights that are here.
+    """
+
+    params: dict
+    stats: dict
+    frozen: dict
+    method: Any = None
+    opt_state: dict | None = None
+    ema: dict | None = None
+    step: int = 0
+
+    def weights(self, network: str) -> tuple:
+        """(params, stats) of a network, frozen or not."""
+        own = self.frozen.get(network)
+        return (own["params"], own["stats"]) if own else (self.params[network], self.stats[network])
+
+    def with_weights(self, network: str, params, stats) -> "Beginning":
+        """The same with other weights for one network."""
+        if network in self.frozen:
+            return self._replace(frozen={**self.frozen, network: {"params": params, "stats": stats}})
+        return self._replace(
+            params={**self.params, network: params}, stats={**self.stats, network: stats}
+        )
+
+
 Streams = Mapping[str, streams_lib.Stream]
 
 
@@ -82,26 +112,41 @@ def draw_weights(segment, size: int, seed: int, **jit_options):
     return jax.device_get(jax.jit(draw, **jit_options)(key))
 
 
-def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
-    """A TrainState that starts from ``params`` and ``stats``; frozen networks get their own place.
-
-    Call it inside ``jax.jit``, so that no buffer is shared with what is donated later.
-    """
+def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:
+    """The Beginning with these weights and nothing else; frozen networks get their own place."""
     frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]}
               for n in networks if n.frozen}  # fmt: skip
     params = {name: tree for name, tree in params.items() if name not in frozen}
     stats = {name: tree for name, tree in stats.items() if name not in frozen}
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        frozen=frozen,
-        stats=stats,
-        opt_state={name: tx[name].init(params[name]) for name in params},
-        method=method.init(),
+    return Beginning(params, stats, frozen, step=step)
+
+
+def begin(start: Beginning, method: Method, tx: dict, key, *, ema: bool = False) -> TrainState:
+    """The TrainState that begins with ``start``; ``ema``: whether a moving average is kept.
+
+    Call it inside ``jax.jit``, so that no buffer is shared with what is donated later.
+    """
+    params, stats, opt_state, average = start.params, start.stats, start.opt_state, start.ema
+    if opt_state is None:
+        opt_state = {name: tx[name].init(params[name]) for name in params}
+    if average is None:
         # A copy: the same buffer at two leaves of a donated state is an error.
-        ema=jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if ema else {},
+        average = jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if ema else {}
+    return TrainState(
+        step=jnp.asarray(start.step, jnp.int32),
+        params=params,
+        frozen=start.frozen,
+        stats=stats,
+        opt_state=opt_state,
+        method=method.init() if start.method is None else start.method,
+        ema=average,
         key=key,
     )
+
+
+def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
+    """A TrainState that starts from ``params`` and ``stats`` and nothing else, as `begin`."""
+    return begin(beginning(networks, params, stats), method, tx, key, ema=ema)
 
 
 def final_weights(state: TrainState) -> dict:

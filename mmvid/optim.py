@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mmvid.weights.names_resnet import first_convolutions
@@ -98,11 +99,9 @@ def uniform_multipliers(params, *, classifier_lr5: bool = False):
 GROUPS = {"tsm": multipliers, "uniform": uniform_multipliers}
 
 
-def _scaled(choose: Callable) -> optax.GradientTransformation:
-    """Multiplies updates leaf by leaf with the constants ``choose(updates)``."""
-    return optax.stateless(
-        lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, choose(updates))
-    )
+def scaled(updates, rate):
+    """The step downhill: ``updates`` times minus the learning rate, a number."""
+    return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
 
 
 def _first_conv(rates, factor: float):
@@ -114,9 +113,10 @@ def _first_conv(rates, factor: float):
 
 
 def make(
-    spec, lr: Schedule, *, classifier_lr5: bool, first_conv_lr: float = 1.0
+    spec, *, classifier_lr5: bool, first_conv_lr: float = 1.0
 ) -> optax.GradientTransformation:
-    """The optimiser of ONE network (clipping never crosses networks).
+    """The optimiser of ONE network (clipping never crosses networks), but for the learning rate, by
+    which `scaled` multiplies what it gives.
 
     ``spec``: ``name`` 'sgd' or 'adamw', ``momentum`` and ``nesterov`` (of 'sgd' alone),
     ``weight_decay``, ``clip`` (gradient norm; 0 for none), ``groups`` 'tsm' or 'uniform'. SGD as in
@@ -139,9 +139,9 @@ def make(
 
     clip = [optax.clip_by_global_norm(spec.clip)] if spec.clip else []
     decay = optax.add_decayed_weights(spec.weight_decay, mask=decay_mask)
-    tail = [_scaled(lambda u: factors(u)[0]), optax.scale_by_learning_rate(lr)]
+    tail = optax.stateless(lambda u, _: jax.tree.map(lambda x, f: x * f, u, factors(u)[0]))
     if spec.name == "sgd":
-        return optax.chain(*clip, decay, optax.trace(spec.momentum, nesterov=spec.nesterov), *tail)
+        return optax.chain(*clip, decay, optax.trace(spec.momentum, nesterov=spec.nesterov), tail)
     if spec.name == "adamw":
-        return optax.chain(*clip, optax.scale_by_adam(), decay, *tail)
+        return optax.chain(*clip, optax.scale_by_adam(), decay, tail)
     raise ValueError(f"optimizer.name={spec.name!r}: choose 'sgd' or 'adamw'")

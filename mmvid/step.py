@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mmvid import network as network_lib
+from mmvid import optim
 from mmvid.methods.base import Method
 from mmvid.network import Network, Streams, TrainState
 from mmvid.prepare import prepare
@@ -187,12 +188,14 @@ def _moving_average(ema: dict, params, stats, decay: float) -> dict:
 
 
 def make_train_step(
-    networks, streams: Streams, method: Method, tx: dict, *, accumulate: int = 1, ema: float = 0.0
+    networks, streams: Streams, method: Method, tx: dict, lr: dict, *, accumulate: int = 1, ema: float = 0.0
 ) -> Callable:
     """step(state, batch) -> (state, metrics), not yet jitted.
 
     One backward pass through the sum of all losses, then each network's own optimiser: equal to
-    separate steps where the method is ``disjoint`` (its targets are stopped). ``metrics`` are
+    separate steps where the method is ``disjoint`` (its targets are stopped). ``tx``, ``lr``:
+    {network: transformation without a rate}, {network: schedule}; the rate is that of
+    ``state.step``, so that no optimiser's state holds a place in a schedule. ``metrics`` are
     scalars: 'output/term', 'output/top1', 'network/grad_norm'.
     """
     loss_fn = make_loss(networks, streams, method)
@@ -206,6 +209,7 @@ def make_train_step(
             updates, opt_state[name] = tx[name].update(
                 grads[name], state.opt_state[name], state.params[name]
             )
+            updates = optim.scaled(updates, lr[name](state.step))
             params[name] = optax.apply_updates(state.params[name], updates)
             metrics[f"{name}/grad_norm"] = optax.tree.norm(grads[name])
         state = state._replace(

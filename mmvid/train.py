@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mmvid import checkpoint, files, logs, network, optim, plans, sharding
 from mmvid import step as step_lib
-from mmvid.plans.segment import Segment
+from mmvid.plans.segment import Segment, headline_network
 from mmvid.report import finish
 from mmvid.run import build, cache, feed, lock, neighbours, rehearsal, resume, score, signals, talk
 from mmvid.run.build import Run
@@ -27,20 +27,19 @@ class Stopped(Exception):
 
 
 # ---------------------------------------------------------------------------- state
-def initial_state(segment: Segment, *, size: int, seed: int, ema: bool, mesh, workdir, enter):
+def initial_state(segment: Segment, run: Run, *, enter: bool):
     """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
-    replicated = sharding.replicated(mesh)
-    key = jax.random.fold_in(jax.random.key(seed), segment.seed)
-
-    def state(params, stats, key):
-        return network.init_state(
-            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
-        )
-
-    params, stats = network.draw_weights(segment, size, seed, out_shardings=replicated)
+    config, replicated = run.config, sharding.replicated(run.mesh)
+    key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
+    drawn = network.draw_weights(segment, config.size, config.seed, out_shardings=replicated)
+    beginning = network.beginning(segment.networks, *drawn)
     if enter:
-        params, stats = segment.enter(params, stats, workdir)
-    return jax.jit(state, out_shardings=replicated)(params, stats, jax.random.fold_in(key, 1))
+        beginning = segment.enter(beginning, run)
+
+    def state(beginning, key):
+        return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)
+
+    return jax.jit(state, out_shardings=replicated)(beginning, jax.random.fold_in(key, 1))
 
 
 def make_step(segment: Segment, config) -> Callable:
@@ -50,6 +49,7 @@ def make_step(segment: Segment, config) -> Callable:
         segment.streams,
         segment.method,
         segment.tx,
+        segment.lr,
         accumulate=config.accumulate,
         ema=config.ema,
     )
@@ -94,7 +94,8 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
     # All at once: asking for one at a time would wait for the device.
-    rates = np.asarray(jax.vmap(segment.lr)(jnp.arange(segment.steps)))
+    lr = segment.lr.get(headline_network(config)) or next(iter(segment.lr.values()))
+    rates = np.asarray(jax.vmap(lr)(jnp.arange(segment.steps)))
     writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
@@ -165,10 +166,9 @@ def _run_segment(run: Run, segment: Segment) -> None:
         return
     directory.mkdir(parents=True, exist_ok=True)
     evaluate_split = score.evaluator(run, segment) if segment.evaluate else None
-    settings = dict(size=config.size, seed=config.seed, ema=config.ema > 0, mesh=run.mesh)
     with checkpoint.opened(directory / "checkpoints") as checkpoints:
         resumed = checkpoint.latest_step(checkpoints) is not None
-        state = initial_state(segment, **settings, workdir=run.workdir, enter=not resumed)
+        state = initial_state(segment, run, enter=not resumed)
         if resumed:
             state = checkpoint.restore(checkpoints, state)
         state = _train(run, segment, state, checkpoints, evaluate_split)

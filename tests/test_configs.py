@@ -22,7 +22,7 @@ VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its tes
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
-CLIPS = {"dataset": 400, "stills": 1000}
+CLIPS = {"dataset": {"train": 400}, "stills": {"train": 1000}}
 TWO = (1, 1)  # stages: a block, and one that halves the maps
 
 
@@ -86,7 +86,7 @@ def test_the_step_has_its_true_shapes(config):
     kinds = {kind(s): s for s in plans.make(context(config))}
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
-        batch = a_batch(segment, config.size, segment.batch_size)
+        batch = a_batch(segment, config.size, segment.main.batch_size)
         new, metrics = jax.eval_shape(train.make_step(segment, config), state, batch)
         assert alike(state, new), segment.name
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
@@ -159,7 +159,8 @@ def test_dmcls_recipe(variant):
     assert {s.form for s in streams.values()} == {"image255"}
     segment = plans.make(context(config))[-1]
     assert segment.steps == 220 * 50  # 400 clips, 8 a step
-    rates = {epoch: float(segment.lr(epoch * 50)) for epoch in (0, 5, 99, 100, 150, 180, 200)}
+    [lr] = set(segment.lr.values())
+    rates = {epoch: float(lr(epoch * 50)) for epoch in (0, 5, 99, 100, 150, 180, 200)}
     want = {0: 0, 5: 1.28e-3, 99: 1.28e-3, 100: 1.28e-4, 150: 1.28e-5, 180: 1.28e-6, 200: 1.28e-7}
     assert rates == pytest.approx(want, rel=1e-5)
     assert any("DMCL" in what for what, _ in config.published)

@@ -10,6 +10,7 @@ from fake import Source
 from mmvid.data import pipeline
 from mmvid.data.augment import Augment
 from mmvid.data.fields import present
+from mmvid.data.groups import Group
 from mmvid.data.missing import Hidden
 from mmvid.streams import Head, Sampling, Stream
 
@@ -111,8 +112,8 @@ def test_the_loader_marks_what_is_hidden():
     streams = (Stream("rgb", "rgb", Sampling("uniform", 2)), Stream("flow", "flow", Sampling("uniform", 2)))
     hidden = Hidden(Source(12), {"rgb": 0.5, "flow": 0.5}, 0, ("rgb", "flow"))
     dataset = pipeline.train_dataset(
-        {"main": hidden}, streams, batch_sizes={"main": 12}, views={"main": ("train",)},
-        heads={"action": Head(5)}, size=16, augment=Augment(), seed=0, start=0, stop=1,
+        {"main": hidden}, {"main": Group("train", 12, {"train": Augment()})}, streams,
+        heads={"action": Head(5)}, size=16, seed=0, start=0, stop=1,
     )  # fmt: skip
     batch = dataset[0]["main"]
     for row, clip in enumerate(batch["id"]):

@@ -19,6 +19,7 @@ from fake import Source
 from mmvid.data import augment, example, fields, frames, pipeline, sampling
 from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.data.media import files
 from mmvid.run import signals
 from mmvid.streams import Head, Sampling, Stream
@@ -30,11 +31,13 @@ HEADS = {"action": Head(5)}
 
 
 def train(source=None, streams=(RGB, FLOW), **changes):
+    """The loader of one group, 'main', whose ``views`` are all cut by one ``augment``."""
     options = dict(
-        batch_sizes={"main": 4}, views={"main": ("train",)}, heads=HEADS, size=32,
-        augment=Augment(), seed=5, start=0, stop=12,
-    ) | changes  # fmt: skip
-    return pipeline.train_dataset({"main": Source() if source is None else source}, streams, **options)
+        batch_size=4, views=("train",), augment=Augment(), heads=HEADS, size=32, seed=5, start=0, stop=12
+    ) | changes
+    views = dict.fromkeys(options.pop("views"), options.pop("augment"))
+    groups = {"main": Group("train", options.pop("batch_size"), views)}
+    return pipeline.train_dataset({"main": Source() if source is None else source}, groups, streams, **options)
 
 
 def same(a, b):
@@ -157,7 +160,7 @@ class Pictures(Source):
 
 def test_batches_are_cut_from_one_endless_stream():
     """The position decides, not the batch: sizes 2 and 4 give the same examples."""
-    large, small = train()[3], [train(batch_sizes={"main": 2})[i] for i in (6, 7)]
+    large, small = train()[3], [train(batch_size=2)[i] for i in (6, 7)]
     same(jax.tree.map(lambda *x: np.concatenate(x), *small), large)
 
 
@@ -165,15 +168,14 @@ def test_seeds_and_views_differ_and_groups_have_their_own_order():
     def inputs(dataset, group="main", view="train"):
         return dataset[0][group]["inputs"][view]["rgb"]
 
-    options = dict(source=Pictures(20), views={"main": ("strong", "weak")})
+    options = dict(source=Pictures(20), views=("strong", "weak"))
     dataset = train(**options)
     assert not np.array_equal(inputs(dataset, view="weak"), inputs(dataset, view="strong"))
     assert not np.array_equal(inputs(dataset, view="weak"), inputs(train(**options, seed=6), view="weak"))
-    groups = ("labelled", "unlabelled")
+    sizes = {"labelled": 2, "unlabelled": 6}
+    groups = {name: Group("train", size, {"weak": Augment()}) for name, size in sizes.items()}
     both = pipeline.train_dataset(
-        dict.fromkeys(groups, Pictures(20)), (RGB,), batch_sizes={"labelled": 2, "unlabelled": 6},
-        views=dict.fromkeys(groups, ("weak",)), heads=HEADS, size=32, augment=Augment(), seed=5,
-        start=0, stop=10,
+        dict.fromkeys(groups, Pictures(20)), groups, (RGB,), heads=HEADS, size=32, seed=5, start=0, stop=10
     )  # fmt: skip
     rows = {g: np.concatenate([both[i][g]["id"] for i in range(10)]) for g in groups}
     assert rows["labelled"].shape == (20,) and rows["unlabelled"].shape == (60,)
@@ -234,7 +236,7 @@ def test_flips_mirror_all_streams_and_swap_the_label():
     """Where the flip changes the label, views and geometry groups flip together."""
     source = Pictures(20)
     streams = (RGB, FLOW._replace(geometry="other"))
-    options = dict(views={"main": ("strong", "weak")}, batch_sizes={"main": 20})
+    options = dict(views=("strong", "weak"), batch_size=20)
     options |= dict(size=40, streams=streams)
     pairs = ((0, 1), (2, 3))
     plain = train(source, augment=Augment(scales=(1.0,)), **options)[0]["main"]
@@ -521,7 +523,7 @@ def test_streams_have_as_many_fields_as_are_stored():
 def test_flips_leave_the_values_of_depth_and_of_the_released_codes_flow():
     source, size = Deep(20), 40
     streams = (*DMCL, Stream("image3", "flow", CUT, "image3"), Stream("planes", "flow", CUT))
-    options = dict(streams=streams, size=size, batch_sizes={"main": 12})
+    options = dict(streams=streams, size=size, batch_size=12)
     plain = train(source, augment=Augment(scales=(1.0,)), **options)[0]["main"]["inputs"]["train"]
     flips = Augment(scales=(1.0,), flip=True)
     flipped = train(source, augment=flips, **options)[0]["main"]["inputs"]["train"]
@@ -552,7 +554,7 @@ class Coloured(Deep):
 @pytest.mark.parametrize("form", ["image3", "image255"])
 def test_flow_in_colour_is_read_as_it_is_and_only_mirrored(form):
     source, stream = Coloured(), Stream("flow", "flow", CUT, form)
-    options = dict(streams=(stream,), size=40, batch_sizes={"main": 7})
+    options = dict(streams=(stream,), size=40, batch_size=7)
     batch = train(source, augment=Augment(scales=(1.0,), flip=True), **options)[0]["main"]
     flips = 0
     for row, clip in zip(batch["id"], batch["inputs"]["train"]["flow"], strict=True):
@@ -675,7 +677,7 @@ class Slow(Source):
 
 @pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), pytest.param(0, 1, marks=pytest.mark.slow)])
 def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
-    ahead = workers_lib.iterate(train(Slow(), batch_sizes={"main": 7}), workers=workers, threads=threads)
+    ahead = workers_lib.iterate(train(Slow(), batch_size=7), workers=workers, threads=threads)
     with signals.listened() as stop:
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
         begin = time.monotonic()
@@ -687,5 +689,5 @@ def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
 
 def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
-    assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
+    assert pipeline.batch_bytes((RGB, FLOW), 4, 32) == sum(x.nbytes for x in made.values())
     assert [workers_lib.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

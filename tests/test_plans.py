@@ -1,5 +1,6 @@
 """Plans: segments, hand-over between modalities, and what must not start equal."""
 
+import types
 import zlib
 
 import jax
@@ -29,6 +30,13 @@ def params_of(segment):
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         params[name] = jax.tree.map(lambda x, r=rng: r.normal(size=x.shape).astype(x.dtype), tree)
     return params, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stats)
+
+
+def entered(segment, own, workdir):
+    """(params, stats) that a segment begins with, given its own draw."""
+    begun = segment.enter(network_lib.beginning(segment.networks, *own), types.SimpleNamespace(workdir=workdir))
+    both = {n.name: begun.weights(n.name) for n in segment.networks}
+    return {n: params for n, (params, _) in both.items()}, {n: stats for n, (_, stats) in both.items()}
 
 
 def segments(variant):
@@ -67,7 +75,7 @@ def hand_over(tmp_path, found, source, target):
     (tmp_path / source).mkdir()
     found[source].leave(state, tmp_path / source)
     own = params_of(found[target])
-    return params, own, found[target].enter(*own, tmp_path)
+    return params, own, entered(found[target], own, tmp_path)
 
 
 def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
@@ -101,11 +109,11 @@ def test_equal_networks_are_refused(tmp_path):
         (tmp_path / name).mkdir()
         state = network_lib.TrainState(0, params, {}, {network: stats[network]}, {}, {}, {}, None)
         starts.keep_weights((), found[name].heads)(state, tmp_path / name)
-    found["ml"].enter(*params_of(found["ml"]), tmp_path)  # different draws: fine
+    entered(found["ml"], params_of(found["ml"]), tmp_path)  # different draws: fine
     tree, metadata = files.read(tmp_path / "ce" / "weights.safetensors")
     files.save(tmp_path / "ce2" / "weights.safetensors", {"rgb2": tree["rgb"]}, metadata)
     with pytest.raises(ValueError, match="zero"):
-        found["ml"].enter(*params_of(found["ml"]), tmp_path)
+        entered(found["ml"], params_of(found["ml"]), tmp_path)
 
 
 def test_weights_of_another_architecture_name_the_tensor(tmp_path):
@@ -115,7 +123,7 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
     (tmp_path / "ce").mkdir()
     found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
     with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel of shape \(3, 3, 2, 2\)"):
-        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+        entered(found["mml"], params_of(found["mml"]), tmp_path)
 
 
 def test_weights_that_diverged_are_not_handed_over(tmp_path):
@@ -125,7 +133,7 @@ def test_weights_that_diverged_are_not_handed_over(tmp_path):
     (tmp_path / "ce").mkdir()
     found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
     with pytest.raises(ValueError, match=r"ce/weights\.safetensors: 'rgb/stats/bn1/var' .*not finite"):
-        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+        entered(found["mml"], params_of(found["mml"]), tmp_path)
 
 
 def test_any_output_can_be_the_headline(tmp_path):
@@ -152,7 +160,7 @@ def test_weights_of_our_own_bring_their_classifier_where_the_classes_agree(tmp_p
         other = context(config)._replace(heads={"action": Head(classes)})
         ce = plans.make(other)[0]
         own = params_of(ce)
-        params, stats = ce.enter(*own, tmp_path)
+        params, stats = entered(ce, own, tmp_path)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b + 0.5), stats["rgb"], own[1]["rgb"])
         assert classifier_boost(ce, "rgb") == pytest.approx(1 if kept else 5)
         want = source["rgb"] if kept else own[0]["rgb"]
@@ -193,21 +201,22 @@ def test_every_model_hands_over_between_channels(tmp_path, model):
         made[channels] = full(0.25, params), full(0.5, stats)
     (tmp_path / "ce").mkdir()
     path, heads = tmp_path / "ce" / "weights.safetensors", {"action": Head(3)}
+    run = types.SimpleNamespace(workdir=tmp_path)
     for params, stats in made.values():
         files.save(path, {"rgb": {"params": params, "stats": stats}}, starts._describe((), heads))
         for own in made.values():
             blank = jax.tree.map(np.zeros_like, own)
             for start in (Start("ce", "rgb"), Start(file=str(path))):
                 found = starts.starting_from({"x": start}, {"x": model}, heads)(
-                    {"x": blank[0]}, {"x": blank[1]}, tmp_path
+                    network_lib.Beginning({"x": blank[0]}, {"x": blank[1]}, {}), run
                 )
-                jax.tree.map(np.testing.assert_array_equal, (found[0]["x"], found[1]["x"]), own)
+                jax.tree.map(np.testing.assert_array_equal, found.weights("x"), own)
 
 
 def test_a_missing_segment_is_named(tmp_path):
     found = segments("")
     with pytest.raises(FileNotFoundError, match="'ce'"):
-        found["mml"].enter(*params_of(found["mml"]), tmp_path)
+        entered(found["mml"], params_of(found["mml"]), tmp_path)
 
 
 # ---------------------------------------------------------------------------- several methods compared
@@ -221,7 +230,7 @@ def compared(variant, **changes):
 def test_methods_are_compared_from_one_draw_on_the_same_batches():
     found = compared("table")
     assert list(found) == ["independent", "smcl", "cmcl", "random_teacher", "dmcl"]
-    assert len({(s.seed, s.steps, s.batch_size) for s in found.values()}) == 1
+    assert len({(s.seed, s.steps, s.groups["main"].batch_size) for s in found.values()}) == 1
     first, last = (network_lib.draw_weights(found[n], 32, 0) for n in ("independent", "dmcl"))
     jax.tree.map(np.testing.assert_array_equal, first, last)
     assert plans.baseline(list(found.values())) == "independent"
@@ -237,7 +246,7 @@ def test_a_teacher_is_trained_before_and_frozen(tmp_path):
     trained = jax.tree.map(lambda x: x + 1, trained)
     state = network_lib.TrainState(0, trained, {}, params_of(found["independent"])[1], {}, {}, {}, None)
     found["independent"].leave(state, tmp_path / "independent")
-    params, _ = students.enter(*own, tmp_path)
+    params, _ = entered(students, own, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, params["depth"], trained["depth"])
     jax.tree.map(np.testing.assert_array_equal, params["rgb"], own[0]["rgb"])
 
@@ -292,7 +301,7 @@ def test_networks_that_share_features_hand_over(tmp_path):
     for classes, kept in ((20, True), (7, False)):
         ce = plans.make(context(config)._replace(heads={"action": Head(classes)}))[0]
         own = params_of(ce)
-        params, _ = ce.enter(*own, tmp_path)
+        params, _ = entered(ce, own, tmp_path)
         for name in ("rgb", "rgb2", "rgb3"):
             mine, theirs, drawn = (tree["shared"][name] for tree in (params, source, own[0]))
             np.testing.assert_array_equal(mine["conv1"]["kernel"], theirs["conv1"]["kernel"])

@@ -1,10 +1,13 @@
 """Which number decides what is best, and what stands for one that is none."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from configs import mml
+from mmvid.models.model import Model
+from mmvid.network import Network
 from mmvid.run import score
 
 
@@ -35,3 +38,22 @@ def test_what_cannot_be_counted_is_below_every_score(values):
 
 def test_what_is_undefined_in_one_head_does_not_hide_the_others():
     assert score.value_of({"rgb/top1_verb": 0.5, "rgb/map_noun": None}, config()) == 0.5
+
+
+def network(name, *reads, outputs=()):
+    return Network(name, Model(None, None, outputs), reads)
+
+
+@pytest.mark.parametrize(
+    "networks, members",
+    [
+        ([network("rgb", ("rgb",)), network("flow", ("flow",))], ["rgb", "flow"]),
+        ([network("rgb", ("rgb",)), network("flow", ("flow",))._replace(frozen=True)], ["rgb"]),
+        ([network("omni", ("rgb",), ("flow",))], ["rgb", "flow"]),
+        ([network("av", ("audio", "rgb"), outputs=("joint",)), network("flow", ("flow",))], ["joint", "flow"]),
+    ],
+    ids=["two networks", "a teacher", "one stream at a time", "a fusion"],
+)
+def test_sums_take_one_output_of_a_network(networks, members):
+    segment = SimpleNamespace(networks=networks)
+    assert score.members(segment) == members

@@ -8,6 +8,7 @@ import pytest
 from fake import Source
 
 from mmvid.data import pipeline
+from mmvid.scores import combine as combine_lib
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
@@ -310,3 +311,77 @@ def test_of_the_expected_clips_those_without_a_label_are_none():
     assert numbers_lib.summary(scores)["rgb"]["action"]["top1_of_expected"] == pytest.approx(4 / 6)
     unknown = made({"rgb": np.eye(6)[[0, 1]][:, None]}, [0, 2], clips_expected=0)
     assert numbers_lib.summary(unknown)["rgb"]["action"]["top1_of_expected"] == 0.5
+
+
+def test_sums_and_oracles_take_the_members_alone():
+    """A fusion's joint output, never with its own parts; a file that names no members sums all."""
+    eye = np.eye(6)[:, None]
+    parts = {"av.audio": 9 * eye[[1, 1]], "av.rgb": 9 * eye[[1, 0]]}
+    logits = {**parts, "av.joint": eye[[0, 0]], "flow": 2 * eye[[0, 1]]}
+    scores = made(logits, [0, 0], members=["av.joint", "flow"])
+    found = numbers_lib.summary(scores)
+    assert list(found) == [*logits, "fused", "oracle"]
+    assert found["fused"]["action"]["top1"] == 0.5 and found["oracle"]["action"] == 1
+    assert list(numbers_lib.subsets(scores)) == ["av.joint", "flow", "av.joint + flow"]
+    assert numbers_lib.summary(made(logits, [0, 0]))["fused"]["action"]["top1"] == 0
+    alone = numbers_lib.summary(made(logits, [0, 0], members=["av.joint"]))
+    assert list(alone) == list(logits)
+
+
+def pair(seed=0, n=12):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 6, n)
+    return [made({o: rng.normal(size=(n, v, 6)) for o in ("flow", "rgb")}, labels, fingerprint="abc")
+            for v in (2, 3)]  # fmt: skip
+
+
+def test_combined_scores_are_weighted_sums_matched_by_id():
+    one, other = pair()
+    shuffled = file.rows(other, np.random.default_rng(1).permutation(12))
+    found = combine_lib.combine({"a": one, "b": shuffled}, {"a": 2.0, "b": 0.5}, output="rgb")
+    want = 2 * one.logits["rgb"]["action"].mean(1) + 0.5 * other.logits["rgb"]["action"].mean(1)
+    np.testing.assert_allclose(found.logits["combined"]["action"][:, 0], want, atol=1e-6)
+    assert found.id.tolist() == one.id.tolist() and found.label["action"].tolist() == one.label["action"].tolist()
+    logs = combine_lib.combine({"a": one, "b": shuffled}, form="log_probs").logits["combined"]["action"][:, 0]
+    sums = [np.log(metrics.softmax(numbers_lib.aggregate(file.fused(s)["action"]))) for s in (one, other)]
+    np.testing.assert_allclose(logs, sums[0] + sums[1], atol=1e-6)
+
+
+def test_a_sum_of_a_runs_own_outputs_is_what_fused_is():
+    one, _ = pair()
+    one.present["flow"][::3] = one.present["rgb"][::6] = False
+    parts = {o: one._replace(logits={o: one.logits[o]}, present={o: one.present[o]}) for o in one.logits}
+    found = combine_lib.combine(parts)
+    assert numbers_lib.summary(found)["combined"]["action"] == {
+        **numbers_lib.summary(one)["fused"]["action"],
+        # One view is left, so a view alone is a clip.
+        **{f"clip_{k}": numbers_lib.summary(found)["combined"]["action"][k] for k in ("top1", "top5")},
+    }
+    assert not found.present["combined"][0] and found.present["combined"][3]
+
+
+def test_log_probabilities_of_several_labels_are_each_classs_own():
+    found = combine_lib.log_probabilities(np.array([[-800.0, 0, 3]]), "multi")
+    np.testing.assert_allclose(found, [[-800, -np.log(2), -np.log1p(np.exp(-3))]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (dict(meta={"fingerprint": "xyz"}), "a and b.*fingerprint 'abc' and 'xyz'"),
+        (dict(id=np.array([f"d{i}" for i in range(12)])), "24 clips that only one has, 'c0'"),
+        (dict(label={"verb": np.zeros(12, int)}, logits={"rgb": {"verb": np.zeros((12, 1, 6))}}), "label spaces"),
+        (dict(logits={"depth": {"action": np.zeros((12, 1, 6))}}), "b has no output 'rgb'; it has .'depth'"),
+    ],
+    ids=["fingerprint", "ids", "heads", "output"],
+)
+def test_other_data_are_not_combined(change, match):
+    one, other = pair()
+    with pytest.raises(ValueError, match=match):
+        combine_lib.combine({"a": one, "b": other._replace(**change)}, output="rgb")
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": np.nan}, {"a": 1.0, "b": 1.0, "c": 1.0}])
+def test_weights_are_numbers_of_all(weights):
+    with pytest.raises(ValueError, match="give each of"):
+        combine_lib.combine(dict(zip("ab", pair())), weights)

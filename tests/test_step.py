@@ -25,6 +25,7 @@ STREAMS = {
     "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
 }
 SIZE = 16
+LR = {name: optax.constant_schedule(0.1) for name in (*STREAMS, "both")}
 
 
 def networks(dropout=0.0):
@@ -48,7 +49,7 @@ def batch(size=8, seed=0):
 
 
 def transforms(nets, clip=1.0):
-    make = lambda: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(0.1, momentum=0.9))  # noqa: E731
+    make = lambda: optax.chain(optax.clip_by_global_norm(clip), optax.trace(0.9))  # noqa: E731
     return {n.name: make() for n in nets if not n.frozen}
 
 
@@ -64,7 +65,7 @@ def start(nets, method, tx, ema=False):
 def trained(nets, method, batches, **options):
     tx = transforms(nets)
     state = start(nets, method, tx, ema=bool(options.get("ema")))
-    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx, **options))
+    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR, **options))
     for b in batches:
         state, metrics = run(state, b)
     return state, metrics
@@ -101,7 +102,7 @@ def test_joint_equals_separate_bit_for_bit(name):
     tx = transforms(nets)
     joint = start(nets, method, tx)
     single = {n.name: start((n,), method, tx) for n in nets}
-    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx))
+    run = jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR))
     for seed in range(3):
         b = jax.tree.map(jnp.asarray, batch(seed=seed))
         outputs = {}
@@ -120,7 +121,7 @@ def test_joint_equals_separate_bit_for_bit(name):
             def own(state, peers, b, n=network):
                 peers = jax.lax.stop_gradient(peers)
                 own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name)
-                return step.make_train_step((n,), STREAMS, own_method, own_tx)(state, b)
+                return step.make_train_step((n,), STREAMS, own_method, own_tx, LR)(state, b)
 
             single[network.name], _ = jax.jit(own)(single[network.name], outputs, b)
         joint, _ = run(joint, b)
@@ -148,7 +149,7 @@ def test_eight_devices_are_one():
         mesh = sharding.make_mesh(jax.devices()[:count])
         state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
         run = step.jit_train_step(
-            step.make_train_step(nets, STREAMS, method, tx), sharding.replicated(mesh)
+            step.make_train_step(nets, STREAMS, method, tx, LR), sharding.replicated(mesh)
         )
         for seed in range(2):
             state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
@@ -163,7 +164,7 @@ def test_the_donated_state_keeps_its_frozen_part():
     tx, mesh = transforms(nets[1:]), sharding.make_mesh()
     state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
     assert set(state.frozen) == {"flow"} and set(state.params) == {"rgb"}
-    run = step.jit_train_step(step.make_train_step(nets, STREAMS, method, tx), sharding.replicated(mesh))
+    run = step.jit_train_step(step.make_train_step(nets, STREAMS, method, tx, LR), sharding.replicated(mesh))
     new, _ = run(state, sharding.place(mesh, batch()))
     assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
     jax.tree.map(np.testing.assert_array_equal, new.frozen, state.frozen)
@@ -217,7 +218,7 @@ def test_microbatches_are_the_whole_batch(name):
     nets = linear(method.teachers)
     tx = transforms(nets)
     state = start(nets, method, tx)
-    runs = [jax.jit(step.make_train_step(nets, STREAMS, method, tx, accumulate=n)) for n in (1, 4)]
+    runs = [jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR, accumulate=n)) for n in (1, 4)]
     for b in (batch(16), sparse(16)):
         whole, parts = ((new.params, metrics) for new, metrics in (run(state, b) for run in runs))
         assert whole[1].keys() == parts[1].keys()
@@ -228,7 +229,7 @@ def test_microbatches_over_eight_devices_are_the_whole_batch():
     nets, method = linear(), METHODS["mml"](("flow", "rgb"), HEADS)
     tx, mesh = transforms(nets), sharding.make_mesh()
     state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
-    parts = step.make_train_step(nets, STREAMS, method, tx, accumulate=2)
+    parts = step.make_train_step(nets, STREAMS, method, tx, LR, accumulate=2)
     run = step.jit_train_step(parts, sharding.replicated(mesh))
     many = run(state, sharding.place(mesh, sparse()))
     one = trained(nets, method, [sparse()])
@@ -286,7 +287,7 @@ def test_a_frozen_teacher_is_in_evaluation_mode():
     nets = linear(("flow",))
     tx = transforms(nets)
     first = start(nets, method, tx)
-    state, metrics = jax.jit(step.make_train_step(nets, STREAMS, method, tx))(first, batch())
+    state, metrics = jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR))(first, batch())
     inputs = batch()["main"]["inputs"]["train"]
     views = {"main": {"inputs": {"test": {n: x[:, None] for n, x in inputs.items()}}}}
     whole = {n: {**first.frozen, "rgb": {"params": first.params["rgb"], "stats": first.stats["rgb"]}}[n]

@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given, settings
 
 from data_prep.readers import table
+from data_prep.tabletop import actions, render, scene, specs
 from data_prep.tabletop import files as files_lib
-from data_prep.tabletop import scene
 from mmvid.data.media import audio
 from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import video as video_lib
 
 
 def spec(verb, index=0, split="train"):
-    return files_lib.Spec(split, index, (scene.VERBS.index(verb),), 0)
+    return specs.Spec(split, index, (actions.VERBS.index(verb),), 0)
 
 
 def poses_of(verb, index=0):
-    p = scene.progress(30, 3, 26)
-    return scene.act(verb, p, np.random.default_rng(index), (0, 1))
+    p = actions.progress(30, 3, 26)
+    return actions.act(verb, p, np.random.default_rng(index), (0, 1))
 
 
 # ---------------------------------------------------------------------------- clips
 SPECS = st.builds(
-    files_lib.Spec,
+    specs.Spec,
     split=st.sampled_from(["train", "val", "test", "unseen"]),
     index=st.integers(0, 10_000),
     verbs=st.lists(st.integers(0, 19), min_size=1, max_size=2, unique=True).map(tuple),
@@ -41,7 +41,7 @@ SPECS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(SPECS)
 def test_every_modality_of_every_clip(drawn):
-    clip, again = files_lib.render(drawn), files_lib.render(drawn)
+    clip, again = render.clip(drawn), render.clip(drawn)
     frames = len(clip.rgb)
     assert 24 <= frames <= 40
     assert clip.rgb.shape == (frames, 48, 48, 3) and clip.rgb.dtype == np.uint8
@@ -58,20 +58,20 @@ def test_every_modality_of_every_clip(drawn):
 
 
 def test_other_specs_are_other_clips():
-    first = files_lib.render(spec("lift"))
+    first = render.clip(spec("lift"))
     for other in (
         spec("lift", 1),
         spec("lift", 0, "test"),
         spec("lift")._replace(seed=1),
         spec("drop"),
     ):
-        assert not np.array_equal(first.rgb, files_lib.render(other).rgb)
+        assert not np.array_equal(first.rgb, render.clip(other).rgb)
 
 
-@pytest.mark.parametrize("verb", scene.VERBS)
+@pytest.mark.parametrize("verb", actions.VERBS)
 def test_a_hand_acts_in_all_but_nothing(verb):
     for index in range(3):
-        categories = set(files_lib.render(spec(verb, index)).boxes[:, 5])
+        categories = set(render.clip(spec(verb, index)).boxes[:, 5])
         assert (2.0 in categories) == (verb != "nothing")
 
 
@@ -108,10 +108,10 @@ def test_every_verb_can_be_told_by_its_motion():
         moves = np.concatenate([np.concatenate([p - p[:1] for p in paths], 1), hand], 1)
         return np.append(moves[::3].ravel(), 2.0 * len(action.actors))
 
-    means = [np.mean([code(v, i) for i in range(40)], 0) for v in scene.VERBS]
+    means = [np.mean([code(v, i) for i in range(40)], 0) for v in actions.VERBS]
     right = [
         np.argmin([np.linalg.norm(code(v, i) - m) for m in means]) == k
-        for k, v in enumerate(scene.VERBS)
+        for k, v in enumerate(actions.VERBS)
         for i in range(40, 50)
     ]
     assert np.mean(right) > 0.7
@@ -122,7 +122,7 @@ def test_impacts_sound_when_they_happen():
         assert poses_of(verb).impacts
 
     def loudness(verb):
-        return [np.abs(files_lib.render(spec(verb, i)).audio.astype(int)).max() for i in range(4)]
+        return [np.abs(render.clip(spec(verb, i)).audio.astype(int)).max() for i in range(4)]
 
     assert min(loudness("drop")) > max(loudness("nothing"))
 
@@ -148,9 +148,9 @@ def test_what_is_outside_has_no_box():
 
 
 def test_boxes_follow_the_camera():
-    clip = files_lib.render(spec("nothing"))
-    shift = files_lib._camera(np.random.default_rng(0), 30)
-    moved = files_lib._box(3, (10, 12, 20, 24), shift[3], 1, 0)[0]
+    clip = render.clip(spec("nothing"))
+    shift = render._camera(np.random.default_rng(0), 30)
+    moved = render._box(3, (10, 12, 20, 24), shift[3], 1, 0)[0]
     np.testing.assert_allclose(np.multiply(moved[1:3], 48), [10, 12] + shift[3])
     assert np.ptp(clip.boxes[clip.boxes[:, 8] == 1, 1]) > 0
 
@@ -174,44 +174,44 @@ def test_looks_are_told_apart_and_unseen_ones_are_new():
 
 # ---------------------------------------------------------------------------- splits
 def test_splits_are_balanced():
-    for size, counts in files_lib.SIZES.items():
+    for size, counts in specs.SIZES.items():
         for split, n in counts.items():
-            specs = files_lib.clips(size, split)
-            verbs = collections.Counter(s.verbs[0] for s in specs)
-            assert len(specs) == len(set(specs)) == n
+            drawn = specs.clips(size, split)
+            verbs = collections.Counter(s.verbs[0] for s in drawn)
+            assert len(drawn) == len(set(drawn)) == n
             assert max(verbs.values()) - min(verbs.values()) <= 1
-    assert len({s.noun for s in files_lib.clips("small", "train")}) == 8
+    assert len({s.noun for s in specs.clips("small", "train")}) == 8
 
 
 def test_several_actions_are_different_verbs():
-    pairs = [s.verbs for s in files_lib.clips("small", "train", "multilabel")]
+    pairs = [s.verbs for s in specs.clips("small", "train", "multilabel")]
     assert all(len(set(p)) == 2 for p in pairs)
 
 
 def test_labelled_subsets_are_nested_and_balanced():
-    train = files_lib.clips("small", "train")
-    one, five = (files_lib.labelled_subset(train, n) for n in (1, 5))
+    train = specs.clips("small", "train")
+    one, five = (specs.labelled_subset(train, n) for n in (1, 5))
     assert len(one) == 20 and len(five) == 100 and set(one) < set(five)
     with pytest.raises(ValueError, match="1 to 20"):
-        files_lib.labelled_subset(train, 21)
+        specs.labelled_subset(train, 21)
 
 
 def test_unknown_names_say_what_is_known():
     for wrong in (("tiny", "train"), ("small", "training"), ("small", "train", "verbs")):
         with pytest.raises(ValueError, match="choose from"):
-            files_lib.clips(*wrong)
+            specs.clips(*wrong)
 
 
 # ---------------------------------------------------------------------------- files
 @pytest.fixture
 def two(monkeypatch):
-    monkeypatch.setitem(files_lib.SIZES, "two", dict(train=2, val=1, test=1, unseen=1))
+    monkeypatch.setitem(specs.SIZES, "two", dict(train=2, val=1, test=1, unseen=1))
 
 
 def test_files_hold_what_was_rendered(tmp_path, two):
     manifest = files_lib.write(tmp_path / "files", "two", workers=1)
     root, name = tmp_path / "files", "train-00001"
-    clip = files_lib.render(files_lib.clips("two", "train")[1])
+    clip = render.clip(specs.clips("two", "train")[1])
     video = video_lib.of_film(root / "rgb" / f"{name}.mp4")
     assert video.fps == 12 and video.frames.shape == clip.rgb.shape
     assert np.abs(video.frames.astype(int) - clip.rgb).mean() < 6
@@ -224,7 +224,7 @@ def test_files_hold_what_was_rendered(tmp_path, two):
         files_lib.write(root, "two", seed=1)
 
 
-@pytest.mark.parametrize("view", files_lib.VIEWS)
+@pytest.mark.parametrize("view", specs.VIEWS)
 def test_the_manifest_is_read_as_anybodys(tmp_path, two, view):
     root = tmp_path / "files"
     (tmp_path / "files.tmp").mkdir()  # what a killed run leaves

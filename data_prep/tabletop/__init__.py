@@ -1,1 +1,6 @@
-"""Tabletop, rendered into real files: the scene, and what is written of it."""
+"""Tabletop, the embedded dataset: a seeded renderer whose clips are written as real files.
+
+A hand acts on textured objects. Each modality knows something else: direction lives in motion, nouns in
+appearance, near and far in depth, impacts in sound, layout in boxes. specs.py says which clips there are,
+actions.py what moves, scene.py how it looks, render.py puts a clip together, files.py writes them all.
+"""

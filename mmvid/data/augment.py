@@ -1,7 +1,7 @@
 """Crops, flips and colours: one draw a clip and geometry group, in relative coordinates, applied to
 every frame of every stream of the group (TSM's, MML's and DMCL's code)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -28,7 +28,8 @@ class Augment(NamedTuple):
 
     ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (left, right), or
     (head, a, b) where there are several heads. DMCL's paper has ``jitter`` 16, its code, whose
-    glimpses halve an offset, 8.
+    glimpses halve an offset, 8. ``device``: what is done to the pixels on the device, in this order,
+    after all of this: names of `DEVICE`.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -37,6 +38,7 @@ class Augment(NamedTuple):
     crop: str = "multiscale"
     jitter: float = 8.0
     colour: float = 0.0
+    device: tuple[str, ...] = ()
 
 
 class Geometry(NamedTuple):
@@ -92,6 +94,18 @@ def draw(
     if flip is None:
         flip = bool(spec.flip and rng.random() < 0.5)
     return window._replace(flip=flip)
+
+
+# Operations on the device: what the loader draws of each for a clip and geometry group.
+DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
+    "flip": lambda rng: np.bool_(rng.random() < 0.5),
+    "brightness": lambda rng: np.float32(rng.uniform(-32 / 255, 32 / 255)),
+}
+
+
+def draw_device(rng: np.random.Generator, spec: Augment) -> dict[str, np.generic]:
+    """{operation: number} of a clip for the operations that ``spec`` leaves to the device."""
+    return {name: DEVICE[name](rng) for name in spec.device}
 
 
 def _window(height: int, width: int, share: float, across: float) -> Geometry:
@@ -169,10 +183,21 @@ def _check_numbers(spec: Augment) -> None:
         raise ValueError(f"augment.colour={spec.colour} is a probability: give a number in [0, 1]")
 
 
+def _check_device(spec: Augment) -> None:
+    if unknown := [name for name in spec.device if name not in DEVICE]:
+        raise ValueError(f"augment.device names {unknown[0]!r}: choose from {sorted(DEVICE)}")
+    if "flip" in spec.device and spec.flip_labels:
+        raise ValueError(
+            "augment.device: a flip on the device cannot exchange labels; write flip=True in its place, or "
+            "flip_labels=()"
+        )
+
+
 def check(spec: Augment, heads: Mapping[str, Head]) -> None:
     """Raises ValueError for numbers that no crop and no colours can have, and for a pair of
     ``flip_labels`` whose head is unclear or unknown, or whose numbers are no class ids of it."""
     _check_numbers(spec)
+    _check_device(spec)
     names = sorted(heads)
     for pair in spec.flip_labels:
         whole = (names[0], *pair) if len(pair) == 2 and len(names) == 1 else pair

@@ -16,8 +16,8 @@ from mmvid.streams import MODALITIES, Stream, form_of, host_shape, negated
 WHOLE = Geometry(0.0, 0.0, 1.0, 1.0)
 
 
-class Views(NamedTuple):
-    """How a view shows a clip: ``windows`` {geometry group: window}, ``side`` pixels a side, ``colours``
+class Show(NamedTuple):
+    """How a clip is shown: ``windows`` {geometry group: window}, ``side`` pixels a side, ``colours``
     {(modality, geometry group): colours}."""
 
     windows: Mapping[str, Geometry]
@@ -97,18 +97,18 @@ def _made(frames: np.ndarray, window: Geometry, side: int, how: _Pictures) -> np
     return colours_lib.recolour(cut, how.colours) if how.colours else cut
 
 
-def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, view: Views) -> dict:
+def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
     """{stream: uint8 [.., T, side, side, raw]} from ``frames`` {stream: int [.., T, stack]}. A frame is
     resized once, however many stacks it stands in."""
     out = {}
-    keys = {s.name: _how(s, decoded[field_of(s)][1].shape[-1], view.colours) for s in streams}
+    keys = {s.name: _how(s, decoded[field_of(s)][1].shape[-1], how.colours) for s in streams}
     for key in dict.fromkeys(keys.values()):
         readers = [s for s in streams if keys[s.name] == key]
         indices, pictures = decoded[key.field]
         wanted = _distinct(frames, readers)
         if len(wanted) < len(indices):
             pictures = pictures[np.searchsorted(indices, wanted)]
-        pictures = _made(pictures, view.window(readers[0]), view.side, key)
+        pictures = _made(pictures, how.window(readers[0]), how.side, key)
         for stream in readers:
             index = np.searchsorted(wanted, frames[stream.name])
             stacks = _stacks(_widened(pictures, stream), index.reshape(-1, index.shape[-1]))
@@ -144,7 +144,7 @@ def _stacks(pictures: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------- sound
-def _sound(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, view: Views) -> dict:
+def _sound(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
     """{stream: int16 [.., rows, window]}: windows over the time of the frames that it reads. A stream of the
     same sampling as another one therefore hears what that one shows."""
     out = {}
@@ -184,14 +184,14 @@ def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, n
     return np.where(equal & (low > 0), low - pixel, low).clip(0), np.where(equal & (low == 0), pixel, high)
 
 
-def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, view: Views) -> dict:
+def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
     """{stream: float32 [.., T, 14, 8]}: x1, y1, x2, y2, category, score, side, state of a frame's boxes.
     They are never cropped, and mirrored where their geometry group is."""
     out = {}
     for stream in streams:
         wanted = frames[stream.name][..., 0]
         boxes = fields_lib.decode_bytes(record, field_of(stream), wanted.ravel())
-        if view.window(stream).flip:
+        if how.window(stream).flip:
             boxes = _mirrored(boxes)
         there = boxes[..., 4] > 0
         for low, pixels in ((0, record["width"]), (1, record["height"])):
@@ -205,12 +205,12 @@ _CUT = {"pictures": _pictures, "sound": _sound, "layouts": _layouts}
 
 
 def cut(
-    record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarray], view: Views
+    record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarray], how: Show
 ) -> dict[str, np.ndarray]:
     """{stream: [.., *host_shape]} of ``frames`` {stream: int [.., T, stack]}; ``decoded`` is what ``read``
     gave, for these frames or more."""
     out = {}
     for name, function in _CUT.items():
         if chosen := [s for s in streams if form_of(s).cut == name]:
-            out |= function(record, decoded, chosen, frames, view)
+            out |= function(record, decoded, chosen, frames, how)
     return out

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,20 +10,21 @@ import numpy as np
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
 from mmvid.data import cut, fields, sampling
+from mmvid.data import groups as groups_lib
+from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
 from mmvid.streams import MODALITIES, Head, Stream, form_of
 
 
 class Train(NamedTuple):
     sources: dict[str, Source]
+    groups: dict[str, Group]
     streams: tuple[Stream, ...]
-    sizes: dict[str, int]
-    views: dict[str, tuple[str, ...]]
     heads: dict[str, Head]
     size: int
-    augment: augment_lib.Augment
     seed: int
     process: tuple[int, int]
+    one_of: dict[str, OneOf]
 
 
 class Eval(NamedTuple):
@@ -64,14 +65,14 @@ def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stre
         )
 
 
-# (first, last) frame that a view reads.
+# (first, last) frame that an example reads.
 Seen = tuple[int, int]
 
 
 def _labels(
-    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Sequence[Seen] = ()
+    record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Seen | None = None
 ) -> dict[str, np.ndarray]:
-    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip where there are none."""
+    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip for None."""
     out = {}
     for name, head in heads.items():
         if name not in record["label"]:
@@ -88,71 +89,87 @@ def _labels(
     return out
 
 
-def _occurring(spans: np.ndarray, record: dict, seen: Sequence[Seen]) -> np.ndarray:
-    """Those of the spans [n, 3] (class, start, end) that a view meets between its first and its last frame."""
-    times = [fields.seconds(record, ends) for ends in seen]
-    met = [(spans[:, 1] <= last) & (spans[:, 2] > first) for first, last in times]
-    return spans[np.any(met, axis=0)] if seen else spans
+def _occurring(spans: np.ndarray, record: dict, seen: Seen | None) -> np.ndarray:
+    """Those of the spans [n, 3] (class, start, end) that meet what is between two frames."""
+    if seen is None:
+        return spans
+    first, last = fields.seconds(record, seen)
+    return spans[(spans[:, 1] <= last) & (spans[:, 2] > first)]
 
 
 def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
     return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
 
 
-def train_example(spec: Train, group: str, position: int) -> dict:
-    source, salt = spec.sources[group], sorted(spec.sizes).index(group)
+def train_example(spec: Train, name: str, position: int, shown: Collection[str]) -> dict:
+    """The example at a position of group ``name``'s stream; streams that are not ``shown`` are absent."""
+    source, group, salt = spec.sources[name], spec.groups[name], sorted(spec.groups).index(name)
     row = example_row(len(source), spec.seed, position, salt)
     record = source[row]
     rng = np.random.default_rng([spec.seed, position, 2 * salt + 1])
     lengths = cut.lengths(record, spec.streams)
     _tell_short(record, lengths, spec.streams)
+    lengths = {stream: n if stream in shown else 0 for stream, n in lengths.items()}
     # A flip that changes the label must be the same in every view and geometry group.
-    shared = spec.augment.flip and bool(spec.augment.flip_labels)
-    flip = bool(rng.random() < 0.5) if shared else None
-    views = {v: _train_view(spec, record, lengths, rng, flip) for v in spec.views[group]}
+    flip = bool(rng.random() < 0.5) if groups_lib.flips_together(group) else None
+    views, seen = _train_views(spec, group, record, lengths, rng, flip)
+    label = _labels(record, spec.heads, flip=bool(flip), pairs=groups_lib.flip_pairs(group),
+                    seen=seen) if group.labels else None  # fmt: skip
+    # What the device will do is drawn last, so that it changes nothing that is drawn here.
+    draws = {
+        view: {geometry: augment_lib.draw_device(rng, augment) for geometry in _geometries(spec.streams)}
+        for view, augment in group.views.items()
+        if augment.device
+    }
     return {
-        "inputs": {name: inputs for name, (inputs, _) in views.items()},
-        # One label an example: spans that any of its views meets (Charades' own code: of its only one).
-        "label": _labels(
-            record, spec.heads, flip=bool(flip), pairs=spec.augment.flip_labels,
-            seen=[seen for _, seen in views.values() if seen],
-        ),
+        "inputs": views,
+        **({} if label is None else {"label": label}),
+        **({"draws": draws} if draws else {}),
         "mask": np.bool_(True),
-        "present": {name: np.bool_(n > 0) for name, n in lengths.items()},
-        "id": np.int32(row),
+        "present": {stream: np.bool_(n > 0) for stream, n in lengths.items()},
+        # A subset's clips are named by their rows in the whole split.
+        "id": np.int32(record.get("row", row)),
     }
 
 
-def _draw_colours(rng: np.random.Generator, spec: Train) -> dict:
+def _geometries(streams: Sequence[Stream]) -> list[str]:
+    """The groups that share a window; streams of '' belong to none."""
+    return sorted({s.geometry for s in streams} - {""})
+
+
+def _draw_colours(rng: np.random.Generator, streams: Sequence[Stream], augment: augment_lib.Augment) -> dict:
     """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
     runs without it see what they saw before there was one."""
-    coloured = [s for s in spec.streams if MODALITIES[s.modality].coloured]
-    keys = sorted({(s.modality, s.geometry) for s in coloured}) if spec.augment.colour else []
-    return {key: colours_lib.draw_colours(rng, spec.augment) for key in keys}
+    coloured = [s for s in streams if MODALITIES[s.modality].coloured]
+    keys = sorted({(s.modality, s.geometry) for s in coloured}) if augment.colour else []
+    return {key: colours_lib.draw_colours(rng, augment) for key in keys}
 
 
-def _train_view(
+def _train_views(
     spec: Train,
+    group: Group,
     record: dict,
     lengths: Mapping[str, int],
     rng: np.random.Generator,
     flip: bool | None,
-) -> tuple[dict[str, np.ndarray], Seen | None]:
-    """One view of a clip: ({stream: [*host_shape]}, the first and the last frame that any stream
-    reads); zeros for a stream it lacks, None where it lacks all."""
+) -> tuple[dict[str, dict[str, np.ndarray]], Seen | None]:
+    """A clip's views, cut from one choice of frames that is decoded once: ({view: {stream: [*host_shape]}},
+    the first and the last frame that any stream reads); zeros for a stream it lacks, None where it
+    lacks all."""
     there = [s for s in spec.streams if lengths[s.name] > 0]
     anchors = sampling.train_indices(rng, lengths, spec.streams)
     frames = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
-    windows = {
-        name: augment_lib.draw(rng, record["height"], record["width"], spec.size, spec.augment, flip=flip)
-        for name in sorted({s.geometry for s in spec.streams} - {""})
-    } | {"": cut.WHOLE._replace(flip=bool(flip))}
-    view = cut.Views(windows, spec.size, _draw_colours(rng, spec))
-    out = cut.cut(record, cut.read(record, there, frames), there, frames, view)
-    for stream in spec.streams:
-        if stream.name not in out:
-            out[stream.name] = cut.zeros(stream, spec.size)
-    return out, cut.span(frames, there)
+    decoded = cut.read(record, there, frames)
+    absent = {s.name: cut.zeros(s, spec.size) for s in spec.streams if not lengths[s.name]}
+    views = {}
+    for view, augment in group.views.items():
+        windows = {
+            name: augment_lib.draw(rng, record["height"], record["width"], spec.size, augment, flip=flip)
+            for name in _geometries(spec.streams)
+        } | {"": cut.WHOLE._replace(flip=bool(flip))}
+        how = cut.Show(windows, spec.size, _draw_colours(rng, spec.streams, augment))
+        views[view] = absent | cut.cut(record, decoded, there, frames, how)
+    return views, cut.span(frames, there)
 
 
 def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -177,8 +194,8 @@ def eval_example(spec: Eval, row: int) -> dict:
     # All clips in one read, so that a frame they share is decoded once.
     decoded, cuts = cut.read(record, there, frames), []
     for window in windows:
-        same = dict.fromkeys((s.geometry for s in there if s.geometry), window)
-        cuts.append(cut.cut(record, decoded, there, frames, cut.Views(same, side)))
+        how = cut.Show(dict.fromkeys(_geometries(spec.streams), window), side)
+        cuts.append(cut.cut(record, decoded, there, frames, how))
     inputs = {}
     for stream in spec.streams:
         empty = cut.zeros(stream, side, len(frames[stream.name]))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmvid.data import augment as augment_lib
 from mmvid.data import example, sampling
+from mmvid.data import groups as groups_lib
 from mmvid.data.example import Eval, Train
+from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
 from mmvid.streams import Head, Stream, host_bytes
 
@@ -36,13 +37,18 @@ def _rows(batch_size: int, process: tuple[int, int]) -> range:
     return range(index * local, (index + 1) * local)
 
 
+def _train_group(spec: Train, name: str, step: int) -> dict:
+    """This process's rows of one group of the batch of ``step``."""
+    size, one_of = spec.groups[name].batch_size, spec.one_of.get(name)
+    chosen = one_of.chosen(spec.seed, step) if one_of else {}
+    shown = one_of.streams(chosen) if one_of else {s.name for s in spec.streams}
+    rows = _rows(size, spec.process)
+    examples = [example.train_example(spec, name, step * size + row, shown) for row in rows]
+    return _stack(examples) | ({"one_of": chosen} if chosen else {})
+
+
 def _train_batch(spec: Train, step: int) -> dict:
-    return {
-        group: _stack([
-            example.train_example(spec, group, step * size + row) for row in _rows(size, spec.process)
-        ])
-        for group, size in spec.sizes.items()
-    }  # fmt: skip
+    return {name: _train_group(spec, name, step) for name in spec.groups}
 
 
 def _eval_batch(spec: Eval, index: int) -> dict:
@@ -54,9 +60,9 @@ def _eval_batch(spec: Eval, index: int) -> dict:
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
-def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
-    """Bytes of what a batch of ``rows`` clips holds, each seen in ``views``, pictures of side x side pixels."""
-    return rows * views * sum(host_bytes(s, side) for s in streams)
+def batch_bytes(streams: Iterable[Stream], clips: int, side: int) -> int:
+    """Bytes of what is read of ``clips`` clips (a clip counts once a view), pictures of side x side pixels."""
+    return clips * sum(host_bytes(s, side) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
@@ -71,34 +77,34 @@ def _check(name: str, source: Source, batch_size: int, process_count: int) -> No
 
 def train_dataset(
     sources: Mapping[str, Source],
+    groups: Mapping[str, Group],
     streams: tuple[Stream, ...],
     *,
-    batch_sizes: Mapping[str, int],
-    views: Mapping[str, tuple[str, ...]],
     heads: Mapping[str, Head],
     size: int,
-    augment: augment_lib.Augment,
     seed: int,
     start: int,
     stop: int,
+    one_of: Mapping[str, OneOf] | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> "grain.MapDataset":
     """Element i is this process's rows of the batch of step ``start`` + i.
 
-    ``batch_sizes`` are global. inputs {view: {stream: [B, *streams.host_shape]}}; a stream that
-    a record lacks is zeros with ``present`` False. Raises ValueError for a batch that the processes
-    cannot share, an empty split, streams of which only some are cut by segments, or an augmentation
-    that cannot be.
+    {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}} of the clips of
+    ``sources`` {group: records}; a stream that a record lacks is zeros with ``present`` False.
+    ``one_of`` {group: networks of which one read is shown a step}. Raises ValueError for a batch that
+    the processes cannot share, an empty split, streams of which only some are cut by segments, or an
+    augmentation that cannot be.
     """
     import grain
 
-    for group, batch_size in batch_sizes.items():
-        _check(f"group {group!r}", sources[group], batch_size, process_count)
-    augment_lib.check(augment, heads)
+    for name, group in groups.items():
+        _check(f"group {name!r}", sources[name], group.batch_size, process_count)
+        groups_lib.check(name, group, heads)
     sampling.check_streams(streams)
-    spec = Train(dict(sources), tuple(streams), dict(batch_sizes), dict(views), dict(heads), size,
-                  augment, seed, (process_index, process_count))  # fmt: skip
+    spec = Train(dict(sources), dict(groups), tuple(streams), dict(heads), size, seed,
+                  (process_index, process_count), dict(one_of or {}))  # fmt: skip
     return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, spec))
 
 

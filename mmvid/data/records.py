@@ -68,18 +68,28 @@ class Source:
 
     def _opened(self):
         if self._data is None:
-            # Imported here: TFDS takes a second, and only whoever reads records needs it.
-            import tensorflow_datasets as tfds
-
-            builder = tfds.builder_from_directory(str(directory(self.root)))
-            data = builder.as_data_source(split=self.split)
-            if len(data) != len(self):
-                raise ValueError(
-                    f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
-                    f"{len(self)}: run the command that built it again"
-                )
-            self._data = data
+            self._data = self._read()
         return self._data
+
+    def _read(self, **options):
+        # Imported here: TFDS takes a second, and only whoever reads records needs it.
+        import tensorflow_datasets as tfds
+
+        if only := options.pop("only", None):
+            options["decoders"] = tfds.decode.PartialDecoding(only)
+        builder = tfds.builder_from_directory(str(directory(self.root)))
+        data = builder.as_data_source(split=self.split, **options)
+        if len(data) != len(self):
+            raise ValueError(
+                f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
+                f"{len(self)}: run the command that built it again"
+            )
+        return data
+
+    def labels(self, head: str) -> list[np.ndarray]:
+        """The label of every row; nothing else of the records is decoded."""
+        data = self._read(only={"label": {head: True}})
+        return [np.asarray(data[row]["label"][head]) for row in range(len(self))]
 
     def ids(self) -> list[str]:
         """The id of every row."""
@@ -87,17 +97,31 @@ class Source:
 
 
 class Dataset(NamedTuple):
-    """A prepared dataset: ``info`` and ``split(name)``."""
+    """A prepared dataset: ``info``, which counts its ``subsets`` {name: source} as splits, and ``split(name)``."""
 
     root: pathlib.Path
     info: Info
+    subsets: dict[str, Any] = {}  # noqa: RUF012
+
+    def with_subset(self, name: str, source) -> "Dataset":
+        """The dataset with one split more, made from the others."""
+        counts = {name: len(source)}
+        info = self.info._replace(splits=self.info.splits | counts, expected=self.info.expected | counts)
+        return self._replace(info=info, subsets=self.subsets | {name: source})
+
+    def whole(self, name: str) -> str:
+        """The split that a subset is made from in the end; a split's own name."""
+        return self.subsets[name].whole if name in self.subsets else name
 
     def split(self, name: str) -> Source:
-        """The Source of a split. Raises ValueError listing the splits there are."""
+        """The Source of a split or subset. Raises ValueError listing those there are."""
+        if name in self.subsets:
+            return self.subsets[name]
         if name not in self.info.splits:
             raise ValueError(
                 f"{self.root} has no split {name!r}; it has {self.info.splits}. "
-                "Name another one in --config.evaluation, or build the dataset with it."
+                "Name another one in --config.split or --config.evaluation, make a subset of that name in "
+                "config.subsets, or build the dataset with it."
             )
         return Source(self.root, name, self.info)
 

@@ -9,12 +9,14 @@ import jax
 class Pass(NamedTuple):
     """One forward per network over the concatenated ``of`` (batch norm sees the joint batch).
 
-    ``weights``: 'params' (trained), 'frozen' (teachers) or 'ema'.
+    ``weights``: 'params' (trained), 'frozen' (teachers) or 'ema'. ``one_of``: a network with several
+    reads runs one of them a step.
     """
 
     of: tuple[tuple[str, str], ...] = (("main", "train"),)
     weights: str = "params"
     train: bool = True
+    one_of: bool = False
 
 
 class Term(NamedTuple):

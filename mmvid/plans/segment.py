@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mmvid import optim
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
@@ -18,8 +20,10 @@ from mmvid.streams import Head, Stream
 class Segment(NamedTuple):
     """A stretch of training. The state's tree is a function of the segment.
 
-    ``enter(params, stats, workdir) -> (params, stats)`` gives its starting weights and
-    ``leave(state, directory)`` keeps the final ones; both run on the host and never train.
+    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step.
+    ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
+    with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
+    the same files: they read and write files of runs alone, and never train.
     """
 
     name: str
@@ -29,25 +33,68 @@ class Segment(NamedTuple):
     heads: dict[str, Head]
     method: Method
     tx: dict[str, Any]
-    lr: optim.Schedule
-    batch_size: int
+    lr: dict[str, optim.Schedule]
+    groups: dict[str, Group]
     steps_per_epoch: float
     enter: Callable
     leave: Callable
     seed: int
-    split: str = "train"
-    dataset: str = "dataset"
+    epoch_of: str = "main"
     title: str = ""
     evaluate: tuple[str, ...] = ()
 
+    @property
+    def main(self) -> Group:
+        """The group whose clips are an epoch: ``epoch_of``."""
+        return self.groups[self.epoch_of]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset whose labels it learns, and whose splits it is scored on."""
+        labelled = [group for group in self.groups.values() if group.labels]
+        return (labelled or [self.main])[0].dataset
+
 
 class Context(NamedTuple):
-    """What a plan is made from: the configuration, the label spaces, clips to train on."""
+    """What a plan is made from: the configuration, the label spaces, {dataset: {split: clips}}."""
 
     config: Any
     heads: dict[str, Head]
-    clips: dict[str, int]
+    clips: dict[str, dict[str, int]]
     stills_heads: dict[str, Head]
+
+
+def default_groups(config) -> dict[str, Group]:
+    """One group, 'main', of the configured split in one view, 'train'."""
+    return {"main": Group(config.split, config.batch_size, {"train": Augment(**config.augment)})}
+
+
+def epoch_steps(context: Context, group: Group) -> float:
+    """Steps in which a group shows each of its clips once. Raises ValueError for a split that its
+    dataset has not."""
+    splits = context.clips[group.dataset]
+    if group.split not in splits:
+        raise ValueError(
+            f"there is no split and no subset {group.split!r} to learn from in {group.dataset!r}, which has "
+            f"{splits}: name another one in --config.split, or make a subset in config.subsets"
+        )
+    return splits[group.split] / group.batch_size
+
+
+def check_passes(segment: str, groups: Mapping[str, Group], made: Method) -> None:
+    """Raises ValueError where a method's passes read views that no group has, or leave some out."""
+    there = {(name, view) for name, group in groups.items() for view in group.views}
+    read = {of for pass_ in made.passes for of in pass_.of}
+    if lacking := sorted(read - there):
+        raise ValueError(
+            f"segment {segment!r}: its method reads view {lacking[0][1]!r} of group {lacking[0][0]!r}; its groups "
+            f"have {sorted(there)}. Give the segment that group and view"
+        )
+    if idle := sorted(there - read):
+        raise ValueError(
+            f"segment {segment!r}: no pass of its method reads view {idle[0][1]!r} of group {idle[0][0]!r}, which "
+            "would be decoded for nothing: leave it out"
+        )
 
 
 def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
@@ -67,7 +114,7 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], heads) -> dict:
+def _optimizers(config, networks, starts: dict[str, Start], heads) -> dict:
     """{network: optimiser}. A classifier that starts afresh learns five times faster where the
     optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
     tx = {}
@@ -75,7 +122,7 @@ def _optimizers(config, networks, lr: optim.Schedule, starts: dict[str, Start], 
         start = starts.get(name)
         fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
         factor = config.networks[name].first_conv_lr
-        tx[name] = optim.make(config.optimizer, lr, classifier_lr5=fresh, first_conv_lr=factor)
+        tx[name] = optim.make(config.optimizer, classifier_lr5=fresh, first_conv_lr=factor)
     return tx
 
 
@@ -112,8 +159,11 @@ def make(
     *,
     stage: str,
     title: str,
+    groups: Mapping[str, Group] | None = None,
+    epoch_of: str = "main",
 ) -> Segment:
-    """A segment on the main dataset. Segments of one ``stage`` see the same batches."""
+    """A segment on the main dataset, or on ``groups``, of which ``epoch_of`` counts the epochs. Segments
+    of one ``stage`` see the same batches."""
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
@@ -121,13 +171,15 @@ def make(
     starts_lib.check_files(config, built, streams, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
-    per_epoch = context.clips["dataset"] / config.batch_size
+    groups = dict(groups or default_groups(config))
+    per_epoch = epoch_steps(context, groups[epoch_of])
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
     lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
+    check_passes(name, groups, made)
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)
     enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
@@ -141,9 +193,10 @@ def make(
         streams=streams,
         heads=heads,
         method=made,
-        tx=_optimizers(config, networks, lr, starts, heads),
-        lr=lr,
-        batch_size=config.batch_size,
+        tx=_optimizers(config, networks, starts, heads),
+        lr=dict.fromkeys(networks, lr),
+        groups=groups,
+        epoch_of=epoch_of,
         steps_per_epoch=per_epoch,
         enter=enter,
         leave=starts_lib.keep_weights(built, heads),

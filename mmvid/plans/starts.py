@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mmvid import weights
-from mmvid.network import Network, TrainState, final_weights, init_params
+from mmvid.network import Beginning, Network, TrainState, final_weights, init_params
 from mmvid.streams import Head, Stream
 from mmvid.weights import files, names_resnet, trees
 
@@ -101,16 +101,15 @@ def _from_file(start: Start, model: str, params, stats, heads):
 def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
     """An ``enter`` that gives each network its start; a network without one keeps its draw."""
 
-    def enter(params: dict, stats: dict, workdir: pathlib.Path):
-        params, stats = dict(params), dict(stats)
+    def enter(beginning: Beginning, run) -> Beginning:
         for name, start in starts.items():
-            own = params[name], stats[name]
+            own = beginning.weights(name)
             if start.file:
                 made = _from_file(start, models[name], *own, heads)
             else:
-                made = _from_segment(start, *own, workdir, heads)
-            params[name], stats[name] = made
-        return params, stats
+                made = _from_segment(start, *own, run.workdir, heads)
+            beginning = beginning.with_weights(name, *made)
+        return beginning
 
     return enter
 
@@ -134,19 +133,19 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
     learning would be two copies of plain training.
     """
 
-    def checked(params, stats, workdir):
-        params, stats = enter(params, stats, workdir)
+    def checked(beginning: Beginning, run) -> Beginning:
+        beginning = enter(beginning, run)
         for i, a in enumerate(networks):
             for b in networks[i + 1 :]:
                 if _inputs_of(a, streams) != _inputs_of(b, streams):
                     continue
-                left, right = params[a.name], params[b.name]
+                left, right = (beginning.weights(n.name)[0] for n in (a, b))
                 same = jax.tree.structure(left) == jax.tree.structure(right) and all(
                     jax.tree.leaves(jax.tree.map(np.array_equal, left, right))
                 )
                 if same:
                     raise ValueError(_EQUAL.format(a=a.name, b=b.name))
-        return params, stats
+        return beginning
 
     return checked
 

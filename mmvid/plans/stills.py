@@ -4,6 +4,8 @@ import zlib
 
 from mmvid import optim
 from mmvid import streams as streams_lib
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.plans import segment
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network
@@ -34,7 +36,8 @@ def make(context: Context, network: str) -> Segment:
     streams = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
-    per_epoch = context.clips["stills"] / spec.batch_size
+    group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
+    per_epoch = segment.epoch_steps(context, group)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
     return Segment(
@@ -44,14 +47,13 @@ def make(context: Context, network: str) -> Segment:
         streams={name: streams[name]},
         heads=heads,
         method=segment.make_method("single", (name,), heads, {}),
-        tx={network: optim.make(config.optimizer, lr, classifier_lr5=True)},
-        lr=lr,
-        batch_size=spec.batch_size,
+        tx={network: optim.make(config.optimizer, classifier_lr5=True)},
+        lr={network: lr},
+        groups={"main": group},
         steps_per_epoch=per_epoch,
-        enter=lambda params, stats, workdir: (params, stats),
+        enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
         seed=zlib.crc32(f"{config.seed}/stills".encode()),
-        dataset="stills",
     )
 
 

@@ -44,7 +44,7 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
 def _numbers(scores: Scores, how: str) -> dict:
     """What summary.json keeps: every output's numbers, and those of every subset of several."""
     found = numbers_lib.summary(scores, how)
-    return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(scores.logits) > 1 else {})
+    return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(file.members(scores)) > 1 else {})
 
 
 def finish(

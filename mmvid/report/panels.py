@@ -15,8 +15,8 @@ from mmvid.scores.file import Scores
 
 def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits") -> dict:
     """What is left of each column when modalities are missing: {'rows': [{'subset', 'covered',
-    'cells'}], 'figure': SVG}; {} where no column has several outputs."""
-    there = [c for c in columns if split in c.scores and len(c.scores[split].logits) > 1]
+    'cells'}], 'figure': SVG}; {} where no column has several members."""
+    there = [c for c in columns if split in c.scores and len(file.members(c.scores[split])) > 1]
     found = [numbers_lib.subsets(c.scores[split], how) for c in there]
     names = list(dict.fromkeys(name for subsets in found for name in subsets))
     names.sort(key=lambda name: (name.count(" + "), name))

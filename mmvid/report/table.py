@@ -65,7 +65,7 @@ def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
 def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
     """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same labelled clips."""
     scores, base = file.labelled(scores), file.labelled(base)
-    alike = list(scores.logits) == list(base.logits) if output == "fused" else output in base.logits
+    alike = file.members(scores) == file.members(base) if output == "fused" else output in base.logits
     if not alike or scores.id.tolist() != base.id.tolist():
         return "-"
     if " + " not in head and scores.label[head].ndim > 1:
@@ -77,7 +77,8 @@ def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) 
 
 def _key(scores: Scores, name: str) -> str:
     """A row's output in this column: 'flow + rgb' is 'fused' where those are its members."""
-    return "fused" if name == " + ".join(scores.logits) and len(scores.logits) > 1 else name
+    members = file.members(scores)
+    return "fused" if name == " + ".join(members) and len(members) > 1 else name
 
 
 def rows(
@@ -93,7 +94,7 @@ def rows(
     segments = [c.segment for c in columns if split in c.scores]
     summaries = [numbers_lib.summary(s, how) for s in there]
     single = list(dict.fromkeys(o for s in there for o in s.logits))
-    fused = list(dict.fromkeys(" + ".join(s.logits) for s in there if len(s.logits) > 1))
+    fused = list(dict.fromkeys(" + ".join(file.members(s)) for s in there if len(file.members(s)) > 1))
     base = next((s for s, name in zip(there, segments) if name == baseline), None)
     over = next((f"top-1 over {c.title}" for c in columns if c.segment == baseline), "")
     table = []
@@ -143,7 +144,8 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
     a row a column of the run; [] where no column has several outputs. Of several heads the first,
     or all together ('noun + verb').
     """
-    found, widest = [], max((len(c.scores[split].logits) for c in columns if split in c.scores), default=0)
+    found, there = [], [c.scores[split] for c in columns if split in c.scores]
+    widest = max((len(file.members(s)) for s in there), default=0)
     for column in columns:
         scores = column.scores.get(split)
         if scores is None or len(scores.logits) < 2:
@@ -153,7 +155,7 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
         head = heads[-1] if " + " in heads[-1] else heads[0]
         cells = {o: value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
         # Where a frozen teacher has no scores, a sum would be one of other members.
-        whole = len(scores.logits) == widest
+        whole = len(file.members(scores)) == widest > 1
         cells["sum"] = value(numbers.get("fused", {}).get(head) if whole else None)
         if head in numbers.get("oracle", {}):
             cells["oracle"] = percent(numbers["oracle"][head]) if whole else "-"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mmvid import plans, sharding
-from mmvid.data import augment, records
+from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
@@ -69,7 +69,7 @@ def _ensure(spec) -> None:
 
 
 def _open(config) -> dict[str, records.Dataset]:
-    wanted = {"dataset": config.dataset}
+    wanted = {"dataset": config.dataset} | dict(config.datasets.items())
     if stills.has_stills(config):
         wanted["stills"] = config.stills
     for spec in wanted.values():
@@ -97,9 +97,7 @@ def _heads(config, info) -> dict[str, Head]:
     return {name: found[name] for name in config.heads} if config.heads else found
 
 
-# ---------------------------------------------------------------------------- checks
-
-
+# ---------------------------------------------------------------------------- the run
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Datasets (made where a command says how), segments, mesh; nothing is trained. ``stop``: of
     `signals.listened`.
@@ -108,17 +106,21 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """
     checks.check_names(config)
     datasets = _open(config)
+    heads = _heads(config, datasets["dataset"].info)
+    datasets["dataset"] = subsets.divided(
+        datasets["dataset"], config.subsets, heads, workdir / "subsets.json"
+    )
     context = segment_lib.Context(
         config=config,
-        heads=_heads(config, datasets["dataset"].info),
-        clips={name: len(dataset.split("train")) for name, dataset in datasets.items()},
+        heads=heads,
+        clips={name: dataset.info.splits for name, dataset in datasets.items()},
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
     )
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
+    checks.check_groups(segments, datasets, _spaces)
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    augment.check(augment.Augment(**config.augment), context.heads)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop)

@@ -3,6 +3,8 @@
 from mmvid import plans, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
+from mmvid.data import groups as groups_lib
+from mmvid.data.groups import Group
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
 from mmvid.scores import numbers
@@ -18,8 +20,21 @@ def _choose(name: str, value, known) -> None:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {sorted(known)}")
 
 
+def _check_datasets(config) -> None:
+    """The further datasets have names of their own, and paths."""
+    for name, spec in config.datasets.items():
+        if name in ("dataset", "stills"):
+            raise ValueError(f"datasets.{name}: that name is config.{name}'s; choose another one")
+        if set(spec) != {"path", "command"} or not spec["path"]:
+            raise ValueError(
+                f"datasets.{name}={dict(spec)}: write dict(path='data/..', command=()), or in command the one of "
+                "data_prep that makes it"
+            )
+
+
 def check_names(config) -> None:
     """Names and numbers that the configuration alone decides."""
+    _check_datasets(config)
     segment_lib.headline_network(config)
     _choose("plan", config.plan, plans.PLANS)
     if config.twin or config.plan == "full":
@@ -47,14 +62,55 @@ def check_names(config) -> None:
             raise ValueError(f"{name}.lr={schedule.lr}: a learning rate is a number, 0 or more")
 
 
+def setting_of(group: Group) -> str:
+    """The setting that a group's size comes from, where no recipe has one of its own."""
+    return "stills.batch_size" if group.dataset == "stills" else "batch_size"
+
+
 def check_batches(config, mesh, segments) -> None:
+    """Every group divides into microbatches, and these over the devices."""
     for segment in segments:
-        if segment.batch_size % config.accumulate:
+        for name, group in segment.groups.items():
+            if group.batch_size < 1 or group.batch_size % config.accumulate:
+                raise ValueError(
+                    f"accumulate={config.accumulate} does not divide the batch of {group.batch_size} "
+                    f"of group {name!r} of segment {segment.name!r}"
+                )
+            what = f"{setting_of(group)} (segment {segment.name!r}, group {name!r}, a microbatch)"
+            sharding.check_batch_size(group.batch_size // config.accumulate, mesh, what)
+
+
+def _no_clips(split: str, dataset: records.Dataset) -> str:
+    return f"the split {split!r} of {dataset.root} has no clips: name another, or fill it"
+
+
+def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None:
+    """Every group has clips, in a dataset that is there, with the labels it promises (``spaces(info)`` are
+    a dataset's heads), and views that can be cut together."""
+    for segment in segments:
+        for name, group in segment.groups.items():
+            groups_lib.check(name, group, segment.heads)
+            if group.dataset not in datasets:
+                raise ValueError(
+                    f"group {name!r} of segment {segment.name!r} shows clips of the dataset {group.dataset!r}; "
+                    f"there are {sorted(datasets)}. Write c.datasets.{group.dataset} = dict(path=.., command=())"
+                )
+            dataset = datasets[group.dataset]
+            if not len(dataset.split(group.split)):
+                raise ValueError(_no_clips(group.split, dataset))
+            if group.labels:
+                _check_labels(name, segment.heads, dataset, spaces(dataset.info))
+
+
+def _check_labels(name: str, heads, dataset: records.Dataset, found) -> None:
+    for head, space in heads.items():
+        have = found.get(head)
+        if have is None or have[:2] != space[:2] or (space.names and have.names != space.names):
             raise ValueError(
-                f"accumulate={config.accumulate} does not divide the batch of {segment.batch_size} "
-                f"of segment {segment.name!r}"
+                f"group {name!r} shows labelled clips of {dataset.root}, whose label spaces {sorted(found)} have "
+                f"no {head!r} of the same {space.classes} classes ({space.kind}), in one order. Build it with "
+                "those, or give the group labels=False"
             )
-        sharding.check_batch_size(segment.batch_size // config.accumulate, mesh, "batch_size")
 
 
 def _made_by(config) -> str:
@@ -83,7 +139,7 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
         return
     field = streams_lib.MODALITIES[streams[config.headline].modality].field
     for split in (config.evaluation.during, *config.evaluation.splits):
-        have = dataset.info.modalities.get(split)
+        have = dataset.info.modalities.get(dataset.whole(split))
         if have is not None and not have.get(field):
             raise ValueError(
                 f"headline={config.headline!r} reads {field!r}, which no clip of {dataset.root}/{split} has: "
@@ -93,12 +149,12 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
 
 
 def check_splits(config, dataset: records.Dataset, streams) -> None:
-    """Every split that will be read is there, and every network's modality somewhere in 'train'."""
-    for split in ("train", config.evaluation.during, *config.evaluation.splits):
+    """Every split that will be read is there, and every network's modality somewhere in what is learnt."""
+    for split in (config.split, config.evaluation.during, *config.evaluation.splits):
         if not len(dataset.split(split)):
-            raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
+            raise ValueError(_no_clips(split, dataset))
     _check_headline(config, dataset, streams)
-    have = dataset.info.modalities.get("train", {})
+    have = dataset.info.modalities.get(dataset.whole(config.split), {})
     for stream in streams.values():
         field = streams_lib.MODALITIES[stream.modality].field
         if not have.get(field):

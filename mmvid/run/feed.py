@@ -1,28 +1,38 @@
 """What a run feeds to its networks: a segment's batches and a split's, and whether they fit into memory."""
 
+import itertools
+
 import jax
 
 from mmvid.data import augment, memory, missing, pipeline, sampling, workers
+from mmvid.data.groups import Group, OneOf
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
 from mmvid.run import checks
 from mmvid.run.build import Run
 
 
-def _clips(run: Run, segment: Segment):
-    """The split that a segment learns from, without what ``config.missing`` takes from it."""
-    source = run.datasets[segment.dataset].split(segment.split)
+def _clips(run: Run, segment: Segment, group: Group):
+    """The clips that a group shows, without what ``config.missing`` takes from them."""
+    source = run.datasets[group.dataset].split(group.split)
     shares = {field: share for field, share in run.config.missing.items() if share}
-    if not shares or segment.dataset != "dataset":
+    if not shares or group.dataset != "dataset":
         return source
     return missing.Hidden(source, shares, run.config.seed, checks.fields_of(segment.streams))
 
 
-def _views(segment: Segment) -> dict[str, tuple[str, ...]]:
-    """The views of every group that the segment's method reads."""
-    views = {view for pass_ in segment.method.passes for view in pass_.of}
-    groups = sorted({group for group, _ in views})
-    return {g: tuple(sorted({v for group, v in views if group == g})) for g in groups}
+def one_of(segment: Segment) -> dict[str, OneOf]:
+    """What is shown of the networks that run one of their reads a step, of every group that has some."""
+    choices: dict[str, dict] = {name: {} for name in segment.groups}
+    always: dict[str, list[str]] = {name: [] for name in segment.groups}
+    for pass_ in segment.method.passes:
+        networks = [n for n in segment.networks if n.frozen == (pass_.weights == "frozen")]
+        for group, network in itertools.product({group for group, _ in pass_.of}, networks):
+            if pass_.one_of and len(network.reads) > 1:
+                choices[group][network.name] = network.reads
+            else:
+                always[group] += [stream for read in network.reads for stream in read]
+    return {group: OneOf(own, tuple(always[group])) for group, own in choices.items() if own}
 
 
 def _ahead(run: Run, dataset):
@@ -32,18 +42,16 @@ def _ahead(run: Run, dataset):
 
 def train_batches(run: Run, segment: Segment, start: int):
     """The batches of the steps after ``start``, made ahead; close it after use."""
-    config, source, views = run.config, _clips(run, segment), _views(segment)
     return _ahead(run, pipeline.train_dataset(
-        dict.fromkeys(views, source),
+        {name: _clips(run, segment, group) for name, group in segment.groups.items()},
+        segment.groups,
         tuple(segment.streams.values()),
-        batch_sizes=dict.fromkeys(views, segment.batch_size),
-        views=views,
         heads=segment.heads,
-        size=config.size,
-        augment=augment.Augment(**config.augment),
+        size=run.config.size,
         seed=segment.seed,
         start=start,
         stop=segment.steps,
+        one_of=one_of(segment),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     ))  # fmt: skip
@@ -74,8 +82,8 @@ def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
 
 # ---------------------------------------------------------------------------- does it fit
 def _train_bytes(run: Run, segment: Segment) -> int:
-    views = sum(map(len, _views(segment).values()))
-    return pipeline.batch_bytes(segment.streams.values(), segment.batch_size, views, run.config.size)
+    clips = sum(group.batch_size * len(group.views) for group in segment.groups.values())
+    return pipeline.batch_bytes(segment.streams.values(), clips, run.config.size)
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
@@ -84,37 +92,56 @@ def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
         info.height, info.width, run.config.size, checks.resize_of(run.config), crops
     )
     clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
-    return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
+    return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run) * clips * len(windows), side)
 
 
-def _check_room(run: Run, name: str, rows: int, size: int) -> None:
+def _check_room(run: Run, what: str, setting: str, size: int) -> None:
     """Raises ValueError where the loader alone would fill the memory with batches of ``size`` bytes."""
     loader, processes = run.config.loader, jax.process_count()
     count = workers.batches_held(loader.workers, loader.threads, loader.prefetch)
     free, needed = memory.available(), count * size // processes
     if free is not None and needed > free:
         raise ValueError(
-            f"{name}={rows}: a batch is {size / processes / 1e9:.1f} GB of frames, and the loader holds up to "
+            f"{what}: a batch is {size / processes / 1e9:.1f} GB of frames, and the loader holds up to "
             f"{count} of them, {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB of memory are free. Take a smaller "
-            f"--config.{name}; --config.loader.prefetch, .threads and .workers set how many are held."
+            f"--config.{setting}; --config.loader.prefetch, .threads and .workers set how many are held."
         )
+
+
+def _say_repeats(run: Run, name: str, group: Group) -> None:
+    """Says that a batch of a group holds its clips several times."""
+    clips, setting = len(run.datasets[group.dataset].split(group.split)), checks.setting_of(group)
+    if group.batch_size > clips:
+        LOG.warning(
+            "%s=%d with %d %s clips%s: every batch holds each clip about %.1f times, an epoch is less than "
+            "a step; --config.%s=%d or less shows each once", setting, group.batch_size, clips, group.split,
+            "" if name == "main" else f" (group {name!r})", group.batch_size / clips, setting, clips,
+        )  # fmt: skip
+
+
+def _check_training(run: Run, segment: Segment) -> None:
+    groups = segment.groups
+    sizes = "+".join(str(group.batch_size) for group in groups.values())
+    setting = checks.setting_of(segment.main)
+    of = f" (groups {', '.join(groups)}; a clip once a view)" if len(groups) > 1 else ""
+    _check_room(run, f"{setting}={sizes}{of}", setting, _train_bytes(run, segment))
+
+
+def _check_evaluation(run: Run, segment: Segment) -> None:
+    spec, rows = run.config.evaluation, eval_batch_size(run)
+    for how in ((spec.during_protocol, spec.during_crops), (spec.protocol, spec.crops)):
+        name = "evaluation.batch_size"
+        _check_room(run, f"{name}={rows}", name, _eval_bytes(run, segment, *how))
 
 
 def check(run: Run) -> None:
     """Says where batches hold clips several times. Raises ValueError where they do not fit into memory."""
-    spec, said = run.config.evaluation, set()
+    said = set()
     for segment in run.segments:
-        name = "stills.batch_size" if segment.dataset == "stills" else "batch_size"
-        clips = len(run.datasets[segment.dataset].split(segment.split))
-        _check_room(run, name, segment.batch_size, _train_bytes(run, segment))
-        hows = ((spec.during_protocol, spec.during_crops), (spec.protocol, spec.crops))
-        for how in hows if segment.evaluate else ():
-            size = _eval_bytes(run, segment, *how)
-            _check_room(run, "evaluation.batch_size", eval_batch_size(run), size)
-        if segment.batch_size > clips and name not in said:
-            said.add(name)
-            LOG.warning(
-                "%s=%d with %d %s clips: every batch holds each clip about %.1f times, an epoch is less than "
-                "a step; --config.%s=%d or less shows each once", name, segment.batch_size, clips,
-                segment.split, segment.batch_size / clips, name, clips,
-            )  # fmt: skip
+        _check_training(run, segment)
+        if segment.evaluate:
+            _check_evaluation(run, segment)
+        for name, group in segment.groups.items():
+            if (key := (name, group.dataset, group.split, group.batch_size)) not in said:
+                said.add(key)
+                _say_repeats(run, name, group)

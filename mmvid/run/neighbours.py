@@ -94,7 +94,7 @@ def write(run: Run) -> None:
         collect = functools.partial(
             _features, run, segment, describe=functools.partial(describe, params, stats)
         )
-        known = collect(Some(dataset.split(segment.split), TRAIN_CLIPS))
+        known = collect(Some(dataset.split(segment.main.split), TRAIN_CLIPS))
         asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
         sharding.meet("neighbours")
         if jax.process_index() == 0:

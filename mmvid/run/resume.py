@@ -8,6 +8,7 @@ import zlib
 import jax
 
 from mmvid import files, logs, sharding
+from mmvid.data import subsets
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
@@ -33,6 +34,7 @@ def _check_same_config(run: Run, now: dict) -> None:
     old = files.read_json(run.workdir / "config.json") or now
     # Where the best checkpoint is kept, how views are put together decides which one that is.
     free = _FREE if run.config.evaluation.checkpoint == "best" else (*_FREE, "evaluation.aggregate")
+    free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
     before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
     changed = sorted(
         key for key in before | after
@@ -59,6 +61,7 @@ def remember(run: Run) -> None:
     if jax.process_index() == 0:
         files.write_json(run.workdir / "config.json", config)
         files.write_json(run.workdir / "data.json", data)
+        subsets.write(run.workdir / "subsets.json", run.datasets["dataset"])
 
 
 # ---------------------------------------------------------------------------- what is done

@@ -25,6 +25,7 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
         "clips_expected": info.expected.get(split, 0),
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
+        "title": segment.title, "members": members(segment),
     }  # fmt: skip
 
 
@@ -34,36 +35,58 @@ def needs(segment: Segment) -> dict[str, tuple[str, ...]]:
     return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
 
 
-def evaluator(run: Run, segment: Segment) -> Callable:
-    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
+def members(segment: Segment) -> list[str]:
+    """The outputs that sums and oracles are formed over: of a network that reads streams together the
+    joint ones, which need the most streams, so that no part is counted twice; else all of its outputs."""
+    wants, found = needs(segment), []
+    for own in (n.outputs for n in segment.networks if not n.frozen):
+        most = max(len(wants[output]) for output in own)
+        found += [output for output in own if len(wants[output]) == most]
+    return found
 
-    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
-    MML's code does, unless changed. Compiled once for all splits.
-    """
-    dataset, spec = run.datasets[segment.dataset], run.config.evaluation
+
+def scorer(run: Run, segment: Segment) -> Callable:
+    """score(weights, split, step, protocol, crops) -> Scores of a whole split, in every process alike;
+    ``weights``: {'params', 'stats'} by network. Compiled once for all splits."""
+    dataset = run.datasets[segment.dataset]
     predict = jax.jit(
         infer.make_predict(segment.networks, segment.streams),
         out_shardings=sharding.batched(run.mesh),
     )
 
-    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> Scores:
-        weights, source = network.final_weights(state), dataset.split(split)
-        often = (spec.during_protocol, spec.during_crops)
-        how = often if during else (spec.protocol, spec.crops)
+    def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
+        source = dataset.split(split)
 
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
             return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
 
-        batches = feed.eval_batches(run, segment, source, *how)
+        batches = feed.eval_batches(run, segment, source, protocol, crops)
         try:
             scores = evaluate_lib.predict_split(
                 outputs, batches, needs=needs(segment), ids=source.ids(),
-                meta=meta(run, segment, split, step, *how),
+                meta=meta(run, segment, split, step, protocol, crops),
             )  # fmt: skip
         finally:
             batches.close()
         scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        return scores
+
+    return score
+
+
+def evaluator(run: Run, segment: Segment) -> Callable:
+    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
+
+    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
+    MML's code does, unless changed.
+    """
+    spec, score = run.config.evaluation, scorer(run, segment)
+
+    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> Scores:
+        often = (spec.during_protocol, spec.during_crops)
+        how = often if during else (spec.protocol, spec.crops)
+        scores = score(network.final_weights(state), split, step, *how)
         if jax.process_index() == 0:
             name = f"{split}-during" if during else split
             file.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)

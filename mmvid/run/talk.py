@@ -3,6 +3,7 @@
 import jax
 
 from mmvid import logs
+from mmvid.data.groups import Group
 from mmvid.logs import LOG
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
@@ -14,7 +15,7 @@ def _work(segment: Segment) -> float:
     frames = sum(
         segment.streams[s].sampling.frames for network in segment.networks for read in network.reads for s in read
     )
-    return float(frames * segment.batch_size)
+    return float(frames * sum(group.batch_size * len(group.views) for group in segment.groups.values()))
 
 
 def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
@@ -24,14 +25,19 @@ def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
     return seconds * work / _work(segment)
 
 
+def _clips(run: Run, group: Group) -> str:
+    """The clips that a group shows, in words."""
+    dataset = run.datasets[group.dataset]
+    clips, info = len(dataset.split(group.split)), dataset.info
+    return f"{clips} {group.split} clips of {info.name} (fingerprint {info.fingerprint})"
+
+
 def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock) -> str:
-    info = run.datasets[segment.dataset].info
-    clips = len(run.datasets[segment.dataset].split(segment.split))
     seconds = clock.seconds()
+    data = " and ".join(dict.fromkeys(_clips(run, group) for group in segment.groups.values()))
     resumed = f", resumed at step {start}" if start else ""
     return (
-        f"{segment.name}{resumed}: {logs.machine()}; {clips} {segment.split} clips of {info.name} "
-        f"(fingerprint {info.fingerprint}); {1 / seconds:.2f} steps/s, "
+        f"{segment.name}{resumed}: {logs.machine()}; {data}; {1 / seconds:.2f} steps/s, "
         f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
         f"{logs.free_disk(run.workdir)}"
     )

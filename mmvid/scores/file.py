@@ -20,7 +20,7 @@ from mmvid.streams import Head
 class Scores(NamedTuple):
     """A split's predictions, one row a clip: ``id`` [N] text, ``row`` [N], ``label`` {head: [N] or
     [N, K]}, ``present`` {output: [N]}, ``logits`` {output: {head: [N, V, K]}} and ``meta``
-    (split, protocol, dataset, fingerprint, clips_used, clips_expected, classes, step...)."""
+    (split, protocol, dataset, fingerprint, clips_used, clips_expected, classes, step, members...)."""
 
     id: np.ndarray
     row: np.ndarray
@@ -85,26 +85,35 @@ def heads_of(scores: Scores) -> dict[str, Head]:
     return spaces
 
 
+def rows(scores: Scores, index: np.ndarray) -> Scores:
+    """The clips of ``index`` alone (rows in that order, or a mask), all else as it is."""
+    return jax.tree.map(lambda x: x[index], scores._replace(meta={}))._replace(meta=scores.meta)
+
+
 def labelled(scores: Scores) -> Scores:
     """The clips that have a label in every head: what can be counted. -1 is no label, and so is a
     multi-hot row of -1; one of zeros says that no class is there, which is an answer."""
     has = [(v >= 0).all(axis=tuple(range(1, v.ndim))) for v in scores.label.values()]
-    rows = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
-    if rows.all():
-        return scores
-    return jax.tree.map(lambda x: x[rows], scores._replace(meta={}))._replace(meta=scores.meta)
+    there = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
+    return scores if there.all() else rows(scores, there)
 
 
-def _members(scores: Scores, output: str) -> tuple[str, ...]:
-    """The outputs whose logits are summed: all for 'fused', those named in 'depth + rgb', or one."""
-    return tuple(scores.logits) if output == "fused" else tuple(output.split(" + "))
+def members(scores: Scores) -> tuple[str, ...]:
+    """The outputs that sums and oracles are formed over: those that the run has named, one of each
+    network (a fusion's joint one); all of an older file, which names none."""
+    return tuple(scores.meta.get("members") or scores.logits)
 
 
-def fused(scores: Scores, members: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Sum of the outputs' logits, an absent output left out: {head: [N, V, K]}; ``members``: of
-    these outputs alone. Logits that are not finite spoil their clip's sum, as they would in use."""
+def summed(scores: Scores, output: str) -> tuple[str, ...]:
+    """The outputs whose logits are summed: the members for 'fused', those named in 'depth + rgb', or one."""
+    return members(scores) if output == "fused" else tuple(output.split(" + "))
+
+
+def fused(scores: Scores, outputs: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Sum of the members' logits, an absent one left out: {head: [N, V, K]}; ``outputs``: of these
+    in their place. Logits that are not finite spoil their clip's sum, as they would in use."""
     total: dict[str, np.ndarray] = {}
-    for output in members or scores.logits:
+    for output in outputs or members(scores):
         for head, logits in scores.logits[output].items():
             own = np.where(scores.present[output][:, None, None], logits, 0).astype(np.float64)
             with np.errstate(invalid="ignore"):
@@ -116,8 +125,8 @@ def of_output(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.nd
     """(logits [N, V, K], present [N]) of an output, or of a sum, which needs one of its members."""
     if output in scores.logits:
         return scores.logits[output][head], scores.present[output]
-    members = _members(scores, output)
-    return fused(scores, members)[head], np.any([scores.present[m] for m in members], axis=0)
+    own = summed(scores, output)
+    return fused(scores, own)[head], np.any([scores.present[m] for m in own], axis=0)
 
 
 def usable(scores: Scores, output: str, head: str) -> np.ndarray:

@@ -36,7 +36,7 @@ def probabilities(logits: np.ndarray, how: str = "logits") -> np.ndarray:
 
 
 def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
-    """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all
+    """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all members
     ('fused'); what is absent or not finite misses. Of the heads 'noun + verb' all must be right (an action, in
     EPIC-KITCHENS' sense)."""
     if " + " in head:
@@ -104,14 +104,15 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
 
 
 def summary(scores: Scores, how: str = "logits") -> dict:
-    """{output: {head: numbers}} for every output and, with several, 'fused'; where heads of single
-    labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any output is
-    right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty. A number
+    """{output: {head: numbers}} for every output and, with several members, 'fused'; where heads of
+    single labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any member
+    is right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty. A number
     that nothing defines is None: the mAP of a split without positives, the top-5 of five classes."""
     scores = file_lib.labelled(scores)
     if not len(scores.id):
         return {}
-    outputs = [*scores.logits, *(["fused"] if len(scores.logits) > 1 else [])]
+    several = len(file_lib.members(scores)) > 1
+    outputs = [*scores.logits, *(["fused"] if several else [])]
     spaces = file_lib.heads_of(scores)
     single = [head for head, space in spaces.items() if space.kind == "single"]
     result: dict = {output: {} for output in outputs}
@@ -122,30 +123,30 @@ def summary(scores: Scores, how: str = "logits") -> dict:
         if len(single) > 1:
             every = hits(scores, output, " + ".join(single), 1, how)
             result[output][" + ".join(single)] = {**_top(every, 1), "n": len(every)}
-    if len(outputs) > 1 and single:
+    if several and single:
         result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}
     return result
 
 
 def oracle(scores: Scores, head: str, how: str = "logits") -> np.ndarray:
-    """Whether any output is right on each clip [N] (DMCL's Phi)."""
-    return np.max([hits(scores, output, head, 1, how) for output in scores.logits], axis=0)
+    """Whether any member is right on each clip [N] (DMCL's Phi)."""
+    return np.max([hits(scores, output, head, 1, how) for output in file_lib.members(scores)], axis=0)
 
 
 def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
     """What is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
 
-    Every non-empty subset of the outputs, smallest first, their logits summed. Clips that have
+    Every non-empty subset of the members, smallest first, their logits summed. Clips that have
     nothing of a subset count as misses ('top1', or 'map'); 'covered' is the fraction that have.
     """
     scores = file_lib.labelled(scores)
     if not len(scores.id):
         return {}
-    names, found = list(scores.logits), {}
+    names, found = file_lib.members(scores), {}
     sizes = range(1, len(names) + 1)
-    for members in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
-        found[" + ".join(members)] = {
-            head: _subset(scores, " + ".join(members), head, how) for head in file_lib.heads_of(scores)
+    for subset in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
+        found[" + ".join(subset)] = {
+            head: _subset(scores, " + ".join(subset), head, how) for head in file_lib.heads_of(scores)
         }
     return found
 

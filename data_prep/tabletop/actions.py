@@ -1,0 +1,192 @@
+"""Tabletop's twenty actions, as poses of objects and of a hand over time.
+
+x is left to right (-1..1), y near to far (0..1), z up. Everything is a pure function of a NumPy generator.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# In the order of their class ids.
+VERBS = (
+    "push left", "push right", "pull near", "push far", "lift", "drop", "tip over",
+    "rotate clockwise", "rotate counterclockwise", "put behind", "put in front", "cover",
+    "uncover", "collide", "bring together", "take apart", "shake", "wobble", "nothing", "pretend",
+)  # fmt: skip
+
+
+class Actor(NamedTuple):
+    """An object over time: ``pose`` [T, 4] of x, y, z and angle (radians, clockwise on screen)."""
+
+    noun: int
+    pose: np.ndarray
+    size: float = 1.5
+
+
+class Action(NamedTuple):
+    """What happens: the actors, the hand's path [T, 3] (None: no hand) and (frame, loudness)."""
+
+    actors: list[Actor]
+    hand: np.ndarray | None
+    impacts: list[tuple[int, float]]
+
+
+def progress(frames: int, start: float, end: float) -> np.ndarray:
+    """Smoothstep from 0 to 1 between the instants ``start`` and ``end`` (frames): [T]."""
+    p = np.clip((np.arange(frames) - start) / max(end - start, 1), 0, 1)
+    return p * p * (3 - 2 * p)
+
+
+def poses(frames: int, x=0.0, y=0.5, z=0.0, angle=0.0) -> np.ndarray:
+    """Poses [T, 4] (x, y, z in the scene's units, angle in radians); scalars or [T] each."""
+    return np.stack([np.broadcast_to(v, frames) for v in (x, y, z, angle)], 1).astype(float)
+
+
+def _reach(hand: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """The hand comes from the near edge before the action and leaves after it."""
+    before = np.clip(np.arange(len(p)) / max(np.argmax(p > 0.02), 1), 0, 1)
+    away = np.array([hand[0, 0] * 0.5 + 0.5, -0.5, 0.2])
+    return away + (hand - away) * before[:, None]
+
+
+def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
+    """Push or pull along x (axis 0) or y (axis 1), the hand on the pushing side."""
+    span = amount if axis == 0 else 0.75 * amount
+    centre = rng.uniform(-0.2, 0.2) if axis == 0 else 0.5
+    path = centre + sign * span * (p - 0.5)
+    other = rng.uniform(0.3, 0.7) if axis == 0 else rng.uniform(-0.5, 0.5)
+    pose = poses(len(p), path, other) if axis == 0 else poses(len(p), other, path)
+    pose[:, 3] = rng.uniform(-0.5, 0.5)
+    side = np.zeros(3)
+    side[axis] = -sign * (0.32 if axis == 0 else 0.2)
+    return Action([Actor(noun, pose)], _reach(pose[:, :3] + side, p), [])
+
+
+def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
+    """Lift, or drop: the hand opens at once and the object falls in a few frames."""
+    height = 0.5 + 0.6 * amount
+    x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.6)
+    if not down:
+        pose = poses(len(p), x, y, height * p, rng.uniform(-0.4, 0.4))
+        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
+    release = int(np.argmax(p > 0.5))
+    fall = np.clip((np.arange(len(p)) - release) / 4, 0, 1)
+    pose = poses(len(p), x, y, height * (1 - fall**2), rng.uniform(-0.4, 0.4))
+    hand = poses(len(p), x, y, height + 0.3)[:, :3]
+    return Action([Actor(noun, pose)], hand, [(min(release + 4, len(p) - 1), 1.0)])
+
+
+def _turn(p, rng, amount, sign: int, noun: int) -> Action:
+    """Rotate on the spot, clockwise (``sign`` 1) or counterclockwise; the hand goes round with it."""
+    angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
+    pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
+    hand = pose[:, :3] + np.stack(
+        [0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1
+    )  # fmt: skip
+    return Action([Actor(noun, pose)], _reach(hand, p), [])
+
+
+def _tip(p, rng, amount, noun: int) -> Action:
+    """The hand pushes at the top; the object falls on its side and strikes the table."""
+    sign = rng.choice([-1, 1])
+    fall = np.clip((p - 0.4) / 0.3, 0, 1) ** 2
+    x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
+    pose = poses(len(p), x + sign * 0.25 * fall, y, 0.12 * np.sin(np.pi * fall), 0)
+    pose[:, 3] = sign * np.pi / 2 * fall
+    hand = poses(len(p), x - sign * (0.4 - 0.15 * p), y, 0.3)[:, :3]
+    return Action([Actor(noun, pose)], _reach(hand, p), [(int(np.argmax(fall >= 1)), 0.8)])
+
+
+def _place(p, rng, amount, behind: bool, nouns) -> Action:
+    """One object goes behind or in front of another, in an arc around it."""
+    x, y = rng.uniform(-0.25, 0.25), 0.45
+    still = poses(len(p), x, y, 0, rng.uniform(-0.4, 0.4))
+    side, sign = rng.choice([-1, 1]), 1 if behind else -1
+    gap = 0.3 + 0.08 * amount
+    moving = poses(len(p), x + side * 0.7 * (1 - p), y + sign * gap * p, 0.15 * np.sin(np.pi * p))
+    return Action(
+        [Actor(nouns[0], moving), Actor(nouns[1], still)],
+        _reach(moving[:, :3] + [side * 0.25, 0, 0.1], p),
+        [],
+    )
+
+
+def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
+    """A larger object is lowered over another, or taken off it."""
+    q = 1 - p if reverse else p
+    x, y = rng.uniform(-0.3, 0.3), rng.uniform(0.3, 0.6)
+    still = poses(len(p), x, y + 0.02, 0, 0)
+    side = rng.choice([-1, 1])
+    lid = poses(len(p), x + side * 0.6 * (1 - q) ** 2, y - 0.02, (0.6 + 0.3 * amount) * (1 - q))
+    actors = [Actor(nouns[0], still, 1.15), Actor(nouns[1], lid, 2.1)]
+    return Action(actors, _reach(lid[:, :3] + [0, 0, 0.4], p), [])
+
+
+def _meet(p, rng, amount, kind: str, nouns) -> Action:
+    """collide: one hits the other, which goes on; bring together and take apart: both move."""
+    y, sign = rng.uniform(0.3, 0.65), rng.choice([-1, 1])
+    far, near = 0.45 + 0.25 * amount, 0.22
+    if kind == "collide":
+        hit = 0.45
+        a = -far + (far - near) * np.clip(p / hit, 0, 1) + 0.08 * np.clip((p - hit) / 0.3, 0, 1)
+        b = near + (0.3 + 0.4 * amount) * np.clip((p - hit) / (1 - hit), 0, 1) ** 0.7
+        impacts = [(int(np.argmax(p >= hit)), 1.0)]
+    else:
+        q = p if kind == "bring together" else 1 - p
+        a = -(far - (far - near) * q)
+        b, impacts = -a, []
+    first = poses(len(p), sign * a, y, 0, rng.uniform(-0.4, 0.4))
+    second = poses(len(p), sign * b, y, 0, rng.uniform(-0.4, 0.4))
+    hand = first[:, :3] + [-sign * 0.3, 0, 0.05]
+    if kind != "collide":
+        hand = poses(len(p), 0, y - 0.3, 0.25)[:, :3] + 0.1 * first[:, :3]
+    return Action([Actor(nouns[0], first), Actor(nouns[1], second)], _reach(hand, p), impacts)
+
+
+def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
+    """shake: held in the air and moved to and fro; wobble: rocks on the table and calms down."""
+    t = np.arange(len(p))
+    active = (p > 0.01) & (p < 0.99)
+    x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.6)
+    wave = np.sin(2 * np.pi * t / rng.uniform(4.5, 6.5))
+    if held:
+        pose = poses(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
+        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
+    pose = poses(len(p), x, y, 0, (0.25 + 0.4 * amount) * wave * active * (1 - 0.6 * p))
+    hand = poses(len(p), x + 0.35 + 0.5 * p, y, 0.1)[:, :3]
+    return Action([Actor(noun, pose)], _reach(hand, p), [])
+
+
+def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:
+    """Nothing happens; or the hand pretends: it moves past the object without touching it."""
+    x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
+    pose = poses(len(p), x, y, 0, rng.uniform(-np.pi, np.pi))
+    if not pretend:
+        return Action([Actor(noun, pose)], None, [])
+    sign = rng.choice([-1, 1])
+    hand = poses(len(p), x - sign * 0.5 + sign * (0.3 + amount) * p, y - 0.12, 0.25)[:, :3]
+    return Action([Actor(noun, pose)], _reach(hand, p), [])
+
+
+def act(verb: str, p: np.ndarray, rng: np.random.Generator, nouns) -> Action:
+    """The poses of ``verb`` along the progress ``p`` [T] with the nouns (main, other)."""
+    # How far, how high or how fast: an action must not be told by its size.
+    amount, one = rng.uniform(0.4, 0.9), nouns[0]
+    slides = {"push left": (0, -1), "push right": (0, 1), "pull near": (1, -1), "push far": (1, 1)}
+    if verb in slides:
+        return _slide(p, rng, amount, *slides[verb], one)
+    if verb in ("lift", "drop"):
+        return _vertical(p, rng, amount, verb == "drop", one)
+    if verb.startswith("rotate"):
+        return _turn(p, rng, amount, -1 if "counter" in verb else 1, one)
+    if verb == "tip over":
+        return _tip(p, rng, amount, one)
+    if verb.startswith("put"):
+        return _place(p, rng, amount, "behind" in verb, nouns)
+    if verb in ("cover", "uncover"):
+        return _cover(p, rng, amount, verb == "uncover", nouns)
+    if verb in ("shake", "wobble"):
+        return _oscillate(p, rng, amount, verb == "shake", one)
+    if verb in ("nothing", "pretend"):
+        return _idle(p, rng, amount, verb == "pretend", one)
+    return _meet(p, rng, amount, verb, nouns)

@@ -1,0 +1,62 @@
+"""Which clips Tabletop has: sizes, splits and views, and what happens in every clip of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.tabletop.actions import VERBS
+from data_prep.tabletop.scene import NOUNS
+
+SIZES = {
+    "smoke": dict(train=48, val=16, test=32, unseen=16),
+    "small": dict(train=400, val=60, test=240, unseen=120),
+    "medium": dict(train=1300, val=300, test=1500, unseen=500),
+}
+SPLITS = ("train", "val", "test", "unseen")
+VIEWS = ("verb", "epic", "multilabel")
+
+
+class Spec(NamedTuple):
+    """One clip to render; equal specs give equal clips. ``verbs`` and ``noun`` count in VERBS and
+    NOUNS; several verbs follow each other, each with objects of its own."""
+
+    split: str
+    index: int
+    verbs: tuple[int, ...]
+    noun: int
+    seed: int = 0
+
+
+def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec]:
+    """The specs of a split, verbs balanced. Raises ValueError for unknown names."""
+    if size not in SIZES or split not in SPLITS or view not in VIEWS:
+        raise ValueError(
+            f"size={size!r}, split={split!r}, view={view!r}: choose from {sorted(SIZES)}, "
+            f"{SPLITS}, {VIEWS}"
+        )
+    rng = np.random.default_rng([seed, SPLITS.index(split), 1])
+    specs = []
+    for index in range(SIZES[size][split]):
+        verbs = (index % len(VERBS),)
+        if view == "multilabel":
+            other = rng.integers(0, len(VERBS) - 1)
+            verbs += (int((verbs[0] + 1 + other) % len(VERBS)),)
+        specs.append(Spec(split, index, verbs, int(rng.integers(len(NOUNS))), seed))
+    return specs
+
+
+def labelled_subset(specs: list[Spec], per_class: int) -> list[Spec]:
+    """The first ``per_class`` clips of every verb: 1 stands for "1 %", 5 for "10 %" labels.
+
+    Raises ValueError where a verb has fewer.
+    """
+    counts: dict[int, int] = {}
+    chosen = []
+    for spec in specs:
+        counts[spec.verbs[0]] = counts.get(spec.verbs[0], 0) + 1
+        if counts[spec.verbs[0]] <= per_class:
+            chosen.append(spec)
+    fewest = min((counts.get(v, 0) for v in range(len(VERBS))), default=0)
+    if not 1 <= per_class <= fewest:
+        raise ValueError(f"per_class={per_class}: choose 1 to {fewest}, what every verb has")
+    return chosen

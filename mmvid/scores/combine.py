@@ -1,0 +1,86 @@
+"""Scores of several runs or segments added up, clip by clip."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmvid.scores import file, numbers
+from mmvid.scores.file import Scores
+
+FORMS = ("logits", "log_probs")
+
+
+def log_probabilities(logits: np.ndarray, kind: str = "single") -> np.ndarray:
+    """The logarithm of each class's probability: [..., K] -> [..., K]; for labels of kind 'multi' each
+    class's own, of being there."""
+    logits = np.asarray(logits, np.float64)
+    if kind == "multi":
+        return -np.logaddexp(0, -logits)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _differences(one: Scores, other: Scores) -> list[str]:
+    """What keeps two files from being of the same clips and classes, in words."""
+    found = [f"{name} {one.meta.get(name)!r} and {other.meta.get(name)!r}" for name in ("fingerprint", "split")
+             if one.meta.get(name) != other.meta.get(name)]  # fmt: skip
+    spaces = file.heads_of(one), file.heads_of(other)
+    if spaces[0] != spaces[1]:
+        found.append(f"label spaces {sorted(spaces[0])} and {sorted(spaces[1])}, or other classes in them")
+    if missing := set(one.id.tolist()) ^ set(other.id.tolist()):
+        found.append(f"{len(missing)} clips that only one has, {min(missing)!r} among them")
+    return found
+
+
+def aligned(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The same scores with their rows in the order of the first. Raises ValueError where two are not of the
+    same clips (dataset's fingerprint, split, ids) and classes, saying which and how they differ."""
+    first, *_ = scores
+    found = {}
+    for name, own in scores.items():
+        if differences := _differences(scores[first], own):
+            raise ValueError(f"{first} and {name} are not of the same data: {'; '.join(differences)}")
+        place = {clip: row for row, clip in enumerate(own.id.tolist())}
+        found[name] = file.rows(own, np.array([place[clip] for clip in scores[first].id.tolist()], int))
+    return found
+
+
+def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
+    """[N, V, K] -> [N, 1, K]: the mean of the logits over views, or the log-probabilities of it."""
+    mean = numbers.aggregate(logits, "logits")
+    with np.errstate(invalid="ignore"):  # what is not finite stays so, and is counted as such
+        return (mean if form == "logits" else log_probabilities(mean, kind))[:, None]
+
+
+def combine(scores: Mapping[str, Scores], weights: Mapping[str, float] | None = None, *, output: str = "fused",
+            form: str = "logits", name: str = "combined") -> Scores:  # fmt: skip
+    """One column of several: the weighted sum, clip by clip, of the ``output`` of each (an output's name, 'flow +
+    rgb', or 'fused' for all of its members), as the one output ``name``.
+
+    ``scores``: {what messages call it: Scores}; ``weights`` the same names, 1 each where None; ``form``: sums of
+    'logits' (the mean over views) or of 'log_probs' (of that mean). Who is absent is left out of a clip's sum.
+    Raises ValueError for scores of other data, an output that is not there, or weights that are no numbers.
+    """
+    weights = dict.fromkeys(scores, 1.0) if weights is None else weights
+    if form not in FORMS:
+        raise ValueError(f"form={form!r}: choose one of {FORMS}")
+    if not scores or set(weights) != set(scores) or not all(np.isfinite(w) for w in weights.values()):
+        raise ValueError(f"weights={weights}: give each of {list(scores)} a number")
+    for key, own in scores.items():
+        if unknown := [o for o in file.summed(own, output) if o not in own.logits]:
+            raise ValueError(f"{key} has no output {unknown[0]!r}; it has {list(own.logits)}")
+    alike = aligned(scores)
+    first = next(iter(alike.values()))
+    present, logits = np.zeros(len(first.id), bool), {}
+    for head, space in file.heads_of(first).items():
+        total = np.zeros((len(first.id), 1, space.classes))
+        for key, own in alike.items():
+            values, there = file.of_output(own, output, head)
+            part = weights[key] * _views_together(values, form, space.kind)
+            total += np.where(there[:, None, None], part, 0)
+            present |= there
+        logits[head] = total
+    meta = {**first.meta, "members": [name], "views": 1, "combined": {
+        key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
+        for key, own in alike.items()}}  # fmt: skip
+    return first._replace(present={name: present}, logits={name: logits}, meta=meta)
