@@ -14,7 +14,7 @@ from mmvid import methods as methods_lib
 from mmvid.data.augment import Augment
 from mmvid.data.workers import Loader
 from mmvid.run.evaluation import Evaluation
-from mmvid.streams import Sampling, Stream
+from mmvid.streams import FIELDS, Sampling, Stream
 
 
 def schedule(lr: float, **changes) -> ConfigDict:
@@ -123,7 +123,7 @@ def get_config() -> ConfigDict:
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
     # Shares of the training clips that are to lack a modality, to see what a method makes of it.
-    c.missing = ConfigDict(dict(rgb=0.0, flow=0.0, depth=0.0))
+    c.missing = ConfigDict(dict.fromkeys(FIELDS, 0.0))
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()

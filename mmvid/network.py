@@ -154,15 +154,15 @@ def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, 
     return outputs, stats
 
 
-def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
-    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
+def init_params(networks, streams: Streams, size: int, key):
+    """({network: params}, {network: stats}); pictures are ``size`` pixels a side.
 
     A network's draw depends on the key and its own name alone, not on its neighbours.
     """
     params, stats = {}, {}
     for network in networks:
         inputs = {
-            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
+            stream: jnp.zeros((1, *streams_lib.shape(streams[stream], size)))
             for stream in {stream for read in network.reads for stream in read}
         }
         read = network.reads[0]
@@ -174,8 +174,7 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
 
 def make_draw(segment, size: int) -> Callable:
     """draw(key) -> a segment's (params, stats) for frames of ``size`` pixels, not yet jitted."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
-    return functools.partial(init_params, segment.networks, segment.streams, shapes)
+    return functools.partial(init_params, segment.networks, segment.streams, size)
 
 
 def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):

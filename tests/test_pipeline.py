@@ -267,14 +267,14 @@ def test_flips_mirror_all_streams_and_swap_the_label():
 
 def test_each_frame_is_decoded_once(monkeypatch):
     read = []
-    real = fields.decode_frames
+    real = fields.decode_bytes
 
     def counted(record, field, indices):
         assert len(set(np.asarray(indices).tolist())) == len(indices)
         read.append(field)
         return real(record, field, indices)
 
-    monkeypatch.setattr(fields, "decode_frames", counted)
+    monkeypatch.setattr(fields, "decode_bytes", counted)
     pipeline.eval_dataset(
         Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
     )[0]

@@ -33,7 +33,7 @@ def make(context: Context, network: str) -> Segment:
         )
     # Pictures, whatever the network will read later: its first convolution is averaged then.
     one = streams_lib.Sampling("uniform", 1, 1)
-    streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
+    streams = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
     group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")

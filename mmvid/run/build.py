@@ -226,9 +226,8 @@ def weights_of(run: Run, segment: Segment) -> dict:
         )
     tree, _ = weight_files.read(path)
     found = {kind: {name: own[kind] for name, own in tree.items()} for kind in ("params", "stats")}
-    shapes = {name: (s.sampling.frames, run.config.size, run.config.size) for name, s in segment.streams.items()}
     trained = [n for n in segment.networks if not n.frozen]
-    draw = functools.partial(network.init_params, trained, segment.streams, shapes)
+    draw = functools.partial(network.init_params, trained, segment.streams, run.config.size)
     wanted = dict(zip(("params", "stats"), jax.eval_shape(draw, jax.random.key(0))))
     if jax.tree.map(np.shape, found) != jax.tree.map(np.shape, wanted):
         raise ValueError(

@@ -166,9 +166,8 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
                 "it (data_prep/README.md), or leave that network out of the configuration."
             )
-        ranged = streams_lib.MODALITIES[stream.modality].ranged
-        if ranged and "depth_range" not in dataset.info.settings:
+        if reason := streams_lib.unfit(stream, dataset.info.settings):
             raise ValueError(
-                f"{dataset.root} was built before the range of its depth was kept: run the command that "
-                f"built it again{_made_by(config)}"
+                f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "
+                f"again{_made_by(config)}"
             )
