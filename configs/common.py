@@ -14,11 +14,11 @@ from mmvid import methods as methods_lib
 from mmvid.data.augment import Augment
 from mmvid.data.workers import Loader
 from mmvid.run.evaluation import Evaluation
-from mmvid.streams import Sampling, Stream
+from mmvid.streams import FIELDS, Sampling, Stream
 
 
 def schedule(lr: float, **changes) -> ConfigDict:
-    """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
+    """A learning rate: ``kind`` 'step', 'cosine', 'linear' or 'constant', ``warmup`` linear from 0."""
     spec = dict(kind="cosine", lr=lr, warmup="0", boundaries=(), factor=0.1)
     return ConfigDict(spec | changes, convert_dict=False)
 
@@ -39,18 +39,35 @@ def _options() -> ConfigDict:
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
-def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
+def _optimizer() -> dict:
+    # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
+    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
+    return dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
+
+
+def _own(common: Mapping) -> ConfigDict:
+    """The same entries, each None: of one network, as for all of them unless it says otherwise."""
+    return ConfigDict({name: placeholder(type(value)) for name, value in common.items()})
+
+
+def network(model: str, *reads: str, weights: str | dict[str, str] = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
 
-    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
+    Its ``optimizer`` and ``schedule`` are those of the run, but for what it says itself:
+    --config.networks.flow.schedule.lr=0.01 changes flow's rate alone.
+
+    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50; of a
+    network that reads several streams at once also {stream: file}. Files of runs of ours are named as
+    'path#network', or 'path#network.stream' for what reads one of its streams.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
     reads, own = tuple((read,) for read in reads), _options()
     own.update(options)
     return ConfigDict(
-        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own)
-    )
+        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own,
+             optimizer=_own(_optimizer()), schedule=_own(schedule(0.0)))
+    )  # fmt: skip
 
 
 def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict:
@@ -106,7 +123,7 @@ def get_config() -> ConfigDict:
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
     # Shares of the training clips that are to lack a modality, to see what a method makes of it.
-    c.missing = ConfigDict(dict(rgb=0.0, flow=0.0, depth=0.0))
+    c.missing = ConfigDict(dict.fromkeys(FIELDS, 0.0))
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()
@@ -125,14 +142,15 @@ def get_config() -> ConfigDict:
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
     c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
-    c.optimizer = ConfigDict(
-        dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
-    )
-    c.schedule = schedule(0.025)
+    c.optimizer = ConfigDict(_optimizer())  # of every network, unless its own `optimizer` says otherwise
+    c.schedule = schedule(0.025)  # as `optimizer`
 
     c.evaluation = ConfigDict(Evaluation()._asdict())
     c.save_every = "20%"
     c.log_every = 10
+    # Workdirs of other runs, 'RUN,RUN': a segment that one of them has trained to its end, made of the
+    # same in all that changes weights, is copied from there.
+    c.reuse = ""
     c.loader = ConfigDict(Loader()._asdict())
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     c.published_neighbours = ()  # rows (what, {k: text})

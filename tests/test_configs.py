@@ -19,7 +19,7 @@ from mmvid.models import MODELS
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
 from mmvid.run.evaluation import Evaluation
-from mmvid.streams import Head, Sampling, Stream, raw_channels
+from mmvid.streams import Head, Sampling, Stream, form_of, host_shape
 
 VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its test
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
@@ -50,9 +50,9 @@ def context(config):
 
 
 def a_batch(segment, size, batch_size):
-    """uint8 zeros in the shape that the loader gives."""
+    """Zeros in the shape that the loader gives."""
     inputs = {
-        name: np.zeros((batch_size, s.sampling.frames, size, size, raw_channels(s)), np.uint8)
+        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype)
         for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
@@ -67,10 +67,9 @@ def a_batch(segment, size, batch_size):
 
 def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     """A key's first state; its weights are ``weights(init, key)``."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
 
     def make(key):
-        init = lambda key: network.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+        init = lambda key: network.init_params(segment.networks, segment.streams, size, key)  # noqa: E731
         params, stats = weights(init, key)
         return network.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema

@@ -267,14 +267,14 @@ def test_flips_mirror_all_streams_and_swap_the_label():
 
 def test_each_frame_is_decoded_once(monkeypatch):
     read = []
-    real = fields.decode_frames
+    real = fields.decode_bytes
 
     def counted(record, field, indices):
         assert len(set(np.asarray(indices).tolist())) == len(indices)
         read.append(field)
         return real(record, field, indices)
 
-    monkeypatch.setattr(fields, "decode_frames", counted)
+    monkeypatch.setattr(fields, "decode_bytes", counted)
     pipeline.eval_dataset(
         Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
     )[0]
@@ -690,5 +690,5 @@ def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
 
 def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
-    assert pipeline.batch_bytes((RGB, FLOW), 4, 32) == sum(x.nbytes for x in made.values())
+    assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
     assert [workers_lib.batches_held(Loader(*how)) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

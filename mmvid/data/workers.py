@@ -12,10 +12,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import grain
 from absl import flags
+
+# Grain brings JAX along, so it is imported where it is used.
+if TYPE_CHECKING:
+    import grain
 
 
 class Loader(NamedTuple):
@@ -63,7 +66,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _first(ahead: grain.DatasetIterator) -> list[dict]:
+def _first(ahead: "grain.DatasetIterator") -> list[dict]:
     """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
     signals; whoever waits here hears them."""
     found: futures.Future = futures.Future()
@@ -79,9 +82,11 @@ def _first(ahead: grain.DatasetIterator) -> list[dict]:
     return found.result()
 
 
-def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> Iterator[dict]:
+def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> Iterator[dict]:
     """``dataset``, made by processes that start with the first batch. Those signals reach a whole process
     group, but the loop alone decides when its workers end."""
+    import grain
+
     others = set(multiprocessing.active_children())
     options = grain.MultiprocessingOptions(workers, prefetch)
     with tempfile.TemporaryDirectory() as born:
@@ -93,7 +98,7 @@ def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> It
             _close_soon(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
 
 
-def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) -> None:
+def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
     """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
 
     def end() -> None:
@@ -113,12 +118,14 @@ def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) 
         timer.cancel()
 
 
-def iterate(dataset: grain.MapDataset, loader: Loader) -> Iterator[dict]:
+def iterate(dataset: "grain.MapDataset", loader: Loader) -> Iterator[dict]:
     """Batches in order, made ahead as ``loader`` says.
 
     Close the iterator after use: ``close()`` ends what runs ahead. Raises ValueError for a negative
     number.
     """
+    import grain
+
     if min(loader) < 0:
         raise ValueError(f"{loader}: no number of it may be negative")
     workers, threads, prefetch = loader
