@@ -217,9 +217,10 @@ def test_a_plan_of_two_datasets_learns(monkeypatch):
         (BOTH, "single", "reads view 'train' of group 'main'; its groups have"),
         ({**BOTH, "unlabelled": LABELLED}, "pseudo", "reads view 'strong' of group 'unlabelled'"),
         ({**BOTH, "labelled": LABELLED._replace(views=UNLABELLED.views)}, "pseudo", "decoded for nothing"),
-        ({**BOTH, "unlabelled": UNLABELLED._replace(split="al")}, "pseudo", "no split and no subset 'al'.*'more'"),
+        ({**BOTH, "unlabelled": UNLABELLED._replace(split="al")}, "pseudo", "split 'al' of 'more'.*subset"),
+        ({**BOTH, "labelled": LABELLED._replace(dataset="x")}, "pseudo", r"'x'; there are .*c\.datasets\.x"),
     ],
-    ids=["view", "group", "idle", "split"],
+    ids=["view", "group", "idle", "split", "dataset"],
 )
 def test_groups_and_passes_must_agree(monkeypatch, made, method, match):
     with pytest.raises(ValueError, match=match):
@@ -269,20 +270,17 @@ def test_every_group_and_view_counts_in_memory(monkeypatch):
         feed._check_training(run, segment)
 
 
-def test_a_dataset_must_fit_the_segment(monkeypatch):
+def test_a_labelled_group_has_the_segments_labels(monkeypatch):
     _, segment = a_segment(monkeypatch)
 
-    def a_dataset(clips=9, heads=HEADS):
-        return types.SimpleNamespace(root="data/x", split=lambda name: Source(clips), info=heads)
+    def there(heads):
+        return {"dataset": types.SimpleNamespace(root="data/x", info=heads)}
 
-    there = {"dataset": a_dataset(), "more": a_dataset(heads={})}
-    checks.check_groups([segment], there, lambda info: info)
-    for name, made, match in (
-        ("more", a_dataset(0), "'train' of data/x has no clips"),
-        ("dataset", a_dataset(heads={}), r"\[\] have no 'action' of the same 5 classes.*labels=False"),
-        ("dataset", a_dataset(heads={"action": HEADS["action"]._replace(classes=6)}), "no 'action' of the same"),
+    checks.check_groups([segment], there(HEADS), lambda info: info)  # the unlabelled one needs none
+    for heads, match in (
+        ({}, r"\[\] have no 'action' of the same 5 classes.*labels=False"),
+        ({"action": HEADS["action"]._replace(classes=6)}, "no 'action' of the same"),
+        ({"action": HEADS["action"]._replace(kind="multi")}, "no 'action' of the same"),
     ):
         with pytest.raises(ValueError, match=match):
-            checks.check_groups([segment], there | {name: made}, lambda info: info)
-    with pytest.raises(ValueError, match=r"'more'; there are \['dataset'\]\. Write c\.datasets\.more"):
-        checks.check_groups([segment], {"dataset": there["dataset"]}, lambda info: info)
+            checks.check_groups([segment], there(heads), lambda info: info)

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmvid import files
 from mmvid.data.records import Dataset, Info
+from mmvid.logs import LOG
 from mmvid.streams import Head
 
 BY = ("class", "frequency")
@@ -227,6 +228,8 @@ def divided(dataset: Dataset, configured: Mapping[str, Mapping], heads: Mapping[
             row_of = {clip: row for row, clip in enumerate(source.ids())}
             rows = [row_of[clip] for clip in kept[name]]
         else:
+            if rule.head:
+                LOG.info("subset %s: reading the labels of %d clips, once", name, len(source))
             rows = choose(source, rule, heads.get(rule.head), without)
         if not rows:
             raise ValueError(f"subsets.{name}: no clip of {rule.of!r} is left for it; {_EXAMPLE}")

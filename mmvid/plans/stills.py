@@ -36,8 +36,8 @@ def make(context: Context, network: str) -> Segment:
     streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
-    group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
-    per_epoch = segment.epoch_steps(context, group)
+    groups = {"main": Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")}
+    per_epoch = segment.epoch_steps(context, groups)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
     return Segment(
@@ -49,7 +49,7 @@ def make(context: Context, network: str) -> Segment:
         method=segment.make_method("single", (name,), heads, {}),
         tx={network: optim.make(config.optimizer, classifier_lr5=True)},
         lr={network: lr},
-        groups={"main": group},
+        groups=groups,
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
