@@ -10,7 +10,7 @@ from ml_collections.config_dict import placeholder
 
 
 def schedule(lr: float, **changes) -> ConfigDict:
-    """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
+    """A learning rate: ``kind`` 'step', 'cosine', 'linear' or 'constant', ``warmup`` linear from 0."""
     spec = dict(kind="cosine", lr=lr, warmup="0", boundaries=(), factor=0.1)
     return ConfigDict(spec | changes, convert_dict=False)
 
@@ -31,10 +31,12 @@ def _options() -> ConfigDict:
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
-def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
+def network(model: str, *reads: str, weights: str | dict[str, str] = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
 
-    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
+    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50; of a
+    network that reads several streams at once also {stream: file}. Files of runs of ours are named as
+    'path#network', or 'path#network.stream' for what reads one of its streams.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
@@ -156,6 +158,8 @@ def get_config() -> ConfigDict:
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
     c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
+    # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
+    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
     c.optimizer = ConfigDict(
         dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
     )

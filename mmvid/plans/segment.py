@@ -11,8 +11,9 @@ from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
+from mmvid.plans import fit
 from mmvid.plans import starts as starts_lib
-from mmvid.plans.networks import make_network, make_streams
+from mmvid.plans.networks import configured, make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
 from mmvid.streams import Head, Stream
 
@@ -124,15 +125,17 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _optimizers(config, networks, starts: dict[str, Start], heads) -> dict:
+def _optimizers(config, networks: tuple[Network, ...], starts: dict[str, Start], heads) -> dict:
     """{network: optimiser}. A classifier that starts afresh learns five times faster where the
     optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
     tx = {}
-    for name in networks:
-        start = starts.get(name)
-        fresh = start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
-        factor = config.networks[name].first_conv_lr
-        tx[name] = optim.make(config.optimizer, classifier_lr5=fresh, first_conv_lr=factor)
+    for network in networks:
+        tx[network.name] = optim.make(
+            config.optimizer,
+            fresh=fit.fresh(config, network, starts, heads),
+            first_convolutions=network.model.first_convolutions,
+            first_conv_lr=config.networks[network.name].first_conv_lr,
+        )
     return tx
 
 
@@ -152,7 +155,8 @@ def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads)
     for network in networks:
         start = starts.get(network.name, Start())
         own = start.segment not in ("", STILLS) and start.network == network.name
-        if network.frozen and not own and not (start.file and starts_lib.inherits(start, heads)):
+        whole = start.file and not fit.fresh(config, network, starts, heads)
+        if network.frozen and not own and not whole:
             raise ValueError(
                 f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
                 "--config.plan=compare with 'independent' before the method in --config.compare"
@@ -177,8 +181,7 @@ def make(
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
-    starts_lib.check_models(config, starts)
-    starts_lib.check_files(config, built, streams, starts, heads)
+    fit.check(config, built, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     groups = dict(groups or default_groups(config))
@@ -192,7 +195,7 @@ def make(
     check_passes(name, groups, made)
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)
-    enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
+    enter = starts_lib.starting_from(starts, built, heads)
     if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
         enter = starts_lib.refuse_equals(enter, built, streams)
@@ -203,7 +206,7 @@ def make(
         streams=streams,
         heads=heads,
         method=made,
-        tx=_optimizers(config, networks, starts, heads),
+        tx=_optimizers(config, built, starts, heads),
         lr=dict.fromkeys(networks, lr),
         groups=groups,
         epoch_of=epoch_of,
@@ -218,7 +221,7 @@ def make(
 
 def headline_network(config) -> str:
     """The network whose output names the run. Raises ValueError that lists the outputs."""
-    reads = {s: name for name, spec in config.networks.items() for read in spec.reads for s in read}
-    if config.headline not in reads:
-        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
-    return reads[config.headline]
+    owners = configured(config)
+    if config.headline not in owners:
+        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(owners)}")
+    return owners[config.headline].name

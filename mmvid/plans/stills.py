@@ -46,8 +46,8 @@ def make(context: Context, network: str) -> Segment:
         networks=(built,),
         streams={name: streams[name]},
         heads=heads,
-        method=segment.make_method("single", (name,), heads, {}),
-        tx={network: optim.make(config.optimizer, classifier_lr5=True)},
+        method=segment.make_method("single", built.outputs, heads, {}),
+        tx={network: optim.make(config.optimizer, fresh=built.model.classifiers)},
         lr={network: lr},
         groups=groups,
         steps_per_epoch=per_epoch,
@@ -57,12 +57,19 @@ def make(context: Context, network: str) -> Segment:
     )
 
 
+def _files(config, network: str) -> dict[str, Start]:
+    """The files that a network starts from, or each of its parts."""
+    given = config.networks[network].weights
+    if isinstance(given, str):
+        return {network: Start(file=given)} if given else {}
+    return {f"{network}.{part}": Start(file=file) for part, file in given.items()}
+
+
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
     """Where the papers start from ImageNet: a weights file, generated stills, or a random draw."""
     config = context.config
-    files = {n: Start(file=config.networks[n].weights) for n in networks
-             if config.networks[n].weights}  # fmt: skip
+    files = {target: start for n in networks for target, start in _files(config, n).items()}
     if not has_stills(config):
         return [], files
-    head = segment.headline_network(config)
-    return [make(context, head)], {n: Start(STILLS, head) for n in networks} | files
+    head, given = segment.headline_network(config), {target.partition(".")[0] for target in files}
+    return [make(context, head)], {n: Start(STILLS, head) for n in networks if n not in given} | files
