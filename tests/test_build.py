@@ -181,7 +181,7 @@ def test_a_subset_is_no_split(dataset, tmp_path):
 
 def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
     more = tmp_path / "more"
-    pack(more, [record(i, label={}) for i in range(5)])
+    pack(more, [record(i) for i in range(5)])
 
     def wanted(**spec):
         c = config(dataset).unlock()
