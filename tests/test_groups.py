@@ -216,17 +216,16 @@ def test_a_plan_of_two_datasets_learns(monkeypatch):
     views = UNLABELLED.views | {"strong": STRONG._replace(device=("brightness",))}
     config, segment = a_segment(monkeypatch, {**BOTH, "unlabelled": UNLABELLED._replace(views=views)})
     assert segment.steps == 4 and segment.main.batch_size == 12 and segment.dataset == "dataset"
-    segment = segment._replace(networks=tuple(map(linear, segment.networks)), tx={"rgb": optax.sgd(1.0)})
+    segment = segment._replace(networks=tuple(map(linear, segment.networks)), tx={"rgb": optax.identity()})
     mesh = sharding.make_mesh(jax.devices()[:4])
     step = jax.jit(train_lib.make_step(segment, config))
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
-    weights, stream = [state.params["rgb"]["w"]], feed.train_batches(a_run(config), segment, 0)
+    first, stream = state.params["rgb"]["w"], feed.train_batches(a_run(config), segment, 0)
     for _ in range(2):
         state, metrics = step(state, sharding.place(mesh, next(stream)))
-        weights.append(state.params["rgb"]["w"])
     stream.close()
     assert int(state.step) == 2 and np.isfinite(metrics["rgb/pseudo"]) and np.isfinite(metrics["rgb/ce"])
-    assert all((before != after).any() for before, after in zip(weights, weights[1:]))
+    assert (np.asarray(first) != state.params["rgb"]["w"]).all()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from mmvid.streams import Head, Stream
 class Segment(NamedTuple):
     """A stretch of training. The state's tree is a function of the segment.
 
-    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step.
+    ``groups`` are the parts of its batch; epochs count the clips of ``epoch_of``. ``tx`` and ``lr`` are
+    each network's optimiser and its learning rate by step.
     ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
     with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
     the same files: they read and write files of runs alone, and never train.
