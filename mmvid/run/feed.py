@@ -36,8 +36,7 @@ def one_of(segment: Segment) -> dict[str, OneOf]:
 
 
 def _ahead(run: Run, dataset):
-    loader = run.config.loader
-    return workers.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
+    return workers.iterate(dataset, workers.Loader(**run.config.loader))
 
 
 def train_batches(run: Run, segment: Segment, start: int):
@@ -50,7 +49,7 @@ def train_batches(run: Run, segment: Segment, start: int):
         size=run.config.size,
         seed=segment.seed,
         start=start,
-        stop=segment.steps,
+        stop=segment.stop,
         one_of=one_of(segment),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -99,8 +98,7 @@ def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
 
 def _check_room(run: Run, what: str, setting: str, size: int) -> None:
     """Raises ValueError where the loader alone would fill the memory with batches of ``size`` bytes."""
-    loader, processes = run.config.loader, jax.process_count()
-    count = workers.batches_held(loader.workers, loader.threads, loader.prefetch)
+    processes, count = jax.process_count(), workers.batches_held(workers.Loader(**run.config.loader))
     free, needed = memory.available(), count * size // processes
     if free is not None and needed > free:
         raise ValueError(
