@@ -79,8 +79,8 @@ def test_the_middle_of_a_run_and_the_parts_of_a_batch():
 
 def test_views_show_the_same_frames_decoded_once(monkeypatch):
     read = []
-    real = fields.decode_frames
-    monkeypatch.setattr(fields, "decode_frames", lambda r, f, i: read.append((r["id"], f)) or real(r, f, i))
+    real = fields.decode_bytes
+    monkeypatch.setattr(fields, "decode_bytes", lambda r, f, i: read.append((r["id"], f)) or real(r, f, i))
     group = Group("train", 7, {"weak": WEAK, "strong": WEAK._replace(scales=(0.75,))})
     shown = batches({"a": group}, (RGB, FLOW), {"a": Source()})[0]["a"]["inputs"]
     assert sorted(read) == sorted((f"clip{i}", f) for i in range(7) for f in ("rgb", "flow"))
@@ -113,8 +113,8 @@ def test_what_the_device_does_is_drawn_last():
 
 def test_one_read_a_step_is_decoded(monkeypatch):
     read = []
-    real = fields.decode_frames
-    monkeypatch.setattr(fields, "decode_frames", lambda r, f, i: read.append(f) or real(r, f, i))
+    real = fields.decode_bytes
+    monkeypatch.setattr(fields, "decode_bytes", lambda r, f, i: read.append(f) or real(r, f, i))
     turns = {name: OneOf({"omni": (("rgb",), ("flow",))}, ()) for name in BOTH}
     made = batches(streams=(RGB, FLOW), one_of=turns, stop=20)
     seen = []
@@ -226,6 +226,30 @@ def test_a_plan_of_two_datasets_learns(monkeypatch):
     stream.close()
     assert int(state.step) == 2 and np.isfinite(metrics["rgb/pseudo"]) and np.isfinite(metrics["rgb/ce"])
     assert (np.asarray(first) != state.params["rgb"]["w"]).all()
+
+
+def test_a_network_learns_from_the_read_whose_turn_it_is(monkeypatch):
+    config, segment = a_segment(monkeypatch)
+    streams = {name: segment.streams["rgb"]._replace(name=name) for name in ("one", "two")}
+    omni = linear(segment.networks[0])._replace(name="omni", reads=(("one",), ("two",)))
+
+    def terms(results, batch, state, key):
+        del state, key
+        return {"ce": terms_lib.task_term(results["labelled", "weak"], batch["labelled"], omni.outputs, HEADS)}
+
+    segment = segment._replace(
+        networks=(omni,), streams=streams, method=Method(terms, (Pass((("labelled", "weak"),), one_of=True),)),
+        groups={"labelled": LABELLED}, epoch_of="labelled", tx={"omni": optax.identity()},
+        lr={"omni": segment.lr["rgb"]},
+    )  # fmt: skip
+    mesh, step = sharding.make_mesh(jax.devices()[:4]), jax.jit(train_lib.make_step(segment, config))
+    state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
+    for batch in feed.train_batches(a_run(config), segment, 0):
+        turn = int(batch["labelled"]["one_of"]["omni"])
+        state, metrics = step(state, sharding.place(mesh, batch))
+        learnt = [float(metrics.get(f"omni.{name}/ce", 0)) > 0 for name in ("one", "two")]
+        assert learnt == [turn == 0, turn == 1]
+    assert int(state.step) == segment.steps
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Which clips follows from the rule, the ids and the labels alone, whatever the or
 import graphlib
 import hashlib
 import heapq
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from mmvid import files
 from mmvid.data.records import Dataset, Info
-from mmvid.logs import LOG
 from mmvid.streams import Head
 
 BY = ("class", "frequency")
+# That of `mmvid.logs`, which worker processes do not import: it brings JAX along.
+LOG = logging.getLogger("mmvid")
 
 
 class Rule(NamedTuple):
