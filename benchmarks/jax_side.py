@@ -57,7 +57,7 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
     inputs, heads = _streams(spec["frames"]), {"action": Head(CLASSES)}
     method = METHODS["mml" if len(names) > 1 else "single"](names, heads)
     lr = dict.fromkeys(names, optax.constant_schedule(0.01))
-    tx = {name: optim.make(SGD, classifier_lr5=True) for name in names}
+    tx = {n.name: optim.make(SGD, fresh=n.model.classifiers) for n in networks}
     mesh = sharding.make_mesh(jax.devices()[:1])
 
     def start(key):

@@ -21,6 +21,9 @@ class Source:
     def ids(self):
         return [f"clip{i}" for i in range(self.n)]
 
+    def labels(self, head):
+        return [self[row]["label"][head] for row in range(self.n)]
+
     def __getitem__(self, row):
         count = self.frames + row % 3
         blank = np.ones((self.size, self.size + 8), np.uint8)

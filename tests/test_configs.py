@@ -12,13 +12,17 @@ from drawn import weights as drawn_weights
 from configs import common, dmcl, mml
 from data_prep import build
 from data_prep.tabletop import files
-from mmvid import network, plans, train
+from mmvid import methods, network, plans, train
 from mmvid.data import sampling
+from mmvid.data.augment import Augment
 from mmvid.data.fields import FIELDS
+from mmvid.data.workers import Loader
+from mmvid.methods import METHODS
 from mmvid.models import MODELS
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
-from mmvid.streams import Head, form_of, host_shape
+from mmvid.run.evaluation import Evaluation
+from mmvid.streams import Head, Sampling, Stream, form_of, host_shape
 
 VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its test
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
@@ -239,6 +243,25 @@ def test_what_may_be_missing_are_the_fields_of_records():
     assert dict(common.get_config().missing) == dict.fromkeys(FIELDS, 0.0)
 
 
+EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS]
+
+
+@pytest.mark.parametrize("config", EVERY)
+def test_options_are_the_fields_of_their_specs(config):
+    """A configuration states no default again, and names no option that nobody reads."""
+    usual = common.get_config()
+    for name, spec in (("augment", Augment), ("evaluation", Evaluation), ("loader", Loader)):
+        assert spec(**usual[name]) == spec() and set(config[name]) == set(spec._fields)
+        spec(**config[name])
+    for stream in config.streams.values():
+        assert set(stream) == set(Stream._fields) - {"name"} and set(stream.sampling) == set(Sampling._fields)
+    for name in METHODS:
+        own = methods.options(name)
+        if "teacher" in own:
+            own["teacher"] = "depth"
+        assert dict(usual.method.get(name, {})) == own and set(config.method.get(name, {})) == set(own)
+
+
 def test_unknown_variants_list_the_known():
     with pytest.raises(ValueError, match="smoke"):
         mml.get_config("smok")
@@ -254,10 +277,7 @@ def test_published_recipe():
     sampling.test_indices(40, rgb, mml.get_config("ssv2_r101").evaluation.protocol)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS],
-)
+@pytest.mark.parametrize("config", EVERY)
 def test_published_rows_have_the_columns_of_their_configuration(config):
     outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
     for what, numbers in config.published:

@@ -14,13 +14,17 @@ FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 
 # From top to bottom: a room (a file of mmvid/, or a folder) imports only from rooms on a lower line.
 LEVELS = [
+    {"__main__"},
     {"main"},
+    {"commands"},
     {"train", "usage"},
     {"run"},
     {"plans", "step", "infer", "report"},
+    {"passes"},
     {"network", "terms", "scores"},
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
-    {"weights", "losses", "streams", "sharding", "logs"},
+    {"draws", "weights", "losses"},
+    {"streams", "sharding", "logs"},
     {"files"},
 ]
 
@@ -85,6 +89,20 @@ def test_each_library_has_its_room():
             assert library not in ("grain", "av", "cv2") or inside.startswith("data/"), inside
             assert library not in ("data_prep", "configs"), inside
             assert library not in ("tensorflow", "clu"), inside
+
+
+def texts(path):
+    """The strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    told = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    return {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told}
+
+
+def test_models_alone_know_what_their_layers_are_called():
+    for path in FILES:
+        inside = path.relative_to(ROOT / "mmvid").as_posix()
+        if not inside.startswith(("models/", "weights/names_")):
+            assert not texts(path) & {"conv1", "classifier", "downsample_conv", "bn1"}, inside
 
 
 def test_no_foreign_framework_is_loaded():

@@ -17,7 +17,7 @@ from data_prep.tabletop import specs
 from mmvid import train
 from mmvid.models.model import from_linen
 from mmvid.plans import networks
-from mmvid.run import build, feed, score
+from mmvid.run import begin, build, feed, score
 
 VERBS = {"push": 0, "pull": 1}
 
@@ -90,7 +90,7 @@ def step(run):
 
 def test_both_learn_and_are_scored(run, step):
     segment = run.segments[-1]
-    state = train.initial_state(segment, run, enter=True)
+    state = begin.initial_state(segment, run, enter=True)
     batches = feed.train_batches(run, segment, 0)
     first = jax.device_get(state.params)
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_what_is_absent_teaches_nothing(run, step):
     spoilt = jax.tree.map(np.array, batch)
     for x in spoilt["main"]["inputs"]["train"].values():
         x[~there] = 7
-    state = train.initial_state(segment, run, enter=True)
+    state = begin.initial_state(segment, run, enter=True)
     one, other = (jax.device_get(step(state, b)[0].params) for b in (batch, spoilt))
     jax.tree.map(np.testing.assert_array_equal, one, other)
 

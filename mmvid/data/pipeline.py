@@ -60,9 +60,9 @@ def _eval_batch(spec: Eval, index: int) -> dict:
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
-def batch_bytes(streams: Iterable[Stream], clips: int, side: int) -> int:
-    """Bytes of what is read of ``clips`` clips (a clip counts once a view), pictures of side x side pixels."""
-    return clips * sum(host_bytes(s, side) for s in streams)
+def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
+    """Bytes of what is read of ``rows`` clips, each seen in ``views``, pictures of side x side pixels."""
+    return rows * views * sum(host_bytes(s, side) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     import grain
 
 
-def batches_held(workers: int, threads: int, prefetch: int) -> int:
+class Loader(NamedTuple):
+    """Batches are made ahead by ``workers`` processes or, where there are none, by ``threads``;
+    ``prefetch`` of them are held ready."""
+
+    workers: int = 0
+    threads: int = 4
+    prefetch: int = 4
+
+
+def batches_held(loader: Loader) -> int:
     """How many batches `iterate` holds at most: those ready, in use, and in the making (twice: their
     examples and the stack of them)."""
+    workers, threads, prefetch = loader
     if workers:
         return workers * (max(prefetch // workers, 1) + 2) + 1
     return max(prefetch, threads) + threads + 1 if threads else 3
@@ -108,18 +118,17 @@ def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path
         timer.cancel()
 
 
-def iterate(
-    dataset: "grain.MapDataset", *, workers: int = 0, threads: int = 2, prefetch: int = 4
-) -> Iterator[dict]:
-    """Batches in order, made ahead by ``threads``, or by ``workers`` processes where not 0.
+def iterate(dataset: "grain.MapDataset", loader: Loader) -> Iterator[dict]:
+    """Batches in order, made ahead as ``loader`` says.
 
-    ``prefetch``: batches held ready. Close the iterator after use: ``close()`` ends what runs
-    ahead. Raises ValueError for a negative number.
+    Close the iterator after use: ``close()`` ends what runs ahead. Raises ValueError for a negative
+    number.
     """
     import grain
 
-    if min(workers, threads, prefetch) < 0:
-        raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
+    if min(loader) < 0:
+        raise ValueError(f"{loader}: no number of it may be negative")
+    workers, threads, prefetch = loader
     if not flags.FLAGS.is_parsed():
         # Grain reads absl flags; in a notebook nobody has parsed them.
         flags.FLAGS.mark_as_parsed()
