@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mmvid.models.model import Model, from_linen
+from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.video_resnet import VideoResNet
@@ -87,7 +87,8 @@ def build_model(
         )
     shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
     return from_linen(shared)._replace(
-        outputs=tuple(members), encoders={member: (member,) for member in members}
+        outputs={member: Needs((member,)) for member in members},
+        encoders={member: (member,) for member in members},
     )
 
 

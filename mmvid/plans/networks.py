@@ -1,5 +1,7 @@
 """From the configuration to streams and networks, and what must not stand in it."""
 
+from collections.abc import Iterable
+
 from mmvid import streams as streams_lib
 from mmvid.models import build_model, options_of
 from mmvid.network import Network
@@ -58,19 +60,33 @@ def make_network(
     return Network(name, model, reads)
 
 
-def check_outputs(config) -> None:
-    """Raises ValueError for a stream that is read twice: two outputs would have one name."""
-    owners: dict[str, str] = {}
+def configured(config) -> dict[str, Network]:
+    """All configured networks by output, with classifiers for nothing: for their names and needs."""
+    streams, heads = make_streams(config), {"any": Head(2)}
+    made = [make_network(config, name, heads, streams) for name in config.networks]
+    return {output: network for network in made for output in network.outputs}
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raises ValueError for a name that would be two in 'network.part', 'output/term' or a file."""
+    if "." in name or "/" in name:
+        raise ValueError(f"{kind} {name!r}: rename it; '.' and '/' stand between names, none may hold them")
+
+
+def check_outputs(config, heads: Iterable[str]) -> None:
+    """Raises ValueError for names that outputs cannot be told apart by: with '.' or '/', or of a network
+    that reads a stream twice."""
+    for kind, names in (("network", config.networks), ("stream", config.streams), ("head", heads)):
+        for name in names:
+            check_name(kind, name)
     for name, spec in config.networks.items():
-        for stream in [stream for read in spec.reads for stream in read]:
-            if stream in owners:
-                both = " and ".join(map(repr, dict.fromkeys((owners[stream], name))))
-                raise ValueError(
-                    f"the stream {stream!r} is read twice, by {both}: their outputs would have one name, and all "
-                    "but the last learn nothing. Give each a stream of its own, which may be cut alike: "
-                    f"c.streams.{stream}2 = common.stream(..), for one of the two to read"
-                )
-            owners[stream] = name
+        read = [stream for group in spec.reads for stream in group]
+        if twice := [stream for stream in read if read.count(stream) > 1]:
+            raise ValueError(
+                f"network {name!r} reads the stream {twice[0]!r} twice: two of its outputs would have one name. "
+                f"Give it another stream, which may be cut alike: c.streams.{twice[0]}2 = common.stream(..); a "
+                "second network may well read the same one"
+            )
 
 
 def check_streams(config) -> None:
