@@ -39,12 +39,11 @@ SCORES = "tests/test_scores.py"
 MUTANTS = (
     # Plans and starts.
     Mutant("a classifier that was handed over is called fresh", "mmvid/plans/segment.py",
-           "fresh=fit.fresh(config, network, starts, heads)", "fresh=network.model.classifiers",
-           f"{PLAN} classifier"),
+           "fresh=fit.fresh(config, n, starts, heads)", "fresh=n.model.classifiers", f"{PLAN} classifier"),
     Mutant("no classifier is fresh", "mmvid/plans/segment.py",
-           "fresh=fit.fresh(config, network, starts, heads)", "fresh=()", f"{PLAN} classifier"),
-    Mutant("first_conv_lr is ignored", "mmvid/plans/segment.py",
-           "first_conv_lr=config.networks[network.name].first_conv_lr", "first_conv_lr=1.0", f"{PLAN} first_conv"),
+           "fresh=fit.fresh(config, n, starts, heads)", "fresh=()", f"{PLAN} classifier"),
+    Mutant("first_conv_lr is ignored", "mmvid/plans/learning.py",
+           '"first_conv_lr": spec.first_conv_lr', '"first_conv_lr": 1.0', f"{PLAN} first_conv"),
     Mutant("a part brings a classifier that it lacks", "mmvid/weights/__init__.py",
            'classifier = classifier if have.layout.classifiers else "skip"', "",
            "tests/test_starts.py -k encoder"),
