@@ -68,11 +68,7 @@ def finish(
     how, own = config.evaluation.aggregate, loaded[-1]
 
     def thumbnail(split: str, row: int) -> np.ndarray:
-        record = dataset.split(split)[row]
-        if not fields.present(record, "rgb"):
-            return np.zeros((0, 1, 1, 3), np.uint8)
-        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
-        return fields.decode_frames(record, "rgb", index)
+        return fields.thumbnails(dataset.split(split)[row], 6)
 
     for split in own.scores:
         logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how))

@@ -33,6 +33,7 @@ class Run(NamedTuple):
     datasets: dict[str, records.Dataset]
     segments: list[Segment]
     stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
+    programs: dict  # `programs.shared`: jitted functions by what they are made of
 
 
 # ---------------------------------------------------------------------------- data
@@ -123,6 +124,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
         heads=heads,
         clips={name: dataset.info.splits for name, dataset in datasets.items()},
         stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
     )
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
@@ -131,7 +133,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop)
+    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
 
 
 # ---------------------------------------------------------------------------- a run that has ended
@@ -224,9 +226,8 @@ def weights_of(run: Run, segment: Segment) -> dict:
         )
     tree, _ = weight_files.read(path)
     found = {kind: {name: own[kind] for name, own in tree.items()} for kind in ("params", "stats")}
-    shapes = {name: (s.sampling.frames, run.config.size, run.config.size) for name, s in segment.streams.items()}
     trained = [n for n in segment.networks if not n.frozen]
-    draw = functools.partial(network.init_params, trained, segment.streams, shapes)
+    draw = functools.partial(network.init_params, trained, segment.streams, run.config.size)
     wanted = dict(zip(("params", "stats"), jax.eval_shape(draw, jax.random.key(0))))
     if jax.tree.map(np.shape, found) != jax.tree.map(np.shape, wanted):
         raise ValueError(
