@@ -63,7 +63,7 @@ def make_generalized_distillation(
     outputs: tuple[str, ...],
     heads: dict[str, Head],
     *,
-    teacher: str = "depth",
+    teacher: str = "",
     weight: float = 0.5,
     temperature: float = 2.0,
     temper_student: bool = True,

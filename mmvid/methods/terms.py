@@ -35,9 +35,7 @@ def stack(outputs: dict, names: tuple[str, ...], head: str) -> jax.Array:
 
 def presence(names: tuple[str, ...], group: dict) -> jax.Array:
     """Which outputs have a real example: [M, B]; padding and absent streams are False."""
-    present = group.get("present", {})
-    rows = [group["mask"] & present.get(name, True) for name in names]
-    return jnp.stack(rows)
+    return jnp.stack([group["mask"] & group["present"][name] for name in names])
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, kind: str = "single") -> jax.Array:

@@ -17,6 +17,7 @@ from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
 from mmvid.scores.file import Scores
 from mmvid.streams import Head
+from mmvid.weights import trees
 
 CLIPS = 3
 
@@ -34,7 +35,7 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     source = run.datasets[segment.dataset].split(split)
     count, outputs = min(len(source), CLIPS), score.needs(segment)
     present = np.arange(count) < max(count - 1, 1)
-    meta = score.meta(run, segment, split, segment.steps, protocol, crops)
+    meta = score.meta(run, segment, split, segment.stop, protocol, crops)
     logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
     return Scores(
         id=np.asarray(source.ids()[:count]),
@@ -51,7 +52,7 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
     values = numbers.headline_values(scores, spec.aggregate)
-    score.value_of(values, run.config)
+    score.value_of(values, spec.best_by, segment.headline)
     heads = list(segment.heads)
     names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
     zeros = dict.fromkeys([*(f"val/{name}" for name in values), *names], 0.0)
@@ -61,12 +62,15 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
 
 
 def _leave(segment: Segment, directory: pathlib.Path) -> None:
-    """Weights are written: of every network a classifier of single numbers."""
-    classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
-    networks = [n.name for n in segment.networks if not n.frozen]
+    """Weights are written: of every network classifiers of single numbers."""
+    zero = np.zeros((), np.float32)
+    params = {}
+    for trained in (n for n in segment.networks if not n.frozen):
+        places = [(*path, head, "kernel") for path in trained.model.classifiers for head in segment.heads]
+        params[trained.name] = trees.unflatten(dict.fromkeys(places, zero))
     state = network.TrainState(
-        step=0, params={name: {"classifier": classifier} for name in networks}, frozen={},
-        stats={name: {} for name in networks}, opt_state={}, method=(), ema={}, key=(),
+        step=0, params=params, frozen={}, stats={name: {} for name in params}, opt_state={}, method=(), ema={},
+        key=(),
     )  # fmt: skip
     segment.leave(state, directory)
 
