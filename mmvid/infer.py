@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mmvid import network as network_lib
-from mmvid import streams as streams_lib
 from mmvid.network import Streams
+from mmvid.prepare import prepare
 
 
 def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
@@ -15,7 +15,7 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
     folded = {
-        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+        name: prepare(streams[name], x.reshape(-1, *x.shape[2:]))
         for name, x in inputs.items()
     }
     trained = [network for network in networks if not network.frozen]  # a teacher's scores are its own run's

@@ -3,7 +3,7 @@
 import functools
 import operator
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -154,15 +154,15 @@ def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, 
     return outputs, stats
 
 
-def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
-    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
+def init_params(networks, streams: Streams, size: int, key):
+    """({network: params}, {network: stats}); pictures are ``size`` pixels a side.
 
     A network's draw depends on the key and its own name alone, not on its neighbours.
     """
     params, stats = {}, {}
     for network in networks:
         inputs = {
-            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
+            stream: jnp.zeros((1, *streams_lib.shape(streams[stream], size)))
             for stream in {stream for read in network.reads for stream in read}
         }
         read = network.reads[0]
@@ -172,12 +172,16 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
     return params, stats
 
 
-def draw_weights(segment, size: int, seed: int, **jit_options):
-    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``)."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
+def make_draw(segment, size: int) -> Callable:
+    """draw(key) -> a segment's (params, stats) for frames of ``size`` pixels, not yet jitted."""
+    return functools.partial(init_params, segment.networks, segment.streams, size)
+
+
+def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):
+    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``).
+    ``draw``: a jitted `make_draw`, where there is one already."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
-    draw = functools.partial(init_params, segment.networks, segment.streams, shapes)
-    return jax.device_get(jax.jit(draw, **jit_options)(key))
+    return jax.device_get((draw or jax.jit(make_draw(segment, size)))(key))
 
 
 def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:

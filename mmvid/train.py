@@ -6,15 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import checkpoint, files, logs, network, optim, plans, sharding
+from mmvid import checkpoint, files, logs, optim, plans, sharding
 from mmvid import step as step_lib
-from mmvid.plans.segment import Segment, headline_network
+from mmvid.plans import keys
+from mmvid.plans.segment import Segment
 from mmvid.report import finish
-from mmvid.run import build, cache, feed, lock, neighbours, rehearsal, resume, score, signals, talk
+from mmvid.run import (
+    begin,
+    build,
+    cache,
+    feed,
+    lock,
+    neighbours,
+    programs,
+    rehearsal,
+    resume,
+    reuse,
+    score,
+    signals,
+    talk,
+)
 from mmvid.run.build import Run
 
 
@@ -26,22 +40,7 @@ class Stopped(Exception):
     """The run was asked to end and has saved everything; the message says how to go on."""
 
 
-# ---------------------------------------------------------------------------- state
-def initial_state(segment: Segment, run: Run, *, enter: bool):
-    """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
-    config, replicated = run.config, sharding.replicated(run.mesh)
-    key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
-    drawn = network.draw_weights(segment, config.size, config.seed, out_shardings=replicated)
-    beginning = network.beginning(segment.networks, *drawn)
-    if enter:
-        beginning = segment.enter(beginning, run)
-
-    def state(beginning, key):
-        return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)
-
-    return jax.jit(state, out_shardings=replicated)(beginning, jax.random.fold_in(key, 1))
-
-
+# ---------------------------------------------------------------------------- the loop
 def make_step(segment: Segment, config) -> Callable:
     """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
     return step_lib.make_train_step(
@@ -55,7 +54,6 @@ def make_step(segment: Segment, config) -> Callable:
     )
 
 
-# ---------------------------------------------------------------------------- the loop
 def _check_finite(values: dict[str, float], segment: str, step: int, workdir) -> None:
     bad = [name for name, value in values.items() if not np.isfinite(value)]
     terms = [n for n in bad if not n.endswith("grad_norm")] or bad
@@ -93,22 +91,22 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     """Steps from ``state.step`` to the segment's end. Returns the final state."""
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
-    # All at once: asking for one at a time would wait for the device.
-    lr = segment.lr.get(headline_network(config)) or next(iter(segment.lr.values()))
-    rates = np.asarray(jax.vmap(lr)(jnp.arange(segment.steps)))
+    rates = begin.rates(segment)
     writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
-    step_fn = step_lib.jit_train_step(make_step(segment, config), sharding.replicated(run.mesh))
+    step_fn = programs.shared(run, "step", segment, lambda: step_lib.jit_train_step(
+        make_step(segment, config), sharding.replicated(run.mesh)
+    ))  # fmt: skip
     evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
     batches, clock = feed.train_batches(run, segment, start), logs.Clock()
-    bar = tqdm(total=segment.steps, initial=start, desc=segment.name, unit="step",
+    bar = tqdm(total=segment.steps, initial=start - segment.first_step, desc=segment.name, unit="step",
                disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
 
     def validated(step: int) -> float | None:
-        if not (evaluate_split and _due(step, evaluations, segment.steps)):
+        if not (evaluate_split and _due(step, evaluations, segment.stop)):
             return None
         with clock.paused(), _waiting(run):
-            return score.validate(run, state, step, evaluate_split, writer)
+            return score.validate(run, segment, state, step, evaluate_split, writer)
 
     def keep(step: int, value: float | None, *, again: bool = False) -> None:
         late.check_all()
@@ -117,10 +115,11 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
 
     try:
         # A signal may have come between the step and its scores.
-        if start and not checkpoint.scored(checkpoints) and (value := validated(start)) is not None:
+        late_score = start > segment.first_step and not checkpoint.scored(checkpoints)
+        if late_score and (value := validated(start)) is not None:
             keep(start, value, again=True)
         bar.set_postfix_str("compiling")
-        for step in range(start + 1, segment.steps + 1):
+        for step in range(start + 1, segment.stop + 1):
             with _waiting(run):
                 batch = clock.next(batches)
             state, values = step_fn(state, sharding.place(run.mesh, batch))
@@ -129,14 +128,14 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
             bar.update()
             if step == start + 1:
                 bar.set_postfix_str("", refresh=False)
-            if _due(step, config.log_every, segment.steps):
-                seen = late.push({"lr": float(rates[step - 1]), "wait": clock.lap()})
+            if _due(step, config.log_every, segment.stop):
+                seen = late.push(begin.rates_at(rates, step - 1 - segment.first_step) | {"wait": clock.lap()})
                 bar.set_postfix({k: f"{v:.2f}" for k, v in seen.items() if "/top1" in k})
             talk.announce(run, segment, step, start, clock, values)
             value = validated(step)
             stop = _asked_to_stop(run, step)
             # What was scored is saved, so that the best checkpoint is the one that the score is of.
-            if _due(step, saves, segment.steps) or value is not None or stop:
+            if _due(step, saves, segment.stop) or value is not None or stop:
                 keep(step, value)
             if stop:
                 raise Stopped(talk.goodbye(run, segment, step))
@@ -159,21 +158,35 @@ def _every(duration, segment: Segment) -> int:
     return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
-def _run_segment(run: Run, segment: Segment) -> None:
+def _measure(run: Run, segment: Segment, state, evaluate_split) -> None:
+    """Scores of ``segment.measure`` before the first step. A resumed segment enters anew for those that
+    are not there."""
+    missing = resume.unmeasured(run, segment)
+    if missing and int(state.step) > segment.first_step:
+        state = begin.initial_state(segment, run, enter=True)
+    for split in missing:
+        with _waiting(run):
+            evaluate_split(state, split, segment.first_step, when="before")
+
+
+def _run_segment(run: Run, segment: Segment, key: str) -> None:
     """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
-    config, directory = run.config, run.workdir / segment.name
+    directory = run.workdir / segment.name
     if resume.finished(run, segment):
         return
     directory.mkdir(parents=True, exist_ok=True)
-    evaluate_split = score.evaluator(run, segment) if segment.evaluate else None
+    resume.note_key(run, segment, key)
+    scored = segment.evaluate or segment.measure
+    evaluate_split = score.evaluator(run, segment) if scored else None
     with checkpoint.opened(directory / "checkpoints") as checkpoints:
         resumed = checkpoint.latest_step(checkpoints) is not None
-        state = initial_state(segment, run, enter=not resumed)
+        state = begin.initial_state(segment, run, enter=not resumed)
         if resumed:
             state = checkpoint.restore(checkpoints, state)
-        state = _train(run, segment, state, checkpoints, evaluate_split)
+        _measure(run, segment, state, evaluate_split)
+        state = _train(run, segment, state, checkpoints, evaluate_split if segment.evaluate else None)
         best = checkpoint.best_step(checkpoints)
-        if config.evaluation.checkpoint == "best" and best is not None:
+        if segment.checkpoint == "best" and best is not None:
             state = checkpoint.restore(checkpoints, state, best)
     ended = resume.ended(run, segment)
     for split in resume.unscored(run, segment) if ended else segment.evaluate:
@@ -223,8 +236,11 @@ def _trained(config, workdir: pathlib.Path) -> Run:
     with signals.listened() as stop:
         try:
             built = _prepared(config, workdir, stop)
+            known = keys.of(built.segments)
+            with signals.at_once(stop):
+                reuse.take(built, known)
             for segment in built.segments:
-                _run_segment(built, segment)
+                _run_segment(built, segment, known[segment.name])
             return built
         except signals.Interrupted:
             raise Stopped(

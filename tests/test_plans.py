@@ -27,8 +27,7 @@ RGB = (("rgb",),)
 
 def params_of(segment):
     """Weights for its networks, for each by its name, without compiling a draw."""
-    shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
-    draw = lambda key: network_lib.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+    draw = lambda key: network_lib.init_params(segment.networks, segment.streams, 32, key)  # noqa: E731
     params, stats = jax.eval_shape(draw, jax.random.key(1))
     for name, tree in params.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))

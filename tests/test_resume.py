@@ -8,7 +8,7 @@ import pytest
 from mmvid.run import resume
 from mmvid.weights import files
 
-SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",)) for name in ("ce", "mml")]
+SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",), measure=()) for name in ("ce", "mml")]
 
 
 @pytest.fixture

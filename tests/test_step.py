@@ -24,7 +24,7 @@ STREAMS = {
     "rgb": Stream("rgb", "rgb", Sampling("uniform", 2)),
     "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
 }
-SHAPES = dict.fromkeys(STREAMS, (2, 16, 16))
+SIZE = 16
 LR = {name: optax.constant_schedule(0.1) for name in (*STREAMS, "both")}
 
 
@@ -54,7 +54,7 @@ def transforms(nets, clip=1.0):
 
 
 def weights_of(nets):
-    return drawn.weights(lambda key: network_lib.init_params(nets, STREAMS, SHAPES, key), jax.random.key(0))
+    return drawn.weights(lambda key: network_lib.init_params(nets, STREAMS, SIZE, key), jax.random.key(0))
 
 
 def start(nets, method, tx, ema=False):
@@ -274,7 +274,7 @@ def test_every_forward_draws_its_own_noise():
 
 def test_the_views_of_a_pass_are_told_apart_again():
     nets, both = linear(), Pass((("main", "train"), ("main", "weak")), train=False)
-    params, stats = network_lib.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    params, stats = network_lib.init_params(nets, STREAMS, SIZE, jax.random.key(0))
     weights = {n: {"params": params[n], "stats": stats[n]} for n in STREAMS}
     run = lambda pass_: passes._run_pass(pass_, nets, weights, two_views(), STREAMS, jax.random.key(1))[0]  # noqa: E731
     found = run(both)

@@ -33,8 +33,7 @@ def _architecture(config, name: str) -> str:
 
 def _blank(network: Network, streams) -> tuple:
     """Zeros in the shapes of a network's (params, stats)."""
-    shapes = {name: (stream.sampling.frames, 32, 32) for name, stream in streams.items()}
-    drawn = jax.eval_shape(functools.partial(init_params, (network,), streams, shapes), jax.random.key(0))
+    drawn = jax.eval_shape(functools.partial(init_params, (network,), streams, 32), jax.random.key(0))
     return tuple(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree[network.name]) for tree in drawn)
 
 

@@ -1,17 +1,16 @@
 """A segment: a stretch of training, and how it is made of a configuration."""
 
-import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmvid import optim
+from mmvid import methods, optim
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
-from mmvid.plans import fit
+from mmvid.plans import fit, keys, learning
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import configured, make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
@@ -19,12 +18,18 @@ from mmvid.streams import Head, Stream
 
 
 class Segment(NamedTuple):
-    """A stretch of training. The state's tree is a function of the segment.
+    """A stretch of training: the steps after ``first_step`` to ``stop``. The state's tree is a function
+    of the segment.
 
-    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step.
+    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step. Batches, keys and rates
+    are those of their step, so that a segment with a ``first_step`` goes on where another one ended.
     ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
     with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
     the same files: they read and write files of runs alone, and never train.
+    ``measure``: splits that are scored before the first step, too. ``checkpoint``: whether the 'last' or
+    the 'best' one, by the output ``headline``, is scored and kept at the end. ``spec``: the plain data
+    that all this was made from (`keys.spec`), {} where there is none: segments that agree in it share
+    programs and results, so who replaces a part of a segment replaces it there, too.
     """
 
     name: str
@@ -43,6 +48,16 @@ class Segment(NamedTuple):
     epoch_of: str = "main"
     title: str = ""
     evaluate: tuple[str, ...] = ()
+    first_step: int = 0
+    measure: tuple[str, ...] = ()
+    checkpoint: str = "last"
+    headline: str = ""
+    spec: Mapping = {}
+
+    @property
+    def stop(self) -> int:
+        """The last step."""
+        return self.first_step + self.steps
 
     @property
     def main(self) -> Group:
@@ -57,12 +72,14 @@ class Segment(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a plan is made from: the configuration, the label spaces, {dataset: {split: clips}}."""
+    """What a plan is made from: the configuration, the label spaces, {dataset: {split: clips}}, and the
+    datasets' fingerprints."""
 
     config: Any
     heads: dict[str, Head]
     clips: dict[str, dict[str, int]]
     stills_heads: dict[str, Head]
+    fingerprints: Mapping[str, str] = {}
 
 
 def default_groups(config) -> dict[str, Group]:
@@ -102,10 +119,10 @@ def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) ->
     """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
-    known = list(inspect.signature(METHODS[name]).parameters)[2:]
+    known = methods.options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {known}")
+        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {list(known)}")
     return METHODS[name](outputs, heads, **options)
 
 
@@ -115,18 +132,6 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _optimizers(config, networks: tuple[Network, ...], starts: dict[str, Start], heads) -> dict:
-    """{network: optimiser}. A classifier that starts afresh learns five times faster where the
-    optimiser has TSM's groups (MML's code: off once the weights come from the same dataset)."""
-    tx = {}
-    for network in networks:
-        tx[network.name] = optim.make(
-            config.optimizer,
-            fresh=fit.fresh(config, network, starts, heads),
-            first_convolutions=network.model.first_convolutions,
-            first_conv_lr=config.networks[network.name].first_conv_lr,
-        )
-    return tx
 
 
 def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
@@ -179,7 +184,6 @@ def make(
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
-    lr = optim.schedule(config.schedule, steps=steps, steps_per_epoch=per_epoch)
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
     check_passes(name, groups, made)
@@ -189,6 +193,19 @@ def make(
     if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
         enter = starts_lib.refuse_equals(enter, built, streams)
+    learnt = {n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built}
+    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
+    seed = zlib.crc32(f"{config.seed}/{stage}".encode())
+    headline = config.headline if config.headline in outputs else outputs[0]
+    spec = keys.spec(
+        config, built,
+        program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
+                 "schedule_steps": steps, "steps_per_epoch": per_epoch},
+        data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
+              "epoch_of": epoch_of,
+              **keys.of_groups(config, groups, context.fingerprints)},
+        starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
+    )  # fmt: skip
     return Segment(
         name=name,
         steps=steps,
@@ -196,16 +213,19 @@ def make(
         streams=streams,
         heads=heads,
         method=made,
-        tx=_optimizers(config, built, starts, heads),
-        lr=dict.fromkeys(networks, lr),
+        tx=tx,
+        lr=lr,
         groups=groups,
         epoch_of=epoch_of,
         steps_per_epoch=per_epoch,
         enter=enter,
         leave=starts_lib.keep_weights(built, heads),
-        seed=zlib.crc32(f"{config.seed}/{stage}".encode()),
+        seed=seed,
         title=title,
         evaluate=tuple(config.evaluation.splits),
+        checkpoint=config.evaluation.checkpoint,
+        headline=headline,
+        spec=spec,
     )
 
 

@@ -6,7 +6,7 @@ from mmvid import optim
 from mmvid import streams as streams_lib
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
-from mmvid.plans import segment
+from mmvid.plans import keys, learning, segment
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network
 from mmvid.plans.segment import Context, Segment
@@ -33,13 +33,17 @@ def make(context: Context, network: str) -> Segment:
         )
     # Pictures, whatever the network will read later: its first convolution is averaged then.
     one = streams_lib.Sampling("uniform", 1, 1)
-    streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
+    streams = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
     group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
     per_epoch = segment.epoch_steps(context, group)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
-    lr = optim.schedule(spec.schedule, steps=steps, steps_per_epoch=per_epoch)
+    # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
+    own = learning.of(config, built, fresh=built.model.classifiers)
+    learnt = {network: own | {"schedule": dict(spec.schedule), "first_conv_lr": 1.0}}
+    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
+    seed = zlib.crc32(f"{config.seed}/stills".encode())
     return Segment(
         name=STILLS,
         steps=steps,
@@ -47,14 +51,22 @@ def make(context: Context, network: str) -> Segment:
         streams={name: streams[name]},
         heads=heads,
         method=segment.make_method("single", built.outputs, heads, {}),
-        tx={network: optim.make(config.optimizer, fresh=built.model.classifiers)},
-        lr={network: lr},
+        tx=tx,
+        lr=lr,
         groups={"main": group},
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
-        seed=zlib.crc32(f"{config.seed}/stills".encode()),
-    )
+        seed=seed,
+        headline=built.outputs[0],
+        spec=keys.spec(
+            config, (built,),
+            program={"streams": streams, "heads": heads, "method": ("single", {}), "learning": learnt,
+                     "schedule_steps": steps, "steps_per_epoch": per_epoch},
+            data={"salt": seed, **keys.of_groups(config, {"main": group}, context.fingerprints)},
+            steps=steps, first_step=0, checkpoint={"rule": "last"},
+        ),
+    )  # fmt: skip
 
 
 def _files(config, network: str) -> dict[str, Start]:

@@ -57,9 +57,11 @@ def check_names(config) -> None:
             raise ValueError(f"{name}={config[name]}: it must be 1 or more")
     if not 0 <= config.ema < 1:
         raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
-    for name, schedule in (("schedule", config.schedule), ("stills.schedule", config.stills.schedule)):
-        if not 0 <= schedule.lr < float("inf"):
-            raise ValueError(f"{name}.lr={schedule.lr}: a learning rate is a number, 0 or more")
+    own = {f"networks.{name}": network for name, network in config.networks.items()}
+    for name, spec in {"": config, "stills": config.stills, **own}.items():
+        lr = spec.schedule.lr
+        if lr is not None and not 0 <= lr < float("inf"):
+            raise ValueError(f"{name}.schedule.lr={lr}: a learning rate is a number, 0 or more".lstrip("."))
 
 
 def setting_of(group: Group) -> str:
@@ -164,9 +166,8 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
                 "it (data_prep/README.md), or leave that network out of the configuration."
             )
-        ranged = streams_lib.MODALITIES[stream.modality].ranged
-        if ranged and "depth_range" not in dataset.info.settings:
+        if reason := streams_lib.unfit(stream, dataset.info.settings):
             raise ValueError(
-                f"{dataset.root} was built before the range of its depth was kept: run the command that "
-                f"built it again{_made_by(config)}"
+                f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "
+                f"again{_made_by(config)}"
             )

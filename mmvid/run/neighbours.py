@@ -44,7 +44,7 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
         source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
         crops="centre", resize=checks.resize_of(config), batch_size=config.evaluation.batch_size,
     )  # fmt: skip
-    batches = workers.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
+    batches = workers.iterate(dataset, workers.Loader(**config.loader))
     parts = []
     try:
         for batch in batches:

@@ -35,7 +35,7 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     source = run.datasets[segment.dataset].split(split)
     count, outputs = min(len(source), CLIPS), score.needs(segment)
     present = np.arange(count) < max(count - 1, 1)
-    meta = score.meta(run, segment, split, segment.steps, protocol, crops)
+    meta = score.meta(run, segment, split, segment.stop, protocol, crops)
     logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
     return Scores(
         id=np.asarray(source.ids()[:count]),
@@ -52,7 +52,7 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
     values = numbers.headline_values(scores, spec.aggregate)
-    score.value_of(values, run.config)
+    score.value_of(values, spec.best_by, segment.headline)
     heads = list(segment.heads)
     names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
     zeros = dict.fromkeys([*(f"val/{name}" for name in values), *names], 0.0)

@@ -10,13 +10,14 @@ import jax
 from mmvid import files, logs, sharding
 from mmvid.data import subsets
 from mmvid.logs import LOG
+from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
 
 # What may change when a run goes on: none of it touches a result of training.
-_FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
-         "evaluation.neighbours", "dataset.command", "stills.command")  # fmt: skip
+FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
+        "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
 
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
@@ -33,7 +34,7 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 def _check_same_config(run: Run, now: dict) -> None:
     old = files.read_json(run.workdir / "config.json") or now
     # Where the best checkpoint is kept, how views are put together decides which one that is.
-    free = _FREE if run.config.evaluation.checkpoint == "best" else (*_FREE, "evaluation.aggregate")
+    free = FREE if run.config.evaluation.checkpoint == "best" else (*FREE, "evaluation.aggregate")
     free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
     before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
     changed = sorted(
@@ -65,7 +66,7 @@ def remember(run: Run) -> None:
 
 
 # ---------------------------------------------------------------------------- what is done
-def _whole(path: pathlib.Path) -> bool:
+def whole(path: pathlib.Path) -> bool:
     """Whether a file of scores or weights is there, and neither cut short nor damaged as far as it can tell."""
     if not path.exists():
         return False
@@ -81,7 +82,23 @@ def _whole(path: pathlib.Path) -> bool:
 def unscored(run: Run, segment: Segment) -> list[str]:
     """The evaluated splits whose scores are not there, or damaged."""
     scores = run.workdir / segment.name / "scores"
-    return [split for split in segment.evaluate if not _whole(scores / f"{split}.npz")]
+    return [split for split in segment.evaluate if not whole(scores / f"{split}.npz")]
+
+
+def unmeasured(run: Run, segment: Segment) -> list[str]:
+    """The splits whose scores before the first step are not there, or damaged."""
+    scores = run.workdir / segment.name / "scores"
+    return [split for split in segment.measure if not whole(scores / f"{split}-before.npz")]
+
+
+def note_key(run: Run, segment: Segment, key: str) -> None:
+    """Keeps a segment's key in its folder before it trains. One that goes on under another key (a file
+    of weights that it started from was replaced, or mmvid) has none any more: it is never reused."""
+    path = run.workdir / segment.name / "key.json"
+    if jax.process_index() == 0:
+        old = files.read_json(path)
+        same = old is None or old["key"] == key
+        files.write_json(path, {"key": key if same else "", "scores": keys.of_scores(run.config)})
 
 
 def ended(run: Run, segment: Segment) -> bool:
@@ -99,7 +116,8 @@ def finished(run: Run, segment: Segment) -> bool:
     if not ended(run, segment):
         return False
     missing = [f"scores/{split}.npz" for split in unscored(run, segment)]
-    if not _whole(directory / "weights.safetensors"):
+    missing += [f"scores/{split}-before.npz" for split in unmeasured(run, segment)]
+    if not whole(directory / "weights.safetensors"):
         missing.append("weights.safetensors")
     if not missing:
         return True

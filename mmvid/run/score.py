@@ -8,7 +8,7 @@ import numpy as np
 from mmvid import infer, network, sharding
 from mmvid.models.model import Needs
 from mmvid.plans.segment import Segment
-from mmvid.run import feed
+from mmvid.run import feed, programs
 from mmvid.run.build import Run
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, numbers
@@ -50,10 +50,12 @@ def scorer(run: Run, segment: Segment) -> Callable:
     """score(weights, split, step, protocol, crops) -> Scores of a whole split, in every process alike;
     ``weights``: {'params', 'stats'} by network. Compiled once for all splits."""
     dataset = run.datasets[segment.dataset]
-    predict = jax.jit(
-        infer.make_predict(segment.networks, segment.streams),
-        out_shardings=sharding.batched(run.mesh),
-    )
+
+    def compiled():
+        predict = infer.make_predict(segment.networks, segment.streams)
+        return jax.jit(predict, out_shardings=sharding.batched(run.mesh))
+
+    predict = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
 
     def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
         source = dataset.split(split)
@@ -77,41 +79,42 @@ def scorer(run: Run, segment: Segment) -> Callable:
 
 
 def evaluator(run: Run, segment: Segment) -> Callable:
-    """evaluate(state, split, step) -> Scores, written to the segment's scores/<split>.npz.
+    """evaluate(state, split, step, when) -> Scores, written to the segment's scores/<split>.npz, or to
+    <split>-<when>.npz where ``when`` is 'before' (the first step) or 'during' (training).
 
     While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
     MML's code does, unless changed.
     """
     spec, score = run.config.evaluation, scorer(run, segment)
 
-    def evaluate_split(state, split: str, step: int, *, during: bool = False) -> Scores:
+    def evaluate_split(state, split: str, step: int, *, when: str = "") -> Scores:
         often = (spec.during_protocol, spec.during_crops)
-        how = often if during else (spec.protocol, spec.crops)
+        how = often if when == "during" else (spec.protocol, spec.crops)
         scores = score(network.final_weights(state), split, step, *how)
         if jax.process_index() == 0:
-            name = f"{split}-during" if during else split
+            name = f"{split}-{when}" if when else split
             file.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
         return scores
 
     return evaluate_split
 
 
-def value_of(values: dict[str, float], config) -> float:
-    """The top-1 (or mAP) of the output that ``evaluation.best_by`` names, a mean over heads: it decides
+def value_of(values: dict[str, float], best_by: str, headline: str) -> float:
+    """The top-1 (or mAP) of what ``best_by`` names (`evaluation.best_by`), a mean over heads: it decides
     which checkpoint is best. `UNDEFINED` where there is no such number."""
-    named = {"headline": config.headline, "sum": "fused"}.get(config.evaluation.best_by, config.evaluation.best_by)
+    named = {"headline": headline, "sum": "fused"}.get(best_by, best_by)
     own = [v for name, v in values.items() if name.startswith(f"{named}/")]
     # One output alone has neither a sum nor an oracle.
-    own = own or [v for name, v in values.items() if name.startswith(f"{config.headline}/")]
+    own = own or [v for name, v in values.items() if name.startswith(f"{headline}/")]
     known = [v for v in own if v is not None and np.isfinite(v)]
     return float(np.mean(known)) if known else UNDEFINED
 
 
-def validate(run: Run, state, step: int, evaluate_split, writer) -> float:
+def validate(run: Run, segment: Segment, state, step: int, evaluate_split, writer) -> float:
     """Scores on the split kept for this, which are logged; returns `value_of` them."""
     spec = run.config.evaluation
-    scores = evaluate_split(state, spec.during, step, during=True)
+    scores = evaluate_split(state, spec.during, step, when="during")
     values = numbers.headline_values(scores, spec.aggregate)
     known = {name: v for name, v in values.items() if v is not None and np.isfinite(v)}
     writer.write(step, {f"val/{name}": v for name, v in known.items()})
-    return value_of(values, run.config)
+    return value_of(values, spec.best_by, segment.headline or run.config.headline)

@@ -21,7 +21,7 @@ def _work(segment: Segment) -> float:
 def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
     """Seconds to the end of the run, from this segment's seconds a step."""
     later = run.segments[run.segments.index(segment) + 1 :]
-    work = (segment.steps - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
+    work = (segment.stop - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
     return seconds * work / _work(segment)
 
 
@@ -35,7 +35,7 @@ def _clips(run: Run, group: Group) -> str:
 def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock) -> str:
     seconds = clock.seconds()
     data = " and ".join(dict.fromkeys(_clips(run, group) for group in segment.groups.values()))
-    resumed = f", resumed at step {start}" if start else ""
+    resumed = f", resumed at step {start}" if start > segment.first_step else ""
     return (
         f"{segment.name}{resumed}: {logs.machine()}; {data}; {1 / seconds:.2f} steps/s, "
         f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
@@ -67,7 +67,7 @@ def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
 def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock, values) -> None:
     """An estimate after the second step of a slow segment; the segment's first log line once its speed
     is known; later what waiting costs."""
-    first, warm, shown = start + 1, start + 2, min(start + 7, segment.steps)
+    first, warm, shown = start + 1, start + 2, min(start + 7, segment.stop)
     if step in (first, warm, shown):
         # Steps are dispatched ahead of the device: without waiting, dispatch would be timed.
         jax.block_until_ready(values)
@@ -81,7 +81,7 @@ def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Cloc
         LOG.info(_header(run, segment, step, start, clock))
         if segment is run.segments[0]:
             say_random(run.config)
-    if step == min(start + 60, segment.steps):
+    if step == min(start + 60, segment.stop):
         loader = run.config.loader
         advice = logs.input_advice(clock, loader.workers, loader.threads)
         LOG.info("%s: %s", segment.name, advice)

@@ -1,0 +1,48 @@
+"""What a segment begins with: its first state, and the learning rates of its steps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmvid import network, sharding
+from mmvid.plans.segment import Segment
+from mmvid.run import programs
+from mmvid.run.build import Run
+
+
+def initial_state(segment: Segment, run: Run, *, enter: bool):
+    """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
+    config, replicated = run.config, sharding.replicated(run.mesh)
+    jitted = functools.partial(jax.jit, out_shardings=replicated)
+    draw = programs.shared(
+        run, "draw", segment, lambda: jitted(network.make_draw(segment, config.size)), programs.FORWARD
+    )
+    drawn = network.draw_weights(segment, config.size, config.seed, draw)
+    beginning = network.beginning(segment.networks, *drawn, segment.first_step)
+    if enter:
+        beginning = segment.enter(beginning, run)
+
+    def state(beginning, key):
+        return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)
+
+    key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
+    begin = programs.shared(run, "begin", segment, lambda: jitted(state))
+    return begin(beginning, jax.random.fold_in(key, 1))
+
+
+def rates(segment: Segment) -> dict[str, np.ndarray]:
+    """The learning rate of every step, as it is logged: 'lr' of the headline's network, and
+    'lr/<network>' of those that learn at another one."""
+    steps = jnp.arange(segment.first_step, segment.stop)
+    # All at once: asking for one at a time would wait for the device.
+    own = {n.name: np.asarray(jax.vmap(segment.lr[n.name])(steps)) for n in segment.networks if not n.frozen}
+    heads = [n.name for n in segment.networks if segment.headline in n.outputs and not n.frozen]
+    first = own[[*heads, *own][0]]
+    return {"lr": first} | {f"lr/{n}": lr for n, lr in own.items() if not np.array_equal(lr, first)}
+
+
+def rates_at(rates: dict[str, np.ndarray], index: int) -> dict[str, float]:
+    """The rates of one step; ``index`` counts from the segment's first."""
+    return {name: float(lr[index]) for name, lr in rates.items()}

@@ -1,0 +1,76 @@
+"""Stages that another run has trained already: copied by key alone, whatever that run's plan was."""
+
+import pathlib
+import shutil
+from typing import NamedTuple
+
+from mmvid import files, sharding
+from mmvid.logs import LOG
+from mmvid.plans import keys
+from mmvid.plans.segment import Segment
+from mmvid.run import resume
+from mmvid.run.build import Run
+
+
+class _Stage(NamedTuple):
+    """A segment that a run has trained to its end, and the key of how it was scored."""
+
+    directory: pathlib.Path
+    scores: str
+
+
+def _stages(path: pathlib.Path) -> dict[str, _Stage]:
+    """{key: stage} of a workdir. Raises ValueError where it is none."""
+    if not (path / "config.json").exists():
+        raise ValueError(
+            f"--config.reuse: {path} is no run (it has no config.json): name the --workdir of a run of ours, "
+            "several with commas between"
+        )
+    found = {}
+    for note in sorted(path.glob("*/key.json")):
+        content, directory = files.read_json(note), note.parent
+        done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
+        if content["key"] and done:
+            found[content["key"]] = _Stage(directory, content["scores"])
+    return found
+
+
+def _has_checkpoints(directory: pathlib.Path) -> bool:
+    return any((directory / "checkpoints").glob("[0-9]*"))
+
+
+def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
+    """Copies a stage, whole or not at all; scores that were made in another way are left out, and made
+    again from its checkpoint."""
+    same = stage.scores == keys.of_scores(run.config)
+    directory = run.workdir / segment.name
+    with files.whole(directory) as temporary:
+        shutil.copytree(stage.directory, temporary)
+        if not same:
+            shutil.rmtree(temporary / "scores", ignore_errors=True)
+        note = {"key": key, "scores": keys.of_scores(run.config), "reused": str(stage.directory)}
+        files.write_json(temporary / "key.json", note)
+    LOG.info("%s: reused from %s%s", segment.name, stage.directory, "" if same else ", to be scored anew")
+
+
+def take(run: Run, known: dict[str, str]) -> None:
+    """Copies what the workdirs of ``config.reuse`` have of this run's segments, of which nothing is
+    here yet. ``known``: {segment: key}.
+
+    Raises ValueError for a path that is no run.
+    """
+    paths = [pathlib.Path(path.strip()) for path in run.config.reuse.split(",") if path.strip()]
+
+    def copy() -> None:
+        stages: dict[str, _Stage] = {}
+        for path in paths:
+            stages = _stages(path) | stages  # the first that has it
+        for segment in run.segments:
+            stage = stages.get(known[segment.name])
+            if stage is None or (run.workdir / segment.name).exists():
+                continue
+            # Without a checkpoint nothing could be scored anew.
+            if stage.scores == keys.of_scores(run.config) or _has_checkpoints(stage.directory):
+                _copy(run, segment, known[segment.name], stage)
+
+    sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")
