@@ -19,6 +19,7 @@ from mmvid.data import flow
 from mmvid.methods import METHODS
 from mmvid.models import build_model
 from mmvid.network import Network
+from mmvid.prepare import prepare
 from mmvid.streams import Head, Sampling, Stream
 
 # configs/mml.py's: momentum, decay, clipping and TSM's parameter groups.
@@ -56,12 +57,11 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
     inputs, heads = _streams(spec["frames"]), {"action": Head(CLASSES)}
     method = METHODS["mml" if len(names) > 1 else "single"](names, heads)
     lr = dict.fromkeys(names, optax.constant_schedule(0.01))
-    tx = {name: optim.make(SGD, classifier_lr5=True) for name in names}
+    tx = {n.name: optim.make(SGD, fresh=n.model.classifiers) for n in networks}
     mesh = sharding.make_mesh(jax.devices()[:1])
-    shapes = dict.fromkeys(inputs, (spec["frames"], spec["side"], spec["side"]))
 
     def start(key):
-        params, stats = network.init_params(networks, inputs, shapes, key)
+        params, stats = network.init_params(networks, inputs, spec["side"], key)
         return network.init_state(networks, params, stats, method, tx, key)
 
     state = jax.jit(start, out_shardings=sharding.replicated(mesh))(jax.random.key(0))
@@ -246,7 +246,7 @@ def parity(spec: dict, batch: int) -> list[dict]:
     """The RGB network in bfloat16 against real float32: the same weights and clips, in training mode."""
     stream = _streams(spec["frames"])["rgb"]
     clips = batch_of(batch, spec["frames"], spec["side"])["main"]
-    x, label = streams.prepare(stream, clips["inputs"]["train"]["rgb"]), clips["label"]["action"]
+    x, label = prepare(stream, clips["inputs"]["train"]["rgb"]), clips["label"]["action"]
     params, stats = jax.jit(_model(spec, "rgb", "float32").init)(jax.random.key(0), x[:1])
     with jax.default_matmul_precision("highest"):
         exact = _logits_and_gradient(spec, "float32", params, stats, x, label)

@@ -27,7 +27,7 @@ from mmvid.data import augment, example, pipeline, records, sampling
 from mmvid.data import fields as fields_lib
 from mmvid.data import frames as frames_lib
 from mmvid.data.groups import Group
-from mmvid.streams import Head, Sampling, Stream, form_of, length
+from mmvid.streams import Head, Sampling, Stream, form_of
 
 BATCH = 8
 QUALITY = 95
@@ -101,7 +101,8 @@ def _picture(path: pathlib.Path, mode: str, window: augment.Geometry, size: int)
 
 def folder_clip(place: pathlib.Path, frames: int, shape: tuple[int, int], streams, size: int, rng) -> dict:
     """One training clip from the folder of JPEGs: {stream: [T, size, size, raw]}."""
-    lengths = {s.name: length(s, frames) for s in streams}
+    # A flow field lies between two frames.
+    lengths = {s.name: frames - (s.modality == "flow") for s in streams}
     anchors = sampling.train_indices(rng, lengths, streams)
     window = augment.draw(rng, *shape, size, augment.Augment())
     out = {}

@@ -1,4 +1,6 @@
-"""Every default of mmvid, in one place; an experiment's file changes what it must.
+"""The configuration before an experiment's file changes what it must. What has a specification of its own
+(how clips are sampled, cut, loaded and scored, what a method does) has its defaults there; all others are
+here.
 
 Durations are texts: steps ('900'), '30 epochs' or, inside a segment, '10%' of it.
 """
@@ -8,18 +10,24 @@ from collections.abc import Callable, Mapping
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from mmvid import methods as methods_lib
+from mmvid.data.augment import Augment
+from mmvid.data.workers import Loader
+from mmvid.run.evaluation import Evaluation
+from mmvid.streams import FIELDS, Sampling, Stream
+
 
 def schedule(lr: float, **changes) -> ConfigDict:
-    """A learning rate: ``kind`` 'step', 'cosine' or 'constant', ``warmup`` linear from 0."""
+    """A learning rate: ``kind`` 'step', 'cosine', 'linear' or 'constant', ``warmup`` linear from 0."""
     spec = dict(kind="cosine", lr=lr, warmup="0", boundaries=(), factor=0.1)
     return ConfigDict(spec | changes, convert_dict=False)
 
 
-def stream(modality: str, *, form: str = "frames", frames: int = 8, **sampling) -> ConfigDict:
-    """A stream of ``frames`` anchors; ``sampling``: ``kind`` and ``dense_length``."""
-    chosen = dict(kind="uniform", frames=frames, dense_length=32) | sampling
-    spec = dict(modality=modality, form=form, geometry="main", sampling=chosen)
-    return ConfigDict(spec)
+def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
+    """A stream; ``sampling`` has fields of `Sampling`: ``frames``, ``kind``, ``dense_length``."""
+    made = Stream("", modality, Sampling(**sampling), form)
+    sampled = made.sampling._asdict()
+    return ConfigDict(dict(modality=made.modality, form=made.form, geometry=made.geometry, sampling=sampled))
 
 
 def _options() -> ConfigDict:
@@ -32,6 +40,8 @@ def _options() -> ConfigDict:
 
 
 def _optimizer() -> dict:
+    # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
+    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
     return dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
 
 
@@ -40,13 +50,15 @@ def _own(common: Mapping) -> ConfigDict:
     return ConfigDict({name: placeholder(type(value)) for name, value in common.items()})
 
 
-def network(model: str, *reads: str, weights: str = "", **options) -> ConfigDict:
+def network(model: str, *reads: str, weights: str | dict[str, str] = "", **options) -> ConfigDict:
     """A network that reads one stream (or each of several with shared weights).
 
     Its ``optimizer`` and ``schedule`` are those of the run, but for what it says itself:
     --config.networks.flow.schedule.lr=0.01 changes flow's rate alone.
 
-    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50.
+    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50; of a
+    network that reads several streams at once also {stream: file}. Files of runs of ours are named as
+    'path#network', or 'path#network.stream' for what reads one of its streams.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
@@ -67,22 +79,10 @@ def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict
 
 
 def methods() -> ConfigDict:
-    """The method and, under their names, the options of all; a title of '' is the name in capitals."""
-    soft = dict(temperature=2.0, alpha_gt=1.0, alpha_distill=1.0)
-    return ConfigDict(
-        dict(
-            name="mml",
-            title="",
-            mml=dict(average="prob", multilabel_form="softmax"),
-            dmcl=dict(soft),  # the released code; the paper's form: (1 - lambda, lambda / T^2)
-            random_teacher=dict(soft),
-            smcl=dict(k=1),
-            cmcl=dict(beta=0.75, k=1, version=0),
-            generalized_distillation=dict(
-                teacher="depth", weight=0.5, temperature=2.0, temper_student=True
-            ),
-        )
-    )
+    """The method and, under their names, the options of all that have some; a title of '' is the name in
+    capitals."""
+    options = {name: methods_lib.options(name) for name in methods_lib.METHODS}
+    return ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
 
 
 def use_tabletop(c: ConfigDict, size: str = "small") -> None:
@@ -99,29 +99,6 @@ def use_tabletop(c: ConfigDict, size: str = "small") -> None:
     c.optimizer.update(dict(nesterov=True, clip=5.0))
     c.evaluation.splits = ("test", "unseen")
     c.evaluation.resize = 48
-
-
-def evaluation() -> ConfigDict:
-    """What is scored and how. Protocol 'DkUm': k dense and m uniform clips (MML, table 10); 'Rn': n
-    random clips, frozen (DMCL, for streams sampled by 'segments')."""
-    return ConfigDict(
-        dict(
-            splits=("test",),
-            during="val",  # the split that is scored while training, and how
-            during_protocol="val",
-            during_crops="centre",
-            protocol="D0U1",
-            variant="code",
-            crops="centre",
-            resize=0,  # short side before the crop, in pixels; 0: 256/224 of `size`
-            aggregate="logits",
-            batch_size=32,
-            every="20%",
-            checkpoint="last",  # or "best" on `during`, as the codes of MML and DMCL
-            best_by="headline",  # "headline" (MML), "oracle" (DMCL) or "sum"
-            neighbours=(),  # k of nearest neighbours among features of random weights (DMCL, fig. 3)
-        )
-    )
 
 
 def get_config() -> ConfigDict:
@@ -146,7 +123,7 @@ def get_config() -> ConfigDict:
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")
     # Shares of the training clips that are to lack a modality, to see what a method makes of it.
-    c.missing = ConfigDict(dict(rgb=0.0, flow=0.0, depth=0.0))
+    c.missing = ConfigDict(dict.fromkeys(FIELDS, 0.0))
     # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
     # dataset.
     c.heads = ConfigDict()
@@ -159,11 +136,7 @@ def get_config() -> ConfigDict:
     )
 
     c.size = 48  # pixels a side that networks see
-    c.augment = ConfigDict(
-        # MML: four scales, thirteen positions, no flips (its released code).
-        dict(crop="multiscale", scales=(1.0, 0.875, 0.75, 0.66), jitter=8.0, flip=False,
-             flip_labels=(), colour=0.0)
-    )  # fmt: skip
+    c.augment = ConfigDict(Augment()._asdict())
 
     c.batch_size = 16
     c.accumulate = 1  # microbatches a step
@@ -172,13 +145,13 @@ def get_config() -> ConfigDict:
     c.optimizer = ConfigDict(_optimizer())  # of every network, unless its own `optimizer` says otherwise
     c.schedule = schedule(0.025)  # as `optimizer`
 
-    c.evaluation = evaluation()
+    c.evaluation = ConfigDict(Evaluation()._asdict())
     c.save_every = "20%"
     c.log_every = 10
     # Workdirs of other runs, 'RUN,RUN': a segment that one of them has trained to its end, made of the
     # same in all that changes weights, is copied from there.
     c.reuse = ""
-    c.loader = ConfigDict(dict(workers=0, threads=4, prefetch=4))
+    c.loader = ConfigDict(Loader()._asdict())
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     c.published_neighbours = ()  # rows (what, {k: text})
     return c.lock()

@@ -103,6 +103,7 @@ def rgb_shared(c: ConfigDict) -> None:
     for name in streams:
         del c.networks[name]
     c.networks.shared = common.shared("tsm_tiny", *streams)
+    c.headline = "shared.rgb"
 
 
 def missing(c: ConfigDict) -> None:

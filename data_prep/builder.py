@@ -135,6 +135,27 @@ class Clips(tfds.core.ShardBasedBuilder):
             yield file.stem, {name: record[name] for name in self.info.features}
 
 
+def _write(
+    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path
+) -> list[Facts]:
+    """Writes ``files`` as a TFDS dataset below ``root``; returns the facts of every clip, in order."""
+    tfds.disable_progress_bar()
+    rows: list[Facts] = []
+    total = sum(map(len, files.values()))
+    with tqdm(total=total, desc="pack", unit="clip", dynamic_ncols=True) as bar:
+
+        def seen(record):
+            rows.append(facts(record))
+            bar.update()
+
+        builder = Clips(files=files, heads=heads, seen=seen, data_dir=str(root))
+        # The statistics of every feature would need TensorFlow.
+        config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+            builder.download_and_prepare(download_config=config)
+    return rows
+
+
 def pack(
     files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path,
     check: Callable[[list[Facts]], None] = lambda rows: None,
@@ -144,32 +165,18 @@ def pack(
 
     metadata.json goes with it; whoever calls writes the new one. Returns every clip's facts.
     """
-    tfds.disable_progress_bar()
+    # TFDS puts a folder of the builder's name into the one that it is given, so that `files.whole`, which
+    # renames the folder itself, is of no use here.
     temporary = root / "packing.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    rows: list[Facts] = []
-    total = sum(map(len, files.values()))
-    with tqdm(total=total, desc="pack", unit="clip", dynamic_ncols=True) as bar:
-
-        def seen(record):
-            rows.append(facts(record))
-            bar.update()
-
-        builder = Clips(files=files, heads=heads, seen=seen, data_dir=str(temporary))
-        skip = tfds.download.ComputeStatsMode.SKIP
-        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(compute_stats=skip)
-            )
+    shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed
     try:
+        rows = _write(files, heads, temporary)
         check(rows)
-    except ValueError:
+        (root / "metadata.json").unlink(missing_ok=True)
+        shutil.rmtree(root / records.TFDS_NAME, ignore_errors=True)
+        (temporary / records.TFDS_NAME).rename(root / records.TFDS_NAME)
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    (root / "metadata.json").unlink(missing_ok=True)
-    shutil.rmtree(root / records.TFDS_NAME, ignore_errors=True)
-    (temporary / records.TFDS_NAME).rename(root / records.TFDS_NAME)
-    shutil.rmtree(temporary, ignore_errors=True)
     return rows
 
 

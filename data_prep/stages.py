@@ -18,7 +18,7 @@ from mmvid.files import write_json
 
 
 def _start_worker(cache: str) -> None:
-    """A worker uses one core: the pool is the parallelism. Must run before JAX starts."""
+    """Sets up a worker of the pool before JAX starts in it: it uses one core, for the pool is the parallelism."""
     os.environ.update(NPROC="1", OMP_NUM_THREADS="1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -28,9 +28,11 @@ def _start_worker(cache: str) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
 
 
+# ---------------------------------------------------------------------------- stage 1
 def _pool(
-    jobs: list[tuple[Item, str]], settings, directory: pathlib.Path, workers: int
+    jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pathlib.Path, workers: int
 ) -> None:
+    """Prepares ``jobs`` (clip, file name) on ``workers`` processes. Raises ValueError where one dies."""
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
     setup = (context, _start_worker, (str(directory / "jax-cache"),))
     bar = tqdm(total=len(jobs), desc="decode, flow", unit="clip", dynamic_ncols=True)
@@ -52,35 +54,86 @@ def _pool(
         pool.shutdown(cancel_futures=True)
 
 
-def stage_one(
-    source: Manifest, keys: dict[str, str], settings: clips.Settings, directory: pathlib.Path, *,
-    workers: int = 2, beam_options: str | None = None,
-) -> dict[str, str]:  # fmt: skip
-    """Prepares every clip that is missing into ``directory``, and tries again what was rejected;
-    returns {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
+def _refused_labels(source: Manifest) -> dict[str, str]:
+    """{id: reason} of the clips whose labels their heads do not have."""
     reasons = {}
     for item in source.items:
         try:
             clips.encode_labels(item, source.heads)
         except DecodeError as error:
             reasons[item.id] = str(error)
+    return reasons
+
+
+def stage_one(
+    source: Manifest, keys: dict[str, str], settings: clips.Settings, directory: pathlib.Path, *,
+    workers: int = 2, beam_options: str | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Prepares every clip that is missing into ``directory``, and tries again what was rejected; returns
+    {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
+    reasons = _refused_labels(source)
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob("*.tmp"):
+    for stale in directory.glob("*.tmp"):  # of workers that were killed
         stale.unlink()
+    wanted = [(item, keys[item.id]) for item in source.items if item.id not in reasons]
+    # One listing, as a file system on the network answers a hundred thousand questions slowly.
     there = set(os.listdir(directory))
-    wanted = [(i, keys[i.id]) for i in source.items if i.id not in reasons]
     jobs = [(item, key) for item, key in wanted if f"{key}.pkl" not in there]
     if jobs and beam_options is not None:
-        from data_prep import beam
+        from data_prep import beam  # it is not installed everywhere
 
         beam.prepare(jobs, settings, directory, beam_options)
     elif jobs:
         _pool(jobs, settings, directory, workers)
     there = set(os.listdir(directory))
-    return reasons | {
-        item.id: (directory / f"{key}.rejected").read_text("utf-8")
-        for item, key in wanted if f"{key}.pkl" not in there
-    }  # fmt: skip
+    for item, key in wanted:
+        if f"{key}.pkl" not in there:
+            reasons[item.id] = (directory / f"{key}.rejected").read_text("utf-8")
+    return reasons
+
+
+# ---------------------------------------------------------------------------- stage 2
+Files = dict[str, list[tuple[pathlib.Path, dict]]]
+
+
+def _to_pack(source: Manifest, keys: dict[str, str], directory: pathlib.Path, reasons: dict[str, str]) -> Files:
+    """{split: [(prepared clip, its split and labels)]}, splits and clips in order of their names."""
+    files: Files = {}
+    for item in sorted(source.items, key=lambda item: (item.split, item.id)):
+        if item.id not in reasons:
+            further = {"split": item.split, "label": clips.encode_labels(item, source.heads)}
+            files.setdefault(item.split, []).append((directory / f"{keys[item.id]}.pkl", further))
+    return files
+
+
+def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict) -> records.Info:
+    """What metadata.json says of the packed clips ``rows``; ``further`` stands among the settings there, and
+    is no part of the fingerprint."""
+    from data_prep import builder
+
+    modalities, classes = builder.count(rows, source.heads)
+    heads = {
+        name: {"classes": len(spec["names"]), "kind": spec["kind"], "names": spec["names"]}
+        for name, spec in source.heads.items()
+    }
+    # Of the clips, what most of them have.
+    height, width, fps = collections.Counter(row.shape[1:] for row in rows).most_common(1)[0][0]
+    stored = settings._asdict()
+    facts = [[row.id, row.split, row.labels, row.shape[0], row.checksum] for row in rows]
+    return records.Info(
+        name=source.name,
+        version=records.SCHEMA,
+        heads=heads,
+        splits=dict(collections.Counter(row.split for row in rows)),
+        expected=dict(collections.Counter(item.split for item in source.items)),
+        modalities=modalities,
+        fingerprint=records.fingerprint(facts, stored),
+        height=height,
+        width=width,
+        fps=fps,
+        settings=stored | further,
+        classes=classes,
+    )
 
 
 def stage_two(
@@ -89,44 +142,26 @@ def stage_two(
 ) -> records.Info:  # fmt: skip
     """Packs what is prepared into ``root``. metadata.json comes last: without it there is no dataset.
 
-    Raises ValueError where no clip is left.
+    Raises ValueError where no clip is left, or where the packed clips would make a score false.
     """
-    from data_prep import builder
+    from data_prep import builder  # TFDS takes seconds to import, and a build that is up to date needs none
 
-    files: dict[str, list[tuple[pathlib.Path, dict]]] = {}
-    for item in sorted(source.items, key=lambda item: (item.split, item.id)):
-        if item.id not in reasons:
-            path = root / "prepared" / f"{keys[item.id]}.pkl"
-            labels = clips.encode_labels(item, source.heads)
-            files.setdefault(item.split, []).append((path, {"split": item.split, "label": labels}))
+    files = _to_pack(source, keys, root / "prepared", reasons)
     if not files:
         raise ValueError(f"no clip could be used; the reasons are in {root / 'rejected.csv'}")
     notes: list[str] = []
     rows = builder.pack(files, source.heads, root, lambda rows: notes.extend(_found_in(rows, source.heads)))
-    modalities, classes = builder.count(rows, source.heads)
-    heads = {
-        name: {"classes": len(s["names"]), "kind": s["kind"], "names": s["names"]}
-        for name, s in source.heads.items()
-    }
-    _, height, width, fps = collections.Counter((0, *row.shape[1:]) for row in rows).most_common(1)[0][0]
-    stored = settings._asdict()
-    further = {"inputs": inputs(source, keys)} | _depth_range(files, rows) | ({"notes": notes} if notes else {})
-    info = records.Info(
-        name=source.name, version=records.SCHEMA, heads=heads,
-        splits={split: len(paths) for split, paths in files.items()},
-        expected=dict(collections.Counter(item.split for item in source.items)),
-        modalities=modalities,
-        fingerprint=records.fingerprint([[r.id, r.split, r.labels, r.shape[0], r.checksum] for r in rows], stored),
-        height=height, width=width, fps=fps, settings=stored | further,
-        classes=classes,
-    )  # fmt: skip
-    write_json(root / "index.json", {s: [r.id for r in rows if r.split == s] for s in files})
+    further = {"inputs": inputs(source, keys)} | _depth_range(files, rows)
+    if notes:
+        further["notes"] = notes
+    info = _info(source, settings, rows, further)
+    write_json(root / "index.json", {split: [r.id for r in rows if r.split == split] for split in files})
     write_json(root / "metadata.json", info._asdict())
     return info
 
 
 def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
-    """What the packed clips tell of their labels and splits. Raises ValueError where a score would be false."""
+    """Notes on the labels and splits of packed clips. Raises ValueError where a score would be false."""
     from data_prep import builder
 
     def classes(head, value):
@@ -140,22 +175,36 @@ def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
 
 
 def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
-    """What the loader maps to 1..255, from training clips (any, where none is called so); {} where
-    there is no depth."""
+    """{'depth_range': [near, far]} in metres, which the loader maps to 1..255: of training clips, or of any
+    where no split is called 'train'. {} where there is no depth."""
     from data_prep import builder
 
-    having = {row.id for row in rows if "depth" in row.modalities}
-    ids = {split: [row.id for row in rows if row.split == split] for split in files}
-    with_depth = {
-        split: [path for (path, _), name in zip(files[split], ids[split]) if name in having]
-        for split in files
-    }  # fmt: skip
+    with_depth: dict[str, list[pathlib.Path]] = {}
+    # Clips were packed in the order of ``files``.
+    paths = [path for split in files for path, _ in files[split]]
+    for path, row in zip(paths, rows, strict=True):
+        if "depth" in row.modalities:
+            with_depth.setdefault(row.split, []).append(path)
     chosen = with_depth.get("train") or [path for paths in with_depth.values() for path in paths]
     return {"depth_range": list(builder.depth_range(chosen))} if chosen else {}
 
 
+# ---------------------------------------------------------------------------- is it done already
 def inputs(source: Manifest, keys: dict[str, str]) -> str:
     """Sixteen digits that change with any clip, label, split, class or setting."""
     rows = sorted([keys[i.id], i.split, i.labels] for i in source.items)
     text = json.dumps([rows, source.heads], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def packed(root: pathlib.Path, inputs: str) -> records.Info | None:
+    """What metadata.json says of the dataset at ``root``; None where there is none, or one that was made from
+    other ``inputs``."""
+    try:
+        info = records.open_dataset(root).info
+    except (FileNotFoundError, ValueError):
+        return None
+    # Datasets of an older mmvid lack the clips of every class, or how far depth reads.
+    has_depth = any(have.get("depth") for have in info.modalities.values())
+    complete = info.classes and ("depth_range" in info.settings or not has_depth)
+    return info if complete and info.settings.get("inputs") == inputs else None

@@ -4,87 +4,103 @@ import csv
 import pathlib
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import ntu
+from data_prep.readers import DMCL, MML, Reader
 from mmvid.data import records
+from mmvid.files import whole
 
-# Those that configs/dmcl.py has a variant for.
-WITH_DEPTH = ("nwucla", "uwa3d", *ntu.ACTIONS)
+
+class Training(NamedTuple):
+    """A configuration that can be offered: the modalities that its training clips need, the ending of its
+    workdir, and what it ``learns_from`` in words, '' where nobody need be told that it is not offered."""
+
+    config: str
+    needs: tuple[str, ...]
+    ending: str = ""
+    learns_from: str = ""
+
+
+TRAININGS = (
+    Training(MML, ("rgb", "flow"), learns_from="RGB and optical flow"),
+    # Most datasets have no depth, and nobody expects it of them.
+    Training(DMCL, ("rgb", "depth"), "-dmcl"),
+)
+# Classes that the histogram shows of a head, and the columns of a full bar.
+SHOWN, BAR = 40, 30
 
 
 def write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]) -> None:
     """Writes ``root/rejected.csv``: id, split, path and reason of every clip that cannot be used."""
-    with (root / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    rows = [(item.id, item.split, item.path, reasons[item.id]) for item in source.items if item.id in reasons]
+    with (
+        whole(root / "rejected.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["id", "split", "path", "reason"])
-        for item in source.items:
-            if item.id in reasons:
-                table.writerow([item.id, item.split, item.path, reasons[item.id]])
+        table.writerows(rows)
 
 
 def _histogram(info: records.Info) -> Iterator[str]:
+    """A line a class with a bar of its clips, up to SHOWN classes a head."""
     for head, spec in info.heads.items():
         counts = list(zip(info.classes[head], spec["names"]))
-        top = max([c for c, _ in counts], default=1) or 1
+        most = max(info.classes[head], default=1) or 1
         yield f"  {head}: {spec['classes']} classes"
-        for count, name in counts[:40]:
-            yield f"    {name[:32]:32s} {'#' * round(30 * count / top):30s} {count}"
-        if len(counts) > 40:
-            yield f"    ... and {len(counts) - 40} more; the rarest has {min(counts)[0]}"
+        for count, name in counts[:SHOWN]:
+            yield f"    {name[:32]:32s} {'#' * round(BAR * count / most):{BAR}s} {count}"
+        if len(counts) > SHOWN:
+            yield f"    ... and {len(counts) - SHOWN} more; the rarest has {min(info.classes[head])}"
 
 
-def _variant(info: records.Info) -> str:
-    """Of configs/dmcl.py: 'ntu120_mini' of 'ntu120_mini-1', '' of Tabletop."""
-    dataset = info.name.split("-")[0]
-    return f":{dataset}" if dataset in WITH_DEPTH else "" if dataset == "tabletop" else ":own"
-
-
-def has_depth(info: records.Info) -> bool:
-    """Whether any clip has depth."""
-    return any(have.get("depth") for have in info.modalities.values())
-
-
-def _command(config: str, info: records.Info, root: pathlib.Path, workdir: str) -> str:
+# ---------------------------------------------------------------------------- what to run next
+def _command(training: Training, info: records.Info, root: pathlib.Path, reader: Reader) -> str:
+    """The command that trains on the dataset at ``root``, as a shell takes it."""
+    variant, workdir = reader.variants[training.config], root.resolve().name + training.ending
+    config = f"{training.config}:{variant}" if variant else training.config
     words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
-    # The variant of SSv2 is scored on val by itself.
-    val = "test" not in info.splits and info.name != "ssv2"
-    told = " --config.evaluation.splits=\"('val',)\"" if val else ""
+    # Without the split that the variant is scored on, the run would end before it begins.
+    told = "" if reader.scored in info.splits else " --config.evaluation.splits=\"('val',)\""
     return f"python -m mmvid.main {' '.join(map(shlex.quote, words))}{told}"
 
 
-def _has(info: records.Info, *modalities: str) -> bool:
-    return all(info.modalities.get("train", {}).get(modality) for modality in modalities)
+def _lacking(training: Training, info: records.Info) -> list[str]:
+    """The modalities that the training needs and no training clip has."""
+    have = info.modalities.get("train", {})
+    return [modality for modality in training.needs if not have.get(modality)]
 
 
-def _next(info: records.Info, root: pathlib.Path) -> Iterator[str]:
+def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[str]:
     """The commands that can be run now, and why others cannot."""
-    if info.name == "tabletop-stills":
-        return
-    if missing := [split for split in ("train", "val") if split not in info.splits]:
+    offered = [training for training in TRAININGS if training.config in reader.variants]
+    missing = [split for split in ("train", "val") if split not in info.splits]
+    if offered and missing:
         yield (
             f"note: training reads the splits 'train' and 'val', and there is no {' and no '.join(missing)} (only "
             f"{', '.join(sorted(info.splits))}): name some clips so in the column split, or in folders"
         )
         return
-    own = "" if info.name.startswith("tabletop") else ":own"
-    name, commands = root.resolve().name, []
-    if _has(info, "rgb", "flow"):
-        variant = ":ssv2" if info.name == "ssv2" else own
-        commands.append(_command(f"configs/mml.py{variant}", info, root, name))
-    else:
-        lacking = " or ".join(m for m in ("rgb", "flow") if not _has(info, m))
-        hint = ": build without --flow none" if info.settings.get("flow") == "none" else ""
-        yield f"note: configs/mml.py learns from RGB and optical flow; no training clip has {lacking}{hint}"
-    if _has(info, "rgb", "depth"):
-        commands.append(_command(f"configs/dmcl.py{_variant(info)}", info, root, f"{name}-dmcl"))
-    for lead, command in zip(("next:", "  or:"), commands):
+    commands = []
+    for training in offered:
+        lacking = _lacking(training, info)
+        if not lacking:
+            commands.append(_command(training, info, root, reader))
+        elif training.learns_from:
+            hint = ": build without --flow none" if info.settings.get("flow") == "none" else ""
+            yield (
+                f"note: {training.config} learns from {training.learns_from}; no training clip has "
+                f"{' or '.join(lacking)}{hint}"
+            )
+    for lead, command in zip(("next:", *["  or:"] * len(commands)), commands):
         yield f"{lead} {command}"
 
 
-def of(info: records.Info, root: pathlib.Path, notes: Sequence[str] = ()) -> str:
-    """N of M clips, per split and modality, a class histogram, ``notes`` on what was read, and what to run
-    next."""
+# ---------------------------------------------------------------------------- everything
+def of(info: records.Info, root: pathlib.Path, reader: Reader, notes: Sequence[str] = ()) -> str:
+    """The text that a build ends with: how many of the clips could be used, by split and modality, a histogram
+    of the classes, ``notes`` on what was read, and what to run next by the row ``reader``."""
     used, expected = sum(info.splits.values()), sum(info.expected.values())
     lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
     for split in sorted(info.expected):
@@ -96,4 +112,4 @@ def of(info: records.Info, root: pathlib.Path, notes: Sequence[str] = ()) -> str
     if used < expected:
         lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
     lines += [f"note: {note}" for note in dict.fromkeys((*notes, *info.settings.get("notes", ())))]
-    return "\n".join([*lines, *_next(info, root)])
+    return "\n".join([*lines, *_next(info, root, reader)])

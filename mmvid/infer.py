@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from mmvid import network as network_lib
-from mmvid import streams as streams_lib
 from mmvid.network import Streams
+from mmvid.prepare import prepare
 
 
 def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
@@ -14,15 +15,17 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
     folded = {
-        name: streams_lib.prepare(streams[name], x.reshape(-1, *x.shape[2:]))
+        name: prepare(streams[name], x.reshape(-1, *x.shape[2:]))
         for name, x in inputs.items()
     }
+    trained = [network for network in networks if not network.frozen]  # a teacher's scores are its own run's
+    present = {}
+    if any(network.told for network in trained):
+        present = {name: jnp.repeat(flag, views) for name, flag in batch["main"]["present"].items()}
     outputs = {}
-    for network in networks:
-        if network.frozen:
-            continue  # a teacher's scores are its own run's
-        own = params[network.name], stats[network.name]
-        outputs |= network_lib.forward(network, *own, folded, train=False, key=jax.random.key(0))[0]
+    for network in trained:
+        own, key = (params[network.name], stats[network.name]), jax.random.key(0)
+        outputs |= network_lib.forward(network, *own, folded, train=False, key=key, present=present)[0]
     return outputs, views
 
 

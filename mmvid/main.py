@@ -1,6 +1,5 @@
 """python -m mmvid.main --config=configs/mml.py --workdir=runs/mml"""
 
-import errno
 import os
 import sys
 from typing import NoReturn
@@ -28,14 +27,6 @@ def _start_processes() -> None:
         jax.distributed.initialize()
 
 
-def _fail(error: Exception, message: str, code: int) -> NoReturn:
-    """The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it."""
-    if os.environ.get("MMVID_TRACE"):
-        raise error
-    print(f"\nmmvid: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
 def _parse(argv: list[str]) -> list[str]:
     """absl's flags. A configuration that cannot be read or overridden so is a mistake of usage."""
     if usage.asked(argv):
@@ -46,20 +37,9 @@ def _parse(argv: list[str]) -> list[str]:
         dict(_CONFIG.value)  # a file that is missing is noticed only when it is used
         return rest
     except (flags.Error, OSError) as error:
-        _fail(error, str(error).strip().splitlines()[-1].strip(), 2)
+        usage.fail(error, str(error).strip().splitlines()[-1].strip(), 2)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        _fail(error, f"cannot override {error.args[0]}", 2)
-
-
-def _explained(error: Exception) -> str:
-    """The message, and what to do where the system's own names nothing but a number."""
-    number, text = getattr(error, "errno", None), str(error)
-    # Orbax hands on what the system said as text alone.
-    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
-        return f"{text}. The disk is full: make room, then the same command goes on from the last checkpoint"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{text}. This user may not write there: give another --workdir, or have it handed over"
-    return text
+        usage.fail(error, usage.no_override(error), 2)
 
 
 def _leave(code: int) -> NoReturn:
@@ -88,9 +68,14 @@ def main(argv: list[str]) -> None:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         _leave(130)
     except (ValueError, OSError, train.Diverged) as error:
-        _fail(error, _explained(error), 1)
+        usage.fail(error, usage.explained(error), 1)
+
+
+def start(argv: list[str] | None = None) -> None:
+    """Runs ``main`` on a command line, this process's own where none is given."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main, argv=argv, flags_parser=_parse)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=_parse)
+    start()

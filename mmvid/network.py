@@ -1,6 +1,7 @@
 """Networks as data, the state of their training, and one forward."""
 
 import functools
+import operator
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from mmvid import streams as streams_lib
 from mmvid.methods.base import Method
-from mmvid.models.model import Model
+from mmvid.models.model import Model, Needs, met
 
 
 class Network(NamedTuple):
@@ -23,10 +24,26 @@ class Network(NamedTuple):
     frozen: bool = False
 
     @property
+    def needs(self) -> dict[str, Needs]:
+        """What each output needs, by its name: the network's; 'network.part' where its model has
+        several; 'network.stream' where it reads several streams in turn."""
+        if len(self.reads) > 1:
+            return {f"{self.name}.{read[0]}": Needs(read) for read in self.reads}
+        found = {}
+        for part, needs in self.model.outputs.items():
+            name = f"{self.name}.{part}" if part else self.name
+            found[name] = Needs(needs.streams or self.reads[0], needs.how)
+        return found
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        """Its classifiers' names: the streams that it reads alone, and what a joint model names."""
-        joint = self.model.outputs or ("joint",)
-        return tuple(o for read in self.reads for o in (read if len(read) == 1 else joint))
+        """The names of its classifiers."""
+        return tuple(self.needs)
+
+    @property
+    def told(self) -> bool:
+        """Whether its model is told who is present, and ignores the absent itself."""
+        return any(needs.how == "any" for needs in self.needs.values())
 
 
 class TrainState(NamedTuple):
@@ -76,26 +93,76 @@ class Beginning(NamedTuple):
 Streams = Mapping[str, streams_lib.Stream]
 
 
-def forward(network: Network, params, stats, inputs: dict, *, train: bool, key):
-    """One network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats)."""
+def presence(networks, group: Mapping) -> dict[str, jax.Array]:
+    """Whether each output has what it needs in the examples of a batch's ``group``: {output: [B]}.
+
+    Where a network ran one of its reads (``group['one_of']``), the others have nothing.
+    """
+    found = {}
+    for network in networks:
+        choice = group.get("one_of", {}).get(network.name)
+        for index, (output, needs) in enumerate(network.needs.items()):
+            there = met(needs, group["present"])
+            found[output] = there if choice is None else there & (choice == index)
+    return found
+
+
+def _run_read(network: Network, index: int, params, stats, inputs, *, train, key, present):
+    """One of the reads of a network, as `forward`."""
+    read = network.reads[index]
+    x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
+    told = {"present": {stream: present[stream] for stream in read}} if network.told else {}
+    read_key = jax.random.fold_in(key, index)
+    result, stats = network.model.apply(params, stats, x, train=train, key=read_key, **told)
+    if len(network.reads) > 1 or "" in network.model.outputs:
+        return {network.outputs[index]: result}, stats
+    return {f"{network.name}.{part}": result[part] for part in network.model.outputs}, stats
+
+
+def _run_one(runs, choice: jax.Array, params, stats):
+    """The ``choice``-th of ``runs``, each (params, stats) -> (outputs, stats); the outputs of the others
+    are zeros, and no gradient flows through them."""
+    shapes = [jax.eval_shape(run, params, stats)[0] for run in runs]
+
+    def branch(run):
+        def chosen(params, stats):
+            zeros = [jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape) for shape in shapes]
+            outputs, stats = run(params, stats)
+            return functools.reduce(operator.or_, zeros) | outputs, stats
+
+        return chosen
+
+    return jax.lax.switch(choice, [branch(run) for run in runs], params, stats)
+
+
+def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, present=None, choice=None):
+    """One network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats).
+
+    ``present`` {stream: [B]} is asked for by a model that is `told` alone. ``choice``: the index of the
+    one read that runs, on the device; without it all run, one after another.
+    """
+    runs = [
+        functools.partial(_run_read, network, index, inputs=inputs, train=train, key=key, present=present)
+        for index in range(len(network.reads))
+    ]
+    if choice is not None:
+        return _run_one(runs, choice, params, stats)
     outputs = {}
-    for index, read in enumerate(network.reads):
-        x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
-        read_key = jax.random.fold_in(key, index)
-        result, stats = network.model.apply(params, stats, x, train=train, key=read_key)
-        outputs |= {read[0]: result} if len(read) == 1 else result
+    for run in runs:
+        result, stats = run(params, stats)
+        outputs |= result
     return outputs, stats
 
 
-def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
-    """({network: params}, {network: stats}); ``shapes``: {stream: (T, H, W)}.
+def init_params(networks, streams: Streams, size: int, key):
+    """({network: params}, {network: stats}); pictures are ``size`` pixels a side.
 
     A network's draw depends on the key and its own name alone, not on its neighbours.
     """
     params, stats = {}, {}
     for network in networks:
         inputs = {
-            stream: jnp.zeros((1, *shapes[stream], streams_lib.in_channels(streams[stream])))
+            stream: jnp.zeros((1, *streams_lib.shape(streams[stream], size)))
             for stream in {stream for read in network.reads for stream in read}
         }
         read = network.reads[0]
@@ -107,8 +174,7 @@ def init_params(networks, streams: Streams, shapes: Mapping[str, tuple], key):
 
 def make_draw(segment, size: int) -> Callable:
     """draw(key) -> a segment's (params, stats) for frames of ``size`` pixels, not yet jitted."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
-    return functools.partial(init_params, segment.networks, segment.streams, shapes)
+    return functools.partial(init_params, segment.networks, segment.streams, size)
 
 
 def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):

@@ -27,9 +27,14 @@ def batched(mesh: Mesh) -> NamedSharding:
 
 
 def place(mesh: Mesh, batch):
-    """This process's rows of a batch (a tree of NumPy arrays) -> global arrays, split on axis 0."""
-    sharding = batched(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    """This process's rows of a batch (a tree of NumPy arrays) -> global arrays, split on axis 0. A
+    number, equal in all processes, goes to every device."""
+    rows, number = batched(mesh), replicated(mesh)
+
+    def put(x):
+        return jax.make_array_from_process_local_data(rows if np.ndim(x) else number, np.asarray(x))
+
+    return jax.tree.map(put, batch)
 
 
 def local(x: jax.Array) -> np.ndarray:

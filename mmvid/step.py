@@ -1,108 +1,15 @@
 """The only jitted training code: one step that trains every network of a segment jointly."""
 
-import zlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mmvid import network as network_lib
-from mmvid import optim
-from mmvid import streams as streams_lib
-from mmvid.methods.base import Method
-from mmvid.network import Network, Streams, TrainState
+from mmvid import optim, passes
+from mmvid.methods.base import Method, keep_state
+from mmvid.network import Streams, TrainState
 from mmvid.terms import accuracy, count, reduce_terms
-
-
-def _fill_absent(x: jax.Array, present: jax.Array | None) -> jax.Array:
-    """Rows whose stream is absent show rows that have it, in turn: batch norm must not count black
-    clips. No loss asks what comes out of them."""
-    if present is None:
-        return x
-    rows = jnp.arange(len(present))
-    first = jnp.argsort(~present, stable=True)  # the present ones
-    chosen = jnp.where(present, rows, first[rows % jnp.maximum(present.sum(), 1)])
-    # Where nobody is absent, nothing is copied (nor gathered from other devices).
-    return jax.lax.cond(present.all(), lambda x: x, lambda x: x[chosen], x)
-
-
-def _present(batch, group: str, stream: str) -> jax.Array | None:
-    return batch[group].get("present", {}).get(stream)
-
-
-def _gathered(batch, of, streams: Streams) -> dict:
-    """The views of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}."""
-    names = batch[of[0][0]]["inputs"][of[0][1]]
-
-    def prepared(name, group, view):
-        x = _fill_absent(batch[group]["inputs"][view][name], _present(batch, group, name))
-        return streams_lib.prepare(streams[name], x)
-
-    return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
-
-
-def _seen(network: Network, batch, of) -> jax.Array:
-    """Whether every stream of a network is there in some example of every group."""
-    streams = {stream for read in network.reads for stream in read}
-    flags = [_present(batch, group, stream) for group, _ in of for stream in streams]
-    return jnp.array([True] + [flag.any() for flag in flags if flag is not None]).all()
-
-
-def _split(outputs, of, sizes) -> dict:
-    """Undoes the concatenation: {(group, view): outputs}."""
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return {
-        view: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
-        for view, start, size in zip(of, starts, sizes)
-    }
-
-
-def _run_pass(pass_, networks, weights: dict, batch, streams, key):
-    """Every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
-    inputs = _gathered(batch, pass_.of, streams)
-    sizes = [batch[group]["mask"].shape[0] for group, _ in pass_.of]
-    outputs, stats = {}, {}
-    for network in networks:
-        network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
-        own = weights[network.name]
-        result, stats[network.name] = network_lib.forward(
-            network, own["params"], own["stats"], inputs, train=pass_.train, key=network_key
-        )
-        outputs |= result
-        # A batch without any example for this network teaches its statistics nothing either.
-        seen = _seen(network, batch, pass_.of)
-        stats[network.name] = jax.tree.map(
-            lambda new, old, seen=seen: jnp.where(seen, new, old), stats[network.name], own["stats"]
-        )
-    return _split(outputs, pass_.of, sizes), stats
-
-
-def _weights_of(pass_, state: TrainState, params, stats) -> dict:
-    if pass_.weights == "frozen":
-        return state.frozen
-    if pass_.weights == "ema":
-        params, stats = state.ema["params"], state.ema["stats"]
-    return {name: {"params": params[name], "stats": stats[name]} for name in params}
-
-
-def make_forwards(networks, streams: Streams, method: Method) -> Callable:
-    """forwards(params, state, stats, batch, key) -> ({(group, view): outputs}, stats): every pass."""
-
-    def forwards(params, state: TrainState, stats, batch, key):
-        outputs: dict = {}
-        for index, pass_ in enumerate(method.passes):
-            chosen = [n for n in networks if n.frozen == (pass_.weights == "frozen")]
-            weights = _weights_of(pass_, state, params, stats)
-            pass_key = jax.random.fold_in(key, index)
-            results, new_stats = _run_pass(pass_, chosen, weights, batch, streams, pass_key)
-            for read, result in results.items():
-                outputs[read] = outputs.get(read, {}) | result
-            if pass_.train and pass_.weights == "params":
-                stats = stats | new_stats
-        return outputs, stats
-
-    return forwards
 
 
 def _check_taught(networks, terms: dict) -> None:
@@ -119,17 +26,21 @@ def _check_taught(networks, terms: dict) -> None:
 
 
 def make_loss(networks, streams: Streams, method: Method) -> Callable:
-    """loss(params, state, stats, batch, key, counts=None) -> (loss, (stats, metrics)); the method
-    is never told about networks, nor the networks about the method. ``counts`` as `terms.count`."""
-    forwards = make_forwards(networks, streams, method)
+    """loss(params, state, stats, batch, key, counts=None) -> (loss, (stats, metrics, outputs)); the
+    method is never told about networks, nor the networks about the method. ``counts`` as `terms.count`.
+    ``outputs`` are those of `passes.make_forwards`, {} where the method's state does not follow them."""
+    forwards = passes.make_forwards(networks, streams, method)
+    followed = method.update is not keep_state
 
     def loss_fn(params, state: TrainState, stats, batch, key, counts=None):
         outputs, stats = forwards(params, state, stats, batch, key)
+        batch = passes.with_presence(networks, method.passes, batch)
         term_key = jax.random.fold_in(key, len(method.passes))
         terms = method.terms(outputs, batch, state.method, term_key)
         _check_taught(networks, terms)
         loss, metrics = reduce_terms(terms, counts)
-        return loss, (stats, metrics | accuracy(outputs, batch, counts))
+        metrics |= accuracy(outputs, batch, counts)
+        return loss, (stats, metrics, outputs if followed else {})
 
     return loss_fn
 
@@ -140,44 +51,57 @@ def make_counts(networks, streams: Streams, method: Method) -> Callable:
     A mask depends on the batch alone, so outputs of zeros tell; no network runs, and XLA drops the
     values of the terms.
     """
-    forwards = make_forwards(networks, streams, method)
+    forwards = passes.make_forwards(networks, streams, method)
 
     def counts(state: TrainState, batch, key):
         shapes, _ = jax.eval_shape(forwards, state.params, state, state.stats, batch, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        batch = passes.with_presence(networks, method.passes, batch)
         return count(method.terms(zeros, batch, state.method, key), zeros, batch)
 
     return counts
 
 
 def _microbatches(batch, count: int):
-    """[B, ..] -> [count, B / count, ..]; rows stay on their device (the split axis is outermost)."""
-    return jax.tree.map(
-        lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
-    )
+    """[B, ..] -> [count, B / count, ..]; rows stay on their device (the split axis is outermost). A
+    number is the same in all of them."""
+
+    def parts(x):
+        if not x.ndim:
+            return jnp.broadcast_to(x, (count,))
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(parts, batch)
+
+
+def _whole(parts):
+    """Undoes `_microbatches` for arrays of rows: [count, B / count, ..] -> [B, ..]."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
 def _gradients(loss_fn, counts_fn, state: TrainState, batch, key, accumulate: int):
-    """Gradients, new statistics and metrics, added up over ``accumulate`` microbatches.
+    """Gradients, new statistics, metrics and outputs, put together of ``accumulate`` microbatches.
 
     Every mean is over the whole batch: a microbatch that happens to lack a modality weighs nothing.
     """
     differentiate = jax.value_and_grad(loss_fn, has_aux=True)
     if accumulate == 1:
-        (_, (stats, metrics)), grads = differentiate(state.params, state, state.stats, batch, key)
-        return grads, stats, metrics
+        (_, found), grads = differentiate(state.params, state, state.stats, batch, key)
+        return grads, *found
     counts = counts_fn(state, batch, key)
 
     def one(carry, micro):
         grads, stats, index = carry
         micro_key = jax.random.fold_in(key, index)
-        (_, (stats, metrics)), new = differentiate(state.params, state, stats, micro, micro_key, counts)
-        return (jax.tree.map(jnp.add, grads, new), stats, index + 1), metrics
+        (_, (stats, metrics, outputs)), new = differentiate(
+            state.params, state, stats, micro, micro_key, counts
+        )
+        return (jax.tree.map(jnp.add, grads, new), stats, index + 1), (metrics, outputs)
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     start = (zeros, state.stats, jnp.zeros((), jnp.int32))
-    (grads, stats, _), metrics = jax.lax.scan(one, start, _microbatches(batch, accumulate))
-    return grads, stats, jax.tree.map(lambda m: m.sum(0), metrics)
+    (grads, stats, _), (metrics, outputs) = jax.lax.scan(one, start, _microbatches(batch, accumulate))
+    return grads, stats, jax.tree.map(lambda m: m.sum(0), metrics), _whole(outputs)
 
 
 def _moving_average(ema: dict, params, stats, decay: float) -> dict:
@@ -196,14 +120,18 @@ def make_train_step(
     separate steps where the method is ``disjoint`` (its targets are stopped). ``tx``, ``lr``:
     {network: transformation without a rate}, {network: schedule}; the rate is that of
     ``state.step``, so that no optimiser's state holds a place in a schedule. ``metrics`` are
-    scalars: 'output/term', 'output/top1', 'network/grad_norm'.
+    scalars: 'output/term', 'output/top1', 'network/grad_norm'; and 'output/shown' of a network that ran
+    one of its reads: 0 says that nothing of that output is to be logged.
     """
     loss_fn = make_loss(networks, streams, method)
     counts_fn = make_counts(networks, streams, method)
+    encoders = {n.name: n.model.encoders for n in networks if not n.frozen}
 
     def train_step(state: TrainState, batch):
         key = jax.random.fold_in(state.key, state.step)
-        grads, stats, metrics = _gradients(loss_fn, counts_fn, state, batch, key, accumulate)
+        grads, stats, metrics, outputs = _gradients(loss_fn, counts_fn, state, batch, key, accumulate)
+        if method.gradients is not None:
+            grads = method.gradients(grads, encoders, state.method, metrics)
         params, opt_state = {}, {}
         for name in sorted(grads):
             updates, opt_state[name] = tx[name].update(
@@ -212,12 +140,14 @@ def make_train_step(
             updates = optim.scaled(updates, lr[name](state.step))
             params[name] = optax.apply_updates(state.params[name], updates)
             metrics[f"{name}/grad_norm"] = optax.tree.norm(grads[name])
+        metrics |= passes.which_ran(networks, method.passes, batch)
+        seen = passes.with_presence(networks, method.passes, batch)
         state = state._replace(
             step=state.step + 1,
             params=params,
             stats=stats,
             opt_state=opt_state,
-            method=method.update(state.method, metrics),
+            method=method.update(state.method, metrics, outputs, seen),
             ema=_moving_average(state.ema, params, stats, ema),
         )
         return state, metrics

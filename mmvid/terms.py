@@ -32,7 +32,7 @@ def _graded(outputs: dict, batch: dict) -> Iterator[tuple[str, jax.Array, jax.Ar
     for (group, _), results in sorted(outputs.items()):
         labels = batch[group].get("label", {})
         for output, result in results.items():
-            mask = batch[group]["mask"] & batch[group].get("present", {}).get(output, True)
+            mask = batch[group]["mask"] & batch[group]["present"][output]
             for head, logits in result["logits"].items():
                 if head in labels and labels[head].ndim == 1:
                     name = "top1" if len(result["logits"]) == 1 else f"top1_{head}"

@@ -1,8 +1,13 @@
-"""What --help says: the configurations there are, or what one of them can do."""
+"""What --help says: the configurations there are, or what one of them can do; how a program ends that was
+told something wrong."""
 
 import ast
+import errno
+import os
 import pathlib
+import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from absl import flags
 
@@ -12,6 +17,10 @@ Anything in a configuration can be overridden on the command line, each by its p
   --config.seed=1 --config.batch_size=8 --config.networks.rgb.weights=resnet50.safetensors
   --config.evaluation.splits="('val',)"   values are Python's; a misspelt name is an error
 All of them stand, with their defaults, in configs/common.py."""
+
+
+class WrongUse(ValueError):
+    """A command line that says what cannot be meant; the message says what can."""
 
 
 def asked(argv: Sequence[str]) -> bool:
@@ -39,14 +48,14 @@ def _docstring(path: pathlib.Path) -> str:
         return ""
 
 
-def _folder() -> pathlib.Path:
+def folder() -> pathlib.Path:
     """Where the configurations are: in the current folder, else beside this package."""
     here = pathlib.Path("configs")
     return here if here.is_dir() else pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
 def _known() -> Iterator[str]:
-    for path in sorted(_folder().glob("*.py")):
+    for path in sorted(folder().glob("*.py")):
         text = _docstring(path)
         # Those that are a program's argument show how.
         if "--config=" in text:
@@ -76,3 +85,28 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
             *_known(),
         ]  # fmt: skip
     return "\n".join([*lines, "", _OVERRIDES, "", "flags:", *_flags(names)])
+
+
+# ---------------------------------------------------------------------------- how a program ends
+def explained(error: Exception) -> str:
+    """The message, and what to do where the system's own names nothing but a number."""
+    number, text = getattr(error, "errno", None), str(error)
+    # Orbax hands on what the system said as text alone.
+    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
+        return f"{text}. The disk is full: make room, then the same command goes on from the last checkpoint"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{text}. This user may not write there: give another --workdir, or have it handed over"
+    return text
+
+
+def no_override(error: Exception) -> str:
+    """What is wrong with a --config.NAME=VALUE, in one line, of what config_flags raised."""
+    return "cannot override " + " ".join(str(error.args[0]).split("\n"))
+
+
+def fail(error: BaseException, message: str, code: int) -> NoReturn:
+    """The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it."""
+    if os.environ.get("MMVID_TRACE"):
+        raise error
+    print(f"\nmmvid: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -7,10 +7,12 @@ from mmvid.data import records
 
 
 class Source:
-    """``n`` clips of small frames whose pixel value tells the clip and the frame."""
+    """``n`` clips of small frames whose pixel value tells the clip and the frame; rows of ``absent`` lack flow,
+    rows of ``silent`` sound and boxes. A box a frame moves to the right, another one stands in frame 2; the
+    sound lasts as long as the clip, and its sample ``i`` is ``i % 1000``."""
 
-    def __init__(self, n=7, frames=12, size=40, absent=()):
-        self.n, self.frames, self.size, self.absent = n, frames, size, absent
+    def __init__(self, n=7, frames=12, size=40, absent=(), silent=()):
+        self.n, self.frames, self.size, self.absent, self.silent = n, frames, size, absent, silent
         self.split = "train"
 
     def __len__(self):
@@ -19,18 +21,26 @@ class Source:
     def ids(self):
         return [f"clip{i}" for i in range(self.n)]
 
+    def labels(self, head):
+        return [self[row]["label"][head] for row in range(self.n)]
+
     def __getitem__(self, row):
         count = self.frames + row % 3
         blank = np.ones((self.size, self.size + 8), np.uint8)
         images = [frames_lib.encode_png(blank * (10 * row + t)) for t in range(count)]
         colour = [frames_lib.encode_jpeg(np.dstack([blank * (10 * row + t)] * 3)) for t in range(count)]
         flow = [] if row in self.absent else images[:-1]
+        boxes = [[t, t / 40, 0.25, t / 40 + 0.25, 0.5, 1, 0.9, 0, 1] for t in range(count)]
+        boxes = np.float32([*boxes, [2, 0.5, 0.5, 1, 1, 2, 0.8, 1, 1]])
+        sound = np.int16(np.arange(16000 * count // 12) % 1000)
+        if row in self.silent:
+            boxes, sound = boxes[:0], sound[:0]
         return {
             "id": f"clip{row}", "split": "train", "num_frames": count, "fps": 12.0,
             "height": self.size, "width": self.size + 8, "label": {"action": np.asarray(row % 5)},
             "rgb": colour, "rgb_video": b"", "flow_x": flow, "flow_y": flow, "flow_bound": 6.0,
-            "depth": [], "depth_scale": 0.001, "audio": b"", "audio_rate": 16000,
-            "audio_start_s": 0.0, "boxes": np.zeros((0, 9), np.float32),
+            "depth": [], "depth_scale": 0.001, "audio": sound.tobytes(), "audio_rate": 16000,
+            "audio_start_s": 0.0, "boxes": boxes,
         }  # fmt: skip
 
 

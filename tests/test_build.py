@@ -12,7 +12,7 @@ from test_records import pack, record
 from configs import mml
 from mmvid import files
 from mmvid.data import records
-from mmvid.run import build, resume, signals
+from mmvid.run import build, feed, resume, signals
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,67 @@ def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capf
 
 def test_the_dataset_is_a_dataset(dataset):
     assert len(records.open_dataset(dataset).split("train")) == 40
+
+
+# ---------------------------------------------------------------------------- subsets, further datasets
+SUBSETS = {"held": {"share": 0.2}, "rest": {"without": "held"}}
+
+
+def divided(dataset, subsets=SUBSETS, **changes):
+    c = config(dataset, split="rest", **{"evaluation.splits": ("test", "held")} | changes).unlock()
+    c.subsets = subsets
+    return c.lock()
+
+
+def test_a_subset_stands_where_a_split_may(dataset, tmp_path):
+    """Trained on, scored, logged; its ids are kept and must stay."""
+    run = build.build(divided(dataset), tmp_path)
+    resume.remember(run)
+    kept = json.loads((tmp_path / "subsets.json").read_text())["ids"]
+    assert (len(kept["held"]), len(kept["rest"])) == (8, 32) and not {*kept["held"]} & {*kept["rest"]}
+    source = run.datasets["dataset"].split("held")
+    # Clips 0, 2, .. are of one class, the others of the other.
+    assert sorted(int(label) for label in source.labels("verb")) == [0] * 4 + [1] * 4
+    segment = run.segments[0]
+    assert segment.main.split == "rest" and segment.steps_per_epoch == 32 / 8
+    assert segment.evaluate == ("test", "held") and run.datasets["dataset"].info.expected["held"] == 8
+    feed.check(run)
+    again = build.build(divided(dataset), tmp_path)
+    assert again.datasets["dataset"].split("held").rows == source.rows
+    other = build.build(divided(dataset, {"held": {"share": 0.5}, "rest": {"without": "held"}}), tmp_path)
+    with pytest.raises(ValueError, match=r"another configuration.*share"):
+        resume.remember(other)
+
+
+def test_a_subset_is_no_split(dataset, tmp_path):
+    with pytest.raises(ValueError, match="a split of that name"):
+        build.build(divided(dataset, {"val": {"share": 0.5}}), tmp_path)
+    with pytest.raises(ValueError, match=r"no split and no subset 'rest'.*config\.subsets"):
+        build.build(divided(dataset, {"held": {"share": 0.5}}), tmp_path)
+
+
+def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
+    more = tmp_path / "more"
+    pack(more, [record(i, label={}) for i in range(5)])
+
+    def wanted(**spec):
+        c = config(dataset).unlock()
+        c.datasets = {"more": {"path": str(more), "command": ()} | spec}
+        return c.lock()
+
+    run = build.build(wanted(), tmp_path / "run")
+    assert len(run.datasets["more"].split("train")) == 5
+    (tmp_path / "run").mkdir()
+    resume.remember(run)
+    # Another command to make it is no other run; other clips are.
+    resume.remember(build.build(wanted(command=("data_prep.build",)), tmp_path / "run"))
+    path = more / "metadata.json"
+    path.write_text(path.read_text().replace("0" * 12, "1" * 12))
+    with pytest.raises(ValueError, match="other clips: the fingerprint of more was 000000000000"):
+        resume.remember(build.build(wanted(), tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"datasets\.more=.*dict\(path="):
+        build.build(wanted(path=""), tmp_path)
+    c = config(dataset).unlock()
+    c.datasets = {"stills": {"path": str(more), "command": ()}}
+    with pytest.raises(ValueError, match=r"config\.stills's"):
+        build.build(c.lock(), tmp_path)

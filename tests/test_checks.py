@@ -16,6 +16,7 @@ from test_records import record
 
 from data_prep import build, builder, checks, clips, manifest, stages, summary
 from data_prep.manifest import Item
+from data_prep.readers import OWN_FILES, READERS
 from mmvid.data import frames as frames_lib
 from mmvid.data import records
 
@@ -199,6 +200,9 @@ def info(have, name="mine", **splits):
     return records.Info(name, 1, heads, splits, splits, modalities, "0" * 12, 8, 8, 12.0, {}, {"action": [1]})
 
 
+OWN = OWN_FILES["folder"]
+
+
 def commands(said):
     found = [line for line in said.splitlines() if line.startswith(("next:", "  or:"))]
     return [shlex.split(line.split(":", 1)[1]) for line in found]
@@ -206,16 +210,16 @@ def commands(said):
 
 def test_the_next_command_is_one_that_runs():
     root = pathlib.Path("my data/it's mine")
-    said = summary.of(info(("rgb", "flow", "depth"), train=1, val=1, test=1), root)
+    said = summary.of(info(("rgb", "flow", "depth"), train=1, val=1, test=1), root, OWN)
     mml, dmcl = commands(said)
     assert mml == ["python", "-m", "mmvid.main", "--config=configs/mml.py:own",
                    "--config.dataset.path=my data/it's mine", "--workdir=runs/it's mine"]  # fmt: skip
     assert dmcl[3:] == ["--config=configs/dmcl.py:own", mml[4], "--workdir=runs/it's mine-dmcl"]
-    for command in commands(summary.of(info(("rgb", "flow", "depth"), train=1, val=1), root)):
+    for command in commands(summary.of(info(("rgb", "flow", "depth"), train=1, val=1), root, OWN)):
         assert command[-1] == "--config.evaluation.splits=('val',)"
-    ssv2 = summary.of(info(("rgb", "flow"), "ssv2", train=1, val=1), root)
+    ssv2 = summary.of(info(("rgb", "flow"), "ssv2", train=1, val=1), root, READERS["ssv2"])
     assert commands(ssv2)[0][3:] == ["--config=configs/mml.py:ssv2", *mml[4:]]
-    assert [c[3] for c in commands(summary.of(info(("rgb", "depth"), train=1, val=1), root))] == [dmcl[3]]
+    assert [c[3] for c in commands(summary.of(info(("rgb", "depth"), train=1, val=1), root, OWN))] == [dmcl[3]]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_the_next_command_is_one_that_runs():
                       (dict(train=1, test=1), "there is no val (only"), (dict(test=1), "no train and no val")]
 )  # fmt: skip
 def test_without_a_split_that_training_reads_nothing_is_offered(splits, lacks):
-    said = summary.of(info(("rgb", "flow"), **splits), pathlib.Path("out"))
+    said = summary.of(info(("rgb", "flow"), **splits), pathlib.Path("out"), OWN)
     assert lacks in said and not commands(said)
 
 

@@ -10,12 +10,16 @@ import pytest
 from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
-from mmvid import network, plans, train
+from mmvid import methods, network, plans, train
 from mmvid.data import sampling
+from mmvid.data.augment import Augment
+from mmvid.data.workers import Loader
+from mmvid.methods import METHODS
 from mmvid.models import MODELS
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
-from mmvid.streams import Head, raw_channels
+from mmvid.run.evaluation import Evaluation
+from mmvid.streams import Head, Sampling, Stream, form_of, host_shape
 
 VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its test
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
@@ -46,9 +50,9 @@ def context(config):
 
 
 def a_batch(segment, size, batch_size):
-    """uint8 zeros in the shape that the loader gives."""
+    """Zeros in the shape that the loader gives."""
     inputs = {
-        name: np.zeros((batch_size, s.sampling.frames, size, size, raw_channels(s)), np.uint8)
+        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype)
         for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
@@ -63,10 +67,9 @@ def a_batch(segment, size, batch_size):
 
 def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     """A key's first state; its weights are ``weights(init, key)``."""
-    shapes = {name: (s.sampling.frames, size, size) for name, s in segment.streams.items()}
 
     def make(key):
-        init = lambda key: network.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+        init = lambda key: network.init_params(segment.networks, segment.streams, size, key)  # noqa: E731
         params, stats = weights(init, key)
         return network.init_state(
             segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
@@ -202,6 +205,23 @@ def test_remat_and_plain_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 
+EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS]
+
+
+@pytest.mark.parametrize("config", EVERY)
+def test_options_are_the_fields_of_their_specs(config):
+    """A configuration states no default again, and names no option that nobody reads."""
+    usual = common.get_config()
+    for name, spec in (("augment", Augment), ("evaluation", Evaluation), ("loader", Loader)):
+        assert spec(**usual[name]) == spec() and set(config[name]) == set(spec._fields)
+        spec(**config[name])
+    for stream in config.streams.values():
+        assert set(stream) == set(Stream._fields) - {"name"} and set(stream.sampling) == set(Sampling._fields)
+    for name in METHODS:
+        own = methods.options(name)
+        assert dict(usual.method.get(name, {})) == own and set(config.method.get(name, {})) == set(own)
+
+
 def test_unknown_variants_list_the_known():
     with pytest.raises(ValueError, match="smoke"):
         mml.get_config("smok")
@@ -217,10 +237,7 @@ def test_published_recipe():
     sampling.test_indices(40, rgb, mml.get_config("ssv2_r101").evaluation.protocol)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS],
-)
+@pytest.mark.parametrize("config", EVERY)
 def test_published_rows_have_the_columns_of_their_configuration(config):
     outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
     for what, numbers in config.published:

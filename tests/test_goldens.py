@@ -60,7 +60,7 @@ def clip(name, spec, case, dtype):
 
 
 def differenced(name, x):
-    """What ``streams.prepare`` does for 'diff', whose reference takes the six frames."""
+    """What ``prepare.prepare`` does for 'diff', whose reference takes the six frames."""
     return x[..., 3:] - x[..., :-3] if name.endswith("rgbdiff") else x
 
 

@@ -6,18 +6,25 @@ import pathlib
 import subprocess
 import sys
 
+from mmvid import streams
+from mmvid.data import fields
+
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "mmvid").rglob("*.py"))
 
 # From top to bottom: a room (a file of mmvid/, or a folder) imports only from rooms on a lower line.
 LEVELS = [
+    {"__main__"},
     {"main"},
+    {"commands"},
     {"train", "usage"},
     {"run"},
     {"plans", "step", "infer", "report"},
+    {"passes"},
     {"network", "terms", "scores"},
-    {"methods", "models", "optim", "checkpoint", "data"},
-    {"weights", "losses", "streams", "sharding", "logs"},
+    {"methods", "models", "optim", "checkpoint", "data", "prepare"},
+    {"draws", "weights", "losses"},
+    {"streams", "sharding", "logs"},
     {"files"},
 ]
 
@@ -84,6 +91,20 @@ def test_each_library_has_its_room():
             assert library not in ("tensorflow", "clu"), inside
 
 
+def texts(path):
+    """The strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    told = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    return {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told}
+
+
+def test_models_alone_know_what_their_layers_are_called():
+    for path in FILES:
+        inside = path.relative_to(ROOT / "mmvid").as_posix()
+        if not inside.startswith(("models/", "weights/names_")):
+            assert not texts(path) & {"conv1", "classifier", "downsample_conv", "bn1"}, inside
+
+
 def test_no_foreign_framework_is_loaded():
     code = (
         "import sys, mmvid.main, mmvid.train, data_prep.build; "
@@ -93,7 +114,32 @@ def test_no_foreign_framework_is_loaded():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_reading_needs_no_jax():
-    code = "import sys; from mmvid.data import augment, example, records, sampling; print('jax' in sys.modules)"
+def test_data_and_streams_load_no_jax():
+    """Worker processes read these; `data/flow.py` computes with JAX and is imported by whoever wants flow."""
+    names = ["mmvid", "mmvid.streams", *(name_of(p) for p in (ROOT / "mmvid" / "data").rglob("*.py"))]
+    names = sorted(set(names) - {"mmvid.data.flow"})
+    code = f"import importlib, sys; [importlib.import_module(n) for n in {names}]; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "False", done.stderr
+
+
+# Columns of a record that only one modality has, or that are the clip's clock.
+OF_RECORDS = {"rgb_video", "flow_x", "flow_y", "flow_bound", "depth_scale", "depth_range", "audio_rate",
+              "audio_start_s", "times", "fps"}  # fmt: skip
+TABLES = {"streams.py", "data/fields.py", "data/records.py"}
+
+
+def spelt(path):
+    """(line, text) of the string literals of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def test_modalities_and_fields_are_named_in_their_tables_alone():
+    names = OF_RECORDS | set(streams.MODALITIES) | set(fields.FIELDS)
+    for path in FILES:
+        inside = path.relative_to(ROOT / "mmvid").as_posix()
+        if inside not in TABLES and not inside.startswith("data/media/"):
+            found = [(line, text) for line, text in spelt(path) if text in names]
+            assert not found, f"{inside}: what depends on a modality is a column of a table: {found}"

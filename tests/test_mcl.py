@@ -1,6 +1,7 @@
 """Multiple choice learning: goldens, the spec's worked values, and what each method promises."""
 
 import functools
+import inspect
 import json
 import pathlib
 
@@ -244,23 +245,70 @@ def test_generalized_distillation_is_equation_3(temper):
 NAMES = ("rgb", "depth", "flow")
 
 
-def run(name, logits, *, present=None, **options):
-    """(loss, metrics) of a method on [3, B, K] logits."""
-    made = METHODS[name](NAMES, {"action": Head(logits.shape[-1])}, **options)
-    present = np.ones(logits.shape[:2], bool) if present is None else present
-    group = {"label": {"action": LABEL}, "mask": np.ones(len(LABEL), bool),
-             "present": dict(zip(NAMES, present))}  # fmt: skip
-    results = {n: {"logits": {"action": x}} for n, x in zip(NAMES, logits)}
+def run(name, logits, *, present=None, label=None, heads=None, **options):
+    """(loss, metrics) of a method on logits [3, B, K], or {head: [3, B, K]} with labels and heads of its own."""
+    if heads is None:
+        logits, label, heads = {"action": logits}, {"action": LABEL}, {"action": Head(logits.shape[-1])}
+    made = METHODS[name](NAMES, heads, **options)
+    present = np.ones((3, len(LABEL)), bool) if present is None else present
+    group = {"label": label, "mask": np.ones(len(LABEL), bool), "present": dict(zip(NAMES, present))}
+    results = {n: {"logits": {h: x[m] for h, x in logits.items()}} for m, n in enumerate(NAMES)}
     terms = made.terms({("main", "train"): results}, {"main": group}, made.init(), KEY)
     return reduce_terms(terms)
 
 
-@pytest.mark.parametrize("name, form", [("dmcl", mcl.dmcl), ("smcl", mcl.smcl), ("cmcl", mcl.cmcl)])
-def test_methods_are_their_losses(name, form):
-    logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    loss, metrics = run(name, logits)
-    np.testing.assert_allclose(loss, form(logits, LABEL).mean(1).sum(), rtol=1e-5)
-    np.testing.assert_allclose(sum(metrics[f"{n}/win"] for n in NAMES), 1, rtol=1e-6)
+TRAINED = {name: getattr(mcl, name) for name in ("dmcl", "random_teacher", "smcl", "cmcl")}
+
+
+def of_both_kinds(seed=0):
+    """One head's logits, label and spec, of each kind."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    tags = rng.integers(0, 2, (4, 5)).astype(np.float32)
+    return (logits[0], LABEL, Head(5)), (logits[1], tags, Head(5, "multi"))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_trains_is_the_function_that_the_goldens_test(name):
+    """Term by term the same numbers, of either kind of head, with somebody absent."""
+    present = np.ones((3, 4), bool)
+    present[0, 1] = False
+    for logits, label, spec in of_both_kinds():
+        found = TRAINED[name](logits, label, kind=spec.kind, key=KEY, present=present)
+        _, metrics = run(name, {"x": logits}, label={"x": label}, heads={"x": spec}, present=present)
+        for m, output in enumerate(NAMES):
+            own = sum(metrics.get(f"{output}/{part}", 0) for part in ("ce", "distill", "confidence"))
+            np.testing.assert_allclose(own, found[m].sum() / present[m].sum(), rtol=1e-6)
+        np.testing.assert_allclose(sum(metrics[f"{n}/win"] for n in NAMES), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "generalized_distillation"])
+def test_a_default_is_one_number(name):
+    """Of the function and of the method that is made of it."""
+    form = TRAINED.get(name, distill_lib.generalized_distillation)
+    options = {k: p.default for k, p in inspect.signature(METHODS[name]).parameters.items()}
+    own = {k: p.default for k, p in inspect.signature(form).parameters.items() if k in options}
+    assert all(options[k] == default for k, default in own.items())
+    if name == "random_teacher":  # its function passes its options on
+        logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+        named = {k: v for k, v in options.items() if k not in ("outputs", "heads")}
+        np.testing.assert_array_equal(form(logits, LABEL, key=KEY, **named), form(logits, LABEL, key=KEY))
+    else:
+        assert set(options) - set(own) <= {"outputs", "heads", "teacher"}
+
+
+def test_heads_share_their_winner():
+    """The best on average of all heads teaches them all, even where another one is better."""
+    logits = {"verb": np.zeros((3, 4, 5), np.float32), "noun": np.zeros((3, 4, 5), np.float32)}
+    rows = np.arange(4)
+    logits["verb"][0, rows, LABEL] = 2  # rgb is better at verbs
+    logits["verb"][1, rows, LABEL] = 1
+    logits["noun"][1, rows, LABEL] = 3  # and depth at nouns, by more
+    both = dict(label=dict.fromkeys(logits, LABEL), heads=dict.fromkeys(logits, Head(5)))
+    _, metrics = run("smcl", logits, **both)
+    assert [float(metrics[f"{n}/win"]) for n in NAMES] == [0, 1, 0]
+    _, metrics = run("dmcl", logits, **both)
+    assert float(metrics["depth/distill"]) == 0 < float(metrics["rgb/distill"])
 
 
 def test_shares_of_wins_count_only_whom_somebody_could_win():

@@ -1,10 +1,12 @@
 """The same properties asked of every method in METHODS, each as far as its flags claim them.
 
 A new method is covered by its line in METHODS; options to be tried beside its defaults stand in
-``EXTRA``.
+``options_of``. Everything is asked of three outputs and all kinds of heads; what can depend on the
+number of outputs also of one, two and four, where the method takes so many.
 """
 
 import functools
+from typing import NamedTuple
 
 import chex
 import jax
@@ -20,12 +22,20 @@ from mmvid.terms import reduce_terms
 
 OUTPUTS = ("a", "b", "c")
 HEADS = {"verb": Head(5), "noun": Head(4), "tags": Head(6, "multi")}
-EXTRA = {
-    "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
-    "generalized_distillation": [{"teacher": "c"}],
-}
+
+
+def options_of(name, outputs):
+    """The options to be tried; those of most methods are their defaults."""
+    several = {
+        "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
+        "generalized_distillation": [{"teacher": outputs[-1]}],
+    }
+    return several.get(name, [{}])
+
+
 # 'independent' is 'single' by another name; cmcl's version 1 is in tests/test_mcl.py.
-CASES = [(n, options) for n in METHODS if n != "independent" for options in EXTRA.get(n, [{}])]
+NAMES = [name for name in METHODS if name != "independent"]
+CASES = [(name, options) for name in NAMES for options in options_of(name, OUTPUTS)]
 LOTS = {"random_teacher"}  # one draw for the batch: an example's depends on its neighbours' number
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
 SIZE = 6
@@ -45,22 +55,22 @@ def method(number):
     return METHODS[name](OUTPUTS, HEADS, **options)
 
 
-def a_batch(seed=0, size=SIZE):
+def a_batch(seed=0, size=SIZE, outputs=OUTPUTS):
     rng = np.random.default_rng(seed)
     label = {
         "verb": rng.integers(0, 5, size),
         "noun": rng.integers(0, 4, size),
         "tags": rng.integers(0, 2, (size, 6)).astype(np.float32),
     }
-    present = {name: np.ones(size, bool) for name in OUTPUTS}
+    present = {name: np.ones(size, bool) for name in outputs}
     return {"label": label, "mask": np.ones(size, bool), "present": present}
 
 
-def a_draw(seed=1, scale=2.0, size=SIZE):
+def a_draw(seed=1, scale=2.0, size=SIZE, outputs=OUTPUTS, heads=HEADS):
     """{output: {head: logits}}"""
     rng = np.random.default_rng(seed)
     draw = lambda k: np.float32(np.clip(rng.normal(size=(size, k)) * scale, -50, 50))  # noqa: E731
-    return {o: {h: draw(spec.classes) for h, spec in HEADS.items()} for o in OUTPUTS}
+    return {o: {h: draw(spec.classes) for h, spec in heads.items()} for o in outputs}
 
 
 def terms(number, values, group):
@@ -277,6 +287,93 @@ def test_no_gradient_into_peers(number, seed, scale):
             assert not any(np.any(g) for g in jax.tree.leaves(grads[peer])), (output, peer)
     # Of SMCL's networks one may win nothing.
     assert all(learning) or (any(learning) and CASES[number][0] == "smcl")
+
+
+# ---------------------------------------------------------------------------- other numbers of outputs
+class Case(NamedTuple):
+    name: str
+    options: dict
+    outputs: tuple[str, ...]
+    heads: dict[str, Head]
+
+    def make(self):
+        return METHODS[self.name](self.outputs, self.heads, **self.options)
+
+
+def cases():
+    """(those that a method takes, those that it refuses). The heads change with the number of outputs."""
+    heads_of = {1: ("verb",), 2: ("tags",), 4: ("verb", "tags")}
+    taken, refused = [], []
+    for count, names in heads_of.items():
+        outputs, heads = ("a", "b", "c", "d")[:count], {name: HEADS[name] for name in names}
+        for case in [Case(n, o, outputs, heads) for n in NAMES for o in options_of(n, outputs)]:
+            try:
+                case.make()
+                taken.append(case)
+            except ValueError:
+                refused.append(case)
+    return taken, refused
+
+
+def title(case):
+    return "-".join([case.name, str(len(case.outputs)), *map(str, case.options.values())])
+
+
+TAKEN, REFUSED = cases()
+
+
+def test_a_method_takes_what_it_wants():
+    """One output has nobody to teach; more are taken by every method here."""
+    assert {(case.name, len(case.outputs)) for case in REFUSED} == {("mml", 1), ("generalized_distillation", 1)}
+
+
+@functools.cache
+def probe(number):
+    """(values, group, chosen [M]) -> (gradient of the chosen outputs' losses, {term: (values, mask)})."""
+    case, made = TAKEN[number], TAKEN[number].make()
+
+    def loss(values, group, chosen):
+        found = terms_of(made, values, group)
+        rows = {n: np.array([case.outputs.index(o) for o in t.outputs]) for n, t in found.items()}
+        kept = {n: t._replace(weight=t.weight * chosen[rows[n]]) for n, t in found.items()}
+        seen = {n: (t.values, t.mask) for n, t in found.items()}
+        return reduce_terms(kept)[0], seen
+
+    return jax.jit(jax.grad(loss, has_aux=True))
+
+
+@pytest.mark.parametrize("number", range(len(TAKEN)), ids=map(title, TAKEN))
+@examples(max_examples=6)
+@given(seed=SEEDS, scale=SCALES, mask=ROWS, absent=ROWS)
+def test_any_number_of_outputs(number, seed, scale, mask, absent):
+    """Losses and gradients are finite, nothing comes of the absent, nobody's loss reaches a peer."""
+    case, made = TAKEN[number], TAKEN[number].make()
+    outputs, last = case.outputs, case.outputs[-1]
+    group = a_batch(seed, outputs=outputs)
+    group["label"] = {head: group["label"][head] for head in case.heads}
+    group["mask"], group["present"][last] = mask, ~absent
+    values = a_draw(seed, scale, outputs=outputs, heads=case.heads)
+    learners = [o for o in outputs if o not in made.teachers]
+    alone = {o: np.float32([o == other for other in outputs]) for o in outputs}
+    shown = {o: mask & group["present"][o] for o in outputs}
+
+    found = {o: jax.device_get(probe(number)(values, group, alone[o])) for o in learners}
+    for output, (grads, seen) in found.items():
+        chex.assert_tree_all_finite((grads, seen))
+        for losses, counted in seen.values():
+            assert losses.shape == counted.shape and losses.min() >= -1e-4
+            assert not counted[:, ~np.any(list(shown.values()), 0)].any()
+        for other, grad in grads.items():
+            still = ~shown[other] if other == output or not made.disjoint else np.ones(SIZE, bool)
+            assert not any(np.any(g[still]) for g in grad.values()), (output, other)
+
+    # Whatever the absent would have said.
+    bend = lambda x: np.where(absent[:, None], x + 3 * x**2, x)  # noqa: E731
+    other = values | {last: jax.tree.map(bend, values[last])}
+    _, bent = probe(number)(other, group, alone[learners[0]])
+    _, seen = found[learners[0]]
+    for name, (losses, counted) in seen.items():
+        np.testing.assert_allclose(np.where(counted, bent[name][0], 0), np.where(counted, losses, 0), **CLOSE)
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """Durations, schedules, TSM's groups, and SGD as PyTorch defines it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ def spec(**changes):
     return ConfigDict(base | changes)
 
 
+FIRST, CLASSIFIER = (("conv1",),), (("classifier",),)
 PARAMS = {
     "conv1": {"kernel": jnp.full((2, 3), 0.5)},
     "bn1": {"scale": jnp.ones(3), "bias": jnp.ones(3)},
@@ -77,20 +80,20 @@ def test_cosine_ends_at_zero():
 
 
 def test_groups_of_tsm():
-    lrs, decays = optim.multipliers(PARAMS, classifier_lr5=True)
+    lrs, decays = optim.multipliers(PARAMS, fresh=CLASSIFIER)
     assert lrs["classifier"]["action"] == {"kernel": 5.0, "bias": 10.0}
     assert lrs["layer1_0"]["conv1"] == {"kernel": 1.0, "bias": 2.0}
     assert lrs["bn1"] == {"scale": 1.0, "bias": 1.0}
     assert decays["bn1"] == {"scale": 0.0, "bias": 0.0}
     assert decays["classifier"]["action"] == {"kernel": 1.0, "bias": 0.0}
-    continued, _ = optim.multipliers(PARAMS, classifier_lr5=False)
+    continued, _ = optim.multipliers(PARAMS)
     assert continued["classifier"]["action"] == {"kernel": 1.0, "bias": 2.0}
 
 
 def test_sgd_is_pytorchs():
     # g += wd * p after clipping, v = mu v + g, p -= lr * multiplier * v (PyTorch's SGD).
     config = spec(weight_decay=0.1, clip=1.0)
-    tx = optim.make(config, classifier_lr5=True)
+    tx = optim.make(config, fresh=CLASSIFIER)
     state, params = tx.init(PARAMS), PARAMS
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     norm = np.sqrt(sum(g.size for g in jax.tree.leaves(grads)))
@@ -112,7 +115,7 @@ def test_the_first_convolution_has_a_factor_of_its_own(factor):
     """Tables of the papers: TSM learns flow's five times faster; 0 leaves it as handed over."""
     updates = []
     for multiplier in (1.0, factor):
-        tx = optim.make(spec(weight_decay=0.1), classifier_lr5=False, first_conv_lr=multiplier)
+        tx = optim.make(spec(weight_decay=0.1), first_convolutions=FIRST, first_conv_lr=multiplier)
         updates.append(tx.update(jax.tree.map(jnp.ones_like, PARAMS), tx.init(PARAMS), PARAMS)[0])
     one, other = updates
     np.testing.assert_allclose(other["conv1"]["kernel"], factor * one["conv1"]["kernel"], rtol=1e-6)
@@ -122,14 +125,84 @@ def test_the_first_convolution_has_a_factor_of_its_own(factor):
 
 def test_each_member_of_a_shared_network_has_a_first_convolution():
     both = {"a": PARAMS, "b": PARAMS}
-    tx = optim.make(spec(), classifier_lr5=True, first_conv_lr=0.0)
+    first, classifiers = ([(name, *path) for name in both for path in paths] for paths in (FIRST, CLASSIFIER))
+    tx = optim.make(spec(), fresh=tuple(classifiers), first_convolutions=tuple(first), first_conv_lr=0.0)
     updates, _ = tx.update(jax.tree.map(jnp.ones_like, both), tx.init(both), both)
     for member in updates.values():
         assert not member["conv1"]["kernel"].any() and member["layer1_0"]["conv1"]["kernel"].all()
         np.testing.assert_allclose(member["classifier"]["action"]["kernel"], 5.0, rtol=1e-6)
 
 
+def test_linear_ends_at_zero():
+    """torch's LambdaLR of the distillation code: up to the warm-up's end, then straight down."""
+    lr = optim.schedule(common.schedule(0.3, kind="linear", warmup="10%"), steps=100, steps_per_epoch=1)
+    want = [0.3 * (step / 10 if step < 10 else (100 - step) / 90) for step in range(101)]
+    np.testing.assert_allclose(jax.vmap(lr)(jnp.arange(101)), want, rtol=1e-5, atol=1e-7)
+
+
+# ---------------------------------------------------------------------------- PyTorch's formulas, in float64
+def torch_adam(p, g, kept, t, *, lr, decay, decoupled):
+    """torch.optim.Adam, or AdamW where ``decoupled``; ``kept``: both moments."""
+    p, g = (p * (1 - lr * decay), g) if decoupled else (p, g + decay * p)
+    m, v = 0.9 * kept[0] + 0.1 * g, 0.999 * kept[1] + 0.001 * g * g
+    root = np.sqrt(v) / np.sqrt(1 - 0.999**t) + 1e-8
+    return p - lr / (1 - 0.9**t) * m / root, (m, v)
+
+
+def torch_adagrad(p, g, kept, t, *, lr, decay):
+    """torch.optim.Adagrad: the sum starts at 0, eps stands outside the root."""
+    g = g + decay * p
+    total = kept[0] + g * g
+    return p - lr * g / (np.sqrt(total) + 1e-10), (total,)
+
+
+TORCH = {
+    "adam": functools.partial(torch_adam, decoupled=False),
+    "adamw": functools.partial(torch_adam, decoupled=True),
+    "adagrad": torch_adagrad,
+}
+
+
+@pytest.mark.parametrize("groups", ["all", "uniform"])
+@pytest.mark.parametrize("name", TORCH)
+def test_optimisers_are_pytorchs(name, groups):
+    """Five steps with weight decay and a rate that changes; decay on kernels alone, or on everything."""
+    with jax.enable_x64(True):
+        check_against_pytorch(name, groups)
+
+
+def check_against_pytorch(name, groups):
+    rng = np.random.default_rng(0)
+    tree = jax.tree.map(lambda x: rng.normal(size=x.shape), PARAMS)
+    tree["bn1"]["scale"][0] = 0.0
+    flat = {jax.tree_util.keystr(path): (x, (np.zeros_like(x),) * 2)
+            for path, x in jax.tree_util.tree_leaves_with_path(tree)}  # fmt: skip
+    tx = optim.make(spec(name=name, weight_decay=0.1, groups=groups))
+    params = jax.tree.map(jnp.asarray, tree)
+    state = tx.init(params)
+    for t, lr in enumerate((0.1, 0.05, 0.2, 0.1, 0.01), 1):
+        grads = jax.tree.map(lambda x: rng.normal(size=x.shape), tree)
+        grads["bn1"]["scale"][0] = 0.0  # what never had a gradient does not move, nor is it divided by 0
+        updates, state = tx.update(jax.tree.map(jnp.asarray, grads), state, params)
+        params = jax.tree.map(jnp.add, params, optim.scaled(updates, lr))
+        for path, g in jax.tree_util.tree_leaves_with_path(grads):
+            key = jax.tree_util.keystr(path)
+            decay = 0.1 if groups == "all" or "kernel" in key else 0.0
+            flat[key] = TORCH[name](flat[key][0], g, flat[key][1], t, lr=lr, decay=decay)
+    assert params["bn1"]["scale"][0] == 0
+    for path, found in jax.tree_util.tree_leaves_with_path(params):
+        want = flat[jax.tree_util.keystr(path)][0]
+        np.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-7, err_msg=jax.tree_util.keystr(path))
+
+
+def test_an_optimisers_state_holds_no_place_in_a_schedule():
+    """A run cut in three is one: only Adam counts, for its moments."""
+    states = {name: optim.make(spec(name=name, clip=1.0)).init(PARAMS) for name in optim.OPTIMIZERS}
+    counts = {name: [x for x in jax.tree.leaves(state) if x.ndim == 0] for name, state in states.items()}
+    assert {name: len(found) for name, found in counts.items()} == {"sgd": 0, "adam": 1, "adamw": 1, "adagrad": 0}
+
+
 @pytest.mark.parametrize("bad", [dict(name="lion"), dict(groups="mine")])
 def test_unknown_names_list_the_known(bad):
     with pytest.raises(ValueError, match="choose"):
-        optim.make(spec(**bad), classifier_lr5=False)
+        optim.make(spec(**bad))

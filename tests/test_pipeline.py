@@ -21,6 +21,7 @@ from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.data.media import files
+from mmvid.data.workers import Loader
 from mmvid.run import signals
 from mmvid.streams import Head, Sampling, Stream
 
@@ -56,7 +57,7 @@ def test_shapes_and_types():
 @pytest.mark.parametrize("threads, workers", [(1, 0), (3, 0), pytest.param(0, 2, marks=pytest.mark.slow)])
 def test_workers_do_not_change_the_data(threads, workers):
     dataset = train()
-    ahead = workers_lib.iterate(dataset, workers=workers, threads=threads)
+    ahead = workers_lib.iterate(dataset, Loader(workers, threads))
     for i in range(12):
         same(jax.tree.map(np.array, next(ahead)), dataset[i])
     ahead.close()
@@ -141,7 +142,7 @@ def test_bad_batches_are_explained():
     with pytest.raises(ValueError, match="no clips"):
         pipeline.eval_dataset(Source(0), (RGB,), heads=HEADS, size=32)
     with pytest.raises(ValueError, match="negative"):
-        workers_lib.iterate(train(), workers=-1)
+        workers_lib.iterate(train(), Loader(workers=-1))
 
 
 class Pictures(Source):
@@ -266,14 +267,14 @@ def test_flips_mirror_all_streams_and_swap_the_label():
 
 def test_each_frame_is_decoded_once(monkeypatch):
     read = []
-    real = fields.decode_frames
+    real = fields.decode_bytes
 
     def counted(record, field, indices):
         assert len(set(np.asarray(indices).tolist())) == len(indices)
         read.append(field)
         return real(record, field, indices)
 
-    monkeypatch.setattr(fields, "decode_frames", counted)
+    monkeypatch.setattr(fields, "decode_bytes", counted)
     pipeline.eval_dataset(
         Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
     )[0]
@@ -328,7 +329,7 @@ class Damaged(Source):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_damaged_records_are_named(workers):
-    ahead = workers_lib.iterate(train(Damaged()), workers=workers)
+    ahead = workers_lib.iterate(train(Damaged()), Loader(workers, threads=2))
     with pytest.raises((ValueError, RuntimeError), match=r"clip 'clip[34]'.*data_prep"):
         for _ in ahead:
             pass
@@ -350,23 +351,23 @@ def test_video_bytes_may_stand_for_frames():
 
 def test_iterators_end_and_close():
     before = threading.active_count()
-    ahead = workers_lib.iterate(train(stop=3), threads=2)
+    ahead = workers_lib.iterate(train(stop=3), Loader(threads=2))
     assert len(list(ahead)) == 3
     ahead.close()
-    early = workers_lib.iterate(train(), threads=2)
+    early = workers_lib.iterate(train(), Loader(threads=2))
     next(early)
     early.close()
     for thread in threading.enumerate():
         if thread.name.startswith("grain-prefetch"):
             thread.join(10)
     assert threading.active_count() <= before
-    assert len(list(workers_lib.iterate(train(stop=2), threads=0))) == 2
+    assert len(list(workers_lib.iterate(train(stop=2), Loader(threads=0)))) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 5])
 def test_more_workers_than_steps(steps):
-    ahead = workers_lib.iterate(train(stop=steps), workers=3, prefetch=2)
+    ahead = workers_lib.iterate(train(stop=steps), Loader(workers=3, prefetch=2))
     got = [jax.tree.map(np.array, b) for b in ahead]
     ahead.close()
     assert len(got) == steps
@@ -389,7 +390,7 @@ def test_workers_outlive_the_signals_of_their_group():
 
     shooter = threading.Thread(target=shoot)
     shooter.start()
-    ahead = workers_lib.iterate(train(stop=30), workers=2, prefetch=2)
+    ahead = workers_lib.iterate(train(stop=30), Loader(workers=2, prefetch=2))
     try:
         next(ahead)
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(old) == set()
@@ -410,7 +411,7 @@ LOOP = """
 import multiprocessing, os, pathlib, sys, time
 import test_pipeline
 if __name__ == "__main__":
-    ahead = test_pipeline.workers.iterate(test_pipeline.train(stop=10**6), workers=2)
+    ahead = test_pipeline.workers_lib.iterate(test_pipeline.train(stop=10**6), test_pipeline.Loader(workers=2))
     next(ahead)
     workers = [child.pid for child in multiprocessing.active_children()]
     pathlib.Path(sys.argv[1]).write_text(" ".join(map(str, workers)))
@@ -677,7 +678,7 @@ class Slow(Source):
 
 @pytest.mark.parametrize("threads, workers", [(0, 0), (2, 0), pytest.param(0, 1, marks=pytest.mark.slow)])
 def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
-    ahead = workers_lib.iterate(train(Slow(), batch_size=7), workers=workers, threads=threads)
+    ahead = workers_lib.iterate(train(Slow(), batch_size=7), Loader(workers, threads))
     with signals.listened() as stop:
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
         begin = time.monotonic()
@@ -689,5 +690,5 @@ def test_a_signal_is_heard_while_a_batch_is_made(threads, workers):
 
 def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
-    assert pipeline.batch_bytes((RGB, FLOW), 4, 32) == sum(x.nbytes for x in made.values())
-    assert [workers_lib.batches_held(*how) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]
+    assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
+    assert [workers_lib.batches_held(Loader(*how)) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]

@@ -15,17 +15,19 @@ from mmvid import network as network_lib
 from mmvid import plans, weights
 from mmvid.methods import METHODS
 from mmvid.models import MODELS, build_model
+from mmvid.network import Network
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import starts
 from mmvid.plans.starts import Start
 from mmvid.streams import Head
 from mmvid.weights import files
 
+RGB = (("rgb",),)
+
 
 def params_of(segment):
     """Weights for its networks, for each by its name, without compiling a draw."""
-    shapes = {name: (s.sampling.frames, 32, 32) for name, s in segment.streams.items()}
-    draw = lambda key: network_lib.init_params(segment.networks, segment.streams, shapes, key)  # noqa: E731
+    draw = lambda key: network_lib.init_params(segment.networks, segment.streams, 32, key)  # noqa: E731
     params, stats = jax.eval_shape(draw, jax.random.key(1))
     for name, tree in params.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -123,7 +125,7 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
     params["rgb"]["layer1_0"]["conv1"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
     (tmp_path / "ce").mkdir()
     found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
-    with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel of shape \(3, 3, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel: \(3, 3, 2, 2\) in the file"):
         entered(found["mml"], params_of(found["mml"]), tmp_path)
 
 
@@ -148,6 +150,7 @@ def test_any_output_can_be_the_headline(tmp_path):
     with config.unlocked():
         config.networks.pupil = config.networks.rgb
         del config.networks.rgb
+        config.headline = "pupil"
     assert [n.name for n in plans.make(context(config))[0].networks] == ["pupil"]
 
 
@@ -197,8 +200,8 @@ def test_every_model_hands_over_between_channels(tmp_path, model):
     made = {}
     for channels in (3, 10, 1):
         clip = jax.ShapeDtypeStruct((1, 2, 16, 16, channels), np.float32)
-        init = build_model(model, in_channels=channels, **options).init
-        params, stats = jax.eval_shape(init, jax.random.key(0), clip)
+        built = build_model(model, in_channels=channels, **options)
+        params, stats = jax.eval_shape(built.init, jax.random.key(0), clip)
         made[channels] = full(0.25, params), full(0.5, stats)
     (tmp_path / "ce").mkdir()
     path, heads = tmp_path / "ce" / "weights.safetensors", {"action": Head(3)}
@@ -208,7 +211,7 @@ def test_every_model_hands_over_between_channels(tmp_path, model):
         for own in made.values():
             blank = jax.tree.map(np.zeros_like, own)
             for start in (Start("ce", "rgb"), Start(file=str(path))):
-                found = starts.starting_from({"x": start}, {"x": model}, heads)(
+                found = starts.starting_from({"x": start}, (Network("x", built, RGB),), heads)(
                     network_lib.Beginning({"x": blank[0]}, {"x": blank[1]}, {}), run
                 )
                 jax.tree.map(np.testing.assert_array_equal, found.weights("x"), own)
@@ -275,7 +278,8 @@ def test_comparisons_that_cannot_work(changes, match):
 def test_networks_that_share_features_are_one_network_of_several_outputs():
     found = compared("rgb_shared")["cmcl"]
     (network,) = found.networks
-    assert network.outputs == ("rgb", "rgb2", "rgb3") and list(found.streams) == ["rgb", "rgb2", "rgb3"]
+    assert network.outputs == ("shared.rgb", "shared.rgb2", "shared.rgb3")
+    assert list(found.streams) == ["rgb", "rgb2", "rgb3"]
     params, _ = params_of(found)
     assert sorted(params["shared"]) == ["rgb", "rgb2", "rgb3"]
     with pytest.raises(ValueError, match="above 0"):
@@ -310,6 +314,79 @@ def test_networks_that_share_features_hand_over(tmp_path):
             jax.tree.map(np.testing.assert_array_equal, mine["classifier"], want["classifier"])
 
 
+def test_networks_that_share_features_hand_over_to_others_of_other_streams(tmp_path):
+    """Member by member, in their order, first convolutions averaged; it is known before anything trains."""
+    config = sharing()
+    with config.unlocked():
+        for name in ("flow", "flow2", "flow3"):
+            config.streams[name] = common.stream("flow", form="stack5", frames=2)
+        config.networks.others = common.shared("tsm_tiny", "flow", "flow2", "flow3", **shapes_of(config))
+    found = {s.name: s for s in plans.make(context(config))}
+    source, _, (params, _) = hand_over(tmp_path, found, "ce", "cmcl")
+    for theirs, ours in (("rgb", "flow"), ("rgb2", "flow2"), ("rgb3", "flow3")):
+        given, got = source["shared"][theirs], params["others"][ours]
+        kernel = got["conv1"]["kernel"]
+        assert kernel.shape[2] == 10
+        np.testing.assert_allclose(kernel[:, :, 7], given["conv1"]["kernel"].mean(2), rtol=1e-5, atol=1e-7)
+        for layer in set(given) - {"conv1"}:
+            jax.tree.map(np.testing.assert_array_equal, got[layer], given[layer])
+    with config.unlocked():
+        config.networks.others.reads = (("flow", "flow2"),)
+        del config.streams.flow3
+    with pytest.raises(ValueError, match=r"'others' .*2 that share.*cannot start.*3 that share"):
+        plans.make(context(config))
+
+
+def shapes_of(config):
+    """The options of the shared network that shape its weights."""
+    return {k: v for k, v in config.networks.shared.options.items() if k in ("width", "stages") and v is not None}
+
+
+def test_a_factor_of_0_freezes_the_first_convolutions_of_a_shared_network():
+    tx = plans.make(context(sharing(**{"networks.shared.first_conv_lr": 0.0})))[-1].tx["shared"]
+    params = params_of(plans.make(context(sharing()))[-1])[0]["shared"]
+    updates, _ = tx.update(jax.tree.map(np.ones_like, params), tx.init(params), params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        assert bool(np.any(update)) == ("'conv1']['kernel']" not in jax.tree_util.keystr(path[1:])
+                                        or "layer" in jax.tree_util.keystr(path))  # fmt: skip
+
+
+def test_a_member_starts_another_network_and_its_classifier_goes_along(tmp_path):
+    """`Start.part`, through the checks, the optimiser's groups and `enter`."""
+    config = sharing()
+    with config.unlocked():
+        config.streams.flow = common.stream("flow", form="stack5", frames=2)
+        config.networks.flow = common.network("tsm_tiny", "flow", **shapes_of(config))
+
+    def made(start):
+        return segment_lib.make(context(config), "next", ("flow",), ("single", {}), "3", {"flow": start},
+                                stage="2", title="")  # fmt: skip
+
+    found = {s.name: s for s in plans.make(context(sharing()))}
+    source, _, _ = hand_over(tmp_path, found, "ce", "cmcl")
+    run, path = types.SimpleNamespace(workdir=tmp_path), tmp_path / "ce" / "weights.safetensors"
+    for start in (
+        Start("ce", "shared", part="rgb2"),
+        Start(file=f"{path}#shared", part="rgb2"),
+        Start(file=f"{path}#shared.rgb2"),
+    ):
+        segment = made(start)
+        assert classifier_boost(segment, "flow") == pytest.approx(1)
+        begun = segment.enter(network_lib.Beginning(*params_of(segment), {}), run).params["flow"]
+        given = source["shared"]["rgb2"]
+        jax.tree.map(np.testing.assert_array_equal, begun["classifier"], given["classifier"])
+        np.testing.assert_allclose(begun["conv1"]["kernel"][:, :, 4], given["conv1"]["kernel"].mean(2), rtol=1e-5)
+    for start, match in (
+        (Start("ce", "shared", part="rbg"), r"segment 'ce': network 'shared' has no part 'rbg': .*'rgb2'"),
+        (Start("ce", "flow", part="rgb"), r"network 'flow' has no part 'rgb': it reads one stream"),
+        (Start("ce", "flwo", part="rgb"), r"no network 'flwo' to start from; there are \['flow', 'shared'\]"),
+        (Start(file=f"{path}#shared", part="rbg"), r"weights\.safetensors: network 'shared' has no part 'rbg'"),
+        (Start(file=f"{path}#shared"), "do not fit network 'flow'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            made(start)
+
+
 def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp_path):
     config = sharing(**{"stills.steps": "3"})
     with pytest.raises(ValueError, match=r"would be equal. Write --config\.stills\.steps=0"):
@@ -318,7 +395,7 @@ def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp
     with config.unlocked():
         config.streams.flow = common.stream("flow", form="stack5", frames=2)
         config.networks.flow = common.network("tsm_tiny", "flow", stages=(1, 1, 1))
-    with pytest.raises(ValueError, match=r"'flow' .*cannot start.*'shared' .*shared by rgb \+ rgb2 \+ rgb3"):
+    with pytest.raises(ValueError, match=r"'flow' .*cannot start.*'shared' .*3 that share features"):
         plans.make(context(config))
     config.headline = "flow"
     with pytest.raises(ValueError, match=r"'shared' .*cannot start from the weights of 'flow'"):
@@ -327,37 +404,31 @@ def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp
     x = jax.ShapeDtypeStruct((1, 2, 16, 16, 3), np.float32)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape), jax.eval_shape(tiny.init, jax.random.key(0), x))
     save_file(weights.torch_names(*zeros), tmp_path / "one.safetensors")
-    with pytest.raises(ValueError, match="share features, starts from a file of such a network"):
+    with pytest.raises(ValueError, match="rgb, rgb2, rgb3 at once and starts from a file of such a network"):
         plans.make(context(sharing(**{"networks.shared.weights": f"{tmp_path}/one.safetensors"})))
-
-
-RGB = (("rgb",),)
 
 
 @pytest.mark.parametrize(
     "variant, experiment, changes, match",
     [
-        ("", mml, {"networks.flow.reads": RGB, "streams.flow": None}, "'rgb' is read twice, by 'flow' and 'rgb'"),
-        ("", mml, {"networks.rgb.reads": RGB * 2}, "'rgb' is read twice, by 'rgb':"),
-        ("full", mml, {"networks.rgb2.reads": RGB, "streams.rgb2": None}, "by 'rgb' and 'rgb2'"),
-        ("table", dmcl, {"networks.depth.reads": RGB, "streams.depth": None}, "by 'depth' and 'rgb'"),
+        ("", mml, {"networks.rgb.reads": RGB * 2}, "'rgb' reads the stream 'rgb' twice"),
         ("rgb_shared", dmcl, {"networks.shared.reads": (("rgb", "rgb"),), "streams.rgb2": None,
-                              "streams.rgb3": None}, "by 'shared':"),
-        ("rgb_shared", dmcl, {"networks.rgb": common.network("tsm_tiny", "rgb")}, "by 'rgb' and 'shared'"),
+                              "streams.rgb3": None}, "'shared' reads the stream 'rgb' twice"),
+        ("", mml, {"streams": {"r/g": common.stream("rgb")}}, "stream 'r/g': rename it"),
         ("", mml, {"streams.diff": common.stream("diff", form="stack5")}, "'diff' is read by no network"),
         ("", mml, {"networks.flow.reads": (), "streams.flow": None}, "for one stream"),
         ("", mml, {"networks.flow.reads": (("rgb",), ("flow", "flow2")), "networks.rgb": None,
                    "stills.steps": "0"}, "two in turn"),
     ],
-    ids=["plain", "itself", "twin", "compare", "members", "member and plain", "idle stream", "nothing", "mixed"],
+    ids=["itself", "members", "slash", "idle stream", "nothing", "mixed"],
 )
-def test_what_would_learn_nothing_is_refused(variant, experiment, changes, match):
+def test_what_cannot_be_trained_or_named_is_refused(variant, experiment, changes, match):
     config = shrunken(variant, experiment)
     with config.unlocked():
         for name, value in changes.items():
-            where, key = name.rsplit(".", 1)
+            *where, key = name.split(".")
             place = config
-            for part in where.split("."):
+            for part in where:
                 place = place[part]
             if value is None:
                 del place[key]
@@ -422,6 +493,20 @@ def test_a_method_is_given_its_own_options_alone(monkeypatch):
     assert (last.name, last.title) == ("pull", "PULL")
     with pytest.raises(ValueError, match=r"no option 'stength'; its options: \['strength'\]"):
         segment_lib.make_method("pull", ("rgb",), {}, {"stength": 2.0})
+
+
+def test_common_options_that_a_model_lacks_are_left_out_and_its_own_are_not():
+    config = shrunken("")
+    with config.unlocked():
+        config.stills.steps = "0"
+        config.networks.flow = common.network("r2plus1d_tiny", "flow", width=4)
+        config.model_options.shift_div = 4  # of a TSM alone
+        config.plan = "single"
+    plans.make(context(config))
+    with config.unlocked():
+        config.networks.flow.options.shift_div = 4
+    with pytest.raises(ValueError, match=r"'r2plus1d_tiny' has no option \['shift_div'\]; it knows .*'stem'"):
+        plans.make(context(config))
 
 
 def test_epochs_are_epochs():

@@ -1,6 +1,8 @@
 """The readers of NW-UCLA, UWA3DII and NTU RGB+D, on miniatures with the archives' true names."""
 
 import csv
+import importlib
+import pathlib
 
 import cv2
 import numpy as np
@@ -9,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips, stages
-from data_prep.manifest import Item
-from data_prep.readers import ntu, nwucla, splits, uwa3d
+from data_prep import build, clips, stages, summary
+from data_prep.manifest import Item, Manifest
+from data_prep.readers import OWN_FILES, READERS, Reader, ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
 
 HEIGHT, WIDTH = 24, 32
@@ -39,14 +41,19 @@ def film(path, frames=6):
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """The command in this process; the pool has its tests in test_data_prep."""
+def serial(monkeypatch):
+    """Clips are prepared in this process; the pool has its tests in test_data_prep."""
 
     def serial(jobs, settings, directory, workers):
         for job in jobs:
             clips.write(*job, settings, directory)
 
     monkeypatch.setattr(stages, "_pool", serial)
+
+
+@pytest.fixture
+def run(serial):
+    """The command, which must succeed."""
 
     def run(*flags, out):
         assert build.main([*map(str, flags), "--out", str(out), "--flow", "none", "--workers", "1"]) == 0
@@ -442,25 +449,89 @@ class TestNtu:
 
 
 # ---------------------------------------------------------------------------- the command
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--dataset", "ntu60", "--train_views", "1"],
-        ["--dataset", "nwucla", "--train_views", "one"],
-        ["--dataset", "ntu120", "--version", "1"],
-        ["--dataset", "ntu120_mini", "--version", "3"],
-    ],
-)
-def test_flags_of_other_datasets(flags):
-    with pytest.raises(SystemExit):
-        build.parse([*flags, "--videos", "x", "--out", "y"])
+# ---------------------------------------------------------------------------- the command line
+@pytest.mark.parametrize("flags, said", [
+    ("--dataset ntu60 --videos x --train_views 1", "--train_views is of nwucla, uwa3d"),
+    ("--dataset ntu60 --videos x --test_views=1", "--test_views is of nwucla, uwa3d"),
+    ("--dataset ntu120 --videos x --version 1", "--version is of ntu120_mini"),
+    ("--folder x --size small", "--size is of tabletop"),
+    ("--dataset nwucla --videos x --train_views one", "--train_views: invalid"),
+    ("--dataset ntu120_mini --videos x --version 3", "--version: invalid choice"),
+    ("--dataset nwucla", "required: --videos"),
+    ("--dataset ssv2 --videos x", "required: --annotations"),
+    ("--folder x --fast", "unrecognized arguments: --fast"),
+])  # fmt: skip
+def test_flags_that_a_dataset_lacks_or_needs(flags, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        build.parse([*flags.split(), "--out", "y"])
+    assert said in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named(tmp_path, capsys):
     for flags, reason in (
-        ([], "needs --videos ROOT"),
         (["--videos", str(tmp_path)], "unpack an archive"),
         (["--videos", str(tmp_path), "--train_views", "1,4"], "no view 4"),
     ):
         assert build.main(["--dataset", "nwucla", "--out", str(tmp_path / "out"), *flags]) == 1
         assert reason in capsys.readouterr().err
+
+
+def test_every_row_is_told_of_and_offers_what_there_is(capsys):
+    """Flags and lines stand in --help; each variant is one of its configuration's."""
+    with pytest.raises(SystemExit, match="0"):
+        build.parse(["--help"])
+    told = capsys.readouterr().out
+    known = {training.config for training in summary.TRAININGS}
+    for name, row in (READERS | OWN_FILES).items():
+        assert name in told and row.about in " ".join(told.split()), name
+        assert set(row.variants) <= known and set(row.stored) <= set(clips.Settings._fields)
+        assert all(flag in told and options["help"] in told for flag, options in row.flags.items())
+        for config, variant in row.variants.items():
+            variants = importlib.import_module(config.removesuffix(".py").replace("/", ".")).VARIANTS
+            assert variant in variants, (name, config)
+
+
+def read_toy(labels, extra, clips_of):
+    """A dataset as they come: labels in files of its own, a split in each, clips in a third place."""
+    items = []
+    for split, file in (("train", labels / "train.txt"), ("val", labels / "val.txt"), ("test", extra)):
+        for line in file.read_text().splitlines():
+            name, _, label = line.partition(" ")
+            items.append(Item(name, clips_of / f"{name}.avi", split, {"action": (label,)}))
+    return Manifest("toy", items, {"action": {"kind": "single", "names": ["pull", "push"]}})
+
+
+TOY = Reader(
+    "a toy",
+    lambda args: read_toy(args.labels, args.answers, args.clips),
+    flags={
+        "--labels": dict(required=True, type=pathlib.Path, help="folder of train.txt and val.txt"),
+        "--answers": dict(required=True, type=pathlib.Path, help="of the split 'test'"),
+        "--clips": dict(default=".", type=pathlib.Path, help="folder of the films"),
+    },
+    stored=dict(flow="dis", short_side=16, flow_bound=7.0),
+    variants={summary.MML: "smoke"},
+)
+
+
+def test_a_new_dataset_is_a_row(tmp_path, monkeypatch, serial, capsys):
+    """A function that reads it and a row are all: flags, defaults, stages and the next command follow."""
+    monkeypatch.setitem(READERS, "toy", TOY)
+    for name in ("a", "b", "c", "d"):
+        film(tmp_path / "films" / f"{name}.avi", 4 + ord(name) % 4)
+    for name, text in (("train", "a push\nb pull"), ("val", "c push"), ("answers", "d pull")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    flags = ["--dataset", "toy", "--labels", tmp_path, "--answers", tmp_path / "answers.txt"]
+    flags += ["--clips", tmp_path / "films", "--out", tmp_path / "out", "--workers", "1", "--flow_bound", "9"]
+    assert build.main([*map(str, flags)]) == 0
+    opened = records.open_dataset(tmp_path / "out")
+    assert opened.info.splits == {"test": 1, "train": 2, "val": 1} and opened.info.name == "toy"
+    stored = opened.info.settings
+    assert (stored["flow"], stored["short_side"], stored["flow_bound"], stored["quality"]) == ("dis", 16, 9.0, 95)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[4] for line in said if line.startswith(("next:", "  or:"))] == [
+        "--config=configs/mml.py:smoke"
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        build.parse(["--dataset", "ntu60", "--videos", "x", "--out", "y", "--labels", "z"])
+    assert "--labels is of toy" in capsys.readouterr().err

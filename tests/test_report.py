@@ -61,7 +61,7 @@ def test_page(columns, tmp_path):
         return np.full((5, 20, 30, 3), row, np.uint8)
 
     path = page_lib.write(
-        tmp_path, columns, config='{"seed": 0, "name": "<script>"}', baseline="ce_continued",
+        tmp_path, columns, config='{"seed": 0, "name": "<script>"}', headline="rgb", baseline="ce_continued",
         thumbnails=thumbnails, published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
     page = path.read_text()
@@ -93,11 +93,11 @@ def test_unlabelled_clips_are_left_out(columns, tmp_path):
     text = table.table(columns, "test", baseline="ce_continued")
     rows = table.rows(columns, "test", baseline="ce_continued")
     assert "nan" not in text and rows
-    assert page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
+    assert page_lib.write(tmp_path, columns, config="{}", headline="rgb", baseline="ce_continued").exists()
     for c in columns:
         c.scores["test"].label["action"][:] = -1
     assert table.rows(columns, "test", baseline="ce_continued") == []
-    assert page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued").exists()
+    assert page_lib.write(tmp_path, columns, config="{}", headline="rgb", baseline="ce_continued").exists()
 
 
 def test_hardest_are_the_least_probable(columns):
@@ -136,7 +136,9 @@ def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
     assert found["figure"].startswith("<svg") and all(len(row["cells"]) == 3 for row in found["rows"])
     files.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
     paper = [("DMCL (T2)", {"rgb": "93.64", "depth": "83.29", "sum": "93.28"})]
-    page = page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued", published=paper).read_text()
+    page = page_lib.write(
+        tmp_path, columns, config="{}", headline="rgb", baseline="ce_continued", published=paper
+    ).read_text()
     for part in ("Modality by modality", "When modalities are missing", "93.28", "12.5", "random features"):
         assert part in page, part
     assert "<h2>Published" not in page
@@ -146,7 +148,7 @@ def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
 
 def test_nothing_to_report():
     with pytest.raises(ValueError, match="column"):
-        page_lib.write("x", [], config="{}")
+        page_lib.write("x", [], config="{}", headline="rgb")
 
 
 META = dict(split="test", protocol="D1U1", crops="centre", views=1, dataset="fake", fingerprint="abc")
@@ -190,7 +192,7 @@ def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_pa
         for heads in scores.logits.values():
             heads["parts"] = np.zeros((60, 1, 3), np.float32)
     columns[-1] = columns[-1]._replace(scores={"unseen": columns[-1].scores["test"]})
-    path = page_lib.write(tmp_path, columns, config="{}", baseline="ce_continued")
+    path = page_lib.write(tmp_path, columns, config="{}", headline="rgb", baseline="ce_continued")
     assert path.exists()
     assert table.rows(columns, "unseen")[0]["output"] == "flow (action)"
     assert table.overview(columns, "unseen", "rgb")[0]["cells"]["rgb"] != "-"
@@ -278,7 +280,8 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
                  published_neighbours=[("flow (figure 3)", {"1": "23.23"})])  # fmt: skip
     for some in (columns, [c._replace(scores={"test": made({"rgb": np.eye(6)[:, None]}, range(6), **META)})
                            for c in columns]):  # fmt: skip
-        page = page_lib.write(workdir, some, config="{}", baseline="ce_continued", **paper).read_text()
+        options = dict(config="{}", headline="rgb", baseline="ce_continued")
+        page = page_lib.write(workdir, some, **options, **paper).read_text()
         for text in ("DMCL (T2)", "flow (figure 3)"):
             assert f'<tr class="paper"><td>{text}</td>' in page
     assert panels.neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]

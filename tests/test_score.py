@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmvid.models.model import Model
+from mmvid.models.model import ONE, Model, Needs
 from mmvid.network import Network
 from mmvid.run import score
 
@@ -32,8 +32,11 @@ def test_what_is_undefined_in_one_head_does_not_hide_the_others():
     assert score.value_of({"rgb/top1_verb": 0.5, "rgb/map_noun": None}, "headline", "rgb") == 0.5
 
 
-def network(name, *reads, outputs=()):
+def network(name, *reads, outputs=ONE):
     return Network(name, Model(None, None, outputs), reads)
+
+
+AUDIO_RGB = {"audio": Needs(("audio",)), "rgb": Needs(("rgb",)), "joint": Needs()}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +44,8 @@ def network(name, *reads, outputs=()):
     [
         ([network("rgb", ("rgb",)), network("flow", ("flow",))], ["rgb", "flow"]),
         ([network("rgb", ("rgb",)), network("flow", ("flow",))._replace(frozen=True)], ["rgb"]),
-        ([network("omni", ("rgb",), ("flow",))], ["rgb", "flow"]),
-        ([network("av", ("audio", "rgb"), outputs=("joint",)), network("flow", ("flow",))], ["joint", "flow"]),
+        ([network("omni", ("rgb",), ("flow",))], ["omni.rgb", "omni.flow"]),
+        ([network("av", ("audio", "rgb"), outputs=AUDIO_RGB), network("flow", ("flow",))], ["av.joint", "flow"]),
     ],
     ids=["two networks", "a teacher", "one stream at a time", "a fusion"],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmvid import infer, sharding, step
+from mmvid import infer, passes, sharding, step
 from mmvid import network as network_lib
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method, Pass, Term
@@ -24,7 +24,7 @@ STREAMS = {
     "rgb": Stream("rgb", "rgb", Sampling("uniform", 2)),
     "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
 }
-SHAPES = dict.fromkeys(STREAMS, (2, 16, 16))
+SIZE = 16
 LR = {name: optax.constant_schedule(0.1) for name in (*STREAMS, "both")}
 
 
@@ -54,7 +54,7 @@ def transforms(nets, clip=1.0):
 
 
 def weights_of(nets):
-    return drawn.weights(lambda key: network_lib.init_params(nets, STREAMS, SHAPES, key), jax.random.key(0))
+    return drawn.weights(lambda key: network_lib.init_params(nets, STREAMS, SIZE, key), jax.random.key(0))
 
 
 def start(nets, method, tx, ema=False):
@@ -71,10 +71,11 @@ def trained(nets, method, batches, **options):
     return state, metrics
 
 
-def alone(method, peers, own):
-    """``method`` for one network, its peers' outputs given as constants from outside."""
+def alone(method, peers, own, present):
+    """``method`` for one network, its peers' outputs and presence given as constants from outside."""
 
-    def terms(results, group, state, key):
+    def terms(results, batch, state, key):
+        group = {"main": batch["main"] | {"present": present}}
         merged = {read: peers[read] | outputs for read, outputs in results.items()}
         found = method.terms(merged, group, state, key)
         rows = {n: t.outputs.index(own) for n, t in found.items() if own in t.outputs}
@@ -110,7 +111,7 @@ def test_joint_equals_separate_bit_for_bit(name):
             state = single[network.name]
             key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
             weights = {network.name: {"params": state.params[network.name], "stats": state.stats[network.name]}}
-            forward = lambda w, b, k, n=network: step._run_pass(  # noqa: E731
+            forward = lambda w, b, k, n=network: passes._run_pass(  # noqa: E731
                 method.passes[0], (n,), w, b, STREAMS, k
             )[0]
             found = jax.jit(forward)(weights, b, key)
@@ -120,7 +121,7 @@ def test_joint_equals_separate_bit_for_bit(name):
 
             def own(state, peers, b, n=network):
                 peers = jax.lax.stop_gradient(peers)
-                own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name)
+                own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name, b["main"]["present"])
                 return step.make_train_step((n,), STREAMS, own_method, own_tx, LR)(state, b)
 
             single[network.name], _ = jax.jit(own)(single[network.name], outputs, b)
@@ -181,8 +182,8 @@ def test_frozen_and_averaged_passes_reach_the_method():
         mask = group["main"]["mask"][None]
         return {"mse": Term(("rgb",), values, mask, jnp.ones(1))}
 
-    passes = (Pass(weights="params"), Pass(weights="frozen", train=False))
-    state, metrics = trained(nets, Method(terms, passes), [batch(), batch(seed=1)], ema=0.5)
+    both = (Pass(weights="params"), Pass(weights="frozen", train=False))
+    state, metrics = trained(nets, Method(terms, both), [batch(), batch(seed=1)], ema=0.5)
     assert metrics["rgb/mse"] > 0 and set(state.ema["params"]) == {"rgb"}
 
 
@@ -260,9 +261,10 @@ def test_every_forward_draws_its_own_noise():
         return {"logits": {"action": logits}}, {"draws": jnp.append(stats["draws"][1:], jax.random.uniform(key))}
 
     method = METHODS["single"](("flow", "rgb"), HEADS)
-    passes = (Pass((("main", "train"),)), Pass((("main", "weak"),)))
+    views = (Pass((("main", "train"),)), Pass((("main", "weak"),)))
     shared = (Network("both", Model(init, apply), (("flow",), ("rgb",))),)
-    state, _ = trained(shared, method._replace(passes=passes), [two_views(), two_views()], accumulate=2)
+    over = METHODS["single"](("both.flow", "both.rgb"), HEADS)._replace(passes=views)
+    state, _ = trained(shared, over, [two_views(), two_views()], accumulate=2)
     assert len(np.unique(state.stats["both"]["draws"])) == 16
     apart = tuple(Network(n, Model(init, apply), ((n,),)) for n in STREAMS)
     assert not np.array_equal(*(start(apart, method, transforms(apart)).params[n]["w"] for n in STREAMS))
@@ -272,9 +274,9 @@ def test_every_forward_draws_its_own_noise():
 
 def test_the_views_of_a_pass_are_told_apart_again():
     nets, both = linear(), Pass((("main", "train"), ("main", "weak")), train=False)
-    params, stats = network_lib.init_params(nets, STREAMS, SHAPES, jax.random.key(0))
+    params, stats = network_lib.init_params(nets, STREAMS, SIZE, jax.random.key(0))
     weights = {n: {"params": params[n], "stats": stats[n]} for n in STREAMS}
-    run = lambda pass_: step._run_pass(pass_, nets, weights, two_views(), STREAMS, jax.random.key(1))[0]  # noqa: E731
+    run = lambda pass_: passes._run_pass(pass_, nets, weights, two_views(), STREAMS, jax.random.key(1))[0]  # noqa: E731
     found = run(both)
     for view in ("train", "weak"):
         alone = run(Pass((("main", view),), train=False))["main", view]
@@ -335,7 +337,7 @@ def test_training_accuracy_is_of_what_is_there():
     group = {
         "label": {"action": jnp.array([0, 1, 0, 0]), "tags": jnp.ones((4, 2))},
         "mask": jnp.array([True, True, True, False]),
-        "present": {"flow": jnp.array([True, False, True, True])},
+        "present": {"flow": jnp.array([True, False, True, True]), "rgb": jnp.ones(4, bool)},
     }
     outputs = {("main", "train"): {n: {"logits": logits} for n in ("flow", "rgb")}}
     found = accuracy(outputs, {"main": group})
@@ -356,7 +358,7 @@ def lacking(rows, name="flow"):
 
 def test_absent_rows_show_present_ones_in_turn():
     x = jnp.arange(6)[:, None] * 10
-    fill = lambda *there: step._fill_absent(x, jnp.array(there, bool))[:, 0].tolist()  # noqa: E731
+    fill = lambda *there: passes._fill_absent(x, jnp.array(there, bool))[:, 0].tolist()  # noqa: E731
     assert fill(1, 1, 1, 1, 1, 1) == [0, 10, 20, 30, 40, 50]
     assert fill(0, 1, 0, 1, 1, 0) == [10, 10, 40, 30, 40, 40]
     assert len(fill(0, 0, 0, 0, 0, 0)) == 6  # nothing to show; nothing is asked

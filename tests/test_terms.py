@@ -11,9 +11,13 @@ def test_counts_are_of_the_group_that_is_graded():
     """Two groups have one output's name; a traced dictionary comes back in another order than a made one."""
     right = {"rgb": {"logits": {"action": jnp.eye(4)}}}
     batch = {
-        group: {"label": {"action": jnp.arange(4)}, "mask": jnp.arange(4) < rows} for group, rows in
-        (("main", 4), ("aux", 1))
-    }  # fmt: skip
+        group: {
+            "label": {"action": jnp.arange(4)},
+            "mask": jnp.arange(4) < rows,
+            "present": {"rgb": jnp.ones(4, bool)},
+        }
+        for group, rows in (("main", 4), ("aux", 1))
+    }
     outputs = {("main", "train"): right, ("aux", "train"): right}
     traced = jax.tree.map(jnp.asarray, outputs)  # sorted, as whatever went through JAX is
     counts = terms.count({}, traced, batch)

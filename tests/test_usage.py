@@ -49,4 +49,4 @@ def test_help_of_what_is_no_configuration(tmp_path):
 def test_what_the_system_says_is_explained(error, text):
     import re
 
-    assert re.search(text, main._explained(error))
+    assert re.search(text, usage.explained(error))

@@ -295,22 +295,14 @@ def test_first_convolution_over_time_is_the_mean_repeated(name):
     same(stats, made[1])
 
 
-def test_equal_channels_stay_and_the_tree_given_too():
-    params, _ = drawn(shapes_of())
-    assert trees.change_input_channels(params, 3) is params
-    before = params["conv1"]["kernel"].copy()
-    changed = trees.change_input_channels(params, 10)
-    assert changed["conv1"]["kernel"].dtype == np.float32
-    np.testing.assert_array_equal(params["conv1"]["kernel"], before)
-    assert changed["bn1"] is params["bn1"]
-
-
-def test_bad_first_convolutions():
-    params, _ = drawn(shapes_of())
+def test_equal_channels_stay_and_the_kernel_given_too():
+    kernel = drawn(shapes_of())[0]["conv1"]["kernel"]
+    assert trees.over_channels(kernel, 3) is kernel
+    before = kernel.copy()
+    assert trees.over_channels(kernel, 10).dtype == np.float32
+    np.testing.assert_array_equal(kernel, before)
     with pytest.raises(ValueError, match="in_channels=0"):
-        trees.change_input_channels(params, 0)
-    with pytest.raises(ValueError, match=r"'conv1', the tree has \['bn1'\]"):
-        trees.change_input_channels({"bn1": params["bn1"]}, 3)
+        trees.over_channels(kernel, 0)
 
 
 # ---------------------------------------------------------------------------- files of others

@@ -1,1 +1,121 @@
-"""One file a dataset: from its own files and folders to a manifest."""
+"""The datasets that can be built, a row each.
+
+A new one is a file beside these, whose function makes a `Manifest` of the dataset's own files, and a row in
+READERS: the command line, the stages and the summary follow from the row.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from data_prep.manifest import Manifest
+from data_prep.readers import folder, ntu, nwucla, splits, ssv2, table, tabletop, uwa3d
+from data_prep.tabletop import specs
+
+MML, DMCL = "configs/mml.py", "configs/dmcl.py"
+# The variants of the configurations for data that no published recipe is about.
+OWN = {MML: "own", DMCL: "own"}
+
+
+class Reader(NamedTuple):
+    """How a dataset is read, and what can be trained on it.
+
+    ``about`` is its line in --help. ``read(args)`` makes the manifest from the command line, of which it sees
+    everything (``args.out`` too). ``flags`` {'--name': what argparse's add_argument takes} are the dataset's
+    own. ``stored`` has the fields of `clips.Settings` that are other by default here. ``variants``
+    {configuration file: its variant} are the trainings that fit; the summary offers no others. ``scored`` is
+    the split on which these variants are scored.
+    """
+
+    about: str
+    read: Callable[[argparse.Namespace], Manifest]
+    flags: Mapping[str, dict] = {}
+    stored: Mapping[str, Any] = {}
+    variants: Mapping[str, str] = OWN
+    scored: str = "test"
+
+
+# ---------------------------------------------------------------------------- flags
+_ARCHIVES = {"--videos": dict(required=True, metavar="ROOT", help="folder of the unpacked archives")}
+_LABELS = {"--annotations": dict(required=True, metavar="LABELS", help="folder of the official label files")}
+_FILMS = {"--videos": dict(required=True, metavar="VIDEOS", help="folder of the videos")}
+_VIEWS = {
+    "--train_views": dict(type=splits.views, default="1,2", metavar="1,2", help="cameras to train on"),
+    "--test_views": dict(type=splits.views, metavar="3", help="cameras to test on; all others where not given"),
+}
+_VERSION = {
+    "--version": dict(type=int, default=0, choices=ntu.VERSIONS, help="which of the three halves is trained on"),
+}
+_SEED = {"--seed": dict(type=int, default=0, help="another one renders other clips")}
+_TABLETOP = {
+    "--size": dict(default="small", choices=sorted(specs.SIZES), help="how many clips"),
+    "--view": dict(default="verb", choices=specs.VIEWS, help="what a clip is labelled with"),
+    **_SEED,
+}
+# Tabletop is 48 pixels and moves little: a coarser solver and a tighter bound serve it.
+_SMALL = dict(flow="tvl1-fast", flow_bound=6.0)
+
+
+# ---------------------------------------------------------------------------- rows
+def _by_view(about: str, read: Callable[..., Manifest], variant: str) -> Reader:
+    """A dataset of several cameras."""
+    return Reader(
+        about,
+        lambda args: read(args.videos, train_views=args.train_views, test_views=args.test_views),
+        flags=_ARCHIVES | _VIEWS,
+        variants=OWN | {DMCL: variant},
+    )
+
+
+def _ntu(about: str, name: str) -> Reader:
+    """NTU RGB+D or a part of it."""
+    return Reader(about, lambda args: ntu.read(args.videos, name), flags=_ARCHIVES, variants=OWN | {DMCL: name})
+
+
+READERS = {
+    "ssv2": Reader(
+        "Something-Something v2",
+        lambda args: ssv2.read(args.annotations, args.videos),
+        flags=_LABELS | _FILMS,
+        variants=OWN | {MML: "ssv2"},
+        scored="val",
+    ),
+    "nwucla": _by_view("Northwestern-UCLA, RGB and depth before three cameras", nwucla.read, "nwucla"),
+    "uwa3d": _by_view("UWA3D Multiview Activity II, RGB and depth before four cameras", uwa3d.read, "uwa3d"),
+    "ntu60": _ntu("NTU RGB+D, 60 classes, RGB and depth, split by subjects", "ntu60"),
+    "ntu120": _ntu("NTU RGB+D 120, RGB and depth, split by subjects", "ntu120"),
+    "ntu120_mini": _ntu("NTU RGB+D 120, half of its training clips (DMCL)", "ntu120_mini")._replace(
+        read=lambda args: ntu.read(args.videos, "ntu120_mini", version=args.version),
+        flags=_ARCHIVES | _VERSION,
+    ),
+    "tabletop": Reader(
+        "rendered here: a hand acts on objects, in all modalities",
+        lambda args: tabletop.read(args.out, args.size, args.view, seed=args.seed, workers=args.workers),
+        flags=_TABLETOP,
+        stored=_SMALL,
+        variants={MML: "", DMCL: ""},
+    ),
+    "tabletop_stills": Reader(
+        "rendered here: pictures of single objects, Tabletop's ImageNet",
+        lambda args: tabletop.read_stills(args.out, seed=args.seed),
+        flags=_SEED,
+        stored=_SMALL,
+        variants={},
+    ),
+}
+
+# What is not a dataset of a name: {flag: row}; the flag takes the path that is read.
+OWN_FILES = {
+    "manifest": Reader(
+        "a CSV of clips: id, path, label or label/<head>, split, depth, flow, ..",
+        lambda args: table.read(args.manifest),
+    ),
+    "folder": Reader("a folder of class folders", lambda args: folder.read(args.folder)),
+}
+
+
+def chosen(args: argparse.Namespace) -> Reader:
+    """The row of the --dataset, --manifest or --folder that the command line names."""
+    if args.dataset:
+        return READERS[args.dataset]
+    return next(row for flag, row in OWN_FILES.items() if getattr(args, flag) is not None)

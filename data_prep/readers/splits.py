@@ -13,6 +13,11 @@ def codes(name: str) -> dict[str, int]:
     return {letter: int(n) for letter, n in re.findall(r"(?<![a-z])([asve])(\d+)", name)}
 
 
+def views(text: str) -> tuple[int, ...]:
+    """'1,2' of the command line as (1, 2), each once. Raises ValueError for what is no number."""
+    return tuple(dict.fromkeys(int(view) for view in text.split(",")))
+
+
 def of_views(
     known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None
 ) -> dict[int, str]:

@@ -28,8 +28,8 @@ class Augment(NamedTuple):
 
     ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (left, right), or
     (head, a, b) where there are several heads. DMCL's paper has ``jitter`` 16, its code, whose
-    glimpses halve an offset, 8. ``device``: what is done to the pixels on the device, in this order,
-    after all of this: names of `DEVICE`.
+    glimpses halve an offset, 8. ``device``: what is done to the pixels on the device, after all of
+    this: names of `DEVICE`.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -99,7 +99,7 @@ def draw(
 # Operations on the device: what the loader draws of each for a clip and geometry group.
 DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
     "flip": lambda rng: np.bool_(rng.random() < 0.5),
-    "brightness": lambda rng: np.float32(rng.uniform(-32 / 255, 32 / 255)),
+    "brightness": lambda rng: np.float32(rng.uniform(0.5, 1.5)),
 }
 
 

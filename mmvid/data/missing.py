@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from mmvid.data.fields import KEPT_IN, present
+from mmvid.data.fields import FIELDS, hidden, present
 from mmvid.data.records import Source
 
 
@@ -14,11 +14,12 @@ def _draw(seed: int, field: str, clip: str) -> float:
 
 
 class Hidden:
-    """A Source whose clips lack ``shares`` {field: share of the clips} ('rgb', 'flow', 'depth', ...).
+    """A Source whose clips lack what ``shares`` {field: share of the clips} says; the fields are the rows of
+    `fields.FIELDS`.
 
-    Which ones follows from ``seed``, the field and the clip's id. A clip keeps at least one of its
-    ``fields`` (name those that a run reads; all count otherwise): the one that missed being spared by
-    least. Raises ValueError for an unknown field, or a share that is none.
+    ``seed``, the field and the clip's id decide which clips lack it. ``fields`` names those that a run reads
+    (all, by default), and every clip keeps one of them: where all are drawn, the one whose draw came closest
+    to sparing it. Raises ValueError for an unknown field and for a share outside [0, 1].
     """
 
     def __init__(
@@ -26,10 +27,10 @@ class Hidden:
         source: Source,
         shares: Mapping[str, float],
         seed: int,
-        fields: Sequence[str] = tuple(KEPT_IN),
+        fields: Sequence[str] = tuple(FIELDS),
     ):
-        if unknown := sorted({*shares, *fields} - set(KEPT_IN)):
-            raise ValueError(f"shares and fields name {unknown[0]!r}; choose from {sorted(KEPT_IN)}")
+        if unknown := sorted({*shares, *fields} - set(FIELDS)):
+            raise ValueError(f"shares and fields name {unknown[0]!r}; choose from {sorted(FIELDS)}")
         if wrong := [f"{f}={share}" for f, share in shares.items() if not 0 <= share <= 1]:
             raise ValueError(f"shares have {wrong[0]}: a share of the clips is a number in [0, 1]")
         self.source, self.shares, self.seed, self.fields = source, dict(shares), seed, tuple(fields)
@@ -39,17 +40,16 @@ class Hidden:
 
     def __getitem__(self, row: int) -> dict:
         record = self.source[row]
-        names = [name for field in self._hidden(record) for name in KEPT_IN[field]]
-        return record | {name: record[name][:0] for name in names}
+        return hidden(record, self._hidden(record))
 
     def _hidden(self, record: dict) -> list[str]:
         draws = {f: _draw(self.seed, f, record["id"]) for f in self.shares}
-        hidden = [f for f, share in self.shares.items() if draws[f] < share and present(record, f)]
-        if not any(present(record, f) for f in self.fields if f not in hidden):
-            counted = [f for f in hidden if f in self.fields]
-            spared = max(counted, key=lambda f: draws[f] / self.shares[f], default=None)
-            hidden = [f for f in hidden if f != spared]
-        return hidden
+        drawn = [f for f, share in self.shares.items() if draws[f] < share and present(record, f)]
+        if any(present(record, f) for f in self.fields if f not in drawn):
+            return drawn
+        counted = [f for f in drawn if f in self.fields]
+        spared = max(counted, key=lambda f: draws[f] / self.shares[f], default=None)
+        return [f for f in drawn if f != spared]
 
     @property
     def split(self) -> str:

@@ -7,9 +7,8 @@ of the loader need be saved, and neither workers nor processes change the data.
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
 from mmvid.data import example, sampling
@@ -17,7 +16,11 @@ from mmvid.data import groups as groups_lib
 from mmvid.data.example import Eval, Train
 from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
-from mmvid.streams import Head, Stream, raw_channels
+from mmvid.streams import Head, Stream, host_bytes
+
+# Grain brings JAX along, so it is imported where it is used.
+if TYPE_CHECKING:
+    import grain
 
 
 # ---------------------------------------------------------------------------- batches
@@ -57,9 +60,9 @@ def _eval_batch(spec: Eval, index: int) -> dict:
     return {"main": _stack(examples + [padding] * (len(rows) - len(examples)))}
 
 
-def batch_bytes(streams: Iterable[Stream], clips: int, side: int) -> int:
-    """Bytes of the frames of ``clips`` clips (a clip counts once a view) of side x side pixels."""
-    return clips * side * side * sum(s.sampling.frames * raw_channels(s) for s in streams)
+def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
+    """Bytes of what is read of ``rows`` clips, each seen in ``views``, pictures of side x side pixels."""
+    return rows * views * sum(host_bytes(s, side) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
@@ -85,15 +88,17 @@ def train_dataset(
     one_of: Mapping[str, OneOf] | None = None,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Element i is this process's rows of the batch of step ``start`` + i.
 
-    {group: {'inputs': {view: {stream: uint8 [B, T, size, size, raw]}}, ..}} of the clips of
+    {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}} of the clips of
     ``sources`` {group: records}; a stream that a record lacks is zeros with ``present`` False.
     ``one_of`` {group: networks of which one read is shown a step}. Raises ValueError for a batch that
     the processes cannot share, an empty split, streams of which only some are cut by segments, or an
     augmentation that cannot be.
     """
+    import grain
+
     for name, group in groups.items():
         _check(f"group {name!r}", sources[name], group.batch_size, process_count)
         groups_lib.check(name, group, heads)
@@ -116,13 +121,15 @@ def eval_dataset(
     batch_size: int = 32,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
-    """Every row once, in order; inputs {'test': {stream: [B, V, T, H, W, raw]}}, V = clips x crops.
+) -> "grain.MapDataset":
+    """Every row once, in order; inputs {'test': {stream: [B, V, *streams.host_shape]}}, V = clips x crops.
 
     The last batch is filled with rows whose ``mask`` is False; every process has as many batches.
     Raises ValueError for an empty split, a batch that the processes cannot share, an unknown
     protocol or crop.
     """
+    import grain
+
     _check("the split", source, batch_size, process_count)
     spec = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
                  resize or size, batch_size, (process_index, process_count))  # fmt: skip

@@ -40,7 +40,7 @@ class Subset:
 
     def __init__(self, source, rows: Sequence[int], split: str, rule: Rule):
         self.source, self.rows = source, tuple(map(int, rows))
-        self.split, self.rule, self.info = split, rule, source.info
+        self.split, self.rule = split, rule
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,6 +48,11 @@ class Subset:
     def __getitem__(self, row: int) -> dict:
         # Of a subset's subset the innermost one says which row of the whole split it is.
         return {"row": self.rows[row]} | self.source[self.rows[row]]
+
+    @property
+    def info(self):
+        """The dataset's Info."""
+        return self.source.info
 
     @property
     def whole(self) -> str:
@@ -102,7 +107,7 @@ def _wanted(shown: np.ndarray, rule: Rule) -> tuple[np.ndarray, int]:
     total = round(rule.share * clips) if rule.share is not None else rule.per_class * int((counts > 0).sum())
     total = min(max(total, 1), clips)
     # Clips of several labels: the share of the labels is that of the clips.
-    labels = round(total * counts.sum() / clips)
+    labels = max(round(total * counts.sum() / clips), 1)
     return (_evenly if rule.by == "class" else _proportionally)(counts, labels), total
 
 

@@ -12,14 +12,28 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from typing import TYPE_CHECKING, NamedTuple
 
-import grain
 from absl import flags
 
+# Grain brings JAX along, so it is imported where it is used.
+if TYPE_CHECKING:
+    import grain
 
-def batches_held(workers: int, threads: int, prefetch: int) -> int:
+
+class Loader(NamedTuple):
+    """Batches are made ahead by ``workers`` processes or, where there are none, by ``threads``;
+    ``prefetch`` of them are held ready."""
+
+    workers: int = 0
+    threads: int = 4
+    prefetch: int = 4
+
+
+def batches_held(loader: Loader) -> int:
     """How many batches `iterate` holds at most: those ready, in use, and in the making (twice: their
     examples and the stack of them)."""
+    workers, threads, prefetch = loader
     if workers:
         return workers * (max(prefetch // workers, 1) + 2) + 1
     return max(prefetch, threads) + threads + 1 if threads else 3
@@ -52,7 +66,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _first(ahead: grain.DatasetIterator) -> list[dict]:
+def _first(ahead: "grain.DatasetIterator") -> list[dict]:
     """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
     signals; whoever waits here hears them."""
     found: futures.Future = futures.Future()
@@ -68,9 +82,11 @@ def _first(ahead: grain.DatasetIterator) -> list[dict]:
     return found.result()
 
 
-def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> Iterator[dict]:
+def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> Iterator[dict]:
     """``dataset``, made by processes that start with the first batch. Those signals reach a whole process
     group, but the loop alone decides when its workers end."""
+    import grain
+
     others = set(multiprocessing.active_children())
     options = grain.MultiprocessingOptions(workers, prefetch)
     with tempfile.TemporaryDirectory() as born:
@@ -82,7 +98,7 @@ def _from_workers(dataset: grain.IterDataset, workers: int, prefetch: int) -> It
             _close_soon(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
 
 
-def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) -> None:
+def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
     """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
 
     def end() -> None:
@@ -102,16 +118,17 @@ def _close_soon(ahead: grain.DatasetIterator, workers: set, born: pathlib.Path) 
         timer.cancel()
 
 
-def iterate(
-    dataset: grain.MapDataset, *, workers: int = 0, threads: int = 2, prefetch: int = 4
-) -> Iterator[dict]:
-    """Batches in order, made ahead by ``threads``, or by ``workers`` processes where not 0.
+def iterate(dataset: "grain.MapDataset", loader: Loader) -> Iterator[dict]:
+    """Batches in order, made ahead as ``loader`` says.
 
-    ``prefetch``: batches held ready. Close the iterator after use: ``close()`` ends what runs
-    ahead. Raises ValueError for a negative number.
+    Close the iterator after use: ``close()`` ends what runs ahead. Raises ValueError for a negative
+    number.
     """
-    if min(workers, threads, prefetch) < 0:
-        raise ValueError(f"workers={workers}, threads={threads}, prefetch={prefetch}: none may be negative")
+    import grain
+
+    if min(loader) < 0:
+        raise ValueError(f"{loader}: no number of it may be negative")
+    workers, threads, prefetch = loader
     if not flags.FLAGS.is_parsed():
         # Grain reads absl flags; in a notebook nobody has parsed them.
         flags.FLAGS.mark_as_parsed()

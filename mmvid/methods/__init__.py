@@ -1,5 +1,7 @@
 """All methods: an explicit dict. A new one is a file beside these and a line here."""
 
+import inspect
+
 from mmvid.methods import distill, mcl, mml, single
 
 METHODS = {
@@ -12,3 +14,9 @@ METHODS = {
     "random_teacher": mcl.make_random_teacher,
     "generalized_distillation": distill.make_generalized_distillation,
 }
+
+
+def options(name: str) -> dict:
+    """{option: default} of METHODS[name]: its keyword arguments."""
+    arguments = inspect.signature(METHODS[name]).parameters.values()
+    return {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}

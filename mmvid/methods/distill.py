@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mmvid import losses
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, Pass
+from mmvid.methods.base import Method, Pass, Term
 from mmvid.streams import Head
 
 
@@ -14,25 +13,57 @@ def generalized_distillation(
     logits: jax.Array,
     label: jax.Array,
     *,
+    kind: str = "single",
     weight: float = 0.5,
     temperature: float = 2.0,
     temper_student: bool = True,
+    present: jax.Array | None = None,
 ) -> jax.Array:
     """(1 - w) CE + w H(softmax(teacher / T), softmax(own [/ T])): [.., K] twice -> [..].
 
     DMCL's equation 3, without T^2; it writes the student at temperature 1, algorithm 1 and the code
-    at T (``temper_student``).
+    at T (``temper_student``). ``present`` [..]: a student whose teacher is absent has CE alone.
     """
-    target = jax.nn.softmax(teacher_logits / temperature)
-    soft = losses.softmax_cross_entropy(logits / (temperature if temper_student else 1.0), target)
-    return (1 - weight) * losses.softmax_cross_entropy(logits, label) + weight * soft
+    one = terms_lib.Answers(logits[None], label, kind)
+    there = None if present is None else present[None]
+    parts = generalized_distillation_parts(
+        teacher_logits, one, weight=weight, temperature=temperature,
+        temper_student=temper_student, present=there,
+    )  # fmt: skip
+    return sum(parts.values())[0]
+
+
+def generalized_distillation_parts(
+    teacher_logits: jax.Array,
+    students: terms_lib.Answers,
+    *,
+    weight: float,
+    temperature: float,
+    temper_student: bool,
+    present: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """The two parts of ``generalized_distillation`` for M students of one teacher, in one head.
+
+    teacher [.., K], students' logits [M, .., K], ``present`` [M, ..] (teacher and student are both
+    there) -> {'ce', 'distill'}, [M, ..] each.
+    """
+    logits, label, kind = students
+    hard = terms_lib.cross_entropy(logits, label, kind)
+    soft = terms_lib.soft_cross_entropy(
+        teacher_logits / temperature, logits / (temperature if temper_student else 1.0), kind
+    )
+    there = jnp.ones(hard.shape, bool) if present is None else present
+    return {
+        "ce": jnp.where(there, 1 - weight, 1) * hard,
+        "distill": jnp.where(there, weight * soft, 0),
+    }
 
 
 def make_generalized_distillation(
     outputs: tuple[str, ...],
     heads: dict[str, Head],
     *,
-    teacher: str = "depth",
+    teacher: str = "",
     weight: float = 0.5,
     temperature: float = 2.0,
     temper_student: bool = True,
@@ -46,24 +77,23 @@ def make_generalized_distillation(
     if len(students) in (0, len(outputs)):
         raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
     terms_lib.check_temperature(temperature)
-    heat = temperature if temper_student else 1.0
 
     def terms(results, batch, state, key):
         del state, key
         group, own = batch["main"], results["main", "train"]
-        task = terms_lib.task_term(own, group, students, heads)
-        soft = terms_lib.mean([
-            terms_lib.soft_cross_entropy(
-                own[teacher]["logits"][head] / temperature,
-                terms_lib.stack(own, students, head) / heat, spec.kind,
+        present = terms_lib.presence(students, group)
+        there = present & terms_lib.presence((teacher,), group)
+        parts = [
+            generalized_distillation_parts(
+                own[teacher]["logits"][head], asked, weight=weight, temperature=temperature,
+                temper_student=temper_student, present=there,
             )
-            for head, spec in heads.items()
-        ])  # fmt: skip
-        there = task.mask & terms_lib.presence((teacher,), group)
-        hard = jnp.where(there, 1 - weight, 1) * task.values
+            for head, asked in zip(heads, terms_lib.answers(own, group, students, heads))
+        ]  # fmt: skip
+        ones = jnp.ones(len(students))
         return {
-            "ce": task._replace(values=hard),
-            "distill": task._replace(values=jnp.where(there, weight * soft, 0)),
+            name: Term(students, terms_lib.mean_over_heads([part[name] for part in parts]), present, ones)
+            for name in ("ce", "distill")
         }
 
     return Method(

@@ -1,71 +1,180 @@
 """Multiple choice learning: specialists, of which the best one for each example is special.
 
 DMCL (Garcia et al., algorithm 1 and the released code): the winner of an example teaches the
-losers. SMCL: only the winners learn. CMCL: the losers learn to be unsure. And what they are compared
-with: a random teacher, and generalised distillation (Lopez-Paz et al.) from teachers trained before.
+losers. SMCL: only the winners learn. CMCL: the losers learn to be unsure. And what DMCL is compared
+with: a teacher drawn by lot.
+
+Each method stands here once, as ``METHOD_parts``, which sees all heads: what trains. ``METHOD`` adds
+its parts up for plain logits of one head, and ``make_METHOD`` hands them to the step as terms.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from mmvid import losses
 from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Term
+from mmvid.methods.terms import Answers
+from mmvid.methods.winners import check_k, winners
 from mmvid.streams import Head
 
+Names = tuple[str, ...]
+Heads = dict[str, Head]
 VERSIONS = (0, 1)
 _LEAST_PROB = 1e-10  # CMCL's code clips probabilities here
 
 
-# ---------------------------------------------------------------------------- who wins
-def winners(
-    criterion: jax.Array,
+class Outcome(NamedTuple):
+    """Of M networks: the named ``parts`` of each one's loss {name: [M, ..]}, and who is the
+    ``winner`` of which example, bool [M, ..]."""
+
+    parts: dict[str, Array]
+    winner: Array
+
+
+def _total(outcome: Outcome, present: Array | None) -> Array:
+    """The parts added up, [M, ..]; 0 for the absent."""
+    values = sum(outcome.parts.values())
+    return values if present is None else jnp.where(present, values, 0)
+
+
+def _cross_entropy(heads: Sequence[Answers]) -> Array:
+    """What decides who wins: the mean over heads of each network's cross-entropy, [M, ..]."""
+    return terms_lib.mean_over_heads([terms_lib.cross_entropy(*head) for head in heads])
+
+
+def dmcl(
+    logits: Array,
+    label: Array,
     *,
-    k: int = 1,
-    key: jax.Array | None = None,
-    present: jax.Array | None = None,
-) -> jax.Array:
-    """The ``k`` members of least ``criterion`` in every example: [M, ..] -> bool [M, ..].
+    kind: str = "single",
+    temperature: float = 2.0,
+    alpha_gt: float = 1.0,
+    alpha_distill: float = 1.0,
+    key: Array | None = None,
+    present: Array | None = None,
+) -> Array:
+    """DMCL: logits [M, .., K], label [..] -> losses [M, ..].
 
-    Exactly min(k, present members) win; the absent never do. Ties go to the lowest index (DMCL's
-    code), with a ``key`` to any of the tied alike: a network whose classifier starts at zero would
-    otherwise win every first example. No gradient flows. Raises ValueError for a ``k`` outside 1..M.
+    The winner has its cross-entropy; a loser ``alpha_gt`` CE + ``alpha_distill`` T^2
+    H(sg(softmax(winner / T)), softmax(own / T)). Defaults are the released code; the paper's equation
+    3 is (alpha_gt, alpha_distill) = (1 - lambda, lambda / T^2). Absent members have 0. ``kind``
+    'multi' takes multi-hot labels [.., K] and sigmoids, here and below.
     """
-    if not 1 <= k <= criterion.shape[0]:
-        raise ValueError(f"k={k} winners of {criterion.shape[0]} networks: choose 1 to all of them")
-    if present is None:
-        present = jnp.ones(criterion.shape, bool)
-    value = jnp.where(present, jax.lax.stop_gradient(criterion), jnp.inf)
-    order = jnp.arange(len(value)).reshape(-1, *(1,) * (value.ndim - 1))
-    if key is not None:
-        order = jnp.argsort(jax.random.uniform(key, value.shape), axis=0)
-    # Member j stands before member i where it is better, or as good and first by lot.
-    better = (value[:, None] < value[None]) | (
-        (value[:, None] == value[None]) & (order[:, None] < order[None])
-    )
-    return present & ((better & present[:, None]).sum(0) < k)
+    options = dict(temperature=temperature, alpha_gt=alpha_gt, alpha_distill=alpha_distill)
+    return _total(dmcl_parts([Answers(logits, label, kind)], **options, key=key, present=present), present)
 
 
-def _of_winner(logits: jax.Array, winner: jax.Array) -> jax.Array:
-    """The logits of each example's one winner: [M, .., K], [M, ..] -> [.., K]."""
-    return jnp.where(winner[..., None], logits, 0).sum(0)
+def dmcl_parts(heads: Sequence[Answers], *, key, present, **options) -> Outcome:
+    """``dmcl`` over several heads; the winner has the least mean of their cross-entropies."""
+    cross_entropy = _cross_entropy(heads)
+    winner = winners(cross_entropy, key=key, present=present)
+    return _taught_by(winner, heads, cross_entropy, **options)
 
 
-def _cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """[M, .., K] and labels [..] -> [M, ..]."""
-    return losses.softmax_cross_entropy(logits, terms_lib.targets(label, len(logits)))
+def random_teacher(
+    logits: Array, label: Array, *, key: Array, kind: str = "single", present: Array | None = None, **options
+) -> Array:
+    """``dmcl``, with its options, but a winner drawn by lot for every example (the paper's table 2)."""
+    outcome = random_teacher_parts([Answers(logits, label, kind)], **options, key=key, present=present)
+    return _total(outcome, present)
 
 
-def _taught(logits, winner, temperature: float, kind: str = "single") -> jax.Array:
-    """T^2 H(sg(winner / T), own / T) of the losers, 0 of the winner: [M, .., K] -> [M, ..]."""
-    target = _of_winner(logits, winner)
-    soft = terms_lib.soft_cross_entropy(target / temperature, logits / temperature, kind)
+def random_teacher_parts(heads: Sequence[Answers], *, key, present, **options) -> Outcome:
+    """``random_teacher`` over several heads."""
+    cross_entropy = _cross_entropy(heads)
+    winner = winners(jnp.zeros_like(cross_entropy), key=key, present=present)
+    return _taught_by(winner, heads, cross_entropy, **options)
+
+
+def _taught_by(winner, heads, cross_entropy, temperature=2.0, alpha_gt=1.0, alpha_distill=1.0) -> Outcome:
+    """The losses of networks that each example's ``winner`` teaches, whoever made it that."""
+    soft = terms_lib.mean_over_heads([_distilled(head, winner, temperature) for head in heads])
+    hard = jnp.where(winner, 1, alpha_gt) * cross_entropy
+    return Outcome({"ce": hard, "distill": alpha_distill * soft}, winner)
+
+
+def _distilled(head: Answers, winner: Array, temperature: float) -> Array:
+    """T^2 H(sg(winner / T), own / T) of the losers, 0 of the winner: [M, ..]."""
+    target = jnp.where(winner[..., None], head.logits, 0).sum(0)
+    soft = terms_lib.soft_cross_entropy(target / temperature, head.logits / temperature, head.kind)
     return jnp.where(winner, 0, temperature**2 * soft)
 
 
-def uncertainty(logits: jax.Array, kind: str = "single") -> jax.Array:
+def smcl(
+    logits: Array,
+    label: Array,
+    *,
+    kind: str = "single",
+    k: int = 1,
+    key: Array | None = None,
+    present: Array | None = None,
+) -> Array:
+    """SMCL: the ``k`` winners' cross-entropy, 0 for the losers: [M, .., K] -> [M, ..]."""
+    return _total(smcl_parts([Answers(logits, label, kind)], k=k, key=key, present=present), present)
+
+
+def smcl_parts(heads: Sequence[Answers], *, k: int, key, present) -> Outcome:
+    """``smcl`` over several heads; the winners have the least mean of their cross-entropies."""
+    cross_entropy = _cross_entropy(heads)
+    winner = winners(cross_entropy, k=k, key=key, present=present)
+    return Outcome({"ce": jnp.where(winner, cross_entropy, 0)}, winner)
+
+
+def cmcl(
+    logits: Array,
+    label: Array,
+    *,
+    kind: str = "single",
+    beta: float = 0.75,
+    k: int = 1,
+    version: int = 0,
+    key: Array | None = None,
+    present: Array | None = None,
+) -> Array:
+    """CMCL: winners (by CE plus the others' penalties) their CE, losers ``beta`` times a penalty.
+
+    [M, .., K] -> [M, ..]. ``version`` 0: KL(uniform || own); 1: CE with a label drawn by lot for
+    every member and example. Raises ValueError for another version, and for 1 without a ``key`` or
+    with multi-label heads.
+    """
+    heads, options = [Answers(logits, label, kind)], dict(beta=beta, k=k, version=version)
+    return _total(cmcl_parts(heads, **options, key=key, present=present), present)
+
+
+def cmcl_parts(heads: Sequence[Answers], *, beta: float, k: int, version: int, key, present) -> Outcome:
+    """``cmcl`` over several heads; cross-entropy and penalty are means over them."""
+    _check_version(version, {head.kind for head in heads})
+    if version == 1 and key is None:
+        raise ValueError("cmcl version=1 draws labels and needs a key")
+    ties, draw = (None, None) if key is None else jax.random.split(key)
+    cross_entropy = _cross_entropy(heads)
+    unsure = terms_lib.mean_over_heads([uncertainty(head.logits, head.kind) for head in heads])
+    # A network that wins spares itself the penalty and lays it on the others: CMCL's criterion.
+    asked = unsure if present is None else jnp.where(present, unsure, 0)
+    criterion = cross_entropy + beta * (asked.sum(0, keepdims=True) - asked)
+    winner = winners(criterion, k=k, key=ties, present=present)
+    penalty = unsure
+    if version == 1:
+        penalty = terms_lib.mean_over_heads([_random_labels(head.logits, draw) for head in heads])
+    hard, soft = jnp.where(winner, cross_entropy, 0), jnp.where(winner, 0, beta * penalty)
+    return Outcome({"ce": hard, "confidence": soft}, winner)
+
+
+def _check_version(version: int, kinds: Collection[str]) -> None:
+    if version not in VERSIONS or (version == 1 and "multi" in kinds):
+        raise ValueError(
+            f"cmcl version={version!r}: choose one of {VERSIONS}; 1 draws single labels and cannot "
+            "train multi-label heads"
+        )
+
+
+def uncertainty(logits: Array, kind: str = "single") -> Array:
     """KL(uniform || softmax(logits)), or to a fair coin for each class: [.., K] -> [..].
 
     CMCL's penalty on whoever lost, in this direction (papers' trap 17); probabilities are clipped at
@@ -78,222 +187,64 @@ def uncertainty(logits: jax.Array, kind: str = "single") -> jax.Array:
     return -log_probs.mean(-1) - jnp.log(logits.shape[-1])
 
 
-# ---------------------------------------------------------------------------- the losses
-def _dmcl(cross_entropy, taught, winner, alpha_gt: float, alpha_distill: float) -> tuple:
-    """(hard part, soft part), [M, ..] each."""
-    return jnp.where(winner, 1, alpha_gt) * cross_entropy, alpha_distill * taught
-
-
-def dmcl(
-    logits: jax.Array,
-    label: jax.Array,
-    *,
-    temperature: float = 2.0,
-    alpha_gt: float = 1.0,
-    alpha_distill: float = 1.0,
-    key: jax.Array | None = None,
-    present: jax.Array | None = None,
-) -> jax.Array:
-    """DMCL: logits [M, .., K], label [..] -> losses [M, ..].
-
-    The winner has its cross-entropy; a loser ``alpha_gt`` CE + ``alpha_distill`` T^2
-    H(sg(softmax(winner / T)), softmax(own / T)). Defaults are the released code; the paper's equation
-    3 is (alpha_gt, alpha_distill) = (1 - lambda, lambda / T^2). Absent members have 0.
-    """
-    cross_entropy = _cross_entropy(logits, label)
-    winner = winners(cross_entropy, key=key, present=present)
-    taught = _taught(logits, winner, temperature)
-    values = sum(_dmcl(cross_entropy, taught, winner, alpha_gt, alpha_distill))
-    return values if present is None else jnp.where(present, values, 0)
-
-
-def random_teacher(
-    logits: jax.Array,
-    label: jax.Array,
-    *,
-    key: jax.Array,
-    temperature: float = 2.0,
-    alpha_gt: float = 1.0,
-    alpha_distill: float = 1.0,
-    present: jax.Array | None = None,
-) -> jax.Array:
-    """DMCL with a winner drawn by lot for every example (the paper's table 2): [M, ..]."""
-    cross_entropy = _cross_entropy(logits, label)
-    winner = winners(jnp.zeros_like(cross_entropy), key=key, present=present)
-    taught = _taught(logits, winner, temperature)
-    values = sum(_dmcl(cross_entropy, taught, winner, alpha_gt, alpha_distill))
-    return values if present is None else jnp.where(present, values, 0)
-
-
-def smcl(
-    logits: jax.Array,
-    label: jax.Array,
-    *,
-    k: int = 1,
-    key: jax.Array | None = None,
-    present: jax.Array | None = None,
-) -> jax.Array:
-    """SMCL: the ``k`` winners' cross-entropy, 0 for the losers: [M, .., K] -> [M, ..]."""
-    cross_entropy = _cross_entropy(logits, label)
-    return jnp.where(winners(cross_entropy, k=k, key=key, present=present), cross_entropy, 0)
-
-
-def _confident(cross_entropy, unsure, beta: float, k: int, key, present):
-    """CMCL's winners: least CE + beta * the others' uncertainty, which they would be asked for."""
-    others = unsure if present is None else jnp.where(present, unsure, 0)
-    criterion = cross_entropy + beta * (others.sum(0, keepdims=True) - others)
-    return winners(criterion, k=k, key=key, present=present)
-
-
-def cmcl(
-    logits: jax.Array,
-    label: jax.Array,
-    *,
-    beta: float = 0.75,
-    k: int = 1,
-    version: int = 0,
-    key: jax.Array | None = None,
-    present: jax.Array | None = None,
-) -> jax.Array:
-    """CMCL: winners (by CE plus the others' penalties) their CE, losers ``beta`` times a penalty.
-
-    [M, .., K] -> [M, ..]. ``version`` 0: KL(uniform || own); 1: CE with a label drawn by lot for
-    every member and example (needs a ``key``). Raises ValueError for another version.
-    """
-    if version not in VERSIONS or (version == 1 and key is None):
-        raise ValueError(f"cmcl version={version!r}: choose one of {VERSIONS}; 1 needs a key")
-    cross_entropy, unsure = _cross_entropy(logits, label), uncertainty(logits)
-    ties, draw = (None, None) if key is None else jax.random.split(key)
-    winner = _confident(cross_entropy, unsure, beta, k, ties, present)
-    penalty = unsure if version == 0 else _random_labels(logits, draw)
-    values = jnp.where(winner, cross_entropy, beta * penalty)
-    return values if present is None else jnp.where(present, values, 0)
-
-
-def _random_labels(logits: jax.Array, key: jax.Array) -> jax.Array:
+def _random_labels(logits: Array, key: Array) -> Array:
     """Cross-entropy with uniformly random labels, one for every member and example."""
     label = jax.random.randint(key, logits.shape[:-1], 0, logits.shape[-1])
     return losses.softmax_cross_entropy(logits, label)
 
 
-# ---------------------------------------------------------------------------- the methods
-def _wins(outputs, winner, present) -> Term:
+# ---------------------------------------------------------------------------- as methods
+def _method(outputs: Names, heads: Heads, losses_of: Callable, **claims) -> Method:
+    """The method whose terms are the parts of ``losses_of(heads, key=, present=)``, and who won."""
+
+    def terms(results, batch, state, key):
+        del state
+        group = batch["main"]
+        asked = terms_lib.answers(results["main", "train"], group, outputs, heads)
+        present = terms_lib.presence(outputs, group)
+        parts, winner = losses_of(asked, key=key, present=present)
+        ones = jnp.ones(len(outputs))
+        found = {name: Term(outputs, values, present, ones) for name, values in parts.items()}
+        return found | {"win": _wins(outputs, winner, present)}
+
+    return Method(terms, **claims)
+
+
+def _wins(outputs: Names, winner: Array, present: Array) -> Term:
     """The share of examples that each output wins, as a term of no weight: a curve of the report."""
     somebody = jnp.broadcast_to(present.any(0), winner.shape)
     return Term(outputs, winner.astype(jnp.float32), somebody, jnp.zeros(len(outputs)))
 
 
-def _taught_by(outputs, heads, choose: Callable, temperature, alpha_gt, alpha_distill) -> Method:
-    """DMCL's terms, whoever ``choose(cross_entropy, key, present)`` makes the teacher."""
-
-    def terms(results, batch, state, key):
-        del state
-        group, own = batch["main"], results["main", "train"]
-        task = terms_lib.task_term(own, group, outputs, heads)
-        winner = choose(task.values, key, task.mask)
-        taught = terms_lib.mean([
-            _taught(terms_lib.stack(own, outputs, head), winner, temperature, spec.kind)
-            for head, spec in heads.items()
-        ])
-        hard, soft = _dmcl(task.values, taught, winner, alpha_gt, alpha_distill)
-        ones = jnp.ones(len(outputs))
-        return {
-            "ce": Term(outputs, hard, task.mask, ones),
-            "distill": Term(outputs, soft, task.mask, ones),
-            "win": _wins(outputs, winner, task.mask),
-        }  # fmt: skip
-
-    return Method(terms)
-
-
 def make_dmcl(
-    outputs: tuple[str, ...],
-    heads: dict[str, Head],
-    *,
-    temperature: float = 2.0,
-    alpha_gt: float = 1.0,
-    alpha_distill: float = 1.0,
+    outputs: Names, heads: Heads, *, temperature: float = 2.0, alpha_gt: float = 1.0, alpha_distill: float = 1.0
 ) -> Method:
-    """DMCL; the winner has the least mean over heads of the train-mode cross-entropy.
-
-    Raises ValueError for a temperature that is not positive.
-    """
+    """DMCL. Raises ValueError for a temperature that is not positive."""
     terms_lib.check_temperature(temperature)
-
-    def best(cross_entropy, key, present):
-        return winners(cross_entropy, key=key, present=present)
-
-    return _taught_by(outputs, heads, best, temperature, alpha_gt, alpha_distill)
+    options = dict(temperature=temperature, alpha_gt=alpha_gt, alpha_distill=alpha_distill)
+    return _method(outputs, heads, functools.partial(dmcl_parts, **options))
 
 
 def make_random_teacher(
-    outputs: tuple[str, ...],
-    heads: dict[str, Head],
-    *,
-    temperature: float = 2.0,
-    alpha_gt: float = 1.0,
-    alpha_distill: float = 1.0,
+    outputs: Names, heads: Heads, *, temperature: float = 2.0, alpha_gt: float = 1.0, alpha_distill: float = 1.0
 ) -> Method:
     """DMCL with a teacher drawn by lot. Raises ValueError as ``make_dmcl``."""
     terms_lib.check_temperature(temperature)
-
-    def anyone(cross_entropy, key, present):
-        return winners(jnp.zeros_like(cross_entropy), key=key, present=present)
-
-    made = _taught_by(outputs, heads, anyone, temperature, alpha_gt, alpha_distill)
-    return made._replace(symmetric=False, reason="who teaches is drawn by lot")
+    options = dict(temperature=temperature, alpha_gt=alpha_gt, alpha_distill=alpha_distill)
+    losses_of = functools.partial(random_teacher_parts, **options)
+    return _method(outputs, heads, losses_of, symmetric=False, reason="who teaches is drawn by lot")
 
 
-def make_smcl(outputs: tuple[str, ...], heads: dict[str, Head], *, k: int = 1) -> Method:
+def make_smcl(outputs: Names, heads: Heads, *, k: int = 1) -> Method:
     """SMCL with ``k`` winners an example. Raises ValueError for more winners than outputs."""
-    winners(jnp.zeros((len(outputs), 1)), k=k)
-
-    def terms(results, batch, state, key):
-        del state
-        group = batch["main"]
-        task = terms_lib.task_term(results["main", "train"], group, outputs, heads)
-        winner = winners(task.values, k=k, key=key, present=task.mask)
-        own = task._replace(values=jnp.where(winner, task.values, 0))
-        return {"ce": own, "win": _wins(outputs, winner, task.mask)}
-
-    return Method(terms)
+    check_k(k, len(outputs))
+    return _method(outputs, heads, functools.partial(smcl_parts, k=k))
 
 
-def make_cmcl(
-    outputs: tuple[str, ...],
-    heads: dict[str, Head],
-    *,
-    beta: float = 0.75,
-    k: int = 1,
-    version: int = 0,
-) -> Method:
-    """CMCL, version 0 or 1 (see ``cmcl``); criterion and penalty are means over the heads.
-
-    Raises ValueError for unknown versions, version 1 with a multi-label head, too many winners.
-    """
-    winners(jnp.zeros((len(outputs), 1)), k=k)
-    multi = [name for name, spec in heads.items() if spec.kind == "multi"]
-    if version not in VERSIONS or (version and multi):
-        raise ValueError(
-            f"cmcl version={version!r}: choose one of {VERSIONS}; 1 draws single labels, and {multi} "
-            "are multi-label heads"
-        )
-
-    def terms(results, batch, state, key):
-        del state
-        group, own = batch["main"], results["main", "train"]
-        task = terms_lib.task_term(own, group, outputs, heads)
-        logits = {head: terms_lib.stack(own, outputs, head) for head in heads}
-        unsure = terms_lib.mean([uncertainty(logits[h], spec.kind) for h, spec in heads.items()])
-        ties, draw = jax.random.split(key)
-        winner = _confident(task.values, unsure, beta, k, ties, task.mask)
-        penalty = unsure if version == 0 else terms_lib.mean([_random_labels(v, draw) for v in logits.values()])
-        hard, soft = jnp.where(winner, task.values, 0), jnp.where(winner, 0, beta * penalty)
-        return {
-            "ce": task._replace(values=hard),
-            "confidence": task._replace(values=soft),
-            "win": _wins(outputs, winner, task.mask),
-        }  # fmt: skip
-
-    lot = "the losers' labels are drawn by lot"
-    return Method(terms) if version == 0 else Method(terms, symmetric=False, reason=lot)
+def make_cmcl(outputs: Names, heads: Heads, *, beta: float = 0.75, k: int = 1, version: int = 0) -> Method:
+    """CMCL. Raises ValueError for unknown versions, 1 with a multi-label head, and too many winners."""
+    check_k(k, len(outputs))
+    _check_version(version, {spec.kind for spec in heads.values()})
+    losses_of = functools.partial(cmcl_parts, beta=beta, k=k, version=version)
+    claims = dict(symmetric=False, reason="the losers' labels are drawn by lot") if version == 1 else {}
+    return _method(outputs, heads, losses_of, **claims)

@@ -15,17 +15,23 @@ AVERAGES = ("prob", "logit")
 FORMS = ("softmax", "bernoulli")
 
 
+def _peers(present: jax.Array) -> jax.Array:
+    """Who teaches whom: present [M, ..] -> bool [M, M, .., 1], True where the second member is
+    present and another one than the first."""
+    count = len(present)
+    others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
+    return (others & present[None])[..., None]
+
+
 def _peer_mean(values: jax.Array, present: jax.Array) -> jax.Array:
     """Mean over the present peers of each member: [M, .., K] -> [M, .., K], own value left out.
 
     Written as a masked sum over all pairs, not as total minus own: the difference would lose the
     digits of a small peer beside a large own value.
     """
-    count = values.shape[0]
-    others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
-    weight = (others & present[None]).astype(values.dtype)[..., None]
-    total = jnp.where(weight > 0, values[None], 0).sum(1)
-    return total / jnp.maximum(weight.sum(1), 1)
+    peers = _peers(present)
+    total = jnp.where(peers, values[None], 0).sum(1)
+    return total / jnp.maximum(peers.astype(values.dtype).sum(1), 1)
 
 
 def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: str) -> jax.Array:
@@ -33,18 +39,20 @@ def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: st
     if average == "logit":
         return _peer_mean(logits, present)
     if form == "softmax":
-        log_probs = jax.nn.log_softmax(logits)
-        count = logits.shape[0]
-        others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
-        chosen = (others & present[None])[..., None]
-        # -inf leaves a peer out of the mean; where nobody is left any target does (masked later).
-        masked = jnp.where(chosen, log_probs[None], -jnp.inf)
-        some = chosen.any(1)
-        mean = jax.nn.logsumexp(jnp.where(some[:, None], masked, log_probs[None]), axis=1)
-        return mean - jnp.log(jnp.maximum(chosen.sum(1), 1)).astype(logits.dtype)
+        return _log_mean_softmax(logits, present)
     # log(p / (1 - p)) of the mean, from the log means of both outcomes: finite at logits of 50.
     inside = _log_mean_sigmoid(logits, present)
     return inside - _log_mean_sigmoid(-logits, present)
+
+
+def _log_mean_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
+    """log of the present peers' mean softmax: [M, .., K] -> [M, .., K]."""
+    log_probs, peers = jax.nn.log_softmax(logits), _peers(present)
+    # -inf leaves a peer out of the mean; where nobody is left any target does (masked later).
+    masked = jnp.where(peers, log_probs[None], -jnp.inf)
+    some = peers.any(1)
+    mean = jax.nn.logsumexp(jnp.where(some[:, None], masked, log_probs[None]), axis=1)
+    return mean - jnp.log(jnp.maximum(peers.sum(1), 1)).astype(logits.dtype)
 
 
 def _log_mean_sigmoid(logits: jax.Array, present: jax.Array) -> jax.Array:
@@ -105,20 +113,19 @@ def make(
             f"average={average!r}, multilabel_form={multilabel_form!r}: choose from {AVERAGES}, {FORMS}"
         )
 
-    def divergence(logits, spec: Head, present):
-        multi = spec.kind == "multi"
-        form = multilabel_form if multi else "softmax"
-        return mutual(logits, average=average, form=form, per_class=multi, present=present)
+    forms = {"single": "softmax", "multi": multilabel_form}
 
     def terms(results, batch, state, key):
         del state, key
         group, own = batch["main"], results["main", "train"]
         present = terms_lib.presence(outputs, group)
-        values = [
-            divergence(terms_lib.stack(own, outputs, head), spec, present)
-            for head, spec in heads.items()
-        ]
-        kl = Term(outputs, sum(values) / len(values), present, jnp.ones(len(outputs)))
-        return {"ce": terms_lib.task_term(own, group, outputs, heads), "kl": kl}
+        kl = terms_lib.mean_over_heads([
+            mutual(logits, average=average, form=forms[kind], per_class=kind == "multi", present=present)
+            for logits, _, kind in terms_lib.answers(own, group, outputs, heads)
+        ])
+        return {
+            "ce": terms_lib.task_term(own, group, outputs, heads),
+            "kl": Term(outputs, kl, present, jnp.ones(len(outputs))),
+        }
 
     return Method(terms)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mmvid.models.model import Model, from_linen
+from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.video_resnet import VideoResNet
@@ -68,14 +68,13 @@ def build_model(
     streams ``members``, which share features after the stem with this probability (CMCL's).
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
-    if name not in MODELS:
-        raise ValueError(f"model {name!r} is unknown; choose one of {sorted(MODELS)}")
+    known = options_of(name)
     if heads is None:
         if not num_classes:
             raise ValueError("give num_classes=K or heads={name: Head(K)}")
         heads = {"action": num_classes}
     classes = {k: h.classes if isinstance(h, Head) else h for k, h in heads.items()}
-    settings = {"dtype": "float32"} | _known(name, options)
+    settings = {"dtype": "float32"} | _checked_options(name, known, options)
     module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
     settings["stages"] = tuple(settings["stages"])
@@ -87,14 +86,23 @@ def build_model(
             f"{name!r} reads {members} at once. Without sharing, give each stream a network"
         )
     shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
-    return from_linen(shared)._replace(outputs=tuple(members))
+    return from_linen(shared)._replace(
+        outputs={member: Needs((member,)) for member in members},
+        encoders={member: (member,) for member in members},
+    )
 
 
-def _known(name: str, options: dict) -> dict:
+def options_of(name: str) -> set[str]:
+    """What may be set of the model ``name``. Raises ValueError that lists the models."""
+    if name not in MODELS:
+        raise ValueError(f"model {name!r} is unknown; choose one of {sorted(MODELS)}")
+    return set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
+
+
+def _checked_options(name: str, known: set[str], options: dict) -> dict:
     """The settings of ``name`` with ``options`` over them. Raises ValueError for what its module
     lacks, or a word that is no choice."""
     settings = MODELS[name] | options
-    known = set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
     for option, words in CHOICES.items():
@@ -114,4 +122,4 @@ def _checked(model: Model, name: str, in_channels: int) -> Model:
             )
         return model.init(key, x)
 
-    return Model(init, model.apply)
+    return model._replace(init=init)

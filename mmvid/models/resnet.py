@@ -1,7 +1,7 @@
 """ResNets for images (torchvision's) and for clips with temporal shift (TSM, Lin et al. 2019)."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -77,6 +77,10 @@ class ResNet(nn.Module):
     frozen_bn: str = "none"
     remat: bool = False
     dtype: Any = jnp.float32
+
+    # Where in its params; see `Model`.
+    first_convolutions: ClassVar = (("conv1",),)
+    classifiers: ClassVar = (("classifier",),)
 
     def _frozen(self, first: bool) -> bool:
         return self.frozen_bn == "all" or (self.frozen_bn == "all_but_first" and not first)

@@ -37,6 +37,16 @@ class Shared(nn.Module):
     settings: dict
     probability: float
 
+    @property
+    def first_convolutions(self):
+        """Of every member; see `Model`."""
+        return tuple((name, *path) for name in self.members for path in self.module.first_convolutions)
+
+    @property
+    def classifiers(self):
+        """Of every member; see `Model`."""
+        return tuple((name, *path) for name in self.members for path in self.module.classifiers)
+
     @nn.compact
     def __call__(self, x: dict, *, train: bool):
         networks = {name: self.module(**self.settings, name=name) for name in self.members}

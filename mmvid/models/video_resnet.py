@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -95,6 +95,10 @@ class VideoResNet(nn.Module):
     frozen_bn: str = "none"
     remat: bool = False
     dtype: Any = jnp.float32
+
+    # Where in its params; see `Model`.
+    first_convolutions: ClassVar = (("conv1",),)
+    classifiers: ClassVar = (("classifier",),)
 
     def _conv(self):
         return functools.partial(ClipConv, padding=self.padding, kernel_init=self.kernel_init, dtype=self.dtype)

@@ -14,11 +14,12 @@ def baseline(segments: list[Segment]) -> str:
 
 
 def make(context: Context) -> list[Segment]:
-    """The configured plan. Raises ValueError for an unknown name, or a stream that nobody reads, or two."""
+    """The configured plan. Raises ValueError for an unknown name, one that outputs cannot carry, or a
+    stream that nobody reads."""
     name = context.config.plan
     if name not in PLANS:
         raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
-    check_outputs(context.config)
+    check_outputs(context.config, [*context.heads, *context.stills_heads])
     segments = PLANS[name](context)
     check_streams(context.config)
     return segments

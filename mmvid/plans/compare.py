@@ -1,6 +1,7 @@
 """Methods compared: each from one draw of weights, on the same batches."""
 
 from mmvid.plans import segment, stills
+from mmvid.plans.networks import configured
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
 from mmvid.streams import Head
@@ -31,15 +32,14 @@ def make(context: Context) -> list[Segment]:
 
 def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, Start]:
     """Where the frozen networks of a method come from."""
-    reads = {o: name for name, s in config.networks.items() for read in s.reads for o in read}
-    heads = {"any": Head(2)}
-    teachers = segment.make_method(name, tuple(reads), heads, options).teachers
+    owners = configured(config)
+    teachers = segment.make_method(name, tuple(owners), {"any": Head(2)}, options).teachers
     if teachers and not trained:
         raise ValueError(
             f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
             "in --config.compare"
         )
-    return {reads[t]: Start("independent", reads[t]) for t in teachers}
+    return {owners[t].name: Start("independent", owners[t].name) for t in teachers}
 
 
 TITLES = {

@@ -1,7 +1,9 @@
 """From the configuration to streams and networks, and what must not stand in it."""
 
+from collections.abc import Iterable
+
 from mmvid import streams as streams_lib
-from mmvid.models import build_model
+from mmvid.models import build_model, options_of
 from mmvid.network import Network
 from mmvid.streams import Head, Stream
 
@@ -27,7 +29,7 @@ def make_network(
     """The configured network ``name`` for ``streams``, with classifiers for ``heads``.
 
     Raises ValueError where it reads nothing, in a way that no model has, or streams that are not
-    there or differ in channels.
+    there or differ in channels, or an option of its own is one that its model lacks.
     """
     spec = config.networks[name]
     reads = tuple(tuple(read) for read in spec.reads)
@@ -46,7 +48,9 @@ def make_network(
         )
     channels = streams_lib.in_channels(streams[reads[0][0]])
     own = {k: v for k, v in spec.options.items() if v is not None}
-    common = {k: v for k, v in config.model_options.items() if v is not None}
+    # What is said of all networks is left out where a model has no such thing.
+    known = options_of(spec.model)
+    common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
     options = {**common, **own, **overrides}
     if len(reads[0]) > 1:
         options["members"] = reads[0]
@@ -56,19 +60,33 @@ def make_network(
     return Network(name, model, reads)
 
 
-def check_outputs(config) -> None:
-    """Raises ValueError for a stream that is read twice: two outputs would have one name."""
-    owners: dict[str, str] = {}
+def configured(config) -> dict[str, Network]:
+    """All configured networks by output, with classifiers for nothing: for their names and needs."""
+    streams, heads = make_streams(config), {"any": Head(2)}
+    made = [make_network(config, name, heads, streams) for name in config.networks]
+    return {output: network for network in made for output in network.outputs}
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raises ValueError for a name that would be two in 'network.part', 'output/term' or a file."""
+    if "." in name or "/" in name:
+        raise ValueError(f"{kind} {name!r}: rename it; '.' and '/' stand between names, none may hold them")
+
+
+def check_outputs(config, heads: Iterable[str]) -> None:
+    """Raises ValueError for names that outputs cannot be told apart by: with '.' or '/', or of a network
+    that reads a stream twice."""
+    for kind, names in (("network", config.networks), ("stream", config.streams), ("head", heads)):
+        for name in names:
+            check_name(kind, name)
     for name, spec in config.networks.items():
-        for stream in [stream for read in spec.reads for stream in read]:
-            if stream in owners:
-                both = " and ".join(map(repr, dict.fromkeys((owners[stream], name))))
-                raise ValueError(
-                    f"the stream {stream!r} is read twice, by {both}: their outputs would have one name, and all "
-                    "but the last learn nothing. Give each a stream of its own, which may be cut alike: "
-                    f"c.streams.{stream}2 = common.stream(..), for one of the two to read"
-                )
-            owners[stream] = name
+        read = [stream for group in spec.reads for stream in group]
+        if twice := [stream for stream in read if read.count(stream) > 1]:
+            raise ValueError(
+                f"network {name!r} reads the stream {twice[0]!r} twice: two of its outputs would have one name. "
+                f"Give it another stream, which may be cut alike: c.streams.{twice[0]}2 = common.stream(..); a "
+                "second network may well read the same one"
+            )
 
 
 def check_streams(config) -> None:

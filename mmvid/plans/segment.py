@@ -1,19 +1,18 @@
 """A segment: a stretch of training, and how it is made of a configuration."""
 
-import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmvid import optim
+from mmvid import methods, optim
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method
 from mmvid.network import Network
-from mmvid.plans import keys, learning
+from mmvid.plans import fit, keys, learning
 from mmvid.plans import starts as starts_lib
-from mmvid.plans.networks import make_network, make_streams
+from mmvid.plans.networks import configured, make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
 from mmvid.streams import Head, Stream
 
@@ -120,10 +119,10 @@ def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) ->
     """METHODS[name]. Raises ValueError that lists the known names, or the method's options."""
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
-    known = list(inspect.signature(METHODS[name]).parameters)[2:]
+    known = methods.options(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {known}")
+        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {list(known)}")
     return METHODS[name](outputs, heads, **options)
 
 
@@ -133,9 +132,6 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-def _afresh(start: Start | None, heads) -> bool:
-    """Whether a network's classifier starts afresh."""
-    return start is None or start.segment == STILLS or not starts_lib.inherits(start, heads)
 
 
 def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
@@ -154,7 +150,8 @@ def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads)
     for network in networks:
         start = starts.get(network.name, Start())
         own = start.segment not in ("", STILLS) and start.network == network.name
-        if network.frozen and not own and not (start.file and starts_lib.inherits(start, heads)):
+        whole = start.file and not fit.fresh(config, network, starts, heads)
+        if network.frozen and not own and not whole:
             raise ValueError(
                 f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
                 "--config.plan=compare with 'independent' before the method in --config.compare"
@@ -179,8 +176,7 @@ def make(
     config, heads = context.config, context.heads
     streams = make_streams(config)
     built = tuple(make_network(config, n, heads, streams) for n in networks)
-    starts_lib.check_models(config, starts)
-    starts_lib.check_files(config, built, streams, starts, heads)
+    fit.check(config, built, starts, heads)
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     groups = dict(groups or default_groups(config))
@@ -193,11 +189,11 @@ def make(
     check_passes(name, groups, made)
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)
-    enter = starts_lib.starting_from(starts, {n: config.networks[n].model for n in networks}, heads)
+    enter = starts_lib.starting_from(starts, built, heads)
     if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
         starts_lib.check_starts(config, built, streams, starts)
         enter = starts_lib.refuse_equals(enter, built, streams)
-    learnt = {n: learning.of(config, n, fresh=_afresh(starts.get(n), heads)) for n in networks}
+    learnt = {n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built}
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     seed = zlib.crc32(f"{config.seed}/{stage}".encode())
     headline = config.headline if config.headline in outputs else outputs[0]
@@ -235,7 +231,7 @@ def make(
 
 def headline_network(config) -> str:
     """The network whose output names the run. Raises ValueError that lists the outputs."""
-    reads = {s: name for name, spec in config.networks.items() for read in spec.reads for s in read}
-    if config.headline not in reads:
-        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(reads)}")
-    return reads[config.headline]
+    owners = configured(config)
+    if config.headline not in owners:
+        raise ValueError(f"headline={config.headline!r} is unknown; choose one of {sorted(owners)}")
+    return owners[config.headline].name

@@ -11,24 +11,33 @@ import jax
 import numpy as np
 
 from mmvid import weights
-from mmvid.network import Beginning, Network, TrainState, final_weights, init_params
+from mmvid.network import Beginning, Network, TrainState, final_weights
 from mmvid.streams import Head, Stream
-from mmvid.weights import files, names_resnet, trees
+from mmvid.weights import files, trees
+from mmvid.weights.trees import Path
 
 STILLS = "stills"
 
 
 class Start(NamedTuple):
-    """Where a network's weights come from: ``segment`` and ``network`` of this run, or ``file``."""
+    """Where weights come from: ``segment`` and ``network`` of this run, or ``file`` ('path#network').
+
+    ``part`` takes what reads one stream of a source that reads several at once: the encoder of a
+    fusion, a member of networks that share features. The other way round, a start of 'av.rgb' fills
+    that part of network 'av': {'av.rgb': Start('ce', 'rgb'), 'av.flow': Start('ce', 'flow')}. A
+    classifier goes along where both have one and the classes agree.
+    """
 
     segment: str = ""
     network: str = ""
     file: str = ""
+    part: str = ""
 
 
 def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
     names = {name: list(head.names) or head.classes for name, head in heads.items()}
-    return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names)}
+    layouts = files.describe_layouts({n.name: n.model for n in networks})
+    return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names), "layouts": layouts}
 
 
 def keep_weights(networks, heads) -> Callable:
@@ -44,71 +53,69 @@ def keep_weights(networks, heads) -> Callable:
     return leave
 
 
-def _from_segment(start: Start, params, stats, workdir: pathlib.Path, heads):
-    """Weights of another segment: first convolution averaged, classifier kept for equal heads.
-
-    Everything goes over, batch statistics too; a classifier of other classes starts afresh. Raises
-    FileNotFoundError, or ValueError where the two networks are not of one architecture.
-    """
+def _file_of(start: Start, workdir: pathlib.Path) -> str:
+    """The file that a start reads, as 'path#network'. Raises FileNotFoundError for a segment's that is
+    not there yet."""
+    if start.file:
+        return start.file
     path = workdir / start.segment / "weights.safetensors"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: segment {start.segment!r} must end before this one starts. "
             "Run the same command again, or give another --workdir."
         )
-    tree, metadata = files.read(path)
-    source = tree[start.network]
-    new = trees.fit_input_channels(source["params"], params)
-    if metadata["heads"] != _describe((), heads)["heads"]:
-        new = _with_classifiers_of(params, new)
-    _check_fit(path, start.network, (new, source["stats"]), (params, stats))
-    return new, source["stats"]
+    return f"{path}#{start.network}"
 
 
-def _with_classifiers_of(own: dict, params: dict) -> dict:
-    """``params`` with the classifiers of ``own``; of each member where several share features."""
-    if inside := names_resnet.members(own):
-        return {**params, **{n: _with_classifiers_of(own[n], params.get(n, {})) for n in inside}}
-    return {**params, "classifier": own["classifier"]}
+def same_heads(source: str, heads) -> bool:
+    """Whether a file of ours was written for these heads."""
+    return files.metadata(source).get("heads") == _describe((), heads)["heads"]
 
 
-def _check_fit(path: pathlib.Path, network: str, found, wanted) -> None:
-    """Raises ValueError naming a tensor where two networks are not of one architecture."""
-    have, want = (
-        {jax.tree_util.keystr(p, simple=True, separator="/"): np.shape(x)
-         for p, x in jax.tree_util.tree_leaves_with_path(tree)} for tree in (found, wanted)
-    )  # fmt: skip
-    for name in sorted(have | want):
-        if have.get(name) != want.get(name):
-            raise ValueError(
-                f"{path}: network {network!r} has {name.partition('/')[2]} of shape {have.get(name)}, "
-                f"the network that should start from it {want.get(name)}. Give both the same model, "
-                "width and stages."
-            )
+def place(networks, target: str) -> tuple[Network, Path]:
+    """The network that a start is for, and where in its trees: of 'av.rgb' the path of that part.
+    Raises ValueError that lists what there is."""
+    known, (name, _, part) = {n.name: n for n in networks}, target.partition(".")
+    if name not in known:
+        raise ValueError(f"weights are given for network {name!r}; there are {sorted(known)}")
+    encoders = known[name].model.encoders
+    if part and part not in encoders:
+        parts = f"it has {sorted(encoders)}" if encoders else "it reads one stream and has none"
+        raise ValueError(f"weights are given for part {part!r} of network {name!r}: {parts}")
+    return known[name], tuple(encoders[part]) if part else ()
 
 
-def inherits(start: Start, heads) -> bool:
-    """Whether a start's classifier goes over, as well as the rest: its classes are these."""
-    return not start.file or files.metadata(start.file).get("heads") == _describe((), heads)["heads"]
+def filled(network: Network, path: Path, own: tuple, fit: Callable) -> tuple:
+    """``own`` (params, stats) of a network with what ``fit(params=.., stats=.., layout=..)`` makes of the
+    subtrees at ``path``."""
+    params, stats = (trees.subtree(tree, path) for tree in own)
+    layout = trees.part_of(network.model, path) if path else network.model
+    made = fit(params=params, stats=stats, layout=layout)
+    # An encoder without batch norm has no statistics to replace.
+    return tuple(trees.replaced(tree, path, new) if new else tree for tree, new in zip(own, made))
 
 
-def _from_file(start: Start, model: str, params, stats, heads):
-    """Published weights, or those of another run of ours."""
-    classifier = "load" if inherits(start, heads) else "skip"
-    return weights.load(model, start.file, params=params, stats=stats, classifier=classifier)
+def loading(start: Start, source: str, target: str, heads) -> Callable:
+    """What fills a start's target from a file, published or ours."""
+    classifier = "load" if same_heads(source, heads) else "skip"
+    name = f"network {target!r}"
+    return functools.partial(weights.load, name, source, part=start.part, classifier=classifier)
 
 
-def starting_from(starts: dict[str, Start], models: dict[str, str], heads) -> Callable:
-    """An ``enter`` that gives each network its start; a network without one keeps its draw."""
+def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
+    """An ``enter`` that gives each network its start; a network without one keeps its draw.
+
+    Everything goes over, batch statistics too; first convolutions are averaged over channels, a
+    classifier of other classes starts afresh. Raises FileNotFoundError, or ValueError where the two
+    networks are not of one architecture.
+    """
 
     def enter(beginning: Beginning, run) -> Beginning:
-        for name, start in starts.items():
-            own = beginning.weights(name)
-            if start.file:
-                made = _from_file(start, models[name], *own, heads)
-            else:
-                made = _from_segment(start, *own, run.workdir, heads)
-            beginning = beginning.with_weights(name, *made)
+        for target, start in starts.items():
+            network, path = place(networks, target)
+            load = loading(start, _file_of(start, run.workdir), target, heads)
+            made = filled(network, path, beginning.weights(network.name), load)
+            beginning = beginning.with_weights(network.name, *made)
         return beginning
 
     return enter
@@ -148,44 +155,6 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
         return beginning
 
     return checked
-
-
-# Options that do not shape a network's tree of weights; whom it shares features with does.
-_SHAPELESS = ("dropout", "dtype", "remat", "frozen_bn", "share")
-
-
-def _architecture(config, name: str) -> str:
-    """What two networks must agree in where weights go from one to the other, as text."""
-    spec = config.networks[name]
-    options = {**config.model_options, **{k: v for k, v in spec.options.items() if v is not None}}
-    shape = [f"{k}={v}" for k, v in sorted(options.items()) if v is not None and k not in _SHAPELESS]
-    shared = [f"shared by {' + '.join(read)}" for read in spec.reads if len(read) > 1]
-    return f"({', '.join([spec.model, *shape, *shared])})"
-
-
-def check_models(config, starts: dict[str, Start]) -> None:
-    """Weights go from network to network only where the architecture is one. Raises ValueError."""
-    for name, start in starts.items():
-        own, other = (_architecture(config, n) for n in (name, start.network or name))
-        if start.segment and own != other:
-            raise ValueError(
-                f"network {name!r} {own} cannot start from the weights of {start.network!r} {other} as plan "
-                f"{config.plan!r} wants: give both the same model, width, stages and sharing, or take plan "
-                "'single'"
-            )
-
-
-def check_files(config, networks, streams, starts: dict[str, Start], heads) -> None:
-    """Files of weights are there and fit, before anything is trained. Raises as weights.load."""
-    shapes = {name: (stream.sampling.frames, 32, 32) for name, stream in streams.items()}
-    for network in networks:
-        start = starts.get(network.name, Start())
-        if start.file:
-            draw = functools.partial(init_params, (network,), streams, shapes)
-            drawn = jax.eval_shape(draw, jax.random.key(0))
-            params, stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), drawn)
-            model = config.networks[network.name].model
-            _from_file(start, model, params[network.name], stats[network.name], heads)
 
 
 def check_starts(config, networks, streams, starts: dict[str, Start]) -> None:

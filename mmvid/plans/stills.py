@@ -33,14 +33,14 @@ def make(context: Context, network: str) -> Segment:
         )
     # Pictures, whatever the network will read later: its first convolution is averaged then.
     one = streams_lib.Sampling("uniform", 1, 1)
-    streams = {read[0]: Stream(read[0], "rgb", one) for read in config.networks[network].reads}
+    streams = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
     group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
     per_epoch = segment.epoch_steps(context, group)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
-    own = learning.of(config, network, fresh=True)
+    own = learning.of(config, built, fresh=built.model.classifiers)
     learnt = {network: own | {"schedule": dict(spec.schedule), "first_conv_lr": 1.0}}
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     seed = zlib.crc32(f"{config.seed}/stills".encode())
@@ -50,7 +50,7 @@ def make(context: Context, network: str) -> Segment:
         networks=(built,),
         streams={name: streams[name]},
         heads=heads,
-        method=segment.make_method("single", (name,), heads, {}),
+        method=segment.make_method("single", built.outputs, heads, {}),
         tx=tx,
         lr=lr,
         groups={"main": group},
@@ -58,7 +58,7 @@ def make(context: Context, network: str) -> Segment:
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
         seed=seed,
-        headline=name,
+        headline=built.outputs[0],
         spec=keys.spec(
             config, (built,),
             program={"streams": streams, "heads": heads, "method": ("single", {}), "learning": learnt,
@@ -69,12 +69,19 @@ def make(context: Context, network: str) -> Segment:
     )  # fmt: skip
 
 
+def _files(config, network: str) -> dict[str, Start]:
+    """The files that a network starts from, or each of its parts."""
+    given = config.networks[network].weights
+    if isinstance(given, str):
+        return {network: Start(file=given)} if given else {}
+    return {f"{network}.{part}": Start(file=file) for part, file in given.items()}
+
+
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
     """Where the papers start from ImageNet: a weights file, generated stills, or a random draw."""
     config = context.config
-    files = {n: Start(file=config.networks[n].weights) for n in networks
-             if config.networks[n].weights}  # fmt: skip
+    files = {target: start for n in networks for target, start in _files(config, n).items()}
     if not has_stills(config):
         return [], files
-    head = segment.headline_network(config)
-    return [make(context, head)], {n: Start(STILLS, head) for n in networks} | files
+    head, given = segment.headline_network(config), {target.partition(".")[0] for target in files}
+    return [make(context, head)], {n: Start(STILLS, head) for n in networks if n not in given} | files

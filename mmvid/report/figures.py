@@ -156,6 +156,23 @@ def reliability(bins: dict[str, np.ndarray]) -> str:
         return _svg(figure)
 
 
+def spread(values: dict[str, list[float]], label: str) -> str:
+    """A dot for each value, a line at their mean: {row: fractions}, the first row on top -> SVG."""
+    names = [_short(name, 28) for name in values]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6, 0.34 * len(names) + 1.0), layout="constrained")
+        for row, own in enumerate(values.values()):
+            axis.plot(100 * np.array(own), [row] * len(own), "o", ms=5, color=COLOURS[0], alpha=0.7, mew=0)
+            if own:
+                axis.plot(2 * [100 * np.mean(own)], [row - 0.28, row + 0.28], color=COLOURS[1], lw=1.6)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_xlabel("percent")
+        axis.set_title(_short(label, 60))
+        axis.grid(axis="y", visible=False)
+        return _svg(figure)
+
+
 def strip(frames: np.ndarray, count: int = 6, height: int = 72) -> str:
     """A film strip of a clip: uint8 [T, H, W, 3] -> an inline JPEG."""
     index = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)

@@ -41,7 +41,7 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
     )
 
 
-def _numbers(scores: Scores, how: str) -> dict:
+def numbers_of(scores: Scores, how: str) -> dict:
     """What summary.json keeps: every output's numbers, and those of every subset of several."""
     found = numbers_lib.summary(scores, how)
     return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(file.members(scores)) > 1 else {})
@@ -65,11 +65,7 @@ def finish(
     how, own = config.evaluation.aggregate, loaded[-1]
 
     def thumbnail(split: str, row: int) -> np.ndarray:
-        record = dataset.split(split)[row]
-        if not fields.present(record, "rgb"):
-            return np.zeros((0, 1, 1, 3), np.uint8)
-        index = np.linspace(0, record["num_frames"] - 1, 6).astype(int)
-        return fields.decode_frames(record, "rgb", index)
+        return fields.thumbnails(dataset.split(split)[row], 6)
 
     for split in own.scores:
         logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how))
@@ -81,7 +77,7 @@ def finish(
         headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
         published_neighbours=config.published_neighbours,
     )  # fmt: skip
-    numbers = {c.segment: {split: _numbers(s, how) for split, s in c.scores.items()}
+    numbers = {c.segment: {split: numbers_of(s, how) for split, s in c.scores.items()}
                for c in loaded}  # fmt: skip
     files.write_json(workdir / "summary.json", numbers)
     split = next(iter(own.scores))

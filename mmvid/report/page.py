@@ -31,10 +31,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page's template. All of them fill the same base."""
     loader = jinja2.PackageLoader("mmvid.report", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def write(
@@ -42,8 +43,8 @@ def write(
     columns: Sequence[Column],
     *,
     config: str,
+    headline: str,
     baseline: str = "",
-    headline: str = "rgb",
     how: str = "logits",
     thumbnails: Callable[[str, int], np.ndarray] | None = None,
     published: Sequence[tuple[str, dict]] = (),
@@ -71,7 +72,7 @@ def write(
          "rows": table.rows(columns, split, baseline=baseline, how=how)}
         for split in splits
     ]  # fmt: skip
-    page = _template().render(
+    page = template("report.html").render(
         name=workdir.name, title=own.title, headline=headline, baseline=base and base.title,
         overviews=[(s, table.overview(columns, s, headline, how)) for s in splits],
         outputs=table.published_outputs(columns, splits[0], headline, published),

@@ -171,13 +171,18 @@ def overview_text(columns: Sequence[Column], split: str, headline: str, how: str
     names = list(dict.fromkeys(name for row in found for name in row["cells"]))
     body = [["", *names]] + [[r["title"], *(r["cells"].get(n, "-") for n in names)] for r in found]
     several = any(text.startswith("mAP") for row in found for text in row["cells"].values())
-    return f"{split}, {'mAP' if several else 'top-1'}\n" + _aligned(body)
+    return f"{split}, {'mAP' if several else 'top-1'}\n" + aligned(body)
 
 
-def _aligned(body: list[list[str]]) -> str:
-    """Rows of text in columns, a line under the first."""
+def aligned(body: list[list[str]], right: int | None = None) -> str:
+    """Rows of text in columns, a line under the first; the columns from ``right`` on end in one line."""
     widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in body]
+    left = len(widths) if right is None else right
+    lines = [
+        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+        for line in body
+    ]
+    lines = [line.rstrip() for line in lines]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
@@ -207,7 +212,7 @@ def table(
         name = row["output"] if row["output"] != last else ""
         last = row["output"]
         body.append([name, row["measure"], *row["cells"]])
-    return denominators(there[-1].scores[split]) + "\n" + _aligned(body)
+    return denominators(there[-1].scores[split]) + "\n" + aligned(body)
 
 
 def published_outputs(columns, split: str, headline: str, published) -> list[str]:

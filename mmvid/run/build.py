@@ -1,7 +1,8 @@
-"""From a configuration to what a run is made of: datasets, segments, and everything checked that
-could otherwise fail after hours."""
+"""From a configuration, or the workdir of a run that has ended, to what a run is made of: datasets,
+segments, and everything checked that could otherwise fail after hours."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -10,14 +11,17 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from mmvid import plans, sharding
+from mmvid import files, network, plans, sharding
 from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
 from mmvid.run import checks
 from mmvid.streams import Head
+from mmvid.weights import files as weight_files
 
 
 class Run(NamedTuple):
@@ -69,10 +73,14 @@ def _ensure(spec) -> None:
     sharding.on_first(make if due else lambda: None, f"making {spec.path}")
 
 
+def _wanted(config) -> dict:
+    """{name: what the configuration says of it} of every dataset that a run reads."""
+    own = {"dataset": config.dataset} | dict(config.datasets.items())
+    return own | ({"stills": config.stills} if stills.has_stills(config) else {})
+
+
 def _open(config) -> dict[str, records.Dataset]:
-    wanted = {"dataset": config.dataset} | dict(config.datasets.items())
-    if stills.has_stills(config):
-        wanted["stills"] = config.stills
+    wanted = _wanted(config)
     for spec in wanted.values():
         _ensure(spec)
     return {name: records.open_dataset(spec.path) for name, spec in wanted.items()}
@@ -126,3 +134,104 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
+
+
+# ---------------------------------------------------------------------------- a run that has ended
+def stored(workdir: pathlib.Path) -> dict:
+    """The configuration that a run was trained with, as its workdir keeps it; lists are tuples again.
+
+    Raises ValueError where the folder is no run's.
+    """
+    found = files.read_json(workdir / "config.json")
+    if found is None:
+        inside = sorted(path.parent.name for path in workdir.glob("*/config.json"))
+        hint = f"it holds the runs {', '.join(inside)}: name one of them" if inside else (
+            "name the --workdir of a training run")  # fmt: skip
+        raise ValueError(f"{workdir} is no run, there is no config.json in it: {hint}")
+    return _with_tuples(found)
+
+
+def _with_tuples(value):
+    if isinstance(value, dict):
+        return {name: _with_tuples(own) for name, own in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _place(name: str) -> str:
+    """How a command line says where a dataset lies."""
+    return f"--config.{name if name in ('dataset', 'stills') else f'datasets.{name}'}.path=FOLDER"
+
+
+def _check_still_there(config, workdir: pathlib.Path) -> None:
+    """Raises FileNotFoundError for a dataset that is gone: no command may make another one in its place."""
+    for name, spec in _wanted(config).items():
+        if not (pathlib.Path(spec.path) / "metadata.json").exists():
+            own = spec.path in spec.command
+            again = f"make it again (python -m {' '.join(spec.command)})" if own else "put it back"
+            raise FileNotFoundError(
+                f"the clips that {workdir} was trained on are no longer in {spec.path}: {again}, or say where "
+                f"they lie, {_place(name)}"
+            )
+
+
+def _check_same_clips(run: Run) -> None:
+    known = files.read_json(run.workdir / "data.json") or {}
+    for name, dataset in run.datasets.items():
+        if known.get(name, dataset.info.fingerprint) != dataset.info.fingerprint:
+            raise ValueError(
+                f"{run.workdir} was trained on other clips than {dataset.root} holds now: the fingerprint was "
+                f"{known[name]}, now it is {dataset.info.fingerprint}. Say where its own lie, "
+                f"{_place(name)}"
+            )
+
+
+def _check_ended(run: Run) -> None:
+    for segment in run.segments:
+        if not (run.workdir / segment.name / "done.json").exists():
+            raise ValueError(
+                f"{run.workdir} has not ended: its segment {segment.name!r} is not done. Give the command that "
+                "it was started with again, it goes on"
+            )
+
+
+def opened(workdir: pathlib.Path, config) -> Run:
+    """A run that has ended, from its workdir: to score, describe or hand on what it has learnt. ``config``: what
+    is `stored` there, perhaps with other ways to evaluate or another place of its data.
+
+    Raises ValueError or FileNotFoundError where the run has not ended, its data are gone or other clips.
+    """
+    config = config.copy_and_resolve_references().unlock()
+    # What only a beginning needs may be gone.
+    if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
+        config.stills.steps = "0"
+    for spec in config.networks.values():
+        spec.weights = spec.weights if spec.weights and pathlib.Path(spec.weights.split("#")[0]).exists() else ""
+    config.lock()
+    _check_still_there(config, workdir)
+    run = build(config, workdir)
+    _check_same_clips(run)
+    _check_ended(run)
+    return run
+
+
+def weights_of(run: Run, segment: Segment) -> dict:
+    """The final weights of a segment, {'params', 'stats'} by network, as its workdir keeps them.
+
+    Raises FileNotFoundError or ValueError where they are gone, damaged, or of other networks.
+    """
+    path = run.workdir / segment.name / "weights.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is gone; where {segment.name!r} has checkpoints, the run's own command writes it again"
+        )
+    tree, _ = weight_files.read(path)
+    found = {kind: {name: own[kind] for name, own in tree.items()} for kind in ("params", "stats")}
+    trained = [n for n in segment.networks if not n.frozen]
+    draw = functools.partial(network.init_params, trained, segment.streams, run.config.size)
+    wanted = dict(zip(("params", "stats"), jax.eval_shape(draw, jax.random.key(0))))
+    if jax.tree.map(np.shape, found) != jax.tree.map(np.shape, wanted):
+        raise ValueError(
+            f"{path} does not fit the networks that {run.workdir}/config.json describes: leave models, their "
+            "options and the label spaces as they were trained"
+        )
+    return jax.tree.map(jnp.asarray, found)

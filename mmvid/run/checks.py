@@ -137,12 +137,13 @@ def check_missing(config, streams) -> None:
 
 def _check_headline(config, dataset: records.Dataset, streams) -> None:
     """The run is named by an output that can be scored."""
-    if config.headline not in streams:
-        return
-    field = streams_lib.MODALITIES[streams[config.headline].modality].field
+    needs = networks.configured(config)[config.headline].needs[config.headline]
+    fields = [streams_lib.MODALITIES[streams[s].modality].field for s in needs.streams if s in streams]
+    short = all if needs.how == "any" else any
     for split in (config.evaluation.during, *config.evaluation.splits):
         have = dataset.info.modalities.get(dataset.whole(split))
-        if have is not None and not have.get(field):
+        if have is not None and fields and short(not have.get(field) for field in fields):
+            field = next(field for field in fields if not have.get(field))
             raise ValueError(
                 f"headline={config.headline!r} reads {field!r}, which no clip of {dataset.root}/{split} has: "
                 f"there is {', '.join(k for k, n in have.items() if n) or 'nothing'}. Name another "
@@ -165,9 +166,8 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
                 "it (data_prep/README.md), or leave that network out of the configuration."
             )
-        ranged = streams_lib.MODALITIES[stream.modality].ranged
-        if ranged and "depth_range" not in dataset.info.settings:
+        if reason := streams_lib.unfit(stream, dataset.info.settings):
             raise ValueError(
-                f"{dataset.root} was built before the range of its depth was kept: run the command that "
-                f"built it again{_made_by(config)}"
+                f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "
+                f"again{_made_by(config)}"
             )

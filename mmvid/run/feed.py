@@ -36,8 +36,7 @@ def one_of(segment: Segment) -> dict[str, OneOf]:
 
 
 def _ahead(run: Run, dataset):
-    loader = run.config.loader
-    return workers.iterate(dataset, workers=loader.workers, threads=loader.threads, prefetch=loader.prefetch)
+    return workers.iterate(dataset, workers.Loader(**run.config.loader))
 
 
 def train_batches(run: Run, segment: Segment, start: int):
@@ -82,8 +81,10 @@ def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
 
 # ---------------------------------------------------------------------------- does it fit
 def _train_bytes(run: Run, segment: Segment) -> int:
-    clips = sum(group.batch_size * len(group.views) for group in segment.groups.values())
-    return pipeline.batch_bytes(segment.streams.values(), clips, run.config.size)
+    streams, size = segment.streams.values(), run.config.size
+    return sum(
+        pipeline.batch_bytes(streams, g.batch_size, len(g.views), size) for g in segment.groups.values()
+    )
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
@@ -92,13 +93,12 @@ def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
         info.height, info.width, run.config.size, checks.resize_of(run.config), crops
     )
     clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
-    return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run) * clips * len(windows), side)
+    return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
 
 
 def _check_room(run: Run, what: str, setting: str, size: int) -> None:
     """Raises ValueError where the loader alone would fill the memory with batches of ``size`` bytes."""
-    loader, processes = run.config.loader, jax.process_count()
-    count = workers.batches_held(loader.workers, loader.threads, loader.prefetch)
+    processes, count = jax.process_count(), workers.batches_held(workers.Loader(**run.config.loader))
     free, needed = memory.available(), count * size // processes
     if free is not None and needed > free:
         raise ValueError(

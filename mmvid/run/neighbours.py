@@ -14,9 +14,9 @@ from mmvid.data import pipeline, workers
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
 from mmvid.plans.segment import Segment
-from mmvid.run import checks
+from mmvid.run import checks, score
 from mmvid.run.build import Run
-from mmvid.scores import metrics
+from mmvid.scores import evaluate, metrics
 
 # Of a large dataset so many clips, evenly spread, are enough.
 TRAIN_CLIPS, TEST_CLIPS = 5000, 2000
@@ -44,13 +44,13 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
         source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
         crops="centre", resize=checks.resize_of(config), batch_size=config.evaluation.batch_size,
     )  # fmt: skip
-    batches = workers.iterate(dataset, workers=config.loader.workers, threads=config.loader.threads)
+    batches = workers.iterate(dataset, workers.Loader(**config.loader))
     parts = []
     try:
         for batch in batches:
             group = batch["main"]
             features, keep = describe(batch), group["mask"]
-            present = {o: group["present"].get(o, group["mask"]) for o in features}
+            present = evaluate.presence(group, score.needs(segment))
             part = {"features": features, "label": group["label"][head], "present": present}
             parts.append(jax.tree.map(lambda x, keep=keep: np.asarray(x)[keep], part))
     finally:

@@ -17,6 +17,7 @@ from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
 from mmvid.scores.file import Scores
 from mmvid.streams import Head
+from mmvid.weights import trees
 
 CLIPS = 3
 
@@ -61,12 +62,15 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
 
 
 def _leave(segment: Segment, directory: pathlib.Path) -> None:
-    """Weights are written: of every network a classifier of single numbers."""
-    classifier = {head: {"kernel": np.zeros((), np.float32)} for head in segment.heads}
-    networks = [n.name for n in segment.networks if not n.frozen]
+    """Weights are written: of every network classifiers of single numbers."""
+    zero = np.zeros((), np.float32)
+    params = {}
+    for trained in (n for n in segment.networks if not n.frozen):
+        places = [(*path, head, "kernel") for path in trained.model.classifiers for head in segment.heads]
+        params[trained.name] = trees.unflatten(dict.fromkeys(places, zero))
     state = network.TrainState(
-        step=0, params={name: {"classifier": classifier} for name in networks}, frozen={},
-        stats={name: {} for name in networks}, opt_state={}, method=(), ema={}, key=(),
+        step=0, params=params, frozen={}, stats={name: {} for name in params}, opt_state={}, method=(), ema={},
+        key=(),
     )  # fmt: skip
     segment.leave(state, directory)
 

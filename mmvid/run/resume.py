@@ -16,8 +16,8 @@ from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
 
 # What may change when a run goes on: none of it touches a result of training.
-_FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
-         "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
+FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
+        "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
 
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
@@ -34,7 +34,7 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 def _check_same_config(run: Run, now: dict) -> None:
     old = files.read_json(run.workdir / "config.json") or now
     # Where the best checkpoint is kept, how views are put together decides which one that is.
-    free = _FREE if run.config.evaluation.checkpoint == "best" else (*_FREE, "evaluation.aggregate")
+    free = FREE if run.config.evaluation.checkpoint == "best" else (*FREE, "evaluation.aggregate")
     free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
     before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
     changed = sorted(

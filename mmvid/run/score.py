@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mmvid import infer, network, sharding
+from mmvid.models.model import Needs
 from mmvid.plans.segment import Segment
 from mmvid.run import feed, programs
 from mmvid.run.build import Run
@@ -29,10 +30,10 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
     }  # fmt: skip
 
 
-def needs(segment: Segment) -> dict[str, tuple[str, ...]]:
-    """The streams that every scored output needs: {output: streams}; teachers are not scored."""
+def needs(segment: Segment) -> dict[str, Needs]:
+    """What every scored output needs; teachers are not scored."""
     trained = [n for n in segment.networks if not n.frozen]
-    return {o: r for n in trained for r in n.reads for o in (r if len(r) == 1 else n.outputs)}
+    return {output: needs for network in trained for output, needs in network.needs.items()}
 
 
 def members(segment: Segment) -> list[str]:
@@ -40,8 +41,8 @@ def members(segment: Segment) -> list[str]:
     joint ones, which need the most streams, so that no part is counted twice; else all of its outputs."""
     wants, found = needs(segment), []
     for own in (n.outputs for n in segment.networks if not n.frozen):
-        most = max(len(wants[output]) for output in own)
-        found += [output for output in own if len(wants[output]) == most]
+        most = max(len(wants[output].streams) for output in own)
+        found += [output for output in own if len(wants[output].streams) == most]
     return found
 
 

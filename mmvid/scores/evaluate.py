@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import numpy as np
 
+from mmvid.models.model import Needs, met
 from mmvid.scores import file as file_lib
 from mmvid.scores.file import Scores
 
@@ -19,26 +20,23 @@ def _gather(x: np.ndarray) -> np.ndarray:
     return np.asarray(gathered).reshape(-1, *x.shape[1:])
 
 
-def _presence(group: Mapping, needs: Mapping[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
-    """Whether an output has all the streams it needs: {output: [B]}."""
-    return {
-        output: np.all([group["present"][stream] for stream in streams], axis=0)
-        for output, streams in needs.items()
-    }
+def presence(group: Mapping, needs: Mapping[str, Needs]) -> dict[str, np.ndarray]:
+    """Whether each output has the streams that it needs: {output: [B]}."""
+    return {output: met(own, group["present"]) for output, own in needs.items()}
 
 
 def predict_split(
     predict: Callable,
     batches: Iterable[dict],
     *,
-    needs: Mapping[str, tuple[str, ...]],
+    needs: Mapping[str, Needs],
     ids: list[str],
     meta: Mapping,
 ) -> Scores:
     """Predicts every batch; padding goes, rows are in the split's order.
 
     ``predict(batch) -> {output: {head: [B, V, K]}}`` on this process's rows; ``batches`` yield
-    {'main': {.., 'mask', 'id'}}; ``needs`` {output: streams it needs}; ``ids`` of all rows.
+    {'main': {.., 'mask', 'id'}}; ``needs`` {output: what it needs}; ``ids`` of all rows.
     Exact on ragged last batches and several processes. Raises RuntimeError if a row is missing.
     """
     parts = []
@@ -47,7 +45,7 @@ def predict_split(
         part = {
             "logits": predict(batch),
             "label": dict(group["label"]),
-            "present": _presence(group, needs),
+            "present": presence(group, needs),
             "row": group["id"],
             "mask": group["mask"],
         }

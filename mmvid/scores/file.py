@@ -101,7 +101,8 @@ def labelled(scores: Scores) -> Scores:
 def members(scores: Scores) -> tuple[str, ...]:
     """The outputs that sums and oracles are formed over: those that the run has named, one of each
     network (a fusion's joint one); all of an older file, which names none."""
-    return tuple(scores.meta.get("members") or scores.logits)
+    named = scores.meta.get("members") or scores.logits
+    return tuple(output for output in scores.logits if output in named)
 
 
 def summed(scores: Scores, output: str) -> tuple[str, ...]:

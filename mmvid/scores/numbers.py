@@ -103,6 +103,11 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
     }
 
 
+def mean_ap(scores: Scores, output: str, head: str, how: str = "logits") -> float | None:
+    """The mAP of a head of several labels, of labelled clips; None where no class has a positive."""
+    return _multi(scores, output, head, how)["map"] if len(scores.id) else None
+
+
 def summary(scores: Scores, how: str = "logits") -> dict:
     """{output: {head: numbers}} for every output and, with several members, 'fused'; where heads of
     single labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any member
@@ -156,7 +161,7 @@ def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
     covered = {"covered": float(present.mean()), "n": len(present)}
     if scores.label[head].ndim == 1:
         return _top(hits(scores, name, head, 1, how), 1) | covered
-    return {"map": _multi(scores, name, head, how)["map"]} | covered
+    return {"map": mean_ap(scores, name, head, how)} | covered
 
 
 def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:

@@ -7,60 +7,99 @@ what published files call their tensors stands in ``names_resnet``.
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.weights import files, trees
-from mmvid.weights.names_resnet import (
-    Path,
-    address,
-    first_convolutions,
-    members,
-    to_ours,
-    to_torch,
-    torch_key,
-    torch_video_key,
-)
-from mmvid.weights.trees import Tree
+from mmvid.weights import files, names_resnet, trees
+from mmvid.weights.names_resnet import PLAIN, torch_names
+from mmvid.weights.trees import Layout, Path, Tree, within
+
+__all__ = ["Found", "fitted", "found", "load", "torch_names"]
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
 
 
-def _own_network(source: str | os.PathLike) -> dict[Path, np.ndarray] | None:
-    """{(collection, *path): array} of one network of a file that ``save`` wrote, which is named
-    as 'path#network' where the file holds several; None if the file is not ours."""
+class Found(NamedTuple):
+    """What a source holds: {(collection, *path): array in our layout}, {path: its key in a published
+    file}, a line on each key that is nobody's, and where its layers stand."""
+
+    placed: dict[Path, np.ndarray]
+    layout: Layout
+    keys: Mapping[Path, str]
+    strange: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------------- what a source holds
+def _chosen(path: pathlib.Path, tree: Tree, network: str, part: str) -> tuple[str, str]:
+    """(network, part) of a file of ours; 'av.rgb' is the part 'rgb' of 'av'. Raises ValueError that
+    lists the networks."""
+    if not network and len(tree) == 1:
+        return next(iter(tree)), part
+    if network in tree:
+        return network, part
+    whole, _, inside = network.rpartition(".")
+    if whole in tree and not part:
+        return whole, inside
+    given = f"has no network {network!r}" if network else "holds several networks"
+    raise ValueError(f"{path} {given}; give it as '{path}#NAME', NAME one of {sorted(tree)}")
+
+
+def part_of(tree: Tree, layout: Layout, part: str, name: str) -> Found:
+    """What a network {'params', 'stats'} holds; of ``part``, one of its streams, where it is named.
+    Raises ValueError that lists the parts; ``name`` is the network's, for that."""
+    if part and part not in layout.encoders:
+        known = f"it has {sorted(layout.encoders)}" if layout.encoders else "it reads one stream and has none"
+        raise ValueError(f"{name} has no part {part!r}: {known}")
+    if not part:
+        return Found(trees.leaves(tree), layout, {}, ())
+    path = layout.encoders[part]
+    inside = {kind: trees.subtree(values, path) for kind, values in tree.items()}
+    return Found(trees.leaves(inside), trees.part_of(layout, path), {}, ())
+
+
+def _own(source: str | os.PathLike, part: str) -> Found | None:
+    """Of a file that ``save`` wrote, which is named as 'path#network' where it holds several; None if
+    the file is not ours."""
     path, network = files.split(source)
     if not files.metadata(source):
         return None
-    tree = files.read(path)[0]
-    if network not in tree and (network or len(tree) != 1):
-        given = f"has no network {network!r}" if network else "holds several networks"
-        raise ValueError(f"{path} {given}; give it as '{path}#NAME', NAME one of {sorted(tree)}")
-    return trees.leaves(tree[network or next(iter(tree))])
+    tree, metadata = files.read(path)
+    network, part = _chosen(path, tree, network, part)
+    layout = files.layout(metadata, network, tree[network].get("params", {}))
+    return part_of(tree[network], layout, part, f"{path}: network {network!r}")
 
 
-def _published(source: Source, head: str) -> tuple[dict[Path, np.ndarray], dict[Path, str], list]:
-    """Of a published checkpoint: {(collection, *path): array in our layout}, {path: its key}, and
-    a line on each key that is nobody's."""
-    ours = isinstance(source, Mapping)
-    tensors = dict(source) if ours else files.read_file(pathlib.Path(source))
+def _published(source: Source, head: str) -> Found:
+    """Of a published checkpoint, whose classifier becomes ``head``'s."""
+    tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
         try:
-            path = address(key, head)
+            path = names_resnet.address(key, head)
         except ValueError:
             strange.append(key)
             continue
         if path in placed:
             strange.append(f"{key} (beside {keys[path]})")
             continue
-        placed[path], keys[path] = to_ours(np.asarray(value)), key
-    return placed, keys, strange
+        placed[path], keys[path] = names_resnet.to_ours(np.asarray(value)), key
+    return Found(placed, PLAIN, keys, tuple(strange))
 
 
-# ---------------------------------------------------------------------------- loading
-def _misfits(placed, keys, strange, wanted) -> list[str]:
+def found(source: Source, *, part: str = "", head: str = "") -> Found:
+    """What a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save`` wrote
+    holds ('path#network', 'path#network.part'). Raises ValueError, FileNotFoundError."""
+    own = None if isinstance(source, Mapping) else _own(source, part)
+    if not own and part:
+        raise ValueError(f"{source} is no file of ours and has no part {part!r}: leave the part out")
+    return own or _published(source, head)
+
+
+# ---------------------------------------------------------------------------- into a model's trees
+def _misfits(have: Found, wanted) -> list[str]:
     """One line a shape that differs, one for all that is missing, one for all that is too much."""
+    placed = have.placed
     lines = [
         f"  {'/'.join(p)}: {placed[p].shape} in the file, {wanted[p].shape} in the model"
         for p in sorted(set(placed) & set(wanted))
@@ -68,31 +107,87 @@ def _misfits(placed, keys, strange, wanted) -> list[str]:
     ]
     if missing := sorted("/".join(p) for p in set(wanted) - set(placed)):
         lines.append(f"  {len(missing)} not in the file: {', '.join(missing)}")
-    extra = [keys.get(p, "/".join(p)) for p in set(placed) - set(wanted)]
-    if extra := sorted(extra + strange):
+    extra = [have.keys.get(p, "/".join(p)) for p in set(placed) - set(wanted)]
+    if extra := sorted([*extra, *have.strange]):
         lines.append(f"  {len(extra)} not in the model: {', '.join(extra)}")
     return lines
 
 
-def _adapted(placed: dict[Path, np.ndarray], wanted, params: Tree, classifier: str) -> dict[Path, np.ndarray]:
-    """What may differ made equal: no counters of batch norms, the model's own classifier where it
-    is skipped, the first convolution over the model's channels."""
-    placed = {p: v for p, v in placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
-    if classifier == "skip":
-        placed = {p: v for p, v in placed.items() if not _head(p, params)}
-        placed |= {p: v for p, v in wanted.items() if _head(p, params)}
-    for first in first_convolutions(params):
+def _renamed(have: Found, layout: Layout) -> Found:
+    """The parts of one network called as those of another, in their order: networks that share
+    features may read other streams."""
+    theirs, ours = list(have.layout.encoders.values()), list(layout.encoders.values())
+    if len(theirs) != len(ours) or set(theirs) == set(ours):
+        return have
+    names = dict(zip(theirs, ours))
+
+    def path_of(path: Path) -> Path:
+        own = next((t for t in theirs if within(path[1:], (t,))), None)
+        return path if own is None else (path[0], *names[own], *path[1 + len(own) :])
+
+    return have._replace(placed={path_of(p): v for p, v in have.placed.items()}, layout=layout)
+
+
+def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
+    """What may differ made equal: no counters of batch norms, the model's own classifiers (or none)
+    where they are skipped, first convolutions over the model's channels."""
+    placed = {p: v for p, v in have.placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
+    if classifier == "skip" or not layout.classifiers:
+        theirs = (*have.layout.classifiers, *layout.classifiers)
+        placed = {p: v for p, v in placed.items() if not within(p[1:], theirs)}
+        placed |= {p: v for p, v in wanted.items() if within(p[1:], layout.classifiers)}
+    for first in layout.first_convolutions:
         path = ("params", *first, "kernel")
+        # What is no convolution has no channels to average.
         if np.ndim(placed.get(path, 0)) in (4, 5) and path in wanted:
-            one = {"conv1": {"kernel": placed[path]}}
-            placed[path] = trees.change_input_channels(one, wanted[path].shape[-2])["conv1"]["kernel"]
+            placed[path] = trees.over_channels(placed[path], wanted[path].shape[-2])
     return placed
 
 
-def _head(path: Path, params: Tree) -> str:
-    """The head of a classifier's leaf; '' of all others. ``params``: the model's own."""
-    inside = path[2:] if len(path) > 2 and path[1] in members(params) else path[1:]
-    return inside[1] if inside[0] == "classifier" else ""
+def heads_of(params: Tree, layout: Layout) -> list[str]:
+    """The heads of a network's classifiers."""
+    return sorted({head for path in layout.classifiers for head in trees.subtree(params, path)})
+
+
+def fitted(
+    have: Found, name: str, source: str, *, params: Tree, stats: Tree, classifier: str = "load",
+    layout: Layout = PLAIN,
+) -> tuple[Tree, Tree]:  # fmt: skip
+    """What ``source`` holds, in the trees of a model; `load` tells the rest. Where it has no classifier
+    by its layout, the model keeps its own."""
+    if classifier not in ("load", "skip"):
+        raise ValueError(f"classifier={classifier!r}: choose 'load' or 'skip'")
+    if layout.encoders and not have.layout.encoders:
+        raise ValueError(
+            f"{source}: {name} reads {', '.join(layout.encoders)} at once and starts from a file of such a "
+            "network ('path#NAME' of another run) alone: from one published network all would start equal. "
+            f"Or give each its own: weights={{{next(iter(layout.encoders))!r}: FILE, ..}}"
+        )
+    classifier = classifier if have.layout.classifiers else "skip"
+    wanted = trees.leaves({"params": params, "stats": stats})
+    have = _renamed(have, layout)
+    have = have._replace(placed=_adapted(have, wanted, layout, classifier))
+    if lines := _misfits(have, wanted):
+        only = all(within(p[1:], layout.classifiers) for p in _differing(have, wanted))
+        advice = _advice(only and not have.strange, heads_of(params, layout))
+        raise ValueError("\n".join([f"{source}: these weights do not fit {name}:", *lines, advice]))
+    tree = trees.unflatten({p: np.asarray(have.placed[p]).astype(v.dtype) for p, v in wanted.items()})
+    return tree.get("params", {}), tree.get("stats", {})
+
+
+def _differing(have: Found, wanted) -> set[Path]:
+    both = set(have.placed) & set(wanted)
+    return (set(have.placed) ^ set(wanted)) | {p for p in both if have.placed[p].shape != wanted[p].shape}
+
+
+def _advice(classifier_alone: bool, heads: list[str]) -> str:
+    if classifier_alone:
+        several = f" to one of the heads {heads}" if len(heads) > 1 else ""
+        return (
+            f"Only the classifier differs, and a checkpoint's fits{several} alone if the classes "
+            "agree: classifier='skip' leaves it out and starts afresh."
+        )
+    return "Name the model (and its options) that the file was saved from, or give another file."
 
 
 def load(
@@ -102,55 +197,18 @@ def load(
     params: Tree,
     stats: Tree,
     classifier: str = "load",
+    part: str = "",
+    layout: Layout = PLAIN,
 ) -> tuple[Tree, Tree]:
     """Weights of ``source`` in the trees of model ``name``: new (params, stats).
 
     ``source``: a .safetensors or .pth file, {key: array} in torch's layout, or a file that
-    ``save`` wrote ('path#network' where it holds several). ``params``, ``stats``: the model's own
-    (shapes suffice to 'load'). Every tensor is used or named in the error. The first convolution is
-    averaged to the model's input channels (MML); ``classifier`` 'skip' keeps ``params``'.
-    Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
+    ``save`` wrote ('path#network' where it holds several, 'path#network.part' or ``part`` for what
+    reads one stream of a network that reads several). ``params``, ``stats``: the model's own (shapes
+    suffice to 'load'); ``layout``: the `Model`, or where its layers stand. Every tensor is used or named
+    in the error. First convolutions are averaged to the model's input channels (MML); ``classifier``
+    'skip' keeps ``params``'. Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
     """
-    if classifier not in ("load", "skip"):
-        raise ValueError(f"classifier={classifier!r}: choose 'load' or 'skip'")
-    wanted = trees.leaves({"params": params, "stats": stats})
-    heads = sorted({head for path in wanted if (head := _head(path, params))})
-    own = None if isinstance(source, Mapping) else _own_network(source)
-    if not own and members(params):
-        raise ValueError(
-            f"{name} for {', '.join(members(params))}, which share features, starts from a file of such a "
-            "network ('path#NAME' of another run) alone: from one published network all would start equal"
-        )
-    placed, keys, strange = (own, {}, []) if own else _published(source, "".join(heads[:1]))
-    placed = _adapted(placed, wanted, params, classifier)
-    if lines := _misfits(placed, keys, strange, wanted):
-        raise ValueError("\n".join([f"these weights do not fit {name}:", *lines, _advice(lines, heads)]))
-    tree = trees.unflatten({p: np.asarray(placed[p]).astype(v.dtype) for p, v in wanted.items()})
-    return tree.get("params", {}), tree.get("stats", {})
-
-
-def _advice(lines: list[str], heads: list[str]) -> str:
-    if all("classifier/" in line for line in lines):
-        several = f" to one of the heads {heads}" if len(heads) > 1 else ""
-        return (
-            f"Only the classifier differs, and a checkpoint's fits{several} alone if the classes "
-            "agree: classifier='skip' leaves it out and starts afresh."
-        )
-    return "Name the model (and its options) that the file was saved from, or give another file."
-
-
-def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
-    """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
-    others stay behind. A first convolution over time tells a video network, whose keys are others.
-    Inverse of ``load``. Raises ValueError for an unknown head, or for several networks in one tree."""
-    if inside := members(params):
-        raise ValueError(f"{', '.join(inside)} share features; give one of them: params[{inside[0]!r}]")
-    heads = sorted(params.get("classifier", ()))
-    if heads and head not in heads:
-        raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
-    name = torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
-    return {
-        name(path): to_torch(np.asarray(value))
-        for path, value in (trees.flatten(params) | trees.flatten(stats)).items()
-        if path[0] != "classifier" or path[1] == head
-    }
+    have = found(source, part=part, head="".join(heads_of(params, layout)[:1]))
+    shown = "the given tensors" if isinstance(source, Mapping) else os.fspath(source)
+    return fitted(have, name, shown, params=params, stats=stats, classifier=classifier, layout=layout)

@@ -11,11 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmvid.files import whole
-from mmvid.weights import trees
-from mmvid.weights.names_resnet import (
-    Path,
-)
-from mmvid.weights.trees import Tree
+from mmvid.weights import names_resnet, trees
+from mmvid.weights.trees import Layout, Path, Tree
 
 _FORMAT, _VERSION = "mmvid", "1"
 _RESERVED = ("format", "version", "empty")
@@ -95,6 +92,22 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
     with _opened(path) as file:
         found = file.metadata() or {}
     return found if found.get("format") == _FORMAT else {}
+
+
+def describe_layouts(layouts: Mapping[str, Layout]) -> str:
+    """{network: layout} as text for a file's metadata."""
+    return json.dumps({
+        name: {field: getattr(layout, field) for field in Layout._fields} for name, layout in layouts.items()
+    })  # fmt: skip
+
+
+def layout(metadata: Mapping[str, str], network: str, params: Mapping) -> Layout:
+    """Where the layers of a network in a file of ours stand; files of before say nothing of it."""
+    told = json.loads(metadata.get("layouts", "{}")).get(network)
+    if told is None:
+        return names_resnet.layout_of(params)
+    first, classifiers = ([tuple(path) for path in told[field]] for field in Layout._fields[:2])
+    return Layout(tuple(first), tuple(classifiers), {k: tuple(path) for k, path in told["encoders"].items()})
 
 
 def _escaped(path: Path) -> str:

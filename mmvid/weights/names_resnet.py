@@ -12,19 +12,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-Path = tuple[str, ...]
+from mmvid.weights import trees
+from mmvid.weights.trees import Layout, Path, Tree
+
+# Where a ResNet's layers stand in our trees.
+PLAIN = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),))
 
 
-def members(params: Mapping) -> tuple[str, ...]:
-    """The networks inside a tree of parameters where several share features; () of a plain one."""
+def layout_of(params: Mapping) -> Layout:
+    """The layout of a tree of parameters whose file says none: one network, or several that share
+    features."""
     if "classifier" in params:
-        return ()
-    return tuple(n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree)
-
-
-def first_convolutions(params: Mapping) -> tuple[Path, ...]:
-    """Where the layers stand that read the input: one, or one of each member."""
-    return tuple((name, "conv1") for name in members(params)) or (("conv1",),)
+        return PLAIN
+    inside = [n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree]
+    if not inside:
+        return PLAIN
+    return Layout(
+        first_convolutions=tuple((name, "conv1") for name in inside),
+        classifiers=tuple((name, "classifier") for name in inside),
+        encoders={name: (name,) for name in inside},
+    )
 
 
 # A batch norm's leaf in torch: our collection and our name. The counter has no place of ours.
@@ -127,3 +134,20 @@ def to_torch(value: np.ndarray) -> np.ndarray:
     """Inverse of ``to_ours``; contiguous, as safetensors wants it."""
     axes = {5: (4, 3, 0, 1, 2), 4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
     return np.array(np.transpose(value, axes) if axes else value, order="C")
+
+
+def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
+    """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
+    others stay behind. A first convolution over time tells a video network, whose keys are others.
+    Inverse of `weights.load`. Raises ValueError for an unknown head, or for several networks in one tree."""
+    if inside := list(layout_of(params).encoders):
+        raise ValueError(f"{', '.join(inside)} share features; give one of them: params[{inside[0]!r}]")
+    heads = sorted(params.get("classifier", ()))
+    if heads and head not in heads:
+        raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
+    name = torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
+    return {
+        name(path): to_torch(np.asarray(value))
+        for path, value in (trees.flatten(params) | trees.flatten(stats)).items()
+        if path[0] != "classifier" or path[1] == head
+    }

@@ -1,12 +1,50 @@
 """Trees of weights: flat and nested, and input channels changed."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.weights.names_resnet import Path, first_convolutions, members
-
 Tree = dict
+Path = tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """Where a network's tree of parameters holds its first convolutions, its classifiers and, if it
+    reads several streams at once, the encoder of each. A `Model` has these fields, too, and goes
+    wherever a layout is asked for."""
+
+    first_convolutions: tuple[Path, ...] = ()
+    classifiers: tuple[Path, ...] = ()
+    encoders: Mapping[str, Path] = {}
+
+
+def within(path: Path, layers: tuple[Path, ...]) -> bool:
+    """Whether a path leads into one of ``layers``."""
+    return any(path[: len(layer)] == layer for layer in layers)
+
+
+def part_of(layout, path: Path) -> Layout:
+    """The layout of the subtree at ``path``."""
+
+    def inside(layers):
+        return tuple(layer[len(path) :] for layer in layers if within(layer, (path,)))
+
+    return Layout(inside(layout.first_convolutions), inside(layout.classifiers))
+
+
+def subtree(tree: Mapping, path: Path) -> Tree:
+    """What stands at ``path``; {} where nothing does."""
+    for name in path:
+        tree = tree.get(name, {})
+    return dict(tree)
+
+
+def replaced(tree: Mapping, path: Path, new: Mapping) -> Tree:
+    """``tree`` with ``new`` at ``path``."""
+    if not path:
+        return dict(new)
+    return {**tree, path[0]: replaced(tree.get(path[0], {}), path[1:], new)}
 
 
 def flatten(tree: Mapping, prefix: Path = ()) -> dict[Path, object]:
@@ -34,32 +72,13 @@ def unflatten(flat: Mapping[Path, object]) -> Tree:
     return tree
 
 
-def change_input_channels(params: Tree, in_channels: int) -> Tree:
-    """``params`` whose first convolution reads ``in_channels``: the mean over the old ones,
-    repeated, no rescaling (MML's code). Unchanged where they agree; of each member where several
-    networks share features.
-
-    Raises ValueError for less than one channel, or a tree without 'conv1'.
-    """
-    if inside := members(params):
-        return {**params, **{n: change_input_channels(params[n], in_channels) for n in inside}}
+def over_channels(kernel: np.ndarray, in_channels: int) -> np.ndarray:
+    """A first convolution's kernel [.., C, F] for ``in_channels``: the mean over the old channels,
+    repeated, no rescaling (MML's code). Itself where they agree. Raises ValueError for less than one."""
     if in_channels < 1:
         raise ValueError(f"in_channels={in_channels}: a first convolution reads at least one")
-    if "conv1" not in params:
-        raise ValueError(f"expected a first convolution 'conv1', the tree has {sorted(params)}")
-    kernel = np.asarray(params["conv1"]["kernel"])
+    kernel = np.asarray(kernel)
     if kernel.shape[-2] == in_channels:
-        return params
+        return kernel
     mean = kernel.mean(-2, keepdims=True).astype(kernel.dtype)
-    return {**params, "conv1": {**params["conv1"], "kernel": np.repeat(mean, in_channels, axis=-2)}}
-
-
-def fit_input_channels(params: Tree, like: Tree) -> Tree:
-    """``params`` whose first convolutions read as many channels as those of ``like``; as they are
-    where one of the two has no such layer."""
-    found, wanted = (
-        [flatten(tree).get((*path, "kernel")) for path in first_convolutions(tree)] for tree in (params, like)
-    )
-    if any(kernel is None for kernel in (*found, *wanted)):
-        return params
-    return change_input_channels(params, wanted[0].shape[-2])
+    return np.repeat(mean, in_channels, axis=-2)

@@ -1,0 +1,166 @@
+"""One table and one page over runs and their seeds, from the scores that they have left; nothing is run again.
+
+    python -m mmvid compare runs/mml runs/dmcl --out=runs/compared
+    python -m mmvid compare runs/mml/seed0 runs/mml/seed1 runs/mml/seed2
+
+Runs that share everything but the seed are one row: mean and standard deviation. Differences are paired clip by
+clip, with 95 % bootstrap intervals over clips. Runs on other data are refused, unless they are versions of a
+dataset: --across=dataset gives their means, unpaired. Writes compare.html and compare.json into --out.
+"""
+
+import argparse
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mmvid import files, logs, plans, usage
+from mmvid.report import comparison
+from mmvid.report.comparison import Row
+from mmvid.run import build, resume
+from mmvid.scores import combine, file
+from mmvid.scores.file import Scores
+
+CONFIG = False
+
+
+class Ended(NamedTuple):
+    """What a run has left: its configuration, its data's fingerprints, {segment: splits} of its columns."""
+
+    folder: pathlib.Path
+    config: dict
+    data: dict
+    columns: dict[str, list[str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which runs, and what of them."""
+    parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="workdirs of ended runs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR",
+                        help="where the page goes; by default the current folder")  # fmt: skip
+    parser.add_argument("--splits", metavar="A,B", help="splits, or test@D1U2-centre as `evaluate` scored it")
+    parser.add_argument("--segments", metavar="A,B", help="segments; by default those of the runs' own tables")
+    parser.add_argument("--over", metavar="ROW", help="the row, or its segment, that the others are compared with")
+    parser.add_argument("--across", choices=["dataset"], help="also compare versions of a dataset, unpaired")
+
+
+# ---------------------------------------------------------------------------- what the runs have left
+def _ended(folder: pathlib.Path) -> Ended:
+    """Raises ValueError for a folder that is no run, or of a run that has not ended."""
+    config, numbers = build.stored(folder), files.read_json(folder / "summary.json")
+    if not numbers:
+        raise ValueError(f"{folder} has not ended: give the command that it was started with again, it goes on")
+    columns = {segment: list(splits) for segment, splits in numbers.items()}
+    return Ended(folder, config, files.read_json(folder / "data.json") or {}, columns)
+
+
+def _apart_from_seed(run: Ended) -> tuple:
+    """What two runs must share to be two seeds of one."""
+    free = (*resume.FREE, "seed", "dataset.path", "stills.path")
+    kept = [(k, v) for k, v in logs.flatten(run.config) if not any(f"{k}.".startswith(f"{f}.") for f in free)]
+    return tuple(sorted(kept)), tuple(sorted(run.data.items()))
+
+
+def _grouped(runs: Sequence[Ended]) -> list[list[Ended]]:
+    """Runs that are seeds of one together, in the order of their first. Raises ValueError for one run twice."""
+    groups: dict[tuple, dict[int, Ended]] = {}
+    for run in runs:
+        group, seed = groups.setdefault(_apart_from_seed(run), {}), run.config["seed"]
+        if seed in group:
+            raise ValueError(
+                f"{group[seed].folder} and {run.folder} are one configuration with one seed, {seed}: leave one out"
+            )
+        group[seed] = run
+    return [list(group.values()) for group in groups.values()]
+
+
+def _names(groups: Sequence[Sequence[Ended]]) -> list[str]:
+    """What each group is called: its folder's name without the seed, or its folder where two would be alike."""
+    found = []
+    for group in groups:
+        folder = group[0].folder.resolve()
+        own = folder.parent.name if re.fullmatch(r"seed[-_]?\d+", folder.name) else folder.name
+        found.append(re.sub(r"[-_]?seed[-_]?\d+$", "", own) or own)
+    return found if len(set(found)) == len(found) else [str(group[0].folder) for group in groups]
+
+
+def _scores(run: Ended, segment: str, split: str) -> Scores:
+    return file.load(run.folder / segment / "scores" / f"{split}.npz")
+
+
+def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Sequence[str]) -> list[Row]:
+    rows = []
+    for name, group in zip(_names(groups), groups):
+        for segment in group[0].columns:
+            if segments and segment not in segments:
+                continue
+            scores = {split: [_scores(run, segment, split) for run in group] for split in splits}
+            own = scores[splits[0]][0].meta.get("title") or segment
+            title = own if len(groups) == 1 else f"{name}: {own}"
+            seeds = tuple(run.config["seed"] for run in group)
+            rows.append(Row(title, segment, seeds, tuple(str(run.folder) for run in group), scores))
+    if not rows:
+        known = list(dict.fromkeys(s for group in groups for s in group[0].columns))
+        raise usage.WrongUse(f"no run has a segment of {list(segments)}; there are {known}")
+    return rows
+
+
+# ---------------------------------------------------------------------------- what can be compared
+def _paired(rows: Sequence[Row], across: bool) -> list[Row]:
+    """The rows with all clips in the first one's order; ``across``: in the order of each row's own first seed.
+    Raises ValueError where the data differ."""
+    if across:
+        return [own for row in rows for own in _paired([row], False)]
+    found = [row._replace(scores={}) for row in rows]
+    for split in rows[0].scores:
+        every = {f"{run} {row.segment}": own for row in rows for run, own in zip(row.runs, row.scores[split])}
+        try:
+            alike = combine.aligned(every)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. Differences need the same clips; for versions of a dataset --across=dataset gives means"
+            ) from None
+        for index, row in enumerate(rows):
+            own = [alike[f"{run} {row.segment}"] for run in row.runs]
+            found[index] = found[index]._replace(scores={**found[index].scores, split: own})
+    return found
+
+
+def _base(rows: Sequence[Row], over: str | None) -> Row:
+    """The row that is named, else the first of a segment that runs compare with, else the first."""
+    named = [row for row in rows if over in (row.title, row.segment)]
+    if over and not named:
+        raise usage.WrongUse(f"--over={over}: there is no such row; there are {[row.title for row in rows]}")
+    return (named or [row for row in rows if row.segment in plans.BASELINES] or rows)[0]
+
+
+def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Sequence[str] = (),
+            segments: Sequence[str] = (), over: str | None = None, across: str | None = None) -> None:  # fmt: skip
+    """Prints the table of every split and writes ``out``/compare.html and compare.json.
+
+    Raises ValueError for what is no ended run or of other data, WrongUse for segments or rows that are not there,
+    FileNotFoundError for scores that are not.
+    """
+    runs = [_ended(folder) for folder in folders]
+    groups = _grouped(runs)
+    chosen = list(splits) or list(list(runs[0].columns.values())[-1])
+    rows = _paired(_rows(groups, chosen, segments), across is not None)
+    base = None if across or len(rows) == 1 else _base(rows, over)
+    headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
+    tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]
+    for found in tables:
+        print("\n" + comparison.text(found))
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = {split: comparison.plain(rows, split, headline, how, base) for split in chosen}
+    files.write_json(out / "compare.json", numbers)
+    page = comparison.write(out / "compare.html", tables, rows, headline, how, base=base, across=across or "")
+    print(f"\nthe page: {page}")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Compares the runs of the command line."""
+    listed = {name: (getattr(arguments, name) or "").split(",") for name in ("splits", "segments")}
+    compare(
+        arguments.runs, arguments.out, over=arguments.over, across=arguments.across,
+        **{name: [text for text in texts if text] for name, texts in listed.items()},
+    )  # fmt: skip

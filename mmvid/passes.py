@@ -1,0 +1,185 @@
+"""Every forward that a method asks for: from a batch to the outputs of its passes."""
+
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mmvid import draws
+from mmvid import network as network_lib
+from mmvid.methods.base import Method, Pass, hidden
+from mmvid.network import Network, Streams, TrainState
+from mmvid.prepare import prepare
+
+
+def _fill_absent(x: jax.Array, present: jax.Array) -> jax.Array:
+    """Rows whose stream is absent show rows that have it, in turn: batch norm must not count black
+    clips. No loss asks what comes out of them."""
+    rows = jnp.arange(len(present))
+    first = jnp.argsort(~present, stable=True)  # the present ones
+    chosen = jnp.where(present, rows, first[rows % jnp.maximum(present.sum(), 1)])
+    # Where nobody is absent, nothing is copied (nor gathered from other devices).
+    return jax.lax.cond(present.all(), lambda x: x, lambda x: x[chosen], x)
+
+
+def _shown(batch, pass_: Pass) -> dict:
+    """The batch as a pass shows it: the streams that it hides are absent, and black."""
+    if not pass_.hide:
+        return batch
+
+    def black(arrays: dict) -> dict:
+        return {name: jnp.zeros_like(x) if name in pass_.hide else x for name, x in arrays.items()}
+
+    def without(group: dict) -> dict:
+        views = {view: black(arrays) for view, arrays in group["inputs"].items()}
+        return group | {"inputs": views, "present": black(group["present"])}
+
+    return batch | {group: without(batch[group]) for group, _ in pass_.of}
+
+
+def with_presence(networks, passes, batch) -> dict:
+    """The batch as a method sees it: ``present`` is of outputs, no more of streams; groups that a pass
+    shows in part stand beside the whole ones."""
+    groups = dict(batch)
+    for pass_ in passes:
+        shown = _shown(batch, pass_)
+        groups |= {hidden(group, pass_.hide): shown[group] for group, _ in pass_.of}
+    return {name: group | {"present": network_lib.presence(networks, group)} for name, group in groups.items()}
+
+
+def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
+    """The views of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}; absent
+    rows are black, or ``fill``-ed with present ones."""
+    names = batch[of[0][0]]["inputs"][of[0][1]]
+
+    def prepared(name, group, view):
+        own = batch[group]
+        x = own["inputs"][view][name]
+        x = _fill_absent(x, own["present"][name]) if fill else x
+        drawn = own.get("draws", {}).get(view, {}).get(streams[name].geometry, {})
+        return prepare(streams[name], draws.apply(streams[name], x, drawn))
+
+    return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
+
+
+def _joined_presence(batch, of) -> dict:
+    """Presence in the joint batch of a pass: {stream: [sum of B_g]}."""
+    names = batch[of[0][0]]["present"]
+    return {name: jnp.concatenate([batch[group]["present"][name] for group, _ in of]) for name in names}
+
+
+def _seen(network: Network, batch, of) -> jax.Array:
+    """Whether every stream of a network is there in some example of every group; for a model that is
+    told who is present, any of them."""
+    streams = dict.fromkeys(stream for read in network.reads for stream in read)
+    found = [[batch[group]["present"][stream].any() for stream in streams] for group, _ in of]
+    found = jnp.array(found)
+    return found.any(1).all() if network.told else found.all()
+
+
+def _choice(network: Network, pass_: Pass, batch) -> jax.Array | None:
+    """Which of its reads a network runs in a pass, on the device; None: all. Raises ValueError where
+    the batch does not say."""
+    if not pass_.one_of or len(network.reads) == 1:
+        return None
+    drawn = batch[pass_.of[0][0]].get("one_of", {})
+    if network.name not in drawn:
+        raise ValueError(
+            f"a pass runs one of the streams of network {network.name!r}, but its batch does not say which: the "
+            f"loader draws it where Pass(one_of=True), and puts its index into batch[group]['one_of']"
+        )
+    return drawn[network.name]
+
+
+def _split(outputs, of, sizes) -> dict:
+    """Undoes the concatenation: {(group, view): outputs}."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return {
+        view: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
+        for view, start, size in zip(of, starts, sizes)
+    }
+
+
+def _has_learnt(network: Network, batch, of, choice) -> jax.Array:
+    """Whether a pass has shown a network what its batch statistics may follow."""
+    if choice is None:
+        return _seen(network, batch, of)
+    alone = [_seen(network._replace(reads=(read,)), batch, of) for read in network.reads]
+    return jnp.stack(alone)[choice]
+
+
+def _run_pass(pass_: Pass, networks, weights: dict, batch, streams, key):
+    """Every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
+    batch, told = _shown(batch, pass_), any(network.told for network in networks)
+    filled = _gathered(batch, pass_.of, streams, fill=True)
+    as_it_is = _gathered(batch, pass_.of, streams, fill=False) if told else {}
+    present = _joined_presence(batch, pass_.of) if told else {}
+    outputs, stats = {}, {}
+    for network in networks:
+        own, choice = weights[network.name], _choice(network, pass_, batch)
+        result, new = network_lib.forward(
+            network, own["params"], own["stats"], as_it_is if network.told else filled, train=pass_.train,
+            key=jax.random.fold_in(key, zlib.crc32(network.name.encode())), present=present, choice=choice,
+        )  # fmt: skip
+        outputs |= result
+        # A batch without any example for this network teaches its statistics nothing either.
+        seen = _has_learnt(network, batch, pass_.of, choice)
+        stats[network.name] = jax.tree.map(
+            lambda new, old, seen=seen: jnp.where(seen, new, old), new, own["stats"]
+        )
+    of = [(hidden(group, pass_.hide), view) for group, view in pass_.of]
+    return _split(outputs, of, [batch[group]["mask"].shape[0] for group, _ in pass_.of]), stats
+
+
+def _networks_of(pass_: Pass, networks) -> list[Network]:
+    return [n for n in networks if n.frozen == (pass_.weights == "frozen")]
+
+
+def _weights_of(pass_, state: TrainState, params, stats) -> dict:
+    if pass_.weights == "frozen":
+        return state.frozen
+    if pass_.weights == "ema":
+        params, stats = state.ema["params"], state.ema["stats"]
+    return {name: {"params": params[name], "stats": stats[name]} for name in params}
+
+
+def _merged(read: tuple[str, str], one: dict, other: dict) -> dict:
+    """Outputs of two passes. Raises ValueError, while the step is traced, where one would hide another."""
+    if twice := sorted(set(one) & set(other)):
+        raise ValueError(
+            f"two passes give the output {twice[0]!r} of {read}, and a method could not tell them apart: let "
+            "one of them be of another view"
+        )
+    return one | other
+
+
+def make_forwards(networks, streams: Streams, method: Method) -> Callable:
+    """forwards(params, state, stats, batch, key) -> ({(group, view): outputs}, stats): every pass."""
+
+    def forwards(params, state: TrainState, stats, batch, key):
+        outputs: dict = {}
+        for index, pass_ in enumerate(method.passes):
+            chosen = _networks_of(pass_, networks)
+            weights = _weights_of(pass_, state, params, stats)
+            pass_key = jax.random.fold_in(key, index)
+            results, new_stats = _run_pass(pass_, chosen, weights, batch, streams, pass_key)
+            for read, result in results.items():
+                outputs[read] = _merged(read, outputs.get(read, {}), result)
+            if pass_.train and pass_.weights == "params":
+                stats = stats | new_stats
+        return outputs, stats
+
+    return forwards
+
+
+def which_ran(networks, passes, batch) -> dict:
+    """{'output/shown': 1 or 0} of networks that ran one of several reads."""
+    metrics = {}
+    for pass_ in passes:
+        for network in _networks_of(pass_, networks):
+            choice = _choice(network, pass_, batch)
+            if choice is not None:
+                for index, output in enumerate(network.outputs):
+                    metrics[f"{output}/shown"] = jnp.float32(choice == index)
+    return metrics

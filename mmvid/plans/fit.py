@@ -1,0 +1,100 @@
+"""Whether weights fit where they are to go, before anything is trained."""
+
+import functools
+
+import jax
+import numpy as np
+
+from mmvid import weights
+from mmvid.models import options_of
+from mmvid.network import Network, init_params
+from mmvid.plans import starts as starts_lib
+from mmvid.plans.networks import make_network, make_streams
+from mmvid.plans.starts import STILLS, Start
+from mmvid.weights import trees
+
+# Options that do not shape a network's tree of weights; whom it shares features with does.
+_SHAPELESS = ("dropout", "dtype", "remat", "frozen_bn", "share")
+
+
+def _architecture(config, name: str) -> str:
+    """What two networks must agree in where weights go from one to the other, as text."""
+    spec = config.networks[name]
+    known = options_of(spec.model)
+    common = {k: v for k, v in config.model_options.items() if k in known}
+    options = common | {k: v for k, v in spec.options.items() if v is not None}
+    shape = [f"{k}={v}" for k, v in sorted(options.items()) if v is not None and k not in _SHAPELESS]
+    joint = [read for read in spec.reads if len(read) > 1]
+    # Members are alike, whatever they read; the encoders of a fusion are made for their streams.
+    how = [f"{len(read)} that share features" if options.get("share") else f"of {' + '.join(read)}"
+           for read in joint]  # fmt: skip
+    return f"({', '.join([spec.model, *shape, *how])})"
+
+
+def _blank(network: Network, streams) -> tuple:
+    """Zeros in the shapes of a network's (params, stats)."""
+    drawn = jax.eval_shape(functools.partial(init_params, (network,), streams, 32), jax.random.key(0))
+    return tuple(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree[network.name]) for tree in drawn)
+
+
+def _held(config, start: Start, heads) -> weights.Found:
+    """What a network of this run will hold at a segment's end, in zeros. Raises ValueError for one that
+    is not there, or a part that it lacks."""
+    if start.network not in config.networks:
+        raise ValueError(f"no network {start.network!r} to start from; there are {sorted(config.networks)}")
+    streams = make_streams(config)
+    source = make_network(config, start.network, heads, streams)
+    params, stats = _blank(source, streams)
+    name = f"segment {start.segment!r}: network {start.network!r}"
+    return weights.part_of({"params": params, "stats": stats}, source.model, start.part, name)
+
+
+def _check_segment(config, network: Network, target: str, start: Start, heads) -> None:
+    """Weights go over only where the architecture is one."""
+    if start.part or "." in target:
+        held = _held(config, start, heads)
+        part = f", part {start.part!r}" if start.part else ""
+        source = f"segment {start.segment!r}, network {start.network!r}{part}"
+        fit = functools.partial(weights.fitted, held, f"network {target!r}", source)
+        path = starts_lib.place((network,), target)[1]
+        starts_lib.filled(network, path, _blank(network, make_streams(config)), fit)
+        return
+    own, other = (_architecture(config, n) for n in (network.name, start.network or network.name))
+    if own != other:
+        raise ValueError(
+            f"network {network.name!r} {own} cannot start from the weights of {start.network!r} {other} as plan "
+            f"{config.plan!r} wants: give both the same model, width, stages and sharing, or take plan "
+            "'single'"
+        )
+
+
+def check(config, networks, starts: dict[str, Start], heads) -> None:
+    """Files of weights are there and fit, and so do this run's own networks where one starts from
+    another. Raises ValueError or FileNotFoundError that names the file, network and part."""
+    for target, start in starts.items():
+        network, path = starts_lib.place(networks, target)
+        if start.segment:
+            _check_segment(config, network, target, start, heads)
+        else:
+            load = starts_lib.loading(start, start.file, target, heads)
+            starts_lib.filled(network, path, _blank(network, make_streams(config)), load)
+
+
+def _inherits(config, start: Start, heads) -> bool:
+    """Whether a start's classifier goes over as well as the rest: there is one, of these classes."""
+    if start.file:
+        same = starts_lib.same_heads(start.file, heads)
+        return same and bool(weights.found(start.file, part=start.part).layout.classifiers)
+    if start.segment == STILLS or not start.part:
+        return start.segment != STILLS
+    return bool(_held(config, start, heads).layout.classifiers)
+
+
+def fresh(config, network: Network, starts: dict[str, Start], heads) -> tuple[trees.Path, ...]:
+    """The classifiers of a network that start afresh, not with what is handed over."""
+    kept = tuple(
+        starts_lib.place((network,), target)[1]
+        for target, start in starts.items()
+        if target.partition(".")[0] == network.name and _inherits(config, start, heads)
+    )
+    return tuple(path for path in network.model.classifiers if not trees.within(path, kept))

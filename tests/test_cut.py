@@ -1,0 +1,131 @@
+"""Sound and boxes in batches: beside pictures, of the same frames, mirrored with them, never cropped."""
+
+import jax
+import numpy as np
+from fake import Source
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmvid.data import cut, pipeline
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
+from mmvid.streams import Head, Sampling, Stream
+
+DENSE = Sampling("dense", 4, 4)
+RGB, FLOW = Stream("rgb", "rgb", DENSE), Stream("flow", "flow", DENSE, "stack5")
+AUDIO, BOXES = Stream("audio", "audio", DENSE, "logmel"), Stream("boxes", "boxes", DENSE, "layout")
+HEADS = {"action": Head(5)}
+
+
+def batch_of(streams, source=None, views=("train",), size=4, seed=3, **augment):
+    group = Group("train", size, {view: Augment(**augment) for view in views})
+    source = Source(frames=30) if source is None else source
+    made = pipeline.train_dataset({"main": source}, {"main": group}, streams, heads=HEADS, size=24, seed=seed,
+                                  start=0, stop=1)  # fmt: skip
+    return made[0]["main"]
+
+
+def evaluated(streams, source, **options):
+    made = pipeline.eval_dataset(source, streams, heads=HEADS, size=24, batch_size=4, **options)
+    return made[0]["main"]
+
+
+def test_pictures_are_as_without_sound_and_boxes():
+    alone = batch_of((RGB, FLOW))["inputs"]["train"]
+    beside = batch_of((RGB, FLOW, AUDIO, BOXES))["inputs"]["train"]
+    jax.tree.map(np.testing.assert_array_equal, alone, {name: beside[name] for name in alone})
+
+
+def test_sparse_boxes_and_a_short_track_shorten_nobody():
+    class Sparse(Source):
+        def __getitem__(self, row):
+            record = super().__getitem__(row)
+            return record | {"boxes": record["boxes"][:2], "audio": record["audio"][:100]}
+
+    whole, sparse = (batch_of((RGB, AUDIO, BOXES), source(frames=30)) for source in (Source, Sparse))
+    np.testing.assert_array_equal(whole["inputs"]["train"]["rgb"], sparse["inputs"]["train"]["rgb"])
+    assert sparse["present"]["boxes"].all() and sparse["present"]["audio"].all()
+
+
+def test_shapes_types_and_absence():
+    batch = batch_of((AUDIO, RGB, BOXES), Source(4, silent=(1, 3)))
+    audio, boxes = (batch["inputs"]["train"][name] for name in ("audio", "boxes"))
+    assert (audio.shape, audio.dtype) == ((4, 100, 256), np.int16)
+    assert (boxes.shape, boxes.dtype) == ((4, 4, 14, 8), np.float32)
+    there = ~np.isin(batch["id"], (1, 3))
+    for name in ("audio", "boxes"):
+        np.testing.assert_array_equal(batch["present"][name], there)
+        assert not batch["inputs"]["train"][name][~there].any() and batch["inputs"]["train"][name][there].any()
+
+
+def test_sound_and_boxes_are_of_the_frames_that_are_seen():
+    """A frame's pixels, its box and its samples tell its number."""
+    # All of one length, so that none is shifted against another.
+    batch = batch_of((RGB, AUDIO, BOXES), scales=(1.0,))
+    inputs = batch["inputs"]["train"]
+    frames = inputs["rgb"][:, :, 12, 12, 0].astype(int) - 10 * batch["id"][:, None]
+    np.testing.assert_allclose(inputs["boxes"][:, :, 0, 0], np.minimum(frames / 40, 47 / 48), atol=1e-6)
+    first = frames[:, 0] * 16_000 / 12
+    np.testing.assert_allclose(inputs["audio"][:, 0, 0], np.round(first) % 1000, atol=1)
+    # 4 frames are a third of a second.
+    np.testing.assert_allclose(inputs["audio"][:, -1, -1], np.round(first + 16_000 / 3 - 1) % 1000, atol=1)
+
+
+def test_evaluation_gives_views_to_all():
+    source = Source(4, frames=30, silent=(2,))
+    streams = (RGB, AUDIO, BOXES)
+    clips = evaluated(streams, source, protocol="D1U2", crops="centre")["inputs"]["test"]
+    crops = evaluated(streams, source, protocol="D1U2", crops="three", resize=28)["inputs"]["test"]
+    assert crops["audio"].shape == (4, 9, 100, 256) and crops["boxes"].shape == (4, 9, 4, 14, 8)
+    for name in ("audio", "boxes"):  # never cropped
+        np.testing.assert_array_equal(crops[name], np.repeat(clips[name], 3, 1))
+        assert not crops[name][2].any() and clips[name][0].any()
+    assert not np.array_equal(clips["boxes"][0, 0], clips["boxes"][0, 1])
+
+
+def test_boxes_are_mirrored_with_their_group_and_others_never():
+    streams = (RGB, BOXES, BOXES._replace(name="still", geometry=""))
+    batch = batch_of(streams, Source(20, frames=30), size=16, scales=(1.0,), flip=True)
+    plain = batch_of(streams, Source(20, frames=30), size=16, scales=(1.0,))["inputs"]["train"]
+    inputs = batch["inputs"]["train"]
+    mirrored = [not np.array_equal(a, b) for a, b in zip(inputs["boxes"], inputs["still"])]
+    assert 3 < sum(mirrored) < 13
+    np.testing.assert_array_equal(inputs["still"], plain["still"])
+    for i in np.flatnonzero(mirrored):
+        there = inputs["still"][i, :, 0]
+        np.testing.assert_allclose(inputs["boxes"][i, :, 0, 0], (1 - there[:, 2]), atol=1e-6)
+        np.testing.assert_array_equal(inputs["boxes"][i, ..., 1], inputs["still"][i, ..., 1])
+
+
+def test_a_flip_that_changes_the_label_mirrors_all_boxes():
+    streams = (BOXES, BOXES._replace(name="still", geometry=""))
+    inputs = batch_of(streams, Source(20, frames=30), size=16, flip=True, flip_labels=((0, 1),))["inputs"]["train"]
+    np.testing.assert_array_equal(inputs["boxes"], inputs["still"])
+
+
+share, few = st.floats(0, 1, width=32), st.integers(0, 2)
+boxes = st.tuples(share, share, share, share, few, share, few)
+
+
+@given(st.lists(boxes, min_size=1, max_size=5))
+def test_layouts_are_sane_and_mirrored_twice_the_same(rows):
+    """In order, on the picture, a pixel wide at least; a left hand is a right one in the mirror."""
+    record = {"id": "a", "num_frames": 1, "width": 64, "height": 32,
+              "boxes": np.float32([[0, *row, 1] for row in rows])}  # fmt: skip
+    frames = {"boxes": np.zeros((1, 1), int)}
+
+    def shown(flip):
+        how = cut.Show({"main": cut.WHOLE._replace(flip=flip)}, 24)
+        return cut.cut(record, {}, (BOXES,), frames, how)["boxes"][0]
+
+    plain, mirrored = shown(False), shown(True)
+    for layout in (plain, mirrored):
+        real = layout[layout[:, 4] > 0]
+        assert len(real) == sum(row[4] > 0 for row in rows)
+        assert (real[:, :4] >= 0).all() and (real[:, 2] <= 63 / 64).all() and (real[:, 3] <= 31 / 32).all()
+        assert (real[:, 2] > real[:, 0]).all() and (real[:, 3] > real[:, 1]).all()
+        assert (layout[layout[:, 4] == 0] == np.float32([*cut.EMPTY, 0, 0, 0, 0])).all()
+    np.testing.assert_array_equal(np.array([0, 2, 1])[plain[:, 6].astype(int)], mirrored[:, 6])
+    raw = np.random.default_rng(0).random((3, 14, 8), np.float32)
+    raw[..., 6] = np.arange(14) % 3
+    np.testing.assert_allclose(cut._mirrored(cut._mirrored(raw)), raw, atol=1e-6)

@@ -1,0 +1,112 @@
+"""The table of what records hold: counting, reading, hiding; sound and boxes on the clip's clock."""
+
+import numpy as np
+import pytest
+from fake import Source
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmvid.data import fields
+from mmvid.data.media.files import DecodeError
+from mmvid.streams import FIELDS as NAMES
+
+RECORD = Source(1, frames=30)[0]
+BOXES = RECORD["boxes"]
+
+
+def test_both_tables_have_the_same_rows():
+    assert set(fields.FIELDS) == set(NAMES)
+    columns = [column for row in fields.FIELDS.values() for column in row.columns]
+    assert len(columns) == len(set(columns)) and set(columns) <= set(RECORD)
+
+
+@pytest.mark.parametrize("name", fields.FIELDS)
+def test_a_hidden_field_is_absent_and_the_others_are_as_they_were(name):
+    whole = RECORD | {"depth": RECORD["flow_x"]}
+    without = fields.hidden(whole, [name])
+    assert not fields.present(without, name) and fields.count_frames(without, name) == 0
+    for other in set(fields.FIELDS) - {name}:
+        assert fields.present(without, other) and fields.count_frames(without, other) >= 29
+
+
+@pytest.mark.parametrize("changes", [{"boxes": BOXES[:12]}, {"audio": RECORD["audio"][:200]}])
+def test_little_of_sound_or_boxes_lasts_as_long_as_the_clip(changes):
+    record = RECORD | changes
+    assert fields.count_frames(record, "boxes") == fields.count_frames(record, "audio") == 30
+
+
+def test_frames_of_pictures_end_with_what_is_stored():
+    record = RECORD | {"depth": RECORD["flow_x"][:8]}
+    assert [fields.count_frames(record, f) for f in ("rgb", "flow", "depth")] == [30, 29, 8]
+
+
+# ---------------------------------------------------------------------------- boxes
+def test_layouts_of_frames():
+    layouts = fields.decode_bytes(RECORD, "boxes", [2, 5])
+    assert layouts.shape == (2, 14, 8) and layouts.dtype == np.float32
+    np.testing.assert_array_equal(layouts[0, :2], np.float32([[0.05, 0.25, 0.3, 0.5, 1, 0.9, 0, 1],
+                                                              [0.5, 0.5, 1, 1, 2, 0.8, 1, 1]]))  # fmt: skip
+    np.testing.assert_array_equal(layouts[1, 0], BOXES[6 if BOXES[5, 0] == 2 else 5, 1:])
+    assert not layouts[0, 2:].any() and not layouts[1, 1:].any()
+
+
+def test_a_frame_without_rows_is_an_empty_layout():
+    record = RECORD | {"boxes": BOXES[BOXES[:, 0] == 3]}
+    layouts = fields.decode_bytes(record, "boxes", np.arange(30))
+    assert layouts[3].any() and not np.delete(layouts, 3, 0).any()
+
+
+@given(st.permutations(range(20)))
+def test_the_best_fourteen_boxes_stay_in_their_order(scores):
+    rows = np.zeros((20, 9), np.float32)
+    rows[:, 1], rows[:, 6] = np.arange(20), scores
+    kept = fields.decode_bytes({"boxes": rows}, "boxes", [0])[0]
+    np.testing.assert_array_equal(kept[:, 0], [i for i in range(20) if scores[i] >= 6])
+
+
+# ---------------------------------------------------------------------------- sound
+def places(record, frames, rows=100, window=256):
+    return fields.sound_places(record, np.asarray(frames), rows, window, 16_000)
+
+
+def test_windows_span_the_frames():
+    """Frames 6 to 17 of 12 a second are from 0.5 to 1.5 s."""
+    found = places(RECORD, [17, 6, 9])
+    assert found.shape == (100, 256) and (np.diff(found, axis=1) == 1).all()
+    assert found[0, 0] == 8000 and found[-1, -1] == 23_999
+    assert set(np.diff(found[:, 0]).tolist()) == {159, 160, 158} - {158} or np.ptp(np.diff(found[:, 0])) <= 1
+
+
+def test_a_span_of_a_second_has_a_hop_of_ten_milliseconds():
+    record = RECORD | {"fps": 16_000 / (256 + 99 * 160)}
+    assert (np.diff(places(record, [0])[:, 0]) == 160).all()
+
+
+def test_a_clip_shorter_than_a_window_is_heard_again_and_again():
+    assert (places(RECORD | {"fps": 100.0}, [4]) == 640 + np.arange(256)).all()
+
+
+def test_the_clock_is_the_records():
+    times = np.float32(np.arange(30) / 12 + (np.arange(30) > 9))  # a second without pictures
+    np.testing.assert_allclose(fields.seconds(RECORD | {"times": times}, [9, 10]), [0.75, 10 / 12 + 1], rtol=1e-6)
+    np.testing.assert_allclose(fields.seconds(RECORD, [9, 10]), [0.75, 10 / 12])
+    late = places(RECORD | {"times": times}, [10, 11])
+    np.testing.assert_array_equal(late, places(RECORD, [10, 11]) + 16_000)
+
+
+def test_sound_that_begins_late_or_ends_early_is_silent_there():
+    record = RECORD | {"audio": np.full(1000, 7, np.int16).tobytes(), "audio_start_s": 0.5}
+    heard = fields.decode_bytes(record, "audio", places(record, np.arange(30)))
+    assert heard.dtype == np.int16 and heard.shape == (100, 256)
+    at = places(record, np.arange(30)) + 8000  # samples from the clip's start
+    np.testing.assert_array_equal(heard != 0, (at >= 8000) & (at < 9000))
+
+
+def test_another_rate_is_explained():
+    with pytest.raises(DecodeError, match="8000 samples a second, 16000"):
+        places(RECORD | {"audio_rate": 8000}, [0])
+
+
+def test_people_see_pictures():
+    assert fields.thumbnails(RECORD, 6).shape == (6, 40, 48, 3)
+    assert fields.thumbnails(RECORD | {"rgb": []}, 6).shape == (0, 1, 1, 3)
