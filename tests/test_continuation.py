@@ -8,7 +8,7 @@ from test_build import config, dataset  # noqa: F401
 
 from mmvid import checkpoint, files, train
 from mmvid.plans import continuation, keys
-from mmvid.run import begin, resume
+from mmvid.run import begin, resume, reuse
 
 SETTINGS = {"steps.ce": "7", "steps.method": "7", "schedule.warmup": "2", "schedule.kind": "cosine",
             "log_every": 1, "save_every": "0", "ema": 0.5, "evaluation.every": "0",
@@ -141,3 +141,23 @@ def test_a_network_has_its_own_optimiser_and_schedule(dataset, tmp_path):  # noq
     (plain,) = toy.a_run(config(dataset, **SETTINGS), tmp_path).segments
     assert list(begin.rates(plain)) == ["lr"]
     assert begin.rates(plain._replace(headline="flow"))["lr"][1] == np.float32(0.005)
+
+
+def test_what_is_trained_on_a_reused_stage_is_the_same(dataset, tmp_path):  # noqa: F811
+    """A run whose first half comes from another workdir ends as that one did."""
+    from mmvid.plans import continuation
+
+    first = toy.a_run(config(dataset, **SETTINGS), tmp_path / "first")
+    pieces = continuation.cut(first.segments[0], {"a": 4, "b": 3})
+    one = trained(first, pieces)
+    (first.workdir / "config.json").write_text("{}")
+    second = toy.a_run(config(dataset, **SETTINGS, reuse=str(first.workdir)), tmp_path / "second")
+    pieces = [pieces[0]._replace(name="begun"), *pieces[1:]]
+    pieces[1] = continuation.after(pieces[0], "ended", 3)
+    known = keys.of(pieces)
+    assert list(known.values()) == list(keys.of(continuation.cut(first.segments[0], {"a": 4, "b": 3})).values())
+    reuse.take(second._replace(segments=pieces[:1]), known)
+    when = (second.workdir / "begun" / "weights.safetensors").stat().st_mtime_ns
+    two = trained(second, pieces)
+    assert when == (second.workdir / "begun" / "weights.safetensors").stat().st_mtime_ns
+    jax.tree.map(np.testing.assert_array_equal, bits(two), bits(one))

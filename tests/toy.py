@@ -25,7 +25,8 @@ def linear(streams, classes=2):
         logits = (x.mean((1, 2, 3)) * noise) @ params["classifier"]["verb"]["kernel"]
         return {"logits": {"verb": logits}, "features": logits}, {"seen": stats["seen"] + train}
 
-    return tuple(Network(name, Model(init, apply), ((name,),)) for name in streams)
+    model = Model(init, apply, classifiers=(("classifier",),))
+    return tuple(Network(name, model, ((name,),)) for name in streams)
 
 
 def counting(outputs):
@@ -50,12 +51,12 @@ def a_run(config, workdir):
     """A run whose only segment, 'whole', trains two toy networks, and its spec says so."""
     run = build.build(config, workdir)
     base = run.segments[0]
-    outputs = tuple(n.name for n in base.networks)
-    own = {n: learning.of(config, n, fresh=False) for n in outputs}
+    networks = linear(n.name for n in base.networks)
+    own = {n.name: learning.of(config, n, fresh=()) for n in networks}
     tx, lr = learning.make(own, steps=base.steps, steps_per_epoch=base.steps_per_epoch)
     program = {**base.spec["program"], "method": "counting", "networks": "linear"}
     whole = base._replace(
-        name="whole", networks=linear(outputs), method=counting(outputs), tx=tx, lr=lr, evaluate=(),
+        name="whole", networks=networks, method=counting(tuple(own)), tx=tx, lr=lr, evaluate=(),
         spec={**base.spec, "program": program},
     )  # fmt: skip
     return run._replace(segments=[whole], programs=PROGRAMS)
