@@ -150,8 +150,12 @@ def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads)
     for network in networks:
         start = starts.get(network.name, Start())
         own = start.segment not in ("", STILLS) and start.network == network.name
-        whole = start.file and not fit.fresh(config, network, starts, heads)
-        if network.frozen and not own and not whole:
+        if network.frozen and start.file and fit.fresh(config, network, starts, heads):
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but {start.file} brings no classifier for "
+                f"{sorted(heads)}: name a weights.safetensors of a run with these classes"
+            )
+        if network.frozen and not own and not start.file:
             raise ValueError(
                 f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
                 "--config.plan=compare with 'independent' before the method in --config.compare"
