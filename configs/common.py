@@ -92,7 +92,9 @@ def methods() -> ConfigDict:
     """The method and, under their names, the options of all that have some; a title of '' is the name in
     capitals."""
     options = {name: methods_lib.options(name) for name in methods_lib.METHODS}
-    return ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
+    made = ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
+    made.generalized_distillation.teacher = "depth"  # what outputs there are, only a configuration knows
+    return made
 
 
 def use_tabletop(c: ConfigDict, size: str = "small") -> None:
