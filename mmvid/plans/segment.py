@@ -209,14 +209,14 @@ def make(
     learnt = {n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built}
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     seed = zlib.crc32(f"{config.seed}/{stage}".encode())
-    headline = config.headline if config.headline in outputs else outputs[0]
+    learners = [output for network in built if not network.frozen for output in network.outputs]
+    headline = config.headline if config.headline in learners else learners[0]
     spec = keys.spec(
         config, built,
         program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
                  "schedule_steps": steps, "steps_per_epoch": per_epoch},
         data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
-              "epoch_of": epoch_of,
-              **keys.of_groups(config, groups, context.fingerprints)},
+              "epoch_of": epoch_of, **keys.of_groups(config, groups, context.fingerprints)},
         starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
     )  # fmt: skip
     return Segment(
