@@ -78,12 +78,12 @@ def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict
     return spec
 
 
-def fusion(**encoders) -> ConfigDict:
+def fusion(*, weights: str | dict[str, str] = "", **encoders) -> ConfigDict:
     """A network that reads several streams in one forward: fusion(audio=MODEL, rgb=(MODEL, dict(width=32))).
 
     Its outputs are a classifier of each stream, 'network.audio' and 'network.rgb', and 'network.joint'.
     """
-    spec = network("fusion", *encoders, encoders=encoders)
+    spec = network("fusion", *encoders, weights=weights, encoders=encoders)
     spec.reads = (tuple(encoders),)
     return spec
 

@@ -17,10 +17,10 @@ from mmvid.methods import METHODS
 from mmvid.models import MODELS, build_model
 from mmvid.network import Network
 from mmvid.plans import segment as segment_lib
-from mmvid.plans import starts
+from mmvid.plans import starts, stills
 from mmvid.plans.starts import Start
 from mmvid.streams import Head
-from mmvid.weights import files
+from mmvid.weights import files, trees
 
 RGB = (("rgb",),)
 
@@ -343,12 +343,13 @@ def shapes_of(config):
 
 
 def test_a_factor_of_0_freezes_the_first_convolutions_of_a_shared_network():
-    tx = plans.make(context(sharing(**{"networks.shared.first_conv_lr": 0.0})))[-1].tx["shared"]
-    params = params_of(plans.make(context(sharing()))[-1])[0]["shared"]
-    updates, _ = tx.update(jax.tree.map(np.ones_like, params), tx.init(params), params)
-    for path, update in jax.tree_util.tree_leaves_with_path(updates):
-        assert bool(np.any(update)) == ("'conv1']['kernel']" not in jax.tree_util.keystr(path[1:])
-                                        or "layer" in jax.tree_util.keystr(path))  # fmt: skip
+    """All else moves."""
+    last = plans.make(context(sharing(**{"networks.shared.first_conv_lr": 0.0})))[-1]
+    # One number stands for each leaf: no group depends on shapes.
+    params = jax.tree.map(lambda x: np.ones(1, np.float32), params_of(last)[0]["shared"])
+    updates, _ = last.tx["shared"].update(params, last.tx["shared"].init(params), params)
+    still = {path for path, update in trees.flatten(updates).items() if not np.any(update)}
+    assert still == {(member, "conv1", "kernel") for member in ("rgb", "rgb2", "rgb3")}
 
 
 def test_a_member_starts_another_network_and_its_classifier_goes_along(tmp_path):
@@ -407,6 +408,40 @@ def test_each_stream_of_a_network_may_have_a_file_of_its_own(tmp_path):
     updates, _ = ce.tx["shared"].update(ones, ce.tx["shared"].init(ones), own[0]["shared"])
     boosts = {n: u["classifier"]["action"]["bias"][0] / u["bn1"]["scale"][0] for n, u in updates.items()}
     assert boosts == pytest.approx({"rgb": 10, "rgb2": 2, "rgb3": 10})
+
+
+def test_the_encoders_of_a_fusion_start_from_networks_and_networks_from_them(tmp_path):
+    """Checked by their shapes before anything trains; an encoder's classifier is its stream's."""
+    config = shrunken("")
+    with config.unlocked():
+        tiny = ("tsm_tiny", {"stages": (1, 1, 1)})
+        files_of = {s: f"{tmp_path}/ce/weights.safetensors#{s}" for s in ("rgb", "flow")}
+        config.networks.av = common.fusion(flow=tiny, rgb=tiny)
+        config.networks.given = common.fusion(flow=tiny, rgb=tiny, weights=files_of)
+
+    def made(name, begins, *networks):
+        return segment_lib.make(context(config), name, networks, ("single", {}), "3", begins, stage="2", title="")
+
+    found = {
+        "ce": made("ce", {}, "flow", "rgb"),
+        "joint": made("joint", {f"av.{s}": Start("ce", s) for s in ("rgb", "flow")}, "av"),
+    }
+    source, own, (params, _) = hand_over(tmp_path, found, "ce", "joint")
+    for stream in ("flow", "rgb"):
+        jax.tree.map(np.testing.assert_array_equal, params["av"][stream], source[stream])
+    jax.tree.map(np.testing.assert_array_equal, params["av"]["joint"], own[0]["av"]["joint"])
+    found["rgb"] = made("back", {"rgb": Start("joint", "av", part="flow")}, "rgb")
+    source, _, (params, _) = hand_over(tmp_path, found, "joint", "rgb")
+    kernel = source["av"]["flow"]["conv1"]["kernel"].mean(2)
+    np.testing.assert_allclose(params["rgb"]["conv1"]["kernel"][:, :, 1], kernel, rtol=1e-5, atol=1e-7)
+    # From files, as the configuration names them.
+    _, begins = stills.beginnings(context(config), ("given",))
+    assert set(begins) == {"given.flow", "given.rgb"}
+    made("files", begins, "given")
+    with config.unlocked():
+        config.networks.rgb.options.stages = (2, 1, 1)
+    with pytest.raises(ValueError, match=r"'ce', network 'rgb': these .* network 'av\.rgb':\n.*layer1_1"):
+        made("joint", {"av.rgb": Start("ce", "rgb")}, "av")
 
 
 def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp_path):
