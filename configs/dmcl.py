@@ -1,6 +1,6 @@
 """Distillation multiple choice learning (Garcia et al.): specialists that teach each other.
 
-    python -m mmvid.main --config=configs/dmcl.py --workdir=runs/dmcl
+    python -m mmvid train --config=configs/dmcl.py --workdir=runs/dmcl
 
 The default makes the Tabletop dataset on first use and trains RGB, depth and flow networks together
 from scratch, twice on the same batches: independently, and with DMCL, where in every example the

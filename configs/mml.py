@@ -1,6 +1,6 @@
 """Mutual Modality Learning (Komkov et al.): a better RGB network by training with flow.
 
-    python -m mmvid.main --config=configs/mml.py --workdir=runs/mml
+    python -m mmvid train --config=configs/mml.py --workdir=runs/mml
 
 The default makes the Tabletop dataset on first use and trains the reduced pipeline (the paper's
 figure 2 and table 3): cross-entropy per stream, then MML with both networks from the RGB weights,
