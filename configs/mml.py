@@ -1,6 +1,6 @@
 """Mutual Modality Learning (Komkov et al.): a better RGB network by training with flow.
 
-    python -m mmvid.main --config=configs/mml.py --workdir=runs/mml
+    python -m mmvid train --config=configs/mml.py --workdir=runs/mml
 
 The default makes the Tabletop dataset on first use and trains the reduced pipeline (the paper's
 figure 2 and table 3): cross-entropy per stream, then MML with both networks from the RGB weights,
@@ -16,8 +16,10 @@ own          configs/mml.py:own    your videos: --config.dataset.path=data/mine 
 ssv2         configs/mml.py:ssv2   Something-Something v2, TSM-R50, 8 frames, full plan; paper's
              table 7 row 7: RGB 61.30 / 86.99, Flow 58.36 / 85.49 (224 crop, 1 uniform clip);
              CE only: RGB 58.10 / 84.61 (table 1). Days on 8 GPUs; not run by us.
-ssv2_full_res  the same, tested on the full-resolution square in the middle; table 9: RGB 61.87 / 87.32.
-ssv2_r101    the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15 (1 crop x 3 clips).
+ssv2_full_res  configs/mml.py:ssv2_full_res  the same, tested on the full-resolution square in the
+             middle; table 9: RGB 61.87 / 87.32. As long; not run by us.
+ssv2_r101    configs/mml.py:ssv2_r101  the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
+             (1 crop x 3 clips). Longer still; not run by us.
 
 ``ssv2`` starts from ImageNet weights: --config.networks.rgb.weights=resnet50.safetensors (also
 flow and rgb2), a file of torchvision's or timm's names.

@@ -23,6 +23,7 @@ class _Terminal(logging.Handler):
     """Standard output, above whatever progress bar stands on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record at once."""
         tqdm.write(self.format(record))
         sys.stdout.flush()
 
@@ -30,7 +31,9 @@ class _Terminal(logging.Handler):
 def setup(workdir: pathlib.Path) -> None:
     """Sends ``LOG`` to the terminal and to ``workdir/log.txt`` (process 0 only)."""
     LOG.setLevel(logging.INFO)
+    # absl has a handler of its own at the root: every line would stand there twice.
     LOG.propagate = False
+    # A second run in one process (tests, several seeds) writes into its own file, not into the first one's.
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()
@@ -56,6 +59,7 @@ class Writer:
 
     def __init__(self, directory: pathlib.Path, tensorboard: pathlib.Path, step: int):
         process = jax.process_index()
+        # What an earlier call wrote beyond its last checkpoint happens again: those lines are cut.
         paths = directory / "metrics.jsonl", directory / f"ids-{process}.jsonl"
         for path in paths if process == 0 else paths[1:]:
             files.cut(path, step)
@@ -71,11 +75,13 @@ class Writer:
         """One line of metrics at ``step``."""
         if self.metrics is None:
             return
+        # Six digits: more is noise, and doubles the file.
         rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
         self.metrics.write(line(step, rounded))
         self._draw(step, rounded)
 
     def _draw(self, step: int, values: dict[str, float]) -> None:
+        """Shows values in TensorBoard."""
         for name, value in values.items():
             self.board.add_scalar(name, np.float32(value), step)
 
@@ -98,6 +104,7 @@ class Writer:
 
 
 def _tensorboard(directory: pathlib.Path):
+    """An empty event file in ``directory``."""
     # Imported here: it takes a second, and only process 0 writes events.
     from tensorboard.summary import Writer as EventWriter
 
@@ -130,6 +137,7 @@ def flatten(tree: dict) -> Iterator[tuple[str, str]]:
     """The leaves of a tree of JSON values as ('optimizer.clip', '5.0')."""
 
     def walk(prefix, value):
+        """The leaves below ``value``, whose own name is ``prefix``."""
         if isinstance(value, dict):
             for name, child in value.items():
                 yield from walk(f"{prefix}.{name}" if prefix else name, child)
@@ -164,6 +172,7 @@ class Clock:
         """What happens inside is not counted."""
         begin = time.perf_counter()
         yield
+        # As if the clock had been started that much later.
         self.start += time.perf_counter() - begin
 
     def elapsed(self) -> float:
@@ -220,7 +229,9 @@ class Late:
             self._read(self.recent)
 
     def _read(self, seen: list) -> dict[str, float]:
+        """The numbers of the last step seen, once those of every step are finite."""
         values = _floats(seen[-1][1])
+        # What is not finite stays so: steps before are read only where the last one is bad.
         if not np.isfinite(list(values.values())).all():
             for step, earlier in seen:
                 self.check(_floats(earlier), step)
@@ -244,6 +255,7 @@ def input_advice(clock: Clock, workers: int, threads: int) -> str:
     if wait < 0.1:
         return text
     now = workers or min(threads, cores)
+    # A batch takes 1 / (1 - wait) times as long to make as to learn from.
     enough = max(int(np.ceil(now / max(1 - wait, 0.05))), now + 1)
     if enough <= cores:
         return f"{text}; --config.loader.workers={enough} would cure it"

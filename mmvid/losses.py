@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 
 def _check(logits: jax.Array, *others: jax.Array) -> None:
+    """Raises ValueError for logits that are no floats, or others of another number of classes."""
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(f"logits must be floating point, got {logits.dtype}")
     for other in others:
@@ -20,6 +21,7 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     Soft labels are stopped. Raises ValueError where the shapes do not fit.
     """
     _check(logits)
+    # log_softmax, not log(softmax): the latter is -inf at logits of 50.
     log_probs = jax.nn.log_softmax(logits)
     if jnp.issubdtype(label.dtype, jnp.integer):
         if label.shape != logits.shape[:-1]:
@@ -37,6 +39,7 @@ def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     """
     label = jax.lax.stop_gradient(label.astype(logits.dtype))
     _check(logits, label)
+    # log(1 - sigmoid(x)) is log_sigmoid(-x), which keeps its digits at large x.
     values = label * jax.nn.log_sigmoid(logits) + (1 - label) * jax.nn.log_sigmoid(-logits)
     return -values.mean(-1)
 

@@ -1,4 +1,5 @@
-"""The device mesh: one axis, ``data``; parameters replicated, batches split."""
+"""The device mesh: one axis, ``data``; parameters replicated, batches split. And where processes wait for
+each other."""
 
 from collections.abc import Callable
 
@@ -32,6 +33,7 @@ def place(mesh: Mesh, batch):
     rows, number = batched(mesh), replicated(mesh)
 
     def put(x):
+        """One leaf."""
         return jax.make_array_from_process_local_data(rows if np.ndim(x) else number, np.asarray(x))
 
     return jax.tree.map(put, batch)
@@ -58,6 +60,7 @@ def on_first(action: Callable[[], object], what: str) -> None:
     """``action()`` in process 0, while the others wait. Where it raises there, all raise; the others a
     ValueError that says ``what`` failed."""
     error = None
+    # An error is kept until all have met: one process that leaves alone would let the others wait for ever.
     if jax.process_index() == 0:
         try:
             action()

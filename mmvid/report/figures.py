@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+# Before pyplot is imported: a machine without a display has no other.
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
@@ -25,6 +26,7 @@ STYLE = {
 
 
 def _svg(figure) -> str:
+    """The figure as an <svg> element, and closed."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The fonts that measure a text here may lack its script; those of a browser draw it.
@@ -75,6 +77,7 @@ def curves(
             lines = {}
             for i, (label, points) in enumerate(series[title].items()):
                 steps, values = zip(*points)
+                # Few points are told apart; many would be a band.
                 marker = "o" if len(points) < 12 else None
                 (lines[label],) = axis.plot(
                     steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4,
@@ -89,6 +92,7 @@ def curves(
 def confusion(matrix: np.ndarray, names: list[str]) -> str:
     """Rows are true classes, in shares of each: [K, K] counts -> SVG."""
     shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [_short(n) for n in names]
+    # A cell keeps its size, and the longest name its room, until the figure is as large as a page.
     size = min(max(0.28 * len(names) + 0.06 * max(map(len, names)) + 1.2, 3.5), 10)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(size + 0.6, size), layout="constrained")

@@ -12,6 +12,7 @@ from mmvid.logs import LOG
 
 
 def _candidates(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folders to be tried, the best first."""
     if own := os.environ.get("XDG_CACHE_HOME"):
         yield pathlib.Path(own) / "mmvid" / "jax"
     with contextlib.suppress(RuntimeError, KeyError):  # a container's user may have no home
@@ -21,6 +22,7 @@ def _candidates(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _writable(folder: pathlib.Path) -> bool:
+    """Whether a file can be made in ``folder``, which is made where it lacks."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -34,7 +36,8 @@ def choose(workdir: pathlib.Path) -> pathlib.Path | None:
     the first that can be written; returns it. One line says where it is not one of the first two."""
     if jax.config.jax_compilation_cache_dir is not None:
         return pathlib.Path(jax.config.jax_compilation_cache_dir)
-    folder = next(filter(_writable, _candidates(workdir)), None)
+    writable = (folder for folder in _candidates(workdir) if _writable(folder))
+    folder = next(writable, None)
     if folder is None:
         LOG.info("compiled programs are not kept: no folder for them can be written")
         return None

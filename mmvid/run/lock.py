@@ -33,6 +33,7 @@ class Held(ValueError):
 
 
 def _myself() -> dict:
+    """What a lock file says of this process."""
     start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": start}
 
@@ -73,6 +74,7 @@ def _flocked(path: pathlib.Path) -> Callable | None:
     file.flush()
 
     def release() -> None:
+        """Empties and unlocks the file."""
         # The file stays: whoever waits has it open, and would lock what nobody else can see.
         file.truncate(0)
         file.close()
@@ -92,6 +94,7 @@ def _file_time(path: pathlib.Path) -> float:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -130,6 +133,7 @@ def _beating(path: pathlib.Path) -> Callable | None:
     ended = threading.Event()
 
     def beat() -> None:
+        """Keeps the file young until it is released."""
         # A machine that slept may find that another has taken over: that file is left alone.
         while not ended.wait(BEAT) and _holder(path) == own:
             with contextlib.suppress(OSError):
@@ -138,6 +142,7 @@ def _beating(path: pathlib.Path) -> Callable | None:
     threading.Thread(target=beat, daemon=True, name="lock").start()
 
     def release() -> None:
+        """Ends the beat and removes the file, unless another process has it by now."""
         ended.set()
         if _holder(path) == own:
             path.unlink(missing_ok=True)
@@ -147,11 +152,13 @@ def _beating(path: pathlib.Path) -> Callable | None:
 
 # ---------------------------------------------------------------------------- either
 def _beat_file(path: pathlib.Path) -> pathlib.Path:
+    """The file that is kept young where the system knows no locks."""
     # A name of its own: trying flock leaves an empty file behind.
     return path.with_name(path.name + ".beat")
 
 
 def _taken(path: pathlib.Path) -> Callable | None:
+    """A function that releases the lock, taken by whichever way works here; None where somebody holds it."""
     if fcntl is not None:
         try:
             return _flocked(path)

@@ -18,6 +18,7 @@ def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"scores [N, K] and labels [N] expected, got {scores.shape}, {labels.shape}")
     own = np.take_along_axis(scores, labels[:, None], 1)
+    # Counted, not sorted: a tie goes to the lowest index whatever a sort would do.
     earlier = np.arange(scores.shape[1])[None] < labels[:, None]
     ahead = (scores > own) | ((scores == own) & earlier)
     # NaN is ahead of nothing: the label would seem to win against it.
@@ -85,12 +86,14 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _per_class(scores, multilabels, keep, form) -> float | None:
+    """The mean of ``form(scores [N], positive [N])`` over the classes that ``keep(positive [N, K])``."""
     scores, positive = np.asarray(scores, np.float64), np.asarray(multilabels).astype(bool)
     if scores.shape != positive.shape:
         raise ValueError(f"scores {scores.shape} and labels {positive.shape} must agree")
     kept = np.flatnonzero(keep(positive))
     if not len(kept):
         return None
+    # A lost example stays in the ranking, at its end: left out, it would flatter the rest.
     scores = np.where(finite(scores)[:, None], scores, -np.inf)
     return float(np.mean([form(scores[:, k], positive[:, k]) for k in kept]))
 
@@ -101,8 +104,10 @@ def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float
 
 
 def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The share of (positive, negative) pairs in order, by the ranks' sum (Mann-Whitney's U)."""
     order = np.argsort(scores, kind="stable")
     _, first, counts = np.unique(scores[order], return_index=True, return_counts=True)
+    # Tied scores share their mean rank: a tie is half a pair in order.
     ranks = np.empty(len(scores))
     ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
     n = positive.sum()
@@ -139,6 +144,7 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.nda
     test_features, test_labels = test_features[asked], np.asarray(test_labels)[asked]
     mean, std = features.mean(0), features.std(0) + 1e-12
     a, b = (features - mean) / std, (test_features - mean) / std
+    # |a - b|^2 without |b|^2, which is the same for all neighbours of b.
     length, right = (a**2).sum(1)[None], 0
     # In blocks: all distances of a large dataset at once would not fit into memory.
     for block in np.array_split(np.arange(len(b)), max(-(-len(b) // 256), 1)):
@@ -167,6 +173,7 @@ def per_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _resample(values: np.ndarray, seed: int, draws: int) -> np.ndarray:
+    """Means of ``draws`` samples with replacement: [N] -> [draws]. One at a time: all at once are N * draws."""
     rng = np.random.default_rng(seed)
     n = len(values)
     return np.array([values[rng.integers(0, n, n)].mean() for _ in range(draws)])

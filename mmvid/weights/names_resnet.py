@@ -115,12 +115,14 @@ def torch_video_key(path: Path) -> str:
     leaf = _LEAVES.get(path[-1], path[-1])
     if len(path) == 2:
         return f"{_theirs(_STEM)[path[0]]}.{leaf}"
+    # 'conv2_spatial': which convolution of the block, and which place within it.
     number = re.search(r"\d", path[1])[0]
     place = _theirs(_VIDEO)[path[1].replace(number, "{}")]
     return f"{path[0].replace('_', '.')}.conv{number}.{place}.{leaf}"
 
 
 def _theirs(names: dict[str, str]) -> dict[str, str]:
+    """{ours: theirs} of {theirs: ours}."""
     return {ours: theirs for theirs, ours in names.items()}
 
 
