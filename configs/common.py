@@ -24,7 +24,8 @@ def schedule(lr: float, **changes) -> ConfigDict:
 
 
 def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
-    """A stream; ``sampling`` has fields of `Sampling`: ``frames``, ``kind``, ``dense_length``."""
+    """A stream; ``sampling`` has fields of `Sampling`: ``frames``, ``kind``, ``dense_length``. Two streams of
+    one sampling read the same frames, sound the time that these span."""
     made = Stream("", modality, Sampling(**sampling), form)
     sampled = made.sampling._asdict()
     return ConfigDict(dict(modality=made.modality, form=made.form, geometry=made.geometry, sampling=sampled))

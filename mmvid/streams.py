@@ -171,11 +171,6 @@ def stack_length(stream: Stream) -> int:
     return form_of(stream).stack
 
 
-def raw_channels(stream: Stream) -> int:
-    """The last axis of the array that the loader makes."""
-    return form_of(stream).raw
-
-
 def _sizes(axes: tuple, stream: Stream, side: int) -> tuple[int, ...]:
     named = {"frames": stream.sampling.frames, "side": side}
     return tuple(named.get(axis, axis) for axis in axes)

@@ -1,6 +1,7 @@
 """Sound and boxes from Tabletop's files through record, loader, step and evaluator, with two toy networks."""
 
 import json
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,8 +16,8 @@ from data_prep.manifest import Item
 from data_prep.tabletop import files as tabletop
 from data_prep.tabletop import specs
 from mmvid import train
-from mmvid.models.model import from_linen
-from mmvid.plans import networks
+from mmvid.models import MODELS
+from mmvid.models.layers import Classifier
 from mmvid.run import begin, build, feed, score
 
 VERBS = {"push": 0, "pull": 1}
@@ -26,11 +27,16 @@ class Toy(nn.Module):
     """One hidden layer on whatever comes: log-mel [B, 100, 40, 1], layouts [B, T, 14, 8]."""
 
     heads: dict
+    stages: tuple
+    dtype: object = None
+
+    first_convolutions: ClassVar = (("hidden",),)
+    classifiers: ClassVar = (("classifier",),)
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        features = nn.relu(nn.Dense(8)(x.reshape(len(x), -1) / x.shape[1]))
-        return {"logits": {h: nn.Dense(k)(features) for h, k in self.heads.items()}, "features": features}
+        features = nn.relu(nn.Dense(8, name="hidden")(x.reshape(len(x), -1) / x.shape[1]))
+        return {"logits": Classifier(self.heads, name="classifier")(features), "features": features}
 
 
 def records(folder, split, count):
@@ -78,8 +84,7 @@ def config(dataset, **changes):
 @pytest.fixture(scope="module")
 def run(dataset, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        toy = lambda name, heads, **options: from_linen(Toy({h: s.classes for h, s in heads.items()}))  # noqa: E731
-        patch.setattr(networks, "build_model", toy)
+        patch.setitem(MODELS, "toy", dict(module=Toy, stages=()))
         yield build.build(config(dataset), tmp_path_factory.mktemp("run"))
 
 
@@ -132,9 +137,7 @@ def test_sound_of_another_rate_is_found_before_anything_trains(dataset, tmp_path
 
 
 def test_sound_and_boxes_can_be_hidden(run, dataset):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "build_model", lambda name, heads, **options: from_linen(Toy({"verb": 2})))
-        hidden = build.build(config(dataset, **{"missing.audio": 0.5, "missing.boxes": 0.5}), run.workdir)
+    hidden = build.build(config(dataset, **{"missing.audio": 0.5, "missing.boxes": 0.5}), run.workdir)
     source = feed._clips(hidden, hidden.segments[-1], hidden.segments[-1].groups["main"])
     lacks = [(not source[i]["audio"], not len(source[i]["boxes"])) for i in range(3)]
     assert any(any(clip) for clip in lacks) and not any(all(clip) for clip in lacks)

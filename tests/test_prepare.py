@@ -45,7 +45,7 @@ def test_depth_is_centred():
 @pytest.mark.parametrize("modality", ["rgb", "flow", "depth"])
 def test_image255_is_the_pictures_as_they_are(modality):
     stream = Stream("x", modality, form="image255")
-    raw = streams.raw_channels(stream)
+    raw = streams.form_of(stream).raw
     x = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4, raw), dtype=np.uint8)
     assert streams.in_channels(stream) == 3
     np.testing.assert_array_equal(prepare(stream, x), np.broadcast_to(x, (2, 3, 4, 4, 3)))
@@ -55,7 +55,7 @@ def test_image255_is_the_pictures_as_they_are(modality):
 def test_image3_has_the_normalisation_of_imagenet(modality):
     """Whatever network was pretrained on pictures reads it as RGB (MMD)."""
     stream = Stream("x", modality, form="image3")
-    x = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8, streams.raw_channels(stream)), dtype=np.uint8)
+    x = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8, streams.form_of(stream).raw), dtype=np.uint8)
     as_rgb = prepare(RGB, np.broadcast_to(x, (1, 1, 8, 8, 3)))
     np.testing.assert_array_equal(prepare(stream, x), as_rgb)
 
@@ -63,7 +63,7 @@ def test_image3_has_the_normalisation_of_imagenet(modality):
 @pytest.mark.parametrize("form, channels", [("frames", 1), ("image3", 3), ("image255", 3)])
 def test_depth_travels_in_one_channel_whatever_is_read(form, channels):
     stream = DEPTH._replace(form=form)
-    assert (streams.raw_channels(stream), streams.in_channels(stream)) == (1, channels)
+    assert (streams.form_of(stream).raw, streams.in_channels(stream)) == (1, channels)
     x = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1)
     y = jax.jit(lambda x: prepare(stream, x))(x)
     assert y.shape == (1, 1, 16, 16, channels) and y.dtype == np.float32

@@ -11,7 +11,7 @@ DIFF = Stream("diff", "diff", form="stack5")
 
 @pytest.mark.parametrize("stream, raw, channels, stack", [(RGB, 3, 3, 1), (FLOW, 10, 10, 5), (DIFF, 18, 15, 6)])
 def test_channels(stream, raw, channels, stack):
-    found = (streams.raw_channels(stream), streams.in_channels(stream), streams.stack_length(stream))
+    found = (streams.form_of(stream).raw, streams.in_channels(stream), streams.stack_length(stream))
     assert found == (raw, channels, stack)
     assert streams.host_shape(stream, 6) == (8, 6, 6, raw) and streams.shape(stream, 6) == (8, 6, 6, channels)
 
