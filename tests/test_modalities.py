@@ -72,7 +72,7 @@ def config(dataset, **changes):
     c.streams.audio = common.stream("audio", form="logmel")
     c.streams.boxes = common.stream("boxes", form="layout", frames=4)
     for name in c.streams:
-        c.networks[name] = common.network("toy", name)
+        c.networks[name] = common.network("tsm_tiny", name)
     c.batch_size, c.schedule = 8, common.schedule(0.01, kind="constant")
     c.steps.ce, c.optimizer.groups = "3", "uniform"
     c.loader = ConfigDict(dict(workers=0, threads=1, prefetch=1))
