@@ -97,12 +97,28 @@ def methods() -> ConfigDict:
     return made
 
 
-def use_tabletop(c: ConfigDict, size: str = "small") -> None:
-    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already."""
-    c.dataset.path = f"data/tabletop-{size}"
+# The label spaces of Tabletop's views; 'verb' has one, which the dataset tells.
+TABLETOP_VIEWS = {
+    "verb": {},
+    "epic": {"verb": (20, "single"), "noun": (8, "single")},
+    "multilabel": {"action": (20, "multi")},
+}
+
+
+def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
+    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already.
+
+    ``view`` 'verb'; 'epic', a verb and a noun; 'multilabel', two verbs a clip. Each has a folder of its own.
+    Raises ValueError for another one.
+    """
+    if view not in TABLETOP_VIEWS:
+        raise ValueError(f"Tabletop has no view {view!r}; choose one of {sorted(TABLETOP_VIEWS)}")
+    seen = () if view == "verb" else ("--view", view)
+    c.dataset.path = "-".join(["data/tabletop", size, *seen[1:]])
     c.dataset.command = (
-        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size,
+        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size, *seen,
     )  # fmt: skip
+    c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)
     c.model_options.dropout = 0.3

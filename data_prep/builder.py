@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mmvid.data import fields, records
 
 SHARD_BYTES = 256 << 20
-MODALITIES = ("rgb", "flow", "depth", "audio", "boxes")
+MODALITIES = tuple(fields.FIELDS)
 
 
 class Facts(NamedTuple):

@@ -1,6 +1,7 @@
 """python -m mmvid.main --config=configs/mml.py --workdir=runs/mml"""
 
 import os
+import pathlib
 import sys
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from mmvid import usage
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, e.g. configs/mml.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go; the same one resumes")
+_SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
 _PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask the cluster")
@@ -27,14 +29,23 @@ def _start_processes() -> None:
         jax.distributed.initialize()
 
 
+def _seeds() -> list[int]:
+    """The numbers of --seeds. Raises flags.Error where they are none, or one stands there twice."""
+    texts = _SEEDS.value
+    if not all(text.strip().isdecimal() for text in texts) or len(set(map(int, texts))) < len(texts):
+        raise flags.Error(f"--seeds={','.join(texts)}: give whole numbers, each once, for instance --seeds=0,1,2")
+    return [int(text) for text in texts]
+
+
 def _parse(argv: list[str]) -> list[str]:
     """absl's flags. A configuration that cannot be read or overridden so is a mistake of usage."""
     if usage.asked(argv):
-        print(usage.text(argv, ["config", "workdir", "coordinator", "processes", "process"]))
+        print(usage.text(argv, ["config", "workdir", "seeds", "coordinator", "processes", "process"]))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
         dict(_CONFIG.value)  # a file that is missing is noticed only when it is used
+        _seeds()
         return rest
     except (flags.Error, OSError) as error:
         usage.fail(error, str(error).strip().splitlines()[-1].strip(), 2)
@@ -51,8 +62,27 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _train(config, workdir: str, seeds: list[int]) -> None:
+    """The run; or one for each seed, and one table of all. The same call resumes."""
+    from mmvid import train
+    from mmvid.commands import compare
+
+    if not seeds:
+        train.train(config, workdir)
+        return
+    if (pathlib.Path(workdir) / "config.json").exists():
+        raise ValueError(f"--workdir={workdir} is a run itself; give --seeds another one, where none is yet")
+    folders = [pathlib.Path(workdir) / f"seed{seed}" for seed in seeds]
+    for seed, folder in zip(seeds, folders):
+        with config.unlocked():
+            config.seed = seed
+        train.train(config, str(folder))
+    if jax.process_index() == 0:
+        compare.compare(folders, pathlib.Path(workdir))
+
+
 def main(argv: list[str]) -> None:
-    """Parses nothing but flags; everything else is ``train.train``."""
+    """Parses nothing but flags; everything else is ``train.train``, for each of --seeds."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
@@ -60,7 +90,7 @@ def main(argv: list[str]) -> None:
 
     try:
         _start_processes()
-        train.train(_CONFIG.value, _WORKDIR.value)
+        _train(_CONFIG.value, _WORKDIR.value, _seeds())
     except train.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)

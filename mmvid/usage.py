@@ -79,7 +79,7 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
         missing = [f"{file}: there is no such file, or it says nothing of itself", ""]
         lines = [
             *(missing if file else ()),
-            "python -m mmvid.main --config=FILE[:VARIANT] --workdir=FOLDER [--config.NAME=VALUE ...]",
+            "python -m mmvid train --config=FILE[:VARIANT] --workdir=FOLDER [--config.NAME=VALUE ...]",
             "", "Trains what a configuration describes and writes its report; the same command resumes.",
             "", "configurations (add --help to one to see its variants, commands and expected times):",
             *_known(),

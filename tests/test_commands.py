@@ -4,19 +4,24 @@ import json
 import pathlib
 import shutil
 import sys
+import tomllib
 
+import numpy as np
 import pytest
 import setuptools
 from test_build import config as configured
 from test_records import pack, record
+from test_scores import made
 
 from configs import common
 from mmvid import __main__ as program
 from mmvid import commands, files, network, usage
 from mmvid.commands import config as config_lib
 from mmvid.commands import evaluate
+from mmvid.report import comparison
+from mmvid.report.comparison import Row
 from mmvid.run import build, resume
-from mmvid.scores import file
+from mmvid.scores import file, numbers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -65,8 +70,6 @@ def test_a_commands_help_is_its_docstring(monkeypatch, capsys):
 
 def test_every_folder_of_code_is_installed():
     """setuptools finds each package of ours, and the page's templates are among its data."""
-    import tomllib
-
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tool, include = settings["tool"]["setuptools"], settings["tool"]["setuptools"]["packages"]["find"]["include"]
     packages = set(setuptools.find_packages(str(ROOT), include=include))
@@ -195,3 +198,84 @@ def test_a_folder_of_runs_names_them(tmp_path):
     files.write_json((tmp_path / "seed0").mkdir() or tmp_path / "seed0" / "config.json", {})
     with pytest.raises(ValueError, match="it holds the runs seed0"):
         build.stored(tmp_path)
+
+
+# ---------------------------------------------------------------------------- runs compared
+def left(folder, seed, fingerprint="abc", labels=None, title="MML", **config):
+    """A folder as a run leaves it: two segments, flow and RGB, the second segment the better one."""
+    labels = np.arange(24) % 6 if labels is None else labels
+    rng = np.random.default_rng(seed)
+    stored = {"seed": seed, "headline": "rgb", "log_every": seed, "evaluation": {"aggregate": "logits"}, **config}
+    files.write_json((folder / "ce_continued").mkdir(parents=True) or folder / "config.json", stored)
+    files.write_json(folder / "data.json", {"dataset": fingerprint})
+    for segment, quality in (("ce_continued", 0.2), ("mml", 1.6)):
+        draw = {o: rng.normal(size=(24, 1, 6)) + quality * np.eye(6)[labels][:, None] for o in ("flow", "rgb")}
+        meta = {"title": title if segment == "mml" else "CE continued", "split": "test", "protocol": "D0U1",
+                "crops": "centre", "views": 1, "dataset": "fake", "fingerprint": fingerprint}  # fmt: skip
+        # Each run's clips stand in an order of its own.
+        scores = file.rows(made(draw, labels, **meta), rng.permutation(24))
+        file.save(folder / segment / "scores" / "test.npz", scores)
+    files.write_json(folder / "summary.json", {s: {"test": {}} for s in ("ce_continued", "mml")})
+    return folder
+
+
+def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, capsys):
+    runs = [left(tmp_path / f"mml-seed{seed}", seed) for seed in (0, 1)]
+    other = left(tmp_path / "dmcl", 0, title="DMCL", method="dmcl")
+    assert ask(monkeypatch, "compare", *runs, other, f"--out={tmp_path / 'out'}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.startswith("mml: MML")]
+    assert [line.split()[0] for line in lines if ": " in line[:8]][-4:] == ["mml:", "mml:", "dmcl:", "dmcl:"]
+    own = [file.load(run / "mml" / "scores" / "test.npz") for run in runs]
+    base = [file.load(run / "ce_continued" / "scores" / "test.npz") for run in runs]
+    top1 = [numbers.summary(s)["rgb"]["action"]["top1"] for s in own]
+    assert f" {100 * np.mean(top1):.1f} ± {100 * np.std(top1, ddof=1):.1f} " in row and row.split()[2] == "2"
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())["test"][1]
+    assert found["seeds"] == [0, 1] and found["values"]["rgb"] == top1
+
+    def by_clip(scores):
+        order = [np.argsort(s.id) for s in scores]
+        return np.mean([numbers.hits(s, "rgb", "action", 1)[o] for s, o in zip(scores, order)], axis=0)
+
+    mean, low, high = found["over"]["rgb"]
+    assert mean == pytest.approx((by_clip(own) - by_clip(base)).mean()) and low < mean < high
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert "dmcl: DMCL" in page and page.count("<svg") == 1 and "viewport" in page and 'src="http' not in page
+
+
+def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monkeypatch, capsys):
+    runs = [left(tmp_path / "old", 0), left(tmp_path / "new", 0, "xyz", labels=np.arange(24) % 5)]
+    out = f"--out={tmp_path}"
+    assert ask(monkeypatch, "compare", *runs, out) == 1
+    text = capsys.readouterr().err
+    assert "fingerprint 'abc' and 'xyz'" in text and "--across=dataset" in text
+    assert not (tmp_path / "compare.html").exists()
+    assert ask(monkeypatch, "compare", *runs, out, "--across=dataset") == 0
+    text = capsys.readouterr().out
+    assert "(abc)" in text and "(xyz)" in text and "Δ" not in text
+
+
+def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, capsys):
+    run = left(tmp_path / "a", 0)
+    for argv, code, match in [
+        ((run, run), 1, "one seed, 0"), ((tmp_path / "none",), 1, "is no run"),
+        ((run, "--over=foo"), 2, "no such row; there are ['CE continued', 'MML']"),
+        ((run, "--segments=foo"), 2, "there are ['ce_continued', 'mml']"),
+        ((run, "--splits=val"), 1, "no scores at"),
+    ]:  # fmt: skip
+        assert ask(monkeypatch, "compare", *argv, f"--out={tmp_path}") == code
+        assert match in capsys.readouterr().err
+    (run / "summary.json").unlink()
+    assert ask(monkeypatch, "compare", run) == 1 and "has not ended" in capsys.readouterr().err
+
+
+def test_several_labels_are_compared_by_map(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 2, (24, 6)).astype(np.float32)
+    draw = {o: np.random.default_rng(1).normal(size=(24, 1, 6)) + labels[:, None] for o in ("flow", "rgb")}
+    meta = dict(split="test", protocol="D0U1", crops="centre", views=1, dataset="fake", fingerprint="abc")
+    scores = made(draw, labels, **meta)
+    rows = [Row(name, name, (0,), (name,), {"test": [scores]}) for name in ("a", "b")]
+    found = comparison.compared(rows, "test", "rgb", "logits", rows[0])
+    assert found["columns"] == ["rgb", "Δ rgb", "flow", "sum", "Δ sum"]
+    want = numbers.summary(scores)["rgb"]["action"]["map"]
+    assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f}", "+0.0"]

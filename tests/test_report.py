@@ -107,11 +107,14 @@ def test_hardest_are_the_least_probable(columns):
     assert probs == sorted(probs) and all(clip["label"] in NAMES for clip in found)
 
 
-@pytest.mark.parametrize("command, following", [(("make",), "data_prep.build"), ((), "--config.seed=4")])
-def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, following):
+@pytest.mark.parametrize(
+    "command, folder, following",
+    [(("make",), "run", "data_prep.build"), ((), "run", "--seeds=0,1,2"), ((), "seed3", "mmvid compare")],
+)
+def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, folder, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
     result = numbers_lib.summary(columns[-1].scores["test"])
-    line = finish._last_line(config, result, "MML", "test", tmp_path / "report.html")
+    line = finish._last_line(config, result, "MML", "test", tmp_path / folder / "report.html")
     assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
 
 

@@ -511,3 +511,16 @@ def test_students_of_a_frozen_teacher(data, tmp_path):
 def test_mistakes_with_specialists_are_explained(data, tmp_path, flags, text):
     done = run(data, tmp_path, *flags, config="dmcl", check=False)
     assert done.returncode == 1 and text in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_several_seeds_of_a_plan_end_in_one_table(data, tmp_path):
+    """As a user starts them; the same command again trains nothing and compares again."""
+    argv = command(data, tmp_path / "runs", "--seeds=0,1")
+    argv[argv.index("mmvid.main")] = "mmvid"
+    argv.insert(argv.index("mmvid") + 1, "train")
+    for _ in range(2):
+        done = subprocess.run(argv, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
+        (line,) = [x for x in done.stdout.splitlines() if re.match(r"MML +2 ", x)]
+        assert "±" in line and (tmp_path / "runs" / "compare.html").exists()
+        assert [(tmp_path / "runs" / f"seed{seed}" / "report.html").exists() for seed in (0, 1)] == [True, True]

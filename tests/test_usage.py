@@ -4,8 +4,12 @@ import errno
 import os
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from mmvid import main, usage
+from configs import common
+from mmvid import main, train, usage
+from mmvid.commands import compare
 
 NAMES = ["config", "workdir"]
 
@@ -50,3 +54,24 @@ def test_what_the_system_says_is_explained(error, text):
     import re
 
     assert re.search(text, usage.explained(error))
+
+
+@pytest.mark.parametrize("text", ["0,0", "a", "1.5", "-1"])
+def test_seeds_are_whole_numbers_each_once(text):
+    with flagsaver.flagsaver((main._SEEDS, text.split(","))), pytest.raises(flags.Error, match="--seeds=0,1,2"):
+        main._seeds()
+
+
+def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
+    seen, compared = [], []
+    monkeypatch.setattr(train, "train", lambda config, workdir: seen.append((config.seed, workdir)))
+    monkeypatch.setattr(compare, "compare", lambda folders, out: compared.append((folders, out)))
+    config = common.get_config()
+    main._train(config, str(tmp_path), [0, 3])
+    folders = [tmp_path / "seed0", tmp_path / "seed3"]
+    assert seen == [(0, str(folders[0])), (3, str(folders[1]))] and compared == [(folders, tmp_path)]
+    main._train(config, str(tmp_path / "one"), [])
+    assert seen[2:] == [(3, str(tmp_path / "one"))] and len(compared) == 1
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is a run itself"):
+        main._train(config, str(tmp_path), [0, 1])

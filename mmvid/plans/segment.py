@@ -143,8 +143,6 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-
-
 def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
     """Whether a network is a frozen teacher. Raises ValueError where it would also learn."""
     own = [output in teachers for output in network.outputs]

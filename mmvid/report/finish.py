@@ -29,16 +29,19 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
         score = f"top-1 {table.percent(numbers['top1'])} [{table.percent(low)}, {table.percent(high)}]"
     lost = numbers.get("not_finite", 0)
     spoilt = f", {lost} clips have scores that are not finite" if lost else ""
-    following = (
-        "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
-        if config.dataset.command
-        else f"the spread over seeds: the same command with --config.seed={config.seed + 1} "
-        f"--workdir={path.parent}-seed{config.seed + 1}"
-    )
     return (
         f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}{spoilt}); report: {path}; "
-        f"next, {following}"
+        f"next, {_following(config, path.parent)}"
     )
+
+
+def _following(config, workdir: pathlib.Path) -> str:
+    """What to do next. One of several seeds is named after it, by --seeds."""
+    if workdir.name == f"seed{config.seed}":
+        return f"all seeds: python -m mmvid compare {workdir.parent}/seed*"
+    if config.dataset.command:
+        return "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
+    return f"the spread over seeds: the same command with --seeds=0,1,2 --workdir={workdir}-seeds"
 
 
 def numbers_of(scores: Scores, how: str) -> dict:

@@ -205,7 +205,9 @@ def opened(workdir: pathlib.Path, config) -> Run:
     if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
         config.stills.steps = "0"
     for spec in config.networks.values():
-        spec.weights = spec.weights if spec.weights and pathlib.Path(spec.weights.split("#")[0]).exists() else ""
+        named = [spec.weights] if isinstance(spec.weights, str) else spec.weights.values()
+        if not all(weight_files.split(file)[0].exists() for file in named):
+            spec.weights = ""
     config.lock()
     _check_still_there(config, workdir)
     run = build(config, workdir)
