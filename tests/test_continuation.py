@@ -9,6 +9,7 @@ from test_build import config, dataset  # noqa: F401
 from mmvid import checkpoint, files, train
 from mmvid.plans import continuation, keys
 from mmvid.run import begin, resume, reuse
+from mmvid.weights import files as weight_files
 
 SETTINGS = {"steps.ce": "7", "steps.method": "7", "schedule.warmup": "2", "schedule.kind": "cosine",
             "log_every": 1, "save_every": "0", "ema": 0.5, "evaluation.every": "0",
@@ -161,3 +162,5 @@ def test_what_is_trained_on_a_reused_stage_is_the_same(dataset, tmp_path):  # no
     two = trained(second, pieces)
     assert when == (second.workdir / "begun" / "weights.safetensors").stat().st_mtime_ns
     jax.tree.map(np.testing.assert_array_equal, bits(two), bits(one))
+    for name in ("begun", "ended"):
+        assert weight_files.metadata(second.workdir / name / "weights.safetensors")["key"] == known[name]

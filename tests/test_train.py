@@ -166,6 +166,20 @@ def test_a_second_run_in_the_workdir_is_refused(finished, data):
     assert f"in use by process {os.getpid()} on host" in done.stderr and "another --workdir" in done.stderr
 
 
+@pytest.mark.slow
+def test_stages_of_another_run_are_reused(finished, data, tmp_path):
+    """Another form of the method: what comes before it is the other run's, the method is trained."""
+    flags = [f"--config.reuse={finished[0]}", "--config.method.mml.average=logit"]
+    done = run(data, tmp_path, *flags)
+    assert [name for name in MML if f"{name}: reused from {finished[0]}/{name}" in done.stdout] == [*MML[:3]]
+    same = {}
+    for segment in MML:
+        own, other = tensors(tmp_path, segment), tensors(finished[0], segment)
+        same[segment] = all(np.array_equal(value, other[name]) for name, value in own.items())
+    assert same == {"stills": True, "ce": True, "ce_continued": True, "mml": False}
+    assert "CE continued" in done.stdout and (tmp_path / "report.html").exists()
+
+
 SLOW = """
 import sys, time, mmvid.main
 from mmvid.data import example

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mmvid import weights
+from mmvid.files import read_json
 from mmvid.network import Beginning, Network, TrainState, final_weights
 from mmvid.streams import Head, Stream
 from mmvid.weights import files, trees
@@ -41,14 +42,16 @@ def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
 
 
 def keep_weights(networks, heads) -> Callable:
-    """A ``leave`` that writes the final weights to ``<segment>/weights.safetensors``."""
+    """A ``leave`` that writes the final weights to ``<segment>/weights.safetensors``, with the segment's
+    key where it has one."""
 
     def leave(state: TrainState, directory: pathlib.Path) -> None:
         final = jax.device_get(final_weights(state))
         tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
         if jax.process_index() == 0:
             path = directory / "weights.safetensors"
-            files.save(path, tree, _describe(networks, heads))
+            key = (read_json(directory / "key.json") or {}).get("key", "")
+            files.save(path, tree, _describe(networks, heads) | {"key": key})
 
     return leave
 
