@@ -1,1 +1,2 @@
-"""Experiments: one file each, variants by ``:argument``; ``common.py`` holds every default."""
+"""Experiments: one file each, variants by ``:argument``; ``common.py`` makes the configuration that they
+change, with every option at its default."""

@@ -78,19 +78,47 @@ def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict
     return spec
 
 
+def fusion(**encoders) -> ConfigDict:
+    """A network that reads several streams in one forward: fusion(audio=MODEL, rgb=(MODEL, dict(width=32))).
+
+    Its outputs are a classifier of each stream, 'network.audio' and 'network.rgb', and 'network.joint'.
+    """
+    spec = network("fusion", *encoders, encoders=encoders)
+    spec.reads = (tuple(encoders),)
+    return spec
+
+
 def methods() -> ConfigDict:
     """The method and, under their names, the options of all that have some; a title of '' is the name in
     capitals."""
     options = {name: methods_lib.options(name) for name in methods_lib.METHODS}
-    return ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
+    made = ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
+    made.generalized_distillation.teacher = "depth"  # what outputs there are, only a configuration knows
+    return made
 
 
-def use_tabletop(c: ConfigDict, size: str = "small") -> None:
-    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already."""
-    c.dataset.path = f"data/tabletop-{size}"
+# The label spaces of Tabletop's views; 'verb' has one, which the dataset tells.
+TABLETOP_VIEWS = {
+    "verb": {},
+    "epic": {"verb": (20, "single"), "noun": (8, "single")},
+    "multilabel": {"action": (20, "multi")},
+}
+
+
+def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
+    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already.
+
+    ``view`` 'verb'; 'epic', a verb and a noun; 'multilabel', two verbs a clip. Each has a folder of its own.
+    Raises ValueError for another one.
+    """
+    if view not in TABLETOP_VIEWS:
+        raise ValueError(f"Tabletop has no view {view!r}; choose one of {sorted(TABLETOP_VIEWS)}")
+    seen = () if view == "verb" else ("--view", view)
+    c.dataset.path = "-".join(["data/tabletop", size, *seen[1:]])
     c.dataset.command = (
-        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size,
+        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size, *seen,
     )  # fmt: skip
+    c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)
     c.model_options.dropout = 0.3

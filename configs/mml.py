@@ -9,6 +9,8 @@ and, to compare, cross-entropy continued from the same weights on the same batch
 variant      command suffix        what                                            expected time
 (default)    configs/mml.py        Tabletop small, reduced plan                    12 min, 2 cores
 smoke        configs/mml.py:smoke  the same in miniature, to see that it works     90 s, 2 cores
+epic         configs/mml.py:epic   clips of a verb and a noun, two heads (EPIC)    12 min, 2 cores
+multilabel   configs/mml.py:multilabel  two verbs a clip, scored by mAP (Charades) 12 min, 2 cores
 full         configs/mml.py:full   figure 1: two CE runs, ML, MML from C(RGB)      25 min, 2 cores
 own          configs/mml.py:own    your videos: --config.dataset.path=data/mine    by your data
 ssv2         configs/mml.py:ssv2   Something-Something v2, TSM-R50, 8 frames, full plan; paper's
@@ -31,9 +33,9 @@ def get_config(variant: str = "") -> ConfigDict:
     return common.of_variant("configs/mml.py", VARIANTS, variant)
 
 
-def tabletop(c: ConfigDict, size: str = "small") -> None:
+def tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
     """Tabletop and a small TSM network; constants of spec: 8 frames, 48 pixels, flow stacks of 5."""
-    common.use_tabletop(c, size)
+    common.use_tabletop(c, size, view)
     c.stills.path = "data/tabletop-stills"
     c.stills.command = ("data_prep.build", "--out", c.stills.path, "--dataset", "tabletop_stills")
     c.stills.steps = "200"
@@ -51,6 +53,16 @@ def smoke(c: ConfigDict) -> None:
     c.steps.update(dict(ce="20", ml="10", method="10"))
     c.schedule.warmup = c.stills.schedule.warmup = "5"
     c.log_every = 5
+
+
+def epic(c: ConfigDict) -> None:
+    """The default on clips that have a verb and a noun, each with a classifier of its own."""
+    tabletop(c, view="epic")
+
+
+def multilabel(c: ConfigDict) -> None:
+    """The default on clips in which two things happen."""
+    tabletop(c, view="multilabel")
 
 
 def full(c: ConfigDict) -> None:
@@ -132,6 +144,8 @@ def ssv2_r101(c: ConfigDict) -> None:
 VARIANTS = {
     "": tabletop,
     "smoke": smoke,
+    "epic": epic,
+    "multilabel": multilabel,
     "full": full,
     "own": own,
     "ssv2": ssv2,

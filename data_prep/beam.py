@@ -22,9 +22,7 @@ def prepare(
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
-        raise ValueError(
-            "--beam_options needs Apache Beam: pip install -r requirements-beam.txt"
-        ) from None
+        raise ValueError("--beam_options needs Apache Beam: pip install -r requirements-beam.txt") from None
     flags = [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
 
     def prepare(job: tuple[Item, str]) -> str:

@@ -43,9 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     what a dataset's row says."""
     usual = clips.Settings()
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, epilog=_listed(), allow_abbrev=False,
+        prog=PROGRAM,
+        description=__doc__,
+        epilog=_listed(),
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     for name, row in OWN_FILES.items():
@@ -57,8 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--flow_codec", choices=["png", "jpeg"], help=f"default {usual.flow_codec}")
     add("--short_side", type=int, help=f"pixels, 0 keeps the size; default {usual.short_side}")
     add("--quality", type=int, help=f"of JPEG; default {usual.quality}")
-    add("--rgb_storage", choices=["jpeg", "mp4"],
-        help=f"mp4: a fifteenth of the bytes, five times the decoding; default {usual.rgb_storage}")  # fmt: skip
+    add(
+        "--rgb_storage",
+        choices=["jpeg", "mp4"],
+        help=f"mp4: a fifteenth of the bytes, five times the decoding; default {usual.rgb_storage}",
+    )
     add("--workers", type=int, default=_cores(), help="processes; default: every core")
     add("--strict", action="store_true", help="fail if any clip is rejected")
     add("--beam_options", help="run stage 1 on Beam, e.g. runner=DirectRunner")
@@ -126,8 +132,11 @@ def build(args: argparse.Namespace) -> int:
         summary.write_rejected(args.out, source, reasons)
         if reasons and args.strict:
             first = next(iter(reasons))
-            print(f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
-                  f"{first}: {reasons[first]}; all in {args.out / 'rejected.csv'}", file=sys.stderr)  # fmt: skip
+            print(
+                f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
+                f"{first}: {reasons[first]}; all in {args.out / 'rejected.csv'}",
+                file=sys.stderr,
+            )
             return 1
         if info is None or len(reasons) != rejected:
             info = stages.stage_two(source, keys, settings, args.out, reasons)

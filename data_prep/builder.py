@@ -1,4 +1,4 @@
-"""Stage 2: prepared clips -> sharded ArrayRecord, through a TFDS builder and without TensorFlow."""
+"""Stage 2: packs prepared clips into sharded ArrayRecord files, through a TFDS builder without TensorFlow."""
 
 import collections
 import contextlib
@@ -18,11 +18,11 @@ from tqdm import tqdm
 from mmvid.data import fields, records
 
 SHARD_BYTES = 256 << 20
-MODALITIES = ("rgb", "flow", "depth", "audio", "boxes")
+MODALITIES = tuple(fields.FIELDS)
 
 
 class Facts(NamedTuple):
-    """What metadata.json tells of a clip."""
+    """What is kept of a packed clip for metadata.json and the checks."""
 
     id: str
     split: str
@@ -34,7 +34,8 @@ class Facts(NamedTuple):
 
 
 def _checksum(record: dict) -> int:
-    """CRC-32 of what was decoded. Not of computed flow: it may differ in a last bit between machines."""
+    """The CRC-32 of what was decoded; computed flow is left out, as it may differ in a last bit between
+    machines."""
     parts = [*record["rgb"], record["rgb_video"], *record["depth"], record["audio"], record["boxes"].tobytes()]
     if record.get("flow_given"):
         parts += [*record["flow_x"], *record["flow_y"]]
@@ -42,8 +43,8 @@ def _checksum(record: dict) -> int:
 
 
 def _content(record: dict) -> tuple:
-    """What tells pictures apart. The length beside the CRC, for among 100,000 clips some of equal CRC
-    are to be expected."""
+    """What is equal where the pictures of two clips are. Their length stands beside the CRC, for among 100,000
+    clips some of equal CRC are to be expected."""
     parts = [part for part in (*record["rgb"], record["rgb_video"]) if part]
     crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0) if parts else _checksum(record)
     return record["num_frames"], record["height"], record["width"], sum(map(len, parts)), crc
@@ -69,9 +70,8 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
         return f.Scalar(np.int64)
 
     texts = ("id", "split", "rgb_video", "audio")
-    integers, floats = ("num_frames", "height", "width", "audio_rate"), (
-        "fps", "flow_bound", "depth_scale", "audio_start_s",
-    )  # fmt: skip
+    integers = ("num_frames", "height", "width", "audio_rate")
+    floats = ("fps", "flow_bound", "depth_scale", "audio_start_s")
     return f.FeaturesDict(
         {name: f.Text() for name in texts}
         | {name: f.Scalar(np.int64) for name in integers}
@@ -84,7 +84,7 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
 
 
 def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.Path, dict]]]:
-    """Consecutive files, together up to SHARD_BYTES: TFDS holds the examples of a shard in memory."""
+    """``files`` cut into runs of up to SHARD_BYTES together, for TFDS holds a shard's examples in memory."""
     shards, room = [], 0
     for file in files:
         size = file[0].stat().st_size
@@ -117,9 +117,7 @@ class Clips(tfds.core.ShardBasedBuilder):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self, features=features(self._heads), disable_shuffling=True
-        )
+        return tfds.core.DatasetInfo(builder=self, features=features(self._heads), disable_shuffling=True)
 
     def _shard_iterators_per_split(self, dl_manager):
         del dl_manager
@@ -157,9 +155,11 @@ def _write(
 
 
 def pack(
-    files: dict[str, list[tuple[pathlib.Path, dict]]], heads: dict[str, dict], root: pathlib.Path,
+    files: dict[str, list[tuple[pathlib.Path, dict]]],
+    heads: dict[str, dict],
+    root: pathlib.Path,
     check: Callable[[list[Facts]], None] = lambda rows: None,
-) -> list[Facts]:  # fmt: skip
+) -> list[Facts]:
     """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole and
     ``check`` raises nothing.
 
@@ -201,7 +201,7 @@ def depth_range(
 
 
 def classes_of(value, kind: str) -> list[int]:
-    """The classes that a clip's label names, each once."""
+    """The class ids that a clip's label of this kind names, each once."""
     if kind == "spans":
         return sorted({int(row[0]) for row in value})
     return np.flatnonzero(value).tolist() if kind == "multi" else [value] * (value >= 0)

@@ -1,5 +1,6 @@
-"""What makes a score false or a label odd, found in a manifest before the work and in the clips after it:
-clips in training and evaluation at once, classes that nothing trains, names that look alike."""
+"""Finds what would make a score false or a label odd: clips that are in training and evaluation at once,
+classes that nothing trains, names that look alike. A manifest is checked before the work, the prepared clips
+after it."""
 
 import collections
 import itertools
@@ -10,14 +11,14 @@ from typing import NamedTuple
 from data_prep import manifest
 from data_prep.manifest import Item
 
-# Of an evaluation's clips: at most so many may be training clips, and its score err by so much.
+# At most this share of an evaluation's clips may be training clips: by so much its score may be false.
 SHARED = 0.01
-# Splits of fewer clips are a trial and give no score to rely on: what is wrong is said, not refused.
+# A split of fewer clips is a trial, whose score nobody relies on: what is wrong with it is said, not refused.
 TRIAL = 10
 
 
 class Row(NamedTuple):
-    """What is asked of a clip: ``classes`` {head: names}, and ``content``, equal where clips are."""
+    """What the checks ask of a clip: ``classes`` {head: names}; ``content`` is equal where clips are."""
 
     id: str
     split: str
@@ -26,7 +27,7 @@ class Row(NamedTuple):
 
 
 def of_items(items: Iterable[Item]) -> list[Row]:
-    """Rows of a manifest, where equal paths and times are equal clips."""
+    """The rows of a manifest: clips are equal where their paths and times are."""
     return [
         Row(item.id, item.split, {h: _classes(labels) for h, labels in item.labels.items()}, _source(item))
         for item in items
@@ -34,6 +35,7 @@ def of_items(items: Iterable[Item]) -> list[Row]:
 
 
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
+    """The class names of labels that may bear times."""
     return tuple(found[0] if (found := manifest.span(label)) else label for label in labels)
 
 
@@ -45,7 +47,7 @@ def _source(item: Item) -> tuple:
 
 # ---------------------------------------------------------------------------- clips in two places
 def doubles(rows: Sequence[Row]) -> list[str]:
-    """Notes on clips that are there twice: in two splits, or in one under different labels.
+    """Notes on clips that are there twice: in two splits, or in one split under different labels.
 
     Raises ValueError where more than SHARED of an evaluation split of TRIAL clips or more are training
     clips.
@@ -62,7 +64,8 @@ def doubles(rows: Sequence[Row]) -> list[str]:
 
 
 def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
-    """Of equal clips the first of each split, 'train' before all others, with what is wrong beside it."""
+    """Pairs of equal clips that should not be: the first one ('train' before other splits) with those of other
+    splits, and with one of its own split that bears other labels."""
     first, *others = sorted(group, key=lambda row: (row.split != "train", row.split, row.id))
     yield from ((first, row) for row in others if row.split != first.split)
     unlike = (row for row in others if row.split == first.split and row.classes != first.classes)
@@ -70,6 +73,8 @@ def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 def _said(splits: tuple[str, str], found: list[tuple[str, str]], sizes: dict[str, int]) -> str:
+    """The note on the pairs of ids ``found`` in two ``splits`` (or twice in one), ``sizes`` {split: clips}.
+    Raises ValueError where a score would be false."""
     first, second = splits
     shown = ", ".join(f"'{a}' and '{b}'" for a, b in found[:3]) + (", .." if len(found) > 3 else "")
     if first == second:
@@ -100,17 +105,20 @@ def overlaps(items: Iterable[Item]) -> list[str]:
 
 
 def _overlapping(film: list[Item]) -> Iterator[tuple[Item, Item]]:
-    """(training clip, other clip) of one film: for each other one the first that it overlaps."""
+    """(training clip, clip of another split) of one film: for each of the latter the first that it overlaps,
+    if any. Clips of equal times are left to `doubles`."""
     train = [item for item in film if item.split == "train"]
-    for item in film if train else ():
-        if item.split != "train":
-            both = (t for t in train if _before(t.start, item.end) and _before(item.start, t.end)
-                    and (t.start, t.end) != (item.start, item.end))  # fmt: skip
-            if found := next(both, None):
-                yield found, item
+    others = [item for item in film if item.split != "train"]
+    for item in others:
+        for trained in train:
+            shared = _before(trained.start, item.end) and _before(item.start, trained.end)
+            if shared and (trained.start, trained.end) != (item.start, item.end):
+                yield trained, item
+                break
 
 
 def _before(start: float, end: float | None) -> bool:
+    """Whether an instant lies before the end of an interval; None is the end of the film."""
     return end is None or start < end
 
 
@@ -135,33 +143,36 @@ def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
                 )
         lacking = {name for counts in seen.values() for name in counts} - trained.keys()
         if lacking:
-            clips = ", ".join(f"{n} of {split}" for split, counts in sorted(seen.items())
-                              if (n := sum(counts[name] for name in lacking)))  # fmt: skip
+            numbers = {split: sum(counts[name] for name in lacking) for split, counts in sorted(seen.items())}
+            clips = ", ".join(f"{number} of {split}" for split, number in numbers.items() if number)
             names = manifest.few(sorted(lacking, key=manifest.natural))
             notes.append(f"{head}: no training clip shows {names}, which clips of evaluation do ({clips})")
     return notes
 
 
 def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
-    """Notes on classes, splits and ids that look alike, and on heads of one class."""
+    """Notes on classes, splits and ids that look alike, and on heads that have one class."""
     kinds = {f"classes of {head!r}": spec["names"] for head, spec in heads.items()}
     kinds |= {"splits": [item.split for item in items], "ids": [item.id for item in items]}
     notes = [
         f"{what} that differ by little and are held apart: {_together(found)}"
-        for what, known in kinds.items() if (found := manifest.alike(known))
-    ]  # fmt: skip
+        for what, known in kinds.items()
+        if (found := manifest.alike(known))
+    ]
     one = [head for head, spec in heads.items() if len(spec["names"]) == 1 and spec["kind"] == "single"]
     return notes + [f"{head} has one class: whatever is said is right" for head in one]
 
 
 def _together(groups: list[list[str]]) -> str:
+    """Groups of names in a sentence, at most three of them."""
     shown = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:3])
     return shown + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
 
 
 def of_manifest(source: manifest.Manifest) -> list[str]:
-    """Everything that a manifest tells before a clip is opened. Raises ValueError where a score would be
+    """Notes on what a manifest tells before any clip is opened. Raises ValueError where a score would be
     false."""
+    # What these two note is noted of the clips once more, when it is known which of them can be used.
     rows = of_items(source.items)
     untrained(rows, source.heads)
     doubles(rows)
@@ -169,5 +180,5 @@ def of_manifest(source: manifest.Manifest) -> list[str]:
 
 
 def of_clips(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
-    """What the prepared clips tell. Raises ValueError where a score would be false."""
+    """Notes on what the prepared clips tell. Raises ValueError where a score would be false."""
     return untrained(rows, heads) + doubles(rows)

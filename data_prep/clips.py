@@ -1,4 +1,4 @@
-"""Stage 1: one clip -> one atomic file with everything a record needs, or the reason why not."""
+"""Stage 1: prepares one clip into a file with everything that its record needs, or writes the reason why not."""
 
 import hashlib
 import json
@@ -26,8 +26,9 @@ FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
 
 class Settings(NamedTuple):
-    """How clips are stored. ``flow``: one of FLOWS, within ``flow_bound`` pixels; ``short_side`` 0
-    keeps the size; ``rgb_storage`` 'jpeg' or 'mp4' (short GOP)."""
+    """How clips are stored. ``flow`` is how flow is computed (FLOWS), ``flow_bound`` the pixels a frame that map
+    to 0 and 255, ``flow_codec`` 'png' or 'jpeg'. ``short_side`` is in pixels, 0 keeps the size. ``quality`` is
+    that of JPEG, ``rgb_storage`` 'jpeg' or 'mp4' (short GOP), ``audio_rate`` in samples a second."""
 
     flow: str = "tvl1"
     flow_bound: float = 20.0
@@ -39,8 +40,8 @@ class Settings(NamedTuple):
 
 
 def _stamp(path: pathlib.Path) -> list:
-    """Size and time of a file, or of every file of a folder (and its folders) or pattern; [] where
-    there is none, or none that can be looked at: preparing the clip will say why."""
+    """What changes with the content of ``path``: size and time of a file, or of every file below a folder or
+    of a pattern. [] where there is none, or none that may be looked at: preparing the clip says why."""
     try:
         if path.is_dir():
             return _stamps(sorted(os.scandir(path), key=lambda entry: entry.name))
@@ -52,6 +53,7 @@ def _stamp(path: pathlib.Path) -> list:
 
 
 def _stamps(files: list) -> list:
+    """Name, size and time of each of ``files`` (paths or entries of a folder), and of what folders hold."""
     rows = []
     for file in files:
         status = file.stat()
@@ -62,8 +64,8 @@ def _stamps(files: list) -> list:
 
 
 def keys(items: list[Item], settings: Settings) -> dict[str, str]:
-    """{id: the clip's file name}: another one as soon as a source or a setting changes. Labels and
-    splits are put on in stage 2, so that changing them costs no decoding."""
+    """{id: the name of the clip's file}, which changes with the clip's sources and the settings. Labels and
+    splits are no part of it: stage 2 puts them on, so that changing them costs no decoding."""
     shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
     out = {}
     for item in items:
@@ -75,8 +77,8 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
 
 
 def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
-    """{head: class id, multi-hot, or rows of spans}; -1 where a clip outside train and val has no
-    label.
+    """{head: class id, multi-hot [K] or rows of spans [n, 3]}; the id is -1 where a clip outside of train
+    and val has no label.
 
     Raises DecodeError for a label that is not among the head's names, or lacks its times.
     """
@@ -102,7 +104,8 @@ def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
 
 
 def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> np.ndarray:
-    """float32 [n, 3]: class, start and end in seconds of the clip; those outside of it are left out."""
+    """Labels 'name@start-end' as rows float32 [n, 3] of class, start and end in seconds from the clip's start.
+    They are cut to the clip, and those outside of it are left out."""
     rows = []
     for label in labels:
         found = manifest.span(label)
@@ -119,8 +122,8 @@ def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> 
 
 # ---------------------------------------------------------------------------- what is read
 class _Sources(NamedTuple):
-    """``rgb`` and ``depth``: a file, a list of pictures, or None. Where both are pictures, those of equal
-    numbers are left: the frames ``places`` of the RGB's own, which count for the flow, too."""
+    """``rgb`` and ``depth`` are each a file, a list of pictures, or None. Where both are pictures, only those of
+    equal numbers are left; ``places`` says which of the RGB's frames these are, for the flow counts them all."""
 
     rgb: pathlib.Path | list[pathlib.Path] | None
     depth: pathlib.Path | list[pathlib.Path] | None
@@ -128,14 +131,15 @@ class _Sources(NamedTuple):
 
 
 def _numbered(files: list[pathlib.Path]) -> dict[tuple[int, int], int]:
-    """{(number, how often it came before): place}, by the first number that changes from name to name:
-    of frame_7_tc_90467 the 7, whose tick may differ between RGB and depth."""
+    """{(number, how often it occurred before): place in ``files``}, by the first number that changes from name
+    to name: the 7 of frame_7_tc_90467, whose time code may differ between RGB and depth."""
     columns = list(zip(*(map(int, re.findall(r"\d+", file.stem)) for file in files)))
     numbers = next((c for c in columns if len(set(c)) > 1), columns[0] if columns else ())
     return {(n, numbers[:place].count(n)): place for place, n in enumerate(numbers)}
 
 
 def _sources(item: Item) -> _Sources:
+    """What is to be read of the clip's RGB and depth. Raises DecodeError where nothing has frames."""
     if item.path is None and not {"depth", "flow"} & set(item.paths):
         raise DecodeError("no frames: the clip has neither RGB nor depth nor flow")
     rgb, depth = item.path, item.paths.get("depth")
@@ -154,10 +158,12 @@ def _sources(item: Item) -> _Sources:
 
 
 def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> video_lib.Video | None:
+    """The decoded frames of a clip's RGB at their stored size; None where it has none."""
     if rgb is None:
         return None
-    video = video_lib.read(rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end,
-                        short_side=settings.short_side)  # fmt: skip
+    video = video_lib.read(
+        rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end, short_side=settings.short_side
+    )
     if settings.rgb_storage == "mp4":
         # The codec wants even sides; every modality gets the same picture.
         height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
@@ -166,6 +172,7 @@ def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> v
 
 
 def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
+    """The record's RGB: a JPEG a frame or one mp4."""
     if video is None:
         return {"rgb": [], "rgb_video": b""}
     if settings.rgb_storage == "mp4":
@@ -176,10 +183,11 @@ def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- flow
 def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
+    """The record's flow, computed from ``frames`` uint8 [T, H, W, 3]; empty where there are fewer than two."""
     empty = {"flow_x": [], "flow_y": [], "flow_bound": float(settings.flow_bound)}
     if settings.flow == "none" or len(frames) < 2:
         return empty
-    from mmvid.data import flow
+    from mmvid.data import flow  # it imports JAX, which a worker needs for nothing else
 
     if settings.flow == "dis":
         field = flow.dis(frames)
@@ -197,6 +205,7 @@ def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
 
 
 def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
+    """The record's flow where it came with the dataset."""
     # A picture made smaller moves by fewer pixels; colours have no bound.
     bound = settings.flow_bound * made.scale if made.y else 0.0
     return {"flow_x": made.x, "flow_y": made.y, "flow_bound": float(bound), "flow_given": True}
@@ -204,6 +213,7 @@ def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- sound and boxes
 def _boxes(path: pathlib.Path) -> np.ndarray:
+    """Rows float32 [n, 9] of an .npy or a CSV (data_prep/README.md). Raises DecodeError for other rows."""
     existing(path)
     try:
         if path.suffix == ".npy":
@@ -225,9 +235,13 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
 
 
 def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
-    """Sound and boxes where the manifest names them; empty otherwise."""
-    out = {"audio": b"", "audio_rate": settings.audio_rate, "audio_start_s": 0.0,
-           "boxes": np.zeros((0, 9), np.float32)}  # fmt: skip
+    """The record's sound and boxes, empty where the manifest names none."""
+    out = {
+        "audio": b"",
+        "audio_rate": settings.audio_rate,
+        "audio_start_s": 0.0,
+        "boxes": np.zeros((0, 9), np.float32),
+    }
     if path := item.paths.get("audio"):
         sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
@@ -238,8 +252,8 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
 
 # ---------------------------------------------------------------------------- the clip
 class _Read(NamedTuple):
-    """What was read of a clip; None is a modality that it lacks. ``frames`` are the RGB's, else the
-    depth's, else the flow's."""
+    """What was read of a clip: its RGB, its depth and the flow that came with it, None where it lacks one.
+    ``frames`` are those of the first of the three that it has."""
 
     video: video_lib.Video | None
     maps: depth_lib.Maps | None
@@ -248,6 +262,7 @@ class _Read(NamedTuple):
 
 
 def _read(item: Item, settings: Settings) -> _Read:
+    """Reads what a clip has; depth and flow are brought to the frames of what was read before them."""
     rgb, depth, places = _sources(item)
     video, maps, given = _video(rgb, item, settings), None, None
     frames = timeline.of_video(video, rgb) if video else None
@@ -271,7 +286,7 @@ def _size(read: _Read) -> tuple[int, int]:
 
 
 def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
-    """PNGs; a map that belongs to several frames is one object, which pickle writes once."""
+    """The record's depth, a PNG a frame. A map of several frames is one object, which pickle writes once."""
     if maps is None:
         return []
     made = dict(zip(maps.numbers.tolist(), maps.maps))
@@ -280,7 +295,8 @@ def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
 
 
 def prepare(item: Item, settings: Settings) -> dict:
-    """The record of a clip (data_prep/README.md) but for split and labels. Raises DecodeError."""
+    """The record of a clip (data_prep/README.md), to which stage 2 adds split and labels. Raises
+    DecodeError."""
     read = _read(item, settings)
     video, frames, (height, width) = read.video, read.frames, _size(read)
     flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
@@ -302,8 +318,8 @@ def prepare(item: Item, settings: Settings) -> dict:
 def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) -> str:
     """Prepares a clip into ``directory/<name>.pkl``, or the reason into ``<name>.rejected``.
 
-    Returns the reason, '' for success. What is there already is not made again. Nothing that a
-    clip may hold ends the build: the unexpected is a reason like any other.
+    Returns the reason, '' for success. What is there already is not made again. Whatever error a clip
+    raises, it rejects that clip and does not end the build.
     """
     target, refused = directory / f"{name}.pkl", directory / f"{name}.rejected"
     if target.exists():
@@ -314,7 +330,7 @@ def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) ->
         expected = isinstance(error, DecodeError)
         reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
         data, path = reason.encode("utf-8", "backslashreplace"), refused
-    # A cluster may give one clip to two workers.
+    # A cluster may give one clip to two workers: each writes under a name of its own.
     with whole(path, mark=f"{os.getpid()}.tmp") as temporary:
         temporary.write_bytes(data)
     if path is target:

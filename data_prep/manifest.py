@@ -1,5 +1,5 @@
-"""What to prepare: clips and label spaces. Readers make a Manifest from a CSV (table.py), a folder of
-classes (folder.py), or a dataset's own annotation."""
+"""What is to be prepared: the clips of a dataset and its label spaces. Each file of readers/ makes a Manifest,
+from a CSV (table.py), a folder of classes (folder.py) or a dataset's own annotation."""
 
 import collections
 import pathlib
@@ -24,9 +24,12 @@ FEW = 0.05
 
 
 class Item(NamedTuple):
-    """One clip to prepare. ``path`` of its RGB: a file, a folder of pictures or a pattern within one, or
-    None where it has none; ``labels`` {head: class names, or 'name@start-end'}; ``start`` and ``end``
-    in seconds; ``paths`` of further modalities by name (FURTHER); ``fps`` of pictures in folders."""
+    """One clip to prepare.
+
+    ``path`` is where its RGB is: a file, a folder of pictures or a pattern within one; None where it has
+    none. ``labels`` {head: class names, or 'name@start-end'}. ``start`` and ``end`` are seconds of the video;
+    an ``end`` of None is the video's own. ``paths`` {modality of FURTHER: path}. ``fps`` is the rate of
+    pictures in folders, which have none of their own."""
 
     id: str
     path: pathlib.Path | None
@@ -39,8 +42,8 @@ class Item(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """``heads`` {name: {kind, names}}: the label spaces, class names in order of their ids; ``notes``:
-    what whoever made the files should know of how they were read."""
+    """A dataset before anything of it is opened. ``heads`` {name: {kind, names}} are the label spaces, with
+    the class names in order of their ids; ``notes`` tell the user how the files were read."""
 
     name: str
     items: list[Item]
@@ -65,28 +68,27 @@ def printable(name: str) -> str:
 
 
 def is_control(character: str) -> bool:
-    """Whether it moves the cursor rather than leaving a mark: a line break, a tab."""
+    """Whether a character moves the cursor and leaves no mark, as a line break or a tab."""
     return unicodedata.category(character) == "Cc"
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """'a', 'b', 'c' and 4 more."""
+    """``names`` in a sentence: the first ``most`` and the number of the others, 'a', 'b', 'c' and 4 more."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---------------------------------------------------------------------------- label spaces
 def natural(name: str) -> tuple:
-    """Sorts '2' before '10': digits count as numbers. Names without digits sort as text does."""
+    """The key by which '2' comes before '10': digits count as numbers. Names without digits sort as text."""
+    # Texts and numbers take turns, so that equal places of two keys can always be compared.
     parts = re.split(r"(\d+)", name)
     return [(text, int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], "0"])], name
 
 
-def label_spaces(
-    items: Sequence[Item], lines: Sequence[int] = ()
-) -> tuple[dict[str, dict], list[str]]:
-    """({head: {kind, names}}, notes) from what occurs: names in natural order; several labels in one row
-    make a head 'multi', times 'spans'. ``lines`` of the items in their file.
+def label_spaces(items: Sequence[Item], lines: Sequence[int] = ()) -> tuple[dict[str, dict], list[str]]:
+    """({head: {kind, names}}, notes) as the labels that occur tell: names in natural order. Several labels in
+    one row make a head 'multi', times make it 'spans'. ``lines`` are those of the items in their file.
 
     Raises ValueError where no row has a label, or a FEW rows alone would change the kind for all.
     """
@@ -107,7 +109,8 @@ def label_spaces(
 
 
 def _decided(head: str, kind: str, decided: list[int], rows: list[tuple], lines: Sequence[int]) -> str:
-    """The note that some rows make a head 'multi' or 'spans'. Raises ValueError where they are few."""
+    """The note that the rows at the places ``decided`` make a head 'multi' or 'spans'. Raises ValueError where
+    they are too few to decide for all others."""
     labelled, first = sum(map(bool, rows)), decided[0]
     what = {"multi": "several classes, joined by |", "spans": "a class with times, class@start-end"}[kind]
     said = (
@@ -155,7 +158,7 @@ def check_split(name: str) -> None:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names that differ only by case, by blanks, _ and -, or by how an accent is encoded."""
+    """The groups of names that differ only by case, by blanks, _ and -, or by how an accent is encoded."""
     groups = collections.defaultdict(set)
     for name in names:
         groups[re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)

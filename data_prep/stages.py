@@ -29,9 +29,7 @@ def _start_worker(cache: str) -> None:
 
 
 # ---------------------------------------------------------------------------- stage 1
-def _pool(
-    jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pathlib.Path, workers: int
-) -> None:
+def _pool(jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pathlib.Path, workers: int) -> None:
     """Prepares ``jobs`` (clip, file name) on ``workers`` processes. Raises ValueError where one dies."""
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
     setup = (context, _start_worker, (str(directory / "jax-cache"),))
@@ -66,9 +64,14 @@ def _refused_labels(source: Manifest) -> dict[str, str]:
 
 
 def stage_one(
-    source: Manifest, keys: dict[str, str], settings: clips.Settings, directory: pathlib.Path, *,
-    workers: int = 2, beam_options: str | None = None,
-) -> dict[str, str]:  # fmt: skip
+    source: Manifest,
+    keys: dict[str, str],
+    settings: clips.Settings,
+    directory: pathlib.Path,
+    *,
+    workers: int = 2,
+    beam_options: str | None = None,
+) -> dict[str, str]:
     """Prepares every clip that is missing into ``directory``, and tries again what was rejected; returns
     {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
     reasons = _refused_labels(source)
@@ -137,9 +140,12 @@ def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict)
 
 
 def stage_two(
-    source: Manifest, keys: dict[str, str], settings: clips.Settings, root: pathlib.Path,
+    source: Manifest,
+    keys: dict[str, str],
+    settings: clips.Settings,
+    root: pathlib.Path,
     reasons: dict[str, str],
-) -> records.Info:  # fmt: skip
+) -> records.Info:
     """Packs what is prepared into ``root``. metadata.json comes last: without it there is no dataset.
 
     Raises ValueError where no clip is left, or where the packed clips would make a score false.
@@ -168,9 +174,7 @@ def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
         spec = heads[head]
         return tuple(spec["names"][i] for i in builder.classes_of(value, spec["kind"]))
 
-    rows = [
-        checks.Row(f.id, f.split, {h: classes(h, v) for h, v in f.labels.items()}, f.content) for f in facts
-    ]
+    rows = [checks.Row(f.id, f.split, {h: classes(h, v) for h, v in f.labels.items()}, f.content) for f in facts]
     return checks.of_clips(rows, heads)
 
 

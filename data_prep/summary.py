@@ -1,4 +1,4 @@
-"""What data_prep says of a dataset: counts, a histogram, what was rejected, what to run next."""
+"""Writes what a build says at its end: counts, a histogram, what was rejected, what to run next."""
 
 import csv
 import pathlib

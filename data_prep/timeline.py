@@ -1,4 +1,4 @@
-"""What belongs to which frame of a clip: depth, given flow and boxes, beside the RGB.
+"""Finds what of depth, given flow and boxes belongs to which frame of a clip's RGB.
 
 A film (a video, or pictures whose rate the manifest names) has a clock, seconds from its start; pictures
 without a rate, flow and boxes have none and count the frames of the whole video.
@@ -16,8 +16,9 @@ from mmvid.data.media import video as video_lib
 
 
 class Frames(NamedTuple):
-    """A clip's frames: ``times`` [n] seconds from its start, ``fps`` on average. ``first`` frames of the
-    whole video come before them; it has ``whole`` of them, ``length`` seconds from the first to the last."""
+    """The frames of a clip, at ``times`` [n] in seconds from its start, ``fps`` a second on average. The whole
+    video has ``whole`` frames, from whose first to whose last ``length`` seconds pass; ``first`` of them lie
+    before the clip."""
 
     times: np.ndarray
     fps: float
@@ -37,7 +38,7 @@ class Frames(NamedTuple):
 
 
 def of_video(video: video_lib.Video, source) -> Frames:
-    """The frames of RGB that was read from ``source``: a file, or a list of pictures."""
+    """The frames of the RGB ``video``, which was read from ``source``: a file, or a list of pictures."""
     whole, length = depth_lib.extent(source, fps=video.fps)
     return Frames(video.times, video.fps, video.first, whole, length)
 
@@ -48,8 +49,7 @@ def of_depth(maps: depth_lib.Maps) -> Frames:
 
 
 def of_flow(count: int, item: Item) -> Frames:
-    """The frames of a clip that has only ``count`` pictures of flow (cut already), and hence one frame
-    more."""
+    """The frames of a clip that has flow alone: one more than its ``count`` pictures, which are cut to it."""
     fps = item.fps or pictures_lib.PICTURES_FPS
     first = _first(item, fps)
     times = (first + np.arange(count + 1)) / fps - item.start
@@ -57,25 +57,29 @@ def of_flow(count: int, item: Item) -> Frames:
 
 
 def _first(item: Item, fps: float) -> int:
+    """The number of the clip's first picture in its folder."""
     # The first picture at or behind the start, where pictures stand at exactly n / fps.
     return int(np.ceil(item.start * fps - 1e-6))
 
 
 def _spare(count: int) -> int:
-    """Recordings differ by a frame or a few: by how many of ``count`` they may."""
+    """By how many frames recordings of one event may differ that have ``count`` of them: a tenth, or one."""
     return max(count // 10, 1)
 
 
 def _lasting(length: float, count: int) -> str:
-    """With the last frame, as long as the others are on average."""
+    """How long ``count`` frames are shown that stand over ``length`` seconds, as a message says it: the last
+    one is taken to be as long as the others are on average. '' where there is no clock."""
     return "" if np.isnan(length) else f" in {length * count / max(count - 1, 1):.2f} s"
 
 
 def _film(count: int, length: float) -> str:
+    """The maps of a whole recording, as a message names them."""
     return f"{count} depth map{'s' * (count != 1)}{_lasting(length, count)}"
 
 
 def _mismatch(what: str, frames: Frames, hint: str) -> files.DecodeError:
+    """The error of ``what`` does not go with the clip's ``frames``."""
     whole = f"{frames.whole} frames{_lasting(frames.length, frames.whole)}"
     if frames.number < frames.whole:
         whole += f", of which the clip has {frames.first} to {frames.first + frames.number - 1}"
@@ -103,7 +107,8 @@ def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_
 
 
 def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> depth_lib.Maps:
-    """For each frame the map of its number; the last one, where a few are lacking."""
+    """For each frame the map of its number, or the last one where a few are lacking. ``extent`` is the number
+    of maps and the seconds between the first and the last."""
     count, length = extent
     lacking = frames.first + frames.number - count
     if abs(count - frames.whole) > _spare(frames.whole) or lacking > min(_spare(frames.number), frames.number - 1):
@@ -132,13 +137,14 @@ def _by_time(made: depth_lib.Maps, frames: Frames) -> depth_lib.Maps:
 
 
 def _chosen(made: depth_lib.Maps, places: np.ndarray) -> depth_lib.Maps:
+    """The maps at ``places``, in this order."""
     return made._replace(
         maps=[made.maps[i] for i in places], numbers=made.numbers[places], times=made.times[places]
     )
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The place in ``times``, which rise, that is nearest to each of ``wanted``; the first of two."""
+    """For each of ``wanted`` the place of the nearest of ``times``, which rise; of two as near, the first."""
     # Clocks that round to milliseconds shall not decide what lies in the middle of two.
     middles = (times[1:] + times[:-1]) / 2 + 1e-3
     return np.searchsorted(middles, wanted)
@@ -164,6 +170,7 @@ def flow(
 
 
 def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[bytes]:
+    """The pictures of one direction that belong to the clip: see `flow`."""
     if frames is None:
         fps = item.fps or pictures_lib.PICTURES_FPS
         stop = None if item.end is None else int(np.ceil(item.end * fps - 1e-6))

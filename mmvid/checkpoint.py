@@ -1,12 +1,14 @@
 """Training checkpoints: the only file that knows Orbax."""
 
 import contextlib
+import hashlib
 import logging
 import pathlib
 import warnings
 from collections.abc import Iterator
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 Checkpointer = ocp.training.Checkpointer
@@ -62,19 +64,40 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
         checkpointer.close()
 
 
+def digests(trees: dict) -> dict[str, str]:
+    """{name: SHA-256 of its arrays' names, types and bytes}: what is kept of networks that never change."""
+    found = {}
+    for name, tree in trees.items():
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            array = np.ascontiguousarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+        found[name] = digest.hexdigest()
+    return found
+
+
 def save(
-    checkpointer: Checkpointer, step: int, state, *, score: float | None = None, again: bool = False
+    checkpointer: Checkpointer,
+    step: int,
+    state,
+    *,
+    frozen: dict[str, str] | None = None,
+    score: float | None = None,
+    again: bool = False,
 ) -> None:
     """Starts writing ``state`` as ``step``; returns once it is copied off the device. A step that is
-    there stays as it is, unless it is to be written ``again``, now with its score."""
+    there stays as it is, unless it is to be written ``again``, now with its score. ``frozen``: `digests`
+    of the networks that it was trained beside and that are not in it."""
     if checkpointer.latest is not None and checkpointer.latest.step >= step and not again:
         return
     if again:
         checkpointer.wait()  # what is replaced may still be on its way to the disk
     metrics = None if score is None else {"score": float(score)}
     checkpointer.save_checkpointables_async(
-        step, {"state": state}, force=True, overwrite=again, metrics=metrics
-    )
+        step, {"state": state}, force=True, overwrite=again, metrics=metrics,
+        custom_metadata={"frozen": frozen or {}},
+    )  # fmt: skip
 
 
 def latest_step(checkpointer: Checkpointer) -> int | None:
@@ -127,11 +150,25 @@ def _explain(directory, step: int, found: dict, wanted: dict) -> str:
     return "\n".join(lines)
 
 
-def restore(checkpointer: Checkpointer, like, step: int | None = None):
+def _check_frozen(directory, step: int, saved: dict[str, str], frozen: dict[str, str]) -> None:
+    """Raises ValueError naming a frozen network that is not the one of before."""
+    for name in sorted(saved | frozen):
+        if saved.get(name) != frozen.get(name):
+            raise ValueError(
+                f"the checkpoint {directory}/{step} was trained beside another network {name!r}: it is frozen, "
+                f"its weights had the hash {saved.get(name)} and now have {frozen.get(name)}. Put back the file "
+                f"that {name!r} starts from (an earlier segment's weights.safetensors, or that of "
+                f"--config.networks.{name}.weights), or give another --workdir."
+            )
+
+
+def restore(
+    checkpointer: Checkpointer, like, step: int | None = None, *, frozen: dict[str, str] | None = None
+):
     """The state saved as ``step`` (default: newest) in the shapes and shardings of ``like``.
 
-    Returns None where there is none. Raises ValueError naming the leaves that do not fit, or the folder
-    that is damaged.
+    Returns None where there is none. Raises ValueError naming the leaves that do not fit, the folder
+    that is damaged, or a network whose hash in ``frozen`` is not the one it was saved with.
     """
     checkpointer.wait()  # what is asked for may still be on its way to the disk
     step = latest_step(checkpointer) if step is None else step
@@ -141,9 +178,12 @@ def restore(checkpointer: Checkpointer, like, step: int | None = None):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
     )
     with _damage_named(pathlib.Path(checkpointer.directory), step):
-        found = _shapes(checkpointer.checkpointables_metadata(step).metadata["state"])
+        metadata = checkpointer.checkpointables_metadata(step)
+        found = _shapes(metadata.metadata["state"])
         if not found:  # Orbax says so in its log, and goes on
             raise ValueError("what it holds cannot be read")
+    saved = (metadata.custom_metadata or {}).get("frozen", {})
+    _check_frozen(checkpointer.directory, step, saved, frozen or {})
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))

@@ -228,7 +228,13 @@ class Late:
 
 
 def _floats(values) -> dict[str, float]:
-    return {name: float(v) for name, v in jax.device_get(values).items()}
+    """Metrics read from the device, without those of outputs that a step did not run ('output/shown' 0)."""
+    read = {name: float(v) for name, v in jax.device_get(values).items()}
+    shown = {name.removesuffix("/shown"): v for name, v in read.items() if name.endswith("/shown")}
+    return {
+        name: v for name, v in read.items()
+        if not name.endswith("/shown") and shown.get(name.rpartition("/")[0], 1.0)
+    }  # fmt: skip
 
 
 def input_advice(clock: Clock, workers: int, threads: int) -> str:

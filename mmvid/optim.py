@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmvid.weights.trees import Path, within
+
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
-Path = tuple[str, ...]  # of a layer, in a network's tree of parameters
 
 
 def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None = None) -> int:
@@ -69,11 +70,6 @@ def _names(path) -> Path:
     return tuple(str(getattr(entry, "key", entry)) for entry in path)
 
 
-def _inside(path: Path, layers: tuple[Path, ...]) -> bool:
-    """Whether a leaf stands in one of ``layers``."""
-    return any(path[: len(layer)] == layer for layer in layers)
-
-
 def multipliers(params, *, fresh: tuple[Path, ...] = ()):
     """TSM's parameter groups: trees like ``params`` of (learning rate, weight decay) factors.
 
@@ -87,7 +83,7 @@ def multipliers(params, *, fresh: tuple[Path, ...] = ()):
         names = _names(path)
         if names[:-1] in norms:
             return 1.0, 0.0
-        boost = 5.0 if _inside(names, fresh) else 1.0
+        boost = 5.0 if within(names, fresh) else 1.0
         return (boost, 1.0) if names[-1] == "kernel" else (2.0 * boost, 0.0)
 
     both = jax.tree_util.tree_map_with_path(factors, params)
@@ -136,7 +132,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad")
 def _slowed(rates, layers: tuple[Path, ...], factor: float):
     """``rates`` with those of ``layers`` times ``factor``."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, rate: rate * factor if _inside(_names(path), layers) else rate, rates
+        lambda path, rate: rate * factor if within(_names(path), layers) else rate, rates
     )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mmvid import draws
 from mmvid import network as network_lib
 from mmvid.methods.base import Method, Pass, hidden
 from mmvid.network import Network, Streams, TrainState
-from mmvid.prepare import prepare
+from mmvid.prepare import apply_draws, prepare
 
 
 def _fill_absent(x: jax.Array, present: jax.Array) -> jax.Array:
@@ -58,7 +57,7 @@ def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
         x = own["inputs"][view][name]
         x = _fill_absent(x, own["present"][name]) if fill else x
         drawn = own.get("draws", {}).get(view, {}).get(streams[name].geometry, {})
-        return prepare(streams[name], draws.apply(streams[name], x, drawn))
+        return prepare(streams[name], apply_draws(streams[name], x, drawn))
 
     return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
 

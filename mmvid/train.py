@@ -97,6 +97,7 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     step_fn = programs.shared(run, "step", segment, lambda: step_lib.jit_train_step(
         make_step(segment, config), sharding.replicated(run.mesh)
     ))  # fmt: skip
+    frozen = checkpoint.digests(state.frozen)
     evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
     batches, clock = feed.train_batches(run, segment, start), logs.Clock()
     bar = tqdm(total=segment.steps, initial=start - segment.first_step, desc=segment.name, unit="step",
@@ -111,7 +112,9 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     def keep(step: int, value: float | None, *, again: bool = False) -> None:
         late.check_all()
         writer.flush()
-        checkpoint.save(checkpoints, step, state, score=value, again=again)
+        checkpoint.save(
+            checkpoints, step, state._replace(frozen={}), frozen=frozen, score=value, again=again
+        )
 
     try:
         # A signal may have come between the step and its scores.
@@ -182,12 +185,12 @@ def _run_segment(run: Run, segment: Segment, key: str) -> None:
         resumed = checkpoint.latest_step(checkpoints) is not None
         state = begin.initial_state(segment, run, enter=not resumed)
         if resumed:
-            state = checkpoint.restore(checkpoints, state)
+            state = begin.restored(checkpoints, state)
         _measure(run, segment, state, evaluate_split)
         state = _train(run, segment, state, checkpoints, evaluate_split if segment.evaluate else None)
         best = checkpoint.best_step(checkpoints)
         if segment.checkpoint == "best" and best is not None:
-            state = checkpoint.restore(checkpoints, state, best)
+            state = begin.restored(checkpoints, state, best)
     ended = resume.ended(run, segment)
     for split in resume.unscored(run, segment) if ended else segment.evaluate:
         with _waiting(run):

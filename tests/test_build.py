@@ -175,13 +175,13 @@ def test_a_subset_stands_where_a_split_may(dataset, tmp_path):
 def test_a_subset_is_no_split(dataset, tmp_path):
     with pytest.raises(ValueError, match="a split of that name"):
         build.build(divided(dataset, {"val": {"share": 0.5}}), tmp_path)
-    with pytest.raises(ValueError, match=r"no split and no subset 'rest'.*config\.subsets"):
+    with pytest.raises(ValueError, match=r"split 'rest' of 'dataset'.*config\.subsets"):
         build.build(divided(dataset, {"held": {"share": 0.5}}), tmp_path)
 
 
 def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
     more = tmp_path / "more"
-    pack(more, [record(i, label={}) for i in range(5)])
+    pack(more, [record(i) for i in range(5)])
 
     def wanted(**spec):
         c = config(dataset).unlock()

@@ -10,9 +10,12 @@ import pytest
 from drawn import weights as drawn_weights
 
 from configs import common, dmcl, mml
+from data_prep import build
+from data_prep.tabletop import files
 from mmvid import methods, network, plans, train
 from mmvid.data import sampling
 from mmvid.data.augment import Augment
+from mmvid.data.fields import FIELDS
 from mmvid.data.workers import Loader
 from mmvid.methods import METHODS
 from mmvid.models import MODELS
@@ -37,7 +40,7 @@ def alike(state, new):
 
 
 # The largest, and those whose program another one has.
-SLOW = ("full", "own", "smoke", "ssv2", "ssv2_r101")
+SLOW = ("epic", "full", "multilabel", "own", "smoke", "ssv2", "ssv2_r101")
 
 
 def _slow(variant):
@@ -49,6 +52,12 @@ def context(config):
     return segment_lib.Context(config, heads, CLIPS, {"noun": Head(8)})
 
 
+def a_label(head, rows):
+    """Class ids, or one class of several: [B, K]."""
+    ids = rows % head.classes
+    return ids if head.kind == "single" else np.eye(head.classes, dtype=np.float32)[ids]
+
+
 def a_batch(segment, size, batch_size):
     """Zeros in the shape that the loader gives."""
     inputs = {
@@ -58,7 +67,7 @@ def a_batch(segment, size, batch_size):
     rows = np.arange(batch_size, dtype=np.int32)
     return {"main": {
         "inputs": {"train": inputs},
-        "label": {name: rows % head.classes for name, head in segment.heads.items()},
+        "label": {name: a_label(head, rows) for name, head in segment.heads.items()},
         "mask": np.ones(batch_size, bool),
         "present": {name: np.ones(batch_size, bool) for name in segment.streams},
         "id": rows,
@@ -129,6 +138,18 @@ def test_one_real_step(variant):
         assert int(new.step) == 1 and alike(state, new)
         assert ("rgb/kl" in metrics) == (segment.name in ("ml", "mml"))
     assert "mmvid.methods.mml" in {module for _, module in seen}
+
+
+@pytest.mark.parametrize("variant", ["epic", "multilabel"])
+def test_a_step_of_each_view_of_tabletop(variant):
+    """Two heads, and several labels a clip."""
+    config = shrunken(variant, stages=(1,))
+    segment = plans.make(context(config))[-1]
+    state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
+    batch = a_batch(segment, 32, 2)
+    new, metrics = jax.jit(train.make_step(segment, config))(state, batch)
+    assert set(batch["main"]["label"]) == set(common.TABLETOP_VIEWS[variant]) and alike(state, new)
+    assert np.isfinite(metrics["rgb/kl"]) and np.isfinite(metrics["flow/kl"])
 
 
 @pytest.mark.parametrize("variant, name", [
@@ -205,6 +226,23 @@ def test_remat_and_plain_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 
+@pytest.mark.parametrize("view", common.TABLETOP_VIEWS)
+def test_each_view_of_tabletop_has_its_folder_and_its_label_spaces(view):
+    config = common.get_config().unlock()
+    common.use_tabletop(config, "smoke", view)
+    spec = build.parse([*config.dataset.command[1:]])
+    assert (spec.dataset, spec.size, spec.view, str(spec.out)) == ("tabletop", "smoke", view, config.dataset.path)
+    assert config.dataset.path == "data/tabletop-smoke" + ("" if view == "verb" else f"-{view}")
+    spaces = {name: (len(head["names"]), head["kind"]) for name, head in files._heads(view).items()}
+    assert dict(config.heads) in ({}, spaces) and (view == "verb") == (not config.heads)
+    with pytest.raises(ValueError, match=r"'nouns'.*epic"):
+        common.use_tabletop(config, view="nouns")
+
+
+def test_what_may_be_missing_are_the_fields_of_records():
+    assert dict(common.get_config().missing) == dict.fromkeys(FIELDS, 0.0)
+
+
 EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS]
 
 
@@ -219,7 +257,8 @@ def test_options_are_the_fields_of_their_specs(config):
         assert set(stream) == set(Stream._fields) - {"name"} and set(stream.sampling) == set(Sampling._fields)
     for name in METHODS:
         own = methods.options(name)
-        assert dict(usual.method.get(name, {})) == own and set(config.method.get(name, {})) == set(own)
+        assert dict(usual.method.get(name, {})) == own | ({"teacher": "depth"} if "teacher" in own else {})
+        assert set(config.method.get(name, {})) == set(own)
 
 
 def test_unknown_variants_list_the_known():

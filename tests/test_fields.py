@@ -16,8 +16,7 @@ BOXES = RECORD["boxes"]
 
 def test_both_tables_have_the_same_rows():
     assert set(fields.FIELDS) == set(NAMES)
-    columns = [column for row in fields.FIELDS.values() for column in row.columns]
-    assert len(columns) == len(set(columns)) and set(columns) <= set(RECORD)
+    assert {column for row in fields.FIELDS.values() for column in row.columns} <= set(RECORD)
 
 
 @pytest.mark.parametrize("name", fields.FIELDS)

@@ -5,6 +5,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from drawn import weights as drawn_weights
 from fake import Source
@@ -19,6 +20,7 @@ from mmvid.data.groups import Group, OneOf
 from mmvid.methods import METHODS, single
 from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Pass, Term
+from mmvid.models.model import Model
 from mmvid.plans import segment as segment_lib
 from mmvid.plans.segment import Context
 from mmvid.run import checks, feed
@@ -77,8 +79,8 @@ def test_the_middle_of_a_run_and_the_parts_of_a_batch():
 
 def test_views_show_the_same_frames_decoded_once(monkeypatch):
     read = []
-    real = fields.decode_frames
-    monkeypatch.setattr(fields, "decode_frames", lambda r, f, i: read.append((r["id"], f)) or real(r, f, i))
+    real = fields.decode_bytes
+    monkeypatch.setattr(fields, "decode_bytes", lambda r, f, i: read.append((r["id"], f)) or real(r, f, i))
     group = Group("train", 7, {"weak": WEAK, "strong": WEAK._replace(scales=(0.75,))})
     shown = batches({"a": group}, (RGB, FLOW), {"a": Source()})[0]["a"]["inputs"]
     assert sorted(read) == sorted((f"clip{i}", f) for i in range(7) for f in ("rgb", "flow"))
@@ -111,8 +113,8 @@ def test_what_the_device_does_is_drawn_last():
 
 def test_one_read_a_step_is_decoded(monkeypatch):
     read = []
-    real = fields.decode_frames
-    monkeypatch.setattr(fields, "decode_frames", lambda r, f, i: read.append(f) or real(r, f, i))
+    real = fields.decode_bytes
+    monkeypatch.setattr(fields, "decode_bytes", lambda r, f, i: read.append(f) or real(r, f, i))
     turns = {name: OneOf({"omni": (("rgb",), ("flow",))}, ()) for name in BOTH}
     made = batches(streams=(RGB, FLOW), one_of=turns, stop=20)
     seen = []
@@ -195,20 +197,59 @@ def a_run(config):
     return types.SimpleNamespace(config=config, datasets=datasets)
 
 
+def linear(network):
+    """The network with a model that compiles at once."""
+
+    def init(key, x):
+        return {"w": jax.random.normal(key, (x.shape[-1], 5))}, {}
+
+    def apply(params, stats, x, *, train, key):
+        del train, key
+        return {"logits": {"action": x.mean((1, 2, 3)) @ params["w"]}, "features": x.mean((1, 2, 3))}, stats
+
+    return network._replace(model=Model(init, apply))
+
+
 def test_a_plan_of_two_datasets_learns(monkeypatch):
-    """Labelled 4 and unlabelled 12 through the loader and the step that trains."""
-    config, segment = a_segment(monkeypatch)
-    assert segment.steps == 4 and segment.main is UNLABELLED and segment.dataset == "dataset"
+    """Labelled 4 and unlabelled 12 through the loader and the step that trains, on four devices; the
+    strong view's brightness is the device's."""
+    views = UNLABELLED.views | {"strong": STRONG._replace(device=("brightness",))}
+    config, segment = a_segment(monkeypatch, {**BOTH, "unlabelled": UNLABELLED._replace(views=views)})
+    assert segment.steps == 4 and segment.main.batch_size == 12 and segment.dataset == "dataset"
+    segment = segment._replace(networks=tuple(map(linear, segment.networks)), tx={"rgb": optax.identity()})
     mesh = sharding.make_mesh(jax.devices()[:4])
     step = jax.jit(train_lib.make_step(segment, config))
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
-    first, stream = state, feed.train_batches(a_run(config), segment, 0)
+    first, stream = state.params["rgb"]["w"], feed.train_batches(a_run(config), segment, 0)
     for _ in range(2):
         state, metrics = step(state, sharding.place(mesh, next(stream)))
     stream.close()
     assert int(state.step) == 2 and np.isfinite(metrics["rgb/pseudo"]) and np.isfinite(metrics["rgb/ce"])
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, state.params)
-    assert all(jax.tree.leaves(moved["rgb"]["classifier"]))
+    assert (np.asarray(first) != state.params["rgb"]["w"]).all()
+
+
+def test_a_network_learns_from_the_read_whose_turn_it_is(monkeypatch):
+    config, segment = a_segment(monkeypatch)
+    streams = {name: segment.streams["rgb"]._replace(name=name) for name in ("one", "two")}
+    omni = linear(segment.networks[0])._replace(name="omni", reads=(("one",), ("two",)))
+
+    def terms(results, batch, state, key):
+        del state, key
+        return {"ce": terms_lib.task_term(results["labelled", "weak"], batch["labelled"], omni.outputs, HEADS)}
+
+    segment = segment._replace(
+        networks=(omni,), streams=streams, method=Method(terms, (Pass((("labelled", "weak"),), one_of=True),)),
+        groups={"labelled": LABELLED}, epoch_of="labelled", tx={"omni": optax.identity()},
+        lr={"omni": segment.lr["rgb"]},
+    )  # fmt: skip
+    mesh, step = sharding.make_mesh(jax.devices()[:4]), jax.jit(train_lib.make_step(segment, config))
+    state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
+    for batch in feed.train_batches(a_run(config), segment, 0):
+        turn = int(batch["labelled"]["one_of"]["omni"])
+        state, metrics = step(state, sharding.place(mesh, batch))
+        learnt = [float(metrics.get(f"omni.{name}/ce", 0)) > 0 for name in ("one", "two")]
+        assert learnt == [turn == 0, turn == 1]
+    assert int(state.step) == segment.steps
 
 
 @pytest.mark.parametrize(
@@ -217,9 +258,10 @@ def test_a_plan_of_two_datasets_learns(monkeypatch):
         (BOTH, "single", "reads view 'train' of group 'main'; its groups have"),
         ({**BOTH, "unlabelled": LABELLED}, "pseudo", "reads view 'strong' of group 'unlabelled'"),
         ({**BOTH, "labelled": LABELLED._replace(views=UNLABELLED.views)}, "pseudo", "decoded for nothing"),
-        ({**BOTH, "unlabelled": UNLABELLED._replace(split="al")}, "pseudo", "no split and no subset 'al'.*'more'"),
+        ({**BOTH, "unlabelled": UNLABELLED._replace(split="al")}, "pseudo", "split 'al' of 'more'.*subset"),
+        ({**BOTH, "labelled": LABELLED._replace(dataset="x")}, "pseudo", r"'x'; there are .*c\.datasets\.x"),
     ],
-    ids=["view", "group", "idle", "split"],
+    ids=["view", "group", "idle", "split", "dataset"],
 )
 def test_groups_and_passes_must_agree(monkeypatch, made, method, match):
     with pytest.raises(ValueError, match=match):
@@ -269,20 +311,17 @@ def test_every_group_and_view_counts_in_memory(monkeypatch):
         feed._check_training(run, segment)
 
 
-def test_a_dataset_must_fit_the_segment(monkeypatch):
+def test_a_labelled_group_has_the_segments_labels(monkeypatch):
     _, segment = a_segment(monkeypatch)
 
-    def a_dataset(clips=9, heads=HEADS):
-        return types.SimpleNamespace(root="data/x", split=lambda name: Source(clips), info=heads)
+    def there(heads):
+        return {"dataset": types.SimpleNamespace(root="data/x", info=heads)}
 
-    there = {"dataset": a_dataset(), "more": a_dataset(heads={})}
-    checks.check_groups([segment], there, lambda info: info)
-    for name, made, match in (
-        ("more", a_dataset(0), "'train' of data/x has no clips"),
-        ("dataset", a_dataset(heads={}), r"\[\] have no 'action' of the same 5 classes.*labels=False"),
-        ("dataset", a_dataset(heads={"action": HEADS["action"]._replace(classes=6)}), "no 'action' of the same"),
+    checks.check_groups([segment], there(HEADS), lambda info: info)  # the unlabelled one needs none
+    for heads, match in (
+        ({}, r"\[\] have no 'action' of the same 5 classes.*labels=False"),
+        ({"action": HEADS["action"]._replace(classes=6)}, "no 'action' of the same"),
+        ({"action": HEADS["action"]._replace(kind="multi")}, "no 'action' of the same"),
     ):
         with pytest.raises(ValueError, match=match):
-            checks.check_groups([segment], there | {name: made}, lambda info: info)
-    with pytest.raises(ValueError, match=r"'more'; there are \['dataset'\]\. Write c\.datasets\.more"):
-        checks.check_groups([segment], {"dataset": there["dataset"]}, lambda info: info)
+            checks.check_groups([segment], there(heads), lambda info: info)

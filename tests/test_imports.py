@@ -23,7 +23,7 @@ LEVELS = [
     {"passes"},
     {"network", "terms", "scores"},
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
-    {"draws", "weights", "losses"},
+    {"weights", "losses"},
     {"streams", "sharding", "logs"},
     {"files"},
 ]

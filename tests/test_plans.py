@@ -387,6 +387,28 @@ def test_a_member_starts_another_network_and_its_classifier_goes_along(tmp_path)
             made(start)
 
 
+def test_each_stream_of_a_network_may_have_a_file_of_its_own(tmp_path):
+    """A classifier that comes along is not fresh, the others are."""
+    found = segments("")
+    source, _, _ = hand_over(tmp_path, found, "ce", "mml")
+    config = sharing(**{"schedule.warmup": "0"})
+    with config.unlocked():
+        given = {"rgb2": f"{tmp_path}/ce/weights.safetensors#rgb"}
+        config.networks.shared = common.shared(
+            "tsm_tiny", "rgb", "rgb2", "rgb3", weights=given, **shapes_of(config)
+        )
+    ce = plans.make(context(config))[0]
+    own = params_of(ce)
+    run = types.SimpleNamespace(workdir=tmp_path)
+    begun = ce.enter(network_lib.Beginning(*own, {}), run).params["shared"]
+    jax.tree.map(np.testing.assert_array_equal, begun["rgb2"], source["rgb"])
+    jax.tree.map(np.testing.assert_array_equal, begun["rgb"], own[0]["shared"]["rgb"])
+    ones = jax.tree.map(np.ones_like, own[0]["shared"])
+    updates, _ = ce.tx["shared"].update(ones, ce.tx["shared"].init(ones), own[0]["shared"])
+    boosts = {n: u["classifier"]["action"]["bias"][0] / u["bn1"]["scale"][0] for n, u in updates.items()}
+    assert boosts == pytest.approx({"rgb": 10, "rgb2": 2, "rgb3": 10})
+
+
 def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp_path):
     config = sharing(**{"stills.steps": "3"})
     with pytest.raises(ValueError, match=r"would be equal. Write --config\.stills\.steps=0"):

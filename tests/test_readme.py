@@ -3,34 +3,27 @@
 import pathlib
 import re
 
-import jax
-import numpy as np
 import yaml
-from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
 
 import mmvid
-from mmvid.methods import METHODS
-from mmvid.terms import reduce_terms
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_worked_example_is_a_method(monkeypatch):
-    source = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "def make(" in code)
-    room = {}
-    exec(compile(source, "README.md", "exec"), room)
-    monkeypatch.setitem(METHODS, "pull", room["make"])
-    method = METHODS["pull"](OUTPUTS, HEADS)
-    assert all(np.isfinite(term.values).all() for term in terms_of(method, a_draw(), a_batch()).values())
-    equal = dict.fromkeys(OUTPUTS, a_draw()["a"])
-    np.testing.assert_allclose(terms_of(method, equal, a_batch())["pull"].values, 0, atol=1e-5)
-
-    def loss(values):
-        return reduce_terms({"pull": terms_of(method, values, a_batch())["pull"]})[0]
-
-    gradient = jax.grad(loss)(a_draw())
-    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient))
+def test_the_files_that_it_names_exist():
+    """Of the reading order and the tree of rooms: files and folders, each where the page says."""
+    order = re.findall(r"^\| `(mmvid/\S+\.py)` \|", README, re.M)
+    assert len(order) == 10
+    tree = re.search(r"```\n(configs/.*?)```", README, re.S)[1]
+    top, rooms = re.findall(r"^(\w+)/", tree, re.M), re.findall(r"^  (\w+)/", tree, re.M)
+    files = [name for names in re.findall(r"^  ((?:\w+, )*\w+)(?:  |$)", tree, re.M) for name in names.split(", ")]
+    assert all((ROOT / "mmvid" / f"{name}.py").exists() for name in files) and len(files) >= 10
+    assert all((ROOT / path).exists() for path in [*order, *top, *(f"mmvid/{room}" for room in rooms)])
+    # Nothing at the top of the package is left out.
+    names = {path.name.removesuffix(".py") for path in (ROOT / "mmvid").iterdir()}
+    there = {name for name in names if not name.startswith(("_", "."))}
+    assert there <= {*files, *rooms}, there - {*files, *rooms}
 
 
 def test_the_files_that_it_links_to_exist():

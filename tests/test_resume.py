@@ -1,10 +1,19 @@
 """What got lost of a segment that has ended is made again, or the message says what to do."""
 
+import json
+import pathlib
+import shutil
 import types
 
 import numpy as np
 import pytest
+from fake import Source
+from test_configs import context
 
+from configs import mml
+from mmvid import files as json_files
+from mmvid import plans
+from mmvid.report import finish
 from mmvid.run import resume
 from mmvid.weights import files
 
@@ -67,3 +76,61 @@ def test_without_a_checkpoint_the_message_says_what_works(run, name):
         (run.workdir / "mml" / "done.json").unlink()
     with pytest.raises(ValueError, match=rf"ce has ended, but its {name}.*delete the folder .*/ce"):
         resume.finished(run, SEGMENTS[0])
+
+
+# ---------------------------------------------------------------------------- a run of November 2026
+OLD = pathlib.Path(__file__).parent / "fixtures" / "run"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """configs/mml.py:smoke, finished before segments had keys; without its weights and checkpoints."""
+    shutil.copytree(OLD, tmp_path / "run")
+    config = mml.get_config("smoke")
+    return types.SimpleNamespace(workdir=tmp_path / "run", config=config, segments=plans.make(context(config)))
+
+
+def as_json(config):
+    return json.loads(config.to_json_best_effort(sort_keys=True))
+
+
+def test_an_old_run_is_no_other_configuration(old):
+    """What its configuration lacks takes today's default: who adds an entry adds it to resume.SINCE."""
+    resume._check_same_config(old, as_json(old.config))
+    assert resume.all_done(old) and all(resume.finished(old, segment) for segment in old.segments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"split": "val"}, {"missing.audio": 0.5}, {"networks.rgb.schedule.lr": 0.1}, {"method.mml.average": "logit"},
+     {"seed": 1}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_newer_entry_that_says_something_is_a_difference(old, change):
+    config = mml.get_config("smoke").unlock()
+    config.update_from_flattened_dict(change)
+    old.config = config
+    with pytest.raises(ValueError, match=f"another configuration; what differs: {next(iter(change))}="):
+        resume._check_same_config(old, as_json(config))
+
+
+def test_the_options_of_a_method_that_is_not_used_are_no_difference(old):
+    config = mml.get_config("smoke").unlock()
+    config.method.dmcl.temperature = 9.0
+    resume._check_same_config(old, as_json(config))
+
+
+def test_an_old_runs_report_is_made_again(old):
+    before = json_files.read_json(old.workdir / "summary.json")
+    (old.workdir / "summary.json").unlink()
+    columns = [(s.title, s.name, ("test",)) for s in old.segments[-2:]]
+    dataset = types.SimpleNamespace(split=lambda name: [Source()[0]] * 40)
+    finish.finish(old.workdir, old.config, columns, dataset, baseline=plans.baseline(old.segments))
+    after = json_files.read_json(old.workdir / "summary.json")
+    assert list(after) == ["ce_continued", "mml"] == list(before)[1:]
+    for segment, splits in after.items():
+        for output in ("rgb", "flow", "fused"):
+            for name, value in before[segment]["test"][output]["action"].items():
+                assert splits["test"][output]["action"][name] == pytest.approx(value), (segment, name)
+    page = (old.workdir / "report.html").read_text()
+    assert "CE continued" in page and "<svg" in page

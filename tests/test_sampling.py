@@ -39,8 +39,8 @@ def test_every_protocol_of_table_10(protocol, variant, stream):
         clips = sampling.test_indices(n, stream, protocol, variant)
         assert clips.shape == (int(protocol[1]) + int(protocol[3]), 8)
         assert clips.min() >= 0
-        fields = sampling.stacked(clips, stack_length(stream), n)
-        assert fields.min() >= 0 and fields.max() <= n - 1
+        frames = sampling.stacked(clips, stack_length(stream), n)
+        assert frames.min() >= 0 and frames.max() <= n - 1
 
 
 @settings(deadline=None, max_examples=200)
@@ -118,7 +118,7 @@ def test_short_clips_of_the_code():
     found = draws(10, FLOW)
     assert (np.diff(found) >= 0).all() and set(found.ravel().tolist()) == set(range(6))
     assert not draws(8, FLOW, 20).any() and not draws(7, RGB, 20).any()
-    # RGB has one field an anchor: 9 frames give 9 // 8 = 1 a part, so nothing is left to chance.
+    # RGB has one frame an anchor: 9 frames give 9 // 8 = 1 a part, so nothing is left to chance.
     np.testing.assert_array_equal(np.unique(draws(9, RGB), axis=0), [np.arange(8)])
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from mmvid import infer, passes, sharding, step
+from mmvid import infer, logs, passes, sharding, step
 from mmvid import network as network_lib
 from mmvid.methods import METHODS
-from mmvid.methods.base import Method, Pass, Term
+from mmvid.methods import terms as terms_lib
+from mmvid.methods.base import Method, Pass, Term, hidden
 from mmvid.models import build_model
-from mmvid.models.model import Model
+from mmvid.models.model import Model, Needs
 from mmvid.network import Network
 from mmvid.streams import Head, Sampling, Stream
 from mmvid.terms import accuracy, reduce_terms
@@ -25,7 +26,7 @@ STREAMS = {
     "flow": Stream("flow", "flow", Sampling("uniform", 2), "stack5"),
 }
 SIZE = 16
-LR = {name: optax.constant_schedule(0.1) for name in (*STREAMS, "both")}
+LR = dict.fromkeys((*STREAMS, "both", "a", "b", "all", "omni"), optax.constant_schedule(0.1))
 
 
 def networks(dropout=0.0):
@@ -408,3 +409,199 @@ def test_describe_is_the_mean_over_views():
     for name in STREAMS:
         assert both[name].shape[0] == 8
         np.testing.assert_allclose(both[name], (each[0][name] + each[1][name]) / 2, rtol=1e-4, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------- outputs, openings
+def test_two_networks_on_one_stream_both_learn():
+    one, other = (n._replace(reads=(("rgb",),)) for n in linear())
+    nets = (one._replace(name="a"), other._replace(name="b"))
+    method = METHODS["mml"](("a", "b"), HEADS)
+    state, metrics = trained(nets, method, [batch()])
+    first = start(nets, method, transforms(nets))
+    for name in "ab":
+        assert not np.array_equal(state.params[name]["w"], first.params[name]["w"])
+        assert metrics[f"{name}/grad_norm"] > 0 and f"{name}/ce" in metrics
+
+
+def single(*outputs, group="main"):
+    """Cross-entropy of ``outputs`` as a group shows them."""
+
+    def terms(results, batch, state, key):
+        return {"ce": terms_lib.task_term(results[group, "train"], batch[group], outputs, HEADS)}
+
+    return Method(terms)
+
+
+def attentive():
+    """One classifier for every subset of the streams: the mean of a linear map of those that are there."""
+
+    def init(key, x):
+        return {s: jnp.outer(jnp.ones(x[s].shape[-1]), jnp.arange(1.0, 6)) for s in x}, {}
+
+    def apply(params, stats, x, *, train, key, present):
+        there = {s: present[s].astype(jnp.float32)[:, None] for s in x}
+        total = sum(there[s] * (x[s].mean((1, 2, 3)) @ params[s]) for s in sorted(x))
+        return {"logits": {"action": total / jnp.maximum(sum(there.values()), 1)}}, stats
+
+    return (Network("all", Model(init, apply, {"": Needs(how="any")}), (("flow", "rgb"),)),)
+
+
+def test_a_model_of_any_streams_is_told_who_is_there():
+    """A clip counts where one of its streams is there; what stands in place of the other says nothing."""
+    nets, b = attentive(), lacking([1, 4])
+    b["main"]["present"]["rgb"] = ~np.isin(np.arange(8), [4, 5])
+    spoilt = jax.tree.map(np.array, b)
+    spoilt["main"]["inputs"]["train"]["flow"][[1, 4]] = 201
+    spoilt["main"]["inputs"]["train"]["rgb"][[4, 5]] = 99
+    method = single("all")
+    counted = step.make_counts(nets, STREAMS, method)(start(nets, method, transforms(nets)), b, jax.random.key(0))
+    assert int(counted["ce"][0]) == 7  # the fifth clip has nothing
+    (one, seen), (other, same) = (trained(nets, method, [b]) for b in (b, spoilt))
+    jax.tree.map(np.testing.assert_array_equal, (one.params, seen["all/ce"]), (other.params, same["all/ce"]))
+    views = {n: x[:, None] for n, x in b["main"]["inputs"]["train"].items()}
+    test = {"main": {"inputs": {"test": views}, "present": b["main"]["present"]}}
+    scores = infer.make_predict(nets, STREAMS)(one.params, one.stats, test)["all"]["action"]
+    assert scores.shape == (8, 1, 5) and np.any(scores, (1, 2)).tolist() == [True] * 4 + [False] + [True] * 3
+
+
+def test_a_pass_hides_streams():
+    """What it hides is absent, and what stands there reaches nothing; the whole group stands beside it."""
+    nets, passed = attentive(), (Pass(), Pass(hide=("rgb",)))
+    assert hidden("main", ("rgb",)) == "main-rgb"
+    method = single("all", group="main-rgb")._replace(passes=passed)
+    b = lacking([1, 4])
+    other = jax.tree.map(np.array, b)
+    other["main"]["inputs"]["train"]["rgb"][:] = 3
+    one, two = (trained(nets, method, [b])[0].params["all"] for b in (b, other))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    first = start(nets, method, transforms(nets)).params["all"]
+    np.testing.assert_array_equal(one["rgb"], first["rgb"])
+    assert not np.array_equal(one["flow"], first["flow"])
+    counted = step.make_counts(nets, STREAMS, method)(start(nets, method, transforms(nets)), b, jax.random.key(0))
+    assert int(counted["ce"][0]) == 6 and int(counted["all/top1"]) == 8
+
+
+def test_two_passes_that_hide_each_other_are_refused():
+    method = single("flow", "rgb")._replace(passes=(Pass(), Pass(weights="ema", train=False)))
+    with pytest.raises(ValueError, match=r"two passes give the output 'flow'.*of another view"):
+        trained(linear(), method, [batch()], ema=0.5)
+
+
+STILL = {n: s._replace(form="frames", modality="rgb") for n, s in STREAMS.items()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_one_of_several_streams_a_step(accumulate):
+    """The step equals that of a network of the chosen stream alone; nothing is logged of the other."""
+    rgb, still = linear()[0], lambda: batch()["main"]["inputs"]["train"]["rgb"]
+    omni = (Network("omni", rgb.model, (("flow",), ("rgb",))),)
+    b = batch()
+    b["main"]["inputs"]["train"] = {"flow": 255 - still(), "rgb": still()}
+    method = single("omni.flow", "omni.rgb")._replace(passes=(Pass(one_of=True),))
+    tx = transforms(omni)
+    params, stats = drawn.weights(rgb.model.init, jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))
+    make = lambda nets, method: network_lib.begin(network_lib.beginning(  # noqa: E731
+        nets, {"omni": params}, {"omni": stats}), method, tx, jax.random.key(3))  # fmt: skip
+    run = jax.jit(step.make_train_step(omni, STILL, method, tx, LR, accumulate=accumulate))
+    state = jax.device_put(make(omni, method))
+    with pytest.raises(ValueError, match="does not say which"):
+        run(state, b)
+    for index, stream in enumerate(("flow", "rgb")):
+        there = {n: np.full(8, n == stream) for n in STREAMS}
+        drawn_batch = {"main": b["main"] | {"one_of": {"omni": np.int32(index)}, "present": there}}
+        new, metrics = run(state, drawn_batch)
+        alone = (Network("omni", rgb.model, ((stream,),)),)
+        own = step.make_train_step(alone, STILL, single("omni"), tx, LR, accumulate=accumulate)
+        want, _ = jax.jit(own)(jax.device_put(make(alone, single("omni"))), b)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new.params, want.params)
+        jax.tree.map(np.testing.assert_array_equal, new.stats, want.stats)
+        logged = logs._floats(metrics)
+        assert f"omni.{stream}/ce" in logged and {n for n in logged if n.startswith("omni.")} == {
+            f"omni.{stream}/ce", f"omni.{stream}/top1"
+        }  # fmt: skip
+
+
+def test_a_number_of_a_batch_goes_to_every_device():
+    mesh = sharding.make_mesh()
+    placed = sharding.place(mesh, {"x": np.arange(8), "choice": np.int32(1)})
+    assert placed["choice"].sharding.is_fully_replicated and int(placed["choice"]) == 1
+    assert not placed["x"].sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_state_of_a_method_follows_the_outputs(accumulate):
+    """Prototypes: the mean logits of every class, of the whole batch."""
+
+    def follow(state, metrics, outputs, batch):
+        del metrics
+        group, own = batch["main"], outputs["main", "train"]["rgb"]["logits"]["action"]
+        of = jax.nn.one_hot(group["label"]["action"], 5) * (group["mask"] & group["present"]["rgb"])[:, None]
+        return {"sum": state["sum"] + of.T @ own}
+
+    method = METHODS["single"](("flow", "rgb"), HEADS)
+    method = method._replace(init=lambda: {"sum": jnp.zeros((5, 5))}, update=follow)
+    nets, b = linear(), sparse()
+    state, _ = trained(nets, method, [b], accumulate=accumulate)
+    inputs = {n: x[:, None] for n, x in b["main"]["inputs"]["train"].items()}
+    first = start(nets, method, transforms(nets))
+    predict = infer.make_predict(nets, STREAMS)
+    logits = 3 * predict(first.params, first.stats, {"main": {"inputs": {"test": inputs}}})["rgb"]["action"][:, 0]
+    rows = b["main"]["mask"] & b["main"]["present"]["rgb"]
+    want = np.eye(5)[b["main"]["label"]["action"]].T @ (np.asarray(logits) * rows[:, None])
+    np.testing.assert_allclose(state.method["sum"], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_method_changes_gradients_before_they_are_clipped():
+    """An encoder that is ahead is slowed down, as OGM-GE does; what comes after sees the new gradients."""
+
+    def slow(grads, encoders, state, metrics):
+        assert encoders == {"flow": {}, "rgb": {"rgb": ("w",)}}
+        (name,) = encoders["rgb"]["rgb"]
+        return grads | {"rgb": {name: grads["rgb"][name] * 0 * metrics["rgb/ce"]}}
+
+    rgb, flow = linear()
+    nets = (flow, rgb._replace(model=rgb.model._replace(encoders={"rgb": ("w",)})))
+    plain = METHODS["single"](("flow", "rgb"), HEADS)
+    (slowed, metrics), (free, _) = (trained(nets, m, [batch()]) for m in (plain._replace(gradients=slow), plain))
+    first = start(nets, plain, transforms(nets))
+    np.testing.assert_array_equal(slowed.params["rgb"]["w"], first.params["rgb"]["w"])
+    np.testing.assert_array_equal(slowed.params["flow"]["w"], free.params["flow"]["w"])
+    assert float(metrics["rgb/grad_norm"]) == 0
+
+
+def test_openings_that_nobody_uses_cost_nothing():
+    """A method that uses none of them compiles to the same program, whether they are spelt out or not."""
+    nets, method = linear(), METHODS["mml"](("flow", "rgb"), HEADS)
+    tx = transforms(nets)
+    lower = lambda m: jax.jit(step.make_train_step(nets, STREAMS, m, tx, LR)).lower(  # noqa: E731
+        start(nets, m, tx), batch()).as_text()  # fmt: skip
+    plain = lower(method)
+    # Each network has one read, so that one of them is all of them.
+    assert plain == lower(method._replace(passes=(Pass(one_of=True, hide=()),), gradients=None))
+    followed = method._replace(update=lambda state, metrics, outputs, batch: state)
+    programs = [jax.jit(step.make_train_step(nets, STREAMS, m, tx, LR)) for m in (method, followed)]
+    one, other = (run(start(nets, method, tx), batch())[0].params for run in programs)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+# ---------------------------------------------------------------------------- augmentation on the device
+def test_drawn_operations_are_painted_in_the_step():
+    """An identity changes no bit; a flip is what a flipped clip would have been, its motion negated."""
+    nets, method = linear(), METHODS["single"](("flow", "rgb"), HEADS)
+    plain, _ = trained(nets, method, [batch()])
+
+    def drawn_batch(flip, brightness):
+        b = batch()
+        draws = {"flip": np.full(8, flip), "brightness": np.full(8, brightness, np.float32)}
+        return {"main": b["main"] | {"draws": {"train": {"main": draws}}}}
+
+    same, _ = trained(nets, method, [drawn_batch(False, 1.0)])
+    jax.tree.map(np.testing.assert_array_equal, plain.params, same.params)
+    flipped, _ = trained(nets, method, [drawn_batch(True, 0.5)])
+    by_hand = batch()
+    inputs = by_hand["main"]["inputs"]["train"]
+    inputs["rgb"] = np.round(inputs["rgb"][..., ::-1, :] * 0.5).astype(np.uint8)
+    inputs["flow"] = inputs["flow"][..., ::-1, :].copy()
+    inputs["flow"][..., ::2] = 255 - inputs["flow"][..., ::2]
+    want, _ = trained(nets, method, [by_hand])
+    jax.tree.map(np.testing.assert_array_equal, flipped.params, want.params)

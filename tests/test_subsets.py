@@ -15,6 +15,7 @@ from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.data.missing import Hidden
 from mmvid.data.subsets import Rule, Subset
+from mmvid.models.model import Needs
 from mmvid.scores import evaluate
 from mmvid.streams import Head, Sampling, Stream
 
@@ -205,7 +206,7 @@ def test_a_subset_is_evaluated_clip_by_clip():
     batches = pipeline.eval_dataset(held, (RGB,), heads=HEADS, size=32, batch_size=2)
     scores = evaluate.predict_split(
         lambda batch: {"rgb": {"action": np.zeros((2, 1, 5), np.float32)}}, map(batches.__getitem__, range(2)),
-        needs={"rgb": ("rgb",)}, ids=held.ids(), meta={},
+        needs={"rgb": Needs(("rgb",))}, ids=held.ids(), meta={},
     )  # fmt: skip
     assert scores.id.tolist() == ["clip2", "clip5", "clip6"] and scores.row.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(scores.label["action"], [2, 0, 1])

@@ -28,7 +28,7 @@ NOT_RGB = {"depth", "flow", "flow_x", "flow_y", "u", "v", "mask", "masks"}
 
 
 class _Folder(NamedTuple):
-    """``parts`` below the root; ``inside`` the class folder, or further down."""
+    """A folder and its files; ``parts`` are the names on the way from the root down to it."""
 
     path: pathlib.Path
     parts: tuple[str, ...]
@@ -36,17 +36,19 @@ class _Folder(NamedTuple):
 
     @property
     def split(self) -> str:
+        """The split that the first folder on the way names, '' where it names none."""
         return SPLIT_NAMES.get(self.parts[0].lower(), "") if len(self.parts) > 1 else ""
 
     @property
     def below(self) -> int:
-        """How many folders below its class's; negative where there is no class."""
+        """How many folders it lies below that of its class; negative above the folders of classes."""
         return len(self.parts) - (2 if self.split else 1)
 
 
 class _Found(NamedTuple):
-    """``group`` {id: what goes into one split together}; ``classes`` {folder of a class: its clips};
-    ``pictures`` {how they were read: ids}; ``passed`` {what it is: names} of files that are no clips."""
+    """What a folder holds. ``group`` {id: the name of what goes into one split together}; ``classes`` {folder of
+    a class: number of its clips}; ``pictures`` {how pictures were read: ids of clips}; ``passed`` {what they
+    are: names} has the files that are no clips."""
 
     items: list[Item]
     group: dict[str, str]
@@ -56,7 +58,8 @@ class _Found(NamedTuple):
 
 
 def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
-    """``root`` and every folder below. Links are followed, but never into a folder that they lie in."""
+    """``root`` and every folder below it. Links are followed, but never into a folder that they lie in; what is
+    not entered is noted in ``passed``."""
 
     def visit(folder: pathlib.Path, parts: tuple[str, ...], above: tuple[str, ...]):
         real = os.path.realpath(folder)
@@ -81,6 +84,7 @@ def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
 
 
 def _name(parts: Sequence[str]) -> str:
+    """The names on a way as one text that can be an id."""
     return manifest.printable("/".join(parts))
 
 
@@ -101,8 +105,8 @@ def _kind(file: pathlib.Path) -> str:
 
 # ---------------------------------------------------------------------------- pictures that make a clip
 def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]:
-    """Those numbered in one way (frame_1.jpg, frame_2.jpg, ..), where they are at least half of all; []
-    where numbers are not what the names are about.
+    """The pictures that are numbered in one way (frame_1.jpg, frame_2.jpg, ..), where they are at least half of
+    all; [] where the names are not about numbers.
 
     Raises ValueError where there are several such series.
     """
@@ -110,12 +114,14 @@ def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]
     for picture in pictures:
         masks[re.sub("[0-9]+", "#", picture.name)].append(picture)
     if len(pictures) == 1:
-        return list(pictures) if "#" in next(iter(masks)) else []
+        return list(pictures) if re.search("[0-9]", pictures[0].name) else []
     numbered = {mask: files for mask, files in masks.items() if "#" in mask and len(files) > 1}
     if 2 * sum(map(len, numbered.values())) < len(pictures):
         return []
-    if len(numbered) == 1 and not _several(files := next(iter(numbered.values()))):
-        return files
+    if len(numbered) == 1:
+        [files] = numbered.values()
+        if not _several(files):
+            return files
     raise ValueError(
         f"{folder} holds several series of pictures ({manifest.few(sorted(numbered), 4)}): give each clip a "
         "folder of its own; or say in a CSV what belongs where (--manifest; path=clip/*_rgb.jpg, "
@@ -124,21 +130,22 @@ def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]
 
 
 def _several(files: Sequence[pathlib.Path]) -> bool:
-    """Whether the first number that changes repeats: clip1_1, clip1_2, clip2_1 are frames of two clips."""
+    """Whether ``files``, numbered in one way, are frames of several clips, as clip1_1, clip1_2 and clip2_1 are:
+    the first number that changes repeats."""
     numbers = zip(*(re.findall("[0-9]+", file.stem) for file in files))
     changing = next(column for column in numbers if len(set(column)) > 1)
     return 2 * len(set(changing)) <= len(changing)
 
 
 def _pattern(files: Sequence[pathlib.Path], everything: Sequence[pathlib.Path]) -> pathlib.Path:
-    """What names ``files`` in an Item: their folder, or, where it holds other pictures, a pattern."""
+    """The path by which an Item names ``files``: their folder, or a pattern where it holds other pictures."""
     folder, name = files[0].parent, glob.escape(files[0].name)
     return folder if len(files) == len(everything) else folder / re.sub("[0-9]+", "[0-9]*", name)
 
 
 # ---------------------------------------------------------------------------- clips
 def _add(found: _Found, folder: _Folder, path: pathlib.Path, parts: Sequence[str], group: str = "") -> str:
-    """Its id."""
+    """Adds a clip that is read from ``path``, with an id made of ``parts``, which is returned."""
     depth = 2 if folder.split else 1
     item = Item(_name(parts), path, folder.split, {"action": (manifest.printable(folder.parts[depth - 1]),)})
     found.items.append(item)
@@ -148,6 +155,7 @@ def _add(found: _Found, folder: _Folder, path: pathlib.Path, parts: Sequence[str
 
 
 def _add_stills(found: _Found, folder: _Folder, pictures: Sequence[pathlib.Path]) -> None:
+    """Adds each picture as a clip of one frame."""
     # What lies together below a class may be frames of one clip all the same.
     group = _name(folder.parts) if folder.below else ""
     for file in pictures:
@@ -157,12 +165,14 @@ def _add_stills(found: _Found, folder: _Folder, pictures: Sequence[pathlib.Path]
 
 
 def _add_series(found: _Found, folder: _Folder, series: list[pathlib.Path], pictures: list[pathlib.Path]) -> None:
+    """Adds the numbered ``series`` among a folder's ``pictures`` as one clip."""
     found.pictures["folders of numbered pictures are a clip each"].append(
         _add(found, folder, _pattern(series, pictures), folder.parts)
     )
 
 
 def _pass_over(found: _Found, folder: _Folder, kind: str, files: Sequence[pathlib.Path]) -> None:
+    """Notes that ``files`` are no clips, but ``kind``."""
     if files:
         found.passed[kind] += [_name((*folder.parts, file.name)) for file in files]
 
@@ -170,8 +180,9 @@ def _pass_over(found: _Found, folder: _Folder, kind: str, files: Sequence[pathli
 def _take_pictures(
     found: _Found, folder: _Folder, pictures: list[pathlib.Path], films: set[pathlib.Path], beside: bool
 ) -> None:
-    """Stills, a clip each, in a class folder; one clip of a folder further down whose pictures are
-    numbered. ``films``: the videos so far, without their endings; ``beside``: some are in this folder."""
+    """Adds a folder's pictures: in a class's own folder each is a clip of one frame; further down, numbered ones
+    are one clip. ``films`` are the videos found so far, without their endings; ``beside`` says that some of
+    them lie in this folder."""
     _pass_over(found, folder, "pictures named as a video", [p for p in pictures if p.with_suffix("") in films])
     pictures = [p for p in pictures if p.with_suffix("") not in films]
     if not folder.below:
@@ -189,6 +200,7 @@ def _take_pictures(
 
 
 def _find(root: pathlib.Path) -> _Found:
+    """Walks through ``root`` and takes every file for a clip, a part of one, or something else."""
     lists = collections.defaultdict
     found, films = _Found([], {}, collections.Counter(), lists(list), lists(list)), set()
     for folder in _folders(root, found.passed):
@@ -207,12 +219,13 @@ def _find(root: pathlib.Path) -> _Found:
 
 
 def _place(name: str) -> int:
+    """A number from 0 to 99 that is a name's own, on every machine."""
     return zlib.crc32(name.encode()) % 100
 
 
 def _splits(names: list[str]) -> dict[str, str]:
-    """80 / 10 / 10 by a hash of the name: what is added later moves nothing. Where too few clips
-    leave a part empty, the order of the hashes shares them out."""
+    """{name: split}, 80 / 10 / 10 of them by a hash of the name, so that what is added later moves nothing. Where
+    a split would be empty because there are few, they are shared out in the order of their hashes."""
     split = {n: "train" if _place(n) < 80 else "val" if _place(n) < 90 else "test" for n in names}
     if set(split.values()) == set(SPLITS) or len(names) < 3:
         return split
@@ -224,6 +237,7 @@ def _splits(names: list[str]) -> dict[str, str]:
 
 # ---------------------------------------------------------------------------- what is said of it
 def _passed_over(passed: dict[str, list[str]]) -> list[str]:
+    """The note on what is no clip, with an example of each kind; [] where there is nothing."""
     kinds = [
         f"{len(names)} {kind} ({names[0]}{', ..' if len(names) > 1 else ''})"
         for kind, names in sorted(passed.items())
@@ -232,6 +246,7 @@ def _passed_over(passed: dict[str, list[str]]) -> list[str]:
 
 
 def _notes(found: _Found) -> tuple[str, ...]:
+    """How pictures were read, which classes have no clip, and what was passed over."""
     read = [f"{len(ids)} {how} ({ids[0]}{', ..' if len(ids) > 1 else ''})" for how, ids in found.pictures.items()]
     empty = [name for name, count in found.classes.items() if not count]
     bare = [f"folders of classes without a clip: {manifest.few(empty)}"] if empty else []
@@ -239,8 +254,9 @@ def _notes(found: _Found) -> tuple[str, ...]:
 
 
 def read(root: str | pathlib.Path) -> Manifest:
-    """``root/<class>/<clip>`` (split 80/10/10 by a hash of the name) or ``root/<split>/<class>/..``. A clip
-    is a video, a picture in the class's folder, or a folder of numbered pictures below it.
+    """The manifest of ``root/<class>/<clip>`` (split 80/10/10 by a hash of the name) or of
+    ``root/<split>/<class>/<clip>``. A clip is a video, a picture in the class's folder, or a folder of
+    numbered pictures below it.
 
     Raises ValueError where no clip is found, both ways are mixed, or a folder holds pictures of several
     clips; FileNotFoundError.
@@ -250,10 +266,11 @@ def read(root: str | pathlib.Path) -> Manifest:
         raise FileNotFoundError(f"no folder at {root}")
     found = _find(root)
     if not found.items:
-        raise ValueError("; ".join([
+        expected = (
             f"{root} holds no videos in class folders: expected {root}/CLASS/clip.mp4 or "
-            f"{root}/train/CLASS/clip.mp4 (and val, test)", *_passed_over(found.passed),
-        ]))  # fmt: skip
+            f"{root}/train/CLASS/clip.mp4 (and val, test)"
+        )
+        raise ValueError("; ".join([expected, *_passed_over(found.passed)]))
     groups = {found.group[item.id] for item in found.items if not item.split}
     drawn = _splits(sorted(groups))
     if drawn and any(item.split for item in found.items):

@@ -30,13 +30,14 @@ _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 
 def _entries(root: pathlib.Path, tree: str) -> list[os.DirEntry]:
-    """Of ``root/tree``, or of the archives' own folders, each with a ``tree`` inside."""
+    """What lies in ``root/tree``, and in the ``tree`` of each folder that an archive was unpacked into."""
     folders = [*root.glob(tree), *sorted(root.glob(f"*/{tree}"))]
     folders += [root] if root.name == tree else []
     return [entry for folder in folders for entry in os.scandir(folder)]
 
 
 def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """{id: video}; other files are passed over."""
     found = {}
     for entry in _entries(root, RGB):
         name, ending = os.path.splitext(entry.name)
@@ -46,7 +47,7 @@ def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _maps(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folders of depth maps; an empty one is a modality that is lacking."""
+    """{id: folder of its depth maps}, of the first tree that has any. A clip whose folder is empty has none."""
     for tree in DEPTH:
         found = {e.name: pathlib.Path(e.path) for e in _entries(root, tree) if _NAME.fullmatch(e.name)}
         if found := {name: path for name, path in found.items() if path.is_dir() and os.listdir(path)}:
@@ -55,7 +56,7 @@ def _maps(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _mini(items: list[Item], names: Sequence[str], version: int) -> list[Item]:
-    """Half of the training clips, as many of each class, drawn by (class, version)."""
+    """``items`` with half of the training clips, as many of each class, drawn with (class, version) as seed."""
     groups = splits.of_classes(items, names)
     count = max(int(sum(map(len, groups.values())) / 2 / max(len(groups), 1)), 1)
     kept: set[str] = set()
@@ -65,6 +66,7 @@ def _mini(items: list[Item], names: Sequence[str], version: int) -> list[Item]:
 
 
 def _items(films: dict, maps: dict, dataset: str) -> list[Item]:
+    """The clips of the dataset's classes, split by subject."""
     train = TRAIN_SUBJECTS["ntu60" if dataset == "ntu60" else "ntu120"]
     items = []
     for name in sorted({*films, *maps}):

@@ -23,6 +23,7 @@ _VIDEO = re.compile(r"v\d+_s\d+_e\d+")
 
 
 def _id(code: dict[str, int]) -> str:
+    """The name of a recording by its action, subject, view and repetition."""
     return "a{a:02d}_s{s:02d}_v{v:02d}_e{e:02d}".format(**code)
 
 
@@ -32,7 +33,8 @@ def _item(code: dict[str, int], path, paths: dict) -> Item:
 
 
 def _sequences(root: pathlib.Path) -> dict[str, Item]:
-    """RGB-D: view_V/aAA_sSS_eEE/ holds everything of a sequence, flat; some hold nothing."""
+    """{id: clip} of the RGB-D archive, where view_V/aAA_sSS_eEE/ holds all pictures of a sequence; some of these
+    folders hold nothing."""
     items = {}
     for base in (root, root / "multiview_action"):
         for folder in sorted(base.glob("view_[123]/a*_s*_e*")):
@@ -50,7 +52,7 @@ def _sequences(root: pathlib.Path) -> dict[str, Item]:
 
 
 def _videos(root: pathlib.Path) -> dict[str, Item]:
-    """The archive of RGB only: aAA/vVV_sSS_eEE.avi, the class in the folder."""
+    """{id: clip} of the archive of RGB alone, aAA/vVV_sSS_eEE.avi: the class stands in the folder's name."""
     items = {}
     for base in (root, root / "multiview_action_videos"):
         for path in sorted(base.glob("a[0-9]*/v*_s*_e*")):
@@ -61,13 +63,16 @@ def _videos(root: pathlib.Path) -> dict[str, Item]:
 
 
 def _recordings(root: pathlib.Path) -> dict[str, Item]:
+    """{id: clip} of both archives."""
     films, sequences = _videos(root), _sequences(root)
+    # A sequence without pictures gives way to the video, where there is one.
     full = {name: item for name, item in sequences.items() if item.path or item.paths}
     return sequences | films | full
 
 
 def _flows(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """flow/view_V/aKK/aKK_sSS_eEE/, DMCL's own tree: KK counts classes from 1, and is no code."""
+    """{id: folder} of DMCL's own flow, flow/view_V/aKK/aKK_sSS_eEE/, where KK counts the classes from 1 and is
+    not the code of the recordings."""
     raw = dict(enumerate(ACTIONS, 1))
     found = {}
     for folder in root.glob("flow/view_[123]/a*/a*_s*_e*"):
@@ -78,9 +83,11 @@ def _flows(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def read(
-    videos: str | pathlib.Path, *, train_views: Sequence[int] = (1, 2),
+    videos: str | pathlib.Path,
+    *,
+    train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """The manifest of NW-UCLA below ``videos``: multiview_action/ (RGB and depth) or
     multiview_action_videos/ (RGB), the first where a recording is in both.
 

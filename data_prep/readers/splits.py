@@ -9,7 +9,8 @@ from data_prep.manifest import Item
 
 
 def codes(name: str) -> dict[str, int]:
-    """'a01_s02_v03_e00' as {'a': 1, 's': 2, 'v': 3, 'e': 0}: by letter, for the order differs."""
+    """The numbers in a recording's name by their letters, {'a': 1, 's': 2, 'v': 3, 'e': 0} of 'a01_s02_v03_e00':
+    copies of the archives differ in the order."""
     return {letter: int(n) for letter, n in re.findall(r"(?<![a-z])([asve])(\d+)", name)}
 
 
@@ -18,10 +19,8 @@ def views(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(view) for view in text.split(",")))
 
 
-def of_views(
-    known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None
-) -> dict[int, str]:
-    """{view: 'train' or 'test'}; without ``test`` all views that are not trained on.
+def of_views(known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None) -> dict[int, str]:
+    """{view: 'train' or 'test'}; where ``test`` is None, all views that are not trained on are tested.
 
     Raises ValueError for a view that there is not, or that stands on both sides.
     """
@@ -36,13 +35,13 @@ def of_views(
 
 
 def said(train: Sequence[int], views: dict[int, str]) -> str:
-    """'train12-test3', for a dataset's name."""
+    """What a dataset's name says of the views: 'train12-test3'."""
     test = sorted(view for view, split in views.items() if split == "test")
     return f"train{''.join(map(str, sorted(train)))}-test{''.join(map(str, test))}"
 
 
 def of_classes(items: list[Item], names: Sequence[str]) -> dict[str, list[str]]:
-    """{class: ids, sorted}: the training clips that have anything to read, classes in order."""
+    """{class: its sorted ids} of the training clips that have anything to read, in the order of ``names``."""
     groups: dict[str, list[str]] = {}
     for item in items:
         if item.split == "train" and (item.path or item.paths):

@@ -1,4 +1,4 @@
-"""Something-Something v2: the official label files, in their old and new names."""
+"""Something-Something v2, read from the official label files under their old and new names."""
 
 import json
 import pathlib
@@ -10,6 +10,7 @@ _ENDINGS = (".webm", ".mp4", ".mkv", ".avi")
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Where a label file lies; None where it is not there."""
     for directory in (folder, folder / "labels"):
         for prefix in _PREFIXES:
             if (path := directory / f"{prefix}{name}").exists():
@@ -31,7 +32,8 @@ def _load(folder: pathlib.Path, name: str):
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-    """Class texts in the order of their numbers, which the file keeps as text."""
+    """The classes in the order of their numbers, which the file keeps as text. Raises ValueError where one is
+    missing."""
     classes = {name: int(number) for name, number in _load(folder, "labels.json").items()}
     if sorted(classes.values()) != list(range(len(classes))):
         raise ValueError(f"the class numbers of {folder} are not 0..{len(classes) - 1}, each once")
@@ -39,6 +41,7 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
+    """The rows of a label file. Raises ValueError for one that lacks any of ``wanted``."""
     rows = _load(folder, name)
     for number, row in enumerate(rows):
         if missing := [field for field in wanted if field not in row]:
@@ -47,11 +50,13 @@ def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
 
 
 def _class(template: str) -> str:
+    """The class that a clip's template names: 'Pushing [something]' is 'Pushing something'."""
     # Only the brackets go: case, commas and repeated words belong to the class's name.
     return template.replace("[", "").replace("]", "")
 
 
 def _answers(folder: pathlib.Path) -> dict[str, str]:
+    """{id: class} of the test clips, {} where the answers are not there."""
     path = _file(folder, "test-answers.csv")
     lines = path.read_text(encoding="utf-8").splitlines() if path else []
     pairs = (line.partition(";") for line in lines if line.strip())

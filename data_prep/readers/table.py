@@ -1,4 +1,4 @@
-"""A CSV as a manifest: encodings, separators, headers, and what rows must not hold."""
+"""Reads a CSV as a manifest, whatever its encoding and separator, and refuses rows that cannot be meant."""
 
 import codecs
 import collections
@@ -43,6 +43,7 @@ def text_of(path: pathlib.Path) -> tuple[str, list[str]]:
 
 
 def _windows(path: pathlib.Path, data: bytes) -> tuple[str, list[str]]:
+    """(text, note) of what is taken for Windows-1252, with the first line that shows whether it is right."""
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:
@@ -67,21 +68,23 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 # ---------------------------------------------------------------------------- header
 class _Header(NamedTuple):
-    """``columns`` as they are called here, '' for those without a name; ``heads`` {column: head}."""
+    """The first line. ``columns`` have the names that they bear here, '' where they have none; ``heads`` {column
+    of labels: head}."""
 
     columns: list[str]
     heads: dict[str, str]
 
 
 def _column(text: str) -> str:
-    """' Path' as 'path', 'Label/ verb' as 'label/verb'; unknown columns keep their case."""
+    """A column's name without blanks and case, 'label/verb' of 'Label/ verb'; unknown ones keep their case."""
     first, slash, rest = text.strip().partition("/")
     known = first.strip().casefold()
     return known + slash + rest.strip() if known in (*COLUMNS, "label") else text.strip()
 
 
 def _separator(text: str) -> str:
-    """What parts id from path in the first line; a comma where nothing does."""
+    """What parts the columns: that which makes 'id' and 'path' two of them in the first line, else whatever of
+    _SEPARATORS it holds most often."""
     line = next((line for line in text.splitlines() if line.strip()), "")
     for separator in _SEPARATORS:
         if {"id", "path"} <= {_column(c) for c in next(csv.reader([line], delimiter=separator), [])}:
@@ -90,6 +93,7 @@ def _separator(text: str) -> str:
 
 
 def _header(cells: list[str]) -> _Header:
+    """The columns that the first line names. Raises ValueError for those that lack or occur twice."""
     columns = [_column(cell) for cell in cells]
     for column, count in collections.Counter(columns).items():
         if column and count > 1:
@@ -107,6 +111,7 @@ def _header(cells: list[str]) -> _Header:
 
 # ---------------------------------------------------------------------------- rows
 def _seconds(row: dict, name: str, default):
+    """The number in a row's column ``name``, ``default`` where the cell is empty."""
     text = row.get(name)
     if not text:
         return default
@@ -120,6 +125,7 @@ def _seconds(row: dict, name: str, default):
 
 
 def _fps(text: str | None) -> float | None:
+    """Frames a second; None where the cell is empty. Raises ValueError for what is no such number."""
     if not text:
         return None
     try:
@@ -132,7 +138,8 @@ def _fps(text: str | None) -> float | None:
 
 
 def _interval(row: dict) -> tuple[float, float | None]:
-    """(start, end) in seconds; end None: to the end. A picture lasts for ever and has nothing later."""
+    """(start, end) of a clip in seconds; an end of None is the video's. Raises ValueError for an interval that
+    is empty, or that begins within a picture, which has nothing later."""
     start, end = _seconds(row, "start", 0.0), _seconds(row, "end", None)
     if end is not None and end <= start:
         raise ValueError(f"end={end} must be greater than start={start}")
@@ -143,17 +150,18 @@ def _interval(row: dict) -> tuple[float, float | None]:
 
 
 def _split(text: str | None) -> str:
+    """The split that a cell means; 'train' where it is empty. Raises ValueError for what cannot be one."""
     split = SPLIT_NAMES.get(text.casefold(), text) if text else "train"
     manifest.check_split(split)
     return split
 
 
 def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Item:
+    """The clip of a row {column: cell}; paths count from ``root``. Raises ValueError for cells that cannot be."""
     further = {m: root / row[m] for m in FURTHER if row.get(m)}
     if not row["id"] or not (row["path"] or further):
         raise ValueError(
-            f"id={row['id']!r}, path={row['path']!r}: a clip has an id and a path, or one of "
-            f"{', '.join(FURTHER)}"
+            f"id={row['id']!r}, path={row['path']!r}: a clip has an id and a path, or one of {', '.join(FURTHER)}"
         )
     for column in ("id", *heads):
         if any(map(manifest.is_control, row[column])):
@@ -168,7 +176,7 @@ def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Ite
 
 
 def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
-    """{column: cell}; cells that lack are empty. Raises ValueError for cells too many."""
+    """{column: cell}; cells that a row lacks are empty. Raises ValueError where it has too many."""
     if any(cells[len(columns) :]):
         raise ValueError(
             f"{len(cells)} cells for {len(columns)} columns, the first too many is {cells[len(columns)]!r}: "
@@ -180,7 +188,7 @@ def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
 def _items(
     rows: Iterator[tuple[int, list[str]]], header: _Header, root: pathlib.Path
 ) -> tuple[list[Item], list[int], list[str]]:
-    """(items, the line of each, notes)."""
+    """The clips of all rows, the line that each stands in, and notes. Raises ValueError naming a line."""
     items, lines, short, renamed = [], [], [], collections.Counter()
     for line, cells in rows:
         if len(cells) < len(header.columns):
@@ -195,14 +203,17 @@ def _items(
             renamed[row["split"], items[-1].split] += 1
     notes = [f"split {old!r} was read as {new!r} ({n} clips)" for (old, new), n in sorted(renamed.items())]
     if short:
-        notes.append(f"{len(short)} rows have fewer cells than the header, the first in line {short[0]}: "
-                     "what lacks was read as empty")  # fmt: skip
+        notes.append(
+            f"{len(short)} rows have fewer cells than the header, the first in line {short[0]}: "
+            "what lacks was read as empty"
+        )
     return items, lines, notes
 
 
 # ---------------------------------------------------------------------------- labels.json
 def _known_heads(path: pathlib.Path, heads: Sequence[str]) -> dict[str, dict]:
-    """labels.json, checked against the CSV's columns."""
+    """The label spaces that labels.json fixes. Raises ValueError where they are none, or not those of the CSV's
+    columns."""
     try:
         known = json.loads(text_of(path)[0])
         known = {k: {"kind": v["kind"], "names": _names(v["names"])} for k, v in known.items()}
@@ -223,10 +234,12 @@ def _known_heads(path: pathlib.Path, heads: Sequence[str]) -> dict[str, dict]:
 
 
 def _can_be_a_label(name: str) -> bool:
+    """Whether a cell can name a class so: cells are stripped and parted at |."""
     return bool(name) and name == name.strip() and "|" not in name and not any(map(manifest.is_control, name))
 
 
 def _names(names) -> list[str]:
+    """Class names as text. Raises TypeError where they are no list."""
     if not isinstance(names, list):
         raise TypeError("names is no list")
     return [str(name) for name in names]
@@ -234,10 +247,10 @@ def _names(names) -> list[str]:
 
 # ---------------------------------------------------------------------------- the file
 def read(path: str | pathlib.Path) -> Manifest:
-    """A CSV with the columns id, path, and label or label/<head>; optional split, start, end
-    (seconds), fps, depth, flow, audio, boxes. Paths count from the CSV's folder; an empty one is a
-    modality that the clip lacks. A ``labels.json`` beside it ({head: {kind, names}}) fixes the
-    classes; otherwise they are those that occur, in natural order.
+    """The manifest of a CSV with the columns id, path, and label or label/<head>, and optional ones: split,
+    start, end (seconds), fps, depth, flow, audio, boxes. Paths count from the CSV's folder; an empty one is
+    a modality that the clip lacks. A ``labels.json`` beside it ({head: {kind, names}}) fixes the classes;
+    otherwise they are those that occur, in natural order.
 
     Semicolons or tabs may part the columns, whose names may have blanks around them and any case.
     Raises ValueError naming the line or the missing column, FileNotFoundError.

@@ -22,11 +22,12 @@ DEPTH = (
     "Actions_images", "UWA3DII_Depth_ROI/UWA3D-Depth", "UWA3D-Depth",
 )  # fmt: skip
 
-# (a, s, v, e); e is -1 where the name has none.
+# Action, subject, view and repetition (a, s, v, e); e is -1 where the name has none.
 Key = tuple[int, int, int, int]
 
 
 def _key(path: pathlib.Path) -> Key | None:
+    """Which recording a name means; None where it means none."""
     code = splits.codes(path.stem)
     return (code["a"], code["s"], code["v"], code.get("e", -1)) if {"a", "s", "v"} <= set(code) else None
 
@@ -36,7 +37,7 @@ def _has(folder: pathlib.Path, endings: set[str]) -> bool:
 
 
 def _recordings(folder: pathlib.Path, endings: set[str]) -> dict[Key, pathlib.Path]:
-    """{key: folder of pictures, or .mat file}; a folder that holds none is a modality that is lacking."""
+    """{key: folder of pictures, or .mat file} of a tree. A recording whose folder holds none is left out."""
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         usable = _has(path, endings) if path.is_dir() else path.suffix == ".mat"
@@ -46,13 +47,16 @@ def _recordings(folder: pathlib.Path, endings: set[str]) -> dict[Key, pathlib.Pa
 
 
 def _first(root: pathlib.Path, trees: tuple[str, ...], endings: set[str]) -> dict[Key, pathlib.Path]:
-    """The recordings of the first tree that has any: the forms are never mixed."""
-    return next((found for tree in trees if (found := _recordings(root / tree, endings))), {})
+    """The recordings of the first tree that has any, for what two trees hold differs in form."""
+    for tree in trees:
+        if found := _recordings(root / tree, endings):
+            return found
+    return {}
 
 
 def _paired(rgb: set[Key], depth: set[Key]) -> dict[Key, Key]:
-    """{RGB's key: depth's}: the equal one; else, where there is one of each, that which differs in the
-    last digit of eEE only, or has no eEE."""
+    """{key of the RGB: key of its depth}: the equal one, else one that differs in the last digit of eEE alone or
+    has no eEE, where nothing else could be meant."""
     pairs = {key: key for key in rgb & depth}
     spare_rgb, spare_depth = rgb - depth, depth - rgb
 
@@ -73,9 +77,11 @@ def _item(key: Key, path, depth: pathlib.Path | None, split: str) -> Item:
 
 
 def read(
-    videos: str | pathlib.Path, *, train_views: Sequence[int] = (1, 2),
+    videos: str | pathlib.Path,
+    *,
+    train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """The manifest of UWA3DII below ``videos``: one of the trees RGB and one of DEPTH.
 
     ``test_views``: all that are not trained on. A recording of one modality is a clip that lacks the
@@ -94,8 +100,9 @@ def read(
     alone = set(depth) - set(pairs.values())
     items = [
         _item(key, rgb.get(key), depth.get(pairs.get(key, key)), views[key[2]])
-        for key in sorted({*rgb, *alone}) if key[2] in views
-    ]  # fmt: skip
+        for key in sorted({*rgb, *alone})
+        if key[2] in views
+    ]
     check_ids(items, root)
     return Manifest(
         f"uwa3d-{splits.said(train_views, views)}",

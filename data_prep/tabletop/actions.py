@@ -80,9 +80,7 @@ def _turn(p, rng, amount, sign: int, noun: int) -> Action:
     """Rotate on the spot, clockwise (``sign`` 1) or counterclockwise; the hand goes round with it."""
     angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
     pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
-    hand = pose[:, :3] + np.stack(
-        [0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1
-    )  # fmt: skip
+    hand = pose[:, :3] + np.stack([0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1)
     return Action([Actor(noun, pose)], _reach(hand, p), [])
 
 

@@ -76,9 +76,7 @@ def _write_files(jobs: list[tuple[Spec, str]], folder: pathlib.Path, workers: in
     """Renders and writes every clip, on ``workers`` processes where there are several."""
     bar = tqdm(total=len(jobs), desc="render", unit="clip", dynamic_ncols=True)
     context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads run here
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,))
     with bar, pool:
         tasks = [pool.submit(_write_clip, spec, folder, name) for spec, name in jobs]
         try:
@@ -97,9 +95,7 @@ def _finished(root: pathlib.Path, made: dict) -> bool:
     with contextlib.suppress(OSError, json.JSONDecodeError):
         if json.loads((root / "tabletop.json").read_text()) == made:
             return True
-    raise ValueError(
-        f"{root} stands already and is not Tabletop {made}; choose another folder, or delete it"
-    )
+    raise ValueError(f"{root} stands already and is not Tabletop {made}; choose another folder, or delete it")
 
 
 def write(

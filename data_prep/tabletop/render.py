@@ -186,10 +186,7 @@ def clip(spec: Spec) -> Clip:
     actors = _cast(spec, action, rng, frames)
     base, shift, light = _base(spec, rng, frames), _camera(rng, frames), _light(rng, frames)
     skin_hand = scene.hand_picture(np.float32([0.8, 0.6, 0.5]) * rng.uniform(0.5, 1.1))
-    drawn = [
-        _frame(t, actors, len(action.actors), action.hand, skin_hand, base, shift)
-        for t in range(frames)
-    ]
+    drawn = [_frame(t, actors, len(action.actors), action.hand, skin_hand, base, shift) for t in range(frames)]
     rgb = np.stack([d[0] for d in drawn]) * light[:, None, None]
     rgb = np.clip(rgb + rng.normal(0, 0.01, rgb.shape), 0, 1)
     depth = np.stack([d[1] for d in drawn]) + rng.normal(0, 4, (frames, SIZE, SIZE))

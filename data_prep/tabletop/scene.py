@@ -145,8 +145,9 @@ def draw_hand(frame, depth, picture, position) -> tuple[int, int, int, int] | No
     cv2.line(mask, start, end, 1.0, max(int(4 * scale), 2), cv2.LINE_AA, 4)
     _layer(frame, depth, picture[9, 12, :3], mask, distance(position[1]))
     warped = _warp(picture, u, v, 0.55 * scale, 0.0)
-    _layer(frame, depth, warped[..., :3] / np.maximum(warped[..., 3:], 1e-3), warped[..., 3],
-           distance(position[1], position[2]) - 30)  # fmt: skip
+    colour = warped[..., :3] / np.maximum(warped[..., 3:], 1e-3)
+    # The back of the hand is 30 mm nearer than what it holds.
+    _layer(frame, depth, colour, warped[..., 3], distance(position[1], position[2]) - 30)
     return _extent(warped[..., 3])
 
 

@@ -31,8 +31,7 @@ def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec
     """The specs of a split, verbs balanced. Raises ValueError for unknown names."""
     if size not in SIZES or split not in SPLITS or view not in VIEWS:
         raise ValueError(
-            f"size={size!r}, split={split!r}, view={view!r}: choose from {sorted(SIZES)}, "
-            f"{SPLITS}, {VIEWS}"
+            f"size={size!r}, split={split!r}, view={view!r}: choose from {sorted(SIZES)}, {SPLITS}, {VIEWS}"
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), 1])
     specs = []

@@ -68,27 +68,22 @@ class Source:
 
     def _opened(self):
         if self._data is None:
-            self._data = self._read()
+            # Imported here: TFDS takes a second, and only whoever reads records needs it.
+            import tensorflow_datasets as tfds
+
+            builder = tfds.builder_from_directory(str(directory(self.root)))
+            data = builder.as_data_source(split=self.split)
+            if len(data) != len(self):
+                raise ValueError(
+                    f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
+                    f"{len(self)}: run the command that built it again"
+                )
+            self._data = data
         return self._data
 
-    def _read(self, **options):
-        # Imported here: TFDS takes a second, and only whoever reads records needs it.
-        import tensorflow_datasets as tfds
-
-        if only := options.pop("only", None):
-            options["decoders"] = tfds.decode.PartialDecoding(only)
-        builder = tfds.builder_from_directory(str(directory(self.root)))
-        data = builder.as_data_source(split=self.split, **options)
-        if len(data) != len(self):
-            raise ValueError(
-                f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
-                f"{len(self)}: run the command that built it again"
-            )
-        return data
-
     def labels(self, head: str) -> list[np.ndarray]:
-        """The label of every row; nothing else of the records is decoded."""
-        data = self._read(only={"label": {head: True}})
+        """The label of every row. Every record is read, but no frame is decoded."""
+        data = self._opened()
         return [np.asarray(data[row]["label"][head]) for row in range(len(self))]
 
     def ids(self) -> list[str]:

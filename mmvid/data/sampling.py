@@ -68,7 +68,7 @@ def train_indices(
 ) -> dict[str, np.ndarray]:
     """Anchors of one training clip: {stream: int [frames]}.
 
-    ``lengths``: fields of each stream (flow has one less than frames). The shortest stream, first
+    ``lengths``: frames of each stream (flow has one less than the clip). The shortest stream, first
     on ties, defines the anchors; each other one is shifted by its own xi ~ U{0..n_m - n}. A mixed
     clip is dense or uniform by one coin that all streams share, and streams of one modality share
     their xi, so that two networks of one modality see the same. An absent stream (length 0) gets
@@ -162,7 +162,7 @@ def test_indices(
     shared: int | None = None,
     clip: str = "",
 ) -> np.ndarray:
-    """Anchors of every test clip of a stream of ``n`` fields: int [clips, frames].
+    """Anchors of every test clip of a stream of ``n`` frames: int [clips, frames].
 
     ``protocol`` 'DkUm': k dense clips, then m uniform ones (MML table 10); 'val' as during
     training. ``variant`` 'code' (default) or 'paper' (appendix 1; they differ). A stream is
@@ -191,5 +191,5 @@ test_indices.__test__ = False
 
 
 def stacked(anchors: np.ndarray, stack: int, n: int) -> np.ndarray:
-    """Every field read: [..., frames] -> [..., frames, stack], saturating at the last of ``n``."""
+    """Every frame read: [..., frames] -> [..., frames, stack], saturating at the last of ``n``."""
     return np.minimum(anchors[..., None] + np.arange(stack), max(n - 1, 0))

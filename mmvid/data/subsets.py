@@ -6,6 +6,7 @@ Which clips follows from the rule, the ids and the labels alone, whatever the or
 import graphlib
 import hashlib
 import heapq
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from mmvid.data.records import Dataset, Info
 from mmvid.streams import Head
 
 BY = ("class", "frequency")
+# That of `mmvid.logs`, which worker processes do not import: it brings JAX along.
+LOG = logging.getLogger("mmvid")
 
 
 class Rule(NamedTuple):
@@ -227,6 +230,8 @@ def divided(dataset: Dataset, configured: Mapping[str, Mapping], heads: Mapping[
             row_of = {clip: row for row, clip in enumerate(source.ids())}
             rows = [row_of[clip] for clip in kept[name]]
         else:
+            if rule.head:
+                LOG.info("subset %s: reading the labels of %d clips, once", name, len(source))
             rows = choose(source, rule, heads.get(rule.head), without)
         if not rows:
             raise ValueError(f"subsets.{name}: no clip of {rule.of!r} is left for it; {_EXAMPLE}")

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mmvid.models.fusion import fuse
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
@@ -37,6 +38,7 @@ MODELS = {
     "r2plus1d_tiny": dict(module=VideoResNet, stages=(1, 1, 1), bottleneck=False, form="factorised",
                           middle="equal", width=32, stem=5, stem_pool=True),
 }  # fmt: skip
+FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
@@ -53,7 +55,7 @@ def build_model(
     *,
     num_classes: int | None = None,
     heads: dict[str, Head | int] | None = None,
-    in_channels: int = 3,
+    in_channels: int | dict[str, int] = 3,
     members: tuple[str, ...] = (),
     share: float = 0.0,
     **options,
@@ -66,6 +68,8 @@ def build_model(
     of the activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), and what
     else the module has (`ResNet`, `VideoResNet`). ``share`` > 0: one such network for each of the
     streams ``members``, which share features after the stem with this probability (CMCL's).
+    'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)} of
+    ``in_channels`` {stream: channels}; other options are for every encoder that knows them (`fuse`).
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     known = options_of(name)
@@ -74,6 +78,8 @@ def build_model(
             raise ValueError("give num_classes=K or heads={name: Head(K)}")
         heads = {"action": num_classes}
     classes = {k: h.classes if isinstance(h, Head) else h for k, h in heads.items()}
+    if name == FUSION:
+        return _fusion(classes, in_channels, known, **options)
     settings = {"dtype": "float32"} | _checked_options(name, known, options)
     module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
@@ -94,8 +100,10 @@ def build_model(
 
 def options_of(name: str) -> set[str]:
     """What may be set of the model ``name``. Raises ValueError that lists the models."""
+    if name == FUSION:
+        return {"encoders"}.union(*map(options_of, MODELS))
     if name not in MODELS:
-        raise ValueError(f"model {name!r} is unknown; choose one of {sorted(MODELS)}")
+        raise ValueError(f"model {name!r} is unknown; choose one of {sorted([*MODELS, FUSION])}")
     return set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
 
 
@@ -109,6 +117,25 @@ def _checked_options(name: str, known: set[str], options: dict) -> dict:
         if settings.get(option, words[0]) not in words:
             raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
     return settings
+
+
+def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
+    """`fuse` of encoders by name; each is given those of the ``options`` that it knows."""
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
+    if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
+        raise ValueError(
+            f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
+            f"streams of in_channels={in_channels}. Write reads=(('audio', 'rgb'),) and "
+            "encoders=dict(audio=MODEL, rgb=MODEL)"
+        )
+    made = {}
+    for stream, channels in in_channels.items():
+        named = encoders[stream]
+        model, own = (named, {}) if isinstance(named, str) else named
+        common = {k: v for k, v in options.items() if k in options_of(model)}
+        made[stream] = build_model(model, heads=classes, in_channels=channels, **{**common, **own})
+    return fuse(made, classes, options.get("dropout", 0.0))
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:

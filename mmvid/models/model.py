@@ -54,8 +54,8 @@ class Model(NamedTuple):
 def from_linen(module: nn.Module) -> Model:
     """A Linen module called as ``module(x, train=..)`` behind ``Model``.
 
-    ``stats`` is Linen's 'batch_stats'; in training mode the new ones are returned. The module says
-    which its ``first_convolutions`` and ``classifiers`` are; one that heeds who is present takes
+    ``stats`` is Linen's 'batch_stats'; in training mode the new ones are returned. The module may
+    say which its ``first_convolutions`` and ``classifiers`` are; one that heeds who is present takes
     ``present``, None by default (while its parameters are drawn).
     """
 
@@ -73,5 +73,5 @@ def from_linen(module: nn.Module) -> Model:
         )
         return result, new.get("batch_stats", stats)
 
-    paths = {"first_convolutions": module.first_convolutions, "classifiers": module.classifiers}
+    paths = {name: getattr(module, name, ()) for name in ("first_convolutions", "classifiers")}
     return Model(init, apply, **paths)

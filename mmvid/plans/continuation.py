@@ -42,7 +42,8 @@ def from_checkpoint(previous: Segment) -> Callable:
                     f"same command then trains {previous.name!r} again."
                 )
             like = _tree(previous, beginning, run.config.ema > 0, run.mesh)
-            state = checkpoint.restore(checkpoints, like)
+            hashes = checkpoint.digests(frozen)
+            state = checkpoint.restore(checkpoints, like._replace(frozen={}), frozen=hashes)
         return Beginning(state.params, state.stats, frozen, state.method, state.opt_state, state.ema, found)
 
     enter.previous = previous

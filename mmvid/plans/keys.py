@@ -53,9 +53,10 @@ def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
     datasets' fingerprints."""
     rules, names = {}, [group.split for group in groups.values()]
     while names:
-        if (rule := config.subsets.get(name := names.pop())) is not None:
-            rules[name] = dict(rule)
-            names += [rule.get("of", "train"), rule.get("without")]
+        name = names.pop()
+        if name in config.subsets:
+            rule = rules[name] = dict(config.subsets[name])
+            names += [rule[other] for other in ("of", "without") if rule.get(other)]
     datasets = {group.dataset for group in groups.values()}
     return {"groups": groups, "subsets": rules,
             "fingerprints": {name: fingerprints.get(name, "") for name in datasets}}  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mmvid import streams as streams_lib
-from mmvid.models import build_model, options_of
+from mmvid.models import FUSION, build_model, options_of
 from mmvid.network import Network
 from mmvid.streams import Head, Stream
 
@@ -46,13 +46,15 @@ def make_network(
             f"network {name!r} shares its weights between streams of different channels, {widths}: "
             "give them one form, or a network each"
         )
-    channels = streams_lib.in_channels(streams[reads[0][0]])
+    channels = {stream: streams_lib.in_channels(streams[stream]) for stream in reads[0]}
     own = {k: v for k, v in spec.options.items() if v is not None}
     # What is said of all networks is left out where a model has no such thing.
     known = options_of(spec.model)
     common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
     options = {**common, **own, **overrides}
-    if len(reads[0]) > 1:
+    if spec.model != FUSION:
+        channels = channels[reads[0][0]]
+    if spec.model != FUSION and len(reads[0]) > 1:
         options["members"] = reads[0]
         if len({streams[s].modality for s in reads[0]}) > 1:
             raise ValueError(f"network {name!r} shares features between modalities, {reads[0]}: give one")

@@ -21,8 +21,9 @@ class Segment(NamedTuple):
     """A stretch of training: the steps after ``first_step`` to ``stop``. The state's tree is a function
     of the segment.
 
-    ``tx`` and ``lr`` are each network's optimiser and its learning rate by step. Batches, keys and rates
-    are those of their step, so that a segment with a ``first_step`` goes on where another one ended.
+    ``groups`` are the parts of its batch; epochs count the clips of ``epoch_of``. ``tx`` and ``lr`` are
+    each network's optimiser and its learning rate by step. Batches, keys and rates are those of their
+    step, so that a segment with a ``first_step`` goes on where another one ended.
     ``enter(Beginning, run) -> Beginning`` is given drawn weights and gives what the segment begins
     with; ``leave(state, directory)`` keeps the final weights. Both run on the host, in every process on
     the same files: they read and write files of runs alone, and never train.
@@ -87,16 +88,26 @@ def default_groups(config) -> dict[str, Group]:
     return {"main": Group(config.split, config.batch_size, {"train": Augment(**config.augment)})}
 
 
-def epoch_steps(context: Context, group: Group) -> float:
-    """Steps in which a group shows each of its clips once. Raises ValueError for a split that its
-    dataset has not."""
-    splits = context.clips[group.dataset]
-    if group.split not in splits:
+def _clips_of(context: Context, name: str, group: Group) -> int:
+    if group.dataset not in context.clips:
         raise ValueError(
-            f"there is no split and no subset {group.split!r} to learn from in {group.dataset!r}, which has "
-            f"{splits}: name another one in --config.split, or make a subset in config.subsets"
+            f"group {name!r} shows clips of the dataset {group.dataset!r}; there are {sorted(context.clips)}. "
+            f"Write c.datasets.{group.dataset} = dict(path='data/..', command=())"
         )
-    return splits[group.split] / group.batch_size
+    splits = context.clips[group.dataset]
+    if not splits.get(group.split):
+        raise ValueError(
+            f"group {name!r} shows the split {group.split!r} of {group.dataset!r}, which has clips of {splits}: "
+            "name another one (--config.split), make a subset of that name in config.subsets, or fill it"
+        )
+    return splits[group.split]
+
+
+def epoch_steps(context: Context, groups: Mapping[str, Group], epoch_of: str = "main") -> float:
+    """Steps in which the group ``epoch_of`` shows each of its clips once. Raises ValueError for a group
+    whose dataset or split is not there, or empty."""
+    clips = {name: _clips_of(context, name, group) for name, group in groups.items()}
+    return clips[epoch_of] / groups[epoch_of].batch_size
 
 
 def check_passes(segment: str, groups: Mapping[str, Group], made: Method) -> None:
@@ -132,8 +143,6 @@ def method(config) -> tuple[str, dict, str]:
     return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
 
 
-
-
 def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
     """Whether a network is a frozen teacher. Raises ValueError where it would also learn."""
     own = [output in teachers for output in network.outputs]
@@ -150,8 +159,12 @@ def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads)
     for network in networks:
         start = starts.get(network.name, Start())
         own = start.segment not in ("", STILLS) and start.network == network.name
-        whole = start.file and not fit.fresh(config, network, starts, heads)
-        if network.frozen and not own and not whole:
+        if network.frozen and start.file and fit.fresh(config, network, starts, heads):
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but {start.file} brings no classifier for "
+                f"{sorted(heads)}: name a weights.safetensors of a run with these classes"
+            )
+        if network.frozen and not own and not start.file:
             raise ValueError(
                 f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
                 "--config.plan=compare with 'independent' before the method in --config.compare"
@@ -180,7 +193,7 @@ def make(
     read = {s for network in built for group in network.reads for s in group}
     streams = {s: streams[s] for s in streams if s in read}
     groups = dict(groups or default_groups(config))
-    per_epoch = epoch_steps(context, groups[epoch_of])
+    per_epoch = epoch_steps(context, groups, epoch_of)
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
     if steps < 1:
         raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
@@ -196,14 +209,14 @@ def make(
     learnt = {n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built}
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     seed = zlib.crc32(f"{config.seed}/{stage}".encode())
-    headline = config.headline if config.headline in outputs else outputs[0]
+    learners = [output for network in built if not network.frozen for output in network.outputs]
+    headline = config.headline if config.headline in learners else learners[0]
     spec = keys.spec(
         config, built,
         program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
                  "schedule_steps": steps, "steps_per_epoch": per_epoch},
         data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
-              "epoch_of": epoch_of,
-              **keys.of_groups(config, groups, context.fingerprints)},
+              "epoch_of": epoch_of, **keys.of_groups(config, groups, context.fingerprints)},
         starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
     )  # fmt: skip
     return Segment(

@@ -36,8 +36,8 @@ def make(context: Context, network: str) -> Segment:
     streams = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(streams))
     built = make_network(config, network, heads, streams)._replace(reads=((name,),))
-    group = Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")
-    per_epoch = segment.epoch_steps(context, group)
+    groups = {"main": Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")}
+    per_epoch = segment.epoch_steps(context, groups)
     steps = optim.steps_of(spec.steps, steps_per_epoch=per_epoch)
     # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
     own = learning.of(config, built, fresh=built.model.classifiers)
@@ -53,7 +53,7 @@ def make(context: Context, network: str) -> Segment:
         method=segment.make_method("single", built.outputs, heads, {}),
         tx=tx,
         lr=lr,
-        groups={"main": group},
+        groups=groups,
         steps_per_epoch=per_epoch,
         enter=lambda beginning, run: beginning,
         leave=starts_lib.keep_weights((built,), heads),
@@ -63,7 +63,7 @@ def make(context: Context, network: str) -> Segment:
             config, (built,),
             program={"streams": streams, "heads": heads, "method": ("single", {}), "learning": learnt,
                      "schedule_steps": steps, "steps_per_epoch": per_epoch},
-            data={"salt": seed, **keys.of_groups(config, {"main": group}, context.fingerprints)},
+            data={"salt": seed, **keys.of_groups(config, groups, context.fingerprints)},
             steps=steps, first_step=0, checkpoint={"rule": "last"},
         ),
     )  # fmt: skip

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvid import network, sharding
+from mmvid import checkpoint, network, sharding
 from mmvid.plans.segment import Segment
 from mmvid.run import programs
 from mmvid.run.build import Run
 
 
 def initial_state(segment: Segment, run: Run, *, enter: bool):
-    """The segment's first TrainState, replicated; ``enter`` False gives only the right tree."""
+    """The segment's first TrainState, replicated; without ``enter`` it is the right tree for what a
+    checkpoint holds, in which only what is frozen has its values."""
     config, replicated = run.config, sharding.replicated(run.mesh)
     jitted = functools.partial(jax.jit, out_shardings=replicated)
     draw = programs.shared(
@@ -21,8 +22,9 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
     )
     drawn = network.draw_weights(segment, config.size, config.seed, draw)
     beginning = network.beginning(segment.networks, *drawn, segment.first_step)
-    if enter:
-        beginning = segment.enter(beginning, run)
+    if enter or beginning.frozen:
+        entered = segment.enter(beginning, run)
+        beginning = entered if enter else beginning._replace(frozen=entered.frozen)
 
     def state(beginning, key):
         return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)
@@ -30,6 +32,14 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
     key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
     begin = programs.shared(run, "begin", segment, lambda: jitted(state))
     return begin(beginning, jax.random.fold_in(key, 1))
+
+
+def restored(checkpoints, state, step: int | None = None):
+    """``state`` as it was saved last, or as ``step``. What is frozen was not saved: it stays as it was
+    entered, and must be what it was then; ValueError else, and as `checkpoint.restore`."""
+    frozen = checkpoint.digests(state.frozen)
+    found = checkpoint.restore(checkpoints, state._replace(frozen={}), step, frozen=frozen)
+    return found._replace(frozen=state.frozen)
 
 
 def rates(segment: Segment) -> dict[str, np.ndarray]:

@@ -82,25 +82,14 @@ def check_batches(config, mesh, segments) -> None:
             sharding.check_batch_size(group.batch_size // config.accumulate, mesh, what)
 
 
-def _no_clips(split: str, dataset: records.Dataset) -> str:
-    return f"the split {split!r} of {dataset.root} has no clips: name another, or fill it"
-
-
 def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None:
-    """Every group has clips, in a dataset that is there, with the labels it promises (``spaces(info)`` are
-    a dataset's heads), and views that can be cut together."""
+    """Every group's views can be cut together, and its dataset has the labels it promises
+    (``spaces(info)`` are a dataset's heads)."""
     for segment in segments:
         for name, group in segment.groups.items():
             groups_lib.check(name, group, segment.heads)
-            if group.dataset not in datasets:
-                raise ValueError(
-                    f"group {name!r} of segment {segment.name!r} shows clips of the dataset {group.dataset!r}; "
-                    f"there are {sorted(datasets)}. Write c.datasets.{group.dataset} = dict(path=.., command=())"
-                )
-            dataset = datasets[group.dataset]
-            if not len(dataset.split(group.split)):
-                raise ValueError(_no_clips(group.split, dataset))
             if group.labels:
+                dataset = datasets[group.dataset]
                 _check_labels(name, segment.heads, dataset, spaces(dataset.info))
 
 
@@ -153,9 +142,9 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
 
 def check_splits(config, dataset: records.Dataset, streams) -> None:
     """Every split that will be read is there, and every network's modality somewhere in what is learnt."""
-    for split in (config.split, config.evaluation.during, *config.evaluation.splits):
+    for split in (config.evaluation.during, *config.evaluation.splits):
         if not len(dataset.split(split)):
-            raise ValueError(_no_clips(split, dataset))
+            raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
     _check_headline(config, dataset, streams)
     have = dataset.info.modalities.get(dataset.whole(config.split), {})
     for stream in streams.values():

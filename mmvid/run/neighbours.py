@@ -94,7 +94,8 @@ def write(run: Run) -> None:
         collect = functools.partial(
             _features, run, segment, describe=functools.partial(describe, params, stats)
         )
-        known = collect(Some(dataset.split(segment.main.split), TRAIN_CLIPS))
+        labelled = next(group for group in segment.groups.values() if group.labels)
+        known = collect(Some(dataset.split(labelled.split), TRAIN_CLIPS))
         asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
         sharding.meet("neighbours")
         if jax.process_index() == 0:

@@ -19,6 +19,10 @@ from mmvid.weights import files as files_lib
 FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
         "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
 
+# Entries that configurations have got since runs are kept, with what a run did before it had them. What is
+# None today needs no row here: it says nothing.
+SINCE = {"augment.device": (), "missing.audio": 0.0, "missing.boxes": 0.0, "split": "train"}
+
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
     """A run goes on with the clips that it began with."""
@@ -31,12 +35,22 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
         )
 
 
+def _entries(config: dict) -> dict[str, str]:
+    """A configuration's entries as `logs.flatten` gives them; those that it is too old to have as `SINCE`
+    says, without those that say nothing and the options of methods that it does not use."""
+    method = config.get("method", {})
+    used = {method.get("name"), *config.get("compare", ()), "name", "title"}
+    config = {**config, "method": {name: value for name, value in method.items() if name in used}}
+    entries = {name: json.dumps(value) for name, value in SINCE.items()} | dict(logs.flatten(config))
+    return {name: text for name, text in entries.items() if text != "null"}
+
+
 def _check_same_config(run: Run, now: dict) -> None:
     old = files.read_json(run.workdir / "config.json") or now
     # Where the best checkpoint is kept, how views are put together decides which one that is.
     free = FREE if run.config.evaluation.checkpoint == "best" else (*FREE, "evaluation.aggregate")
     free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
-    before, after = dict(logs.flatten(old)), dict(logs.flatten(now))
+    before, after = _entries(old), _entries(now)
     changed = sorted(
         key for key in before | after
         if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in free)
