@@ -268,6 +268,7 @@ def train(config, workdir: str) -> dict:
         built = _trained(config, path)
         if jax.process_index():
             return {}
-        columns = [(s.title, s.name, s.evaluate) for s in built.segments if s.title]
         baseline = plans.baseline(built.segments)
-        return finish.finish(path, config, columns, built.datasets["dataset"], baseline=baseline)
+        return finish.finish(
+            path, config, finish.shown(built.segments), built.datasets["dataset"], baseline=baseline
+        )

@@ -221,7 +221,7 @@ def left(folder, seed, fingerprint="abc", labels=None, title="MML", **config):
 
 def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, capsys):
     runs = [left(tmp_path / f"mml-seed{seed}", seed) for seed in (0, 1)]
-    other = left(tmp_path / "dmcl", 0, title="DMCL", method="dmcl")
+    other = left(tmp_path / "dmcl", 0, title="DMCL", plan="compare")
     assert ask(monkeypatch, "compare", *runs, other, f"--out={tmp_path / 'out'}") == 0
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if line.startswith("mml: MML")]
@@ -253,6 +253,16 @@ def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monke
     assert ask(monkeypatch, "compare", *runs, out, "--across=dataset") == 0
     text = capsys.readouterr().out
     assert "(abc)" in text and "(xyz)" in text and "Δ" not in text
+
+
+def test_a_run_of_before_opens_and_is_compared(tmp_path, monkeypatch, capsys):
+    """Its scores name neither titles nor members, its configuration lacks what has come since."""
+    run = ROOT / "tests" / "fixtures" / "run"
+    config = config_lib.of_run(run, [])
+    assert config.split == "train" and config.networks.rgb.optimizer.name is None
+    assert ask(monkeypatch, "compare", run, f"--out={tmp_path}") == 0
+    text = capsys.readouterr().out
+    assert "oracle" in text and "ce_continued" in text and (tmp_path / "compare.html").exists()
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -290,3 +291,52 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
     assert panels.neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
     files.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
     assert panels.neighbours(workdir)["figure"] == ""
+
+
+def segment(name, first=0, stop=4, title="", previous=None, headline="rgb"):
+    steps = dict(first_step=first, stop=stop, enter=SimpleNamespace(previous=previous))
+    return SimpleNamespace(name=name, title=title, evaluate=("test",), headline=headline, **steps)
+
+
+def test_segments_that_go_on_from_one_another_are_known():
+    """Two probes begin where the main run's second part begins, too, and end elsewhere or at the same step."""
+    first = segment("a", title="A")
+    probe, other = segment("probe", 4, 6, "probe", first), segment("other", 4, 8, "other", first)
+    second = segment("b", 4, 8, previous=first)
+    last = segment("c", 8, 12, "C", second, headline="flow")
+    alone = segment("mml", title="MML")
+    found = finish.shown([first, probe, other, second, last, alone])
+    assert [(c.segment, c.parts) for c in found] == [
+        ("a", ("a",)), ("probe", ("a", "probe")), ("other", ("a", "other")), ("c", ("a", "b", "c")),
+        ("mml", ("mml",)),
+    ]  # fmt: skip
+    assert found[-2].headline == "flow"
+
+
+def test_their_curves_share_an_axis(columns, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "curves", lambda panels, marks=(): seen.append((panels, marks)) or "<svg>")
+    for number, name in enumerate("abc"):
+        lines = [{"step": 4 * number + s, "train/rgb/ce": 1.0, "lr": 0.1, "lr/rgb": 0.2} for s in (1, 4)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    parts = {"a": (), "b": ("a", "b"), "c": ("a", "b", "c")}
+    chain = [columns[0]._replace(segment=name, title=name.upper(), parts=own) for name, own in parts.items()]
+    found = panels.all_curves(tmp_path, [*chain[::2], columns[1]._replace(parts=("none",))])
+    assert [title for title, _ in found] == ["C", "CE continued"]
+    (drawn, marks), *_ = seen
+    assert [step for step, _ in drawn["cross-entropy"]["rgb"]] == [1, 4, 5, 8, 9, 12] and marks == [4, 8]
+    assert set(drawn["learning rate"]) == {"lr", "rgb"}
+
+
+def test_the_last_columns_headline_and_checkpoint_are_the_pages(columns, tmp_path, monkeypatch):
+    monkeypatch.setattr(finish.fields, "thumbnails", lambda record, count: np.zeros((0, 1, 1, 3), np.uint8))
+    for c in columns:
+        c.scores["test"].meta.update(checkpoint="best", step=700)
+        file.save(tmp_path / c.segment / "scores" / "test.npz", c.scores["test"])
+    config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
+                             published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
+    shown = [finish.Shown(c.title, c.segment, ("test",), headline="flow") for c in columns]
+    finish.finish(tmp_path, config, shown, SimpleNamespace(split=lambda name: range(60)), baseline="ce")
+    page = (tmp_path / "report.html").read_text()
+    assert "Confusions of flow" in page and "best checkpoint (step 700)" in page

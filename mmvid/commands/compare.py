@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmvid import files, logs, plans, usage
+from mmvid import files, plans, usage
 from mmvid.report import comparison
 from mmvid.report.comparison import Row
 from mmvid.run import build, resume
@@ -57,7 +57,8 @@ def _ended(folder: pathlib.Path) -> Ended:
 def _apart_from_seed(run: Ended) -> tuple:
     """What two runs must share to be two seeds of one."""
     free = (*resume.FREE, "seed", "dataset.path", "stills.path")
-    kept = [(k, v) for k, v in logs.flatten(run.config) if not any(f"{k}.".startswith(f"{f}.") for f in free)]
+    entries = resume.entries(run.config).items()
+    kept = [(name, text) for name, text in entries if not any(f"{name}.".startswith(f"{f}.") for f in free)]
     return tuple(sorted(kept)), tuple(sorted(run.data.items()))
 
 

@@ -7,6 +7,7 @@ into '$', the reader's own fonts draw them, and long ones lose their middle (`_s
 import base64
 import io
 import warnings
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -62,9 +63,10 @@ def _ink(value: float) -> str:
 
 
 def curves(
-    series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3, axis_label: str = "step"
-) -> str:
-    """Small multiples: {panel title: {line label: [(step, value)]}} -> SVG."""
+    series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3, axis_label: str = "step",
+    marks: Sequence[float] = (),
+) -> str:  # fmt: skip
+    """Small multiples: {panel title: {line label: [(step, value)]}} -> SVG; a thin line at each of ``marks``."""
     titles = list(series)
     rows = -(-len(titles) // columns)
     with plt.rc_context(STYLE):
@@ -83,6 +85,8 @@ def curves(
                     steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4,
                     marker=marker, ms=3, ls=("-", "--", "-.")[i % 3],
                 )  # fmt: skip
+            for mark in marks:
+                axis.axvline(mark, color="#999", lw=0.8, ls=":")
             axis.set_title(_short(title))
             axis.set_xlabel(axis_label)
             _legend(axis, lines)

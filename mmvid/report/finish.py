@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +16,38 @@ from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
 
-def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path) -> str:
+class Shown(NamedTuple):
+    """A segment that is to be a column: what it is called, the splits that it was scored on, the output that
+    names it, the segments that it went on from (as `Column.parts`)."""
+
+    title: str
+    segment: str
+    splits: tuple[str, ...]
+    headline: str = ""
+    parts: tuple[str, ...] = ()
+
+
+def _parts(segments: Sequence, segment) -> tuple[str, ...]:
+    """The names of the segments that ``segment`` goes on from, and its own: of those before it that end where it
+    begins the one that it names as its previous, or the latest."""
+    if not segment.first_step:
+        return (segment.name,)
+    earlier = segments[: segments.index(segment)]
+    found = [s for s in earlier if s.stop == segment.first_step]
+    named = getattr(segment.enter, "previous", None)
+    found = [s for s in found if named is not None and s.name == named.name] or found
+    return (*(_parts(segments, found[-1]) if found else ()), segment.name)
+
+
+def shown(segments: Sequence) -> list[Shown]:
+    """The columns of a run's table: its segments that have a title."""
+    return [Shown(s.title, s.name, s.evaluate, s.headline, _parts(segments, s)) for s in segments if s.title]
+
+
+def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path, headline: str = "") -> str:
     """The score, its interval, the report's path, the next command."""
-    numbers = next(iter(result.get(config.headline, next(iter(result.values()), {})).values()), None)
+    headline = headline or config.headline
+    numbers = next(iter(result.get(headline, next(iter(result.values()), {})).values()), None)
     if numbers is None:
         score, numbers = "no clip has a label", {"n": 0}
     elif "map" in numbers and numbers["map"] is None:
@@ -30,7 +60,7 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path)
     lost = numbers.get("not_finite", 0)
     spoilt = f", {lost} clips have scores that are not finite" if lost else ""
     return (
-        f"{title}, {config.headline}, {split}: {score} (n={numbers['n']}{spoilt}); report: {path}; "
+        f"{title}, {headline}, {split}: {score} (n={numbers['n']}{spoilt}); report: {path}; "
         f"next, {_following(config, path.parent)}"
     )
 
@@ -56,16 +86,17 @@ def finish(
     """Logs the tables, writes report.html and summary.json (every number of every column), logs what
     to do next; returns the last column's summary.
 
-    ``columns``: (title, segment, splits) in order; their scores files must be there, or
-    FileNotFoundError is raised.
+    ``columns``: `Shown`, or their fields, in order; their scores files must be there, or FileNotFoundError is
+    raised. The last one's headline is the run's.
     """
+    planned = [Shown(*column) for column in columns]
     loaded = [
-        Column(title, segment, {
-            split: file.load(workdir / segment / "scores" / f"{split}.npz") for split in splits
-        })
-        for title, segment, splits in columns
+        Column(c.title, c.segment, {
+            split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits
+        }, c.parts)
+        for c in planned
     ]  # fmt: skip
-    how, own = config.evaluation.aggregate, loaded[-1]
+    how, own, headline = config.evaluation.aggregate, loaded[-1], planned[-1].headline or config.headline
 
     def thumbnail(split: str, row: int) -> np.ndarray:
         return fields.thumbnails(dataset.split(split)[row], 6)
@@ -73,11 +104,11 @@ def finish(
     for split in own.scores:
         logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how))
     for split in own.scores:
-        if text := table.overview_text(loaded, split, config.headline, how):
+        if text := table.overview_text(loaded, split, headline, how):
             logs.LOG.info("%s\n", text)
     path = page_lib.write(
         workdir, loaded, config=config.to_json_best_effort(), baseline=baseline,
-        headline=config.headline, how=how, thumbnails=thumbnail, published=config.published,
+        headline=headline, how=how, thumbnails=thumbnail, published=config.published,
         published_neighbours=config.published_neighbours,
     )  # fmt: skip
     numbers = {c.segment: {split: numbers_of(s, how) for split, s in c.scores.items()}
@@ -85,5 +116,5 @@ def finish(
     files.write_json(workdir / "summary.json", numbers)
     split = next(iter(own.scores))
     result = numbers[own.segment][split]
-    logs.LOG.info(_last_line(config, result, own.title, split, path))
+    logs.LOG.info(_last_line(config, result, own.title, split, path, headline))
     return result

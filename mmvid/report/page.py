@@ -79,7 +79,7 @@ def write(
         missing=[(s, found) for s in splits if (found := panels_lib.missing_modalities(columns, s, how))],
         neighbours=panels_lib.neighbours(workdir), published_neighbours=list(published_neighbours),
         tables=tables, published=list(published), clips=clips, versions=versions(),
-        curves=[(c.title, panels_lib.curves(workdir, c.segment)) for c in columns],
+        curves=panels_lib.all_curves(workdir, columns),
         figures=panels_lib.class_figures(own, base, headline, splits[0], how),
         config=json.dumps(json.loads(config), indent=1, sort_keys=True),
     )  # fmt: skip

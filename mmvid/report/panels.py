@@ -74,9 +74,18 @@ PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillati
           "win": "share of wins", "top1": "top-1", "grad_norm": "norm of the gradient"}  # fmt: skip
 
 
-def curves(workdir: pathlib.Path, segment: str) -> str:
-    """One panel a term, for training and for validation: every output's line."""
-    lines = files.read_lines(workdir / segment / "metrics.jsonl")
+def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """[(title, SVG)] of every column; segments that go on from one another are one picture, the last one's."""
+    parts = [c.parts or (c.segment,) for c in columns]
+    whole = [own for own in parts if not any(len(o) > len(own) and o[: len(own)] == own for o in parts)]
+    return [(c.title, curves(workdir, *own)) for c, own in zip(columns, parts) if own in whole]
+
+
+def curves(workdir: pathlib.Path, *segments: str) -> str:
+    """One panel a term, for training and for validation: every output's line, over the steps of ``segments``,
+    which go on from one another; a thin line stands where the next one begins."""
+    each = [files.read_lines(workdir / segment / "metrics.jsonl") for segment in segments]
+    lines, ends = [line for own in each for line in own], [own[-1]["step"] for own in each[:-1] if own]
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
@@ -84,9 +93,10 @@ def curves(workdir: pathlib.Path, segment: str) -> str:
         title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
         points = _points(lines, name)
         panels.setdefault(title, {})[output] = _binned(points) if term == "win" else points
-    if any("lr" in line for line in lines):
-        panels["learning rate"] = {"lr": _points(lines, "lr")}
-    return figures.curves(panels) if panels else ""
+    rates = sorted({n for line in lines for n in line if n == "lr" or n.startswith("lr/")})
+    if rates:
+        panels["learning rate"] = {name.removeprefix("lr/"): _points(lines, name) for name in rates}
+    return figures.curves(panels, marks=ends) if panels else ""
 
 
 def _names(scores: Scores, head: str) -> list[str]:

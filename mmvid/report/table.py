@@ -11,11 +11,13 @@ from mmvid.scores.file import Scores
 
 
 class Column(NamedTuple):
-    """A column of the table: a title and its scores by split."""
+    """A column of the table: a title, its segment and scores by split; ``parts``: the segments that it went on
+    from, the first one first, and itself, () where it is alone."""
 
     title: str
     segment: str
     scores: dict[str, Scores]
+    parts: tuple[str, ...] = ()
 
 
 def percent(value: float | None) -> str:
@@ -198,6 +200,7 @@ def denominators(scores: Scores) -> str:
         f"{meta['split']}: {meta['clips_used']} of {meta['clips_expected']} clips, "
         f"{meta['views']} view(s), protocol {meta['protocol']}, crop {meta['crops']}, "
         f"{meta['dataset']} ({meta['fingerprint']})"
+        + (f", best checkpoint (step {meta['step']})" if meta.get("checkpoint") == "best" else "")
     )
 
 

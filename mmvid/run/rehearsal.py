@@ -87,7 +87,7 @@ def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Pat
         known = {str(k): 0.0 for k in ks}
         files.write_json(directory / "neighbours.json", dict.fromkeys(score.needs(columns[-1]), known))
     finish.finish(
-        directory, run.config, [(s.title, s.name, (split,)) for s in columns], run.datasets["dataset"],
+        directory, run.config, [(s.title, s.name, (split,), s.headline) for s in columns], run.datasets["dataset"],
         baseline=plans.baseline(run.segments),
     )  # fmt: skip
 

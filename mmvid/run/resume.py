@@ -35,14 +35,14 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
         )
 
 
-def _entries(config: dict) -> dict[str, str]:
+def entries(config: dict) -> dict[str, str]:
     """A configuration's entries as `logs.flatten` gives them; those that it is too old to have as `SINCE`
     says, without those that say nothing and the options of methods that it does not use."""
     method = config.get("method", {})
     used = {method.get("name"), *config.get("compare", ()), "name", "title"}
     config = {**config, "method": {name: value for name, value in method.items() if name in used}}
-    entries = {name: json.dumps(value) for name, value in SINCE.items()} | dict(logs.flatten(config))
-    return {name: text for name, text in entries.items() if text != "null"}
+    found = {name: json.dumps(value) for name, value in SINCE.items()} | dict(logs.flatten(config))
+    return {name: text for name, text in found.items() if text != "null"}
 
 
 def _check_same_config(run: Run, now: dict) -> None:
@@ -50,7 +50,7 @@ def _check_same_config(run: Run, now: dict) -> None:
     # Where the best checkpoint is kept, how views are put together decides which one that is.
     free = FREE if run.config.evaluation.checkpoint == "best" else (*FREE, "evaluation.aggregate")
     free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
-    before, after = _entries(old), _entries(now)
+    before, after = entries(old), entries(now)
     changed = sorted(
         key for key in before | after
         if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in free)

@@ -26,7 +26,7 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
         "clips_expected": info.expected.get(split, 0),
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
-        "title": segment.title, "members": members(segment),
+        "title": segment.title, "members": members(segment), "checkpoint": segment.checkpoint,
     }  # fmt: skip
 
 
