@@ -8,6 +8,7 @@ import pytest
 from fake import Source
 
 from mmvid.data import pipeline
+from mmvid.models.model import Needs
 from mmvid.scores import combine as combine_lib
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file, metrics
@@ -30,7 +31,7 @@ def predict(batch):
 def scores(batch_size=4, absent=(), n=7):
     source = Source(n, absent=absent)
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
-    needs = {"rgb": ("rgb",), "flow": ("flow",)}
+    needs = {"rgb": Needs(("rgb",)), "flow": Needs(("flow",))}
     dataset = (batches[i] for i in range(len(batches)))
     return evaluate_lib.predict_split(predict, dataset, needs=needs, ids=source.ids(), meta=META)
 
@@ -51,7 +52,7 @@ def test_rows_come_in_the_splits_order_whoever_read_them():
     batches = [{"main": {"label": {"action": r % 3}, "present": {"rgb": r > 0}, "id": r, "mask": m}}
                for r, m in zip(rows, mask)]  # fmt: skip
     ask = lambda batch: {"rgb": {"action": logits[batch["main"]["id"]]}}  # noqa: E731
-    found = evaluate_lib.predict_split(ask, batches, needs={"rgb": ("rgb",)}, ids=list("abcde"), meta=META)
+    found = evaluate_lib.predict_split(ask, batches, needs={"rgb": Needs(("rgb",))}, ids=list("abcde"), meta=META)
     np.testing.assert_array_equal(found.logits["rgb"]["action"], logits)
     assert found.row.tolist() == list(range(5)) and found.label["action"].tolist() == [0, 1, 2, 0, 1]
     assert found.present["rgb"].tolist() == [False, True, True, True, True]
@@ -289,7 +290,7 @@ def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
 
     source = Source(7)
     batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
-    needs = {"rgb": ("rgb",), "flow": ("flow",)}
+    needs = {"rgb": Needs(("rgb",)), "flow": Needs(("flow",))}
     with caplog.at_level(logging.WARNING):
         seen = (batches[i] for i in range(2))
         evaluate_lib.predict_split(spoilt, seen, needs=needs, ids=source.ids(), meta=META)
