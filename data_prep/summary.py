@@ -63,7 +63,7 @@ def _command(training: Training, info: records.Info, root: pathlib.Path, reader:
     words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
     # Without the split that the variant is scored on, the run would end before it begins.
     told = "" if reader.scored in info.splits else " --config.evaluation.splits=\"('val',)\""
-    return f"python -m mmvid.main {' '.join(map(shlex.quote, words))}{told}"
+    return f"python -m mmvid train {' '.join(map(shlex.quote, words))}{told}"
 
 
 def _lacking(training: Training, info: records.Info) -> list[str]:

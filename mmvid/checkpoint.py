@@ -188,4 +188,6 @@ def restore(
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))
     with _damage_named(pathlib.Path(checkpointer.directory), step):
-        return checkpointer.load_checkpointables(step, {"state": abstract})["state"]
+        state = checkpointer.load_checkpointables(step, {"state": abstract})["state"]
+    # Orbax gives a key the sharding of its data, which has an axis more: asked for again, no key fits it.
+    return jax.tree.map(lambda x, own: jax.device_put(x, own.sharding), state, abstract)

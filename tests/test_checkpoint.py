@@ -51,6 +51,18 @@ def test_what_is_being_saved_can_be_restored(tmp_path):
     np.testing.assert_array_equal(back["y"], 2)
 
 
+def test_what_was_restored_can_be_restored_into(tmp_path):
+    """A run that was killed while it was scored restores its last state, then its best."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    like = jax.device_put(state(1.0), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    with checkpoint.opened(tmp_path) as checkpoints:
+        checkpoint.save(checkpoints, 1, like, score=0.5)
+        once = checkpoint.restore(checkpoints, like)
+        assert jax.tree.map(lambda x: x.sharding, once) == jax.tree.map(lambda x: x.sharding, like)
+        again = checkpoint.restore(checkpoints, once, 1)
+    np.testing.assert_array_equal(again["rgb"]["kernel"], like["rgb"]["kernel"])
+
+
 def test_nothing_to_restore(tmp_path):
     with checkpoint.opened(tmp_path) as c:
         assert checkpoint.latest_step(c) is None and checkpoint.restore(c, state()) is None

@@ -212,7 +212,7 @@ def test_the_next_command_is_one_that_runs():
     root = pathlib.Path("my data/it's mine")
     said = summary.of(info(("rgb", "flow", "depth"), train=1, val=1, test=1), root, OWN)
     mml, dmcl = commands(said)
-    assert mml == ["python", "-m", "mmvid.main", "--config=configs/mml.py:own",
+    assert mml == ["python", "-m", "mmvid", "train", "--config=configs/mml.py:own",
                    "--config.dataset.path=my data/it's mine", "--workdir=runs/it's mine"]  # fmt: skip
     assert dmcl[3:] == ["--config=configs/dmcl.py:own", mml[4], "--workdir=runs/it's mine-dmcl"]
     for command in commands(summary.of(info(("rgb", "flow", "depth"), train=1, val=1), root, OWN)):
