@@ -72,7 +72,8 @@ def scorer(run: Run, segment: Segment) -> Callable:
             )  # fmt: skip
         finally:
             batches.close()
-        scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        first, *_ = scores.logits.values()
+        scores.meta["views"] = {logits.shape[1] for logits in first.values()}.pop()  # the same for every head
         return scores
 
     return score
