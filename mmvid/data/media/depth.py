@@ -143,7 +143,7 @@ def _depth_matlab(path: pathlib.Path) -> np.ndarray:
 
 
 def _depth_array(plane: np.ndarray) -> np.ndarray:
-    # No reading is nan in some arrays; 0 means that from here on.
+    # Whatever is nan in an array has no reading, which is 0 from here on.
     return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
 
 

@@ -84,7 +84,7 @@ def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, w
 
 
 def _rate(stream, times: np.ndarray) -> float:
-    """Returns frames a second as the container names them, unless its frames are paced quite differently (raw DV)."""
+    """Returns frames a second: as the container says, unless its frames are paced quite differently (raw DV)."""
     named = float(stream.average_rate or stream.guessed_rate or 25)
     seen = (len(times) - 1) / np.ptp(times) if len(times) > 1 else named
     return named if seen / 4 < named < 4 * seen else float(seen)

@@ -57,7 +57,7 @@ def _flow_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.
 
 def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
     """Returns (bytes to store, their (height, width), scale): the file's own bytes where nothing changes them."""
-    # Read even where its own bytes are kept: a damaged picture shall be found now, not in training.
+    # Decoded even where its own bytes are kept: for its size, and to find damage now, not in training.
     picture = pictures_lib.read_image(path, cv2.IMREAD_UNCHANGED)
     if picture.dtype != np.uint8:
         raise DecodeError(f"flow is read from 8-bit pictures, this one is {picture.dtype}")
@@ -68,7 +68,7 @@ def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
         raise DecodeError("a gray picture of flow without its pair: name them flow_x*, flow_y*")
     elif channels == 3 and picture.shape[2] != 3:
         picture, own = picture[..., :3], False
-    # `fit` returns the same object where it resizes nothing. PNG otherwise: a second JPEG would lose more.
+    # `fit` returns the very same object where it resizes nothing. What has changed becomes PNG, without loss.
     fitted = pictures_lib.fit(picture, short_side)
     data = path.read_bytes() if own and fitted is picture else frames.encode_png(fitted)
     return data, fitted.shape[:2], fitted.shape[0] / picture.shape[0]
