@@ -69,7 +69,7 @@ def recolour(frames: np.ndarray, colours: Colours) -> np.ndarray:
     """Distorts the colours of uint8 [T, H, W, 3], and returns uint8 of the same shape.
 
     All frames are distorted alike, but contrast is scaled around the means of each frame's own channels. Source:
-    DMCL's code. The loader colours what it has cut, which is fewer pixels, so these are the means of a window.
+    DMCL's code. The loader colours what it has cut, so these are the means of a window.
     """
     operations = {
         "b": lambda x: x + np.float32(colours.brightness),

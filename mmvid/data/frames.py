@@ -41,7 +41,7 @@ def decode_image(data: bytes, colour: bool) -> np.ndarray:
 
 
 def encode_mp4(frames: np.ndarray, fps: float, *, crf: int = 18, gop: int = 12) -> bytes:
-    """Writes uint8 [T, H, W, 3] as an H.264 film for ``rgb_video``, a key frame every ``gop`` frames at least.
+    """Writes uint8 [T, H, W, 3] as an H.264 film for ``rgb_video``, with key frames at most ``gop`` frames apart.
 
     A last row or column that makes a side odd is cut off.
     """

@@ -51,12 +51,12 @@ class Packet(NamedTuple):
 
 
 class Timetable(NamedTuple):
-    """The times of all frames of a film in the order shown, and the packets that they are decoded from.
+    """The times of all frames of a film in the order shown, and the packets that they come from.
 
     ``times`` [n] rise, in seconds from the file's start; ``stamps`` [n] are the container's own, and empty
-    where frames can be told apart by their number alone. ``packets`` int [p, 3] holds (stamp of showing, stamp of decoding,
-    bytes) in the file's order; ``keys`` are the places among them where decoding may begin. ``cut``: the file
-    begins between two keys. ``missing`` says what the header promises and the file lacks, '' if nothing.
+    where frames can be told apart by their number alone. ``packets`` int [p, 3] holds (stamp of showing, stamp
+    of decoding, bytes) in the file's order; ``keys`` are the places among them where decoding may begin.
+    ``cut``: the file begins between two keys. ``missing`` says what the header promises and the file lacks, '' if nothing.
     """
 
     times: np.ndarray
@@ -67,7 +67,7 @@ class Timetable(NamedTuple):
     missing: str
 
     def between(self, start: float, end: float | None) -> tuple[int, int]:
-        """Returns the range [first, stop) of frames that are shown from ``start`` to before ``end``, in seconds."""
+        """Returns the range [first, stop) of frames shown from ``start`` to before ``end``, in seconds."""
         first, stop = np.searchsorted(self.times, (start - 1e-6, (np.inf if end is None else end) - 1e-6))
         return int(first), int(stop)
 
