@@ -149,8 +149,7 @@ _MADE = {"pictures": _pictures, "differences": _differences, "logmel": _logmel, 
 def prepare(stream: Stream, x):
     """Turns the loader's array of a stream, [.., *streams.host_shape], into float32 [.., *streams.shape].
 
-    It runs inside the jitted step; given NumPy arrays, pictures, differences and
-    layouts stay NumPy, too.
+    It runs inside the jitted step. Given NumPy arrays, it returns NumPy arrays, but for sound.
     """
     form = form_of(stream)
     return _MADE[form.made](form, MODALITIES[stream.modality], x)

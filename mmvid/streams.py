@@ -179,6 +179,7 @@ def stack_length(stream: Stream) -> int:
 
 
 def _sizes(axes: tuple, stream: Stream, side: int) -> tuple[int, ...]:
+    """Returns the lengths of a form's ``axes``, with the stream's numbers in the place of names."""
     named = {"frames": stream.sampling.frames, "side": side}
     return tuple(named.get(axis, axis) for axis in axes)
 

@@ -103,7 +103,7 @@ def draw(
     return window._replace(flip=flip)
 
 
-# Operations on the device (`prepare.OPERATIONS`): what the loader draws for each, a clip and a geometry group.
+# Operations on the device (`prepare.OPERATIONS`): what the loader draws for each, once a geometry group.
 DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
     "flip": lambda rng: np.bool_(rng.random() < 0.5),
     "brightness": lambda rng: np.float32(rng.uniform(0.5, 1.5)),

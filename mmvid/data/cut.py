@@ -45,6 +45,7 @@ def zeros(stream: Stream, side: int, *leading: int) -> np.ndarray:
 
 
 def _distinct(frames: Mapping[str, np.ndarray], streams: Sequence[Stream]) -> np.ndarray:
+    """Returns the frames that any of ``streams`` reads, int [n], rising, each once."""
     return np.unique(np.concatenate([frames[s.name].ravel() for s in streams]))
 
 
@@ -70,6 +71,7 @@ def read(record: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarra
 
 
 def _decoded(record: dict, field: str, indices: np.ndarray) -> np.ndarray:
+    """Decodes frames of a field. Raises ValueError, which names the clip and what to do, for a damaged record."""
     try:
         return fields_lib.decode_bytes(record, field, indices)
     except (DecodeError, IndexError) as error:
@@ -91,11 +93,14 @@ class _Pictures(NamedTuple):
 
 
 def _how(stream: Stream, stored: int, colours: Mapping) -> _Pictures:
+    """Returns what is done to a stream's frames, which have ``stored`` channels in the record."""
     modality, drawn = MODALITIES[stream.modality], colours.get((stream.modality, stream.geometry))
     return _Pictures(modality.field, stream.geometry, negated(stream, stored), modality.nearest, drawn)
 
 
 def _made(frames: np.ndarray, window: Geometry, side: int, how: _Pictures) -> np.ndarray:
+    """Cuts, resizes and colours uint8 frames [n, H, W, C]: [n, side, side, C]."""
+    # Colours come after the cut, so that pixels that nobody sees cost nothing.
     cut = augment_lib.apply(frames, window, side, negate_x=how.negate_x, nearest=how.nearest)
     return colours_lib.recolour(cut, how.colours) if how.colours else cut
 

@@ -49,7 +49,7 @@ class Eval(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _order(n: int, seed: int, epoch: int, salt: int) -> np.ndarray:
     """Returns the order of an epoch's ``n`` rows. The cache saves a permutation for every example."""
-    # Even here, odd for what is drawn for a clip: the two must not share random numbers.
+    # An even number here, an odd one for what is drawn of a clip: the two must not share random numbers.
     return np.random.default_rng([seed, epoch, 2 * salt]).permutation(n)
 
 

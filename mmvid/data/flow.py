@@ -299,6 +299,7 @@ def clip_flow(
 
 
 def _settings(settings: TVL1 | str) -> TVL1:
+    """Returns the settings that a preset's name stands for. Raises ValueError for an unknown name."""
     if isinstance(settings, str):
         if settings not in PRESETS:
             raise ValueError(f"TV-L1 preset {settings!r}: choose one of {sorted(PRESETS)}")
@@ -320,8 +321,8 @@ def dis(frames: np.ndarray) -> np.ndarray:
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
     """Clips flow v in pixels to +-``bound`` and stores it as uint8: round((v / bound + 1) * 127.5).
 
-    No motion lies at 127.5, between two levels (it is stored as 128), so that 255 - v is exactly the
-    negated flow of a stored value v.
+    No motion lies at 127.5, between two levels (it is stored as 128), so that 255 - s is
+    exactly the negated flow of a stored value s.
     """
     return np.uint8(np.rint((np.clip(flow / bound, -1, 1) + 1) * 127.5))
 

@@ -40,6 +40,7 @@ class Hidden:
         return len(self.source)
 
     def __getitem__(self, row: int) -> dict:
+        """Reads the record of a row, with the columns of hidden fields emptied."""
         record = self.source[row]
         return hidden(record, self._hidden(record))
 

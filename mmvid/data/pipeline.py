@@ -51,10 +51,12 @@ def _train_group(spec: Train, name: str, step: int) -> dict:
 
 
 def _train_batch(spec: Train, step: int) -> dict:
+    """Makes this process's rows of the batch of ``step``, {group: rows}."""
     return {name: _train_group(spec, name, step) for name in spec.groups}
 
 
 def _eval_batch(spec: Eval, index: int) -> dict:
+    """Makes this process's rows of the batch ``index``; rows beyond the last clip have ``mask`` False."""
     n = len(spec.source)
     rows = [index * spec.batch_size + r for r in _rows(spec.batch_size, spec.process)]
     examples = [example.eval_example(spec, row) for row in rows if row < n]
@@ -69,6 +71,7 @@ def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> 
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
+    """Raises ValueError for an empty source, or a batch that the processes cannot share evenly."""
     if len(source) == 0:
         raise ValueError(f"{name} has no clips: build the dataset with some, or name another split")
     if batch_size < 1 or batch_size % process_count:

@@ -64,6 +64,7 @@ class Source:
         return {"root": self.root, "split": self.split, "info": self.info, "_data": None}
 
     def __getitem__(self, row: int) -> dict:
+        """Reads the record of a row. Raises IndexError beyond the last one."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of the {len(self)} clips of {self.root}/{self.split}")
         # Datasets that were built before the range was kept have the default one.
@@ -71,6 +72,7 @@ class Source:
         return _plain(self._opened()[int(row)]) | {"depth_range": (float(near), float(far))}
 
     def _opened(self):
+        """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
         if self._data is None:
             # Imported here: TFDS takes a second, and only whoever reads records needs it.
             import tensorflow_datasets as tfds

@@ -138,6 +138,7 @@ def _dense_starts(n: int, k: int, s: Sampling, variant: str) -> np.ndarray:
 
 
 def _uniform_offsets(m: int, variant: str) -> list[float]:
+    """Returns for each of ``m`` uniform test clips where in each part of the clip its frame lies, from 0 to 1."""
     # The code's two clips are the centres, then the left edges; the paper prints i / m.
     return [i / m if variant == "paper" else (0.5 + i / m) % 1 for i in range(m)]
 

@@ -57,7 +57,7 @@ def extent(
     return count, (count - 1) / fps if fps else np.nan
 
 
-# Seconds. Matroska, which holds most depth, rounds times to milliseconds, so up to half of one.
+# Seconds. Matroska, which holds most depth, rounds times to milliseconds, so they may be off by half of one.
 _TICK = 6e-4
 
 
@@ -102,6 +102,7 @@ def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | 
 
 
 def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
+    """Returns what messages call the maps: the file or folder that holds them."""
     return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
 
 
@@ -143,6 +144,7 @@ def _depth_matlab(path: pathlib.Path) -> np.ndarray:
 
 
 def _depth_array(plane: np.ndarray) -> np.ndarray:
+    """Converts one map [H, W] of any type to uint16."""
     # Whatever is nan in an array has no reading, which is 0 from here on.
     return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
 
@@ -159,6 +161,7 @@ def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing:
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
+    """Reads one map, uint16 [H, W], from a gray PNG. Raises DecodeError."""
     picture = pictures_lib.imdecode(existing(path).read_bytes(), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")

@@ -56,7 +56,8 @@ class Timetable(NamedTuple):
     ``times`` [n] rise, in seconds from the file's start; ``stamps`` [n] are the container's own, and empty
     where frames can be told apart by their number alone. ``packets`` int [p, 3] holds (stamp of showing, stamp
     of decoding, bytes) in the file's order; ``keys`` are the places among them where decoding may begin.
-    ``cut``: the file begins between two keys. ``missing`` says what the header promises and the file lacks, '' if nothing.
+    ``cut``: the file begins between two keys. ``missing`` says what the header promises and the file lacks,
+    '' if nothing.
     """
 
     times: np.ndarray
@@ -114,6 +115,7 @@ def read(path: str | os.PathLike, *, counted: bool = False) -> Timetable:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
+    """Does the work of `read` for a file of ``size`` bytes, ``changed`` at so many nanoseconds."""
     with opened(path) as container:
         stream = video_stream(container)
         index = len(stream.index_entries)
@@ -168,6 +170,7 @@ def _cut(packets: list[Packet], keys: list[int]) -> bool:
 
 
 def _seconds(stamps: np.ndarray, stream) -> np.ndarray:
+    """Converts stamps in the stream's time base to seconds."""
     # As PyAV does, so that a frame's time is the same number here and there.
     return stamps.astype(np.float64) * stream.time_base.numerator / stream.time_base.denominator
 
