@@ -10,7 +10,7 @@ from mmvid.streams import MODALITIES, Form, Modality, Stream, form_of
 
 
 def _last(values, x) -> np.ndarray:
-    """Returns ``values`` along the last of as many axes as ``x`` has: in the tests JAX refuses to promote ranks."""
+    """Returns ``values`` along the last of as many axes as ``x`` has: the tests forbid JAX to promote ranks."""
     values = np.asarray(values, np.float32)
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
