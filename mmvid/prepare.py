@@ -1,4 +1,4 @@
-"""What the loader hands over becomes what networks see: a function a kind of form, inside the jitted step."""
+"""Turns the loader's arrays into what networks see, inside the jitted step: one function for each kind of form."""
 
 import functools
 import math
@@ -10,13 +10,16 @@ from mmvid.streams import MODALITIES, Form, Modality, Stream, form_of
 
 
 def _last(values, x) -> np.ndarray:
-    """Values along the last axis of ``x``, with as many axes: JAX is told to promote no ranks."""
+    """Returns ``values`` along the last of as many axes as ``x`` has: the tests forbid JAX to promote ranks."""
     values = np.asarray(values, np.float32)
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 
 def _pictures(form: Form, modality: Modality, x):
-    """uint8 [.., raw] -> (x / unit - mean) / std, [.., channels], where one raw channel is repeated."""
+    """Normalises uint8 [.., raw] to float32 (x / unit - mean) / std, [.., channels].
+
+    Mean and std are repeated to fill the channels; one raw channel becomes several by broadcasting.
+    """
     x = x.astype(np.float32) / np.float32(form.unit)
     mean, std = (form.mean, form.std) if form.mean else (modality.mean, modality.std)
     repeats = form.channels // len(mean)
@@ -24,7 +27,10 @@ def _pictures(form: Form, modality: Modality, x):
 
 
 def _differences(form: Form, modality: Modality, x):
-    """uint8 [.., stack C] -> f[t+1] - f[t] of images in [0, 1], time-major: [.., (stack - 1) C] (TSM)."""
+    """Turns stacked frames uint8 [.., stack C] into the differences f[t+1] - f[t] of images in [0, 1].
+
+    The result is time-major, float32 [.., (stack - 1) C] (TSM's RGBDiff).
+    """
     x = x.astype(np.float32) / np.float32(form.unit)
     colours = form.raw // form.stack
     return x[..., colours:] - x[..., :-colours]
@@ -36,12 +42,14 @@ GAIN = 1.0807e9
 
 
 def _mel(hertz):
+    """Converts hertz to mel, 1127 ln(1 + f / 700)."""
     return 1127 * np.log1p(np.asarray(hertz) / 700)
 
 
 @functools.lru_cache(maxsize=8)
 def mel_filters(window: int, bands: int, rate: int) -> np.ndarray:
-    """float32 [window // 2 + 1, bands]: triangles of equal width in mel from 0 to rate / 2, each of sum 1."""
+    """Returns the mel filters, float32 [window // 2 + 1, bands]: triangles of equal width in mel, which cover
+    0 to ``rate`` / 2 Hz and sum to 1 each."""
     edges = np.linspace(0, _mel(rate / 2), bands + 2)
     bins = _mel(np.arange(window // 2 + 1) * rate / window)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -51,10 +59,10 @@ def mel_filters(window: int, bands: int, rate: int) -> np.ndarray:
 
 
 def _logmel(form: Form, modality: Modality, x):
-    """int16 windows of sound [.., rows, window] -> [.., rows, bands, 1] (G-Blend; VMZ's front end).
+    """Turns windows of sound, int16 [.., rows, window], into log-mel [.., rows, bands, 1] (G-Blend; VMZ's code).
 
-    Symmetric Hann window, power spectrum, mel filters, gain; then ln(p) above e and p / e below, which meet
-    there, so that silence is 0.
+    Each window goes through a symmetric Hann window, the power spectrum, the mel filters and the gain. The
+    power p becomes ln(p) above e and p / e below; the two meet at e, and silence is 0 rather than -inf.
     """
     samples = x.astype(np.float32) / np.float32(1 << 15)
     samples = samples * _last(np.hanning(form.raw), x)
@@ -63,25 +71,28 @@ def _logmel(form: Form, modality: Modality, x):
     # Accelerators would round the factors of a product to 10 bits or fewer.
     filters = mel_filters(form.raw, form.seen[-1], form.rate)
     power = GAIN * jnp.matmul(power, filters, precision="highest")
+    # The inner `where` keeps the logarithm of 0 out of the branch that is not taken.
     loud = power > math.e
     return jnp.where(loud, jnp.log(jnp.where(loud, power, 1.0)), power / math.e)[..., None]
 
 
 # ---------------------------------------------------------------------------- boxes
 def _layouts(form: Form, modality: Modality, x):
-    """float32 boxes as they are: the loader made them sane (data/cut.py)."""
+    """Leaves boxes as they are, in float32: the loader has made them valid (`cut._sane`)."""
     return x.astype(np.float32)
 
 
 # ---------------------------------------------------------------------------- augmentation
 def _by_row(values, x):
-    """[B] beside x [B, ..]."""
+    """Reshapes ``values`` [B] so that they broadcast over ``x`` [B, ..], row by row."""
     return values.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _mirrored_boxes(x):
-    """Layouts [.., 8] as a mirrored picture has them: a left hand (side 1) is a right one (2); empty places
-    stay as they are."""
+    """Mirrors layouts [.., 8] horizontally: a left hand (side 1) becomes a right one (2).
+
+    Empty slots, those of category 0, stay as they are.
+    """
     sided = (x[..., 6] == 1) | (x[..., 6] == 2)
     side = jnp.where(sided, 3 - x[..., 6], x[..., 6])
     columns = [1 - x[..., 2], x[..., 1], 1 - x[..., 0], x[..., 3], x[..., 4], x[..., 5], side, x[..., 7]]
@@ -99,6 +110,7 @@ _MIRRORED = {"pictures": _mirrored_pictures, "differences": _mirrored_pictures, 
 def _flip(stream: Stream, x, flipped):
     """Mirrors the rows that are ``flipped`` [B]; horizontal motion v becomes 255 - v. Sound has no sides."""
     form = form_of(stream)
+    # An odd number of channels (flow kept as colour pictures) holds no channel of horizontal motion.
     mirrored = _MIRRORED[form.made](x)
     if form.negate_x and x.shape[-1] % 2 == 0:
         mirrored = mirrored.at[..., ::2].set(255 - mirrored[..., ::2])
@@ -118,8 +130,10 @@ OPERATIONS = {"flip": _flip, "brightness": _brightness}
 
 
 def apply_draws(stream: Stream, x, drawn: dict):
-    """What the loader drew, {operation: [B]}, done to its array [B, ..]: nothing drawn, nothing changed.
-    Streams of one geometry are given one draw. Raises ValueError for an unknown operation."""
+    """Applies to the loader's array [B, ..] what it drew, {operation: [B]}; without draws nothing changes.
+
+    Streams of one geometry group must be given the same draw. Raises ValueError for an unknown operation.
+    """
     if unknown := sorted(set(drawn) - set(OPERATIONS)):
         raise ValueError(f"the operation {unknown[0]!r} is unknown on the device; known are {sorted(OPERATIONS)}")
     for name, paint in OPERATIONS.items():
@@ -133,9 +147,9 @@ _MADE = {"pictures": _pictures, "differences": _differences, "logmel": _logmel, 
 
 
 def prepare(stream: Stream, x):
-    """The loader's array of a stream, [.., *streams.host_shape] -> float32 [.., *streams.shape].
+    """Turns the loader's array of a stream, [.., *streams.host_shape], into float32 [.., *streams.shape].
 
-    Runs inside the jitted step; pictures and their differences are made of NumPy arrays alike.
+    It runs inside the jitted step. Given NumPy arrays, it returns NumPy arrays, but for sound.
     """
     form = form_of(stream)
     return _MADE[form.made](form, MODALITIES[stream.modality], x)

@@ -1,5 +1,8 @@
-"""What is cut from a clip, and the table of what networks see of each modality (data/fields.py: of what
-records hold). No JAX here: the loader's workers read it."""
+"""Describes what is cut from a clip, and tabulates what networks see of each modality.
+
+The table of what records hold of each is in data/fields.py. This module imports no JAX, because the loader's
+worker processes import it.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,7 +11,7 @@ import numpy as np
 
 
 class Head(NamedTuple):
-    """A label space: ``kind`` 'single' (softmax) or 'multi' (one sigmoid a class)."""
+    """A label space of ``classes`` classes: ``kind`` 'single' (softmax) or 'multi' (one sigmoid a class)."""
 
     classes: int
     kind: str = "single"
@@ -19,10 +22,11 @@ SAMPLINGS = ("uniform", "dense", "mixed", "segments")
 
 
 class Sampling(NamedTuple):
-    """Which frames a stream reads: ``frames`` anchors, uniform, dense or half of each (MML), or
-    'segments', the same ones for every stream (DMCL).
+    """Says which frames of a clip a stream reads: ``frames`` anchors, placed as ``kind`` says.
 
-    ``dense_length`` is the span in frames that a dense clip covers (TSM's D).
+    'uniform' takes one from each of as many equal parts of the clip; 'dense' takes them at a fixed stride
+    over ``dense_length`` consecutive frames (TSM's D); 'mixed' throws a coin between the two for each
+    training clip (MML). 'segments' takes one from each part, too, and the same ones for every stream (DMCL).
     """
 
     kind: str = "uniform"
@@ -31,11 +35,13 @@ class Sampling(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One input of a network, cut from a clip. Streams of one ``geometry`` group share crop and flip; those
-    of '' are neither cropped nor mirrored (but by a flip that changes the label, which all streams share).
+    """One input of a network, cut from a clip.
+
+    Streams of one ``geometry`` group share their crop and their flip. Streams of the group '' are not cropped
+    and not mirrored; the exception is a flip that changes the label, which all streams share.
 
     Sound and boxes are never cropped. Boxes are mirrored when their group is, so that they show what its
-    pictures show; MMD's code leaves them as they are: ''.
+    pictures show; MMD's code never mirrors them, which the group '' reproduces.
     """
 
     name: str
@@ -48,14 +54,15 @@ class Stream(NamedTuple):
 class Form(NamedTuple):
     """How a modality is cut on the host, and what a network sees of it.
 
-    The host array of a clip is ``dtype`` [*axes, raw], the network sees float32 [*seen, channels] (``seen``
-    is ``axes`` where it is empty); 'frames' and 'side' among the axes stand for the stream's frames and the
-    side of its pictures. ``cut`` names the function of data/cut.py that makes the one, ``made`` that of
-    prepare.py that makes the other from it.
+    The loader makes of a clip an array ``dtype`` [*axes, raw]; the network sees float32 [*seen, channels], where
+    an empty ``seen`` means the same axes. Among the axes, 'frames' stands for the stream's number of frames and
+    'side' for the side of its pictures in pixels. ``cut`` names the function of data/cut.py that makes the
+    loader's array, ``made`` the function of prepare.py that turns it into what the network sees.
 
-    Pictures: ``stack`` consecutive frames an anchor; (x / unit - mean) / std, without a ``mean`` of its own
-    with the modality's; one raw channel becomes three by repetition. ``negate_x``: a horizontal flip turns
-    255 - v into the first of every two stored channels. Sound: ``rate`` samples a second.
+    Pictures: each anchor gives ``stack`` consecutive frames. They are normalised as (x / unit - mean) / std; a
+    form without a ``mean`` takes the modality's mean and std. One raw channel is repeated to make three.
+    With ``negate_x``, a horizontal flip replaces the value v in the first of every two stored channels by
+    255 - v. Sound: the form reads ``rate`` samples a second.
     """
 
     stack: int
@@ -74,11 +81,11 @@ class Form(NamedTuple):
 
 
 class Modality(NamedTuple):
-    """``field``: the row of data/fields.py that is read; ``forms``: the ways to cut it.
+    """A modality: ``field`` is the row of data/fields.py that it reads, ``forms`` the ways to cut it.
 
-    ``mean`` and ``std`` are per channel after division by 255 (TSM's, MML's). ``nearest``: pixels
-    are chosen where a picture is resized, never averaged. ``coloured``: colours are distorted in
-    training, where that is on. ``settings``: what the dataset must tell about how it was built.
+    ``mean`` and ``std`` are per channel, after division by 255 (TSM's and MML's numbers). With ``nearest``,
+    resizing picks pixels and never averages them. With ``coloured``, the colour distortion of training applies,
+    where a run switches it on. ``settings`` names the build settings that a dataset must have kept.
     """
 
     field: str
@@ -151,7 +158,7 @@ FIELDS = tuple(dict.fromkeys(row.field for row in MODALITIES.values()))
 
 
 def form_of(stream: Stream) -> Form:
-    """The cut of a stream. Raises ValueError where the modality has no such form."""
+    """Returns the form of a stream. Raises ValueError for an unknown modality, or a form that it lacks."""
     if stream.modality not in MODALITIES:
         raise ValueError(
             f"stream {stream.name!r} names the modality {stream.modality!r}; "
@@ -167,46 +174,54 @@ def form_of(stream: Stream) -> Form:
 
 
 def stack_length(stream: Stream) -> int:
-    """Consecutive frames read from each anchor (TSM's new_length)."""
+    """Returns how many consecutive frames are read from each anchor (TSM's new_length)."""
     return form_of(stream).stack
 
 
 def _sizes(axes: tuple, stream: Stream, side: int) -> tuple[int, ...]:
+    """Returns the lengths of a form's ``axes``, with the stream's numbers in the place of names."""
     named = {"frames": stream.sampling.frames, "side": side}
     return tuple(named.get(axis, axis) for axis in axes)
 
 
 def host_shape(stream: Stream, side: int) -> tuple[int, ...]:
-    """The shape of what the loader makes of a clip, ``side`` pixels a side; its dtype is the form's."""
+    """Returns the shape of the loader's array of a clip whose pictures have ``side`` pixels a side.
+
+    Its dtype is the form's.
+    """
     form = form_of(stream)
     return (*_sizes(form.axes, stream, side), form.raw)
 
 
 def host_bytes(stream: Stream, side: int) -> int:
-    """Bytes of what the loader makes of a clip."""
+    """Returns the size in bytes of the loader's array of a clip."""
     return int(np.prod(host_shape(stream, side))) * np.dtype(form_of(stream).dtype).itemsize
 
 
 def shape(stream: Stream, side: int) -> tuple[int, ...]:
-    """The shape of what a network sees of a clip, after `prepare.prepare`: (T, side, side, channels) of
-    pictures, (100, 40, 1) of log-mel, (T, 14, 8) of layouts."""
+    """Returns the shape of what a network sees of a clip, after `prepare.prepare`: (T, side, side, channels)
+    for pictures, (100, 40, 1) for log-mel, (T, 14, 8) for layouts."""
     form = form_of(stream)
     return (*_sizes(form.seen or form.axes, stream, side), form.channels)
 
 
 def negated(stream: Stream, stored: int) -> bool:
-    """Whether a flip negates horizontal motion in frames of ``stored`` channels. Flow that was
-    stored as colour pictures has no channel of it, and is only mirrored."""
+    """Tells whether a horizontal flip must also negate values in frames that are stored with so many channels.
+
+    It must where channels alternate between horizontal and vertical motion. Flow that was stored as colour
+    pictures (three channels) has no channel of horizontal motion, so it is only mirrored.
+    """
     return form_of(stream).negate_x and stored % 2 == 0
 
 
 def in_channels(stream: Stream) -> int:
-    """The last axis of what the network sees, after `prepare.prepare`."""
+    """Returns the length of the last axis of what the network sees, after `prepare.prepare`."""
     return form_of(stream).channels
 
 
 def unfit(stream: Stream, settings: Mapping) -> str:
-    """Why a dataset that was built with ``settings`` does not serve a stream; '' where it does."""
+    """Returns why a dataset built with ``settings`` cannot serve a stream, as the end of a sentence about the
+    dataset; '' where it can."""
     form, lacking = form_of(stream), [n for n in MODALITIES[stream.modality].settings if n not in settings]
     if lacking:
         return f"was built before its {lacking[0]} was kept"

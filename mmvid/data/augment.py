@@ -1,5 +1,8 @@
-"""Crops, flips and colours: one draw a clip and geometry group, in relative coordinates, applied to
-every frame of every stream of the group (TSM's, MML's and DMCL's code)."""
+"""Crops and flips clips, and describes their augmentation.
+
+There is one draw for each clip and geometry group, in relative coordinates, which is applied to every frame of
+every stream of the group (TSM's, MML's and DMCL's code).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +15,7 @@ from mmvid.streams import Head
 # MML's thirteen positions of a crop, in quarters of the free room (x, y).
 POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0),
              (1, 1), (3, 1), (1, 3), (3, 3))  # fmt: skip
-# From this ratio of a window to the output on, pixels are averaged.
+# Above this ratio of a window's side to the output's, pixels are averaged.
 SHRINKS = 4 / 3
 CROPS = ("centre", "three", "full_res", "three_full_res", "window")
 TRAIN_CROPS = ("multiscale", "window")
@@ -22,14 +25,17 @@ ROOM = (PICTURE - WINDOW) / 2
 
 
 class Augment(NamedTuple):
-    """``crop`` 'multiscale' (TSM, MML): ``scales`` of its sides against the short side; or 'window'
-    (DMCL): 224/256 of both sides, with probability 1/2 off the middle by U(-``jitter``, ``jitter``)
-    /256 of a side. ``flip`` with probability 1/2; colours are distorted with probability ``colour``.
+    """How clips are augmented in training.
 
-    ``flip_labels``: pairs (a, b) of class ids that a flip exchanges (left, right), or
-    (head, a, b) where there are several heads. DMCL's paper has ``jitter`` 16, its code, whose
-    glimpses halve an offset, 8. ``device``: what is done to the pixels on the device, after all of
-    this: names of `DEVICE`.
+    ``crop`` 'multiscale' (TSM, MML) cuts a window whose sides are ``scales`` of the picture's short side.
+    'window' (DMCL) cuts 224/256 of both sides, in the middle or, with probability 1/2, off it by a draw of
+    U(-``jitter``, ``jitter``) / 256 of each side. DMCL's paper has ``jitter`` 16; in its code it is effectively
+    8, because the operation that cuts (TensorFlow's glimpse) halves an offset.
+
+    With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``.
+    ``flip_labels`` are pairs (a, b) of class ids that a flip exchanges (left, right), or (head, a, b) where
+    there are several heads. ``device`` names operations of `DEVICE`, which the device applies to the pixels
+    after all of this.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -42,7 +48,7 @@ class Augment(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """A window in fractions of width and height, and whether it is mirrored."""
+    """A window in fractions of a picture's width and height, and whether what it shows is mirrored."""
 
     x: float
     y: float
@@ -52,13 +58,14 @@ class Geometry(NamedTuple):
 
 
 def _multiscale(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
-    """TSM's and MML's crop: pairs of neighbouring scales, thirteen positions.
+    """Draws TSM's and MML's crop: its sides have equal or neighbouring scales, and it has thirteen positions.
 
-    Sides within 3 pixels of ``size`` become ``size``, as in the code.
+    Sides within 3 pixels of ``size`` become ``size``, as in their code.
     """
     base = min(height, width)
     sides = [int(base * s) for s in spec.scales]
     sides = [size if abs(side - size) < 3 and size <= base else side for side in sides]
+    # Scales that are further apart would distort the picture by more.
     pairs = [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
     crop_width, crop_height = pairs[rng.integers(len(pairs))]
     across, down = POSITIONS[rng.integers(len(POSITIONS))]
@@ -68,7 +75,7 @@ def _multiscale(rng: np.random.Generator, height: int, width: int, size: int, sp
 
 
 def _share_of_both(x: float = 0.0, y: float = 0.0) -> Geometry:
-    """DMCL's window, ``x`` and ``y`` of 256 parts off the middle."""
+    """Returns DMCL's window, off the middle by ``x`` and ``y`` 256ths of the sides."""
     side = WINDOW / PICTURE
     return Geometry((ROOM + x) / PICTURE, (ROOM + y) / PICTURE, side, side)
 
@@ -82,9 +89,9 @@ def draw(
     *,
     flip: bool | None = None,
 ) -> Geometry:
-    """A random window of pictures of ``height`` x ``width``, and whether it is mirrored.
+    """Draws a window of pictures of ``height`` x ``width`` pixels, and whether it is mirrored.
 
-    ``flip``: a coin thrown already, for what must be mirrored together; None throws it here.
+    ``flip`` is a coin that was thrown already, for what must be mirrored together; None throws it here.
     """
     if spec.crop == "window":
         moved = rng.random() < 0.5
@@ -96,7 +103,7 @@ def draw(
     return window._replace(flip=flip)
 
 
-# Operations on the device: what the loader draws of each for a clip and geometry group.
+# Operations on the device (`prepare.OPERATIONS`): what the loader draws for each, once a geometry group.
 DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
     "flip": lambda rng: np.bool_(rng.random() < 0.5),
     "brightness": lambda rng: np.float32(rng.uniform(0.5, 1.5)),
@@ -104,12 +111,13 @@ DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
 
 
 def draw_device(rng: np.random.Generator, spec: Augment) -> dict[str, np.generic]:
-    """{operation: number} of a clip for the operations that ``spec`` leaves to the device."""
+    """Draws {operation: number} for the operations that ``spec`` leaves to the device."""
     return {name: DEVICE[name](rng) for name in spec.device}
 
 
 def _window(height: int, width: int, share: float, across: float) -> Geometry:
-    """A square of ``share`` of the short side; ``across`` 0, .5, 1 along the long side."""
+    """Returns a square window with ``share`` of the short side; ``across`` from 0 to 1 places it along the long
+    side, and across the short one it lies in the middle."""
     side = share * min(height, width)
     along_x = width >= height
     x = (width - side) * (across if along_x else 0.5)
@@ -120,10 +128,13 @@ def _window(height: int, width: int, share: float, across: float) -> Geometry:
 def test_windows(
     height: int, width: int, size: int, resize: int, crops: str = "centre"
 ) -> tuple[list[Geometry], int]:
-    """(windows, output side) of a test protocol: the short side is resized to ``resize`` and
-    'centre' cuts ``size`` in the middle, 'three' cuts ``size`` left, middle and right; 'full_res'
-    and 'three_full_res' cut squares of ``resize`` (MML's test). 'window' cuts 224/256 of both sides,
-    whatever ``resize`` is (DMCL's). Raises ValueError for an unknown one."""
+    """Returns (windows, side of the output in pixels) of a test protocol.
+
+    The short side is thought of as resized to ``resize`` pixels. 'centre' then cuts a square of ``size`` in the
+    middle, 'three' cuts three along the long side: one at each end and one in the middle. 'full_res' and
+    'three_full_res' cut squares of ``resize`` instead (MML's test). 'window' cuts 224/256 of both sides,
+    whatever ``resize`` is (DMCL's). Raises ValueError for an unknown protocol, or a ``resize`` below ``size``.
+    """
     if crops not in CROPS:
         raise ValueError(f"crops={crops!r}: choose one of {CROPS}")
     if resize < size:
@@ -135,16 +146,17 @@ def test_windows(
     return [_window(height, width, side / resize, place) for place in places], side
 
 
+# Not a pytest test, whatever its name begins with.
 test_windows.__test__ = False
 
 
 def apply(
     frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool, nearest: bool = False
 ) -> np.ndarray:
-    """Cuts, resizes and mirrors [T, H, W, C] uint8 -> [T, size, size, C].
+    """Cuts uint8 [T, H, W, C] to a window, resizes it and mirrors it: uint8 [T, size, size, C].
 
-    ``negate_x``: the first of every two channels is horizontal motion, stored around 127.5, so a
-    flip turns v into 255 - v (as TSM; MMD and DMCL forget it). ``nearest``: pixels are chosen, not
+    With ``negate_x`` the first of every two channels is horizontal motion, stored around 127.5, so that a flip
+    turns v into 255 - v (as in TSM; MMD's and DMCL's code forgets it). With ``nearest`` pixels are picked, not
     averaged.
     """
     height, width, channels = frames.shape[1:]
@@ -158,12 +170,14 @@ def apply(
             how = cv2.INTER_NEAREST_EXACT
         out = np.empty((len(frames), size, size, channels), frames.dtype)
         for source, target in zip(cut, out):
+            # OpenCV drops a last axis of length 1, which the reshape puts back.
             picture = cv2.resize(source, (size, size), interpolation=how)
             target[:] = picture.reshape(size, size, channels)
         cut = out
     if geometry.flip:
         cut = cut[:, :, ::-1]
         if negate_x:
+            # Without a resize this is still a view of the decoded frames, which other windows read, too.
             cut = cut.copy()
             cut[..., 0::2] = 255 - cut[..., 0::2]
     return np.ascontiguousarray(cut)
@@ -194,12 +208,13 @@ def _check_device(spec: Augment) -> None:
 
 
 def check(spec: Augment, heads: Mapping[str, Head]) -> None:
-    """Raises ValueError for numbers that no crop and no colours can have, and for a pair of
-    ``flip_labels`` whose head is unclear or unknown, or whose numbers are no class ids of it."""
+    """Raises ValueError for numbers that are out of range, for unknown crops and operations, and for a pair of
+    ``flip_labels`` whose head is unclear or unknown, or whose numbers are no class ids of that head."""
     _check_numbers(spec)
     _check_device(spec)
     names = sorted(heads)
     for pair in spec.flip_labels:
+        # A pair without a head is of the only one.
         whole = (names[0], *pair) if len(pair) == 2 and len(names) == 1 else pair
         if len(whole) != 3 or whole[0] not in names:
             raise ValueError(
@@ -215,14 +230,15 @@ def check(spec: Augment, heads: Mapping[str, Head]) -> None:
 
 
 def head_pairs(pairs: Sequence[tuple], head: str, heads: int = 1) -> list[tuple[int, int]]:
-    """The pairs (a, b) of one head among ``heads``."""
+    """Returns the pairs (a, b) that are of ``head``; pairs without a name are, where there is one head alone."""
     return [tuple(p[-2:]) for p in pairs if (p[0] == head if len(p) == 3 else heads == 1)]
 
 
 def flip_label(label: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A class id, or multi-hot [K], after a flip: the classes of each pair change places."""
+    """Returns a label (a class id, or multi-hot [K]) after a flip: the classes of each pair change places."""
     for a, b in pairs:
         if label.ndim:
+            # A copy: the record keeps its own label.
             label = label.copy()
             label[[a, b]] = label[[b, a]]
         elif int(label) in (a, b):

@@ -1,4 +1,4 @@
-"""The colours of frames, distorted: what is drawn for a clip, and how it is applied."""
+"""Distorts the colours of frames: draws a distortion for a clip, and applies it (DMCL's code)."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,11 @@ _FAST_ORDERS = ("bs", "sb")
 
 
 class Colours(NamedTuple):
-    """One distortion: operations by their initials in ``order``. ``brightness`` is added to colours
-    in [0, 1], ``hue`` is in turns of the circle, ``saturation`` and ``contrast`` are factors."""
+    """One distortion; ``order`` holds the initials of its operations in the order in which they run.
+
+    ``brightness`` is added to colours in [0, 1], ``hue`` is in turns of the colour circle, ``saturation`` and
+    ``contrast`` are factors.
+    """
 
     order: str
     brightness: float
@@ -24,7 +27,8 @@ class Colours(NamedTuple):
 
 
 def draw_colours(rng: np.random.Generator, spec: Augment) -> Colours | None:
-    """DMCL's ranges and orders; None, which leaves a clip as it is, with probability 1 - colour."""
+    """Draws a distortion from DMCL's ranges and orders; with probability 1 - ``colour`` it returns None, which
+    leaves the clip as it is."""
     if rng.random() >= spec.colour:
         return None
     orders = _FAST_ORDERS if rng.random() < 0.5 else _ORDERS
@@ -39,7 +43,7 @@ def _extreme(function: np.ufunc, x: np.ndarray) -> np.ndarray:
 
 
 def _saturate(x: np.ndarray, factor: float) -> np.ndarray:
-    """Scales HSV's saturation, at most to 1: hue and the largest channel stay."""
+    """Scales the saturation of HSV, to 1 at most; hue and the largest channel stay as they are."""
     top = _extreme(np.maximum, x)
     # The factor that takes the smallest channel to 0; where all are black or less it is none.
     full = top / np.maximum(top - _extreme(np.minimum, x), np.float32(1e-12))
@@ -47,7 +51,7 @@ def _saturate(x: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _turn_hue(x: np.ndarray, turns: float) -> np.ndarray:
-    """Turns HSV's hue; what is black or less has none, and becomes grey."""
+    """Turns the hue of HSV. Pixels that are black or below have no hue, and become grey."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-2], 3)
     hsv = cv2.cvtColor(rows, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + np.float32(360 * turns)) % 360
@@ -56,15 +60,16 @@ def _turn_hue(x: np.ndarray, turns: float) -> np.ndarray:
 
 
 def _contrast(x: np.ndarray, factor: float) -> np.ndarray:
+    """Scales the distance of each channel from its mean over the frame."""
     mean = x.mean((1, 2), keepdims=True)
     return (x - mean) * np.float32(factor) + mean
 
 
 def recolour(frames: np.ndarray, colours: Colours) -> np.ndarray:
-    """uint8 [T, H, W, 3] -> the same with distorted colours, in [0, 255]; all frames alike, but
-    contrast is around the means of each frame's channels. Source: DMCL's code.
+    """Distorts the colours of uint8 [T, H, W, 3], and returns uint8 of the same shape.
 
-    The loader colours what it has cut, half of the pixels or less, so those are a window's means.
+    All frames are distorted alike, but contrast is scaled around the means of each frame's own channels. Source:
+    DMCL's code. The loader colours what it has cut, so these are the means of a window.
     """
     operations = {
         "b": lambda x: x + np.float32(colours.brightness),

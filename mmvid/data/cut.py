@@ -1,4 +1,4 @@
-"""What the streams of a clip read, and how it is cut: pictures, sound, boxes. A function a kind of form."""
+"""Reads what the streams of a clip need and cuts it: pictures, sound, boxes. Each kind has a function."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,52 +12,56 @@ from mmvid.data.augment import Geometry
 from mmvid.data.media.files import DecodeError
 from mmvid.streams import MODALITIES, Stream, form_of, host_shape, negated
 
-# Of streams that belong to no geometry group.
+# The window of streams that belong to no geometry group.
 WHOLE = Geometry(0.0, 0.0, 1.0, 1.0)
 
 
 class Show(NamedTuple):
-    """How a clip is shown: ``windows`` {geometry group: window}, ``side`` pixels a side, ``colours``
-    {(modality, geometry group): colours}."""
+    """How a clip is shown: ``windows`` {geometry group: window}, pictures of ``side`` pixels a side, and the
+    distorted ``colours`` {(modality, geometry group): colours}, where None leaves them alone."""
 
     windows: Mapping[str, Geometry]
     side: int
     colours: Mapping[tuple[str, str], colours_lib.Colours | None] = {}
 
     def window(self, stream: Stream) -> Geometry:
-        """The window of a stream's group."""
+        """Returns the window of a stream's group."""
         return self.windows.get(stream.geometry, WHOLE)
 
 
 def field_of(stream: Stream) -> str:
-    """The row of data/fields.py that a stream reads."""
+    """Returns the name of the row of data/fields.py that a stream reads."""
     return MODALITIES[stream.modality].field
 
 
 def lengths(record: dict, streams: Sequence[Stream]) -> dict[str, int]:
-    """Frames that each stream may draw from in this record; 0 where its modality is absent."""
+    """Returns how many frames each stream may draw from in a record; 0 where its modality is absent."""
     return {s.name: fields_lib.count_frames(record, field_of(s)) for s in streams}
 
 
 def zeros(stream: Stream, side: int, *leading: int) -> np.ndarray:
-    """What stands for a stream that a clip lacks: [*leading, *host_shape]."""
+    """Returns the zeros that stand for a stream that a clip lacks: [*leading, *host_shape]."""
     return np.zeros((*leading, *host_shape(stream, side)), form_of(stream).dtype)
 
 
 def _distinct(frames: Mapping[str, np.ndarray], streams: Sequence[Stream]) -> np.ndarray:
+    """Returns the frames that any of ``streams`` reads, int [n], rising, each once."""
     return np.unique(np.concatenate([frames[s.name].ravel() for s in streams]))
 
 
 def span(frames: Mapping[str, np.ndarray], streams: Sequence[Stream]) -> tuple[int, int] | None:
-    """The first and the last frame that any of the streams reads; None without streams."""
+    """Returns the first and the last frame that any of the streams reads; None without streams."""
     read = _distinct(frames, streams) if streams else None
     return read if read is None else (int(read[0]), int(read[-1]))
 
 
 # ---------------------------------------------------------------------------- pictures
 def read(record: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarray]) -> dict:
-    """{field: (indices [n], pictures [n, H, W, C])}: what ``streams`` read, each picture once. Raises
-    ValueError for a damaged record."""
+    """Decodes the pictures that ``streams`` read, each one once: {field: (indices [n], pictures [n, H, W, C])}.
+
+    ``frames`` is {stream: int [.., T, stack]}. Sound and boxes are read where they are cut. Raises ValueError
+    for a damaged record.
+    """
     pictured = [s for s in streams if form_of(s).cut == "pictures"]
     out = {}
     for field in dict.fromkeys(map(field_of, pictured)):
@@ -67,6 +71,7 @@ def read(record: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarra
 
 
 def _decoded(record: dict, field: str, indices: np.ndarray) -> np.ndarray:
+    """Decodes frames of a field. Raises ValueError, which names the clip and what to do, for a damaged record."""
     try:
         return fields_lib.decode_bytes(record, field, indices)
     except (DecodeError, IndexError) as error:
@@ -78,7 +83,7 @@ def _decoded(record: dict, field: str, indices: np.ndarray) -> np.ndarray:
 
 
 class _Pictures(NamedTuple):
-    """What is done to frames before they are stacked; streams that agree in it share the work."""
+    """What is done to frames before they are stacked; streams for which it is equal share the work."""
 
     field: str
     geometry: str
@@ -88,24 +93,30 @@ class _Pictures(NamedTuple):
 
 
 def _how(stream: Stream, stored: int, colours: Mapping) -> _Pictures:
+    """Returns what is done to a stream's frames, which have ``stored`` channels in the record."""
     modality, drawn = MODALITIES[stream.modality], colours.get((stream.modality, stream.geometry))
     return _Pictures(modality.field, stream.geometry, negated(stream, stored), modality.nearest, drawn)
 
 
 def _made(frames: np.ndarray, window: Geometry, side: int, how: _Pictures) -> np.ndarray:
+    """Cuts, resizes and colours uint8 frames [n, H, W, C]: [n, side, side, C]."""
+    # Colours come after the cut, so that pixels that nobody sees cost nothing.
     cut = augment_lib.apply(frames, window, side, negate_x=how.negate_x, nearest=how.nearest)
     return colours_lib.recolour(cut, how.colours) if how.colours else cut
 
 
 def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
-    """{stream: uint8 [.., T, side, side, raw]} from ``frames`` {stream: int [.., T, stack]}. A frame is
-    resized once, however many stacks it stands in."""
+    """Cuts pictures: {stream: uint8 [.., T, side, side, raw]} from ``frames`` {stream: int [.., T, stack]}.
+
+    A frame is resized once, however many stacks it is part of.
+    """
     out = {}
     keys = {s.name: _how(s, decoded[field_of(s)][1].shape[-1], how.colours) for s in streams}
     for key in dict.fromkeys(keys.values()):
         readers = [s for s in streams if keys[s.name] == key]
         indices, pictures = decoded[key.field]
         wanted = _distinct(frames, readers)
+        # Indexing copies, so it is left out where these streams read all that was decoded.
         if len(wanted) < len(indices):
             pictures = pictures[np.searchsorted(indices, wanted)]
         pictures = _made(pictures, how.window(readers[0]), how.side, key)
@@ -117,7 +128,10 @@ def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Ma
 
 
 def _widened(pictures: np.ndarray, stream: Stream) -> np.ndarray:
-    """Pictures with as many channels as the stream's form reads; what is added is 0: (u, v, 0)."""
+    """Adds channels of 0 up to the number that the stream's form reads: flow becomes (u, v, 0).
+
+    Raises DecodeError where more channels are stored than the form reads.
+    """
     form, stored = form_of(stream), pictures.shape[-1]
     if (width := form.raw // form.stack) < stored:
         forms = MODALITIES[stream.modality].forms
@@ -130,7 +144,10 @@ def _widened(pictures: np.ndarray, stream: Stream) -> np.ndarray:
 
 
 def _stacks(pictures: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """[n, H, W, C] and int [N, stack] -> [N, H, W, stack C], time-major: x1, y1, x2, y2, ..."""
+    """Gathers pictures [n, H, W, C] by ``index`` [N, stack] into [N, H, W, stack C].
+
+    Channels are time-major, as TSM and MML have them: x1, y1, x2, y2, ...
+    """
     channels, stack = pictures.shape[3], index.shape[1]
     if stack == 1:
         return pictures[index[:, 0]]
@@ -145,8 +162,10 @@ def _stacks(pictures: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- sound
 def _sound(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
-    """{stream: int16 [.., rows, window]}: windows over the time of the frames that it reads. A stream of the
-    same sampling as another one therefore hears what that one shows."""
+    """Cuts sound: {stream: int16 [.., rows, window]}, windows over the time of the frames that a stream reads.
+
+    A stream of sound therefore hears what a stream of pictures with the same sampling shows.
+    """
     out = {}
     for stream in streams:
         form, field = form_of(stream), field_of(stream)
@@ -166,7 +185,11 @@ EMPTY = (0.0, 0.0, 1e-9, 1e-9)
 
 
 def _mirrored(layouts: np.ndarray) -> np.ndarray:
-    """Boxes [.., 8] as a horizontal flip of the picture shows them: a left hand (side 1) is a right one (2)."""
+    """Mirrors boxes [.., 8] horizontally: a left hand (side 1) becomes a right one (2).
+
+    `prepare._mirrored_boxes` does the same on the device.
+    """
+    # Empty slots have category 0 and must stay as they are: mirrored, they would lie at the right edge.
     out, there = layouts.copy(), layouts[..., 4] > 0
     out[..., 0], out[..., 2] = 1 - layouts[..., 2], 1 - layouts[..., 0]
     sided = (layouts[..., 6] == 1) | (layouts[..., 6] == 2)
@@ -175,8 +198,11 @@ def _mirrored(layouts: np.ndarray) -> np.ndarray:
 
 
 def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two sides of boxes along an axis of so many pixels: in order, on the picture's pixels, and a pixel
-    apart at least (MMD's code)."""
+    """Makes the two sides of boxes along an axis of so many ``pixels`` valid (MMD's code).
+
+    They are put in order, clipped to the picture, and moved a pixel apart where they are equal. Sides are
+    shares of the axis.
+    """
     pixel = np.float32(1 / pixels)
     low, high = np.minimum(low, high), np.maximum(low, high)
     low, high = (side.clip(0, 1 - pixel) for side in (low, high))
@@ -185,8 +211,10 @@ def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, n
 
 
 def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
-    """{stream: float32 [.., T, 14, 8]}: x1, y1, x2, y2, category, score, side, state of a frame's boxes.
-    They are never cropped, and mirrored where their geometry group is."""
+    """Cuts boxes: {stream: float32 [.., T, 14, 8]}, a box being x1, y1, x2, y2, category, score, side, state.
+
+    Boxes are never cropped, and mirrored where their geometry group is.
+    """
     out = {}
     for stream in streams:
         wanted = frames[stream.name][..., 0]
@@ -196,6 +224,7 @@ def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Map
         there = boxes[..., 4] > 0
         for low, pixels in ((0, record["width"]), (1, record["height"])):
             boxes[..., low], boxes[..., low + 2] = _sane(boxes[..., low], boxes[..., low + 2], pixels)
+        # After `_sane`, which would give the empty slots an extent of a pixel.
         boxes[~there] = (*EMPTY, 0, 0, 0, 0)
         out[stream.name] = boxes.reshape(*wanted.shape, *boxes.shape[1:])
     return out
@@ -207,8 +236,10 @@ _CUT = {"pictures": _pictures, "sound": _sound, "layouts": _layouts}
 def cut(
     record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarray], how: Show
 ) -> dict[str, np.ndarray]:
-    """{stream: [.., *host_shape]} of ``frames`` {stream: int [.., T, stack]}; ``decoded`` is what ``read``
-    gave, for these frames or more."""
+    """Cuts what ``streams`` show of a clip: {stream: [.., *host_shape]}.
+
+    ``frames`` is {stream: int [.., T, stack]}; ``decoded`` is what ``read`` returned for these frames or more.
+    """
     out = {}
     for name, function in _CUT.items():
         if chosen := [s for s in streams if form_of(s).cut == name]:

@@ -1,4 +1,4 @@
-"""One example of a batch: its frames, its crops, its labels."""
+"""Makes one example of a batch: chooses its frames, draws its crops, reads its labels."""
 
 import functools
 import warnings
@@ -17,6 +17,9 @@ from mmvid.streams import MODALITIES, Head, Stream, form_of
 
 
 class Train(NamedTuple):
+    """What training examples follow from. Picklable; ``size`` is the side of pictures in pixels, ``process`` is
+    (index, count)."""
+
     sources: dict[str, Source]
     groups: dict[str, Group]
     streams: tuple[Stream, ...]
@@ -28,6 +31,9 @@ class Train(NamedTuple):
 
 
 class Eval(NamedTuple):
+    """What test examples follow from. Picklable; ``size`` and ``resize`` are in pixels (`augment.test_windows`),
+    ``process`` is (index, count)."""
+
     source: Source
     streams: tuple[Stream, ...]
     heads: dict[str, Head]
@@ -42,20 +48,24 @@ class Eval(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _order(n: int, seed: int, epoch: int, salt: int) -> np.ndarray:
+    """Returns the order of an epoch's ``n`` rows. The cache saves a permutation for every example."""
+    # An even number here, an odd one for what is drawn of a clip: the two must not share random numbers.
     return np.random.default_rng([seed, epoch, 2 * salt]).permutation(n)
 
 
 def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
-    """The row at a position of the endless shuffled stream of ``n`` examples.
+    """Returns the row at a position of the endless shuffled stream of ``n`` examples.
 
-    ``salt`` tells groups apart that share a source and a seed.
+    ``salt`` gives groups that share a source and a seed different orders.
     """
     return int(_order(n, seed, position // n, salt)[position % n])
 
 
 def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stream]) -> None:
-    """Warns (once, as the text has no id) where a stream is far shorter than the clip: what is drawn for all
-    streams then ends with it. Datasets that are built today have none such."""
+    """Warns where a stream is far shorter than the clip: no stream is then read beyond its end.
+
+    Python shows a warning once for equal texts, hence no id in it. Datasets that are built today need none.
+    """
     least = record["num_frames"] - max(record["num_frames"] // 10, 1)
     if short := sorted({cut.field_of(s) for s in streams if 0 < lengths[s.name] < least}):
         warnings.warn(
@@ -72,7 +82,11 @@ Seen = tuple[int, int]
 def _labels(
     record: dict, heads: Mapping[str, Head], *, flip: bool = False, pairs=(), seen: Seen | None = None
 ) -> dict[str, np.ndarray]:
-    """{head: label}; spans as the classes of the frames ``seen``, of the whole clip for None."""
+    """Returns {head: label}: int32 class ids or float32 multi-hot [K].
+
+    Labels kept as spans become the classes that occur between the frames ``seen``, or in the whole clip for
+    None. ``flip`` exchanges the classes of ``pairs``. Raises ValueError where a clip lacks the label of a head.
+    """
     out = {}
     for name, head in heads.items():
         if name not in record["label"]:
@@ -90,7 +104,10 @@ def _labels(
 
 
 def _occurring(spans: np.ndarray, record: dict, seen: Seen | None) -> np.ndarray:
-    """Those of the spans [n, 3] (class, start, end) that meet what is between two frames."""
+    """Returns those of the spans [n, 3] (class, start, end), in seconds, that overlap the frames ``seen``.
+
+    A training clip is labelled by what its sampled frames span (as in SlowFast's code for Charades).
+    """
     if seen is None:
         return spans
     first, last = fields.seconds(record, seen)
@@ -98,14 +115,16 @@ def _occurring(spans: np.ndarray, record: dict, seen: Seen | None) -> np.ndarray
 
 
 def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
+    """Returns float32 [K], 1 for the classes of ``spans`` [n, 3]."""
     return np.isin(np.arange(head.classes), spans[:, 0].astype(int)).astype(np.float32)
 
 
 def train_example(spec: Train, name: str, position: int, shown: Collection[str]) -> dict:
-    """The example at a position of group ``name``'s stream; streams that are not ``shown`` are absent."""
+    """Makes the example at a position of the stream of group ``name``; streams not in ``shown`` are absent."""
     source, group, salt = spec.sources[name], spec.groups[name], sorted(spec.groups).index(name)
     row = example_row(len(source), spec.seed, position, salt)
     record = source[row]
+    # By the position, so that an example is the same whichever process or worker makes it.
     rng = np.random.default_rng([spec.seed, position, 2 * salt + 1])
     lengths = cut.lengths(record, spec.streams)
     _tell_short(record, lengths, spec.streams)
@@ -133,13 +152,15 @@ def train_example(spec: Train, name: str, position: int, shown: Collection[str])
 
 
 def _geometries(streams: Sequence[Stream]) -> list[str]:
-    """The groups that share a window; streams of '' belong to none."""
+    """Returns the geometry groups of ``streams``; streams of the group '' belong to none."""
     return sorted({s.geometry for s in streams} - {""})
 
 
 def _draw_colours(rng: np.random.Generator, streams: Sequence[Stream], augment: augment_lib.Augment) -> dict:
-    """{(modality, geometry group): colours}. Nothing is drawn where the distortion is off, so that
-    runs without it see what they saw before there was one."""
+    """Draws {(modality, geometry group): colours}.
+
+    Nothing is drawn where the distortion is off, so that it does not shift the random numbers of such runs.
+    """
     coloured = [s for s in streams if MODALITIES[s.modality].coloured]
     keys = sorted({(s.modality, s.geometry) for s in coloured}) if augment.colour else []
     return {key: colours_lib.draw_colours(rng, augment) for key in keys}
@@ -153,9 +174,11 @@ def _train_views(
     rng: np.random.Generator,
     flip: bool | None,
 ) -> tuple[dict[str, dict[str, np.ndarray]], Seen | None]:
-    """A clip's views, cut from one choice of frames that is decoded once: ({view: {stream: [*host_shape]}},
-    the first and the last frame that any stream reads); zeros for a stream it lacks, None where it
-    lacks all."""
+    """Cuts a clip's views, all from one choice of frames, which are decoded once.
+
+    Returns ({view: {stream: [*host_shape]}}, (first, last) frame that any stream reads). A stream that the clip
+    lacks is zeros; where it lacks all of them, the pair of frames is None.
+    """
     there = [s for s in spec.streams if lengths[s.name] > 0]
     anchors = sampling.train_indices(rng, lengths, spec.streams)
     frames = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
@@ -173,7 +196,7 @@ def _train_views(
 
 
 def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """{stream: int [clips, T, stack]}: every frame that the test clips read."""
+    """Returns every frame that the test clips read: {stream: int [clips, T, stack]}."""
     shared = min((n for n in lengths.values() if n > 0), default=0)
     frames = {}
     for stream in spec.streams:
@@ -184,6 +207,7 @@ def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str,
 
 
 def eval_example(spec: Eval, row: int) -> dict:
+    """Makes the test example of a row, with all of its clips and crops: {stream: [V, *host_shape]}."""
     record = spec.source[row]
     windows, side = augment_lib.test_windows(
         record["height"], record["width"], spec.size, spec.resize, spec.crops
@@ -194,6 +218,7 @@ def eval_example(spec: Eval, row: int) -> dict:
     # All clips in one read, so that a frame they share is decoded once.
     decoded, cuts = cut.read(record, there, frames), []
     for window in windows:
+        # All geometry groups show the same window, and no colours are distorted: a test draws nothing.
         how = cut.Show(dict.fromkeys(_geometries(spec.streams), window), side)
         cuts.append(cut.cut(record, decoded, there, frames, how))
     inputs = {}

@@ -1,4 +1,4 @@
-"""What a record holds of each modality: the table of its columns, how many frames there are, how they are read."""
+"""Tabulates what a record holds of each modality: its columns, how many frames there are, how to read them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ DEPTH_RANGE = (0.0, 8.0)
 
 
 class Field(NamedTuple):
-    """``columns``: where in a record it is kept, and what is emptied to hide it; present where one of them
-    is not empty.
+    """How a record keeps one kind of data.
 
-    ``count(record)``: how many frames a stream of it may draw from. ``raw(record, indices) -> [n, ..]``: what
-    is stored at these places, and ``read`` that as the loader takes it. The places are frames of the clip,
-    but samples of sound. ``shown``: people can look at it.
+    ``columns`` of the record hold it. The field is present where one of them is not empty; emptying all hides it.
+    ``count(record, columns)`` tells how many frames a stream of it may draw from. ``raw(record, indices)``
+    returns what is stored at these places, [n, ..], and ``read`` returns the same as the loader takes it. Places
+    are frames of the clip; for sound they are samples. ``shown``: it consists of pictures for people.
     """
 
     columns: tuple[str, ...]
@@ -31,34 +31,37 @@ class Field(NamedTuple):
 
 
 def _whole(record: dict, columns: Sequence[str]) -> int:
-    """As many frames as the clip has: a film, and what lasts as long however little of it is stored."""
+    """Counts all frames of the clip: for films, and for what holds throughout, however little is stored."""
     return record["num_frames"]
 
 
 def _stored(record: dict, columns: Sequence[str]) -> int:
-    """A picture a frame, but none beyond the last frame. The longer plane of flow, so that reading tells
-    where pictures of the other one are lost."""
+    """Counts the pictures stored, but none beyond the clip's last frame.
+
+    Of flow the longer plane counts, so that reading raises where pictures of the other one are lost.
+    """
     return min(max(len(record[name]) for name in columns), record["num_frames"])
 
 
 # ---------------------------------------------------------------------------- pictures
 def _each(decode: Callable, indices) -> np.ndarray:
-    """[n, ..] of ``decode(index)``, each distinct index decoded once."""
+    """Returns ``decode(index)`` of each index, [n, ..], and decodes each distinct index once."""
     distinct, inverse = np.unique(np.asarray(indices), return_inverse=True)
     pictures = [decode(i) for i in distinct]
     return np.stack([pictures[i] for i in inverse.reshape(-1)])
 
 
 def _colours(record: dict, indices) -> np.ndarray:
-    """uint8 [n, H, W, 3]."""
+    """Returns RGB, uint8 [n, H, W, 3]."""
     if record.get("rgb_video"):
+        # A film is decoded in order, so all that is wanted comes from one pass.
         film = frames_lib.decode_mp4(record["rgb_video"], np.unique(indices))
         return _each(lambda i: film[int(i)], indices)
     return _each(lambda i: frames_lib.decode_image(record["rgb"][i], True), indices)
 
 
 def _flow(record: dict, indices) -> np.ndarray:
-    """uint8 [n, H, W, 2]; colour pictures, 3 channels, where there is no second plane."""
+    """Returns flow, uint8 [n, H, W, 2]; colour pictures, [n, H, W, 3], where there is no second plane."""
     if not record["flow_y"]:
         return _each(lambda i: frames_lib.decode_image(record["flow_x"][i], True), indices)
     planes = [record[name] for name in ("flow_x", "flow_y")]
@@ -66,12 +69,12 @@ def _flow(record: dict, indices) -> np.ndarray:
 
 
 def _depth(record: dict, indices) -> np.ndarray:
-    """uint16 [n, H, W, 1], raw."""
+    """Returns depth as stored, uint16 [n, H, W, 1]."""
     return _each(lambda i: frames_lib.decode_image(record["depth"][i], False), indices)
 
 
 def _depth_bytes(record: dict, indices) -> np.ndarray:
-    """uint8 [n, H, W, 1], by ``depth_levels``."""
+    """Returns depth as uint8 [n, H, W, 1], by ``depth_levels``."""
     return depth_levels(
         _depth(record, indices), record["depth_scale"], record.get("depth_range", DEPTH_RANGE)
     )
@@ -79,28 +82,29 @@ def _depth_bytes(record: dict, indices) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _levels(scale: float, near: float, far: float) -> np.ndarray:
-    """The uint8 of every uint16 depth."""
+    """Returns the level of every stored depth, uint8 [65536]. Raises DecodeError for a wrong scale or range."""
     if not (scale > 0 and far > near):
         raise DecodeError(f"depth_scale={scale} is positive, depth_range={near, far} rises: correct them")
     shares = np.clip((np.arange(1 << 16) * scale - near) / (far - near), 0, 1)
     levels = np.round(1 + 254 * shares).astype(np.uint8)
+    # "No reading" must stay apart from what is near.
     levels[0] = 0
     return levels
 
 
 def depth_levels(raw: np.ndarray, scale: float, depth_range: tuple[float, float]) -> np.ndarray:
-    """Depth as the networks read it: uint8 of ``raw``'s shape.
+    """Maps depth to the levels that the loader hands over: uint8 of the shape of ``raw``.
 
-    ``raw`` times ``scale`` is metres; ``depth_range`` (near, far) goes linearly onto 1..255, what
-    lies outside onto its ends. 0 is no reading and stays 0. Raises DecodeError for a range or a
-    scale that is none.
+    ``raw`` times ``scale`` is in metres. ``depth_range`` (near, far) is mapped linearly to 1..255, and what lies
+    outside to its ends. 0 means no reading and stays 0. Raises DecodeError for a scale that is not positive, or
+    a range that does not rise.
     """
     return _levels(float(scale), *map(float, depth_range))[raw]
 
 
 # ---------------------------------------------------------------------------- sound, boxes
 def seconds(record: dict, indices) -> np.ndarray:
-    """When the frames ``indices`` of a clip begin, in seconds from its start."""
+    """Returns when the frames ``indices`` of a clip begin, in seconds from its start."""
     indices = np.asarray(indices)
     if (times := record.get("times")) is not None and len(times):
         return np.asarray(times, np.float64)[indices]
@@ -108,12 +112,16 @@ def seconds(record: dict, indices) -> np.ndarray:
 
 
 def sound_places(record: dict, indices: np.ndarray, rows: int, window: int, rate: int) -> np.ndarray:
-    """The samples that ``rows`` windows of ``window`` samples read, evenly from the beginning of the first to
-    the end of the last of the frames ``indices`` [.., T]: int [.., rows, window]. Places before 0 and beyond
-    the last sample are silent. Raises DecodeError where the sound has another rate."""
+    """Returns the places of the samples that ``rows`` windows of ``window`` samples read: int [.., rows, window].
+
+    The windows lie evenly from the beginning of the first to the end of the last of the frames ``indices``
+    [.., T]. Places before 0 and beyond the last sample are silent. Raises DecodeError where the sound has
+    another rate than ``rate``.
+    """
     if record["audio_rate"] != rate:
         raise DecodeError(f"its sound has {record['audio_rate']} samples a second, {rate} are read")
     first, last = (seconds(record, end) for end in (indices.min(-1), indices.max(-1)))
+    # The sound of a clip may begin after its pictures, and places count from its first sample.
     begin = (first - record["audio_start_s"]) * rate
     room = np.maximum((last - first + 1 / record["fps"]) * rate - window, 0)
     starts = begin[..., None] + room[..., None] * np.linspace(0, 1, rows)
@@ -121,15 +129,17 @@ def sound_places(record: dict, indices: np.ndarray, rows: int, window: int, rate
 
 
 def _samples(record: dict, indices) -> np.ndarray:
-    """int16, 0 where nothing is stored: a track shorter than the clip is silent for the rest of it."""
+    """Returns samples, int16 of the shape of ``indices``; where nothing is stored, they are 0 (silence)."""
     track, indices = np.frombuffer(record["audio"], "<i2"), np.asarray(indices)
     within = (indices >= 0) & (indices < len(track))
     return np.where(within, track[np.where(within, indices, 0)], 0).astype(np.int16)
 
 
 def _layouts(record: dict, indices) -> np.ndarray:
-    """float32 [n, 14, 8]: the boxes of each frame in the order of their rows, those of the highest scores
-    where there are more; the slots that are left, and frames without a row, are 0."""
+    """Returns the boxes of each frame, float32 [n, 14, 8], in the order of their rows.
+
+    Where a frame has more than 14, those with the highest scores are kept. Slots that are left are 0.
+    """
     out = np.zeros((len(indices), SLOTS, BOX), np.float32)
     for target, index in zip(out, indices):
         rows = record["boxes"][record["boxes"][:, 0] == index, 1:]
@@ -150,36 +160,42 @@ FIELDS = {
 
 # ---------------------------------------------------------------------------- by name
 def present(record: dict, field: str) -> bool:
-    """Whether a record has a field."""
+    """Tells whether a record has a field."""
     return any(len(record[name]) > 0 for name in FIELDS[field].columns)
 
 
 def count_frames(record: dict, field: str) -> int:
-    """Frames that a stream of ``field`` may draw from, 0 where it is absent."""
+    """Returns how many frames a stream of ``field`` may draw from; 0 where it is absent."""
     row = FIELDS[field]
     return row.count(record, row.columns) if present(record, field) else 0
 
 
 def decode_frames(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
-    """What is stored at ``indices`` of ``field``: pictures uint8 [n, H, W, C] (C is 3 of colours and of flow
-    that is stored so, 2 of flow), depth uint16 [n, H, W, 1], samples int16 [n], layouts float32 [n, 14, 8].
-    Each distinct picture is decoded once. Raises DecodeError."""
+    """Returns what is stored at ``indices`` of ``field``.
+
+    RGB is uint8 [n, H, W, 3], flow uint8 [n, H, W, 2] (or 3 channels, where it was stored as colour pictures),
+    depth uint16 [n, H, W, 1], sound int16 [n], boxes float32 [n, 14, 8]. Each distinct picture is decoded once.
+    Raises DecodeError.
+    """
     return FIELDS[field].raw(record, indices)
 
 
 def decode_bytes(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
-    """``decode_frames`` as the loader takes it: uint8 for depth, too, by ``depth_levels``. Raises DecodeError."""
+    """Returns the same as ``decode_frames``, but depth as uint8, by ``depth_levels``. Raises DecodeError."""
     return FIELDS[field].read(record, indices)
 
 
 def hidden(record: dict, names: Sequence[str]) -> dict:
-    """A record without the fields ``names``: their columns are empty."""
+    """Returns a copy of a record without the fields ``names``: their columns are empty."""
     columns = [column for name in names for column in FIELDS[name].columns]
     return record | {column: record[column][:0] for column in columns}
 
 
 def thumbnails(record: dict, count: int) -> np.ndarray:
-    """uint8 [count, H, W, 3]: pictures of a clip for people, evenly over it; none where it has no such."""
+    """Returns pictures of a clip for people, evenly over it: uint8 [count, H, W, 3].
+
+    They are [0, 1, 1, 3] where the clip has no field with pictures for people.
+    """
     for name, row in FIELDS.items():
         if row.shown and present(record, name):
             return row.raw(record, np.linspace(0, record["num_frames"] - 1, count).astype(int))

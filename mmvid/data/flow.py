@@ -1,7 +1,7 @@
-"""Optical flow: TV-L1 in JAX (batched, jitted, any device) and DIS through OpenCV.
+"""Computes optical flow: TV-L1 in JAX (batched, jitted, any device) and DIS through OpenCV.
 
-The duality-based TV-L1 of Zach, Pock and Bischof as OpenCV's DualTVL1 runs it: flow (u, v) in
-pixels with frame0(x, y) ~ frame1(x + u, y + v).
+This is the duality-based TV-L1 of Zach, Pock and Bischof as OpenCV's DualTVL1 runs it. The flow (u, v) is in
+pixels, with frame0(x, y) ~ frame1(x + u, y + v).
 """
 
 import functools
@@ -15,7 +15,11 @@ from jax import lax
 
 
 class TVL1(NamedTuple):
-    """Settings under OpenCV's names: ``weight`` is its lambda, ``median`` the window (1: none)."""
+    """Settings of TV-L1, named mostly as in OpenCV.
+
+    ``weight`` is its lambda, ``median`` the side of the median filter's window in pixels (1: none). An
+    ``epsilon`` of 0 runs all iterations, which needs no check of convergence.
+    """
 
     tau: float = 0.25
     weight: float = 0.15
@@ -41,19 +45,19 @@ PRESETS = {"default": DEFAULT, "fast": FAST, "opencv": OPENCV}
 
 # ---------------------------------------------------------------------------- finite differences
 def _ahead(x, axis: int):
-    """x shifted so that position i holds i + 1; the last repeats itself (difference zero)."""
+    """Shifts x so that position i holds the value of i + 1; the last one is repeated (difference zero)."""
     return jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis),
                             lax.slice_in_dim(x, -1, None, axis=axis)], axis)  # fmt: skip
 
 
 def _behind(x, axis: int):
-    """x shifted so that position i holds i - 1; the first becomes zero."""
+    """Shifts x so that position i holds the value of i - 1; the first becomes zero."""
     body = lax.slice_in_dim(x, 0, -1, axis=axis)
     return jnp.concatenate([jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis)), body], axis)
 
 
 def centred_gradient(image):
-    """(d/dx, d/dy) of [B, H, W]: half the difference of both neighbours, the edge repeated."""
+    """Returns (d/dx, d/dy) of [B, H, W]: half the difference of both neighbours, the edge repeated."""
     out = []
     for axis in (2, 1):
         before = jnp.concatenate([lax.slice_in_dim(image, 0, 1, axis=axis),
@@ -63,18 +67,19 @@ def centred_gradient(image):
 
 
 def forward_gradient(u):
-    """(d/dx, d/dy) of [B, H, W], zero at the far edge."""
+    """Returns (d/dx, d/dy) of [B, H, W] as forward differences, zero at the far edge."""
     return _ahead(u, 2) - u, _ahead(u, 1) - u
 
 
 def divergence(px, py):
-    """The negative adjoint of ``forward_gradient`` on interior points: [B, H, W]."""
+    """Returns the divergence [B, H, W]: on interior points the negative adjoint of ``forward_gradient``."""
     return px - _behind(px, 2) + py - _behind(py, 1)
 
 
 # ---------------------------------------------------------------------------- warping
 def _cubic(t):
-    """Weights of the taps at -1, 0, 1, 2 for the fraction t, a = -0.75: [..., 4]."""
+    """Returns the bicubic weights [..., 4] of the taps at -1, 0, 1, 2 for the fraction ``t`` in [0, 1)."""
+    # OpenCV's value; that of Keys is -0.5.
     a = -0.75
     near = lambda x: ((a + 2) * x - (a + 3)) * x * x + 1  # noqa: E731
     far = lambda x: ((a * x - 5 * a) * x + 8 * a) * x - 4 * a  # noqa: E731
@@ -82,7 +87,7 @@ def _cubic(t):
 
 
 def warp(images, u, v):
-    """Bicubic images [B, H, W, C] at (x + u, y + v); zero outside, as cv2.remap."""
+    """Samples images [B, H, W, C] at (x + u, y + v), bicubically; zero outside, as cv2.remap."""
     batch, height, width, channels = images.shape
     x = jnp.arange(width, dtype=u.dtype)[None, None] + u
     y = jnp.arange(height, dtype=u.dtype)[None, :, None] + v
@@ -92,6 +97,7 @@ def warp(images, u, v):
     wx, wy = _cubic(x - x0), _cubic(y - y0)
     padded = jnp.pad(images, ((0, 0), (4, 5), (4, 5), (0, 0)))
     rows, columns = height + 9, width + 9
+    # One flat axis of pixels: a tap is then a constant offset to the index of the first one.
     flat = padded.reshape(batch, rows * columns, channels)
     corner = (y0.astype(jnp.int32) + 3) * columns + x0.astype(jnp.int32) + 3
     corner = corner.reshape(batch, -1)
@@ -107,8 +113,10 @@ def warp(images, u, v):
 
 
 def resize(image, shape: tuple[int, int], step: float | None = None):
-    """Bilinear [B, H, W] -> [B, *shape], half-pixel centres, no smoothing, as cv2.resize; with
-    ``step`` the grid is that of the factor, not of the (rounded) sizes."""
+    """Resizes [B, H, W] to [B, *shape] bilinearly: half-pixel centres, no smoothing, as cv2.resize.
+
+    With ``step`` the grid follows that factor instead of the ratio of the (rounded) sizes.
+    """
     for axis, new in zip((1, 2), shape):
         lines = _lines(image.shape[axis], new, 1 / step if step else image.shape[axis] / new)
         image = jnp.moveaxis(jnp.tensordot(image, lines, (axis, 0)), -1, axis)
@@ -116,7 +124,7 @@ def resize(image, shape: tuple[int, int], step: float | None = None):
 
 
 def _lines(old: int, new: int, ratio: float) -> np.ndarray:
-    """The matrix [old, new] of 1-D bilinear interpolation."""
+    """Returns the matrix [old, new] of linear interpolation along one axis."""
     position = np.clip((np.arange(new) + 0.5) * ratio - 0.5, 0, old - 1)
     low = np.minimum(np.floor(position).astype(int), max(old - 2, 0))
     matrix = np.zeros((old, new), np.float32)
@@ -126,11 +134,12 @@ def _lines(old: int, new: int, ratio: float) -> np.ndarray:
 
 
 def _sort2(values, i, j):
+    """Puts the smaller of two values at ``i`` and the greater at ``j``."""
     values[i], values[j] = jnp.minimum(values[i], values[j]), jnp.maximum(values[i], values[j])
 
 
 def median(x, size: int):
-    """Median over a size x size window of [B, H, W], the edge repeated. Raises ValueError for a
+    """Returns the median over a size x size window of [B, H, W], the edge repeated. Raises ValueError for a
     size other than 3 or 5."""
     if size not in (3, 5):
         raise ValueError(f"median window {size}: choose 3 or 5 (1 for none)")
@@ -157,16 +166,17 @@ def median(x, size: int):
 
 # ---------------------------------------------------------------------------- the scheme
 def _threshold(rho_c, ix, iy, grad, u, v, lt):
-    """The pointwise step: v of OpenCV's estimateV."""
+    """Solves the data term pixel by pixel (estimateV in OpenCV): a thresholding step on the residual ``rho``."""
     rho = rho_c + ix * u + iy * v
     bound = lt * grad
+    # Where the image is flat there is no direction to move in; the guard also keeps the division finite.
     inside = -rho / jnp.where(grad > 1.2e-7, grad, 1) * (grad > 1.2e-7)
     factor = jnp.where(rho < -bound, lt, jnp.where(rho > bound, -lt, inside))
     return u + factor * ix, v + factor * iy
 
 
 def _iterate(carry, data, s: TVL1):
-    """One primal-dual iteration; the carry ends with each pair's squared change."""
+    """Runs one primal-dual iteration; the carry (u, v, duals, change) ends with each pair's squared change."""
     u, v, p, _ = carry
     rho_c, ix, iy, grad = data
     a, b = _threshold(rho_c, ix, iy, grad, u, v, s.weight * s.theta)
@@ -182,7 +192,7 @@ def _iterate(carry, data, s: TVL1):
 
 
 def _inner(carry, data, s: TVL1, bound: float):
-    """``inner`` iterations, or fewer once every pair's change is below ``bound``."""
+    """Runs ``inner`` iterations, or fewer once every pair's change is below ``bound``."""
     if s.epsilon == 0:
         return lax.fori_loop(0, s.inner, lambda _, c: _iterate(c, data, s), carry)
 
@@ -196,11 +206,12 @@ def _inner(carry, data, s: TVL1, bound: float):
 
 
 def _one_warp(flow, images, first, s: TVL1):
-    """Linearise around the present flow, then alternate median and iterations."""
+    """Linearises around the present flow, then alternates the median filter with iterations."""
     u, v, p = flow
     warped = warp(images, u, v)
     image, ix, iy = warped[..., 0], warped[..., 1], warped[..., 2]
     data = image - ix * u - iy * v - first, ix, iy, ix * ix + iy * iy
+    # ``epsilon`` is of one pixel, while changes are summed over the picture (OpenCV's scaledEpsilon).
     bound = s.epsilon**2 * u.shape[1] * u.shape[2]
 
     def outer(carry):
@@ -219,6 +230,8 @@ def _one_warp(flow, images, first, s: TVL1):
 
 
 def _one_scale(first, second, u, v, s: TVL1):
+    """Refines the flow (u, v) [B, H, W] at one scale of the pyramid."""
+    # The gradients are warped beside the image itself, which costs one gather for all three.
     images = jnp.stack([second, *centred_gradient(second)], -1)
     zero = jnp.zeros_like(u)
     start = u, v, (zero, zero, zero, zero)
@@ -226,7 +239,7 @@ def _one_scale(first, second, u, v, s: TVL1):
 
 
 def _shapes(height: int, width: int, s: TVL1) -> list[tuple[int, int]]:
-    """Sizes from fine to coarse; a scale below 16 pixels is left out."""
+    """Returns the sizes of the pyramid from fine to coarse; scales below 16 pixels are left out."""
     shapes = [(height, width)]
     for _ in range(s.scales - 1):
         shape = tuple(int(np.rint(n * s.scale_step)) for n in shapes[-1])
@@ -238,7 +251,7 @@ def _shapes(height: int, width: int, s: TVL1) -> list[tuple[int, int]]:
 
 @functools.partial(jax.jit, static_argnames="settings")
 def tvl1(frame0: jax.Array, frame1: jax.Array, *, settings: TVL1 = DEFAULT) -> jax.Array:
-    """Flow [B, H, W, 2] (u along x, v along y, pixels) between gray frames [B, H, W] in 0..255."""
+    """Computes the flow [B, H, W, 2] (u along x, v along y, pixels) between gray frames [B, H, W] in 0..255."""
     pyramid = [(frame0.astype(jnp.float32), frame1.astype(jnp.float32))]
     shapes = _shapes(*frame0.shape[1:], settings)
     for shape in shapes[1:]:
@@ -247,6 +260,7 @@ def tvl1(frame0: jax.Array, frame1: jax.Array, *, settings: TVL1 = DEFAULT) -> j
     u = v = jnp.zeros_like(pyramid[-1][0])
     for level, (first, second) in reversed(list(enumerate(pyramid))):
         if u.shape != first.shape:
+            # A displacement in pixels grows with the picture.
             factor = 1 / settings.scale_step
             u, v = (resize(f, shapes[level]) * factor for f in (u, v))
         u, v = _one_scale(first, second, u, v, settings)
@@ -255,8 +269,10 @@ def tvl1(frame0: jax.Array, frame1: jax.Array, *, settings: TVL1 = DEFAULT) -> j
 
 # ---------------------------------------------------------------------------- clips
 def gray(frames: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] or [T, H, W] -> uint8 [T, H, W], OpenCV's luma to the bit: 0.299 R + 0.587 G +
-    0.114 B in fixed point."""
+    """Turns uint8 [T, H, W, 3] into gray uint8 [T, H, W], and leaves gray frames alone.
+
+    It is OpenCV's luma to the bit: 0.299 R + 0.587 G + 0.114 B in fixed point.
+    """
     if frames.ndim == 3:
         return frames
     return np.stack([((f @ _LUMA + (1 << 14)) >> 15).astype(np.uint8) for f in frames])
@@ -265,7 +281,7 @@ def gray(frames: np.ndarray) -> np.ndarray:
 def clip_flow(
     frames: np.ndarray, *, settings: TVL1 | str = DEFAULT, batch_size: int = 32
 ) -> np.ndarray:
-    """TV-L1 of a clip: [T, H, W(, 3)] uint8 -> float32 [T-1, H, W, 2].
+    """Computes the TV-L1 flow of a clip: uint8 [T, H, W(, 3)] -> float32 [T-1, H, W, 2].
 
     Pairs are processed ``batch_size`` at a time, the last batch padded, so that clips of every
     length share one compiled program. Raises ValueError for an unknown preset.
@@ -283,6 +299,7 @@ def clip_flow(
 
 
 def _settings(settings: TVL1 | str) -> TVL1:
+    """Returns the settings that a preset's name stands for. Raises ValueError for an unknown name."""
     if isinstance(settings, str):
         if settings not in PRESETS:
             raise ValueError(f"TV-L1 preset {settings!r}: choose one of {sorted(PRESETS)}")
@@ -291,7 +308,7 @@ def _settings(settings: TVL1 | str) -> TVL1:
 
 
 def dis(frames: np.ndarray) -> np.ndarray:
-    """DIS (medium) of a clip through OpenCV: the quick option. As ``clip_flow``."""
+    """Computes the DIS flow (preset medium) of a clip by OpenCV, the quick option: shapes as ``clip_flow``."""
     # TV-L1 must run where OpenCV is not installed.
     import cv2
 
@@ -302,10 +319,14 @@ def dis(frames: np.ndarray) -> np.ndarray:
 
 
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
-    """Pixels clipped to +-bound -> uint8, 128 - 1/2 for rest: round((v / bound + 1) * 127.5)."""
+    """Clips flow v in pixels to +-``bound`` and stores it as uint8: round((v / bound + 1) * 127.5).
+
+    No motion lies at 127.5, between two levels (it is stored as 128), so that 255 - s is
+    exactly the negated flow of a stored value s.
+    """
     return np.uint8(np.rint((np.clip(flow / bound, -1, 1) + 1) * 127.5))
 
 
 def dequantise(planes: np.ndarray, bound: float) -> np.ndarray:
-    """Inverse of ``quantise`` up to bound / 255."""
+    """Inverts ``quantise``, up to an error of bound / 255."""
     return (np.float32(planes) / 127.5 - 1) * np.float32(bound)

@@ -1,4 +1,4 @@
-"""Frames as a record keeps them: JPEG, PNG or a short-GOP film, written and read one by one."""
+"""Writes and reads frames as a record keeps them: as JPEG, PNG or a film of short groups of pictures."""
 
 import io
 
@@ -15,7 +15,8 @@ cv2.setNumThreads(0)
 
 
 def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
-    """uint8 [H, W, 3] or [H, W] -> JPEG; colours at half size (4:2:0), as in nearly every video."""
+    """Writes uint8 [H, W, 3] (RGB) or [H, W] as JPEG, colours at half size (4:2:0), as in nearly every video."""
+    # OpenCV wants blue first.
     picture = picture[..., ::-1] if picture.ndim == 3 else picture
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality,
              cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]  # fmt: skip
@@ -23,11 +24,15 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """uint8 or uint16 [H, W] -> PNG."""
+    """Writes uint8 or uint16 [H, W] as PNG."""
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def decode_image(data: bytes, colour: bool) -> np.ndarray:
+    """Reads a JPEG or PNG as uint8 [H, W, 3] (RGB) where ``colour``, else as stored, [H, W, 1].
+
+    Raises DecodeError for bytes that are no image.
+    """
     flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_UNCHANGED
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if picture is None:
@@ -36,8 +41,12 @@ def decode_image(data: bytes, colour: bool) -> np.ndarray:
 
 
 def encode_mp4(frames: np.ndarray, fps: float, *, crf: int = 18, gop: int = 12) -> bytes:
-    """uint8 [T, H, W, 3] -> a short-GOP H.264 file (even sides), for ``rgb_video``."""
+    """Writes uint8 [T, H, W, 3] as an H.264 film for ``rgb_video``, with key frames at most ``gop`` frames apart.
+
+    A last row or column that makes a side odd is cut off.
+    """
     buffer = io.BytesIO()
+    # yuv420p has colours at half size, so its sides are even.
     height, width = (n // 2 * 2 for n in frames.shape[1:3])
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=max(round(fps), 1))
@@ -52,7 +61,10 @@ def encode_mp4(frames: np.ndarray, fps: float, *, crf: int = 18, gop: int = 12) 
 
 
 def decode_mp4(data: bytes, wanted: np.ndarray) -> dict[int, np.ndarray]:
-    """The frames ``wanted`` of a short-GOP file, read up to the last of them."""
+    """Reads the frames ``wanted`` of a film that `encode_mp4` wrote: {index: uint8 [H, W, 3]}.
+
+    Decoding ends with the last of them. Raises DecodeError where the film ends before.
+    """
     found, remaining = {}, set(wanted.tolist())
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]

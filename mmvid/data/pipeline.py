@@ -1,8 +1,8 @@
-"""The loader: a pure function (segment, step) -> batch, run ahead by Grain.
+"""The loader: a pure function from a description and a step to a batch, which Grain runs ahead.
 
-Position p of a group's endless stream is example p mod n of epoch p // n, shuffled by (seed,
-epoch); the batch of a step is B consecutive positions, of which each process takes its rows. Nothing
-of the loader need be saved, and neither workers nor processes change the data.
+Position p of a group's endless stream is example p mod n of epoch p // n, where each epoch is shuffled by (seed,
+epoch). The batch of a step is B consecutive positions, of which each process takes its rows. No state of the
+loader need be saved, and the numbers of workers and processes do not change the data.
 """
 
 import functools
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------- batches
 def _stack(examples: list[dict]) -> Any:
+    """Stacks the arrays of nested dictionaries along a new first axis."""
     first = examples[0]
     if isinstance(first, dict):
         return {name: _stack([e[name] for e in examples]) for name in first}
@@ -32,26 +33,30 @@ def _stack(examples: list[dict]) -> Any:
 
 
 def _rows(batch_size: int, process: tuple[int, int]) -> range:
+    """Returns the rows of a batch that a process (its index, their count) takes: consecutive ones."""
     index, count = process
     local = batch_size // count
     return range(index * local, (index + 1) * local)
 
 
 def _train_group(spec: Train, name: str, step: int) -> dict:
-    """This process's rows of one group of the batch of ``step``."""
+    """Makes this process's rows of one group of the batch of ``step``."""
     size, one_of = spec.groups[name].batch_size, spec.one_of.get(name)
     chosen = one_of.chosen(spec.seed, step) if one_of else {}
     shown = one_of.streams(chosen) if one_of else {s.name for s in spec.streams}
     rows = _rows(size, spec.process)
     examples = [example.train_example(spec, name, step * size + row, shown) for row in rows]
+    # One choice for the batch, not one a row: the step runs one read of a network for all of its rows.
     return _stack(examples) | ({"one_of": chosen} if chosen else {})
 
 
 def _train_batch(spec: Train, step: int) -> dict:
+    """Makes this process's rows of the batch of ``step``, {group: rows}."""
     return {name: _train_group(spec, name, step) for name in spec.groups}
 
 
 def _eval_batch(spec: Eval, index: int) -> dict:
+    """Makes this process's rows of the batch ``index``; rows beyond the last clip have ``mask`` False."""
     n = len(spec.source)
     rows = [index * spec.batch_size + r for r in _rows(spec.batch_size, spec.process)]
     examples = [example.eval_example(spec, row) for row in rows if row < n]
@@ -61,11 +66,12 @@ def _eval_batch(spec: Eval, index: int) -> dict:
 
 
 def batch_bytes(streams: Iterable[Stream], rows: int, views: int, side: int) -> int:
-    """Bytes of what is read of ``rows`` clips, each seen in ``views``, pictures of side x side pixels."""
+    """Returns the bytes of ``rows`` clips, each in ``views`` views, whose pictures have ``side`` pixels a side."""
     return rows * views * sum(host_bytes(s, side) for s in streams)
 
 
 def _check(name: str, source: Source, batch_size: int, process_count: int) -> None:
+    """Raises ValueError for an empty source, or a batch that the processes cannot share evenly."""
     if len(source) == 0:
         raise ValueError(f"{name} has no clips: build the dataset with some, or name another split")
     if batch_size < 1 or batch_size % process_count:
@@ -89,13 +95,13 @@ def train_dataset(
     process_index: int = 0,
     process_count: int = 1,
 ) -> "grain.MapDataset":
-    """Element i is this process's rows of the batch of step ``start`` + i.
+    """Returns a dataset whose element i is this process's rows of the batch of step ``start`` + i.
 
-    {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}} of the clips of
-    ``sources`` {group: records}; a stream that a record lacks is zeros with ``present`` False.
-    ``one_of`` {group: networks of which one read is shown a step}. Raises ValueError for a batch that
-    the processes cannot share, an empty split, streams of which only some are cut by segments, or an
-    augmentation that cannot be.
+    A batch is {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}}, of the clips of ``sources``
+    {group: records}. A stream that a record lacks is zeros, and its ``present`` is False. ``one_of`` {group:
+    OneOf} describes networks that are shown one of their reads at each step. Raises ValueError for a batch that
+    the processes cannot share evenly, an empty split, streams of which only some are cut by segments, or an
+    invalid augmentation.
     """
     import grain
 
@@ -122,11 +128,12 @@ def eval_dataset(
     process_index: int = 0,
     process_count: int = 1,
 ) -> "grain.MapDataset":
-    """Every row once, in order; inputs {'test': {stream: [B, V, *streams.host_shape]}}, V = clips x crops.
+    """Returns a dataset of batches with every row of a split once, in order.
 
-    The last batch is filled with rows whose ``mask`` is False; every process has as many batches.
-    Raises ValueError for an empty split, a batch that the processes cannot share, an unknown
-    protocol or crop.
+    Their inputs are {'test': {stream: [B, V, *streams.host_shape]}}, with V = clips x crops. The last batch is
+    filled up with rows whose ``mask`` is False, and every process has equally many batches. Raises ValueError
+    for an empty split or a batch that the processes cannot share evenly; reading a batch raises it for an
+    unknown protocol or crop.
     """
     import grain
 

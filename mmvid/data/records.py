@@ -1,4 +1,4 @@
-"""The prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
+"""Reads the prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ TFDS_NAME = "clips"
 
 
 class Info(NamedTuple):
-    """What is known of a dataset without opening its records.
+    """What metadata.json tells of a dataset, without opening its records.
 
-    ``heads`` {name: {classes, kind, names}}; ``splits`` and ``expected`` {split: clips}: those in
-    it and those that the annotations name; ``modalities`` {split: {modality: clips}}.
+    ``heads`` is {name: {classes, kind, names}}. ``splits`` {split: clips} counts the clips that are there,
+    ``expected`` those that the annotations name; ``modalities`` is {split: {modality: clips}}.
     """
 
     name: str
@@ -38,15 +38,17 @@ class Info(NamedTuple):
 
 
 def fingerprint(rows: list, settings: dict) -> str:
-    """Twelve hex digits of facts (ids, splits, labels, contents) and settings: equal data, equal text."""
+    """Returns twelve hex digits that are equal for equal data: of facts (ids, splits, labels, contents) in
+    ``rows``, and of the build settings."""
+    # Sorted, since the order in which clips were built is no part of the data.
     text = json.dumps([sorted(rows), settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Source:
-    """The records of a split: ``len`` and ``[row]``; frames stay encoded. Picklable.
+    """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
-    ``depth_range`` of a record is the dataset's: (near, far) in metres, which the loader maps linearly
+    Each record is given the dataset's ``depth_range``: (near, far) in metres, which the loader maps linearly
     to 1..255 (0 stays "no reading").
     """
 
@@ -58,15 +60,19 @@ class Source:
         return self.info.splits[self.split]
 
     def __getstate__(self):
+        # Open files do not go to worker processes: each opens its own at the first record it reads.
         return {"root": self.root, "split": self.split, "info": self.info, "_data": None}
 
     def __getitem__(self, row: int) -> dict:
+        """Reads the record of a row. Raises IndexError beyond the last one."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of the {len(self)} clips of {self.root}/{self.split}")
+        # Datasets that were built before the range was kept have the default one.
         near, far = self.info.settings.get("depth_range", DEPTH_RANGE)
         return _plain(self._opened()[int(row)]) | {"depth_range": (float(near), float(far))}
 
     def _opened(self):
+        """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
         if self._data is None:
             # Imported here: TFDS takes a second, and only whoever reads records needs it.
             import tensorflow_datasets as tfds
@@ -82,34 +88,35 @@ class Source:
         return self._data
 
     def labels(self, head: str) -> list[np.ndarray]:
-        """The label of every row. Every record is read, but no frame is decoded."""
+        """Returns the label of every row. It reads every record, but decodes no frame."""
         data = self._opened()
         return [np.asarray(data[row]["label"][head]) for row in range(len(self))]
 
     def ids(self) -> list[str]:
-        """The id of every row."""
+        """Returns the id of every row."""
+        # The build wrote the ids beside the records, so that none of these is read for them.
         return json.loads((self.root / "index.json").read_text(encoding="utf-8"))[self.split]
 
 
 class Dataset(NamedTuple):
-    """A prepared dataset: ``info``, which counts its ``subsets`` {name: source} as splits, and ``split(name)``."""
+    """A prepared dataset. Its ``info`` counts the ``subsets`` {name: source} as splits, too."""
 
     root: pathlib.Path
     info: Info
     subsets: dict[str, Any] = {}  # noqa: RUF012
 
     def with_subset(self, name: str, source) -> "Dataset":
-        """The dataset with one split more, made from the others."""
+        """Returns the dataset with one more split, ``source``, which was made from the others."""
         counts = {name: len(source)}
         info = self.info._replace(splits=self.info.splits | counts, expected=self.info.expected | counts)
         return self._replace(info=info, subsets=self.subsets | {name: source})
 
     def whole(self, name: str) -> str:
-        """The split that a subset is made from in the end; a split's own name."""
+        """Returns the split that a subset is taken from in the end (subsets nest); for a split, its own name."""
         return self.subsets[name].whole if name in self.subsets else name
 
     def split(self, name: str) -> Source:
-        """The Source of a split or subset. Raises ValueError listing those there are."""
+        """Returns the Source of a split or subset. Raises ValueError, which lists the splits there are."""
         if name in self.subsets:
             return self.subsets[name]
         if name not in self.info.splits:
@@ -122,12 +129,12 @@ class Dataset(NamedTuple):
 
 
 def directory(root: pathlib.Path) -> pathlib.Path:
-    """Where TFDS keeps the records of the dataset at ``root``."""
+    """Returns the folder where TFDS keeps the records of the dataset at ``root``."""
     return root / TFDS_NAME / f"{SCHEMA}.0.0"
 
 
 def _plain(example: dict) -> dict:
-    """TFDS's NumPy scalars and object arrays as Python values; frames as lists of bytes."""
+    """Turns TFDS's NumPy scalars and object arrays into Python values, and frames into lists of bytes."""
     record = {}
     for name, value in example.items():
         if name == "label":
@@ -146,7 +153,7 @@ def _plain(example: dict) -> dict:
 
 
 def open_dataset(root: str | os.PathLike) -> Dataset:
-    """The dataset at ``root``. Raises FileNotFoundError or ValueError that say how to build it."""
+    """Opens the dataset at ``root``. Raises FileNotFoundError or ValueError, which say how to build it."""
     root = pathlib.Path(root)
     path = root / "metadata.json"
     if not path.exists():
@@ -163,6 +170,7 @@ def open_dataset(root: str | os.PathLike) -> Dataset:
         raise ValueError(
             f"{root} was built with schema {info.version}, this mmvid reads {SCHEMA}: build it again"
         )
+    # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():
         raise ValueError(
             f"{root} has metadata.json but no records in {directory(root)}: run the command that "

@@ -1,5 +1,7 @@
-"""Which frames of a clip each stream reads: pure functions (MML, section 3.1, appendix 1, its code;
-DMCL's segments, its code)."""
+"""Chooses the frames of a clip that each stream reads, by pure functions.
+
+Sources: MML's section 3.1, its appendix 1 and its code; DMCL's code for segments.
+"""
 
 import re
 import zlib
@@ -16,21 +18,26 @@ PADDED = 9
 
 # ---------------------------------------------------------------------------- training
 def _dense(rng: np.random.Generator, n: int, s: Sampling) -> np.ndarray:
+    """Returns a random dense clip, int [frames]: a fixed stride, modulo ``n`` where the clip is shorter."""
+    # The upper end is exclusive: as in MML's code, the last possible start is never drawn.
     start = 0 if n <= s.dense_length else rng.integers(0, n - s.dense_length)
     return (start + np.arange(s.frames) * (s.dense_length // s.frames)) % n
 
 
 def _uniform(rng: np.random.Generator, n: int, s: Sampling, stack: int) -> np.ndarray:
+    """Returns a random frame of each of equal parts, int [frames]; a whole stack fits behind each of them."""
     width = (n - stack + 1) // s.frames
     if width > 0:
         return np.arange(s.frames) * width + rng.integers(0, width, s.frames)
+    # Parts of less than a frame: MML's code draws at random then, and the first frame where even that fails.
     if n > s.frames:
         return np.sort(rng.integers(0, max(n - stack, 0) + 1, s.frames))
     return np.zeros(s.frames, np.int64)
 
 
 def _segments(rng: np.random.Generator | np.random.RandomState, n: int, frames: int) -> np.ndarray:
-    """One frame of each segment [ceil(j L / k), ceil((j + 1) L / k)) of a padded clip (DMCL's code)."""
+    """Draws one frame of each segment [ceil(j L / k), ceil((j + 1) L / k)), j < k = ``frames``, of a clip that is
+    padded to L frames by its last one (DMCL's code): int [frames]."""
     length = max(n, PADDED, frames)
     edges = -(-np.arange(frames + 1) * length // frames)
     picked = edges[:-1] + np.floor(rng.random(frames) * np.diff(edges)).astype(np.int64)
@@ -38,7 +45,7 @@ def _segments(rng: np.random.Generator | np.random.RandomState, n: int, frames: 
 
 
 def check_streams(streams: Sequence[Stream]) -> bool:
-    """Whether a run's streams are cut by segments. Raises ValueError where only some of them are."""
+    """Returns whether all of a run's streams are cut by segments. Raises ValueError where only some are."""
     kinds = {s.name: s.sampling.kind for s in streams}
     segments = [kind == "segments" for kind in kinds.values()]
     if any(segments) and not all(segments):
@@ -52,6 +59,7 @@ def check_streams(streams: Sequence[Stream]) -> bool:
 def _train_segments(
     rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream]
 ) -> dict[str, np.ndarray]:
+    """Returns {stream: int [frames]}: one draw of segments of the shortest stream, which all streams read."""
     n = min((lengths[s.name] for s in streams if lengths[s.name] > 0), default=0)
     picked: dict[int, np.ndarray] = {}
     out = {}
@@ -66,19 +74,20 @@ def _train_segments(
 def train_indices(
     rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream]
 ) -> dict[str, np.ndarray]:
-    """Anchors of one training clip: {stream: int [frames]}.
+    """Draws the anchors of one training clip: {stream: int [frames]}.
 
-    ``lengths``: frames of each stream (flow has one less than the clip). The shortest stream, first
-    on ties, defines the anchors; each other one is shifted by its own xi ~ U{0..n_m - n}. A mixed
-    clip is dense or uniform by one coin that all streams share, and streams of one modality share
-    their xi, so that two networks of one modality see the same. An absent stream (length 0) gets
-    zeros and defines nothing. Source: MML's code.
+    ``lengths`` gives the frames of each stream (flow has one less than the clip). The shortest stream, the
+    first one on ties, defines the anchors; those of modality m are shifted by a draw xi_m ~ U{0..n_m - n},
+    where n is the shortest length. All streams share the coin that makes a mixed clip dense or uniform, and
+    streams of one modality share their xi_m, so that two networks of one modality see the same. An absent
+    stream (length 0) gets zeros and defines nothing. Source: MML's code.
 
-    Streams of the kind 'segments' read the same random frame of each segment, of the shortest one's
-    length (DMCL's code). Raises ValueError where only some are of that kind.
+    Streams of the kind 'segments' all read the same random frame of each segment of the shortest stream
+    (DMCL's code). Raises ValueError where only some streams are of that kind.
     """
     if check_streams(streams):
         return _train_segments(rng, lengths, streams)
+    # As in MML's code, all modalities of a clip share one coin.
     coin = rng.random() < 0.5
     anchors: dict[Sampling, np.ndarray] = {}
     there = [s for s in streams if lengths[s.name] > 0]
@@ -91,6 +100,7 @@ def train_indices(
             out[stream.name] = np.zeros(s.frames, np.int64)
             continue
         n = lengths[shortest.name]
+        # Streams of equal sampling share one draw, whatever their modality.
         if s not in anchors:
             dense = s.kind == "dense" or (s.kind == "mixed" and coin)
             stack = stack_length(shortest)
@@ -103,19 +113,22 @@ def train_indices(
 
 # ---------------------------------------------------------------------------- test
 def val_indices(n: int, frames: int, stack: int) -> np.ndarray:
-    """Centres of equal parts, as MML's validation: int [frames]; zeros for a clip too short."""
+    """Returns the centres of equal parts, int [frames], as MML's validation does; zeros for a clip too short."""
     if n <= frames + stack - 1:
         return np.zeros(frames, np.int64)
     return _uniform_test(n, frames, stack, 0.5)
 
 
 def _uniform_test(n: int, frames: int, stack: int, offset: float) -> np.ndarray:
+    """Returns the point at ``offset`` (0: left edge, 1/2: centre) of each of equal parts: int [frames]."""
     tick = max(n - stack + 1, 1) / frames
     return (tick * offset + tick * np.arange(frames)).astype(np.int64)
 
 
 def _dense_starts(n: int, k: int, s: Sampling, variant: str) -> np.ndarray:
+    """Returns the first frames of ``k`` dense test clips, int [k] (MML, appendix 1, or its code)."""
     if variant == "paper":
+        # Appendix 1: T' = T - tau (N - 1), starts i T' / k; the code leaves T - tau N, and takes both ends.
         span = max(n - s.dense_length // s.frames * (s.frames - 1), 0)
         return np.array([span // 2]) if k == 1 else np.arange(k) * span // k
     if k == 1:
@@ -125,12 +138,13 @@ def _dense_starts(n: int, k: int, s: Sampling, variant: str) -> np.ndarray:
 
 
 def _uniform_offsets(m: int, variant: str) -> list[float]:
+    """Returns for each of ``m`` uniform test clips where in each part of the clip its frame lies, from 0 to 1."""
     # The code's two clips are the centres, then the left edges; the paper prints i / m.
     return [i / m if variant == "paper" else (0.5 + i / m) % 1 for i in range(m)]
 
 
 def _frozen(n: int, stream: Stream, count: int, clip: str) -> np.ndarray:
-    """``count`` draws of segments that a clip keeps for ever."""
+    """Draws segments ``count`` times, at every call the same ones for a ``clip``: int [count, frames]."""
     if stream.sampling.kind != "segments":
         raise ValueError(
             f"protocol='R{count}' draws segments (DMCL), stream {stream.name!r} has sampling.kind="
@@ -142,7 +156,8 @@ def _frozen(n: int, stream: Stream, count: int, clip: str) -> np.ndarray:
 
 
 def _protocol(protocol: str, variant: str) -> tuple[int, int, int]:
-    """(dense, uniform, random) clips. Raises ValueError for an unknown protocol or variant."""
+    """Parses a protocol into (dense, uniform, random) counts of clips. Raises ValueError for an unknown one, or
+    for an unknown variant."""
     match = re.fullmatch(r"D(\d+)U(\d+)|R(\d+)", protocol)
     counts = tuple(int(text or 0) for text in match.groups()) if match else (0, 0, 0)
     if not any(counts) or variant not in VARIANTS:
@@ -162,14 +177,15 @@ def test_indices(
     shared: int | None = None,
     clip: str = "",
 ) -> np.ndarray:
-    """Anchors of every test clip of a stream of ``n`` frames: int [clips, frames].
+    """Returns the anchors of every test clip of a stream of ``n`` frames: int [clips, frames].
 
-    ``protocol`` 'DkUm': k dense clips, then m uniform ones (MML table 10); 'val' as during
-    training. ``variant`` 'code' (default) or 'paper' (appendix 1; they differ). A stream is
-    sampled by its own length, so that its score is the same whichever others are there.
-    'Rn' (DMCL): n clips of random segments, frozen: they follow from the id ``clip`` and from
-    ``shared``, the least length of the streams (None: ``n``), hence are the same for all of them.
-    Raises ValueError for an unknown protocol or variant, or 'Rn' for a stream without segments.
+    ``protocol`` 'DkUm' takes k dense clips, then m uniform ones (MML, table 10); 'val' takes the one clip of
+    the validation during training. ``variant`` is 'code' (the default) or 'paper' (MML, appendix 1), which
+    differ. A stream is sampled by its own length, so its score does not depend on the other streams.
+
+    'Rn' (DMCL) takes n clips of random segments, which never change: they follow from the id ``clip`` and from
+    ``shared``, the least length of the streams (None: ``n``), and so are the same for all streams. Raises
+    ValueError for an unknown protocol or variant, or 'Rn' for a stream of another kind than 'segments'.
     """
     s, stack = stream.sampling, stack_length(stream)
     if protocol == "val":
@@ -191,5 +207,8 @@ test_indices.__test__ = False
 
 
 def stacked(anchors: np.ndarray, stack: int, n: int) -> np.ndarray:
-    """Every frame read: [..., frames] -> [..., frames, stack], saturating at the last of ``n``."""
+    """Returns every frame that is read, int [..., frames, stack], from the anchors [..., frames].
+
+    Each anchor is followed by the next frames; beyond the last of ``n`` frames, the last one repeats.
+    """
     return np.minimum(anchors[..., None] + np.arange(stack), max(n - 1, 0))

@@ -1,6 +1,6 @@
-"""Splits made by rule from others: so many clips of every class, a share that is held out, the rest.
+"""Makes splits from others by a rule: so many clips of every class, a share that is held out, or the rest.
 
-Which clips follows from the rule, the ids and the labels alone, whatever the order of the records.
+The rule, the ids and the labels alone decide which clips are taken, whatever the order of the records.
 """
 
 import graphlib
@@ -17,16 +17,16 @@ from mmvid.data.records import Dataset, Info
 from mmvid.streams import Head
 
 BY = ("class", "frequency")
-# That of `mmvid.logs`, which worker processes do not import: it brings JAX along.
+# The logger of `mmvid.logs`, which worker processes do not import: it brings JAX along.
 LOG = logging.getLogger("mmvid")
 
 
 class Rule(NamedTuple):
-    """Clips of the split or subset ``of``, without those of the subset ``without``: all of them, a
-    ``share``, or ``per_class`` of each class of ``head``.
+    """Says which clips a subset takes of the split or subset ``of``, less those of the subset ``without``.
 
-    ``by`` 'class': as many of every class; 'frequency': as many as its share of the clips (CMPL,
-    appendix D). Clips of several labels are drawn for the rarest class first.
+    It takes a ``share`` of them, or ``per_class`` clips of each class of ``head``, or all where both are None.
+    ``by`` 'class' takes equally many of every class, 'frequency' in proportion to the clips that each class
+    has (CMPL, appendix D). Clips with several labels are drawn for the rarest class first.
     """
 
     of: str = "train"
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
 
 
 class Subset:
-    """Some ``rows`` of a source, named ``split``, taken by ``rule``. Picklable."""
+    """Some ``rows`` of a source under the name ``split``, taken by ``rule``. It can be pickled."""
 
     def __init__(self, source, rows: Sequence[int], split: str, rule: Rule):
         self.source, self.rows = source, tuple(map(int, rows))
@@ -54,33 +54,37 @@ class Subset:
 
     @property
     def info(self):
-        """The dataset's Info."""
+        """Returns the dataset's Info."""
         return self.source.info
 
     @property
     def whole(self) -> str:
-        """The split that it is taken from, in the end."""
+        """Returns the split that it is taken from in the end, where subsets are taken from subsets."""
         return getattr(self.source, "whole", self.source.split)
 
     def ids(self) -> list[str]:
-        """The id of every row."""
+        """Returns the id of every row."""
         ids = self.source.ids()
         return [ids[row] for row in self.rows]
 
     def labels(self, head: str) -> list[np.ndarray]:
-        """The label of every row."""
+        """Returns the label of every row."""
         labels = self.source.labels(head)
         return [labels[row] for row in self.rows]
 
 
 # ---------------------------------------------------------------------------- which clips
 def _rank(seed: int, clip: str) -> bytes:
-    """Where a clip stands in the order of a seed, on every machine."""
+    """Returns the key that sorts clips into the random order of a seed, the same on every machine."""
+    # A digest of the id, so that a clip keeps its place when others are added to the dataset or removed.
     return hashlib.sha256(f"{seed}/{clip}".encode()).digest()
 
 
 def _evenly(counts: np.ndarray, total: int) -> np.ndarray:
-    """``total`` clips over classes that have ``counts``: one after another, to whoever has got least."""
+    """Distributes ``total`` clips over classes that have ``counts``: each next one goes to the class with fewest.
+
+    Ties go to the class that has fewer clips in all. Returns int [K].
+    """
     wanted = np.zeros_like(counts)
     heap = [(0, int(n), c) for c, n in enumerate(counts) if n]
     heapq.heapify(heap)
@@ -93,8 +97,8 @@ def _evenly(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def _proportionally(counts: np.ndarray, total: int) -> np.ndarray:
-    """``total`` clips over classes in proportion to their ``counts``; what rounding leaves goes to the
-    largest remainders."""
+    """Distributes ``total`` clips over classes in proportion to their ``counts``; what rounding down leaves goes
+    to the largest remainders. Returns int [K]."""
     exact = counts * (min(total, int(counts.sum())) / max(int(counts.sum()), 1))
     wanted = np.floor(exact).astype(counts.dtype)
     left = round(exact.sum()) - int(wanted.sum())
@@ -103,19 +107,25 @@ def _proportionally(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def _wanted(shown: np.ndarray, rule: Rule) -> tuple[np.ndarray, int]:
-    """(clips of every class [K], clips in all or -1) that a rule asks of ``shown`` [N, K]: who has which."""
+    """Returns (clips of every class [K], clips in all) that a rule asks for; -1 in all means no such limit.
+
+    ``shown`` bool [N, K] tells which of the N clips has which of the K classes.
+    """
     counts, clips = shown.sum(0), len(shown)
     if rule.per_class is not None and rule.by == "class":
         return np.minimum(counts, rule.per_class), -1
     total = round(rule.share * clips) if rule.share is not None else rule.per_class * int((counts > 0).sum())
     total = min(max(total, 1), clips)
-    # Clips of several labels: the share of the labels is that of the clips.
+    # A clip may have several labels, so the target is in labels: the same share of them as of the clips.
     labels = max(round(total * counts.sum() / clips), 1)
     return (_evenly if rule.by == "class" else _proportionally)(counts, labels), total
 
 
 def _drawn(shown: np.ndarray, rule: Rule) -> list[int]:
-    """Rows of ``shown`` [N, K], earlier ones first: classes are served from the rarest on."""
+    """Returns the rows of ``shown`` bool [N, K] that a rule takes, earlier rows first within a class.
+
+    Classes are served from the rarest on, which have the fewest clips to choose from.
+    """
     wanted, total = _wanted(shown, rule)
     chosen: dict[int, None] = {}
     got = np.zeros(shown.shape[1], int)
@@ -124,22 +134,25 @@ def _drawn(shown: np.ndarray, rule: Rule) -> list[int]:
             if got[c] >= wanted[c] or len(chosen) == total:
                 break
             if row not in chosen:
+                # A clip counts for all of its labels, so later classes may be served already.
                 chosen[row] = None
                 got += shown[row]
+    # Clips of several labels fill the classes with fewer clips than were asked for: others make up the number.
     spare = [row for row in range(len(shown)) if row not in chosen]
     return [*chosen, *spare[: max(total - len(chosen), 0)]]
 
 
 def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ()) -> list[int]:
-    """The rows that a rule takes of a source, ascending; clips whose ids are in ``without`` are left out.
+    """Returns the rows that a rule takes of a source, ascending, less the clips whose ids are in ``without``.
 
-    ``head`` is the label space that classes are of, None where the rule asks for none. Where a clip has
-    one label, clips without it are never drawn.
+    ``head`` is the label space whose classes the rule counts, None where the rule takes all clips. In a head
+    of kind 'single', clips whose label is none of its classes are never drawn.
     """
     ids = source.ids()
     rows = [row for row in range(len(ids)) if ids[row] not in without]
     if head is None or not rows:
         return rows
+    # From here on the order is the seed's, so that taking the first rows is a random draw.
     rows.sort(key=lambda row: _rank(rule.seed, ids[row]))
     labels = source.labels(rule.head)
     shown = np.stack([_classes(labels[row], head) for row in rows])
@@ -149,7 +162,7 @@ def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ())
 
 
 def _classes(label: np.ndarray, head: Head) -> np.ndarray:
-    """bool [K]: the classes of a label: an id, multi-hot, or spans (class, start, end)."""
+    """Returns bool [K], the classes of a label: an id, multi-hot [K], or spans [n, 3] (class, start, end)."""
     if label.ndim == 1:
         return label > 0
     own = label[:, 0] if label.ndim == 2 else label
@@ -174,8 +187,10 @@ def _check_numbers(name: str, rule: Rule) -> None:
 
 
 def _rule(name: str, spec: Mapping[str, Any], heads: Mapping[str, Head]) -> Rule:
-    """A configured rule, its head filled in where there is one alone. Raises ValueError for what it
-    cannot mean."""
+    """Returns a configured rule; where there is a single head, an omitted ``head`` means that one.
+
+    Raises ValueError for unknown options and for numbers that make no sense.
+    """
     if unknown := sorted(set(spec) - set(Rule._fields)):
         raise ValueError(f"subsets.{name} has no option {unknown[0]!r}; its options: {list(Rule._fields)}")
     rule = Rule(**spec)
@@ -194,9 +209,9 @@ def _rule(name: str, spec: Mapping[str, Any], heads: Mapping[str, Head]) -> Rule
 
 
 def rules(configured: Mapping[str, Mapping], info: Info, heads: Mapping[str, Head]) -> dict[str, Rule]:
-    """{name: rule} of ``config.subsets``, each after those that it is made from.
+    """Returns {name: rule} of ``config.subsets``, ordered so that each comes after those that it is made from.
 
-    Raises ValueError for a name that a split has, a rule that cannot be, or subsets made from each other.
+    Raises ValueError for the name of a split, an invalid rule, or subsets that are made from each other.
     """
     made = {name: _rule(name, spec, heads) for name, spec in configured.items()}
     if taken := sorted(set(made) & set(info.splits)):
@@ -216,10 +231,10 @@ def rules(configured: Mapping[str, Mapping], info: Info, heads: Mapping[str, Hea
 
 
 def divided(dataset: Dataset, configured: Mapping[str, Mapping], heads: Mapping[str, Head], path) -> Dataset:
-    """The dataset with the subsets of ``config.subsets`` beside its splits.
+    """Returns the dataset with the subsets of ``config.subsets`` beside its splits.
 
-    What `write` kept at ``path`` is read again where nothing differs, so that labels are read once.
-    Raises ValueError as `rules`, and for a subset without clips.
+    Where `write` has kept the ids at ``path`` and neither clips nor rules differ, it takes those, so that the
+    labels are read only once. Raises ValueError as `rules` does, and for a subset without clips.
     """
     made = rules(configured, dataset.info, heads)
     kept = _kept(path, dataset, made)
@@ -240,21 +255,23 @@ def divided(dataset: Dataset, configured: Mapping[str, Mapping], heads: Mapping[
 
 
 def _plain(dataset: Dataset, made: Mapping[str, Rule]) -> dict:
+    """Returns what decides which clips the subsets have, as JSON keeps it."""
     return {"fingerprint": dataset.info.fingerprint, "rules": {n: rule._asdict() for n, rule in made.items()}}
 
 
 def _kept(path, dataset: Dataset, made: Mapping[str, Rule]) -> dict[str, list[str]]:
-    """{name: ids} of an earlier call with equal clips and rules; {} otherwise."""
+    """Returns the {name: ids} that `write` kept for equal clips and rules; {} otherwise."""
     try:
         found = files.read_json(path) or {}
     except ValueError:
+        # A damaged file costs a second reading of the labels, no more.
         return {}
     same = all(found.get(key) == value for key, value in _plain(dataset, made).items())
     return found["ids"] if same else {}
 
 
 def write(path, dataset: Dataset) -> None:
-    """Keeps the rules and ids of a dataset's subsets at ``path``; nothing where there are none."""
+    """Writes the rules and ids of a dataset's subsets to ``path``; writes nothing where there are none."""
     if dataset.subsets:
         made = {name: subset.rule for name, subset in dataset.subsets.items()}
         ids = {name: subset.ids() for name, subset in dataset.subsets.items()}

@@ -1,4 +1,5 @@
-"""Batches made ahead by threads or processes, through Grain: how these begin, what they hear, how they end."""
+"""Makes batches ahead by threads or processes, through Grain: how these start, which signals reach them, and
+how they end."""
 
 import contextlib
 import functools
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class Loader(NamedTuple):
-    """Batches are made ahead by ``workers`` processes or, where there are none, by ``threads``;
-    ``prefetch`` of them are held ready."""
+    """Who makes batches ahead: ``workers`` processes or, where that is 0, ``threads``; ``prefetch`` batches are
+    held ready."""
 
     workers: int = 0
     threads: int = 4
@@ -31,8 +32,10 @@ class Loader(NamedTuple):
 
 
 def batches_held(loader: Loader) -> int:
-    """How many batches `iterate` holds at most: those ready, in use, and in the making (twice: their
-    examples and the stack of them)."""
+    """Returns how many batches `iterate` holds at most: those ready, in use, and in the making.
+
+    One in the making counts twice: its examples, and the stack of them.
+    """
     workers, threads, prefetch = loader
     if workers:
         return workers * (max(prefetch // workers, 1) + 2) + 1
@@ -40,8 +43,10 @@ def batches_held(loader: Loader) -> int:
 
 
 def _begin_worker(born: str, worker: int, workers: int) -> None:
-    """The first that a worker does: it says in the folder ``born`` that it lives, and it follows the loop,
-    for where the loop is killed, nobody else would end its workers."""
+    """Runs first in every worker: leaves a file in the folder ``born``, so that the loop knows that it lives.
+
+    It also ends the worker when the process of the loop ends: where that is killed, nobody else would.
+    """
     pathlib.Path(born, str(os.getpid())).touch()
 
     def follow():
@@ -53,11 +58,11 @@ def _begin_worker(born: str, worker: int, workers: int) -> None:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until this ends; processes begun inside never see them."""
+    """Blocks Ctrl-C and SIGTERM until it ends; processes that start inside never see these signals."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # When it starts, it lets both signals through again.
+    # Its start would let both signals through again, so it has to come before they are blocked.
     multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -67,8 +72,11 @@ def _signals_held() -> Iterator[None]:
 
 
 def _first(ahead: "grain.DatasetIterator") -> list[dict]:
-    """The first batch, if there is one. A thread asks for it, and what it starts is deaf to those
-    signals; whoever waits here hears them."""
+    """Returns the first batch in a list, which is empty where there is none.
+
+    A thread asks for it with both signals blocked, and the workers inherit that. The loop, which waits here,
+    still receives them.
+    """
     found: futures.Future = futures.Future()
 
     def ask() -> None:
@@ -83,8 +91,10 @@ def _first(ahead: "grain.DatasetIterator") -> list[dict]:
 
 
 def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> Iterator[dict]:
-    """``dataset``, made by processes that start with the first batch. Those signals reach a whole process
-    group, but the loop alone decides when its workers end."""
+    """Yields the batches of ``dataset``, made by processes that start with the first batch.
+
+    Ctrl-C reaches a whole process group, but the loop alone decides when its workers end.
+    """
     import grain
 
     others = set(multiprocessing.active_children())
@@ -99,7 +109,10 @@ def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> 
 
 
 def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
-    """Closing waits for the batches in the making, each as long as it likes; here for two seconds."""
+    """Closes the iterator, and kills its workers where that takes more than two seconds.
+
+    Closing alone waits for the batches in the making, however long these take.
+    """
 
     def end() -> None:
         for worker in workers:
@@ -119,10 +132,9 @@ def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path
 
 
 def iterate(dataset: "grain.MapDataset", loader: Loader) -> Iterator[dict]:
-    """Batches in order, made ahead as ``loader`` says.
+    """Returns an iterator over the batches, in order, made ahead as ``loader`` says.
 
-    Close the iterator after use: ``close()`` ends what runs ahead. Raises ValueError for a negative
-    number.
+    Close it after use: ``close()`` ends what runs ahead. Raises ValueError for a negative number.
     """
     import grain
 

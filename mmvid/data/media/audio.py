@@ -1,4 +1,4 @@
-"""Sound, mono, at one rate."""
+"""Reads sound: mono, at one rate."""
 
 import os
 from typing import NamedTuple
@@ -11,21 +11,23 @@ from mmvid.data.media.files import DecodeError, existing, listening, opened
 
 
 class Sound(NamedTuple):
-    """``samples`` int16 [n], mono, the first of them ``start`` seconds after the clip's start."""
+    """Mono sound: ``samples`` int16 [n], the first of which sounds ``start`` seconds after the clip's start."""
 
     samples: np.ndarray
     start: float
 
 
-# Containers round the times of sound; what is longer is a hole in it.
+# Seconds. Containers round the times of sound; a longer gap is a hole in it.
 _HOLE = 0.05
 
 
 def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
           end: float | None = None) -> Sound:  # fmt: skip
-    """Sound as int16 mono at ``rate``, from ``start`` to ``end`` seconds of the container's clock, which
-    is that of ``video``, too; holes are silence. Raises DecodeError (no sound stream, or none in the
-    interval, among others)."""
+    """Reads sound as int16 mono at ``rate`` samples a second, from ``start`` to ``end`` seconds.
+
+    The seconds are of the container's clock, which `video` goes by, too. Holes become silence. Raises
+    DecodeError, for instance where there is no stream of sound, or no sound in the interval.
+    """
     path = existing(path)
     with listening("sound"), opened(path) as container:
         if not container.streams.audio:
@@ -39,7 +41,7 @@ def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
 
 
 def _samples(container, rate: int) -> tuple[np.ndarray, float]:
-    """(int16 [n], when the first sounds)."""
+    """Returns (samples int16 [n], the second at which the first of them sounds)."""
     origin = (container.start_time or 0) / av.time_base
     resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
     parts, first, due = [], None, 0.0
@@ -53,5 +55,6 @@ def _samples(container, rate: int) -> tuple[np.ndarray, float]:
             due = time
         parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
         due += frame.samples / frame.sample_rate
+    # The resampler holds back some samples until it is told that no more come.
     parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
     return np.concatenate(parts) if parts else np.zeros(0, np.int16), first or 0.0

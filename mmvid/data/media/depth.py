@@ -1,4 +1,4 @@
-"""Depth: 16-bit films, pictures, Matlab's files."""
+"""Reads depth from 16-bit films, pictures and MATLAB's files."""
 
 import functools
 import os
@@ -19,11 +19,11 @@ from mmvid.data.media.pictures import IMAGES, PICTURES_FPS
 
 
 class Maps(NamedTuple):
-    """Depth: ``maps`` (uint16 [H, W] each), which are the ``numbers`` [n] (from 0) of the whole film, at
-    ``times`` [n] seconds from the clip's start.
+    """Depth maps of a clip: ``maps``, uint16 [H, W] each, at ``times`` [n] seconds from the clip's start.
 
-    The whole film has ``count`` maps, ``length`` seconds from the first to the last, ``fps`` on average.
-    Pictures that were given no rate have no clock: ``fps`` is None, times and length are nan.
+    ``numbers`` [n] are their places in the whole film, from 0. The whole film has ``count`` maps at ``fps`` on
+    average, and lasts ``length`` seconds from the first to the last. Pictures that were given no rate have no
+    clock: then ``fps`` is None, and times and length are nan.
     """
 
     maps: list[np.ndarray]
@@ -37,8 +37,11 @@ class Maps(NamedTuple):
 def extent(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS
 ) -> tuple[int, float]:
-    """(frames, seconds from the first to the last) of a whole video or depth film, of which nothing need be
-    kept. Pictures (a list, or one) and arrays have ``fps``; with None the seconds are nan. Raises DecodeError."""
+    """Returns (frames, seconds from the first to the last) of a whole video or depth film, keeping no frame.
+
+    Pictures (a list, or a single one) and arrays are taken at ``fps``; with None the seconds are nan. Raises
+    DecodeError.
+    """
     if isinstance(path, list):
         count = len(path)
     elif (ending := existing(path).suffix.lower()) in IMAGES:
@@ -48,13 +51,13 @@ def extent(
     else:
         with listening("video") as logs:
             times = timetable.read(path).times
-            # Damage that the clip does not reach is none of the clip.
+            # A clip may end before the damage, so reading the clip itself decides about that.
             logs.clear()
         return len(times), float(np.ptp(times)) if len(times) else 0.0
     return count, (count - 1) / fps if fps else np.nan
 
 
-# Matroska, which holds most depth, rounds times to milliseconds.
+# Seconds. Matroska, which holds most depth, rounds times to milliseconds, so they may be off by half of one.
 _TICK = 6e-4
 
 
@@ -62,11 +65,11 @@ def read(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
     end: float | None = None, frames: range | None = None, short_side: int = 0,
 ) -> Maps:  # fmt: skip
-    """Depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
+    """Reads depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
     (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
 
-    These are the maps from ``start`` to ``end`` seconds of their own clock; with ``frames`` those whose number
-    in the whole film is among them, as far as there are any. ``fps`` is the rate of pictures and arrays; None
+    It takes the maps from ``start`` to ``end`` seconds of their own clock or, where ``frames`` is given, those
+    with these numbers in the whole film, as far as they exist. ``fps`` is the rate of pictures and arrays, None
     where they have no clock. Raises DecodeError, also where no map is left.
     """
     files = path if isinstance(path, list) else pictures_lib.sequence(path, (".png",))
@@ -89,7 +92,7 @@ def read(
 
 
 def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | None) -> tuple[int, int]:
-    """The maps [first, stop) of those at ``times``; all where they have none."""
+    """Returns the range [first, stop) of maps to read, by number or by time; all of them where times are nan."""
     if frames is not None:
         return min(frames.start, len(times)), min(frames.stop, len(times))
     if np.isnan(times).any():
@@ -99,17 +102,20 @@ def _wanted(times: np.ndarray, start: float, end: float | None, frames: range | 
 
 
 def _name(path: str | os.PathLike | list[pathlib.Path]) -> str:
+    """Returns what messages call the maps: the file or folder that holds them."""
     return path[0].parent.name if isinstance(path, list) else pathlib.Path(path).name
 
 
 def _depth_readers(files: list[pathlib.Path] | None, path: str | os.PathLike) -> list[Callable]:
-    """Of each map a function that reads it."""
+    """Returns for each map a function that reads it, so that only the wanted ones are read."""
     if files is None and pathlib.Path(path).suffix.lower() == ".mat":
         return [functools.partial(_depth_array, plane) for plane in _depth_matlab(pathlib.Path(path))]
     return [functools.partial(_depth_image, file) for file in files or [pathlib.Path(path)]]
 
 
 def _depth_maps(readers: list[Callable], short_side: int) -> list[np.ndarray]:
+    """Reads maps and shrinks them. Raises DecodeError where they need too much memory."""
+    # Nearest throughout: the mean of two depths would be a surface that is not there.
     maps, size = [], 0
     for read in readers:
         maps.append(pictures_lib.fit(read(), short_side, cv2.INTER_NEAREST))
@@ -119,7 +125,7 @@ def _depth_maps(readers: list[Callable], short_side: int) -> list[np.ndarray]:
 
 
 def _depth_matlab(path: pathlib.Path) -> np.ndarray:
-    """[T, H, W] of any type."""
+    """Returns MATLAB's ``curFrame`` as [T, H, W], of any type. Raises DecodeError."""
     # Imported here: whoever reads records needs no MATLAB.
     from scipy.io import loadmat
 
@@ -138,11 +144,13 @@ def _depth_matlab(path: pathlib.Path) -> np.ndarray:
 
 
 def _depth_array(plane: np.ndarray) -> np.ndarray:
+    """Converts one map [H, W] of any type to uint16."""
+    # Whatever is nan in an array has no reading, which is 0 from here on.
     return np.clip(np.nan_to_num(plane), 0, 65535).astype(np.uint16, order="C")
 
 
 def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing: str) -> tuple:
-    """(maps, times of all of the film, fps, number of the first)."""
+    """Returns (maps [T, H, W], times of all frames of the film, fps, number of the first map)."""
     reformatter = VideoReformatter()
 
     def convert(frame: av.VideoFrame, _) -> np.ndarray:
@@ -153,6 +161,7 @@ def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing:
 
 
 def _depth_image(path: pathlib.Path) -> np.ndarray:
+    """Reads one map, uint16 [H, W], from a gray PNG. Raises DecodeError."""
     picture = pictures_lib.imdecode(existing(path).read_bytes(), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2:
         raise DecodeError(f"depth image {path.name} is not a one-channel PNG, or damaged")

@@ -1,4 +1,4 @@
-"""From a decoder's frame to the picture that a player shows: deinterlaced, upright, in square pixels."""
+"""Turns a decoder's frames into the pictures that a player shows: deinterlaced and upright."""
 
 import collections
 from collections.abc import Iterator
@@ -9,8 +9,11 @@ from av.sidedata.sidedata import Type
 
 
 def progressive(frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) as they come; from the first interlaced frame on through FFmpeg's bwdif, which makes a
-    picture of each frame and its two neighbours, and leaves progressive ones alone."""
+    """Yields (number, frame) as they come, deinterlaced.
+
+    From the first interlaced frame on, all go through FFmpeg's bwdif. It makes one picture of each frame and
+    its two neighbours, and leaves progressive frames alone.
+    """
     graph, waiting, previous = None, collections.deque(), None
     for number, frame in frames:
         if graph is None and not frame.interlaced_frame:
@@ -18,6 +21,7 @@ def progressive(frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[i
             previous = frame
             continue
         if graph is None:
+            # The frame before goes in for the filter to see; it was yielded already, hence no number.
             graph = _bwdif(frame)
             if previous is not None:
                 waiting.append(None)
@@ -26,11 +30,13 @@ def progressive(frames: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[i
         graph.push(frame)
         yield from _pulled(graph, waiting)
     if graph is not None:
+        # The filter holds the last frame back, waiting for its neighbour.
         graph.push(None)
         yield from _pulled(graph, waiting)
 
 
 def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
+    """Builds the filter for frames like ``frame``."""
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
@@ -42,6 +48,7 @@ def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:
 
 
 def _pulled(graph: av.filter.Graph, waiting: collections.deque) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yields the frames that the filter has ready, each with its number from ``waiting``."""
     while True:
         try:
             frame = graph.pull()
@@ -53,8 +60,10 @@ def _pulled(graph: av.filter.Graph, waiting: collections.deque) -> Iterator[tupl
 
 
 def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """``picture`` [H, W, ...] turned by quarters and mirrored as the frame's display matrix asks: a telephone
-    held upright writes its frames lying down and says so. A view."""
+    """Turns ``picture`` [H, W, ...] by quarters and mirrors it, as the frame's display matrix asks: a view.
+
+    A telephone that is held upright stores its frames lying down, and says so in this matrix.
+    """
     matrix = frame.side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return picture

@@ -1,4 +1,4 @@
-"""Opening a file by any name, and hearing what FFmpeg complains of while it is read."""
+"""Opens files of any name, and catches what FFmpeg complains of while they are read."""
 
 import contextlib
 import os
@@ -13,15 +13,17 @@ _LOG = threading.Lock()
 
 
 class DecodeError(ValueError):
-    """A file that cannot be used; the message is the reason that ``rejected.csv`` keeps. Names that are
-    not UTF-8 are escaped in it, so that it can be written anywhere."""
+    """Says that a file cannot be used. The message is the reason that ``rejected.csv`` keeps.
+
+    Names that are not UTF-8 are escaped in it, so that it can be written anywhere.
+    """
 
     def __init__(self, reason: str):
         super().__init__(reason.encode("utf-8", "backslashreplace").decode())
 
 
 def existing(path: str | os.PathLike) -> pathlib.Path:
-    """``path``, if there is something in it. Raises DecodeError."""
+    """Returns ``path``. Raises DecodeError where it does not exist, or is an empty file."""
     path = pathlib.Path(path)
     if not path.exists():
         raise DecodeError(f"missing file {path.name}")
@@ -32,8 +34,10 @@ def existing(path: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
-    """A container whatever the file's name is: FFmpeg takes ``12:30.mp4`` for a protocol, and reads only
-    names in UTF-8. Raises what FFmpeg raises."""
+    """Opens a container, whatever the file's name is. Raises what FFmpeg raises.
+
+    By itself, FFmpeg takes ``12:30.mp4`` for a protocol, and reads only names in UTF-8.
+    """
     name = os.path.abspath(path)
     try:
         name.encode()
@@ -47,7 +51,11 @@ def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
 
 @contextlib.contextmanager
 def listening(what: str) -> Iterator[list]:
-    """Reads within; raises DecodeError for what FFmpeg raises and for whatever it complains of."""
+    """Yields the list to which FFmpeg's complaints about the ``what`` that is read within are added.
+
+    Raises DecodeError for what FFmpeg raises and, at the end, for complaints that are left in the list: readers
+    remove those that do not matter to them.
+    """
     with _LOG:
         level = av.logging.get_level()
         av.logging.set_level(av.logging.ERROR)
@@ -67,10 +75,11 @@ def listening(what: str) -> Iterator[list]:
         raise DecodeError(f"damaged: {len(complaints)} decoder errors, first: {complaints[0]}")
 
 
-# From here on the frames of one clip would crowd a worker's memory.
+# Bytes. More than this of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
 
 
 def check_room(count: int, size: int) -> None:
+    """Raises DecodeError where ``count`` frames, ``size`` bytes in all, are too many."""
     if size > MAX_BYTES:
         raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")

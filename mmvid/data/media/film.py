@@ -1,4 +1,4 @@
-"""The frames of a film between two moments, exactly those that decoding all of it would show."""
+"""Reads the frames of a film between two moments: exactly those that decoding all of it would show."""
 
 import contextlib
 import pathlib
@@ -17,9 +17,11 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 def read(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
-    """(array [T, ...], times of all frames of the file, fps, number of the first) of the frames [first, stop)
-    that ``wanted(timetable)`` names, each by ``convert(frame, its stream)``. Raises DecodeError, ``nothing``
-    where there are none."""
+    """Reads the frames [first, stop) that ``wanted(timetable)`` names, each as ``convert(frame, its stream)``.
+
+    Returns (array [T, ...], times of all frames of the file in seconds, fps, number of the first frame).
+    Raises DecodeError, with the message ``nothing`` where there are no such frames.
+    """
     with listening(what) as logs:
         table, array, fps = _searched(path, logs, wanted, convert)
     first, stop = wanted(table)
@@ -31,10 +33,14 @@ def read(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, not
 
 
 def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callable) -> tuple:
-    """(timetable, array of the frames, fps): from the nearest place, and by the table, that turn out right."""
+    """Returns (timetable, array of the frames, fps).
+
+    It tries places to begin from the nearest to the file's start, first with the table from the packets, then
+    with the counted one, until the frames agree with the table. Raises DecodeError where they never do.
+    """
     for counted in (False, True):
         table = timetable.read(path, counted=counted)
-        # What reading ahead complained of, decoding does again, if the clip reaches that far.
+        # What FFmpeg complained of here, it complains of again in decoding, if the clip reaches that far.
         logs.clear()
         first, stop = wanted(table)
         if first == stop:
@@ -48,8 +54,10 @@ def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callabl
 
 def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, wanted: tuple[int, int],
             logs: list, convert: Callable) -> tuple[np.ndarray, float]:  # fmt: skip
-    """(array of the frames of the numbers ``wanted``, fps), decoded from ``place`` on. Raises timetable.Lost
-    where they are not those."""
+    """Returns (array of the frames with the numbers ``wanted`` [first, stop), fps), decoded from ``place`` on.
+
+    Raises timetable.Lost where decoding does not give these frames, DecodeError where their sizes differ.
+    """
     first, stop = wanted
     array, sizes, seen = None, set(), first
     with opened(path) as container:
@@ -76,23 +84,29 @@ def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, w
 
 
 def _rate(stream, times: np.ndarray) -> float:
-    """Frames a second: the container's word, unless its frames are paced quite differently (raw DV)."""
+    """Returns frames a second: as the container says, unless its frames are paced quite differently (raw DV)."""
     named = float(stream.average_rate or stream.guessed_rate or 25)
     seen = (len(times) - 1) / np.ptp(times) if len(times) > 1 else named
     return named if seen / 4 < named < 4 * seen else float(seen)
 
 
 def _without_head(numbered: Iterator, logs: list, cut: bool) -> Iterator:
-    """The frames; of those before them, which lack what they are predicted from, it is rightly complained."""
+    """Yields the frames, and at the first one drops FFmpeg's complaints about frames before it.
+
+    Those were to be predicted from frames that were not read, so these complaints tell of no damage.
+    """
     for seen, frame in enumerate(numbered):
         if not seen:
-            # Of references that a cut left behind: even a file that says nothing of one may begin so.
+            # "mmco:" complains of references that a cut left behind: any file may begin so.
             logs[:] = [] if cut else [line for line in logs if not line[2].startswith("mmco:")]
         yield frame
 
 
 def _window(numbered: Iterator, first: int, stop: int) -> Iterator:
-    """The frames [first, stop) with a neighbour on either side, which deinterlacing needs."""
+    """Yields the frames [first, stop) with a neighbour on either side, which deinterlacing needs.
+
+    Raises timetable.Lost where the first frame is interlaced and the neighbour before it was not decoded.
+    """
     alone = first > 0
     for number, frame in numbered:
         if number == first and alone and frame.interlaced_frame:
@@ -105,4 +119,5 @@ def _window(numbered: Iterator, first: int, stop: int) -> Iterator:
 
 
 def pixels(frame: av.VideoFrame, reformatter: VideoReformatter, format: str) -> np.ndarray:
+    """Converts a frame to an array in one of FFmpeg's pixel formats, such as 'rgb24' or 'gray16le'."""
     return reformatter.reformat(frame, format=format, **ONE_THREAD).to_ndarray()

@@ -1,4 +1,4 @@
-"""Optical flow that others computed, in pictures."""
+"""Reads optical flow that others computed and stored as pictures."""
 
 import os
 import pathlib
@@ -14,8 +14,11 @@ from mmvid.data.media.files import DecodeError, existing
 
 
 class FlowPictures(NamedTuple):
-    """Optical flow that others computed: ``x`` and ``y``, lists of JPEG or PNG; ``y`` is empty where each
-    picture of ``x`` has three channels. All are ``height`` x ``width``, resized by ``scale``."""
+    """Optical flow that others computed: ``x`` and ``y`` are lists of JPEG or PNG files, a picture each.
+
+    ``y`` is empty where the pictures of ``x`` have three channels. All are ``height`` x ``width`` pixels, after
+    resizing by the factor ``scale``, by which motion in pixels shrank, too.
+    """
 
     x: list[bytes]
     y: list[bytes]
@@ -30,7 +33,9 @@ _AXIS_FOLDER = re.compile(r"(?:flow[_-]?)?([xyuv])", re.IGNORECASE)
 
 
 def _axis(file: pathlib.Path, folder: pathlib.Path) -> str:
-    """'x', 'y' or '': by the name, or by the subfolder (EPIC-KITCHENS' u/ and v/)."""
+    """Returns the axis of a picture of flow, 'x', 'y' or '' (none): from its name, or from its subfolder
+    (EPIC-KITCHENS' u/ and v/)."""
+    # Within u/ and v/ both planes bear the same names, so the folder alone tells.
     inside = file.parent != folder
     match = _AXIS_FOLDER.fullmatch(file.parent.name) if inside else _AXIS.fullmatch(file.stem)
     letter = next(filter(None, match.groups()), "").lower() if match else ""
@@ -38,7 +43,7 @@ def _axis(file: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _flow_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """(x, y) in the order of their numbers; (pictures, []) where they are not pairs."""
+    """Returns (x, y), each in the order of its numbers; (pictures, []) where they are not pairs of planes."""
     inside = [d for d in folder.iterdir() if d.is_dir() and _AXIS_FOLDER.fullmatch(d.name)]
     found = [file for d in inside or [folder] for file in pictures_lib.sequence(d)]
     axes = {file: _axis(file, folder) for file in found}
@@ -51,7 +56,8 @@ def _flow_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.
 
 
 def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
-    """(bytes, (height, width) stored, scale); the file's own bytes where nothing changes them."""
+    """Returns (bytes to store, their (height, width), scale): the file's own bytes where nothing changes them."""
+    # Decoded even where its own bytes are kept: for its size, and to find damage now, not in training.
     picture = pictures_lib.read_image(path, cv2.IMREAD_UNCHANGED)
     if picture.dtype != np.uint8:
         raise DecodeError(f"flow is read from 8-bit pictures, this one is {picture.dtype}")
@@ -62,13 +68,14 @@ def _flow_bytes(path: pathlib.Path, channels: int, short_side: int) -> tuple:
         raise DecodeError("a gray picture of flow without its pair: name them flow_x*, flow_y*")
     elif channels == 3 and picture.shape[2] != 3:
         picture, own = picture[..., :3], False
+    # `fit` returns the very same object where it resizes nothing. What has changed becomes PNG, without loss.
     fitted = pictures_lib.fit(picture, short_side)
     data = path.read_bytes() if own and fitted is picture else frames.encode_png(fitted)
     return data, fitted.shape[:2], fitted.shape[0] / picture.shape[0]
 
 
 def read(path: str | os.PathLike, *, short_side: int = 0) -> FlowPictures:
-    """Flow from a folder: gray pairs named flow_x*, flow_y* (or x*, y*; u*, v*; subfolders u, v), or
+    """Reads flow from a folder: gray pairs named flow_x*, flow_y* (or x*, y*; u*, v*; subfolders u, v), or
     pictures of three channels (DMCL's visualised flow). Raises DecodeError."""
     folder = existing(path)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What of a header's promise did not come.
+"""Finds what a file lacks of what its header promises.
 
 What tells the truth, by container: MP4 and MOV hold an index of every packet, from which FFmpeg has
 already cut what an edit list leaves out, so its length counts and nothing else does (the header's count
@@ -21,8 +21,11 @@ _ONE_EACH = {"h264", "hevc", "vp9", "libdav1d", "mpeg1video", "mpeg2video", "mjp
 
 
 def missing(path: str, container, stream, index: int, packets: list) -> str:
-    """'', or what is missing of a file with so many ``index`` entries when it was opened, and of whose
-    stream all ``packets`` (see ``timetable.Packet``) were read."""
+    """Returns what is missing of a file, for people to read; '' where it is whole.
+
+    ``index`` is the number of entries in the container's index when it was opened, ``packets`` (see
+    ``timetable.Packet``) are all packets that could be read of the stream.
+    """
     name = container.format.name
     indexed = index >= len(packets) and ("mov" in name or name == "avi")
     promised = index if indexed else stream.frames
@@ -37,9 +40,10 @@ def missing(path: str, container, stream, index: int, packets: list) -> str:
 
 
 def _ended(path: pathlib.Path, name: str) -> bool:
-    """Whether the last byte of a GIF, or the last page of an Ogg (RFC 3533: the third bit of its sixth
-    byte), says that it is the last."""
+    """Tells whether a file ends as it should: a GIF with its last byte, an Ogg with a page that is marked as the
+    last one (RFC 3533: the third bit of its sixth byte)."""
     with path.open("rb") as file:
+        # A page of an Ogg has at most 65,307 bytes, so the last one begins within these.
         file.seek(max(path.stat().st_size - (1 << 17), 0))
         data = file.read().rstrip(b"\0")
     if name == "gif":
@@ -49,7 +53,11 @@ def _ended(path: pathlib.Path, name: str) -> bool:
 
 
 def undecoded(packets: list, keys: list[int], decoded: list, stream) -> str:
-    """'', or how many frames of ``packets`` were ``decoded``, where it ought to be all."""
+    """Returns how many frames of ``packets`` were ``decoded``, for people to read; '' where none is missing.
+
+    Only codecs are judged whose packets are a picture each.
+    """
+    # Frames shown before the first key are predicted from what the file does not hold.
     begin = packets[keys[0]].pts if keys else None
     shown = sum(not p.hidden and p.pts is not None and (begin is None or p.pts >= begin) for p in packets)
     if stream.codec_context.name in _ONE_EACH and shown - len(decoded) > max(2, 0.02 * shown):
@@ -58,6 +66,8 @@ def undecoded(packets: list, keys: list[int], decoded: list, stream) -> str:
 
 
 def _by_time(path: pathlib.Path, container, stream, packets: list) -> str:
+    """Returns how far the film reaches of the length that its header names, for people to read; '' where that
+    is all of it, or where no length is named."""
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     stamps = [(p.dts if p.pts is None else p.pts, p.duration) for p in packets]
     ends = [(stamp + length) * float(stream.time_base) for stamp, length in stamps if stamp is not None]
@@ -66,6 +76,7 @@ def _by_time(path: pathlib.Path, container, stream, packets: list) -> str:
     # The duration of the last packet is often unknown.
     if not length or length - reached <= max(3 / rate, 0.02 * length):
         return ""
+    # Bytes behind the last packet. Where they are too few to hold the rest, the length is wrong, not the file.
     left = path.stat().st_size - max((p.end for p in packets), default=0)
     if left < path.stat().st_size * (1 - reached / length) / 4 and _whole(path, container, stream):
         return ""
@@ -73,8 +84,10 @@ def _by_time(path: pathlib.Path, container, stream, packets: list) -> str:
 
 
 def _length(container, stream) -> tuple[float | None, float]:
-    """Seconds of video that the header names, and from when on it counts them; None where it is silent
-    or may mean the sound."""
+    """Returns (seconds of video that the header names, the second from which it counts them).
+
+    The length is None where the header names none, or where it may be that of the sound.
+    """
     if stream.duration:
         return float(stream.duration * stream.time_base), float((stream.start_time or 0) * stream.time_base)
     if seconds := _tagged(stream):
@@ -85,7 +98,7 @@ def _length(container, stream) -> tuple[float | None, float]:
 
 
 def _tagged(stream) -> float | None:
-    """Matroska's tag, the end of the track."""
+    """Returns the end of the track in seconds by Matroska's tag DURATION, None where there is no such tag."""
     with contextlib.suppress(ValueError):
         hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
         return 3600 * hours + 60 * minutes + seconds
@@ -93,7 +106,7 @@ def _tagged(stream) -> float | None:
 
 
 def _whole(path: pathlib.Path, container, stream) -> bool:
-    """Whether a file without a count of frames ends where it says that it does."""
+    """Tells whether a file without a count of frames is as long, in bytes, as it says."""
     name = container.format.name
     if "matroska" in name:
         # A track that ends after the file: such a header is not believed.
@@ -102,7 +115,10 @@ def _whole(path: pathlib.Path, container, stream) -> bool:
 
 
 def _whole_matroska(path: pathlib.Path) -> bool:
-    """The Segment's size is the file's (RFC 8794: a length's first bits count its bytes)."""
+    """Tells whether the Segment of a Matroska file ends within the file.
+
+    The first bits of a length count its bytes (RFC 8794).
+    """
     with path.open("rb") as file:
         data, place, size = file.read(4096), 0, 0
     for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
@@ -111,12 +127,13 @@ def _whole_matroska(path: pathlib.Path) -> bool:
             return False
         width = 9 - field[4].bit_length()
         place, size = place + size + 4 + width, int.from_bytes(field[4 : 4 + width], "big") - (1 << 7 * width)
+    # A size of ones alone means that it was unknown when the header was written.
     known = size != (1 << 7 * width) - 1
     return known and place + size <= os.path.getsize(path)
 
 
 def _whole_flv(path: pathlib.Path) -> bool:
-    """The last four bytes are the size of a tag that begins so many bytes before them."""
+    """Tells whether an FLV ends with a whole tag: its last four bytes are the size of the tag before them."""
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         size = int.from_bytes(file.read(4), "big")

@@ -1,8 +1,8 @@
-"""When every frame of a video is shown, and where decoding may begin.
+"""Finds out when every frame of a video is shown, and where decoding may begin.
 
-Whole-file decoding is the truth; a search must give the same. So the packets are read once without
-decoding: sorted, their time stamps are those of the frames, and after a search each packet must be the one
-that stood at its place then. Where a container's stamps cannot be had that way (AVI with B frames, raw
+Decoding the whole file is the truth; a search must give the same frames. So all packets are read once without
+decoding. Their time stamps, sorted, are those of the frames, and after a search each packet must be the one
+that was read at its place. Where a container's stamps cannot be had that way (AVI with B frames, raw
 streams, equal or missing ones) the frames are counted by decoding, and found by their number.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 from mmvid.data.media import promise
 from mmvid.data.media.files import DecodeError, opened
 
-# A decoder holds back at most so many frames to put them into order.
+# A decoder holds back at most so many frames to put them into the order shown.
 _DELAY = 16
-# Some of whose packets are shown never, or twice: only decoding counts their frames.
+# Codecs with packets that are never shown, or twice, so that only decoding counts their frames.
 _HIDING = {"vp8"}
 
 
@@ -30,13 +30,16 @@ _NONE = np.iinfo(np.int64).min
 
 
 class Lost(Exception):
-    """The frames that came are not those that whole-file decoding gives."""
+    """Says that the frames that came are not those that decoding the whole file gives."""
 
 
 class Packet(NamedTuple):
-    """What is kept of a packet: its stamps in units of the stream (None where it has none), bytes, whether
-    decoding may begin here, whether an edit list hides it, its duration (0: unknown), and the byte of the
-    file where it ends (0: unknown)."""
+    """What is kept of a packet.
+
+    ``pts`` and ``dts`` are its stamps of showing and of decoding in the stream's time base, None where it has
+    none; ``size`` is in bytes. ``key``: decoding may begin here. ``hidden``: an edit list leaves it out.
+    ``duration`` is in the time base, ``end`` the byte of the file where it ends; 0 stands for unknown in both.
+    """
 
     pts: int | None
     dts: int | None
@@ -48,11 +51,14 @@ class Packet(NamedTuple):
 
 
 class Timetable(NamedTuple):
-    """``times`` [n] in seconds from the file's start, rising, and the container's own ``stamps`` [n] of all
-    frames in the order shown; ``stamps`` is empty where only their number tells which frame it is.
-    ``packets`` [p, 3], (stamp of showing, of decoding, bytes) in the file's order; the places of the ``keys``
-    among them; ``cut``: the file begins between two of these; ``missing`` says what of the header's promise
-    did not come, '' if nothing."""
+    """The times of all frames of a film in the order shown, and the packets that they come from.
+
+    ``times`` [n] rise, in seconds from the file's start; ``stamps`` [n] are the container's own, and empty
+    where frames can be told apart by their number alone. ``packets`` int [p, 3] holds (stamp of showing, stamp
+    of decoding, bytes) in the file's order; ``keys`` are the places among them where decoding may begin.
+    ``cut``: the file begins between two keys. ``missing`` says what the header promises and the file lacks,
+    '' if nothing.
+    """
 
     times: np.ndarray
     stamps: np.ndarray
@@ -62,22 +68,27 @@ class Timetable(NamedTuple):
     missing: str
 
     def between(self, start: float, end: float | None) -> tuple[int, int]:
-        """The frames [first, stop) that are shown from ``start`` to before ``end``, in seconds."""
+        """Returns the range [first, stop) of frames shown from ``start`` to before ``end``, in seconds."""
         first, stop = np.searchsorted(self.times, (start - 1e-6, (np.inf if end is None else end) - 1e-6))
         return int(first), int(stop)
 
     def beginnings(self, frame: int) -> list[int | None]:
-        """Places in ``packets`` from where decoding may lead to ``frame``, the nearest first; None, the
-        file's start, always does."""
+        """Returns places in ``packets`` from where decoding may reach ``frame``, the nearest first.
+
+        The last is None, the file's start, from where it always does.
+        """
         if not len(self.stamps):
             return [None]
+        # The two nearest keys alone: where both fail, the file's start is right in any case.
         before = [k for k in self.keys[1:] if self.packets[k, 0] <= self.stamps[frame]]
         return [*before[:-3:-1], None]
 
 
 def video_stream(container) -> av.video.stream.VideoStream:
-    """The first video stream, decoded by one thread: here processes are the parallelism. Raises DecodeError
-    where there is none."""
+    """Returns the first video stream, set to decode in one thread: here processes are the parallelism.
+
+    Raises DecodeError where there is none.
+    """
     if not len(container.streams):
         raise DecodeError("not readable as video: it holds no streams; the end may be missing")
     if not container.streams.video:
@@ -91,15 +102,20 @@ def video_stream(container) -> av.video.stream.VideoStream:
 
 
 def read(path: str | os.PathLike, *, counted: bool = False) -> Timetable:
-    """The timetable of a file with a video stream, from its packets, or, if ``counted`` or if these do not
-    tell, by decoding all of it. Raises DecodeError where the times cannot be repaired, and what FFmpeg
-    raises. The last few files' tables are kept."""
+    """Returns the timetable of a file with a video stream.
+
+    It comes from the packets; where these do not tell, or where ``counted`` asks for it, from decoding the
+    whole file. The tables of the last few files are kept. Raises DecodeError where the times cannot be
+    repaired, and what FFmpeg raises.
+    """
+    # Size and time of change are part of the key, so that a file that was replaced is read again.
     status = os.stat(path)
     return _read(os.path.abspath(path), counted, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
+    """Does the work of `read` for a file of ``size`` bytes, ``changed`` at so many nanoseconds."""
     with opened(path) as container:
         stream = video_stream(container)
         index = len(stream.index_entries)
@@ -124,11 +140,13 @@ def _read(path: str, counted: bool, size: int, changed: int) -> Timetable:
 
 
 def _row(packet) -> tuple[int, int, int]:
+    """Returns a packet's row in the table: (stamp of showing, of decoding, bytes)."""
     return *(_NONE if stamp is None else stamp for stamp in (packet.pts, packet.dts)), packet.size
 
 
 def _demuxed(container, stream) -> Iterator[Packet]:
-    # Where reading fails, decoding does: there it is told, if the clip reaches that far.
+    """Yields what is kept of each packet that holds anything."""
+    # Where reading fails, decoding fails, too, and raises it if the clip reaches that far.
     with contextlib.suppress(av.error.FFmpegError):
         for p in container.demux(stream):
             if p.size:
@@ -137,14 +155,14 @@ def _demuxed(container, stream) -> Iterator[Packet]:
 
 
 def _stamps(packets: list[Packet]) -> np.ndarray:
-    """The stamps of the frames in the order shown; none where some packets have none, or the same."""
+    """Returns the stamps of the frames in the order shown; empty where packets lack stamps or share them."""
     shown = [packet.pts for packet in packets if not packet.hidden]
     stamps = np.unique(np.asarray([] if None in shown else shown, np.int64))
     return stamps if len(stamps) == len(shown) else stamps[:0]
 
 
 def _cut(packets: list[Packet], keys: list[int]) -> bool:
-    """Whether frames are shown that are predicted from what came before the file."""
+    """Tells whether some frames shown are predicted from frames before the file's start, which it lacks."""
     if not keys or packets[keys[0]].pts is None:
         return False
     begin = packets[keys[0]].pts
@@ -152,26 +170,30 @@ def _cut(packets: list[Packet], keys: list[int]) -> bool:
 
 
 def _seconds(stamps: np.ndarray, stream) -> np.ndarray:
+    """Converts stamps in the stream's time base to seconds."""
     # As PyAV does, so that a frame's time is the same number here and there.
     return stamps.astype(np.float64) * stream.time_base.numerator / stream.time_base.denominator
 
 
 def _decoded(path: str) -> tuple[list[int | None], bool]:
-    """(stamps of all frames in the order shown, whether none of them is made of two fields)."""
+    """Decodes the whole file. Returns (stamps of all frames in the order shown, whether none is interlaced)."""
     own = []
     with opened(path) as container:
         try:
             for frame in _frames_of(container.demux(video_stream(container))):
                 own.append((frame.pts, frame.interlaced_frame))
         except av.error.FFmpegError:
+            # The frames before the damage count; a file that gives none cannot be read at all.
             if not own:
                 raise
     return [stamp for stamp, _ in own], not any(fields for _, fields in own)
 
 
 def _ordered(packets: list[Packet], own: list, stream) -> np.ndarray | None:
-    """Times where the container knows only the order of decoding: it gives a stamp to each packet, and
-    frame by frame they are shown at that pace. None where frames and packets do not match."""
+    """Returns times in seconds where the container stamps packets only in the order of decoding (AVI).
+
+    Frames are shown at the pace of these stamps, one by one. Returns None where frames and packets do not match.
+    """
     stamps = [packet.dts for packet in packets if not packet.hidden]
     if len(stamps) != len(own) or None in stamps or not (np.diff(stamps) > 0).all():
         return None
@@ -179,9 +201,11 @@ def _ordered(packets: list[Packet], own: list, stream) -> np.ndarray | None:
 
 
 def _repaired(own: list[int | None], stream) -> np.ndarray:
-    """Rising times of frames in the order shown, from their ``own`` stamps: swapped ones are sorted,
-    equal and missing ones put where the rate, or their neighbours, want them. Raises DecodeError where
-    they jump back."""
+    """Returns rising times in seconds of frames in the order shown, made from their ``own`` stamps.
+
+    Swapped stamps are sorted; equal and missing ones are replaced by what the rate, or the neighbours, suggest.
+    Raises DecodeError where stamps jump back.
+    """
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     known = [i for i, stamp in enumerate(own) if stamp is not None]
     if not known:
@@ -206,11 +230,13 @@ def _repaired(own: list[int | None], stream) -> np.ndarray:
 
 
 def _spread(known: np.ndarray, times: np.ndarray, count: int, rate: float) -> np.ndarray:
-    """Times of ``count`` frames of which those at the places ``known`` have these ``times``: where there are
-    equal ones, or none, between the two neighbours that differ."""
+    """Returns the times of ``count`` frames, of which those at the places ``known`` have the ``times`` given.
+
+    Frames without a time, or with an equal one, are put evenly between the neighbours whose times differ.
+    """
     times, first = np.unique(times, return_index=True)
     places = known[first]
-    # A frame more behind the last, for those that share its stamp.
+    # One more frame, behind the last one, gives those that share the last stamp a neighbour.
     places, times = np.append(places, count), np.append(times, times[-1] + (count - places[-1]) / rate)
     before = times[0] - (places[0] - np.arange(places[0])) / rate
     return np.concatenate([before, np.interp(np.arange(places[0], count), places, times)])
@@ -218,8 +244,10 @@ def _spread(known: np.ndarray, times: np.ndarray, count: int, rate: float) -> np
 
 # ---------------------------------------------------------------------------- reading
 def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) from ``place`` in the packets on, None for the file's start. Raises Lost as soon as
-    something is not what whole-file decoding gives."""
+    """Yields (number, frame) from ``place`` in the packets on; None stands for the file's start.
+
+    Raises Lost as soon as something differs from what decoding the whole file gives.
+    """
     stream = video_stream(container)
     packets = container.demux(stream) if place is None else _found(container, stream, table, place)
     decoded = _frames_of(packets)
@@ -241,15 +269,18 @@ def frames(container, table: Timetable, place: int | None) -> Iterator[tuple[int
 
 
 def _frames_of(packets: Iterator) -> Iterator[av.VideoFrame]:
-    """What ``packets`` decode to. Empty ones repeat the frame before (Theora) and hold nothing to decode;
-    the last one, which lacks a stamp, asks for what the decoder holds back."""
+    """Yields the frames that ``packets`` decode to.
+
+    Empty packets repeat the frame before (Theora) and hold nothing to decode. The last one, empty and without a
+    stamp, asks the decoder for the frames that it holds back.
+    """
     for packet in packets:
         if packet.size or packet.pts is None:
             yield from packet.decode()
 
 
 def _found(container, stream, table: Timetable, place: int) -> Iterator:
-    """The packets from ``place`` on, after a search; raises Lost where they are others than before it."""
+    """Yields the packets from ``place`` on, after a search. Raises Lost where they differ from the table's."""
     # Right after a search a program stream gives pieces, so the second one goes some seconds further back.
     packets = _searched(container, stream, table.packets[place], 0) or _searched(
         container, stream, table.packets[place], 3
@@ -263,8 +294,8 @@ def _found(container, stream, table: Timetable, place: int) -> Iterator:
 
 
 def _searched(container, stream, wanted: np.ndarray, seconds: float) -> Iterator | None:
-    """The packets from the one ``wanted`` on, after a search for ``seconds`` before it; None where reading
-    begins behind it, or never comes to it."""
+    """Returns the packets from the row ``wanted`` on, after a search for ``seconds`` before it; None where
+    reading begins behind it, or never comes to it."""
     shown, decoded, size = wanted.tolist()
     stamp = shown if decoded == _NONE else decoded
     try:

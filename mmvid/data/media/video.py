@@ -1,4 +1,4 @@
-"""A clip's RGB: from a film, from pictures, from one picture."""
+"""Reads a clip's RGB from a film, from pictures, or from a single picture."""
 
 import functools
 import os
@@ -19,8 +19,11 @@ from mmvid.data.media.pictures import IMAGES, PICTURES_FPS
 
 
 class Video(NamedTuple):
-    """``frames`` uint8 [T, H, W, 3], their ``times`` [T] in seconds from the clip's start (variable
-    rates kept), the average ``fps``, and how many frames of the whole video come before the ``first``."""
+    """A clip's ``frames``, uint8 [T, H, W, 3], at ``times`` [T] in seconds from the clip's start.
+
+    Times keep a variable rate; ``fps`` is the average one. ``first`` is the number of the first frame in the
+    whole video, from 0.
+    """
 
     frames: np.ndarray
     times: np.ndarray
@@ -31,11 +34,11 @@ class Video(NamedTuple):
 def of_film(
     path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
 ) -> Video:
-    """All frames between ``start`` and ``end`` seconds, as players show them (deinterlaced, square pixels,
-    upright), resized to ``short_side`` pixels.
+    """Reads all frames between ``start`` and ``end`` seconds as players show them (deinterlaced, in square pixels,
+    upright), shrunk to a short side of ``short_side`` pixels.
 
-    They are those that decoding the whole file would show then, wherever the search for ``start`` leads
-    (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
+    They are the frames that decoding the whole file would show in this time, wherever the search for ``start``
+    leads (see ``media.timetable``). Raises DecodeError with a reason: missing, empty, not a video, no video
     stream, truncated, damaged, times that jump back, no frames in the interval.
     """
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
@@ -47,13 +50,15 @@ def of_film(
 
 
 def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
+    """Converts a frame to the picture that a player shows, uint8 [H, W, 3]."""
     pixels = film.pixels(frame, reformatter, "rgb24")
+    # Before it is turned: the shape of a pixel is told of the picture as it is stored.
     square = pictures_lib.fit(pixels, short_side, aspect=float(stream.sample_aspect_ratio or 1))
     return display.upright(square, frame)
 
 
 def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
-    """A still image as a clip of one frame. Raises DecodeError."""
+    """Reads a still image as a clip of one frame. Raises DecodeError."""
     picture = pictures_lib.read_image(pathlib.Path(path), cv2.IMREAD_COLOR)
     frame = pictures_lib.fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), short_side)
     return Video(frame[None], np.zeros(1), 1.0)
@@ -63,8 +68,9 @@ def images(
     files: Sequence[pathlib.Path], *, fps: float = PICTURES_FPS, start: float = 0.0,
     end: float | None = None, short_side: int = 0,
 ) -> Video:  # fmt: skip
-    """Pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
+    """Reads pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
+    # A microsecond of slack: i / fps and an interval's end are rounded differently.
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
     if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
@@ -72,6 +78,7 @@ def images(
     for row, i in enumerate(wanted):
         with pictures_lib.naming(files[i]):
             frame = image(files[i], short_side=short_side).frames[0]
+        # One array, filled in place: stacking at the end would need the memory twice.
         if frames is None:
             files_lib.check_room(len(wanted), len(wanted) * frame.nbytes)
             frames = np.empty((len(wanted), *frame.shape), np.uint8)
@@ -84,8 +91,9 @@ def images(
 def read(
     path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options
 ) -> Video:
-    """``of_film``; ``image`` for a file with an image's ending; ``images`` at ``fps`` for a folder of
-    them, a pattern (see ``sequence``) or a list. Raises DecodeError."""
+    """Reads RGB from whatever ``path`` is: a folder of images, a pattern (see ``sequence``) or a list, by
+    ``images`` at ``fps``; a file with an image's ending, by ``image``; any other file, by ``of_film``. Raises
+    DecodeError."""
     files = path if isinstance(path, list) else pictures_lib.sequence(path)
     if files is not None:
         return images(files, fps=fps, **options)
