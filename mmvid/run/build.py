@@ -45,7 +45,7 @@ def _make(command: tuple[str, ...]) -> int:
     try:
         return child.wait()
     except BaseException:
-        # As Ctrl-C would: the command then ends in its own way. Windows has no such signal for a child.
+        # As Ctrl-C would, so that the command ends in its own way; Windows cannot send a child that signal.
         child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(10)  # it says what is kept

@@ -40,7 +40,7 @@ def check_names(config) -> None:
     _check_datasets(config)
     segment_lib.headline_network(config)
     _choose("plan", config.plan, plans.PLANS)
-    # Only the plan 'full' trains the twin, but the others leave it out by its name.
+    # The plan 'full' needs a twin; 'reduced' leaves out the one that is named.
     if config.twin or config.plan == "full":
         _choose("twin", config.twin, set(config.networks))
     _choose("evaluation.aggregate", config.evaluation.aggregate, numbers.AGGREGATES)
