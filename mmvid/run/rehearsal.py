@@ -59,7 +59,6 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
     heads = list(segment.heads)
     names = [f"train/{output}/top1" + f"_{h}" * (len(heads) > 1) for output in scores.logits for h in heads]
     zeros = dict.fromkeys([*(f"val/{name}" for name in values), *names], 0.0)
-    # Two steps, as little as a curve of the page can be drawn of.
     for step in (1, 2):
         with (directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(logs.line(step, zeros))

@@ -110,7 +110,7 @@ def value_of(values: dict[str, float], best_by: str, headline: str) -> float:
     """The number that decides which checkpoint is best: the top-1 accuracy (or mAP), averaged over heads, of
     what ``best_by`` names: the output ``headline``, the 'sum' or the 'oracle'. `UNDEFINED` where there is
     none."""
-    # `values` are named 'output/head', the sum 'fused/head'.
+    # `values` have names as 'rgb/top1'; the sum's is called 'fused' there (`numbers.headline_values`).
     named = {"headline": headline, "sum": "fused"}.get(best_by, best_by)
     own = [v for name, v in values.items() if name.startswith(f"{named}/")]
     # One output alone has neither a sum nor an oracle.

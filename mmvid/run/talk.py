@@ -46,8 +46,7 @@ def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock
 
 
 def say_random(config) -> None:
-    """Says which networks start from random weights: the papers' start from ImageNet, and their numbers are
-    out of reach without."""
+    """Says which networks start from random weights, where the papers' start from ImageNet."""
     bare = [name for name, network in config.networks.items() if not network.weights]
     if bare and not stills.has_stills(config):
         logs.LOG.info(
