@@ -50,7 +50,7 @@ def setup(workdir: pathlib.Path) -> None:
 
 
 def line(step: int, values: dict[str, float]) -> str:
-    """A line of metrics.jsonl."""
+    """The line of metrics.jsonl for the metrics ``values`` of a step."""
     return json.dumps({"step": step, **values}) + "\n"
 
 
@@ -140,7 +140,7 @@ def free_disk(path: pathlib.Path) -> str:
 
 
 def flatten(tree: dict) -> Iterator[tuple[str, str]]:
-    """The leaves of a tree of JSON values as ('optimizer.clip', '5.0')."""
+    """The leaves of a tree of JSON values as pairs of path and JSON text: ('optimizer.clip', '5.0')."""
 
     def walk(prefix, value):
         """The leaves below ``value``, whose own name is ``prefix``."""
@@ -186,11 +186,11 @@ class Clock:
         return time.perf_counter() - self.start
 
     def seconds(self) -> float:
-        """Seconds a step."""
+        """Seconds that a step takes, averaged since the last `reset`."""
         return self.elapsed() / max(self.steps, 1)
 
     def wait(self) -> float:
-        """The share of the time spent waiting for input."""
+        """The share of the time since the last `reset` that was spent waiting for input, from 0 to 1."""
         return self.waited / max(self.elapsed(), 1e-9)
 
     def lap(self) -> float:
@@ -240,7 +240,8 @@ class Late:
             self._read(self.recent)
 
     def _read(self, seen: list) -> dict[str, float]:
-        """The numbers of the last step seen, once those of every step are finite."""
+        """The metrics of the last step seen. Where one of them is not finite, `check` is called for every step
+        in turn first."""
         values = _floats(seen[-1][1])
         # What is not finite stays so: steps before are read only where the last one is bad.
         if not np.isfinite(list(values.values())).all():

@@ -90,8 +90,8 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Trains what the flags say, and ends the process with exit code 0 after a signal, 130 after a second one
-    (or Ctrl-C before the run listens), 1 where the run fails."""
+    """Trains what the flags say. Ends the process with exit code 0 after a signal, 130 after a second one (or
+    Ctrl-C before the run listens), 1 where the run fails. Raises UsageError for arguments that are no flags."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs

@@ -42,7 +42,7 @@ class Stopped(Exception):
 
 # ---------------------------------------------------------------------------- the loop
 def make_step(segment: Segment, config) -> Callable:
-    """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
+    """The segment's train step, not yet jitted: `_train` jits it, tests trace it."""
     return step_lib.make_train_step(
         segment.networks,
         segment.streams,

@@ -33,7 +33,8 @@ def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
 
 
 def make(learning: Mapping[str, Mapping], *, steps: int, steps_per_epoch: float) -> tuple[dict, dict]:
-    """({network: optimiser}, {network: learning rate by step}) of ``steps`` steps, from what `of` gives."""
+    """Makes ({network: optimiser}, {network: learning rate by step}) for a segment of ``steps`` steps from
+    ``learning``, {network: what `of` gives}."""
     tx, lr = {}, {}
     for name, spec in learning.items():
         # Paths and factors decide each leaf's rate; optim finds the leaves when it is given the weights.

@@ -215,6 +215,7 @@ def make(
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
     check_passes(name, groups, made)
+    # Who is frozen is the method's to say; the configuration of a network knows nothing of it.
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)
     enter = starts_lib.starting_from(starts, built, heads)
@@ -233,8 +234,10 @@ def make(
     # Whatever changes this segment's weights must stand here: another run would reuse the wrong ones.
     spec = keys.spec(
         config, built,
+        # The schedule's length apart from `steps`: a continuation changes these and keeps the schedule.
         program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
                  "schedule_steps": steps, "steps_per_epoch": per_epoch},
+        # A share of 0 hides nothing: it must not change the key.
         data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
               "epoch_of": epoch_of, **keys.of_groups(config, groups, context.fingerprints)},
         starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),

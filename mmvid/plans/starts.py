@@ -172,6 +172,7 @@ def check_starts(config, networks, streams, starts: dict[str, Start]) -> None:
     one source; what their weights are is only known when the segment begins."""
     for i, a in enumerate(networks):
         for b in networks[i + 1 :]:
+            # Without starts they are drawn by their names, and differ.
             one, other = starts.get(a.name), starts.get(b.name)
             same = config.networks[a.name].model == config.networks[b.name].model
             if one and one == other and same and _inputs_of(a, streams) == _inputs_of(b, streams):

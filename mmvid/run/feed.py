@@ -24,8 +24,8 @@ def _clips(run: Run, segment: Segment, group: Group):
 
 
 def one_of(segment: Segment) -> dict[str, OneOf]:
-    """{group: `OneOf`} of the groups in which networks run one of their reads a step, so that only the streams
-    of that step's reads are decoded."""
+    """{group: `OneOf`} of the groups in which some networks run only one of their reads a step. What is shown
+    is then cut to the streams that the step needs."""
     choices: dict[str, dict] = {name: {} for name in segment.groups}
     always: dict[str, list[str]] = {name: [] for name in segment.groups}
     # A stream may be one of a network's choices in one pass and needed always in another: then it is shown.

@@ -29,7 +29,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.
 
 
 class Held(ValueError):
-    """Somebody else holds the lock; the message says what is in use, by which process, since when."""
+    """Raised where another process holds the lock; the message says what is in use, by which process, since
+    when."""
 
 
 def _myself() -> dict:
@@ -56,9 +57,9 @@ def _describe(holder: dict) -> str:
 
 # ---------------------------------------------------------------------------- the system's lock
 def _flocked(path: pathlib.Path) -> Callable | None:
-    """A function that releases the lock; None where somebody holds it.
+    """Takes the system's lock. Returns a function that releases it; None where somebody holds it.
 
-    Raises OSError with one of ``_NO_LOCKS`` where the file system knows none.
+    Raises OSError with one of ``_NO_LOCKS`` as its number where the file system has no locks.
     """
     file = path.open("a+", encoding="utf-8")
     try:
@@ -95,7 +96,7 @@ def _file_time(path: pathlib.Path) -> float:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process ``pid`` runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

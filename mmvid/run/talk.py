@@ -23,6 +23,7 @@ def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
     """An estimate of the seconds to the end of the run, from the ``seconds`` that a step of this segment
     takes."""
     later = run.segments[run.segments.index(segment) + 1 :]
+    # Scores and the compilation of later segments are left out.
     work = (segment.stop - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
     return seconds * work / _work(segment)
 
@@ -78,6 +79,7 @@ def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Cloc
         clock.first = clock.elapsed()
     if step == warm and shown > warm:
         _estimate(run, segment, step, clock)
+    # The speed in the header is of the steps after these two.
     if step in (first, warm):
         clock.reset()
     if step == shown:
