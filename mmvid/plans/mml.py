@@ -1,5 +1,7 @@
 """The plans 'reduced' and 'full': the two pipelines of MML (Komkov et al., figures 1 and 2)."""
 
+import functools
+
 from mmvid.plans import segment, stills
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -44,18 +46,15 @@ def full(context: Context) -> list[Segment]:
     def after(segment_name, network=None):
         return {n: Start(segment_name, network or n) for n in networks}
 
-    def stage(label, *what, **more):
-        return segment.make(context, *what, stage=label, **more)
-
-    # Labels name what seeds batches and draws. CE continued takes those of the stage that it is the
-    # counterpart of: 'ce_again' those of 'ml', 'ce_continued' those of the method.
+    make = functools.partial(segment.make, context)
+    # Stages seed batches and draws. CE continued takes those of the stage that it is the counterpart of:
+    # 'ce_again' that of 'ml', 'ce_continued' that of the method.
     return [
         *first,
-        stage("ce", "ce", networks, plain, steps.ce, own, title="CE"),
-        stage("ce2", "ce2", (twin,), plain, steps.ce, other, title=""),
-        stage("2", "ce_again", networks, plain, steps.ml, after("ce", head), title=""),
-        stage("3", "ce_continued", networks, plain, steps.method, after("ce_again"),
-              title="CE continued"),
-        stage("2", "ml", (head, twin), (name, options), steps.ml, apart, title="ML"),
-        stage("3", name, networks, (name, options), steps.method, after("ml", head), title=title),
-    ]  # fmt: skip
+        make("ce", networks, plain, steps.ce, own, stage="ce", title="CE"),
+        make("ce2", (twin,), plain, steps.ce, other, stage="ce2", title=""),
+        make("ce_again", networks, plain, steps.ml, after("ce", head), stage="2", title=""),
+        make("ce_continued", networks, plain, steps.method, after("ce_again"), stage="3", title="CE continued"),
+        make("ml", (head, twin), (name, options), steps.ml, apart, stage="2", title="ML"),
+        make(name, networks, (name, options), steps.method, after("ml", head), stage="3", title=title),
+    ]

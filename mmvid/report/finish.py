@@ -44,10 +44,18 @@ def shown(segments: Sequence) -> list[Shown]:
     return [Shown(s.title, s.name, s.evaluate, s.headline, _parts(segments, s)) for s in segments if s.title]
 
 
+def _first_numbers(result: dict, headline: str) -> dict | None:
+    """Of the headline's output the numbers of its first head; of the first output where there is no such one;
+    None where no clip has a label."""
+    outputs = [headline, *result]
+    heads = next((result[output] for output in outputs if output in result), {})
+    return next(iter(heads.values()), None)
+
+
 def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path, headline: str = "") -> str:
     """The score, its interval, the report's path, the next command."""
     headline = headline or config.headline
-    numbers = next(iter(result.get(headline, next(iter(result.values()), {})).values()), None)
+    numbers = _first_numbers(result, headline)
     if numbers is None:
         score, numbers = "no clip has a label", {"n": 0}
     elif "map" in numbers and numbers["map"] is None:

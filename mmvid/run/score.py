@@ -78,7 +78,8 @@ def scorer(run: Run, segment: Segment) -> Callable:
         finally:
             batches.close()
         # The number of views is the protocol's clips times its crops: logits are [N, views, classes].
-        scores.meta["views"] = next(iter(next(iter(scores.logits.values())).values())).shape[1]
+        first, *_ = scores.logits.values()
+        scores.meta["views"] = {logits.shape[1] for logits in first.values()}.pop()  # the same for every head
         return scores
 
     return score
