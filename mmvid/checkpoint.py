@@ -1,4 +1,4 @@
-"""Training checkpoints: the only file that knows Orbax."""
+"""Training checkpoints, written and restored by Orbax, which no other module imports."""
 
 import contextlib
 import hashlib
@@ -20,14 +20,15 @@ def _steps(directory: pathlib.Path) -> list[int]:
 
 @contextlib.contextmanager
 def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
-    """Damaged bytes raise whatever they happen to look like; here it says which folder, and what to do.
-    ``step`` None: the newest, which is read first."""
+    """Turns whatever Orbax raises over a damaged checkpoint into a ValueError that names the folder and says
+    what to do. ``step`` is the one that is read; None stands for the newest, which Orbax reads first."""
     # Orbax's tasks that nobody waits for any more would print stack traces.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         yield
     except Exception as error:
         steps = _steps(directory)
+        # A disk that is full or cannot be read is no damage: deleting the checkpoint would cure nothing.
         if not steps or isinstance(error, OSError):
             raise
         step = steps[-1] if step is None else step
@@ -42,9 +43,10 @@ def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[
 
 @contextlib.contextmanager
 def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
-    """A segment's checkpoints, last and best (by the metric 'score') kept.
+    """Opens the checkpoints of a segment, of which the last and the best (by the metric 'score') are kept.
 
-    What a killed save left behind is removed first; leaving the context waits for saves under way.
+    What a killed save left behind is removed first. Leaving the context waits for saves under way. Raises
+    ValueError where the newest checkpoint is damaged.
     """
     policies = ocp.training.preservation_policies
     best = policies.BestN(
@@ -55,6 +57,7 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
         checkpointer = Checkpointer(
             pathlib.Path(directory).absolute(),
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
+            # Which steps are saved is decided by the loop: Orbax is to refuse none of them.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
         )
@@ -65,7 +68,8 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
 
 
 def digests(trees: dict) -> dict[str, str]:
-    """{name: SHA-256 of its arrays' names, types and bytes}: what is kept of networks that never change."""
+    """{name: SHA-256 of its arrays' names, types, shapes and bytes}. Checkpoints keep these hashes in place of
+    networks that never change."""
     found = {}
     for name, tree in trees.items():
         digest = hashlib.sha256()
@@ -86,9 +90,12 @@ def save(
     score: float | None = None,
     again: bool = False,
 ) -> None:
-    """Starts writing ``state`` as ``step``; returns once it is copied off the device. A step that is
-    there stays as it is, unless it is to be written ``again``, now with its score. ``frozen``: `digests`
-    of the networks that it was trained beside and that are not in it."""
+    """Starts writing ``state`` as ``step``, and returns once it is copied off the device.
+
+    A step that is saved already stays as it is, unless it is to be written ``again``, now with its
+    ``score``. ``frozen`` are the `digests` of the networks that it was trained beside; they are not in
+    ``state``.
+    """
     if checkpointer.latest is not None and checkpointer.latest.step >= step and not again:
         return
     if again:
@@ -101,20 +108,20 @@ def save(
 
 
 def latest_step(checkpointer: Checkpointer) -> int | None:
-    """The step of the newest complete checkpoint."""
+    """The step of the newest complete checkpoint; None where there is none."""
     return None if checkpointer.latest is None else checkpointer.latest.step
 
 
 def scored(checkpointer: Checkpointer) -> bool:
-    """Whether the newest checkpoint was kept with a score."""
+    """Whether the newest checkpoint was saved with a score."""
     latest = checkpointer.latest
     return latest is not None and bool(latest.metrics) and "score" in latest.metrics
 
 
 def best_step(checkpointer: Checkpointer) -> int | None:
-    """The step with the highest score among those kept, the latest of equals (as `opened` keeps
-    them); None where none was scored."""
-    checkpointer.wait()
+    """The step with the highest score among the checkpoints that are kept, the latest of equals (`opened` keeps
+    that one, too); None where none was scored."""
+    checkpointer.wait()  # the last save and its score may still be on their way
     scored = [(c.metrics["score"], c.step) for c in checkpointer.checkpoints
               if c.metrics and "score" in c.metrics]  # fmt: skip
     return max(scored)[1] if scored else None
@@ -151,7 +158,7 @@ def _explain(directory, step: int, found: dict, wanted: dict) -> str:
 
 
 def _check_frozen(directory, step: int, saved: dict[str, str], frozen: dict[str, str]) -> None:
-    """Raises ValueError naming a frozen network that is not the one of before."""
+    """Raises ValueError that names a frozen network whose hash is not the one that was ``saved``."""
     for name in sorted(saved | frozen):
         if saved.get(name) != frozen.get(name):
             raise ValueError(
@@ -165,10 +172,11 @@ def _check_frozen(directory, step: int, saved: dict[str, str], frozen: dict[str,
 def restore(
     checkpointer: Checkpointer, like, step: int | None = None, *, frozen: dict[str, str] | None = None
 ):
-    """The state saved as ``step`` (default: newest) in the shapes and shardings of ``like``.
+    """Returns the state saved as ``step`` (by default the newest) in the shapes and shardings of ``like``, None
+    where nothing is saved.
 
-    Returns None where there is none. Raises ValueError naming the leaves that do not fit, the folder
-    that is damaged, or a network whose hash in ``frozen`` is not the one it was saved with.
+    Raises ValueError that names the leaves that do not fit, the folder that is damaged, or the network
+    whose hash in ``frozen`` is not the one that the state was saved with.
     """
     checkpointer.wait()  # what is asked for may still be on its way to the disk
     step = latest_step(checkpointer) if step is None else step
@@ -184,6 +192,7 @@ def restore(
             raise ValueError("what it holds cannot be read")
     saved = (metadata.custom_metadata or {}).get("frozen", {})
     _check_frozen(checkpointer.directory, step, saved, frozen or {})
+    # Compared here, so that the message names the leaves and says what to do.
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))

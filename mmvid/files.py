@@ -1,4 +1,5 @@
-"""Files that are whole or not there: the one place that replaces a file; JSON, and lines of it."""
+"""Writes files that are whole or not there at all (no other module replaces a file), and reads JSON and lines
+of it."""
 
 import contextlib
 import json
@@ -23,8 +24,10 @@ def _flush(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike, mark: str = "tmp") -> Iterator[pathlib.Path]:
-    """A name to write a file or a folder under, which becomes ``path`` at the end. Where the writing fails,
-    what stood there stays, and nothing else. ``mark`` tells writers of one path apart."""
+    """Gives a temporary name beside ``path`` to write a file or a folder under, and renames it to ``path`` at the
+    end. Where the block fails, ``path`` stays as it was and what was written is removed. ``mark`` is the
+    ending of the temporary name: it must differ between processes that write one path at the same time."""
+    # Beside it, since only within one file system is a rename a single act.
     path = pathlib.Path(path)
     temporary = path.with_name(f"{path.name}.{mark}")
     _remove(temporary)  # of a writer that was killed
@@ -33,24 +36,26 @@ def whole(path: str | os.PathLike, mark: str = "tmp") -> Iterator[pathlib.Path]:
         if temporary.is_file():
             _flush(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, must leave nothing behind
         _remove(temporary)
         raise
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes ``text`` whole or not at all. What no alphabet has (names of files that are not UTF-8) is '?'."""
+    """Writes ``text`` whole or not at all. Characters that UTF-8 cannot hold, as in file names of other
+    encodings, become '?'."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: pathlib.Path, value) -> None:
-    """Writes ``value`` whole or not at all."""
+    """Writes ``value`` as JSON, whole or not at all. What JSON does not know is written as its text."""
     write_text(path, json.dumps(value, indent=1, default=str))
 
 
 def read_json(path: pathlib.Path):
-    """What `write_json` wrote; None where there is no such file. Raises ValueError naming a damaged one."""
+    """Reads what `write_json` wrote; None where there is no such file. Raises ValueError that names a damaged
+    one."""
     if not path.exists():
         return None
     try:
@@ -71,7 +76,8 @@ def _row(line: str) -> dict | None:
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
-    """The complete JSON lines of a file; a line cut short by a kill or a full disk is left out."""
+    """The complete JSON lines of a file, each with a 'step'. A line cut short by a kill or a full disk is left
+    out; without a file there are none."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -79,7 +85,7 @@ def read_lines(path: pathlib.Path) -> list[dict]:
 
 
 def cut(path: pathlib.Path, step: int) -> None:
-    """Removes the lines of steps after ``step``: history that a restored run makes again."""
+    """Removes the lines of steps after ``step``, which a run that is restored there writes again."""
     rows = [row for row in read_lines(path) if row["step"] <= step]
     if path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

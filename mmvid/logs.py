@@ -1,4 +1,5 @@
-"""What a run writes down: its log, metrics as JSON lines and TensorBoard events, ids by step."""
+"""The records that a run keeps: its log, its metrics as JSON lines and TensorBoard events, and the ids of the
+clips of each step."""
 
 import contextlib
 import json
@@ -20,7 +21,7 @@ LOG = logging.getLogger("mmvid")
 
 
 class _Terminal(logging.Handler):
-    """Standard output, above whatever progress bar stands on standard error."""
+    """A handler that prints to standard output, above the progress bar that may stand on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a record at once."""
@@ -49,13 +50,17 @@ def setup(workdir: pathlib.Path) -> None:
 
 
 def line(step: int, values: dict[str, float]) -> str:
-    """A line of metrics.jsonl."""
+    """The line of metrics.jsonl for the metrics ``values`` of a step."""
     return json.dumps({"step": step, **values}) + "\n"
 
 
 class Writer:
-    """Appends metrics (JSON lines, TensorBoard) and the ids of each step; ``flush`` before a save,
-    so that no line of a step that survives a kill is lost."""
+    """Appends metrics (JSON lines, TensorBoard) and the ids of the clips of each step to files in ``directory``
+    and ``tensorboard``, from ``step`` on.
+
+    Call `flush` before a checkpoint is saved: then no line of a step that the checkpoint covers is lost in
+    a kill.
+    """
 
     def __init__(self, directory: pathlib.Path, tensorboard: pathlib.Path, step: int):
         process = jax.process_index()
@@ -72,7 +77,7 @@ class Writer:
                 self._draw(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics at ``step``."""
+        """Writes a line of metrics at ``step``; nothing in processes other than 0."""
         if self.metrics is None:
             return
         # Six digits: more is noise, and doubles the file.
@@ -81,12 +86,13 @@ class Writer:
         self._draw(step, rounded)
 
     def _draw(self, step: int, values: dict[str, float]) -> None:
-        """Shows values in TensorBoard."""
+        """Writes values as TensorBoard events."""
         for name, value in values.items():
             self.board.add_scalar(name, np.float32(value), step)
 
     def write_ids(self, step: int, ids: dict[str, list[int]]) -> None:
-        """The rows that the update to ``step`` has seen, group by group."""
+        """Writes the rows of their splits that the update to ``step`` has seen, {group: rows}. Every process
+        writes its own."""
         self.ids.write(json.dumps({"step": step, **ids}) + "\n")
 
     def flush(self) -> None:
@@ -104,7 +110,7 @@ class Writer:
 
 
 def _tensorboard(directory: pathlib.Path):
-    """An empty event file in ``directory``."""
+    """Opens an empty event file in ``directory``, whose earlier content is removed."""
     # Imported here: it takes a second, and only process 0 writes events.
     from tensorboard.summary import Writer as EventWriter
 
@@ -115,7 +121,7 @@ def _tensorboard(directory: pathlib.Path):
 
 
 def duration(seconds: float) -> str:
-    """'45 s', '12 min', '3.5 h'."""
+    """A time in words: '45 s', '12 min', '3.5 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -134,7 +140,7 @@ def free_disk(path: pathlib.Path) -> str:
 
 
 def flatten(tree: dict) -> Iterator[tuple[str, str]]:
-    """The leaves of a tree of JSON values as ('optimizer.clip', '5.0')."""
+    """The leaves of a tree of JSON values as pairs of path and JSON text: ('optimizer.clip', '5.0')."""
 
     def walk(prefix, value):
         """The leaves below ``value``, whose own name is ``prefix``."""
@@ -148,7 +154,7 @@ def flatten(tree: dict) -> Iterator[tuple[str, str]]:
 
 
 class Clock:
-    """Where the time of a stretch of steps goes, scoring left out."""
+    """Measures how long a stretch of steps takes, and how much of it waits for input; scoring is left out."""
 
     def __init__(self):
         self.first = 0.0  # seconds of the first step, compilation included
@@ -160,7 +166,7 @@ class Clock:
         self._mark = 0.0, 0.0
 
     def next(self, batches):
-        """The next batch, its waiting time counted."""
+        """Returns the next batch, and counts the time that this waits for it."""
         begin = time.perf_counter()
         batch = next(batches)
         self.waited += time.perf_counter() - begin
@@ -169,26 +175,26 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self):
-        """What happens inside is not counted."""
+        """A context whose time is not counted."""
         begin = time.perf_counter()
         yield
         # As if the clock had been started that much later.
         self.start += time.perf_counter() - begin
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the last `reset`, without pauses."""
         return time.perf_counter() - self.start
 
     def seconds(self) -> float:
-        """Seconds a step."""
+        """Seconds that a step takes, averaged since the last `reset`."""
         return self.elapsed() / max(self.steps, 1)
 
     def wait(self) -> float:
-        """The share of the time spent waiting for input."""
+        """The share of the time since the last `reset` that was spent waiting for input, from 0 to 1."""
         return self.waited / max(self.elapsed(), 1e-9)
 
     def lap(self) -> float:
-        """``wait`` since the last lap."""
+        """As `wait`, of the time since the last lap alone."""
         now = self.elapsed(), self.waited
         elapsed, waited = (a - b for a, b in zip(now, self._mark))
         self._mark = now
@@ -196,8 +202,11 @@ class Clock:
 
 
 class Late:
-    """Metrics read one log line late, so that reading never blocks the step under way; the steps
-    between are looked at where something is not finite, so that the first bad one is named."""
+    """Reads metrics off the device one log line late, so that reading never waits for the step under way.
+
+    A log line shows the last step before it. Where that one's metrics are not finite, ``check(metrics, step)``
+    is called for every step since the line before, and raises for the first bad one.
+    """
 
     def __init__(self, writer: Writer, check: Callable):
         self.writer, self.check = writer, check
@@ -208,13 +217,14 @@ class Late:
         self.recent.append((step, values))
 
     def push(self, extra: dict[str, float]) -> dict[str, float]:
-        """Ends a log line with the step seen last; writes the line before and returns it."""
+        """Ends a log line with the step seen last and the values ``extra``. Writes the line before it, and
+        returns that one's metrics."""
         before = self.flush()
         self.pending, self.recent = (self.recent, extra), []
         return before
 
     def flush(self) -> dict[str, float]:
-        """Reads, checks and writes the line that is kept; returns it."""
+        """Reads, checks and writes the line that was kept back; returns its metrics, {} where there is none."""
         if self.pending is None:
             return {}
         (seen, extra), self.pending = self.pending, None
@@ -223,13 +233,15 @@ class Late:
         return values
 
     def check_all(self) -> None:
-        """Flushes and checks every step up to now: before a save, so that what is kept is finite."""
+        """Flushes, and checks every step up to now. Call it before a save, so that only a finite state is
+        kept."""
         self.flush()
         if self.recent:
             self._read(self.recent)
 
     def _read(self, seen: list) -> dict[str, float]:
-        """The numbers of the last step seen, once those of every step are finite."""
+        """The metrics of the last step seen. Where one of them is not finite, `check` is called for every step
+        in turn first."""
         values = _floats(seen[-1][1])
         # What is not finite stays so: steps before are read only where the last one is bad.
         if not np.isfinite(list(values.values())).all():
@@ -239,7 +251,9 @@ class Late:
 
 
 def _floats(values) -> dict[str, float]:
-    """Metrics read from the device, without those of outputs that a step did not run ('output/shown' 0)."""
+    """Reads metrics off the device, without those of outputs that the step did not run, whose 'output/shown' is
+    0."""
+    # One transfer for all: a float() of each would wait for the device as often.
     read = {name: float(v) for name, v in jax.device_get(values).items()}
     shown = {name.removesuffix("/shown"): v for name, v in read.items() if name.endswith("/shown")}
     return {
@@ -249,9 +263,10 @@ def _floats(values) -> dict[str, float]:
 
 
 def input_advice(clock: Clock, workers: int, threads: int) -> str:
-    """What waiting costs, and the worker count that would cure it."""
+    """Says in words what waiting for input costs, and how many worker processes would cure it."""
     wait, cores = clock.wait(), os.cpu_count() or 1
     text = f"{wait:.0%} of a step waits for input"
+    # Less is not worth a change.
     if wait < 0.1:
         return text
     now = workers or min(threads, cores)

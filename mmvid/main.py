@@ -21,16 +21,19 @@ _PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask th
 
 
 def _start_processes() -> None:
-    """Joins the other processes where there are any; on a TPU pod everything is found by itself."""
+    """Joins the other processes where there are any. On a TPU pod no flags are needed: JAX finds the others by
+    itself."""
     if _COORDINATOR.value:
         process = _PROCESS.value if _PROCESS.value >= 0 else None
         jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value or None, process)
+    # A TPU host names its peers here: a comma between names means that there is more than one.
     elif _PROCESSES.value > 1 or os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
         jax.distributed.initialize()
 
 
 def _seeds() -> list[int]:
-    """The numbers of --seeds. Raises flags.Error where they are none, or one stands there twice."""
+    """The numbers of --seeds. Raises flags.Error for a text that is no whole number, and for a number given
+    twice."""
     texts = _SEEDS.value
     if not all(text.strip().isdecimal() for text in texts) or len(set(map(int, texts))) < len(texts):
         raise flags.Error(f"--seeds={','.join(texts)}: give whole numbers, each once, for instance --seeds=0,1,2")
@@ -38,7 +41,9 @@ def _seeds() -> list[int]:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """absl's flags. A configuration that cannot be read or overridden so is a mistake of usage."""
+    """Parses the command line as absl flags and returns what is left of it. Prints the help that is asked for.
+    Ends the process with exit code 2 where a flag is wrong, or a configuration cannot be read or overridden
+    as it says."""
     if usage.asked(argv):
         print(usage.text(argv, ["config", "workdir", "seeds", "coordinator", "processes", "process"]))
         sys.exit(0)
@@ -54,16 +59,19 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process. Threads that still make a batch, for minutes perhaps, are not waited for."""
+    """Ends the process without waiting for threads that still make a batch, perhaps for minutes."""
+    # os._exit flushes nothing.
     sys.stdout.flush()
     sys.stderr.flush()
+    # Of several, each takes leave of the others as it exits, which os._exit would skip.
     if jax.process_count() == 1:
         os._exit(code)
     sys.exit(code)
 
 
 def _train(config, workdir: str, seeds: list[int]) -> None:
-    """The run; or one for each seed, and one table of all. The same call resumes."""
+    """Trains the run, or one run for each seed, followed by their comparison. The same call resumes."""
+    # Imported here: --help need not wait for them.
     from mmvid import train
     from mmvid.commands import compare
 
@@ -82,7 +90,8 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Parses nothing but flags; everything else is ``train.train``, for each of --seeds."""
+    """Trains what the flags say. Ends the process with exit code 0 after a signal, 130 after a second one (or
+    Ctrl-C before the run listens), 1 where the run fails. Raises UsageError for arguments that are no flags."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
@@ -102,7 +111,7 @@ def main(argv: list[str]) -> None:
 
 
 def start(argv: list[str] | None = None) -> None:
-    """Runs ``main`` on a command line, this process's own where none is given."""
+    """Runs `main` on the command line ``argv``, by default this process's own."""
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, argv=argv, flags_parser=_parse)
 

@@ -1,4 +1,4 @@
-"""The loop: find the segment, restore, step, log, evaluate, save, report."""
+"""The training loop: finds the segment to train, restores it, steps, logs, evaluates, saves and reports."""
 
 import contextlib
 import pathlib
@@ -33,16 +33,16 @@ from mmvid.run.build import Run
 
 
 class Diverged(RuntimeError):
-    """A loss that is not finite; the message names the output, the term and the step."""
+    """Raised for a loss that is not finite; the message names the output, the term and the step."""
 
 
 class Stopped(Exception):
-    """The run was asked to end and has saved everything; the message says how to go on."""
+    """Raised when the run was asked to end and has saved everything; the message says how to go on."""
 
 
 # ---------------------------------------------------------------------------- the loop
 def make_step(segment: Segment, config) -> Callable:
-    """The segment's train step, not yet jitted (tests trace it, ``run`` compiles it)."""
+    """The segment's train step, not yet jitted: `_train` jits it, tests trace it."""
     return step_lib.make_train_step(
         segment.networks,
         segment.streams,
@@ -56,6 +56,7 @@ def make_step(segment: Segment, config) -> Callable:
 
 def _check_finite(values: dict[str, float], segment: str, step: int, workdir) -> None:
     bad = [name for name, value in values.items() if not np.isfinite(value)]
+    # A loss that is not finite makes its gradient so, too: the loss is the one to name.
     terms = [n for n in bad if not n.endswith("grad_norm")] or bad
     if terms:
         output, term = terms[0].rsplit("/", 1)
@@ -71,10 +72,12 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _asked_to_stop(run: Run, step: int) -> bool:
-    """Whether a signal came; with several processes they agree every ``log_every`` steps."""
+    """Whether a signal asked this process to end, or any of several: these agree every ``log_every`` steps."""
+    # All must leave after the same step: one that goes on alone would wait for the others for ever.
     stop = "signal" in run.stop
     if jax.process_count() == 1:
         return stop
+    # Agreeing makes the host wait for the other processes, too much for every step.
     if step % run.config.log_every:
         return False
     from jax.experimental import multihost_utils
@@ -83,20 +86,26 @@ def _asked_to_stop(run: Run, step: int) -> bool:
 
 
 def _waiting(run: Run):
-    """What is waited for inside may be left at once; with several processes none leaves alone."""
+    """A context in which a signal ends the wait at once; of several processes none may leave alone, and it
+    does nothing."""
     return signals.at_once(run.stop) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
 def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> Any:
-    """Steps from ``state.step`` to the segment's end. Returns the final state."""
+    """Trains from ``state.step`` to the segment's end and returns the final state.
+
+    Raises Stopped after a signal, once everything is saved, and Diverged for a loss that is not finite.
+    """
     config, directory = run.config, run.workdir / segment.name
     start = int(state.step)
     rates = begin.rates(segment)
+    # Opened before the first step: what was logged after the checkpoint is cut from the files.
     writer = logs.Writer(directory, run.workdir / "tensorboard" / segment.name, start)
     late = logs.Late(writer, lambda v, step: _check_finite(v, segment.name, step, run.workdir))
     step_fn = programs.shared(run, "step", segment, lambda: step_lib.jit_train_step(
         make_step(segment, config), sharding.replicated(run.mesh)
     ))  # fmt: skip
+    # Once: these weights never change, and hashing them reads all of them.
     frozen = checkpoint.digests(state.frozen)
     evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
     batches, clock = feed.train_batches(run, segment, start), logs.Clock()
@@ -110,6 +119,7 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
             return score.validate(run, segment, state, step, evaluate_split, writer)
 
     def keep(step: int, value: float | None, *, again: bool = False) -> None:
+        # In this order: no checkpoint of a diverged state, none that is ahead of its log.
         late.check_all()
         writer.flush()
         checkpoint.save(
@@ -122,7 +132,9 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
         if late_score and (value := validated(start)) is not None:
             keep(start, value, again=True)
         bar.set_postfix_str("compiling")
+        # Steps are dispatched ahead of the device; what reads it (a log line, scores, a save) makes them wait.
         for step in range(start + 1, segment.stop + 1):
+            # Only the wait may be broken off: a step that is dispatched is finished and saved.
             with _waiting(run):
                 batch = clock.next(batches)
             state, values = step_fn(state, sharding.place(run.mesh, batch))
@@ -144,6 +156,7 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
                 raise Stopped(talk.goodbye(run, segment, step))
         return state
     except signals.Interrupted:
+        # It came while a batch or scores were waited for: `state` is whole, and may be newer than its save.
         step = int(state.step)
         if step > start:
             keep(step, None)
@@ -155,15 +168,17 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
 
 
 def _every(duration, segment: Segment) -> int:
-    """Steps between two; for a duration of 0 it is 0: once, at the end."""
+    """The steps between two saves or two evaluations, from a duration such as '20%' or '2 epochs'. For a
+    duration of 0 it is 0, which `_due` reads as: at the end alone."""
     per_epoch = segment.steps_per_epoch
     steps = optim.steps_of(duration, steps_per_epoch=per_epoch, total=segment.steps)
+    # A short segment's '20%' may round to 0, which would mean another thing: never less than a step.
     return steps if float(str(duration).split()[0].rstrip("%")) == 0 else max(steps, 1)
 
 
 def _measure(run: Run, segment: Segment, state, evaluate_split) -> None:
-    """Scores of ``segment.measure`` before the first step. A resumed segment enters anew for those that
-    are not there."""
+    """Scores the splits of ``segment.measure`` before the first step, those whose scores are missing. A resumed
+    segment is entered again for them, since ``state`` has learnt by now."""
     missing = resume.unmeasured(run, segment)
     if missing and int(state.step) > segment.first_step:
         state = begin.initial_state(segment, run, enter=True)
@@ -173,7 +188,8 @@ def _measure(run: Run, segment: Segment, state, evaluate_split) -> None:
 
 
 def _run_segment(run: Run, segment: Segment, key: str) -> None:
-    """Trains a segment from its newest checkpoint or its start, scores it, keeps its weights."""
+    """Trains a segment from its newest checkpoint or its start, scores it, and keeps its weights. Returns at
+    once where nothing is left to do."""
     directory = run.workdir / segment.name
     if resume.finished(run, segment):
         return
@@ -188,14 +204,17 @@ def _run_segment(run: Run, segment: Segment, key: str) -> None:
             state = begin.restored(checkpoints, state)
         _measure(run, segment, state, evaluate_split)
         state = _train(run, segment, state, checkpoints, evaluate_split if segment.evaluate else None)
+        # None where no validation gave a score: the last state stays.
         best = checkpoint.best_step(checkpoints)
         if segment.checkpoint == "best" and best is not None:
             state = begin.restored(checkpoints, state, best)
+    # A segment that ended and lost some scores makes those again alone; else all, since weights are new.
     ended = resume.ended(run, segment)
     for split in resume.unscored(run, segment) if ended else segment.evaluate:
         with _waiting(run):
             evaluate_split(state, split, int(state.step))
     segment.leave(state, directory)
+    # Last: whoever sees this file may rely on the scores and weights beside it.
     if jax.process_index() == 0:
         files.write_json(directory / "done.json", {"steps": segment.steps})
     sharding.meet(f"{segment.name} done")
@@ -211,7 +230,10 @@ def _folder(workdir: str) -> pathlib.Path:
 
 
 def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
-    """Process 0 locks the workdir until ``stack`` ends; its own other processes pass."""
+    """Locks the workdir until ``stack`` ends. Process 0 does it for all processes of the run.
+
+    Raises ValueError, in every process, where another run holds the lock.
+    """
 
     def take() -> None:
         try:
@@ -223,22 +245,26 @@ def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
 
 
 def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
-    """Everything that comes before the first step. A signal ends it at once: nothing would be lost."""
+    """Builds and checks the run: everything that comes before the first segment. A signal ends it at once,
+    since nothing that was trained could be lost."""
     with signals.at_once(stop):
         built = build.build(config, workdir, stop)
         feed.check(built)
+        # Only the report is left of a run that is done: its end need not be rehearsed.
         if not resume.all_done(built):
             sharding.on_first(lambda: rehearsal.rehearse(built), "the rehearsal of the run's end")
+        # After all checks: a configuration that cannot work leaves the workdir free for one that can.
         resume.remember(built)
         neighbours.write(built)
     return built
 
 
 def _trained(config, workdir: pathlib.Path) -> Run:
-    """The run, all of its segments trained."""
+    """Builds the run and trains all of its segments. Raises Stopped after a signal."""
     with signals.listened() as stop:
         try:
             built = _prepared(config, workdir, stop)
+            # Before anything is trained: keys hash the files of weights that segments start from.
             known = keys.of(built.segments)
             with signals.at_once(stop):
                 reuse.take(built, known)
@@ -255,8 +281,8 @@ def _trained(config, workdir: pathlib.Path) -> Run:
 def train(config, workdir: str) -> dict:
     """Trains the configured plan in ``workdir`` and writes its table and report.
 
-    The same call resumes: finished segments are skipped, the one under way goes on from its last
-    checkpoint. Returns the last segment's summary, {} on processes but 0. Raises ValueError for a
+    The same call resumes: finished segments are skipped, and the one under way goes on from its last
+    checkpoint. Returns the last segment's summary in process 0, {} in the others. Raises ValueError for a
     configuration that cannot work or a workdir that another run uses, ``Diverged`` for a loss that is
     not finite, ``Stopped`` after a signal.
     """

@@ -1,5 +1,5 @@
-"""What --help says: the configurations there are, or what one of them can do; how a program ends that was
-told something wrong."""
+"""The text of --help, on all configurations or on one of them, and how a program ends that was told something
+wrong."""
 
 import ast
 import errno
@@ -20,7 +20,7 @@ All of them stand, with their defaults, in configs/common.py."""
 
 
 class WrongUse(ValueError):
-    """A command line that says what cannot be meant; the message says what can."""
+    """Raised for a command line that cannot be meant as it stands; the message says what can be."""
 
 
 def asked(argv: Sequence[str]) -> bool:
@@ -41,7 +41,8 @@ def _config(argv: Sequence[str]) -> str:
 
 
 def _docstring(path: pathlib.Path) -> str:
-    """What a file says of itself; it is not run."""
+    """The docstring of a file of Python, '' where it has none or cannot be read."""
+    # Parsed, not run: a configuration that fails still has a help to show.
     try:
         return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except (OSError, ValueError, SyntaxError):
@@ -49,7 +50,7 @@ def _docstring(path: pathlib.Path) -> str:
 
 
 def folder() -> pathlib.Path:
-    """Where the configurations are: in the current folder, else beside this package."""
+    """The folder of the configurations: 'configs' in the current folder, else the one beside this package."""
     here = pathlib.Path("configs")
     return here if here.is_dir() else pathlib.Path(__file__).resolve().parents[1] / "configs"
 
@@ -57,7 +58,7 @@ def folder() -> pathlib.Path:
 def _known() -> Iterator[str]:
     for path in sorted(folder().glob("*.py")):
         text = _docstring(path)
-        # Those that are a program's argument show how.
+        # A configuration shows how it is given to a program; the other files of the folder do not.
         if "--config=" in text:
             yield f"  --config={path.as_posix():24s} {text.splitlines()[0]}"
 
@@ -70,8 +71,8 @@ def _flags(names: Sequence[str]) -> Iterator[str]:
 
 
 def text(argv: Sequence[str], names: Sequence[str]) -> str:
-    """The docstring of the configuration that is given, else a list of all; overrides; the flags
-    ``names``."""
+    """The text of --help: the docstring of the configuration that ``argv`` names, else a list of all; then how
+    entries are overridden, and the flags ``names``."""
     file = _config(argv)
     if about := file and _docstring(pathlib.Path(file)):
         lines = [about.strip()]
@@ -89,7 +90,7 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
 
 # ---------------------------------------------------------------------------- how a program ends
 def explained(error: Exception) -> str:
-    """The message, and what to do where the system's own names nothing but a number."""
+    """The message of an error, with what to do where it is the system's, of a full disk or a lacking right."""
     number, text = getattr(error, "errno", None), str(error)
     # Orbax hands on what the system said as text alone.
     if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
@@ -100,12 +101,13 @@ def explained(error: Exception) -> str:
 
 
 def no_override(error: Exception) -> str:
-    """What is wrong with a --config.NAME=VALUE, in one line, of what config_flags raised."""
+    """Says in one line what is wrong with a --config.NAME=VALUE, from the error that config_flags raised."""
     return "cannot override " + " ".join(str(error.args[0]).split("\n"))
 
 
 def fail(error: BaseException, message: str, code: int) -> NoReturn:
-    """The message says what to do; a stack trace would hide it. MMVID_TRACE=1 shows it."""
+    """Prints ``message`` and ends the process with exit code ``code``. A stack trace would hide what the message
+    says to do; with MMVID_TRACE=1 the ``error`` is raised, and shows its own."""
     if os.environ.get("MMVID_TRACE"):
         raise error
     print(f"\nmmvid: {message}", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""What `python -m mmvid COMMAND` can do: a file a command, each with ``add_arguments(parser)`` and
-``execute(arguments)``, an example in its docstring, and ``CONFIG``: whether it takes --config.NAME=VALUE."""
+"""The commands of `python -m mmvid COMMAND`. Each is a file with ``add_arguments(parser)``,
+``execute(arguments)``, an example in its docstring, and ``CONFIG``, which says whether it takes
+--config.NAME=VALUE. 'train' alone has no file here: it is mmvid/main.py."""
 
 import argparse
 import importlib
@@ -9,7 +10,8 @@ from absl import flags
 
 from mmvid import usage
 
-# In the order of their use, a line each. A command is imported when it is asked for: JAX takes seconds.
+# In the order of their use, with the line of --help. A command is imported when it is asked for: JAX takes
+# seconds.
 COMMANDS = {
     "train": "train what a configuration describes; the same command resumes",
     "evaluate": "score a finished run again, under another protocol or on another split",
@@ -23,12 +25,12 @@ EXAMPLES = (
 
 
 def of_name(name: str):
-    """The module of a command but 'train'."""
+    """Imports the module of a command other than 'train'."""
     return importlib.import_module(f"mmvid.commands.{name}")
 
 
 def listing() -> str:
-    """Every command with its line, and examples."""
+    """The text of --help: every command with its line, and examples."""
     return "\n".join([
         "python -m mmvid COMMAND ...", "", "commands (each has a --help of its own):",
         *(f"  {name:10s} {line}" for name, line in COMMANDS.items()), "", "for example:",
@@ -37,7 +39,8 @@ def listing() -> str:
 
 
 def _apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(the command's own arguments, those that override a configuration)."""
+    """Divides arguments into (the command's own, those that override a configuration)."""
+    # argparse would take the names of a configuration for unknown arguments.
     overrides = [a for a in argv if a.lstrip("-").partition("=")[0].startswith("config.") and a.startswith("-")]
     return [a for a in argv if a not in overrides], overrides
 
@@ -51,6 +54,7 @@ def _parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
     command.add_arguments(parser)
     if overrides and not command.CONFIG:
         parser.error(f"{overrides[0]}: {name} reads what runs have left and takes no configuration")
+    # 'NAME VALUE' in two words would leave VALUE among the command's own arguments.
     if unfinished := [text for text in overrides if "=" not in text]:
         parser.error(f"{unfinished[0]}: write {unfinished[0]}=VALUE")
     arguments = parser.parse_args(own)
@@ -59,7 +63,8 @@ def _parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def start(name: str, argv: Sequence[str]) -> None:
-    """Runs a command but 'train'. Ends the process with exit code 1 where it fails, 2 for wrong use."""
+    """Runs a command other than 'train'. Ends the process with exit code 1 where the command fails, 2 for
+    wrong use, 130 after Ctrl-C."""
     command = of_name(name)
     arguments = _parsed(name, command, argv)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's

@@ -25,7 +25,8 @@ CONFIG = False
 
 
 class Ended(NamedTuple):
-    """What a run has left: its configuration, its data's fingerprints, {segment: splits} of its columns."""
+    """What an ended run has left in its ``folder``: its configuration, ``data`` {dataset: fingerprint}, and
+    ``columns`` {segment: its scored splits} of its table."""
 
     folder: pathlib.Path
     config: dict
@@ -34,7 +35,7 @@ class Ended(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which runs, and what of them."""
+    """Adds the arguments that say which runs are compared, and what of them."""
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="workdirs of ended runs")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR",
                         help="where the page goes; by default the current folder")  # fmt: skip
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 # ---------------------------------------------------------------------------- what the runs have left
 def _ended(folder: pathlib.Path) -> Ended:
-    """Raises ValueError for a folder that is no run, or of a run that has not ended."""
+    """Reads what a run has left. Raises ValueError for a folder that is not a run's workdir, or where the run
+    has not ended."""
+    # The summary is written last: a run that has one has all the rest.
     config, numbers = build.stored(folder), files.read_json(folder / "summary.json")
     if not numbers:
         raise ValueError(f"{folder} has not ended: give the command that it was started with again, it goes on")
@@ -55,7 +58,8 @@ def _ended(folder: pathlib.Path) -> Ended:
 
 
 def _apart_from_seed(run: Ended) -> tuple:
-    """What two runs must share to be two seeds of one."""
+    """The entries and fingerprints that two runs must share to count as two seeds of one configuration."""
+    # Where clips lie is free, what they are is not: their fingerprints are compared below.
     free = (*resume.FREE, "seed", "dataset.path", "stills.path")
     entries = resume.entries(run.config).items()
     kept = [(name, text) for name, text in entries if not any(f"{name}.".startswith(f"{f}.") for f in free)]
@@ -63,7 +67,8 @@ def _apart_from_seed(run: Ended) -> tuple:
 
 
 def _grouped(runs: Sequence[Ended]) -> list[list[Ended]]:
-    """Runs that are seeds of one together, in the order of their first. Raises ValueError for one run twice."""
+    """Groups runs that differ in their seed alone, in the order of each group's first. Raises ValueError for
+    two runs of one configuration with one seed: the mean would count them twice."""
     groups: dict[tuple, dict[int, Ended]] = {}
     for run in runs:
         group, seed = groups.setdefault(_apart_from_seed(run), {}), run.config["seed"]
@@ -76,10 +81,12 @@ def _grouped(runs: Sequence[Ended]) -> list[list[Ended]]:
 
 
 def _names(groups: Sequence[Sequence[Ended]]) -> list[str]:
-    """What each group is called: its folder's name without the seed, or its folder where two would be alike."""
+    """A name for each group: its folder's name without the seed, or the whole path for all where two names
+    would be equal."""
     found = []
     for group in groups:
         folder = group[0].folder.resolve()
+        # --seeds makes WORKDIR/seed0, ...: the workdir has the name that tells runs apart.
         own = folder.parent.name if re.fullmatch(r"seed[-_]?\d+", folder.name) else folder.name
         found.append(re.sub(r"[-_]?seed[-_]?\d+$", "", own) or own)
     return found if len(set(found)) == len(found) else [str(group[0].folder) for group in groups]
@@ -97,6 +104,7 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
                 continue
             scores = {split: [_scores(run, segment, split) for run in group] for split in splits}
             own = scores[splits[0]][0].meta.get("title") or segment
+            # Segments of one configuration have titles of their own; those of several are often the same.
             title = own if len(groups) == 1 else f"{name}: {own}"
             seeds = tuple(run.config["seed"] for run in group)
             rows.append(Row(title, segment, seeds, tuple(str(run.folder) for run in group), scores))
@@ -108,8 +116,11 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
 
 # ---------------------------------------------------------------------------- what can be compared
 def _paired(rows: Sequence[Row], across: bool) -> list[Row]:
-    """The rows with all clips in the first one's order; ``across``: in the order of each row's own first seed.
-    Raises ValueError where the data differ."""
+    """The rows with their clips in one order, that of the first row, so that differences can be paired.
+
+    With ``across`` the rows are of different data: only the seeds of each row are brought into one order.
+    Raises ValueError where the data differ that should not.
+    """
     if across:
         return [own for row in rows for own in _paired([row], False)]
     found = [row._replace(scores={}) for row in rows]
@@ -128,7 +139,8 @@ def _paired(rows: Sequence[Row], across: bool) -> list[Row]:
 
 
 def _base(rows: Sequence[Row], over: str | None) -> Row:
-    """The row that is named, else the first of a segment that runs compare with, else the first."""
+    """The row that the others are compared with: the one named ``over``, else the first of a segment that
+    plans compare with (`plans.BASELINES`), else the first. Raises WrongUse for a name that no row has."""
     named = [row for row in rows if over in (row.title, row.segment)]
     if over and not named:
         raise usage.WrongUse(f"--over={over}: there is no such row; there are {[row.title for row in rows]}")
@@ -137,15 +149,17 @@ def _base(rows: Sequence[Row], over: str | None) -> Row:
 
 def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Sequence[str] = (),
             segments: Sequence[str] = (), over: str | None = None, across: str | None = None) -> None:  # fmt: skip
-    """Prints the table of every split and writes ``out``/compare.html and compare.json.
+    """Prints the table of every split and writes ``out``/compare.html and ``out``/compare.json.
 
-    Raises ValueError for what is no ended run or of other data, WrongUse for segments or rows that are not there,
-    FileNotFoundError for scores that are not.
+    Raises ValueError for a folder that is not an ended run and for runs on different data, WrongUse for a
+    segment or a row that does not exist, FileNotFoundError for missing scores.
     """
     runs = [_ended(folder) for folder in folders]
     groups = _grouped(runs)
+    # The last column of the first run is its own method: its splits are what that run reports.
     chosen = list(splits) or list(list(runs[0].columns.values())[-1])
     rows = _paired(_rows(groups, chosen, segments), across is not None)
+    # Versions of a dataset have no clips in common to pair: means, no differences.
     base = None if across or len(rows) == 1 else _base(rows, over)
     headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
     tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]

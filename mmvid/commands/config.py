@@ -1,4 +1,5 @@
-"""The configuration of a run that has ended, as today's defaults complete it and a command line changes it."""
+"""Reads the configuration of a run that has ended, completes it by today's defaults, and lets a command line
+change it."""
 
 import importlib.util
 import pathlib
@@ -12,7 +13,8 @@ from mmvid.run import build
 
 
 def _defaults():
-    """configs/common.py, where all defaults stand; loaded as --config loads a file."""
+    """The module configs/common.py, where all defaults stand."""
+    # By its path, as --config loads a file: the current folder's configs go before those beside mmvid.
     path = usage.folder() / "common.py"
     spec = importlib.util.spec_from_file_location("mmvid_defaults", path)
     if not path.exists():
@@ -31,9 +33,10 @@ def _lay_over(config: ConfigDict, values: Mapping) -> None:
 
 
 def completed(found: Mapping) -> ConfigDict:
-    """A stored configuration; keys that it lacks, being older than they, take today's defaults."""
+    """A stored configuration, with today's defaults for the keys that are younger than it."""
     common = _defaults()
     config = common.get_config().unlock()
+    # Streams and networks are the run's own: each is completed by the defaults of its kind.
     for name, spec in found["streams"].items():
         config.streams[name] = common.stream(spec["modality"])
     for name, spec in found["networks"].items():
@@ -44,8 +47,9 @@ def completed(found: Mapping) -> ConfigDict:
 
 
 def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """``config`` as '--config.x=y' change it, read as in training. Raises WrongUse for a name that is not there
-    or a value of another type."""
+    """``config`` with the ``overrides`` '--config.NAME=VALUE', read as in training. Raises WrongUse for an
+    unknown name or a value of another type."""
+    # Flags of its own: the process's have been parsed already, without these.
     values, argv = flags.FlagValues(), ["mmvid", *overrides]
     try:
         holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -58,6 +62,6 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
-    """The configuration of the run in ``workdir``. Raises ValueError where there is none, WrongUse as
-    `overridden`."""
+    """The configuration of the run in ``workdir``, completed and overridden. Raises ValueError where there is
+    no run, WrongUse as `overridden` does."""
     return overridden(completed(build.stored(workdir)), overrides)

@@ -1,10 +1,11 @@
-"""Scores a finished run again, without training: under another protocol, other crops, on another split.
+"""Scores a finished run again without training: under another protocol, with other crops, or on another split.
 
     python -m mmvid evaluate runs/mml --protocol=D1U2 --crops=full_res --splits=test
 
-What is not said is as the run's configuration says; --config.NAME=VALUE changes more of it, for instance
---config.evaluation.batch_size=8 or, where the data have moved, --config.dataset.path=FOLDER. The scores are kept
-as RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers as .json beside it; the run's own stay.
+Whatever the command line does not say is taken from the run's configuration. --config.NAME=VALUE changes more of
+it, for instance --config.evaluation.batch_size=8 or, where the data have moved, --config.dataset.path=FOLDER.
+The scores are written to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside it; the
+run's own scores stay as they are.
 """
 
 import argparse
@@ -23,7 +24,7 @@ CONFIG = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which run, and how it is scored."""
+    """Adds the arguments that say which run is scored, and how."""
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
     parser.add_argument("--protocol", metavar="DkUm", help="k dense and m uniform clips, or Rn: n random ones")
     parser.add_argument("--crops", metavar="NAME", help="centre, three, ten, full_res, ...")
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
-    """The arguments as what they override, before what is overridden by its own name."""
+    """The arguments as overrides of the configuration, followed by the --config.NAME=VALUE of the command
+    line."""
+    # In this order: of two values for one entry the later counts, which is the one under its full name.
     found = [f"--config.evaluation.{name}={value}" for name in ("protocol", "crops")
              if (value := getattr(arguments, name))]  # fmt: skip
     if arguments.splits:
@@ -42,7 +45,8 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def _segments(run: Run, names: str | None) -> list[Segment]:
-    """The segments that are asked for. Raises WrongUse that lists those there are."""
+    """The segments that are asked for, by default those with a title. Raises WrongUse for an unknown one, with
+    a list of those that have scores."""
     scored = [segment for segment in run.segments if segment.evaluate]
     if names is None:
         return [segment for segment in scored if segment.title]
@@ -53,17 +57,19 @@ def _segments(run: Run, names: str | None) -> list[Segment]:
 
 
 def _steps(run: Run, segment: Segment) -> int:
-    """The step that a segment's final weights are of."""
+    """The step at which a segment's final weights were kept."""
+    # Not always the last one: the best checkpoint is of an earlier step, which its scores tell.
     own = run.workdir / segment.name / "scores" / f"{segment.evaluate[0]}.npz"
     return file.load(own).meta["step"] if own.exists() else segment.steps
 
 
 def _column(run: Run, segment: Segment) -> Column:
-    """Scores a segment on every split, and keeps scores and numbers."""
+    """Scores a segment on every split, writes scores and numbers, and returns its column of the table."""
     spec, weights, found = run.config.evaluation, build.weights_of(run, segment), {}
     scored, step = score.scorer(run, segment), _steps(run, segment)
     for split in spec.splits:
         found[split] = scored(weights, split, step, spec.protocol, spec.crops)
+        # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
         path = run.workdir / segment.name / "scores" / f"{split}@{spec.protocol}-{spec.crops}.npz"
         file.save(path, found[split])
         numbers = finish.numbers_of(found[split], spec.aggregate)
@@ -73,7 +79,7 @@ def _column(run: Run, segment: Segment) -> Column:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Opens the run, scores it, prints its table."""
+    """Opens the run, scores it, and prints its table of every split."""
     config = config_lib.of_run(arguments.run, _overrides(arguments))
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)

@@ -5,17 +5,21 @@ from mmvid.plans.networks import check_outputs, check_streams
 from mmvid.plans.segment import Context, Segment
 
 PLANS = {"single": single.make, "reduced": mml.reduced, "full": mml.full, "compare": compare.make}
+# Segments that train the same networks without the method, as long as it does: of `mml` and of `compare`.
 BASELINES = ("ce_continued", "independent")
 
 
 def baseline(segments: list[Segment]) -> str:
-    """The segment that the last one is compared with; '' where there is none before it."""
+    """The name of the segment that the last one is compared with in tables; '' where the plan has none."""
     return next((s.name for s in segments[:-1] if s.name in BASELINES and s.title), "")
 
 
 def make(context: Context) -> list[Segment]:
-    """The configured plan. Raises ValueError for an unknown name, one that outputs cannot carry, or a
-    stream that nobody reads."""
+    """The segments of the configured plan, in the order in which they are trained.
+
+    Raises ValueError for an unknown plan, for names of networks, streams or heads of which outputs cannot
+    be named, and for a stream that no network reads.
+    """
     name = context.config.plan
     if name not in PLANS:
         raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")

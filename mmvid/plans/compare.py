@@ -1,4 +1,4 @@
-"""Methods compared: each from one draw of weights, on the same batches."""
+"""The plan 'compare': several methods, each trained from the same draw of weights on the same batches."""
 
 from mmvid.plans import segment, stills
 from mmvid.plans.networks import configured
@@ -22,7 +22,9 @@ def make(context: Context) -> list[Segment]:
     segments: list[Segment] = []
     for name in names:
         options = dict(config.method.get(name) or {})
+        # Only what stands before a method in the list has weights by the time that it is trained.
         teachers = _teachers(config, name, options, trained="independent" in names[: len(segments)])
+        # One stage for all: it seeds batches and draws, so that methods differ in nothing but themselves.
         segments.append(segment.make(
             context, name, networks, (name, options), config.steps.method, starts | teachers,
             stage="compare", title=TITLES.get(name, name.upper()),
@@ -31,8 +33,12 @@ def make(context: Context) -> list[Segment]:
 
 
 def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, Start]:
-    """Where the frozen networks of a method come from."""
+    """The starts of a method's frozen networks, {network: Start}: each from the segment 'independent'.
+
+    Raises ValueError where the method has teachers and they are not ``trained`` before it.
+    """
     owners = configured(config)
+    # The method is made for its teachers alone, and who they are does not depend on the label spaces.
     teachers = segment.make_method(name, tuple(owners), {"any": Head(2)}, options).teachers
     if teachers and not trained:
         raise ValueError(

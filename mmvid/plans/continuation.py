@@ -1,4 +1,5 @@
-"""A segment that goes on where another one ended: with its checkpoint, not with its weights alone."""
+"""Segments that go on where another one ended: from its checkpoint, optimiser state included, not from its
+weights alone."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,11 +11,13 @@ from mmvid.plans.segment import Segment
 
 
 def _tree(segment: Segment, beginning: Beginning, ema: bool, mesh):
-    """The shapes of a segment's state, replicated over ``mesh``."""
+    """The TrainState of a segment as shapes and types (no arrays), replicated over ``mesh``: what a
+    checkpoint of it is restored into."""
 
     def state(beginning, key):
         return network.begin(beginning, segment.method, segment.tx, key, ema=ema)
 
+    # None stands for a fresh state of these, which has the shapes of the one that was saved.
     fresh = beginning._replace(method=None, opt_state=None, ema=None)
     shapes = jax.eval_shape(state, fresh, jax.random.key(0))
     return jax.tree.map(
@@ -23,11 +26,12 @@ def _tree(segment: Segment, beginning: Beginning, ema: bool, mesh):
 
 
 def from_checkpoint(previous: Segment) -> Callable:
-    """An ``enter`` that gives what ``previous`` ended with: the last checkpoint's weights, statistics,
-    method's state, optimisers' and average, never the file of weights, which may be of the average or
-    the best step. Teachers are entered as ``previous`` enters them.
+    """Returns an ``enter`` that begins a segment with all that ``previous`` ended with: weights, batch
+    statistics, the state of its method and optimisers, and the moving average.
 
-    It raises ValueError where that checkpoint is gone, damaged or of another step.
+    It reads the last checkpoint and not weights.safetensors, which may hold the moving average or the
+    best step instead. Teachers are entered as ``previous`` enters them. The ``enter`` raises ValueError
+    where that checkpoint is gone, damaged or of another step.
     """
 
     def enter(beginning: Beginning, run) -> Beginning:
@@ -42,16 +46,19 @@ def from_checkpoint(previous: Segment) -> Callable:
                     f"same command then trains {previous.name!r} again."
                 )
             like = _tree(previous, beginning, run.config.ema > 0, run.mesh)
+            # A checkpoint holds no frozen weights, only their hashes, which must be those of today's.
             hashes = checkpoint.digests(frozen)
             state = checkpoint.restore(checkpoints, like._replace(frozen={}), frozen=hashes)
         return Beginning(state.params, state.stats, frozen, state.method, state.opt_state, state.ema, found)
 
+    # `_frozen` walks back along it to the segment that starts the chain.
     enter.previous = previous
     return enter
 
 
 def _frozen(previous: Segment, beginning: Beginning, run) -> dict:
-    """The teachers of a chain of segments, as its first one enters them."""
+    """The teachers' weights as the first segment of a chain enters them: they do not change along it, and
+    no checkpoint holds them."""
     if not beginning.frozen:
         return {}
     while continued := getattr(previous.enter, "previous", None):
@@ -60,9 +67,12 @@ def _frozen(previous: Segment, beginning: Beginning, run) -> dict:
 
 
 def after(previous: Segment, name: str, steps: int) -> Segment:
-    """The segment ``name`` that goes on for ``steps`` where ``previous`` ends: on the same networks, with
-    the same method, batches, keys and rates, as if there were no boundary; a plan may replace what it
-    likes. Its compiled step is that of ``previous``."""
+    """Returns the segment ``name``, which goes on for ``steps`` steps where ``previous`` ends, as if there
+    were no boundary: networks, method, batches, keys and rates are the same, and so is the compiled step.
+
+    A plan may replace fields of the result.
+    """
+    # 'program' stays as it is, and shares the compiled step; the start ties its key to that of ``previous``.
     spec = previous.spec and {
         **previous.spec, "steps": steps, "first_step": previous.stop,
         "starts": {"continued": {"segment": previous.name}},
@@ -73,9 +83,10 @@ def after(previous: Segment, name: str, steps: int) -> Segment:
 
 
 def cut(whole: Segment, pieces: Mapping[str, int]) -> list[Segment]:
-    """``whole`` in ``pieces`` {name: steps}, one after another, which end as it would, bit for bit.
+    """Cuts the segment ``whole`` into ``pieces`` {name: steps}, trained one after another. The last one ends
+    with the same weights as ``whole`` would, bit for bit.
 
-    Raises ValueError where their steps are not those of the whole.
+    Raises ValueError where the pieces' steps do not add up to those of the whole.
     """
     if not pieces or min(pieces.values()) < 1 or sum(pieces.values()) != whole.steps:
         raise ValueError(
@@ -83,6 +94,7 @@ def cut(whole: Segment, pieces: Mapping[str, int]) -> list[Segment]:
             "more, in all as many as the whole"
         )
     (name, steps), *rest = pieces.items()
+    # `tx` and `lr` stay those of the whole: a piece's rates are of the whole's schedule.
     first = whole._replace(name=name, steps=steps, spec=whole.spec and {**whole.spec, "steps": steps})
     segments = [first]
     for name, steps in rest:

@@ -1,4 +1,4 @@
-"""Whether weights fit where they are to go, before anything is trained."""
+"""Checks, before anything is trained, that weights will fit into the networks that start from them."""
 
 import functools
 
@@ -18,9 +18,11 @@ _SHAPELESS = ("dropout", "dtype", "remat", "frozen_bn", "share")
 
 
 def _architecture(config, name: str) -> str:
-    """What two networks must agree in where weights go from one to the other, as text."""
+    """Describes what two networks must agree in for weights to go from one to the other; the text is also
+    what the error message shows."""
     spec = config.networks[name]
     known = options_of(spec.model)
+    # As `networks.make_network`: options for all networks count where a model has them, its own go first.
     common = {k: v for k, v in config.model_options.items() if k in known}
     options = common | {k: v for k, v in spec.options.items() if v is not None}
     shape = [f"{k}={v}" for k, v in sorted(options.items()) if v is not None and k not in _SHAPELESS]
@@ -33,13 +35,14 @@ def _architecture(config, name: str) -> str:
 
 def _blank(network: Network, streams) -> tuple:
     """Zeros in the shapes of a network's (params, stats)."""
+    # 32 pixels a side: a forward is traced for its shapes, nothing is computed.
     drawn = jax.eval_shape(functools.partial(init_params, (network,), streams, 32), jax.random.key(0))
     return tuple(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree[network.name]) for tree in drawn)
 
 
 def _held(config, start: Start, heads) -> weights.Found:
-    """What a network of this run will hold at a segment's end, in zeros. Raises ValueError for one that
-    is not there, or a part that it lacks."""
+    """Returns what ``start``'s network, or its part, will hold at the end of its segment, with zeros in place
+    of weights that are not trained yet. Raises ValueError for an unknown network or part."""
     if start.network not in config.networks:
         raise ValueError(f"no network {start.network!r} to start from; there are {sorted(config.networks)}")
     streams = make_streams(config)
@@ -50,7 +53,8 @@ def _held(config, start: Start, heads) -> weights.Found:
 
 
 def _check_segment(config, network: Network, target: str, start: Start, heads) -> None:
-    """Weights go over only where the architecture is one."""
+    """Raises ValueError where the weights of an earlier segment's network do not fit ``target``."""
+    # Part of a network: the trees themselves are compared, since the two networks differ as wholes.
     if start.part or "." in target:
         held = _held(config, start, heads)
         part = f", part {start.part!r}" if start.part else ""
@@ -69,8 +73,9 @@ def _check_segment(config, network: Network, target: str, start: Start, heads) -
 
 
 def check(config, networks, starts: dict[str, Start], heads) -> None:
-    """Files of weights are there and fit, and so do this run's own networks where one starts from
-    another. Raises ValueError or FileNotFoundError that names the file, network and part."""
+    """Checks every start: that a file of weights is there and fits its target, and that a network of this
+    run fits the one that starts from it. Raises ValueError or FileNotFoundError that names the file,
+    network and part."""
     for target, start in starts.items():
         network, path = starts_lib.place(networks, target)
         if start.segment:
@@ -81,17 +86,19 @@ def check(config, networks, starts: dict[str, Start], heads) -> None:
 
 
 def _inherits(config, start: Start, heads) -> bool:
-    """Whether a start's classifier goes over as well as the rest: there is one, of these classes."""
+    """Whether a start brings its classifier along: it has one, for the same classes as ``heads``."""
     if start.file:
         same = starts_lib.same_heads(start.file, heads)
         return same and bool(weights.found(start.file, part=start.part).layout.classifiers)
+    # Stills have label spaces of their own; other segments learn those of this run.
     if start.segment == STILLS or not start.part:
         return start.segment != STILLS
     return bool(_held(config, start, heads).layout.classifiers)
 
 
 def fresh(config, network: Network, starts: dict[str, Start], heads) -> tuple[trees.Path, ...]:
-    """The classifiers of a network that start afresh, not with what is handed over."""
+    """Paths, in a network's tree, of the classifiers that start from a random draw because no start brings
+    them. They learn at another rate (`learning.of`)."""
     kept = tuple(
         starts_lib.place((network,), target)[1]
         for target, start in starts.items()

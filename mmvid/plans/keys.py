@@ -1,4 +1,5 @@
-"""What a segment is made of, as plain data, and its key: segments of one key end with the same weights."""
+"""The plain data that a segment is made from, and its key, a hash of it: segments with equal keys end with
+the same weights, so that one can be reused for the other."""
 
 import hashlib
 import json
@@ -8,7 +9,7 @@ from typing import Any
 from mmvid.plans import learning
 from mmvid.weights import files
 
-# Raised whenever the same configuration begins to give other numbers: no older stage is reused then.
+# Raise it whenever the same configuration begins to give other numbers: no older stage is reused then.
 VERSION = 1
 
 
@@ -27,18 +28,20 @@ def plain(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """SHA-256 of ``value`` as JSON. Raises TypeError for what is no plain data."""
+    # Sorted: the order in which a configuration names its entries changes no result.
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
 
 
 def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more) -> dict:
-    """The plain data that a segment is made from: all that changes its weights.
+    """The plain data that a segment is made from: everything that changes its weights, and nothing else.
 
-    ``program``: what its step is made of, beside the networks, the average and the microbatches;
-    ``data``: what it learns from, beside seed and size; ``more``: steps, starts
-    ({network: `Start`}) and what decides which checkpoint is kept.
+    ``program`` is what its train step is made of; networks, accumulation and the moving average are added
+    here. ``data`` is what it learns from; seed and size are added here. ``more`` holds its steps, its
+    starts ({network: `Start`}) and what decides which checkpoint is kept.
     """
     built = {}
     for network in networks:
+        # A model is no plain data; the entries that it is built from are.
         found = config.networks[network.name]
         options = learning.own(config.model_options, found.options)
         built[network.name] = {"model": found.model, "options": options, "reads": network.reads,
@@ -49,8 +52,9 @@ def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more)
 
 
 def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
-    """What a segment's groups are made of: their views, the rules of the subsets that they show, and the
-    datasets' fingerprints."""
+    """The plain data of a segment's groups: the groups with their views, the rules of the subsets that they
+    show, and the fingerprints of their datasets."""
+    # A subset may be cut from another one, or leave one out: their rules count as well.
     rules, names = {}, [group.split for group in groups.values()]
     while names:
         name = names.pop()
@@ -63,7 +67,8 @@ def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
 
 
 def kept(config, headline: str) -> dict:
-    """What decides which checkpoint is kept; how it is scored counts only where that is the best one."""
+    """The options that decide which checkpoint a segment ends with. How splits are scored while training is
+    among them only where the best one is kept."""
     found = config.evaluation
     if found.checkpoint == "last":
         return {"rule": "last"}
@@ -73,14 +78,15 @@ def kept(config, headline: str) -> dict:
 
 
 def _of_file(source: str) -> str:
-    """A file of weights by what it holds: where it lies is of no account."""
+    """A file of weights as the hash of its content and its network: a moved file is the same start."""
     path, network = files.split(source)
     with path.open("rb") as file:
         return f"{hashlib.file_digest(file, 'sha256').hexdigest()}#{network}"
 
 
 def _resolved(start: Mapping, known: Mapping[str, str]) -> dict | None:
-    """A start with keys in place of names; None where the segment that it names has no key."""
+    """A start with its segment's key in place of the name, and its file's hash in place of the path; None
+    where that segment has no key."""
     name, file = start.get("segment", ""), start.get("file", "")
     if name and not known.get(name):
         return None
@@ -88,8 +94,9 @@ def _resolved(start: Mapping, known: Mapping[str, str]) -> dict | None:
 
 
 def of(segments: Sequence) -> dict[str, str]:
-    """{segment: key}. A key covers the segment's ``spec`` and the keys of whatever it starts from; it is
-    '' for a segment without a spec, and for those that start from one: nobody knows what they are."""
+    """{segment: key} of a plan's segments. A key covers the segment's ``spec`` and the keys of whatever it
+    starts from. A segment without a spec has the key '', and so has one that starts from it: neither can be
+    told from others, and neither is reused."""
     known: dict[str, str] = {}
     for segment in segments:
         starts = {name: _resolved(start, known) for name, start in segment.spec.get("starts", {}).items()}

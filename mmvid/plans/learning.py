@@ -1,4 +1,4 @@
-"""How each network of a segment learns: its optimiser and its learning rate."""
+"""What each network of a segment learns with: its optimiser and its learning rate."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -9,17 +9,20 @@ from mmvid.weights.trees import Path
 
 
 def own(common: Mapping, changes: Mapping | None) -> dict:
-    """A part of the configuration for one network: what is None there is as for all networks."""
+    """A part of the configuration for one network: its own ``changes`` over what is ``common`` to all. A value
+    of None changes nothing."""
     return {**common, **{name: value for name, value in (changes or {}).items() if value is not None}}
 
 
 def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
-    """What a network's optimiser and schedule are made of, as plain data.
+    """What a network's optimiser and schedule are made from, as plain data.
 
-    Classifiers that start ``fresh`` learn five times faster where the optimiser has TSM's groups
-    (MML's code: off once the weights come from the same dataset).
+    Classifiers at the paths ``fresh`` start from a random draw and learn five times faster where the
+    optimiser has TSM's groups; MML's code does the same, and stops once the weights come from the same
+    dataset.
     """
     spec = config.networks[network.name]
+    # Plain data, not an optimiser: a segment's key covers it, and two equal ones share a compiled step.
     return {
         "optimizer": own(config.optimizer, spec.get("optimizer")),
         "schedule": own(config.schedule, spec.get("schedule")),
@@ -30,9 +33,11 @@ def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
 
 
 def make(learning: Mapping[str, Mapping], *, steps: int, steps_per_epoch: float) -> tuple[dict, dict]:
-    """({network: optimiser}, {network: learning rate by step}) of ``steps`` steps, from what `of` gives."""
+    """Makes ({network: optimiser}, {network: learning rate by step}) for a segment of ``steps`` steps from
+    ``learning``, {network: what `of` gives}."""
     tx, lr = {}, {}
     for name, spec in learning.items():
+        # Paths and factors decide each leaf's rate; optim finds the leaves when it is given the weights.
         factors = {key: spec[key] for key in ("fresh", "first_convolutions", "first_conv_lr")}
         tx[name] = optim.make(SimpleNamespace(**spec["optimizer"]), **factors)
         schedule = SimpleNamespace(**spec["schedule"])

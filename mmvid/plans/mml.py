@@ -1,4 +1,4 @@
-"""MML's two pipelines."""
+"""The plans 'reduced' and 'full': the two pipelines of MML (Komkov et al., figures 1 and 2)."""
 
 import functools
 
@@ -8,10 +8,13 @@ from mmvid.plans.starts import Start
 
 
 def reduced(context: Context) -> list[Segment]:
-    """MML's reduced pipeline (figure 2): CE; then the method with every network from the headline
-    network's CE weights; and, to compare, CE continued from the same weights on the same batches."""
+    """MML's reduced pipeline (figure 2): cross-entropy (CE), then the method, in which every network starts
+    from the CE weights of the headline network. Between them CE is continued from the same weights on the
+    same batches, to compare with."""
     config = context.config
+    # The twin is the second network of the same modality, which only the full pipeline trains.
     networks = tuple(n for n in config.networks if n != config.twin)
+    # Not each from its own: RGB weights help flow more than flow's own do (MML, table 4).
     both = {n: Start("ce", segment.headline_network(config)) for n in networks}
     first, starts = stills.beginnings(context, networks)
     (name, options, title), steps = segment.method(config), config.steps.method
@@ -27,9 +30,9 @@ def reduced(context: Context) -> list[Segment]:
 
 
 def full(context: Context) -> list[Segment]:
-    """MML's best single model (figure 1): two CE runs, mutual learning of the two, then mutual
-    modality learning with every network from C(RGB). CE is continued through the same two stages:
-    the same batches, schedules and updates."""
+    """MML's best single model (figure 1): two CE runs of one modality, mutual learning (ML) between the two,
+    then mutual modality learning with every network from the first one's ML weights, C(RGB) in table 7.
+    To compare with, CE is continued through two stages with the same batches, schedules and updates."""
     config = context.config
     head, twin, steps = segment.headline_network(config), config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
@@ -37,12 +40,15 @@ def full(context: Context) -> list[Segment]:
     (name, options, title), plain = segment.method(config), ("single", {})
     own = {n: s for n, s in starts.items() if n != twin}
     other = {twin: starts[twin]} if twin in starts else {}
+    # ML of two equal networks would learn nothing (`starts.refuse_equals`): the two come from two runs.
     apart = {head: Start("ce", head), twin: Start("ce2", twin)}
 
     def after(segment_name, network=None):
         return {n: Start(segment_name, network or n) for n in networks}
 
     make = functools.partial(segment.make, context)
+    # Stages seed batches and draws. CE continued takes those of the stage that it is the counterpart of:
+    # 'ce_again' that of 'ml', 'ce_continued' that of the method.
     return [
         *first,
         make("ce", networks, plain, steps.ce, own, stage="ce", title="CE"),

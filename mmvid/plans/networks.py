@@ -1,4 +1,4 @@
-"""From the configuration to streams and networks, and what must not stand in it."""
+"""Makes streams and networks from the configuration, and refuses what cannot work."""
 
 from collections.abc import Iterable
 
@@ -19,6 +19,7 @@ def make_streams(config) -> dict[str, Stream]:
             )
         sampling = streams_lib.Sampling(**spec.sampling)
         made[name] = Stream(name, spec.modality, sampling, spec.form, spec.geometry)
+        # Asked for its error alone, which names a modality or form that does not exist.
         streams_lib.form_of(made[name])
     return made
 
@@ -26,12 +27,14 @@ def make_streams(config) -> dict[str, Stream]:
 def make_network(
     config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides
 ) -> Network:
-    """The configured network ``name`` for ``streams``, with classifiers for ``heads``.
+    """The configured network ``name`` for ``streams``, with classifiers for ``heads``. ``overrides`` are
+    options of its model that go before those of the configuration.
 
-    Raises ValueError where it reads nothing, in a way that no model has, or streams that are not
-    there or differ in channels, or an option of its own is one that its model lacks.
+    Raises ValueError where it reads nothing, reads streams that do not exist or differ in channels, mixes
+    two ways of reading, or has an option of its own that its model lacks.
     """
     spec = config.networks[name]
+    # Either streams in turn or several at once: no model does both.
     reads = tuple(tuple(read) for read in spec.reads)
     if not reads or not all(reads) or (len(reads) > 1 and any(len(read) > 1 for read in reads)):
         raise ValueError(
@@ -46,12 +49,14 @@ def make_network(
             f"network {name!r} shares its weights between streams of different channels, {widths}: "
             "give them one form, or a network each"
         )
+    # All reads have as many channels as the first: it stands for them.
     channels = {stream: streams_lib.in_channels(streams[stream]) for stream in reads[0]}
     own = {k: v for k, v in spec.options.items() if v is not None}
     # What is said of all networks is left out where a model has no such thing.
     known = options_of(spec.model)
     common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
     options = {**common, **own, **overrides}
+    # A fusion has an encoder for each stream; every other model has one first convolution.
     if spec.model != FUSION:
         channels = channels[reads[0][0]]
     if spec.model != FUSION and len(reads[0]) > 1:
@@ -63,21 +68,23 @@ def make_network(
 
 
 def configured(config) -> dict[str, Network]:
-    """All configured networks by output, with classifiers for nothing: for their names and needs."""
+    """{output: the network that it belongs to} of all configured networks. Their classifiers are for a
+    stand-in label space: use them for names and needs alone."""
     streams, heads = make_streams(config), {"any": Head(2)}
     made = [make_network(config, name, heads, streams) for name in config.networks]
     return {output: network for network in made for output in network.outputs}
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raises ValueError for a name that would be two in 'network.part', 'output/term' or a file."""
+    """Raises ValueError for a name with '.' or '/', which separate names in 'network.part', 'output/term' and
+    paths. ``kind`` says what is named."""
     if "." in name or "/" in name:
         raise ValueError(f"{kind} {name!r}: rename it; '.' and '/' stand between names, none may hold them")
 
 
 def check_outputs(config, heads: Iterable[str]) -> None:
-    """Raises ValueError for names that outputs cannot be told apart by: with '.' or '/', or of a network
-    that reads a stream twice."""
+    """Raises ValueError where two outputs could have one name: a name of a network, stream or head has '.' or
+    '/' in it, or a network reads a stream twice."""
     for kind, names in (("network", config.networks), ("stream", config.streams), ("head", heads)):
         for name in names:
             check_name(kind, name)
@@ -92,7 +99,7 @@ def check_outputs(config, heads: Iterable[str]) -> None:
 
 
 def check_streams(config) -> None:
-    """Raises ValueError for a stream that nobody reads: what was to learn from it would be missed."""
+    """Raises ValueError for a stream that no network reads: the run would miss what was to learn from it."""
     read = {stream for spec in config.networks.values() for group in spec.reads for stream in group}
     if idle := sorted(set(config.streams) - read):
         raise ValueError(

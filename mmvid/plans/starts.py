@@ -1,5 +1,5 @@
-"""Where a segment's weights come from and where they go: files, other segments, and what must not
-start equal."""
+"""Where a segment's weights come from (files, earlier segments), where they are written at its end, and
+the check that networks which learn from each other do not start equal."""
 
 import functools
 import json
@@ -21,12 +21,13 @@ STILLS = "stills"
 
 
 class Start(NamedTuple):
-    """Where weights come from: ``segment`` and ``network`` of this run, or ``file`` ('path#network').
+    """Where weights come from: the ``network`` of an earlier ``segment`` of this run, or a ``file``
+    ('path#network').
 
-    ``part`` takes what reads one stream of a source that reads several at once: the encoder of a
-    fusion, a member of networks that share features. The other way round, a start of 'av.rgb' fills
-    that part of network 'av': {'av.rgb': Start('ce', 'rgb'), 'av.flow': Start('ce', 'flow')}. A
-    classifier goes along where both have one and the classes agree.
+    Where the source reads several streams at once, ``part`` names the stream whose part is taken: an
+    encoder of a fusion, or a member of networks that share features. The other way round, a plan fills
+    parts of a network by name: {'av.rgb': Start('ce', 'rgb'), 'av.flow': Start('ce', 'flow')} fills two
+    encoders of network 'av'. A classifier goes along where both sides have one, for the same classes.
     """
 
     segment: str = ""
@@ -36,16 +37,18 @@ class Start(NamedTuple):
 
 
 def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
+    # Names where there are any: as many classes of other names are another task.
     names = {name: list(head.names) or head.classes for name, head in heads.items()}
     layouts = files.describe_layouts({n.name: n.model for n in networks})
     return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names), "layouts": layouts}
 
 
 def keep_weights(networks, heads) -> Callable:
-    """A ``leave`` that writes the final weights to ``<segment>/weights.safetensors``, with the segment's
-    key where it has one."""
+    """Returns a ``leave`` that writes the final weights to ``<segment>/weights.safetensors``, with the
+    segment's key in its metadata, or '' where it has none."""
 
     def leave(state: TrainState, directory: pathlib.Path) -> None:
+        # Final: the moving average where there is one.
         final = jax.device_get(final_weights(state))
         tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
         if jax.process_index() == 0:
@@ -57,8 +60,8 @@ def keep_weights(networks, heads) -> Callable:
 
 
 def _file_of(start: Start, workdir: pathlib.Path) -> str:
-    """The file that a start reads, as 'path#network'. Raises FileNotFoundError for a segment's that is
-    not there yet."""
+    """The file that a start reads, as 'path#network'. Raises FileNotFoundError where it is that of a segment
+    that has not ended."""
     if start.file:
         return start.file
     path = workdir / start.segment / "weights.safetensors"
@@ -71,13 +74,14 @@ def _file_of(start: Start, workdir: pathlib.Path) -> str:
 
 
 def same_heads(source: str, heads) -> bool:
-    """Whether a file of ours was written for these heads."""
+    """Whether a run with the same label spaces wrote the file ``source``. A published file names no label
+    spaces: for it the answer is no."""
     return files.metadata(source).get("heads") == _describe((), heads)["heads"]
 
 
 def place(networks, target: str) -> tuple[Network, Path]:
-    """The network that a start is for, and where in its trees: of 'av.rgb' the path of that part.
-    Raises ValueError that lists what there is."""
+    """The network that ``target`` names, and the path in its trees: () for 'av', the path of its encoder for
+    'av.rgb'. Raises ValueError that lists the networks, or the parts, for an unknown one."""
     known, (name, _, part) = {n.name: n for n in networks}, target.partition(".")
     if name not in known:
         raise ValueError(f"weights are given for network {name!r}; there are {sorted(known)}")
@@ -89,8 +93,8 @@ def place(networks, target: str) -> tuple[Network, Path]:
 
 
 def filled(network: Network, path: Path, own: tuple, fit: Callable) -> tuple:
-    """``own`` (params, stats) of a network with what ``fit(params=.., stats=.., layout=..)`` makes of the
-    subtrees at ``path``."""
+    """Returns ``own``, a network's (params, stats), with the subtrees at ``path`` replaced by what
+    ``fit(params=.., stats=.., layout=..)`` makes of them."""
     params, stats = (trees.subtree(tree, path) for tree in own)
     layout = trees.part_of(network.model, path) if path else network.model
     made = fit(params=params, stats=stats, layout=layout)
@@ -99,18 +103,20 @@ def filled(network: Network, path: Path, own: tuple, fit: Callable) -> tuple:
 
 
 def loading(start: Start, source: str, target: str, heads) -> Callable:
-    """What fills a start's target from a file, published or ours."""
+    """Returns the function that fills ``target`` from the file ``source``, a published one or a run's, as
+    `filled` calls it."""
+    # Of other classes a classifier would fit by its shape at best: it keeps its draw.
     classifier = "load" if same_heads(source, heads) else "skip"
     name = f"network {target!r}"
     return functools.partial(weights.load, name, source, part=start.part, classifier=classifier)
 
 
 def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
-    """An ``enter`` that gives each network its start; a network without one keeps its draw.
+    """Returns an ``enter`` that fills each network from its start; one without a start keeps its draw.
 
-    Everything goes over, batch statistics too; first convolutions are averaged over channels, a
-    classifier of other classes starts afresh. Raises FileNotFoundError, or ValueError where the two
-    networks are not of one architecture.
+    All weights are handed over, batch statistics too (MML). A first convolution for other channels gets
+    the mean over the source's input channels; a classifier of other classes keeps its draw. The ``enter``
+    raises FileNotFoundError, or ValueError where the two networks differ in architecture.
     """
 
     def enter(beginning: Beginning, run) -> Beginning:
@@ -133,14 +139,15 @@ _EQUAL = (
 
 
 def _inputs_of(network: Network, streams: dict[str, Stream]) -> tuple:
+    # Without names: two streams that are cut alike show the same frames.
     return tuple(tuple(streams[s]._replace(name="") for s in read) for read in network.reads)
 
 
 def refuse_equals(enter: Callable, networks, streams) -> Callable:
-    """``enter``, then an error if two networks would see and compute the same for ever.
+    """Returns ``enter`` followed by a check that no two networks have equal parameters and equal inputs.
 
-    Raises ValueError: with equal parameters and inputs KL(p||p) = 0 has no gradient, so mutual
-    learning would be two copies of plain training.
+    The check raises ValueError: such networks predict the same, KL(p||p) = 0 (MML, equations 1 to 3) has
+    no gradient, and mutual learning would be two copies of plain training.
     """
 
     def checked(beginning: Beginning, run) -> Beginning:
@@ -161,9 +168,11 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
 
 
 def check_starts(config, networks, streams, starts: dict[str, Start]) -> None:
-    """`refuse_equals` as far as it can be seen before anything is trained."""
+    """Raises the ValueError of `refuse_equals` before anything is trained, for networks that will start from
+    one source; what their weights are is only known when the segment begins."""
     for i, a in enumerate(networks):
         for b in networks[i + 1 :]:
+            # Without starts they are drawn by their names, and differ.
             one, other = starts.get(a.name), starts.get(b.name)
             same = config.networks[a.name].model == config.networks[b.name].model
             if one and one == other and same and _inputs_of(a, streams) == _inputs_of(b, streams):

@@ -1,4 +1,5 @@
-"""Where the papers start from ImageNet: generated stills, a file of weights, or a random draw."""
+"""What stands in for the ImageNet weights that the papers start from: generated stills, a file of weights,
+or a random draw."""
 
 import zlib
 
@@ -15,14 +16,16 @@ from mmvid.streams import Stream
 
 
 def has_stills(config) -> bool:
-    """Whether the run begins with generated images."""
+    """Whether the run begins with a segment that learns from generated images."""
+    # Only whether it is more than nothing: the length of an epoch is not known before data are open.
     return optim.steps_of(config.stills.steps, steps_per_epoch=1.0) > 0
 
 
 def make(context: Context, network: str) -> Segment:
-    """A still-frame classifier of generated images: Tabletop's stand-in for ImageNet weights.
+    """The segment that trains ``network`` to classify generated still images: Tabletop's stand-in for ImageNet
+    weights.
 
-    Raises ValueError for a network whose members would all start from it, equal.
+    Raises ValueError for a network with several members: all would start from it, and be equal.
     """
     config, heads = context.config, context.stills_heads
     spec = config.stills
@@ -70,7 +73,7 @@ def make(context: Context, network: str) -> Segment:
 
 
 def _files(config, network: str) -> dict[str, Start]:
-    """The files that a network starts from, or each of its parts."""
+    """{target: Start} of the files of weights that a network, or each of its parts, is given."""
     given = config.networks[network].weights
     if isinstance(given, str):
         return {network: Start(file=given)} if given else {}
@@ -78,10 +81,13 @@ def _files(config, network: str) -> dict[str, Start]:
 
 
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
-    """Where the papers start from ImageNet: a weights file, generated stills, or a random draw."""
+    """Returns the segments that come before a plan's own (that of the stills, or none), and the starts that
+    stand in for ImageNet weights. A file goes before stills; a network with neither has no start and keeps
+    its random draw."""
     config = context.config
     files = {target: start for n in networks for target, start in _files(config, n).items()}
     if not has_stills(config):
         return [], files
     head, given = segment.headline_network(config), {target.partition(".")[0] for target in files}
+    # One network learns the stills for all, as one ImageNet file would serve all.
     return [make(context, head)], {n: Start(STILLS, head) for n in networks if n not in given} | files

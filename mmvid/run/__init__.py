@@ -1,1 +1,2 @@
-"""A run: a plan in a workdir; what it is built of, fed with, scored by, and what it says."""
+"""A run, that is, a plan carried out in a workdir: how it is built, fed, scored and resumed, and what it
+says."""

@@ -1,4 +1,4 @@
-"""What a segment begins with: its first state, and the learning rates of its steps."""
+"""The first state of a segment, fresh or restored, and the learning rates of its steps."""
 
 import functools
 
@@ -13,8 +13,11 @@ from mmvid.run.build import Run
 
 
 def initial_state(segment: Segment, run: Run, *, enter: bool):
-    """The segment's first TrainState, replicated; without ``enter`` it is the right tree for what a
-    checkpoint holds, in which only what is frozen has its values."""
+    """The segment's first TrainState, replicated over the devices.
+
+    Without ``enter`` it is a template that a checkpoint is restored into: its tree is right, but only its
+    frozen networks hold the values that they train with.
+    """
     config, replicated = run.config, sharding.replicated(run.mesh)
     jitted = functools.partial(jax.jit, out_shardings=replicated)
     draw = programs.shared(
@@ -22,6 +25,7 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
     )
     drawn = network.draw_weights(segment, config.size, config.seed, draw)
     beginning = network.beginning(segment.networks, *drawn, segment.first_step)
+    # Teachers are entered even where the rest is restored: no checkpoint holds their weights.
     if enter or beginning.frozen:
         entered = segment.enter(beginning, run)
         beginning = entered if enter else beginning._replace(frozen=entered.frozen)
@@ -31,20 +35,24 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
 
     key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
     begin = programs.shared(run, "begin", segment, lambda: jitted(state))
+    # 0 is the key of the draw of weights (`network.draw_weights`), 1 that of training.
     return begin(beginning, jax.random.fold_in(key, 1))
 
 
 def restored(checkpoints, state, step: int | None = None):
-    """``state`` as it was saved last, or as ``step``. What is frozen was not saved: it stays as it was
-    entered, and must be what it was then; ValueError else, and as `checkpoint.restore`."""
+    """Returns ``state`` with the values of the newest checkpoint, or of the one saved as ``step``.
+
+    Frozen networks are not in it and stay as they are in ``state``. Raises ValueError where they are not
+    those that the checkpoint was trained beside, and for whatever `checkpoint.restore` refuses.
+    """
     frozen = checkpoint.digests(state.frozen)
     found = checkpoint.restore(checkpoints, state._replace(frozen={}), step, frozen=frozen)
     return found._replace(frozen=state.frozen)
 
 
 def rates(segment: Segment) -> dict[str, np.ndarray]:
-    """The learning rate of every step, as it is logged: 'lr' of the headline's network, and
-    'lr/<network>' of those that learn at another one."""
+    """The learning rates of all steps under the names that they are logged by, each an array of one number a
+    step: 'lr' of the network that has the headline, and 'lr/<network>' of each that learns at another one."""
     steps = jnp.arange(segment.first_step, segment.stop)
     # All at once: asking for one at a time would wait for the device.
     own = {n.name: np.asarray(jax.vmap(segment.lr[n.name])(steps)) for n in segment.networks if not n.frozen}
@@ -54,5 +62,5 @@ def rates(segment: Segment) -> dict[str, np.ndarray]:
 
 
 def rates_at(rates: dict[str, np.ndarray], index: int) -> dict[str, float]:
-    """The rates of one step; ``index`` counts from the segment's first."""
+    """The rates of one step; ``index`` is 0 for the segment's first."""
     return {name: float(lr[index]) for name, lr in rates.items()}

@@ -1,5 +1,5 @@
-"""From a configuration, or the workdir of a run that has ended, to what a run is made of: datasets,
-segments, and everything checked that could otherwise fail after hours."""
+"""Builds a run, its datasets and its segments, from a configuration or from the workdir of a run that has
+ended, and checks whatever could otherwise fail after hours."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ from mmvid.weights import files as weight_files
 
 
 class Run(NamedTuple):
-    """What every segment shares."""
+    """What all segments of a run share."""
 
     config: Any
     workdir: pathlib.Path
@@ -38,12 +38,14 @@ class Run(NamedTuple):
 
 # ---------------------------------------------------------------------------- data
 def _make(command: tuple[str, ...]) -> int:
-    """Runs a command of ours; its exit code. What ends this process ends that one, too."""
+    """Runs ``python -m`` with ``command`` and returns its exit code. What interrupts this process ends the
+    command, too."""
     # A session of its own: else a terminal's Ctrl-C would reach it twice.
     child = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
     try:
         return child.wait()
     except BaseException:
+        # As Ctrl-C would, so that the command ends in its own way; Windows cannot send a child that signal.
         child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(10)  # it says what is kept
@@ -54,9 +56,10 @@ def _make(command: tuple[str, ...]) -> int:
 
 
 def _ensure(spec) -> None:
-    """Makes a dataset that needs no download; process 0 does it, the others wait.
+    """Makes the dataset ``spec`` by its command where it is not there yet. Process 0 does it while the others
+    wait.
 
-    Raises ValueError, in every process, where that fails.
+    Raises ValueError, in every process, where the command fails.
     """
 
     def make() -> None:
@@ -74,7 +77,7 @@ def _ensure(spec) -> None:
 
 
 def _wanted(config) -> dict:
-    """{name: what the configuration says of it} of every dataset that a run reads."""
+    """{name: its part of the configuration} of every dataset that a run reads."""
     own = {"dataset": config.dataset} | dict(config.datasets.items())
     return own | ({"stills": config.stills} if stills.has_stills(config) else {})
 
@@ -94,7 +97,8 @@ def _spaces(info) -> dict[str, Head]:
 
 
 def _heads(config, info) -> dict[str, Head]:
-    """The label spaces: the dataset's, which must be those that the configuration names."""
+    """The label spaces that the configuration names, or all of the dataset's where it names none. Raises
+    ValueError for one that the dataset lacks or has in another form."""
     found = _spaces(info)
     for name, (classes, kind) in config.heads.items():
         have = found.get(name)
@@ -108,11 +112,12 @@ def _heads(config, info) -> dict[str, Head]:
 
 # ---------------------------------------------------------------------------- the run
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
-    """Datasets (made where a command says how), segments, mesh; nothing is trained. ``stop``: of
-    `signals.listened`.
+    """Opens the datasets (a missing one is made where its command says how), makes segments and mesh, and
+    checks them; nothing is trained. ``stop`` is what `signals.listened` gives.
 
-    Raises ValueError or FileNotFoundError for whatever cannot work, saying what to do.
+    Raises ValueError or FileNotFoundError for whatever cannot work; the message says what to do.
     """
+    # Before data are opened, which may mean to make them for minutes.
     checks.check_names(config)
     datasets = _open(config)
     heads = _heads(config, datasets["dataset"].info)
@@ -129,6 +134,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
     checks.check_groups(segments, datasets, _spaces)
+    # The main dataset need not have what only a segment on another one reads (stills, for one).
     read = {name: s for segment in segments if segment.dataset == "dataset"
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
@@ -138,9 +144,9 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
 
 # ---------------------------------------------------------------------------- a run that has ended
 def stored(workdir: pathlib.Path) -> dict:
-    """The configuration that a run was trained with, as its workdir keeps it; lists are tuples again.
+    """The configuration that a run was trained with, as its workdir keeps it, with tuples for JSON's lists.
 
-    Raises ValueError where the folder is no run's.
+    Raises ValueError where the folder is not a run's workdir.
     """
     found = files.read_json(workdir / "config.json")
     if found is None:
@@ -158,12 +164,13 @@ def _with_tuples(value):
 
 
 def _place(name: str) -> str:
-    """How a command line says where a dataset lies."""
+    """The argument of a command line that says where the dataset ``name`` lies."""
     return f"--config.{name if name in ('dataset', 'stills') else f'datasets.{name}'}.path=FOLDER"
 
 
 def _check_still_there(config, workdir: pathlib.Path) -> None:
-    """Raises FileNotFoundError for a dataset that is gone: no command may make another one in its place."""
+    """Raises FileNotFoundError for a dataset that is gone. `build` would make it anew, perhaps with other clips
+    than those that the run has learnt from."""
     for name, spec in _wanted(config).items():
         if not (pathlib.Path(spec.path) / "metadata.json").exists():
             own = spec.path in spec.command
@@ -176,6 +183,7 @@ def _check_still_there(config, workdir: pathlib.Path) -> None:
 
 def _check_same_clips(run: Run) -> None:
     known = files.read_json(run.workdir / "data.json") or {}
+    # A dataset that the file does not know passes: there is nothing to hold against it.
     for name, dataset in run.datasets.items():
         if known.get(name, dataset.info.fingerprint) != dataset.info.fingerprint:
             raise ValueError(
@@ -195,10 +203,11 @@ def _check_ended(run: Run) -> None:
 
 
 def opened(workdir: pathlib.Path, config) -> Run:
-    """A run that has ended, from its workdir: to score, describe or hand on what it has learnt. ``config``: what
-    is `stored` there, perhaps with other ways to evaluate or another place of its data.
+    """Opens a run that has ended, to score, describe or hand on what it has learnt. ``config`` is what is
+    `stored` in ``workdir``, perhaps with other ways to evaluate or another place of its data.
 
-    Raises ValueError or FileNotFoundError where the run has not ended, its data are gone or other clips.
+    Raises ValueError or FileNotFoundError where the run has not ended, or its data are gone or hold other
+    clips.
     """
     config = config.copy_and_resolve_references().unlock()
     # What only a beginning needs may be gone.
@@ -217,9 +226,9 @@ def opened(workdir: pathlib.Path, config) -> Run:
 
 
 def weights_of(run: Run, segment: Segment) -> dict:
-    """The final weights of a segment, {'params', 'stats'} by network, as its workdir keeps them.
+    """The final weights of a segment as its workdir keeps them: {'params': {network: tree}, 'stats': ..}.
 
-    Raises FileNotFoundError or ValueError where they are gone, damaged, or of other networks.
+    Raises FileNotFoundError where they are gone, ValueError where they are damaged or of other networks.
     """
     path = run.workdir / segment.name / "weights.safetensors"
     if not path.exists():
@@ -231,6 +240,7 @@ def weights_of(run: Run, segment: Segment) -> dict:
     trained = [n for n in segment.networks if not n.frozen]
     draw = functools.partial(network.init_params, trained, segment.streams, run.config.size)
     wanted = dict(zip(("params", "stats"), jax.eval_shape(draw, jax.random.key(0))))
+    # A name or a shape that differs would fail inside the model, in words that say nothing of the cause.
     if jax.tree.map(np.shape, found) != jax.tree.map(np.shape, wanted):
         raise ValueError(
             f"{path} does not fit the networks that {run.workdir}/config.json describes: leave models, their "

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one call to the next."""
+"""Chooses the folder in which compiled programs are kept from one call to the next."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from mmvid.logs import LOG
 
 
 def _candidates(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folders to be tried, the best first."""
+    """The folders to try, in order of preference."""
     if own := os.environ.get("XDG_CACHE_HOME"):
         yield pathlib.Path(own) / "mmvid" / "jax"
     with contextlib.suppress(RuntimeError, KeyError):  # a container's user may have no home
@@ -22,7 +22,7 @@ def _candidates(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _writable(folder: pathlib.Path) -> bool:
-    """Whether a file can be made in ``folder``, which is made where it lacks."""
+    """Whether a file can be made in ``folder``; a folder that is missing is made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -32,8 +32,11 @@ def _writable(folder: pathlib.Path) -> bool:
 
 
 def choose(workdir: pathlib.Path) -> pathlib.Path | None:
-    """Sets JAX's compilation cache, unless the user did: XDG_CACHE_HOME, the home folder, or the workdir,
-    the first that can be written; returns it. One line says where it is not one of the first two."""
+    """Sets JAX's compilation cache and returns its folder: the user's own setting where there is one, else
+    the first that can be written of XDG_CACHE_HOME, the home folder and the workdir.
+
+    Returns None where none of them can be written. A line of the log says so, or that it is the workdir.
+    """
     if jax.config.jax_compilation_cache_dir is not None:
         return pathlib.Path(jax.config.jax_compilation_cache_dir)
     writable = (folder for folder in _candidates(workdir) if _writable(folder))

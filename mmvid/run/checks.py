@@ -1,4 +1,4 @@
-"""What can be known to fail before anything is trained."""
+"""Checks of a run's configuration and data that find, before anything is trained, what would fail later."""
 
 from mmvid import plans, sharding
 from mmvid import streams as streams_lib
@@ -12,6 +12,7 @@ from mmvid.scores import numbers
 
 def resize_of(config) -> int:
     """The short side in pixels to which frames are resized before a test crop."""
+    # As MML's code does: a crop of 224 from a short side of 256.
     return config.evaluation.resize or config.size * 256 // 224
 
 
@@ -21,7 +22,8 @@ def _choose(name: str, value, known) -> None:
 
 
 def _check_datasets(config) -> None:
-    """The further datasets have names of their own, and paths."""
+    """Raises ValueError for a further dataset whose name is taken, or that is described in another way than by
+    a path and a command."""
     for name, spec in config.datasets.items():
         if name in ("dataset", "stills"):
             raise ValueError(f"datasets.{name}: that name is config.{name}'s; choose another one")
@@ -33,10 +35,12 @@ def _check_datasets(config) -> None:
 
 
 def check_names(config) -> None:
-    """Names and numbers that the configuration alone decides."""
+    """Raises ValueError for a name that nothing has, or a number out of range: all that the configuration
+    shows by itself, without data."""
     _check_datasets(config)
     segment_lib.headline_network(config)
     _choose("plan", config.plan, plans.PLANS)
+    # The plan 'full' needs a twin; 'reduced' leaves out the one that is named.
     if config.twin or config.plan == "full":
         _choose("twin", config.twin, set(config.networks))
     _choose("evaluation.aggregate", config.evaluation.aggregate, numbers.AGGREGATES)
@@ -44,6 +48,7 @@ def check_names(config) -> None:
     _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
     spec = config.evaluation
     sampling.check_streams(tuple(networks.make_streams(config).values()))
+    # Tried on a clip of 1000 frames of 256 x 256 pixels: asked for the errors alone.
     for protocol, crops in ((spec.protocol, spec.crops), (spec.during_protocol, spec.during_crops)):
         for stream in networks.make_streams(config).values():
             sampling.test_indices(1000, stream, protocol, spec.variant)
@@ -59,18 +64,21 @@ def check_names(config) -> None:
         raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
     own = {f"networks.{name}": network for name, network in config.networks.items()}
     for name, spec in {"": config, "stills": config.stills, **own}.items():
+        # None is a network's rate where it has none of its own.
         lr = spec.schedule.lr
         if lr is not None and not 0 <= lr < float("inf"):
             raise ValueError(f"{name}.schedule.lr={lr}: a learning rate is a number, 0 or more".lstrip("."))
 
 
 def setting_of(group: Group) -> str:
-    """The setting that a group's size comes from, where no recipe has one of its own."""
+    """The name of the setting that a group's batch size comes from, for messages; a plan may set a size of
+    its own."""
     return "stills.batch_size" if group.dataset == "stills" else "batch_size"
 
 
 def check_batches(config, mesh, segments) -> None:
-    """Every group divides into microbatches, and these over the devices."""
+    """Raises ValueError for a group whose batch does not divide into ``accumulate`` microbatches, or whose
+    microbatch does not divide over the devices."""
     for segment in segments:
         for name, group in segment.groups.items():
             if group.batch_size < 1 or group.batch_size % config.accumulate:
@@ -83,8 +91,8 @@ def check_batches(config, mesh, segments) -> None:
 
 
 def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None:
-    """Every group's views can be cut together, and its dataset has the labels it promises
-    (``spaces(info)`` are a dataset's heads)."""
+    """Raises ValueError for a group whose views cannot be cut together, or that promises labels which its
+    dataset lacks. ``spaces(info)`` gives the label spaces of a dataset."""
     for segment in segments:
         for name, group in segment.groups.items():
             groups_lib.check(name, group, segment.heads)
@@ -96,6 +104,7 @@ def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None
 def _check_labels(name: str, heads, dataset: records.Dataset, found) -> None:
     for head, space in heads.items():
         have = found.get(head)
+        # As many classes under other names, or in another order, would train without an error.
         if have is None or have[:2] != space[:2] or (space.names and have.names != space.names):
             raise ValueError(
                 f"group {name!r} shows labelled clips of {dataset.root}, whose label spaces {sorted(found)} have "
@@ -115,7 +124,8 @@ def fields_of(streams) -> tuple[str, ...]:
 
 
 def check_missing(config, streams) -> None:
-    """What is to be hidden is read by somebody, and the shares are shares."""
+    """Raises ValueError where ``config.missing`` hides a field that no stream reads, or a share that is not
+    between 0 and 1."""
     for field, share in config.missing.items():
         if not share:
             continue
@@ -125,11 +135,14 @@ def check_missing(config, streams) -> None:
 
 
 def _check_headline(config, dataset: records.Dataset, streams) -> None:
-    """The run is named by an output that can be scored."""
+    """Raises ValueError where an evaluated split has no clip with what the headline's output needs: no clip
+    of it could be scored."""
     needs = networks.configured(config)[config.headline].needs[config.headline]
     fields = [streams_lib.MODALITIES[streams[s].modality].field for s in needs.streams if s in streams]
+    # An output that copes with absent streams is lost only where all of them are absent.
     short = all if needs.how == "any" else any
     for split in (config.evaluation.during, *config.evaluation.splits):
+        # Counts are kept of whole splits, not of the subsets that a run makes of them.
         have = dataset.info.modalities.get(dataset.whole(split))
         if have is not None and fields and short(not have.get(field) for field in fields):
             field = next(field for field in fields if not have.get(field))
@@ -141,7 +154,8 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
 
 
 def check_splits(config, dataset: records.Dataset, streams) -> None:
-    """Every split that will be read is there, and every network's modality somewhere in what is learnt."""
+    """Raises ValueError for an evaluated split without clips, a headline that cannot be scored, and a stream
+    that no training clip has or that the dataset was not built for."""
     for split in (config.evaluation.during, *config.evaluation.splits):
         if not len(dataset.split(split)):
             raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
@@ -155,6 +169,7 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
                 "it (data_prep/README.md), or leave that network out of the configuration."
             )
+        # A modality that is there may still be stored in a form that this stream cannot be cut from.
         if reason := streams_lib.unfit(stream, dataset.info.settings):
             raise ValueError(
                 f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "

@@ -1,21 +1,23 @@
-"""What of a run is scored, and how: the options that stand under ``config.evaluation``."""
+"""The options under ``config.evaluation``: which splits of a run are scored, when, and how."""
 
 from typing import NamedTuple
 
 
 class Evaluation(NamedTuple):
-    """What is scored after training: the splits ``splits``, each clip cut by ``protocol`` in time and by
-    ``crops`` in space; and while training: the split ``during``, by the two options named after it.
+    """After training the splits ``splits`` are scored: each clip is cut by ``protocol`` in time and by
+    ``crops`` in space. While training, ``every`` so often (a duration, as in '20%'), the split ``during`` is
+    scored by ``during_protocol`` and ``during_crops``.
 
-    A protocol 'DkUm' has k dense and m uniform clips (MML, table 10; ``variant`` 'code' or 'paper' says where
-    they lie); 'Rn' has n random clips, frozen (DMCL, for streams sampled by 'segments'). ``resize`` is the
-    short side in pixels before a crop, 0 stands for 256/224 of ``size``. Views of a clip are put together by
-    ``aggregate``.
+    The protocol 'DkUm' has k dense and m uniform clips (MML, table 10); ``variant`` says whether they lie
+    where MML's 'code' or its 'paper' puts them. 'Rn' has n random clips, drawn once (DMCL, for streams
+    sampled by 'segments'). ``resize`` is the short side in pixels before a crop; 0 stands for 256/224 of
+    ``config.size``. ``aggregate`` says how the views of a clip are put together, ``batch_size`` how many
+    clips are predicted at a time.
 
-    Scored ``every`` so often, a segment ends with the ``checkpoint`` 'last', or with the 'best' on
-    ``during``, as the codes of MML and DMCL, by the score of the 'headline' (MML), the 'oracle' (DMCL) or the
-    'sum' (``best_by``). ``neighbours``: k of the nearest neighbours among features of random weights (DMCL,
-    figure 3).
+    A segment ends with the ``checkpoint`` 'last', or with the 'best' on ``during``, as MML's and DMCL's
+    codes do. ``best_by`` names the score that decides: of the 'headline' output (MML), of the 'oracle'
+    (DMCL) or of the 'sum'. ``neighbours`` are the k for which nearest neighbours are scored among features
+    of random weights (DMCL, figure 3); () skips that.
     """
 
     splits: tuple[str, ...] = ("test",)

@@ -1,4 +1,5 @@
-"""What a run feeds to its networks: a segment's batches and a split's, and whether they fit into memory."""
+"""The batches that a run feeds to its networks, of a segment's groups or of a split, and a check that they
+fit into memory."""
 
 import itertools
 
@@ -13,18 +14,21 @@ from mmvid.run.build import Run
 
 
 def _clips(run: Run, segment: Segment, group: Group):
-    """The clips that a group shows, without what ``config.missing`` takes from them."""
+    """The clips that a group shows, with the modalities hidden that ``config.missing`` takes from them."""
     source = run.datasets[group.dataset].split(group.split)
     shares = {field: share for field, share in run.config.missing.items() if share}
+    # What is missing is said of the main dataset; stills and further datasets stay whole.
     if not shares or group.dataset != "dataset":
         return source
     return missing.Hidden(source, shares, run.config.seed, checks.fields_of(segment.streams))
 
 
 def one_of(segment: Segment) -> dict[str, OneOf]:
-    """What is shown of the networks that run one of their reads a step, of every group that has some."""
+    """{group: `OneOf`} of the groups in which some networks run only one of their reads a step. What is shown
+    is then cut to the streams that the step needs."""
     choices: dict[str, dict] = {name: {} for name in segment.groups}
     always: dict[str, list[str]] = {name: [] for name in segment.groups}
+    # A stream may be one of a network's choices in one pass and needed always in another: then it is shown.
     for pass_ in segment.method.passes:
         networks = [n for n in segment.networks if n.frozen == (pass_.weights == "frozen")]
         for group, network in itertools.product({group for group, _ in pass_.of}, networks):
@@ -40,7 +44,8 @@ def _ahead(run: Run, dataset):
 
 
 def train_batches(run: Run, segment: Segment, start: int):
-    """The batches of the steps after ``start``, made ahead; close it after use."""
+    """An iterator over the batches of the steps after ``start``, made ahead of their use; close it at the end."""
+    # This process's rows alone; ``start`` is counted in steps, so that a resumed run sees the same clips.
     return _ahead(run, pipeline.train_dataset(
         {name: _clips(run, segment, group) for name, group in segment.groups.items()},
         segment.groups,
@@ -57,13 +62,14 @@ def train_batches(run: Run, segment: Segment, start: int):
 
 
 def eval_batch_size(run: Run) -> int:
-    """``evaluation.batch_size``, raised to what the devices share evenly."""
+    """``evaluation.batch_size``, raised to the next multiple of the number of devices."""
     devices = run.mesh.devices.size
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
 def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
-    """Every clip of ``source`` once, made ahead; close it after use."""
+    """An iterator over batches that show every clip of ``source`` once, made ahead of their use; close it at
+    the end."""
     return _ahead(run, pipeline.eval_dataset(
         source,
         tuple(segment.streams.values()),
@@ -92,14 +98,18 @@ def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
     windows, side = augment.test_windows(
         info.height, info.width, run.config.size, checks.resize_of(run.config), crops
     )
+    # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
     clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
     return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
 
 
 def _check_room(run: Run, what: str, setting: str, size: int) -> None:
-    """Raises ValueError where the loader alone would fill the memory with batches of ``size`` bytes."""
+    """Raises ValueError where the batches that the loader holds would not fit into the free memory. ``size``
+    is the bytes of one batch of all processes; ``what`` and ``setting`` name it in the message."""
+    # Of several processes each holds its share, and is taken to have a host of its own.
     processes, count = jax.process_count(), workers.batches_held(workers.Loader(**run.config.loader))
     free, needed = memory.available(), count * size // processes
+    # Where the free memory is unknown the run is tried.
     if free is not None and needed > free:
         raise ValueError(
             f"{what}: a batch is {size / processes / 1e9:.1f} GB of frames, and the loader holds up to "
@@ -109,7 +119,7 @@ def _check_room(run: Run, what: str, setting: str, size: int) -> None:
 
 
 def _say_repeats(run: Run, name: str, group: Group) -> None:
-    """Says that a batch of a group holds its clips several times."""
+    """Warns where a batch of a group is larger than its split, so that it holds clips several times."""
     clips, setting = len(run.datasets[group.dataset].split(group.split)), checks.setting_of(group)
     if group.batch_size > clips:
         LOG.warning(
@@ -135,7 +145,8 @@ def _check_evaluation(run: Run, segment: Segment) -> None:
 
 
 def check(run: Run) -> None:
-    """Says where batches hold clips several times. Raises ValueError where they do not fit into memory."""
+    """Warns where batches hold clips several times. Raises ValueError where batches do not fit into memory."""
+    # Segments mostly show the same groups: one line for each is enough.
     said = set()
     for segment in run.segments:
         _check_training(run, segment)

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that names its holder and is free once he is dead.
+"""A lock for one process at a time: a file that names its holder, and that is free once the holder is dead.
 
 The operating system's lock (flock) where there is one. Some network file systems have none, nor has
 Windows: there the holder makes a file and touches it every few seconds, and one that nobody has
@@ -29,17 +29,18 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.
 
 
 class Held(ValueError):
-    """Somebody else holds the lock; the message says what is in use, by which process, since when."""
+    """Raised where another process holds the lock; the message says what is in use, by which process, since
+    when."""
 
 
 def _myself() -> dict:
-    """What a lock file says of this process."""
+    """The entry that a lock file has of this process."""
     start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": start}
 
 
 def _holder(path: pathlib.Path) -> dict:
-    """What the file says of its holder; {} where it says nothing (yet)."""
+    """The entry of a lock file's holder; {} where there is no file or nothing is written in it yet."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
@@ -48,7 +49,7 @@ def _holder(path: pathlib.Path) -> dict:
 
 
 def _describe(holder: dict) -> str:
-    """'process 123 on host worker-2, since 2026-11-26 09:00:00+00:00'."""
+    """A holder in words: 'process 123 on host worker-2, since 2026-11-26 09:00:00+00:00'."""
     if not {"pid", "host", "start"} <= set(holder):
         return "another process"
     return f"process {holder['pid']} on host {holder['host']}, since {holder['start']}"
@@ -56,9 +57,9 @@ def _describe(holder: dict) -> str:
 
 # ---------------------------------------------------------------------------- the system's lock
 def _flocked(path: pathlib.Path) -> Callable | None:
-    """A function that releases the lock; None where somebody holds it.
+    """Takes the system's lock. Returns a function that releases it; None where somebody holds it.
 
-    Raises OSError with one of ``_NO_LOCKS`` where the file system knows none.
+    Raises OSError with one of ``_NO_LOCKS`` as its number where the file system has no locks.
     """
     file = path.open("a+", encoding="utf-8")
     try:
@@ -84,7 +85,8 @@ def _flocked(path: pathlib.Path) -> Callable | None:
 
 # ---------------------------------------------------------------------------- a heartbeat
 def _file_time(path: pathlib.Path) -> float:
-    """Now, by the clock that also dates the lock file: hosts may disagree, their file server is one."""
+    """The time now by the clock that also dates the lock file: the hosts' clocks may disagree, but they share
+    the file server's."""
     probe = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.now")
     try:
         probe.write_bytes(b"")
@@ -94,7 +96,7 @@ def _file_time(path: pathlib.Path) -> float:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process ``pid`` runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -105,7 +107,8 @@ def _alive(pid: int) -> bool:
 
 
 def _dead(path: pathlib.Path) -> bool:
-    """Whether the holder no longer touches his file, or was of this machine and is gone."""
+    """Whether the holder has not touched the file for ``STALE`` seconds, or was a process of this machine that
+    has ended."""
     holder = _holder(path)
     if holder.get("host") == socket.gethostname() and os.name == "posix" and not _alive(holder["pid"]):
         return True
@@ -116,7 +119,8 @@ def _dead(path: pathlib.Path) -> bool:
 
 
 def _beating(path: pathlib.Path) -> Callable | None:
-    """As `_flocked`, with a file that its holder keeps young."""
+    """Takes the lock with a file that its holder touches every ``BEAT`` seconds. Returns a function that
+    releases it; None where somebody holds it."""
     own = _myself()
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -152,13 +156,14 @@ def _beating(path: pathlib.Path) -> Callable | None:
 
 # ---------------------------------------------------------------------------- either
 def _beat_file(path: pathlib.Path) -> pathlib.Path:
-    """The file that is kept young where the system knows no locks."""
+    """The file that the holder touches where the file system has no locks."""
     # A name of its own: trying flock leaves an empty file behind.
     return path.with_name(path.name + ".beat")
 
 
 def _taken(path: pathlib.Path) -> Callable | None:
-    """A function that releases the lock, taken by whichever way works here; None where somebody holds it."""
+    """Takes the lock in whichever way works here. Returns a function that releases it; None where somebody
+    holds it."""
     if fcntl is not None:
         try:
             return _flocked(path)
@@ -170,11 +175,12 @@ def _taken(path: pathlib.Path) -> Callable | None:
 
 @contextlib.contextmanager
 def held(path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Holds the lock file ``path`` (its folder must exist), which guards ``what``.
+    """Holds the lock file ``path`` (its folder must exist), which guards ``what``, while the block runs.
 
-    Where somebody else holds it: raises `Held`, or calls ``wait`` once with a line that names him and
-    waits until it is free. It is free when the block ends and when the process dies, however it dies;
-    without flock within ``STALE`` seconds. Raises OSError where the file cannot be written.
+    Where another process holds it, this raises `Held`; or, with ``wait``, calls it once with a line that
+    names the holder and waits until the lock is free. The lock becomes free when the block ends or the
+    process dies, however it dies; without flock that takes up to ``STALE`` seconds. Raises OSError where
+    the file cannot be written.
     """
     path, told = pathlib.Path(path), False
     while (release := _taken(path)) is None:

@@ -1,5 +1,5 @@
-"""What a network knows before it has learnt: nearest neighbours among features of random weights
-(DMCL, figure 3). A modality whose raw structure gives labels away starts ahead, and wins early.
+"""Measures what a network knows before it has learnt, by the accuracy of nearest neighbours among features of
+random weights (DMCL, figure 3). A modality whose raw structure gives labels away starts ahead, and wins early.
 """
 
 import functools
@@ -18,12 +18,13 @@ from mmvid.run import checks, score
 from mmvid.run.build import Run
 from mmvid.scores import evaluate, metrics
 
-# Of a large dataset so many clips, evenly spread, are enough.
+# At most so many clips, evenly spread: of a large dataset they are enough.
 TRAIN_CLIPS, TEST_CLIPS = 5000, 2000
 
 
 class Some:
-    """``count`` rows of a source, evenly spread. Picklable."""
+    """A source of ``count`` rows of another one, evenly spread, or all where there are fewer. Worker processes
+    can be sent one: it pickles."""
 
     def __init__(self, source, count: int):
         self.source = source
@@ -37,8 +38,9 @@ class Some:
 
 
 def _features(run: Run, segment: Segment, source, describe) -> dict:
-    """{'features': {output: [N, D]}, 'label': [N], 'present': {output: [N]}} of a source's clips."""
+    """{'features': {output: [N, D]}, 'label': [N], 'present': {output: [N]}} of a source's N clips."""
     config = run.config
+    # One vote needs one class a clip: the first head that gives one.
     head = next(name for name, spec in segment.heads.items() if spec.kind == "single")
     dataset = pipeline.eval_dataset(
         source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
@@ -49,6 +51,7 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
     try:
         for batch in batches:
             group = batch["main"]
+            # The last batch is filled up; its mask says which rows are clips.
             features, keep = describe(batch), group["mask"]
             present = evaluate.presence(group, score.needs(segment))
             part = {"features": features, "label": group["label"][head], "present": present}
@@ -59,7 +62,8 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
 
 
 def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[str, float | None]]:
-    """{output: {k: accuracy}} over the clips that have the modality and a label; None without any."""
+    """{output: {k: accuracy}} of the clips ``asked`` among the clips ``known``. Only clips that have the
+    output's modalities and a label count; without any the accuracy is None."""
     found = {}
     for output in known["features"]:
         a, b = (x["present"][output] & (x["label"] >= 0) for x in (known, asked))
@@ -70,7 +74,8 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
 
 
 def _known(path: pathlib.Path) -> dict:
-    """What an earlier call wrote; {} where that is gone or damaged, so that it is made again."""
+    """The accuracies that an earlier call wrote; {} where they are gone or damaged, so that they are made
+    again."""
     try:
         return files.read_json(path) or {}
     except ValueError:
@@ -78,10 +83,13 @@ def _known(path: pathlib.Path) -> dict:
 
 
 def write(run: Run) -> None:
-    """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where the configuration asks for
-    it and its ks are not there: the first segment's initial weights, its split against the first
-    evaluated one. Every process computes it, so that none waits for another, and process 0 writes.
-    Heads of kind 'multi' have no neighbours to vote.
+    """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where ``evaluation.neighbours`` asks for a
+    k that it does not hold yet.
+
+    The features are those of the first segment's initial weights; clips of the first evaluated split look
+    for neighbours among those that the segment learns from. Every process computes all of it, so that none
+    waits for another, and process 0 writes. A run whose heads are all of kind 'multi' is left out: their
+    clips have no one class to vote for.
     """
     ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
     segment = next(s for s in run.segments if s.dataset == "dataset")
@@ -91,6 +99,7 @@ def write(run: Run) -> None:
         dataset = run.datasets["dataset"]
         params, stats = draw_weights(segment, run.config.size, run.config.seed)
         describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
+        # No `enter` is called: handed-over weights would be no random ones.
         collect = functools.partial(
             _features, run, segment, describe=functools.partial(describe, params, stats)
         )

@@ -1,4 +1,5 @@
-"""Compiled once: segments that are made of the same things share their jitted functions."""
+"""Lets segments that are made of the same things share their jitted functions, so that each is compiled
+once."""
 
 from collections.abc import Callable
 
@@ -6,14 +7,16 @@ from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
 
-# What a forward is made of; a train step is made of all that a spec's 'program' holds.
+# The entries of a spec's 'program' that a forward is made of; a train step is made of all of them.
 FORWARD = ("networks", "streams", "heads")
 
 
 def shared(run: Run, kind: str, segment: Segment, make: Callable, parts: tuple[str, ...] = ()) -> Callable:
-    """``make()``, a jitted function of ``kind``; or an earlier segment's, where that agrees in these
-    ``parts`` of its program (none: in all): then nothing is compiled again. A segment without a spec
-    has its own."""
+    """Returns ``make()``, a jitted function, or the one that ``run`` already has of this ``kind`` for a segment
+    whose spec agrees in the entries ``parts`` of its program (all of them, where none are named).
+
+    A segment without a spec always gets a new one: nobody knows what it is made of.
+    """
     if not segment.spec:
         return make()
     program = segment.spec["program"]

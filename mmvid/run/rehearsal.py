@@ -1,5 +1,5 @@
-"""The end of a run, tried before its first step on a batch of nothing: a name or a combination of
-heads that some table, figure or file cannot hold is found now, not after days."""
+"""Tries the end of a run (weights, scores, tables, figures) before its first step, on zeros: a name or a
+combination of heads that some table, figure or file cannot hold is found now, not after days."""
 
 import os
 import pathlib
@@ -19,19 +19,21 @@ from mmvid.scores.file import Scores
 from mmvid.streams import Head
 from mmvid.weights import trees
 
+# Few, for speed, but more than one: the last has no modality.
 CLIPS = 3
 
 
 def _label(head: Head, count: int) -> np.ndarray:
-    """Labels of ``count`` clips; of several labels none is positive, which leaves most numbers undefined."""
+    """Labels of ``count`` clips. Of a head of kind 'multi' none is positive: this leaves most numbers
+    undefined, which tables must cope with."""
     if head.kind == "multi":
         return np.zeros((count, head.classes), np.float32)
     return (np.arange(count) % head.classes).astype(np.int32)
 
 
 def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -> Scores:
-    """What an evaluation of ``split`` would give, for a few clips and zeros in place of predictions. The
-    last clip has no modality."""
+    """The scores that an evaluation of ``split`` would give, for a few clips and with zeros in place of
+    predictions. The last of several clips has no modality."""
     source = run.datasets[segment.dataset].split(split)
     count, outputs = min(len(source), CLIPS), score.needs(segment)
     present = np.arange(count) < max(count - 1, 1)
@@ -48,7 +50,8 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
 
 
 def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
-    """Scores while training: their names, their lines, the one that decides which checkpoint is best."""
+    """Tries the scores made while training: their names, their lines in metrics.jsonl, and the number that
+    decides which checkpoint is best."""
     spec = run.config.evaluation
     scores = _scores(run, segment, spec.during, spec.during_protocol, spec.during_crops)
     values = numbers.headline_values(scores, spec.aggregate)
@@ -62,7 +65,8 @@ def _validate(run: Run, segment: Segment, directory: pathlib.Path) -> None:
 
 
 def _leave(segment: Segment, directory: pathlib.Path) -> None:
-    """Weights are written: of every network classifiers of single numbers."""
+    """Writes weights as the segment's end will, with a single number in place of each classifier and nothing
+    else."""
     zero = np.zeros((), np.float32)
     params = {}
     for trained in (n for n in segment.networks if not n.frozen):
@@ -93,6 +97,7 @@ def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Pat
 
 
 def _try(run: Run, directory: pathlib.Path) -> None:
+    # Every segment writes weights; only those with a title are columns of tables.
     for segment in run.segments:
         (directory / segment.name).mkdir(parents=True)
         _leave(segment, directory / segment.name)
@@ -106,17 +111,19 @@ def _try(run: Run, directory: pathlib.Path) -> None:
 
 
 def rehearse(run: Run) -> None:
-    """Weights, scores, numbers, tables, figures and the page, once, in a folder that goes away.
+    """Writes weights, scores, numbers, tables, figures and the page once, in a folder that is removed again.
 
-    Raises ValueError for whatever would end the run after all training, OSError where its workdir
-    cannot be written.
+    Raises ValueError for whatever would make the run fail after all its training, OSError where its
+    workdir cannot be written.
     """
     directory = run.workdir / "rehearsal"
+    # A rehearsal that was killed leaves its folder behind.
     shutil.rmtree(directory, ignore_errors=True)
+    # The lines of a report on zeros would be taken for results.
     logs.LOG.disabled = True
     try:
         _try(run, directory)
-    except OSError:
+    except OSError:  # a full disk or a folder that cannot be written: the configuration is not to blame
         raise
     except Exception as error:
         if os.environ.get("MMVID_TRACE"):

@@ -1,4 +1,5 @@
-"""What a workdir holds of an earlier call: the same run or another one, what is done, what got lost."""
+"""Finds out what a workdir holds of an earlier call: whether it is the same run, what of it is done, and what
+got lost."""
 
 import json
 import pathlib
@@ -15,17 +16,18 @@ from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
 
-# What may change when a run goes on: none of it touches a result of training.
+# Entries that may change when a run goes on: none of them touches a result of training.
 FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
         "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
 
-# Entries that configurations have got since runs are kept, with what a run did before it had them. What is
-# None today needs no row here: it says nothing.
+# Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
+# default is None needs no row: None counts as not there.
 SINCE = {"augment.device": (), "missing.audio": 0.0, "missing.boxes": 0.0, "split": "train"}
 
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
-    """A run goes on with the clips that it began with."""
+    """Raises ValueError where the run's workdir was begun with other clips."""
+    # A first call has no file yet: everything is as it is now.
     old = files.read_json(run.workdir / "data.json") or now
     changed = [name for name in old | now if old.get(name) != now.get(name)]
     if changed:
@@ -36,8 +38,9 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 
 
 def entries(config: dict) -> dict[str, str]:
-    """A configuration's entries as `logs.flatten` gives them; those that it is too old to have as `SINCE`
-    says, without those that say nothing and the options of methods that it does not use."""
+    """A configuration as {entry: JSON text}, in a form in which two can be compared: entries that it is too
+    old to have take the value in `SINCE`; those that are None, and options of methods that it does not use,
+    are left out."""
     method = config.get("method", {})
     used = {method.get("name"), *config.get("compare", ()), "name", "title"}
     config = {**config, "method": {name: value for name, value in method.items() if name in used}}
@@ -64,9 +67,9 @@ def _check_same_config(run: Run, now: dict) -> None:
 
 
 def remember(run: Run) -> None:
-    """Keeps what the run is made of in its workdir.
+    """Writes the run's configuration, its datasets' fingerprints and its subsets into its workdir.
 
-    Raises ValueError where a run with another configuration or other clips lives.
+    Raises ValueError where the workdir belongs to a run with another configuration or other clips.
     """
     config = json.loads(run.config.to_json_best_effort(sort_keys=True))
     data = {name: dataset.info.fingerprint for name, dataset in run.datasets.items()}
@@ -81,7 +84,8 @@ def remember(run: Run) -> None:
 
 # ---------------------------------------------------------------------------- what is done
 def whole(path: pathlib.Path) -> bool:
-    """Whether a file of scores or weights is there, and neither cut short nor damaged as far as it can tell."""
+    """Whether a file of scores or weights is there and undamaged, as far as the file itself can tell: scores
+    have a checksum, of weights only the length and the header are checked."""
     if not path.exists():
         return False
     try:
@@ -94,20 +98,23 @@ def whole(path: pathlib.Path) -> bool:
 
 
 def unscored(run: Run, segment: Segment) -> list[str]:
-    """The evaluated splits whose scores are not there, or damaged."""
+    """The evaluated splits whose scores are missing or damaged."""
     scores = run.workdir / segment.name / "scores"
     return [split for split in segment.evaluate if not whole(scores / f"{split}.npz")]
 
 
 def unmeasured(run: Run, segment: Segment) -> list[str]:
-    """The splits whose scores before the first step are not there, or damaged."""
+    """The splits of ``segment.measure`` whose scores before the first step are missing or damaged."""
     scores = run.workdir / segment.name / "scores"
     return [split for split in segment.measure if not whole(scores / f"{split}-before.npz")]
 
 
 def note_key(run: Run, segment: Segment, key: str) -> None:
-    """Keeps a segment's key in its folder before it trains. One that goes on under another key (a file
-    of weights that it started from was replaced, or mmvid) has none any more: it is never reused."""
+    """Writes a segment's key into its folder before it trains.
+
+    A segment that was begun under one key and goes on under another (mmvid, or a file of weights that it
+    started from, was replaced) is made of both: it gets the key '', and is never reused.
+    """
     path = run.workdir / segment.name / "key.json"
     if jax.process_index() == 0:
         old = files.read_json(path)
@@ -116,15 +123,15 @@ def note_key(run: Run, segment: Segment, key: str) -> None:
 
 
 def ended(run: Run, segment: Segment) -> bool:
-    """Whether a segment was trained and scored to its end, whatever got lost later."""
+    """Whether a segment was trained and scored to its end; files of it may have got lost since."""
     return (run.workdir / segment.name / "done.json").exists()
 
 
 def finished(run: Run, segment: Segment) -> bool:
     """Whether nothing is left to do for a segment.
 
-    What got lost of one that has ended is made again from its last checkpoint. Raises ValueError where
-    that is gone, too, and something still needs it.
+    False for a segment that has ended but lost scores or weights which its last checkpoint can restore.
+    Raises ValueError where the checkpoints are gone, too, and what was lost is still needed.
     """
     directory = run.workdir / segment.name
     if not ended(run, segment):

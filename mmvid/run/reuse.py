@@ -1,4 +1,5 @@
-"""Stages that another run has trained already: copied by key alone, whatever that run's plan was."""
+"""Copies segments ('stages') that another run has trained already: those with an equal key, whatever that
+run's plan was."""
 
 import pathlib
 import shutil
@@ -13,14 +14,15 @@ from mmvid.run.build import Run
 
 
 class _Stage(NamedTuple):
-    """A segment that a run has trained to its end, and the key of how it was scored."""
+    """A segment that another run has trained to its end: its folder, and the key of how it was scored."""
 
     directory: pathlib.Path
     scores: str
 
 
 def _stages(path: pathlib.Path) -> dict[str, _Stage]:
-    """{key: stage} of a workdir. Raises ValueError where it is none."""
+    """{key: stage} of the segments that the run in ``path`` has ended and not lost. Raises ValueError where
+    ``path`` is not the workdir of a run."""
     if not (path / "config.json").exists():
         raise ValueError(
             f"--config.reuse: {path} is no run (it has no config.json): name the --workdir of a run of ours, "
@@ -30,6 +32,7 @@ def _stages(path: pathlib.Path) -> dict[str, _Stage]:
     for note in sorted(path.glob("*/key.json")):
         content, directory = files.read_json(note), note.parent
         done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
+        # '' is the key of what nobody can tell from others (`keys.of`, `resume.note_key`).
         if content["key"] and done:
             found[content["key"]] = _Stage(directory, content["scores"])
     return found
@@ -40,8 +43,8 @@ def _has_checkpoints(directory: pathlib.Path) -> bool:
 
 
 def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
-    """Copies a stage, whole or not at all; scores that were made in another way are left out, and made
-    again from its checkpoint."""
+    """Copies a stage into the workdir, whole or not at all. Scores that were made in another way than this run
+    asks for are left out: the run makes them again from the stage's checkpoint."""
     same = stage.scores == keys.of_scores(run.config)
     directory = run.workdir / segment.name
     with files.whole(directory) as temporary:
@@ -54,17 +57,17 @@ def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
 
 
 def take(run: Run, known: dict[str, str]) -> None:
-    """Copies what the workdirs of ``config.reuse`` have of this run's segments, of which nothing is
-    here yet. ``known``: {segment: key}.
+    """Copies those of this run's segments that the workdirs named in ``config.reuse`` have trained, unless
+    this run's own workdir has a folder of them already. ``known`` is {segment: key}.
 
-    Raises ValueError for a path that is no run.
+    Raises ValueError for a path that is not the workdir of a run.
     """
     paths = [pathlib.Path(path.strip()) for path in run.config.reuse.split(",") if path.strip()]
 
     def copy() -> None:
         stages: dict[str, _Stage] = {}
         for path in paths:
-            stages = _stages(path) | stages  # the first that has it
+            stages = _stages(path) | stages  # of several workdirs that have it, the first one named
         for segment in run.segments:
             stage = stages.get(known[segment.name])
             if stage is None or (run.workdir / segment.name).exists():

@@ -1,4 +1,4 @@
-"""A segment's scores: of whole splits while it trains and when it has ended."""
+"""Scores a segment on whole splits, while it trains and when it has ended."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ UNDEFINED = -1.0
 
 
 def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops: str) -> dict:
-    """What a score must always be read with."""
+    """The facts that a file of scores must be read with: how, on what and by whom they were made."""
     spec, info = run.config.evaluation, run.datasets[segment.dataset].info
     return {
         "split": split, "segment": segment.name, "step": step, "protocol": protocol, "crops": crops,
@@ -31,14 +31,17 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
 
 
 def needs(segment: Segment) -> dict[str, Needs]:
-    """What every scored output needs; teachers are not scored."""
+    """{output: the streams that it needs} of every scored output. Frozen teachers are not scored."""
     trained = [n for n in segment.networks if not n.frozen]
     return {output: needs for network in trained for output, needs in network.needs.items()}
 
 
 def members(segment: Segment) -> list[str]:
-    """The outputs that sums and oracles are formed over: of a network that reads streams together the
-    joint ones, which need the most streams, so that no part is counted twice; else all of its outputs."""
+    """The outputs that sums and oracles are formed over: those of each network that need the most streams.
+
+    For a network that reads several streams together these are its joint outputs, so that no stream is
+    counted twice; for others these are all of its outputs.
+    """
     wants, found = needs(segment), []
     for own in (n.outputs for n in segment.networks if not n.frozen):
         most = max(len(wants[output].streams) for output in own)
@@ -47,8 +50,9 @@ def members(segment: Segment) -> list[str]:
 
 
 def scorer(run: Run, segment: Segment) -> Callable:
-    """score(weights, split, step, protocol, crops) -> Scores of a whole split, in every process alike;
-    ``weights``: {'params', 'stats'} by network. Compiled once for all splits."""
+    """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, the same
+    in every process. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is compiled once for all
+    splits that are cut alike."""
     dataset = run.datasets[segment.dataset]
 
     def compiled():
@@ -62,6 +66,7 @@ def scorer(run: Run, segment: Segment) -> Callable:
 
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
+            # Each process reads back the rows that it has placed; `predict_split` brings all together.
             return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
 
         batches = feed.eval_batches(run, segment, source, protocol, crops)
@@ -72,6 +77,7 @@ def scorer(run: Run, segment: Segment) -> Callable:
             )  # fmt: skip
         finally:
             batches.close()
+        # The number of views is the protocol's clips times its crops: logits are [N, views, classes].
         first, *_ = scores.logits.values()
         scores.meta["views"] = {logits.shape[1] for logits in first.values()}.pop()  # the same for every head
         return scores
@@ -80,11 +86,12 @@ def scorer(run: Run, segment: Segment) -> Callable:
 
 
 def evaluator(run: Run, segment: Segment) -> Callable:
-    """evaluate(state, split, step, when) -> Scores, written to the segment's scores/<split>.npz, or to
-    <split>-<when>.npz where ``when`` is 'before' (the first step) or 'during' (training).
+    """Returns evaluate(state, split, step, when), which scores a split and writes the Scores to the segment's
+    scores/<split>.npz, or to <split>-<when>.npz where ``when`` is 'before' (the first step) or 'during'
+    (training).
 
-    While training it is what ``evaluation.during_*`` say: one uniform clip and the centre crop, as
-    MML's code does, unless changed.
+    While training, clips are cut as ``evaluation.during_protocol`` and ``during_crops`` say: by default one
+    uniform clip and the centre crop, as MML's code does.
     """
     spec, score = run.config.evaluation, scorer(run, segment)
 
@@ -101,8 +108,10 @@ def evaluator(run: Run, segment: Segment) -> Callable:
 
 
 def value_of(values: dict[str, float], best_by: str, headline: str) -> float:
-    """The top-1 (or mAP) of what ``best_by`` names (`evaluation.best_by`), a mean over heads: it decides
-    which checkpoint is best. `UNDEFINED` where there is no such number."""
+    """The number that decides which checkpoint is best: the top-1 accuracy (or mAP), averaged over heads, of
+    what ``best_by`` names: the output ``headline``, the 'sum' or the 'oracle'. `UNDEFINED` where there is
+    none."""
+    # `values` have names as 'rgb/top1'; the sum's is called 'fused' there (`numbers.headline_values`).
     named = {"headline": headline, "sum": "fused"}.get(best_by, best_by)
     own = [v for name, v in values.items() if name.startswith(f"{named}/")]
     # One output alone has neither a sum nor an oracle.
@@ -112,7 +121,7 @@ def value_of(values: dict[str, float], best_by: str, headline: str) -> float:
 
 
 def validate(run: Run, segment: Segment, state, step: int, evaluate_split, writer) -> float:
-    """Scores on the split kept for this, which are logged; returns `value_of` them."""
+    """Scores the split ``evaluation.during``, logs the numbers, and returns `value_of` them."""
     spec = run.config.evaluation
     scores = evaluate_split(state, spec.during, step, when="during")
     values = numbers.headline_values(scores, spec.aggregate)

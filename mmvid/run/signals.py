@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted while a step is under way, heard at once where something is waited for."""
+"""Handles SIGTERM and Ctrl-C: a signal is noted while a step is under way, and ends at once what only waits."""
 
 import contextlib
 import signal
@@ -7,19 +7,21 @@ from collections.abc import Iterator
 
 
 class Interrupted(BaseException):
-    """Raised in the middle of waiting by the signal that asks to end. No library that catches
-    Exception keeps it."""
+    """Raised inside `at_once` by the first signal. It is a BaseException, so that no library that catches
+    Exception swallows it."""
 
 
 @contextlib.contextmanager
 def listened() -> Iterator[dict]:
-    """{'signal': name} once the first signal came; the second one raises KeyboardInterrupt.
+    """Listens for SIGTERM and SIGINT while the block runs. Gives a dict that becomes {'signal': name} with the
+    first signal; the second one raises KeyboardInterrupt.
 
-    Outside the main thread, where nobody may listen, it stays empty.
+    Outside the main thread, where Python allows no handlers, the dict stays empty.
     """
     stop: dict = {}
 
     def handle(number, frame):
+        # Whoever asks twice does not want to wait until everything is saved.
         if "signal" in stop:
             raise KeyboardInterrupt
         stop["signal"] = signal.Signals(number).name
@@ -39,10 +41,12 @@ def listened() -> Iterator[dict]:
 
 @contextlib.contextmanager
 def at_once(stop: dict) -> Iterator[None]:
-    """Inside, the first signal raises `Interrupted`; so does one that came before."""
+    """Inside the block the first signal raises `Interrupted`; one that came before raises it on entry."""
+    # Blocks may stand in one another: the inner one must not end the outer one's.
     before = stop.get("at_once", False)
     stop["at_once"] = True
     try:
+        # Looked at after the flag is set: a signal between the two is not missed.
         if "signal" in stop:
             raise Interrupted
         yield

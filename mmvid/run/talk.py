@@ -1,4 +1,5 @@
-"""What a run says: how fast it is, how long it will take, what waiting costs, how to go on."""
+"""The lines that a run tells its user: how fast it is, how long it will take, what waiting for input costs, and
+how to go on."""
 
 import jax
 
@@ -11,7 +12,7 @@ from mmvid.run.build import Run
 
 
 def _work(segment: Segment) -> float:
-    """Frames through networks a step: how segments compare in cost."""
+    """Frames that go through networks in a step: a rough measure in which segments' costs compare."""
     frames = sum(
         segment.streams[s].sampling.frames for network in segment.networks for read in network.reads for s in read
     )
@@ -19,8 +20,10 @@ def _work(segment: Segment) -> float:
 
 
 def _left(run: Run, segment: Segment, step: int, seconds: float) -> float:
-    """Seconds to the end of the run, from this segment's seconds a step."""
+    """An estimate of the seconds to the end of the run, from the ``seconds`` that a step of this segment
+    takes."""
     later = run.segments[run.segments.index(segment) + 1 :]
+    # Scores and the compilation of later segments are left out.
     work = (segment.stop - step) * _work(segment) + sum(s.steps * _work(s) for s in later)
     return seconds * work / _work(segment)
 
@@ -44,7 +47,7 @@ def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock
 
 
 def say_random(config) -> None:
-    """The papers start from ImageNet; whoever does not should know."""
+    """Says which networks start from random weights, where the papers' start from ImageNet."""
     bare = [name for name, network in config.networks.items() if not network.weights]
     if bare and not stills.has_stills(config):
         logs.LOG.info(
@@ -54,7 +57,7 @@ def say_random(config) -> None:
 
 
 def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
-    """A first guess where the header is more than some seconds away."""
+    """Says a first estimate of the run's time where the segment's header is more than some seconds away."""
     seconds = clock.seconds()
     if seconds > 1:
         LOG.info(
@@ -65,8 +68,9 @@ def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
 
 
 def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock, values) -> None:
-    """An estimate after the second step of a slow segment; the segment's first log line once its speed
-    is known; later what waiting costs."""
+    """Says, after the steps at which each is known: an estimate of the run's time (second step, where steps are
+    slow), the segment's header with its speed (seventh), and what waiting for input costs (sixtieth)."""
+    # The first step compiles, the second is the first fair one.
     first, warm, shown = start + 1, start + 2, min(start + 7, segment.stop)
     if step in (first, warm, shown):
         # Steps are dispatched ahead of the device: without waiting, dispatch would be timed.
@@ -75,6 +79,7 @@ def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Cloc
         clock.first = clock.elapsed()
     if step == warm and shown > warm:
         _estimate(run, segment, step, clock)
+    # The speed in the header is of the steps after these two.
     if step in (first, warm):
         clock.reset()
     if step == shown:
@@ -88,7 +93,7 @@ def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Cloc
 
 
 def goodbye(run: Run, segment: Segment, step: int) -> str:
-    """What is said after a signal."""
+    """The message of a run that a signal has ended."""
     return (
         f"stopped by {run.stop.get('signal', 'another process')} at step {step} of "
         f"{segment.name}; everything is saved in {run.workdir}. The same command goes on."
