@@ -45,6 +45,7 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
     def run(params, stats, x, train, key):
         results, new = {}, {}
         for stream, encoder in encoders.items():
+            # crc32, not hash(): Python salts the hashes of strings anew in every process.
             own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
             results[stream], new[stream] = encoder.apply(
                 params[stream], stats[stream], x[stream], train=train, key=own

@@ -30,6 +30,7 @@ class Conv(nn.Module):
 
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", draw, shape)
+        # ``dtype`` is the arithmetic's; parameters keep their own, so that small updates are not lost.
         return convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
 
 
@@ -102,6 +103,7 @@ class BatchNorm(nn.Module):
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
+        # Squared differences: E[x^2] - E[x]^2 would cancel where the mean is large.
         return mean, jnp.square(x - mean.reshape((1,) * (x.ndim - 1) + (-1,))).mean(axes)
 
     def _apply(self, x, mean, var, scale, bias):

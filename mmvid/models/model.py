@@ -66,7 +66,7 @@ def from_linen(module: nn.Module) -> Model:
     """
 
     def init(key, x):
-        # With train=False nothing is dropped: the second name only satisfies modules that ask for it.
+        # Nothing is dropped with train=False, so that the two names may share a key.
         variables = module.init({"params": key, "dropout": key}, x, train=False)
         return variables["params"], variables.get("batch_stats", {})
 

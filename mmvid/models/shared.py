@@ -56,6 +56,7 @@ class Shared(nn.Module):
     def __call__(self, x: dict, *, train: bool):
         networks = {name: self.module(**self.settings, name=name) for name in self.members}
         stems = {name: net(x[name], train=train, part="stem") for name, net in networks.items()}
+        # What is shared is drawn from dropout's stream of keys, as it is a kind of dropout.
         key = self.make_rng("dropout") if train else None
         mixed = share_features(stems, self.probability, key)
         return {n: net(mixed[n].astype(jnp.result_type(stems[n])), train=train, part="rest")
