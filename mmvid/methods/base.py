@@ -67,7 +67,7 @@ class Method(NamedTuple):
     -> grads`` may change {network: gradients} before they are clipped; ``encoders`` is {network:
     {stream: path in its params}}, for models that read several streams.
 
-    Two flags are claims that tests may rely on; one that is False comes with its ``reason``.
+    Two flags are claims that the tests check; one that is False comes with its ``reason``.
     ``symmetric`` claims that exchanging two outputs exchanges their losses, ``disjoint`` that no gradient
     of one output's loss reaches another output's network, so that a joint step equals separate ones.
     ``teachers`` names the outputs of networks that come trained and frozen.
@@ -76,7 +76,7 @@ class Method(NamedTuple):
     terms: Callable
     passes: tuple[Pass, ...] = (Pass(),)
     init: Callable = no_state
-    # The step compares it with keep_state: outputs leave the compiled step only for a state that follows them.
+    # The step compares it with keep_state: outputs are put together only for a state that follows them.
     update: Callable = keep_state
     gradients: Callable | None = None
     symmetric: bool = True

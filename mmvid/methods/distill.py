@@ -50,10 +50,10 @@ def generalized_distillation_parts(
     """
     logits, label, kind = students
     hard = terms_lib.cross_entropy(logits, label, kind)
+    # Unlike DMCL's own loss (mcl.py) not times T^2: equation 3 has no such factor.
     soft = terms_lib.soft_cross_entropy(
         teacher_logits / temperature, logits / (temperature if temper_student else 1.0), kind
     )
-    # Without T^2 the soft part's gradient shrinks with the temperature: equation 3 has no such factor.
     there = jnp.ones(hard.shape, bool) if present is None else present
     return {
         # Without a teacher the labels count in full, not 1 - w of them.

@@ -26,7 +26,7 @@ from mmvid.streams import Head
 Names = tuple[str, ...]
 Heads = dict[str, Head]
 VERSIONS = (0, 1)
-_LEAST_PROB = 1e-10  # CMCL's code clips probabilities here, so that no loser's penalty is infinite
+_LEAST_PROB = 1e-10  # CMCL's code clips probabilities here
 
 
 class Outcome(NamedTuple):
@@ -190,7 +190,7 @@ def uncertainty(logits: Array, kind: str = "single") -> Array:
     if kind == "multi":
         pair = jnp.stack([jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)], -1)
         return -(jnp.maximum(pair, jnp.log(_LEAST_PROB)) + jnp.log(2.0)).mean((-1, -2))
-    # In this direction: KL(softmax || uniform) is bounded by log K and would hardly mind a sure loser.
+    # In this direction: KL(softmax || uniform) is never above log K, however sure the loser is.
     log_probs = jnp.maximum(jax.nn.log_softmax(logits), jnp.log(_LEAST_PROB))
     return -log_probs.mean(-1) - jnp.log(logits.shape[-1])
 

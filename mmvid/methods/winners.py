@@ -21,7 +21,7 @@ def winners(
     check_k(k, criterion.shape[0])
     if present is None:
         present = jnp.ones(criterion.shape, bool)
-    # Choosing who learns is not learnt itself: no loss may lower another network's chance to win.
+    # The choice carries no gradient, as in DMCL's code; the absent are worse than any number.
     value = jnp.where(present, jax.lax.stop_gradient(criterion), jnp.inf)
     order = jnp.arange(len(value)).reshape(-1, *(1,) * (value.ndim - 1))
     if key is not None:

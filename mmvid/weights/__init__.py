@@ -42,7 +42,7 @@ def _chosen(path: pathlib.Path, tree: Tree, network: str, part: str) -> tuple[st
     """
     if not network and len(tree) == 1:
         return next(iter(tree)), part
-    # A network of this very name comes first: names may hold a '.' themselves.
+    # A network of this very name comes first; only otherwise does a '.' set a part off.
     if network in tree:
         return network, part
     whole, _, inside = network.rpartition(".")
