@@ -53,6 +53,7 @@ def kl_divergence(
     mean over B.
     """
     _check(logits, target_logits)
+    # Both as logarithms: a probability that underflows to 0 has none to be taken of it.
     target = jax.lax.stop_gradient(jax.nn.log_softmax(target_logits / temperature))
     own = jax.nn.log_softmax(logits / temperature)
     return (jnp.exp(target) * (target - own)).sum(-1)

@@ -203,6 +203,7 @@ def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):
 
     ``draw`` is a jitted `make_draw`, if there is one already.
     """
+    # Both seeds: segments of one run draw apart, and another run's seed changes all of them.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
     return jax.device_get((draw or jax.jit(make_draw(segment, size)))(key))
 

@@ -84,6 +84,7 @@ def _seen(network: Network, batch, of) -> jax.Array:
     """
     streams = dict.fromkeys(stream for read in network.reads for stream in read)
     found = [[batch[group]["present"][stream].any() for stream in streams] for group, _ in of]
+    # Of every group: batch norm's statistics are of the joint batch, and none may be made of filled rows alone.
     found = jnp.array(found)
     return found.any(1).all() if network.told else found.all()
 

@@ -38,6 +38,7 @@ def place(mesh: Mesh, batch):
 
     def put(x):
         """Places one leaf."""
+        # No process ever holds the global batch: each has loaded its own rows alone.
         return jax.make_array_from_process_local_data(rows if np.ndim(x) else number, np.asarray(x))
 
     return jax.tree.map(put, batch)

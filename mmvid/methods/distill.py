@@ -25,6 +25,7 @@ def generalized_distillation(
     writes the student at temperature 1, DMCL's algorithm 1 and code at T (``temper_student``). Where
     ``present`` [..] is False, the teacher is absent and the student's loss is CE alone.
     """
+    # One student is M = 1 of the parts, which are what trains.
     one = terms_lib.Answers(logits[None], label, kind)
     there = None if present is None else present[None]
     parts = generalized_distillation_parts(

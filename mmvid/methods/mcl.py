@@ -81,7 +81,7 @@ def dmcl_parts(heads: Sequence[Answers], *, key, present, **options) -> Outcome:
 def random_teacher(
     logits: Array, label: Array, *, key: Array, kind: str = "single", present: Array | None = None, **options
 ) -> Array:
-    """Computes ``dmcl``, with its options, for a winner drawn by lot in every example (its table 2)."""
+    """Computes ``dmcl``, with its options, for a winner drawn by lot in every example (DMCL's table 2)."""
     outcome = random_teacher_parts([Answers(logits, label, kind)], **options, key=key, present=present)
     return _total(outcome, present)
 

@@ -32,6 +32,7 @@ def part_of(layout, path: Path) -> Layout:
     def inside(layers):
         return tuple(layer[len(path) :] for layer in layers if within(layer, (path,)))
 
+    # No encoders: a part reads one stream.
     return Layout(inside(layout.first_convolutions), inside(layout.classifiers))
 
 
