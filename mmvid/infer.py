@@ -1,4 +1,4 @@
-"""Networks at work: logits of every view, and features."""
+"""Trained networks in use: logits of every view, and features."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from mmvid.prepare import prepare
 
 
 def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
-    """(results of every trained network in evaluation mode, V); views are folded into the batch."""
+    """Runs every trained network in evaluation mode: (results, V), with the V views folded into the batch."""
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
     folded = {
@@ -24,20 +24,22 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
         present = {name: jnp.repeat(flag, views) for name, flag in batch["main"]["present"].items()}
     outputs = {}
     for network in trained:
+        # Nothing is drawn in evaluation mode: any key does.
         own, key = (params[network.name], stats[network.name]), jax.random.key(0)
         outputs |= network_lib.forward(network, *own, folded, train=False, key=key, present=present)[0]
     return outputs, views
 
 
 def make_predict(networks, streams: Streams) -> Callable:
-    """predict(params, stats, batch) -> {output: {head: logits [B, V, K]}} in evaluation mode.
+    """Makes predict(params, stats, batch) -> {output: {head: logits [B, V, K]}}, in evaluation mode.
 
-    ``batch``: the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator knows
-    nothing else.
+    ``batch`` has the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator uses
+    nothing else of a network.
     """
 
     def predict(params, stats, batch):
         outputs, views = _forward_views(networks, streams, params, stats, batch)
+        # Views stay apart: papers differ in averaging logits or probabilities over them.
         return {
             output: {
                 head: logits.reshape(-1, views, logits.shape[-1])
@@ -50,8 +52,10 @@ def make_predict(networks, streams: Streams) -> Callable:
 
 
 def make_describe(networks, streams: Streams) -> Callable:
-    """describe(params, stats, batch) -> {output: features [B, D]}, the mean over views; ``batch`` as
-    for ``make_predict``."""
+    """Makes describe(params, stats, batch) -> {output: features [B, D]}, the mean over views.
+
+    ``batch`` is as for ``make_predict``.
+    """
 
     def describe(params, stats, batch):
         outputs, views = _forward_views(networks, streams, params, stats, batch)

@@ -1,11 +1,11 @@
-"""Losses on [..., K]: unreduced, vmap-able, targets visibly stopped."""
+"""Losses on [..., K]: they are unreduced, can be vmapped, and stop the gradient of their targets."""
 
 import jax
 import jax.numpy as jnp
 
 
 def _check(logits: jax.Array, *others: jax.Array) -> None:
-    """Raises ValueError for logits that are no floats, or others of another number of classes."""
+    """Raises ValueError if logits are no floats, or if ``others`` have another number of classes."""
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(f"logits must be floating point, got {logits.dtype}")
     for other in others:
@@ -16,9 +16,9 @@ def _check(logits: jax.Array, *others: jax.Array) -> None:
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """-log softmax(logits)[label]: [..., K] and labels [...] (int) or [..., K] (soft) -> [...].
+    """Computes -log softmax(logits)[label]: [..., K] and labels [...] (int) or [..., K] (soft) -> [...].
 
-    Soft labels are stopped. Raises ValueError where the shapes do not fit.
+    No gradient reaches soft labels. Raises ValueError if the shapes do not fit.
     """
     _check(logits)
     # log_softmax, not log(softmax): the latter is -inf at logits of 50.
@@ -33,9 +33,9 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """Binary cross-entropy, mean over classes: [..., K] and multi-hot [..., K] -> [...].
+    """Computes binary cross-entropy, the mean over classes: [..., K] and multi-hot [..., K] -> [...].
 
-    The mean, so that a mean over the batch is over B*N (MML, appendix 2).
+    It is a mean so that, averaged over the batch, the loss is divided by B*N (MML, appendix 2).
     """
     label = jax.lax.stop_gradient(label.astype(logits.dtype))
     _check(logits, label)
@@ -47,19 +47,23 @@ def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 def kl_divergence(
     target_logits: jax.Array, logits: jax.Array, *, temperature: float = 1.0
 ) -> jax.Array:
-    """KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], no T^2 factor.
+    """Computes KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], without T^2.
 
-    No gradient reaches the target. MML, equations 1 to 4 (batchmean is the mean of this over B).
+    No gradient reaches the target. It is the KL of MML's equations 1 to 4; PyTorch's 'batchmean' is its
+    mean over B.
     """
     _check(logits, target_logits)
+    # Both as logarithms: a probability that underflows to 0 has none to be taken of it.
     target = jax.lax.stop_gradient(jax.nn.log_softmax(target_logits / temperature))
     own = jax.nn.log_softmax(logits / temperature)
     return (jnp.exp(target) * (target - own)).sum(-1)
 
 
 def bernoulli_kl(target_logits: jax.Array, logits: jax.Array) -> jax.Array:
-    """Mean over classes of KL between Bernoullis: [..., K] twice -> [...]. Ours: the
-    element-wise reading of MML's appendix 2."""
+    """Computes the mean over classes of the KL between two Bernoullis: [..., K] twice -> [...].
+
+    No gradient reaches the target. No paper gives it: it reads MML's appendix 2 element by element.
+    """
     _check(logits, target_logits)
     target = jax.lax.stop_gradient(target_logits)
     q = jax.nn.sigmoid(target)

@@ -1,4 +1,4 @@
-"""Networks as data, the state of their training, and one forward."""
+"""Networks as data, the state of their training, and the forward of one network."""
 
 import functools
 import operator
@@ -15,8 +15,12 @@ from mmvid.models.model import Model, Needs, met
 
 
 class Network(NamedTuple):
-    """What has parameters. ``reads``: (('rgb',),) plain; (('audio', 'rgb'),) fusion;
-    (('flow',), ('rgb',)) two streams, one at a time, with shared weights."""
+    """A model with a name, and the streams that it reads; each network has parameters of its own.
+
+    ``reads`` has an entry for each forward: (('rgb',),) reads one stream, (('audio', 'rgb'),) reads two
+    at once (a fusion), (('flow',), ('rgb',)) reads two in turn with the same weights. A ``frozen``
+    network is a teacher and never trained.
+    """
 
     name: str
     model: Model
@@ -25,8 +29,11 @@ class Network(NamedTuple):
 
     @property
     def needs(self) -> dict[str, Needs]:
-        """What each output needs, by its name: the network's; 'network.part' where its model has
-        several; 'network.stream' where it reads several streams in turn."""
+        """Maps the name of each output to what it needs of an example.
+
+        An output is called as its network; 'network.part' if the model has several classifiers;
+        'network.stream' if the network reads several streams in turn.
+        """
         if len(self.reads) > 1:
             return {f"{self.name}.{read[0]}": Needs(read) for read in self.reads}
         found = {}
@@ -42,13 +49,17 @@ class Network(NamedTuple):
 
     @property
     def told(self) -> bool:
-        """Whether its model is told who is present, and ignores the absent itself."""
+        """True if the model is told which streams are present and ignores absent rows itself."""
         return any(needs.how == "any" for needs in self.needs.values())
 
 
 class TrainState(NamedTuple):
-    """Everything that training carries. ``params``, ``stats``, ``opt_state`` and ``ema`` are keyed
-    by network; ``frozen`` holds the teachers' {'params', 'stats'}; ``ema`` is empty when off."""
+    """Everything that training carries from step to step.
+
+    ``params``, ``stats`` and ``opt_state`` are keyed by network, ``frozen`` holds each teacher's
+    {'params', 'stats'}, ``method`` the method's state. ``ema`` is the moving average, {'params',
+    'stats'} by network, or empty if none is kept. ``key`` stays as it is: a step folds its number in.
+    """
 
     step: jax.Array
     params: dict
@@ -61,11 +72,11 @@ class TrainState(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """What a segment begins with, as a segment's ``enter`` takes and gives it, on the host.
+    """What a segment begins with, in host arrays; a segment's ``enter`` takes one and returns one.
 
     ``params`` and ``stats`` are those of the networks that learn, ``frozen`` the teachers' {'params',
-    'stats'}, each by network. What is None (the method's state, the optimisers', the moving average)
-    begins afresh, from the weights that are here.
+    'stats'}, each by network. Where the method's state, the optimisers' or the moving average is None,
+    it begins afresh, from these weights.
     """
 
     params: dict
@@ -77,12 +88,12 @@ class Beginning(NamedTuple):
     step: int = 0
 
     def weights(self, network: str) -> tuple:
-        """(params, stats) of a network, frozen or not."""
+        """Returns the (params, stats) of a network, frozen or not."""
         own = self.frozen.get(network)
         return (own["params"], own["stats"]) if own else (self.params[network], self.stats[network])
 
     def with_weights(self, network: str, params, stats) -> "Beginning":
-        """The same with other weights for one network."""
+        """Returns the same Beginning with other weights for one network, frozen or not."""
         if network in self.frozen:
             return self._replace(frozen={**self.frozen, network: {"params": params, "stats": stats}})
         return self._replace(
@@ -94,24 +105,26 @@ Streams = Mapping[str, streams_lib.Stream]
 
 
 def presence(networks, group: Mapping) -> dict[str, jax.Array]:
-    """Whether each output has what it needs in the examples of a batch's ``group``: {output: [B]}.
+    """Tells for each output which examples of a ``group`` have what it needs: {output: bool [B]}.
 
-    Where a network ran one of its reads (``group['one_of']``), the others have nothing.
+    If a network ran only one of its reads (``group['one_of']``), its other outputs have no example.
     """
     found = {}
     for network in networks:
         choice = group.get("one_of", {}).get(network.name)
         for index, (output, needs) in enumerate(network.needs.items()):
+            # Outputs of a network that reads in turn are in the order of its reads.
             there = met(needs, group["present"])
             found[output] = there if choice is None else there & (choice == index)
     return found
 
 
 def _run_read(network: Network, index: int, params, stats, inputs, *, train, key, present):
-    """One of the reads of a network, as `forward`."""
+    """Runs one of the reads of a network; arguments and result are `forward`'s."""
     read = network.reads[index]
     x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
     told = {"present": {stream: present[stream] for stream in read}} if network.told else {}
+    # Without this two reads of one network would drop the same units.
     read_key = jax.random.fold_in(key, index)
     result, stats = network.model.apply(params, stats, x, train=train, key=read_key, **told)
     if len(network.reads) > 1 or "" in network.model.outputs:
@@ -120,10 +133,13 @@ def _run_read(network: Network, index: int, params, stats, inputs, *, train, key
 
 
 def _run_one(runs, choice: jax.Array, params, stats):
-    """The ``choice``-th of ``runs``, each (params, stats) -> (outputs, stats); the outputs of the others
-    are zeros, and no gradient flows through them."""
+    """Runs the ``choice``-th of ``runs``, each (params, stats) -> (outputs, stats).
+
+    The outputs of the others are zeros, and no gradient flows through them.
+    """
     shapes = [jax.eval_shape(run, params, stats)[0] for run in runs]
 
+    # A switch's branches must return one structure: each fills in the outputs that it does not compute.
     def branch(run):
         def chosen(params, stats):
             zeros = [jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape) for shape in shapes]
@@ -132,14 +148,16 @@ def _run_one(runs, choice: jax.Array, params, stats):
 
         return chosen
 
+    # On the device, so that one compiled step serves whatever the loader draws.
     return jax.lax.switch(choice, [branch(run) for run in runs], params, stats)
 
 
 def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, present=None, choice=None):
-    """One network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats).
+    """Runs one network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats).
 
-    ``present`` {stream: [B]} is asked for by a model that is `told` alone. ``choice``: the index of the
-    one read that runs, on the device; without it all run, one after another.
+    ``inputs`` {stream: [B, ..]} are prepared. Only a network that is ``told`` needs ``present`` {stream:
+    [B]}. ``choice`` is the index, on the device, of the one read that runs; without it all run, one
+    after another.
     """
     runs = [
         functools.partial(_run_read, network, index, inputs=inputs, train=train, key=key, present=present)
@@ -148,6 +166,7 @@ def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, 
     if choice is not None:
         return _run_one(runs, choice, params, stats)
     outputs = {}
+    # The statistics pass through all reads, as if they were batches that follow each other.
     for run in runs:
         result, stats = run(params, stats)
         outputs |= result
@@ -155,9 +174,9 @@ def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, 
 
 
 def init_params(networks, streams: Streams, size: int, key):
-    """({network: params}, {network: stats}); pictures are ``size`` pixels a side.
+    """Draws weights: ({network: params}, {network: stats}), for pictures of ``size`` pixels a side.
 
-    A network's draw depends on the key and its own name alone, not on its neighbours.
+    A network's draw depends on the key and its own name alone, not on the networks beside it.
     """
     params, stats = {}, {}
     for network in networks:
@@ -165,27 +184,32 @@ def init_params(networks, streams: Streams, size: int, key):
             stream: jnp.zeros((1, *streams_lib.shape(streams[stream], size)))
             for stream in {stream for read in network.reads for stream in read}
         }
+        # All reads share the weights, so that the first is enough to draw them.
         read = network.reads[0]
         x = inputs[read[0]] if len(read) == 1 else {stream: inputs[stream] for stream in read}
+        # crc32, not hash(): Python salts the hashes of strings anew in every process.
         network_key = jax.random.fold_in(key, zlib.crc32(network.name.encode()))
         params[network.name], stats[network.name] = network.model.init(network_key, x)
     return params, stats
 
 
 def make_draw(segment, size: int) -> Callable:
-    """draw(key) -> a segment's (params, stats) for frames of ``size`` pixels, not yet jitted."""
+    """Makes draw(key) -> a segment's (params, stats) for frames of ``size`` pixels; it is not yet jitted."""
     return functools.partial(init_params, segment.networks, segment.streams, size)
 
 
 def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):
-    """A segment's initial (params, stats), host arrays: a draw from (``seed``, ``segment.seed``).
-    ``draw``: a jitted `make_draw`, where there is one already."""
+    """Draws a segment's initial (params, stats), as host arrays, from (``seed``, ``segment.seed``).
+
+    ``draw`` is a jitted `make_draw`, if there is one already.
+    """
+    # Both seeds: segments of one run draw apart, and another run's seed changes all of them.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), segment.seed), 0)
     return jax.device_get((draw or jax.jit(make_draw(segment, size)))(key))
 
 
 def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:
-    """The Beginning with these weights and nothing else; frozen networks get their own place."""
+    """Makes the Beginning with these weights and nothing else; those of frozen networks are set apart."""
     frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]}
               for n in networks if n.frozen}  # fmt: skip
     params = {name: tree for name, tree in params.items() if name not in frozen}
@@ -194,7 +218,7 @@ def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:
 
 
 def begin(start: Beginning, method: Method, tx: dict, key, *, ema: bool = False) -> TrainState:
-    """The TrainState that begins with ``start``; ``ema``: whether a moving average is kept.
+    """Makes the TrainState that begins with ``start``; ``ema`` asks for a moving average.
 
     Call it inside ``jax.jit``, so that no buffer is shared with what is donated later.
     """
@@ -217,10 +241,10 @@ def begin(start: Beginning, method: Method, tx: dict, key, *, ema: bool = False)
 
 
 def init_state(networks, params: dict, stats: dict, method: Method, tx: dict, key, *, ema=False):
-    """A TrainState that starts from ``params`` and ``stats`` and nothing else, as `begin`."""
+    """Makes the TrainState that starts from ``params`` and ``stats`` and nothing else; see `begin`."""
     return begin(beginning(networks, params, stats), method, tx, key, ema=ema)
 
 
 def final_weights(state: TrainState) -> dict:
-    """{'params', 'stats'} to evaluate and hand over: the moving average where there is one."""
+    """Returns the {'params', 'stats'} to evaluate and hand over: the moving average if one is kept."""
     return state.ema or {"params": state.params, "stats": state.stats}

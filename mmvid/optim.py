@@ -1,4 +1,4 @@
-"""Optimisers, one for each network: durations, schedules, parameter groups, clipping."""
+"""Optimisers, one for each network, with their durations, schedules, parameter groups and clipping."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,10 +13,11 @@ Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
 
 def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None = None) -> int:
-    """A duration in steps: ``900``, ``'900 steps'``, ``'30 epochs'`` or ``'10%'`` of ``total``.
+    """Reads a duration as steps: ``900``, ``'900 steps'``, ``'30 epochs'`` or ``'10%'`` of ``total``.
 
-    Raises ValueError where the text is none of these, or a percentage has no total.
+    Raises ValueError if the text is none of these, or a percentage has no total.
     """
+    # True is an int to Python.
     if isinstance(duration, int) and not isinstance(duration, bool):
         return duration
     text = str(duration).strip().lower()
@@ -25,6 +26,7 @@ def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None =
             if total is None:
                 raise ValueError
             return round(float(text[:-1]) / 100 * total)
+        # '900' alone means steps: the unit is the appended word where the text has none.
         number, unit = [*text.split(), "steps"][:2]
         factors = {"step": 1.0, "epoch": steps_per_epoch}
         return round(float(number) * factors[unit.rstrip("s")])
@@ -36,12 +38,14 @@ def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None =
 
 
 def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
-    """The learning rate of a segment of ``steps`` as a function of its step.
+    """Makes the learning rate of a segment of ``steps`` as a function of its step.
 
-    ``spec``: ``lr``; ``kind`` 'step' (times ``factor`` at each of ``boundaries``, of which equal ones
-    count each), 'cosine' or 'linear' (to 0 at the segment's end) or 'constant'; ``warmup`` (a duration;
-    linear from 0 to ``lr``, what drops within it drops at its end). TSM's and MML's schedules; 'linear'
-    with a warm-up is multimodal distillation's (Radevski et al. 2023).
+    ``spec`` has ``lr``, ``kind``, ``warmup`` and, for 'step', ``boundaries`` and ``factor``. The kind
+    'step' multiplies by ``factor`` at each boundary (twice where two are equal); 'cosine' and 'linear'
+    fall to 0 at the segment's end; 'constant' stays. ``warmup`` is a duration in which the rate rises
+    linearly from 0 to ``lr``; a boundary within it takes effect at its end. 'step' and 'cosine' are
+    TSM's and MML's schedules, 'linear' with a warm-up that of multimodal distillation (Radevski et al.
+    2023). Raises ValueError for an unknown kind or a duration that cannot be read.
     """
 
     def count(duration):
@@ -67,16 +71,19 @@ def schedule(spec, *, steps: int, steps_per_epoch: float) -> Schedule:
 
 
 def _names(path) -> Path:
+    """Turns JAX's path of a leaf into a path of names."""
     return tuple(str(getattr(entry, "key", entry)) for entry in path)
 
 
 def multipliers(params, *, fresh: tuple[Path, ...] = ()):
-    """TSM's parameter groups: trees like ``params`` of (learning rate, weight decay) factors.
+    """Returns TSM's parameter groups: two trees like ``params``, factors of the learning rate and of the
+    weight decay.
 
-    Kernels (1, 1), biases (2, 0), batch norm (1, 0); in ``fresh``, the classifiers that start afresh,
-    kernels (5, 1) and biases (10, 0). Source: TSM's and MML's code (get_optim_policies).
+    Kernels have (1, 1), biases (2, 0), batch norm (1, 0). In ``fresh``, the classifiers that start
+    afresh, kernels have (5, 1) and biases (10, 0). Source: TSM's and MML's code (get_optim_policies).
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
+    # A layer with a 'scale' is a norm; its 'bias' is called as a classifier's and must be told apart.
     norms = {_names(path)[:-1] for path, _ in leaves if _names(path)[-1] == "scale"}
 
     def factors(path, _):
@@ -92,14 +99,14 @@ def multipliers(params, *, fresh: tuple[Path, ...] = ()):
 
 
 def uniform_multipliers(params, *, fresh: tuple[Path, ...] = ()):
-    """One group: every factor 1 but weight decay 0 for biases and batch norm."""
+    """Returns factors that are all 1, except weight decay 0 for biases and batch norm."""
     del fresh
     decays = jax.tree_util.tree_map_with_path(lambda p, _: float(_names(p)[-1] == "kernel"), params)
     return jax.tree.map(lambda _: 1.0, params), decays
 
 
 def equal_multipliers(params, *, fresh: tuple[Path, ...] = ()):
-    """PyTorch's default: one rate and one weight decay for every parameter, biases and norms too."""
+    """Returns factors that are all 1: PyTorch's default, which decays biases and norms too."""
     del fresh
     ones = jax.tree.map(lambda _: 1.0, params)
     return ones, ones
@@ -109,14 +116,15 @@ GROUPS = {"tsm": multipliers, "uniform": uniform_multipliers, "all": equal_multi
 
 
 def scaled(updates, rate):
-    """The step downhill: ``updates`` times minus the learning rate, a number."""
+    """Returns ``updates`` times minus the learning rate, a number: the step downhill."""
+    # In the update's type: a float32 rate would make bfloat16 updates float32.
     return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
 
 
 def adagrad(eps: float = 1e-10) -> optax.GradientTransformation:
-    """g / (sqrt(sum of all g^2 so far) + eps): torch.optim.Adagrad without its rate.
+    """Makes the update g / (sqrt(sum of all g^2 so far) + eps): torch.optim.Adagrad without its rate.
 
-    The sum starts at 0 and ``eps`` stands outside the root; in optax.adagrad neither does.
+    The sum starts at 0 and ``eps`` stands outside the root; optax.adagrad does neither.
     """
 
     def update(grads, total, params=None):
@@ -130,7 +138,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad")
 
 
 def _slowed(rates, layers: tuple[Path, ...], factor: float):
-    """``rates`` with those of ``layers`` times ``factor``."""
+    """Returns ``rates`` with those of ``layers`` multiplied by ``factor``."""
     return jax.tree_util.tree_map_with_path(
         lambda path, rate: rate * factor if within(_names(path), layers) else rate, rates
     )
@@ -143,15 +151,15 @@ def make(
     first_convolutions: tuple[Path, ...] = (),
     first_conv_lr: float = 1.0,
 ) -> optax.GradientTransformation:
-    """The optimiser of ONE network (clipping never crosses networks), but for the learning rate, by
-    which `scaled` multiplies what it gives.
+    """Makes the optimiser of ONE network, so that clipping never crosses networks.
 
-    ``spec``: ``name`` (one of OPTIMIZERS), ``momentum`` and ``nesterov`` (of 'sgd' alone),
-    ``weight_decay``, ``clip`` (gradient norm; 0 for none), ``groups`` (one of GROUPS). As in PyTorch:
-    decay joins the clipped gradient, but in 'adamw' the update; the learning rate stays outside the
-    momentum. ``fresh``: the model's classifiers where they start afresh. ``first_conv_lr`` multiplies
-    the rate of ``first_convolutions``: 0 freezes them, 5 is TSM's for flow. Raises ValueError for an
-    unknown name or a negative factor.
+    Its updates lack the learning rate, which `scaled` multiplies in. ``spec`` has ``name`` (one of
+    OPTIMIZERS), ``momentum`` and ``nesterov`` (of 'sgd' alone), ``weight_decay``, ``clip`` (the largest
+    gradient norm; 0 for none) and ``groups`` (one of GROUPS). As in PyTorch, weight decay is added to
+    the clipped gradient, or in 'adamw' to the update, and the learning rate stays outside the momentum.
+    ``fresh`` are the model's classifiers if they start afresh. ``first_conv_lr`` multiplies the rate of
+    ``first_convolutions``: 0 freezes them, 5 is TSM's for flow. Raises ValueError for an unknown name
+    or a negative factor.
     """
     if spec.name not in OPTIMIZERS:
         raise ValueError(f"optimizer.name={spec.name!r}: choose one of {sorted(OPTIMIZERS)}")
@@ -166,13 +174,16 @@ def make(
     def decayed(params):
         return jax.tree.map(bool, GROUPS[spec.groups](params, fresh=fresh)[1])
 
+    # The order is PyTorch's: the norm that is clipped is the loss's alone, without the decay.
     clip = [optax.clip_by_global_norm(spec.clip)] if spec.clip else []
     decay = optax.add_decayed_weights(spec.weight_decay, mask=decayed)
     core = {
         "sgd": [decay, optax.trace(spec.momentum, nesterov=spec.nesterov)],
         "adam": [decay, optax.scale_by_adam()],
+        # Decay past Adam's denominators, so that all parameters shrink at one rate (decoupled decay).
         "adamw": [optax.scale_by_adam(), decay],
         "adagrad": [decay, adagrad()],
     }[spec.name]
+    # Last: the groups' factors belong to the rate, and torch's rate multiplies momentum and decay alike.
     grouped = optax.stateless(lambda u, _: jax.tree.map(lambda x, factor: x * factor, u, rates(u)))
     return optax.chain(*clip, *core, grouped)

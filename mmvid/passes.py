@@ -1,4 +1,4 @@
-"""Every forward that a method asks for: from a batch to the outputs of its passes."""
+"""All forwards that a method asks for: from a batch to the outputs of its passes."""
 
 import zlib
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from mmvid.prepare import apply_draws, prepare
 
 
 def _fill_absent(x: jax.Array, present: jax.Array) -> jax.Array:
-    """Rows whose stream is absent show rows that have it, in turn: batch norm must not count black
-    clips. No loss asks what comes out of them."""
+    """Fills rows whose stream is absent with rows that have it, in turn: x [B, ..], present [B].
+
+    Batch norm must not count black clips. What comes out of filled rows enters no loss.
+    """
     rows = jnp.arange(len(present))
     first = jnp.argsort(~present, stable=True)  # the present ones
     chosen = jnp.where(present, rows, first[rows % jnp.maximum(present.sum(), 1)])
@@ -23,10 +25,11 @@ def _fill_absent(x: jax.Array, present: jax.Array) -> jax.Array:
 
 
 def _shown(batch, pass_: Pass) -> dict:
-    """The batch as a pass shows it: the streams that it hides are absent, and black."""
+    """Returns the batch as a pass shows it: streams that it hides are marked absent, and black."""
     if not pass_.hide:
         return batch
 
+    # For ``present`` zeros are False.
     def black(arrays: dict) -> dict:
         return {name: jnp.zeros_like(x) if name in pass_.hide else x for name, x in arrays.items()}
 
@@ -38,8 +41,11 @@ def _shown(batch, pass_: Pass) -> dict:
 
 
 def with_presence(networks, passes, batch) -> dict:
-    """The batch as a method sees it: ``present`` is of outputs, no more of streams; groups that a pass
-    shows in part stand beside the whole ones."""
+    """Returns the batch as a method sees it.
+
+    ``present`` tells of outputs, no longer of streams, and a group of which a pass hides streams also
+    stands under its `hidden` name.
+    """
     groups = dict(batch)
     for pass_ in passes:
         shown = _shown(batch, pass_)
@@ -48,13 +54,16 @@ def with_presence(networks, passes, batch) -> dict:
 
 
 def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
-    """The views of a pass as one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}; absent
-    rows are black, or ``fill``-ed with present ones."""
+    """Joins the views of a pass into one batch of prepared inputs: {stream: [sum of B_g, T, H, W, C]}.
+
+    Absent rows are black, or ``fill``-ed with present ones.
+    """
     names = batch[of[0][0]]["inputs"][of[0][1]]
 
     def prepared(name, group, view):
         own = batch[group]
         x = own["inputs"][view][name]
+        # Before the draws, which are of rows: a filled row is augmented in its own way.
         x = _fill_absent(x, own["present"][name]) if fill else x
         drawn = own.get("draws", {}).get(view, {}).get(streams[name].geometry, {})
         return prepare(streams[name], apply_draws(streams[name], x, drawn))
@@ -63,23 +72,28 @@ def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
 
 
 def _joined_presence(batch, of) -> dict:
-    """Presence in the joint batch of a pass: {stream: [sum of B_g]}."""
+    """Joins the presence of the views of a pass: {stream: bool [sum of B_g]}."""
     names = batch[of[0][0]]["present"]
     return {name: jnp.concatenate([batch[group]["present"][name] for group, _ in of]) for name in names}
 
 
 def _seen(network: Network, batch, of) -> jax.Array:
-    """Whether every stream of a network is there in some example of every group; for a model that is
-    told who is present, any of them."""
+    """Tells if every stream of a network is there in some example of every group: a bool scalar.
+
+    For a model that is told who is present, one of its streams is enough.
+    """
     streams = dict.fromkeys(stream for read in network.reads for stream in read)
     found = [[batch[group]["present"][stream].any() for stream in streams] for group, _ in of]
+    # Of every group: batch norm's statistics are of the joint batch, and none may be made of filled rows alone.
     found = jnp.array(found)
     return found.any(1).all() if network.told else found.all()
 
 
 def _choice(network: Network, pass_: Pass, batch) -> jax.Array | None:
-    """Which of its reads a network runs in a pass, on the device; None: all. Raises ValueError where
-    the batch does not say."""
+    """Returns the index, on the device, of the read that a network runs in a pass, or None for all.
+
+    Raises ValueError if the batch does not say which.
+    """
     if not pass_.one_of or len(network.reads) == 1:
         return None
     drawn = batch[pass_.of[0][0]].get("one_of", {})
@@ -92,7 +106,7 @@ def _choice(network: Network, pass_: Pass, batch) -> jax.Array | None:
 
 
 def _split(outputs, of, sizes) -> dict:
-    """Undoes the concatenation: {(group, view): outputs}."""
+    """Undoes the concatenation of a pass's views: {(group, view): outputs}."""
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return {
         view: jax.tree.map(lambda x, s=start, n=size: x[s : s + n], outputs)
@@ -101,7 +115,7 @@ def _split(outputs, of, sizes) -> dict:
 
 
 def _has_learnt(network: Network, batch, of, choice) -> jax.Array:
-    """Whether a pass has shown a network what its batch statistics may follow."""
+    """Tells if a pass has shown a network anything that its batch statistics may follow: a bool scalar."""
     if choice is None:
         return _seen(network, batch, of)
     alone = [_seen(network._replace(reads=(read,)), batch, of) for read in network.reads]
@@ -109,8 +123,9 @@ def _has_learnt(network: Network, batch, of, choice) -> jax.Array:
 
 
 def _run_pass(pass_: Pass, networks, weights: dict, batch, streams, key):
-    """Every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
+    """Runs every network of a pass, in one forward each -> ({(group, view): outputs}, new stats)."""
     batch, told = _shown(batch, pass_), any(network.told for network in networks)
+    # Made once for all networks: those that read one stream share its prepared clips.
     filled = _gathered(batch, pass_.of, streams, fill=True)
     as_it_is = _gathered(batch, pass_.of, streams, fill=False) if told else {}
     present = _joined_presence(batch, pass_.of) if told else {}
@@ -132,10 +147,12 @@ def _run_pass(pass_: Pass, networks, weights: dict, batch, streams, key):
 
 
 def _networks_of(pass_: Pass, networks) -> list[Network]:
+    """Returns the teachers for a pass of 'frozen' weights, the networks that learn for any other."""
     return [n for n in networks if n.frozen == (pass_.weights == "frozen")]
 
 
 def _weights_of(pass_, state: TrainState, params, stats) -> dict:
+    """Returns the weights that a pass asks for: {network: {'params', 'stats'}}."""
     if pass_.weights == "frozen":
         return state.frozen
     if pass_.weights == "ema":
@@ -144,7 +161,7 @@ def _weights_of(pass_, state: TrainState, params, stats) -> dict:
 
 
 def _merged(read: tuple[str, str], one: dict, other: dict) -> dict:
-    """Outputs of two passes. Raises ValueError, while the step is traced, where one would hide another."""
+    """Joins the outputs of two passes. Raises ValueError, while the step is traced, if both give one name."""
     if twice := sorted(set(one) & set(other)):
         raise ValueError(
             f"two passes give the output {twice[0]!r} of {read}, and a method could not tell them apart: let "
@@ -154,7 +171,11 @@ def _merged(read: tuple[str, str], one: dict, other: dict) -> dict:
 
 
 def make_forwards(networks, streams: Streams, method: Method) -> Callable:
-    """forwards(params, state, stats, batch, key) -> ({(group, view): outputs}, stats): every pass."""
+    """Makes forwards(params, state, stats, batch, key) -> ({(group, view): outputs}, stats).
+
+    They run all passes of the method, one after another. ``params`` stand beside ``state`` because the
+    loss is differentiated by them.
+    """
 
     def forwards(params, state: TrainState, stats, batch, key):
         outputs: dict = {}
@@ -165,6 +186,7 @@ def make_forwards(networks, streams: Streams, method: Method) -> Callable:
             results, new_stats = _run_pass(pass_, chosen, weights, batch, streams, pass_key)
             for read, result in results.items():
                 outputs[read] = _merged(read, outputs.get(read, {}), result)
+            # Teachers and moving averages keep their statistics, whatever mode they run in.
             if pass_.train and pass_.weights == "params":
                 stats = stats | new_stats
         return outputs, stats
@@ -173,7 +195,7 @@ def make_forwards(networks, streams: Streams, method: Method) -> Callable:
 
 
 def which_ran(networks, passes, batch) -> dict:
-    """{'output/shown': 1 or 0} of networks that ran one of several reads."""
+    """Tells the log which read ran: {'output/shown': 1 or 0} for networks that ran one of several."""
     metrics = {}
     for pass_ in passes:
         for network in _networks_of(pass_, networks):

@@ -1,5 +1,7 @@
-"""The device mesh: one axis, ``data``; parameters replicated, batches split. And where processes wait for
-each other."""
+"""The device mesh, and how processes wait for each other.
+
+The mesh has one axis, ``data``: parameters are replicated and batches split along it.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def make_mesh(devices=None) -> Mesh:
-    """A mesh of all devices (of all processes) along ``data``.
+    """Makes a mesh of all devices (of all processes) along ``data``.
 
     Auto axes: under Explicit ones, batch permutations and contractions over B raise.
     """
@@ -18,29 +20,32 @@ def make_mesh(devices=None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding in which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over the devices."""
+    """Returns the sharding that splits the leading axis over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def place(mesh: Mesh, batch):
-    """This process's rows of a batch (a tree of NumPy arrays) -> global arrays, split on axis 0. A
-    number, equal in all processes, goes to every device."""
+    """Makes global arrays, split on axis 0, of this process's rows of a batch (a tree of NumPy arrays).
+
+    A number must be equal in all processes; it goes to every device.
+    """
     rows, number = batched(mesh), replicated(mesh)
 
     def put(x):
-        """One leaf."""
+        """Places one leaf."""
+        # No process ever holds the global batch: each has loaded its own rows alone.
         return jax.make_array_from_process_local_data(rows if np.ndim(x) else number, np.asarray(x))
 
     return jax.tree.map(put, batch)
 
 
 def local(x: jax.Array) -> np.ndarray:
-    """The rows of a global array, split on axis 0, that this process holds, in order."""
+    """Returns the rows that this process holds of a global array, split on axis 0, in order."""
     if x.is_fully_addressable:
         return np.asarray(x)
     # Replicated arrays have a shard per device that covers everything: one of them is enough.
@@ -49,7 +54,7 @@ def local(x: jax.Array) -> np.ndarray:
 
 
 def meet(name: str) -> None:
-    """Waits until every process is here; nothing where there is one."""
+    """Waits until every process is here; does nothing if there is only one."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -57,8 +62,11 @@ def meet(name: str) -> None:
 
 
 def on_first(action: Callable[[], object], what: str) -> None:
-    """``action()`` in process 0, while the others wait. Where it raises there, all raise; the others a
-    ValueError that says ``what`` failed."""
+    """Runs ``action()`` in process 0, while the others wait.
+
+    If it raises a ValueError or OSError, all processes raise: process 0 that error, the others a
+    ValueError that says ``what`` failed.
+    """
     error = None
     # An error is kept until all have met: one process that leaves alone would let the others wait for ever.
     if jax.process_index() == 0:
@@ -77,7 +85,10 @@ def on_first(action: Callable[[], object], what: str) -> None:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> int:
-    """``batch_size`` if the mesh divides it. Raises ValueError with the nearest sizes that work."""
+    """Returns ``batch_size`` if it splits evenly over the mesh; the setting is called ``name``.
+
+    Raises ValueError, which gives the nearest sizes that do.
+    """
     devices = mesh.devices.size
     if batch_size % devices:
         low = batch_size // devices * devices

@@ -13,7 +13,8 @@ from mmvid.terms import accuracy, count, reduce_terms
 
 
 def _check_taught(networks, terms: dict) -> None:
-    """Raises ValueError, while the step is traced, for a classifier that would learn nothing."""
+    """Raises ValueError, while the step is traced, for a classifier that no term is about."""
+    # Names alone decide it, so that the compiled step pays nothing for the check.
     taught = {output for term in terms.values() for output in term.outputs}
     for network in networks:
         idle = [output for output in network.outputs if output not in taught]
@@ -26,15 +27,19 @@ def _check_taught(networks, terms: dict) -> None:
 
 
 def make_loss(networks, streams: Streams, method: Method) -> Callable:
-    """loss(params, state, stats, batch, key, counts=None) -> (loss, (stats, metrics, outputs)); the
-    method is never told about networks, nor the networks about the method. ``counts`` as `terms.count`.
-    ``outputs`` are those of `passes.make_forwards`, {} where the method's state does not follow them."""
+    """Makes loss(params, state, stats, batch, key, counts=None) -> (loss, (stats, metrics, outputs)).
+
+    The method learns nothing of the networks, nor they of it. ``counts`` are `terms.count`'s.
+    ``outputs`` are those of `passes.make_forwards`, or {} if the method's state does not follow them.
+    """
     forwards = passes.make_forwards(networks, streams, method)
+    # Outputs hold feature maps: where no state follows them, microbatches have none to stack.
     followed = method.update is not keep_state
 
     def loss_fn(params, state: TrainState, stats, batch, key, counts=None):
         outputs, stats = forwards(params, state, stats, batch, key)
         batch = passes.with_presence(networks, method.passes, batch)
+        # The passes have taken 0 to len - 1 (passes.py).
         term_key = jax.random.fold_in(key, len(method.passes))
         terms = method.terms(outputs, batch, state.method, term_key)
         _check_taught(networks, terms)
@@ -46,10 +51,10 @@ def make_loss(networks, streams: Streams, method: Method) -> Callable:
 
 
 def make_counts(networks, streams: Streams, method: Method) -> Callable:
-    """counts(state, batch, key): how many examples each mean over ``batch`` is of.
+    """Makes counts(state, batch, key): the number of examples behind each mean over ``batch``.
 
-    A mask depends on the batch alone, so outputs of zeros tell; no network runs, and XLA drops the
-    values of the terms.
+    Masks depend on the batch alone, so the terms are computed for outputs of zeros: no network runs, and
+    XLA drops the terms' values.
     """
     forwards = passes.make_forwards(networks, streams, method)
 
@@ -63,8 +68,11 @@ def make_counts(networks, streams: Streams, method: Method) -> Callable:
 
 
 def _microbatches(batch, count: int):
-    """[B, ..] -> [count, B / count, ..]; rows stay on their device (the split axis is outermost). A
-    number is the same in all of them."""
+    """Cuts a batch into microbatches: [B, ..] -> [count, B / count, ..]; numbers are repeated in each.
+
+    Microbatch i takes every ``count``-th row from i on, so that a device's rows, which are consecutive,
+    stay on that device.
+    """
 
     def parts(x):
         if not x.ndim:
@@ -75,19 +83,21 @@ def _microbatches(batch, count: int):
 
 
 def _whole(parts):
-    """Undoes `_microbatches` for arrays of rows: [count, B / count, ..] -> [B, ..]."""
+    """Undoes `_microbatches` for arrays of rows, [count, B / count, ..] -> [B, ..]."""
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
 def _gradients(loss_fn, counts_fn, state: TrainState, batch, key, accumulate: int):
-    """Gradients, new statistics, metrics and outputs, put together of ``accumulate`` microbatches.
+    """Computes gradients, new statistics, metrics and outputs in ``accumulate`` microbatches.
 
-    Every mean is over the whole batch: a microbatch that happens to lack a modality weighs nothing.
+    Every mean is over the whole batch, so that a microbatch that happens to lack a modality adds
+    nothing to that modality's loss.
     """
     differentiate = jax.value_and_grad(loss_fn, has_aux=True)
     if accumulate == 1:
         (_, found), grads = differentiate(state.params, state, state.stats, batch, key)
         return grads, *found
+    # Counted first: each part divides by the whole batch's counts, so that parts simply add up.
     counts = counts_fn(state, batch, key)
 
     def one(carry, micro):
@@ -105,6 +115,8 @@ def _gradients(loss_fn, counts_fn, state: TrainState, batch, key, accumulate: in
 
 
 def _moving_average(ema: dict, params, stats, decay: float) -> dict:
+    """Returns ``decay`` old + (1 - ``decay``) new, or {} if no average is kept."""
+    # Statistics are averaged along: averaged weights do not go with the last weights' statistics.
     if not ema:
         return ema
     new = {"params": params, "stats": stats}
@@ -114,20 +126,22 @@ def _moving_average(ema: dict, params, stats, decay: float) -> dict:
 def make_train_step(
     networks, streams: Streams, method: Method, tx: dict, lr: dict, *, accumulate: int = 1, ema: float = 0.0
 ) -> Callable:
-    """step(state, batch) -> (state, metrics), not yet jitted.
+    """Makes step(state, batch) -> (state, metrics), not yet jitted.
 
-    One backward pass through the sum of all losses, then each network's own optimiser: equal to
-    separate steps where the method is ``disjoint`` (its targets are stopped). ``tx``, ``lr``:
-    {network: transformation without a rate}, {network: schedule}; the rate is that of
-    ``state.step``, so that no optimiser's state holds a place in a schedule. ``metrics`` are
-    scalars: 'output/term', 'output/top1', 'network/grad_norm'; and 'output/shown' of a network that ran
-    one of its reads: 0 says that nothing of that output is to be logged.
+    A step is one backward pass through the sum of all losses, then each network's own optimiser. It
+    equals separate steps of the networks if the method is ``disjoint`` (its targets are stopped).
+    ``tx`` {network: transformation without a rate} and ``lr`` {network: schedule} are `optim`'s; the
+    rate is that of ``state.step``, so that no optimiser's state holds a place in a schedule.
+    ``accumulate`` is the number of microbatches, ``ema`` the moving average's decay. ``metrics`` are
+    scalars: 'output/term', 'output/top1', 'network/grad_norm', and 'output/shown' of a network that ran
+    one of its reads, where 0 says that nothing of that output is to be logged.
     """
     loss_fn = make_loss(networks, streams, method)
     counts_fn = make_counts(networks, streams, method)
     encoders = {n.name: n.model.encoders for n in networks if not n.frozen}
 
     def train_step(state: TrainState, batch):
+        # A step's key depends on its number alone: a run that is resumed draws what it would have drawn.
         key = jax.random.fold_in(state.key, state.step)
         grads, stats, metrics, outputs = _gradients(loss_fn, counts_fn, state, batch, key, accumulate)
         if method.gradients is not None:
@@ -139,6 +153,7 @@ def make_train_step(
             )
             updates = optim.scaled(updates, lr[name](state.step))
             params[name] = optax.apply_updates(state.params[name], updates)
+            # The norm before clipping, which tx does.
             metrics[f"{name}/grad_norm"] = optax.tree.norm(grads[name])
         metrics |= passes.which_ran(networks, method.passes, batch)
         seen = passes.with_presence(networks, method.passes, batch)
@@ -156,8 +171,9 @@ def make_train_step(
 
 
 def jit_train_step(train_step: Callable, replicated) -> Callable:
-    """The compiled step: the state is donated, but for ``frozen``, which outlives every step."""
+    """Compiles the step. It donates the state, except ``frozen``, which outlives every step."""
 
+    # Teachers are an argument of their own, as jit donates whole arguments only.
     def split(state, frozen, batch):
         state, metrics = train_step(state._replace(frozen=frozen), batch)
         return state._replace(frozen={}), metrics

@@ -1,5 +1,8 @@
-"""From unreduced terms to one loss and the numbers that are logged: masked means over a batch, or
-a part's share of such means, whose counts are then those of the whole."""
+"""Reduces unreduced terms to one loss and the numbers that are logged.
+
+They are masked means over a batch; or, where the counts of a larger batch are given, one part's share
+of that batch's means.
+"""
 
 from collections.abc import Iterator
 
@@ -13,10 +16,11 @@ def _mean(values: jax.Array, mask: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def reduce_terms(terms: dict, counts: dict | None = None) -> tuple[jax.Array, dict]:
-    """Terms -> (loss, {'output/term': mean}): masked means, summed, not averaged.
+    """Reduces {name: Term} to (loss, {'output/term': mean}); the loss is the weighted sum of the means.
 
-    Summing over outputs leaves each network's learning rate alone when another one joins. With the
-    ``counts`` of a larger batch (see ``count``) the parts' losses and means add up to the whole's.
+    A sum over outputs, not a mean, leaves each network's learning rate alone when another one joins.
+    With the ``counts`` of a larger batch (see ``count``) the parts' losses and means add up to the
+    whole's.
     """
     loss, metrics = jnp.zeros(()), {}
     for name, term in sorted(terms.items()):
@@ -27,7 +31,7 @@ def reduce_terms(terms: dict, counts: dict | None = None) -> tuple[jax.Array, di
 
 
 def _graded(outputs: dict, batch: dict) -> Iterator[tuple[str, jax.Array, jax.Array, jax.Array]]:
-    """(name, logits, labels, mask) of every output whose group carries integer labels."""
+    """Yields (metric's name, logits, labels, mask) for every output whose group carries integer labels."""
     # In one order always: of two groups with one output's name the first is kept, here and in `count`.
     for (group, _), results in sorted(outputs.items()):
         labels = batch[group].get("label", {})
@@ -40,7 +44,10 @@ def _graded(outputs: dict, batch: dict) -> Iterator[tuple[str, jax.Array, jax.Ar
 
 
 def accuracy(outputs: dict, batch: dict, counts: dict | None = None) -> dict:
-    """Training top-1 of every output whose group carries integer labels: {'output/top1': share}."""
+    """Computes the training top-1 of every output whose group carries integer labels.
+
+    Returns {'output/top1': share}, or 'output/top1_head' if there are several heads.
+    """
     metrics: dict = {}
     for name, logits, labels, mask in _graded(outputs, batch):
         hits = (logits.argmax(-1) == labels) & mask
@@ -50,7 +57,7 @@ def accuracy(outputs: dict, batch: dict, counts: dict | None = None) -> dict:
 
 
 def count(terms: dict, outputs: dict, batch: dict) -> dict:
-    """How many examples stand behind each mean of ``reduce_terms`` and ``accuracy``."""
+    """Counts the examples behind each mean of ``reduce_terms`` and ``accuracy``: {name: number or [S]}."""
     rows: dict = {}
     for name, _, _, mask in _graded(outputs, batch):
         rows.setdefault(name, mask.sum())

@@ -17,6 +17,6 @@ METHODS = {
 
 
 def options(name: str) -> dict:
-    """{option: default} of METHODS[name]: its keyword arguments."""
+    """Returns the options of METHODS[name], its keyword-only arguments, as {option: default}."""
     arguments = inspect.signature(METHODS[name]).parameters.values()
     return {argument.name: argument.default for argument in arguments if argument.kind is argument.KEYWORD_ONLY}

@@ -1,4 +1,4 @@
-"""A method: which forwards it needs, its terms, its state. Pure functions, no networks."""
+"""What a method is: the forwards it needs, the terms of its loss, its state. It never sees networks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,11 +7,13 @@ import jax
 
 
 class Pass(NamedTuple):
-    """One forward per network over the concatenated ``of`` (batch norm sees the joint batch).
+    """One forward of each network over the concatenated views ``of`` ((group, view), ..).
 
-    ``weights``: 'params' (trained), 'frozen' (teachers) or 'ema'. ``one_of``: a network that reads
-    several streams in turn reads one of them, which the loader drew for this step. ``hide``: streams
-    that are shown as absent; what comes of it stands under the group's name of `hidden`.
+    Batch norm therefore sees the joint batch. ``weights`` chooses the networks and their weights:
+    'params' runs those that are trained, 'frozen' the teachers, 'ema' the moving averages of the trained
+    ones. With ``one_of``, a network that reads several streams in turn reads only the one that the
+    loader drew for this step. The streams ``hide`` are shown as absent, and the outputs are filed under
+    the group's name that `hidden` gives.
     """
 
     of: tuple[tuple[str, str], ...] = (("main", "train"),)
@@ -22,14 +24,20 @@ class Pass(NamedTuple):
 
 
 def hidden(group: str, hide: tuple[str, ...]) -> str:
-    """What a group is called, in outputs and batch, as a pass shows it that hides streams:
-    'main-audio', with the rows, labels and mask of 'main', and the presence that is left."""
+    """Names a group, in outputs and batch, as it is when a pass hides streams of it.
+
+    'main' without audio is 'main-audio': it has the rows, labels and mask of 'main', and the presence
+    that is left.
+    """
     return "-".join((group, *hide))
 
 
 class Term(NamedTuple):
-    """One named, unreduced loss of S outputs: ``values`` [S, B], ``mask`` [S, B] (padding and
-    presence only; confidence belongs into values), ``weight`` [S]."""
+    """One named, unreduced loss of S outputs: ``values`` [S, B], ``mask`` [S, B], ``weight`` [S].
+
+    The mask tells padding and absent streams alone. A method that heeds only confident examples
+    multiplies ``values`` instead, so that the mean stays over all of them.
+    """
 
     outputs: tuple[str, ...]
     values: jax.Array
@@ -38,33 +46,37 @@ class Term(NamedTuple):
 
 
 def no_state() -> dict:
-    """The state of a method that has none."""
+    """Returns the state of a method that keeps none."""
     return {}
 
 
 def keep_state(state: Any, metrics: dict, outputs: dict, batch: dict) -> Any:
-    """The update of a method whose state never changes."""
+    """Returns the state unchanged: the update of a method whose state never changes."""
     del metrics, outputs, batch
     return state
 
 
 class Method(NamedTuple):
-    """``terms(outputs, batch, method_state, key) -> {name: Term}``.
+    """How a segment's networks learn, as pure functions.
 
-    ``outputs[group, view][output]`` is a network's result ({'logits': {head: [B, K]}, ..});
-    ``batch[group]['present'][output]`` [B] says where it has an example. ``update(state, metrics,
-    outputs, batch) -> state`` follows each step. ``gradients(grads, encoders, state, metrics) ->
-    grads``, where there is one, changes {network: gradients} before they are clipped; ``encoders``
-    {network: {stream: path in its params}} are those of models that read several streams.
-    ``symmetric``: exchanging two outputs exchanges their losses. ``disjoint``: no gradient of one
-    output's loss reaches another output's network, so that a joint step equals separate ones. A
-    flag that is False must come with its ``reason``. ``teachers``: outputs of networks that come
-    trained and frozen.
+    ``terms(outputs, batch, method_state, key) -> {name: Term}`` makes the losses:
+    ``outputs[group, view][output]`` is a network's result ({'logits': {head: [B, K]}, ..}) and
+    ``batch[group]['present'][output]`` [B] says which examples it is about. ``passes`` are the forwards
+    that these outputs come from. ``init() -> state`` begins the method's state and ``update(state,
+    metrics, outputs, batch) -> state`` follows each step. ``gradients(grads, encoders, state, metrics)
+    -> grads`` may change {network: gradients} before they are clipped; ``encoders`` is {network:
+    {stream: path in its params}}, for models that read several streams.
+
+    Two flags are claims that the tests check; one that is False comes with its ``reason``.
+    ``symmetric`` claims that exchanging two outputs exchanges their losses, ``disjoint`` that no gradient
+    of one output's loss reaches another output's network, so that a joint step equals separate ones.
+    ``teachers`` names the outputs of networks that come trained and frozen.
     """
 
     terms: Callable
     passes: tuple[Pass, ...] = (Pass(),)
     init: Callable = no_state
+    # The step compares it with keep_state: outputs are put together only for a state that follows them.
     update: Callable = keep_state
     gradients: Callable | None = None
     symmetric: bool = True

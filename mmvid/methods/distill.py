@@ -1,4 +1,4 @@
-"""Distillation: students that learn from teachers trained before."""
+"""Distillation: students learn from teachers that were trained before."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,13 @@ def generalized_distillation(
     temper_student: bool = True,
     present: jax.Array | None = None,
 ) -> jax.Array:
-    """(1 - w) CE + w H(softmax(teacher / T), softmax(own [/ T])): [.., K] twice -> [..].
+    """Computes (1 - w) CE + w H(softmax(teacher / T), softmax(own [/ T])): logits [.., K] twice -> [..].
 
-    DMCL's equation 3, without T^2; it writes the student at temperature 1, algorithm 1 and the code
-    at T (``temper_student``). ``present`` [..]: a student whose teacher is absent has CE alone.
+    This is DMCL's equation 3 (generalized distillation, Lopez-Paz et al.), without T^2. The equation
+    writes the student at temperature 1, DMCL's algorithm 1 and code at T (``temper_student``). Where
+    ``present`` [..] is False, the teacher is absent and the student's loss is CE alone.
     """
+    # One student is M = 1 of the parts, which are what trains.
     one = terms_lib.Answers(logits[None], label, kind)
     there = None if present is None else present[None]
     parts = generalized_distillation_parts(
@@ -42,18 +44,20 @@ def generalized_distillation_parts(
     temper_student: bool,
     present: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """The two parts of ``generalized_distillation`` for M students of one teacher, in one head.
+    """Computes the two parts of ``generalized_distillation`` for M students of one teacher, in one head.
 
-    teacher [.., K], students' logits [M, .., K], ``present`` [M, ..] (teacher and student are both
-    there) -> {'ce', 'distill'}, [M, ..] each.
+    ``teacher_logits`` are [.., K] and the students' [M, .., K]; ``present`` [M, ..] tells where teacher
+    and student are both there. Returns {'ce', 'distill'}, [M, ..] each.
     """
     logits, label, kind = students
     hard = terms_lib.cross_entropy(logits, label, kind)
+    # Unlike DMCL's own loss (mcl.py) not times T^2: equation 3 has no such factor.
     soft = terms_lib.soft_cross_entropy(
         teacher_logits / temperature, logits / (temperature if temper_student else 1.0), kind
     )
     there = jnp.ones(hard.shape, bool) if present is None else present
     return {
+        # Without a teacher the labels count in full, not 1 - w of them.
         "ce": jnp.where(there, 1 - weight, 1) * hard,
         "distill": jnp.where(there, weight * soft, 0),
     }
@@ -68,10 +72,11 @@ def make_generalized_distillation(
     temperature: float = 2.0,
     temper_student: bool = True,
 ) -> Method:
-    """Every output but ``teacher`` learns from it; it was trained before and stays as it is, in
-    evaluation mode. Where it is absent, cross-entropy alone is left.
+    """Makes the method by which every output learns from the output ``teacher``.
 
-    Raises ValueError where ``teacher`` is no output, or the only one.
+    The teacher was trained before and stays frozen, in evaluation mode. Students learn from
+    cross-entropy alone in examples where it is absent. Raises ValueError if ``teacher`` is no output or
+    the only one.
     """
     students = tuple(output for output in outputs if output != teacher)
     if len(students) in (0, len(outputs)):
@@ -81,6 +86,7 @@ def make_generalized_distillation(
     def terms(results, batch, state, key):
         del state, key
         group, own = batch["main"], results["main", "train"]
+        # Two masks: a student without its teacher still has a loss, and still counts in its mean.
         present = terms_lib.presence(students, group)
         there = present & terms_lib.presence((teacher,), group)
         parts = [
@@ -98,6 +104,7 @@ def make_generalized_distillation(
 
     return Method(
         terms,
+        # Both passes are of the same view: the teacher sees the very clips that its students see.
         passes=(Pass(), Pass(weights="frozen", train=False)),
         symmetric=False,
         reason="one output is the teacher",

@@ -16,26 +16,33 @@ FORMS = ("softmax", "bernoulli")
 
 
 def _peers(present: jax.Array) -> jax.Array:
-    """Who teaches whom: present [M, ..] -> bool [M, M, .., 1], True where the second member is
-    present and another one than the first."""
+    """Says who teaches whom: present [M, ..] -> bool [M, M, .., 1].
+
+    Entry (i, j) is True if member j teaches member i: if j is present and not i itself.
+    """
     count = len(present)
     others = (~jnp.eye(count, dtype=bool)).reshape(count, count, *(1,) * (present.ndim - 1))
     return (others & present[None])[..., None]
 
 
 def _peer_mean(values: jax.Array, present: jax.Array) -> jax.Array:
-    """Mean over the present peers of each member: [M, .., K] -> [M, .., K], own value left out.
+    """Averages over each member's present peers: [M, .., K] -> [M, .., K], its own value left out.
 
-    Written as a masked sum over all pairs, not as total minus own: the difference would lose the
+    It is written as a masked sum over all pairs, not as total minus own: the difference would lose the
     digits of a small peer beside a large own value.
     """
     peers = _peers(present)
+    # where, not a product: an absent member's values may be anything, and inf times 0 is NaN.
     total = jnp.where(peers, values[None], 0).sum(1)
     return total / jnp.maximum(peers.astype(values.dtype).sum(1), 1)
 
 
 def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: str) -> jax.Array:
-    """Logits whose softmax (or sigmoid) is the peers' mean: of probabilities or of logits."""
+    """Returns logits [M, .., K] whose softmax (or sigmoid) is the mean of the peers.
+
+    That is the mean of their probabilities (``average`` 'prob') or of their logits ('logit').
+    """
+    # The released code's target, softmax(mean of the peers' logits); equation 4 averages probabilities.
     if average == "logit":
         return _peer_mean(logits, present)
     if form == "softmax":
@@ -46,7 +53,7 @@ def _target_logits(logits: jax.Array, present: jax.Array, average: str, form: st
 
 
 def _log_mean_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
-    """log of the present peers' mean softmax: [M, .., K] -> [M, .., K]."""
+    """Returns the log of the present peers' mean softmax: [M, .., K] -> [M, .., K]."""
     log_probs, peers = jax.nn.log_softmax(logits), _peers(present)
     # -inf leaves a peer out of the mean; where nobody is left any target does (masked later).
     masked = jnp.where(peers, log_probs[None], -jnp.inf)
@@ -56,8 +63,9 @@ def _log_mean_softmax(logits: jax.Array, present: jax.Array) -> jax.Array:
 
 
 def _log_mean_sigmoid(logits: jax.Array, present: jax.Array) -> jax.Array:
-    """log of the present peers' mean sigmoid: [M, .., K] -> [M, .., K]."""
+    """Returns the log of the present peers' mean sigmoid: [M, .., K] -> [M, .., K]."""
     log_p = jax.nn.log_sigmoid(logits)
+    # As logsumexp does: with the peak taken out, exp of very negative numbers does not lose them all to 0.
     peak = jax.lax.stop_gradient(log_p.max(0, keepdims=True))
     mean = _peer_mean(jnp.exp(log_p - peak), present)
     return jnp.log(jnp.maximum(mean, jnp.finfo(logits.dtype).tiny)) + peak
@@ -71,12 +79,12 @@ def mutual(
     per_class: bool = False,
     present: jax.Array | None = None,
 ) -> jax.Array:
-    """The KL part of MML: logits [M, .., K] -> [M, ..], KL(sg(mean of the peers) || own).
+    """Computes the KL part of MML, KL(sg(mean of the peers) || own): logits [M, .., K] -> [M, ..].
 
-    ``average`` 'prob' is the paper's equation 4, 'logit' its code (equal for M=2). ``form``
-    'bernoulli' takes sigmoids (mean over classes); ``per_class`` divides softmax KL by K
-    (Charades). ``present`` [M, ..]: an absent member teaches nobody and gets 0.
-    Raises ValueError for fewer than two members or unknown options.
+    ``average`` 'prob' is the paper's equation 4, 'logit' its code; the two are equal for M=2. ``form``
+    'bernoulli' takes sigmoids and the mean over classes; ``per_class`` divides the softmax KL by K
+    (Charades). A member that is not ``present`` [M, ..] teaches nobody and gets 0. Raises ValueError
+    for fewer than two members or unknown options.
     """
     if logits.ndim < 2 or logits.shape[0] < 2:
         raise ValueError(f"mutual learning needs logits [M >= 2, .., K], got {logits.shape}")
@@ -84,12 +92,14 @@ def mutual(
         raise ValueError(f"average={average!r}, form={form!r}: choose from {AVERAGES}, {FORMS}")
     if present is None:
         present = jnp.ones(logits.shape[:-1], bool)
+    # Gradient flows through the learner alone (the code detaches the peers); else the method would be another.
     target = jax.lax.stop_gradient(_target_logits(logits, present, average, form))
     if form == "bernoulli":
         values = losses.bernoulli_kl(target, logits)
     else:
         values = losses.kl_divergence(target, logits)
         values = values / logits.shape[-1] if per_class else values
+    # Whoever is alone in an example has no target.
     taught = present & (present.sum(0, keepdims=True) > 1)
     return jnp.where(taught, values, 0)
 
@@ -101,10 +111,11 @@ def make(
     average: str = "prob",
     multilabel_form: str = "softmax",
 ) -> Method:
-    """CE plus mutual KL for two or more outputs, of one modality or of several.
+    """Makes MML, CE plus mutual KL, for two or more outputs of one modality or of several.
 
-    ``multilabel_form``: for heads of kind 'multi', 'softmax' (KL / K, the paper's appendix 2)
-    or 'bernoulli'. Raises ValueError for fewer than two outputs.
+    ``average`` is `mutual`'s. ``multilabel_form`` is the KL of heads of kind 'multi': 'softmax' (KL / K,
+    the paper's appendix 2) or 'bernoulli'. Raises ValueError for fewer than two outputs or an unknown
+    option.
     """
     if len(outputs) < 2:
         raise ValueError(f"mml needs at least two outputs that teach each other, got {outputs}")
@@ -119,6 +130,7 @@ def make(
         del state, key
         group, own = batch["main"], results["main", "train"]
         present = terms_lib.presence(outputs, group)
+        # Equations 1 to 4 as two terms, so that the report shows CE and KL apart; their sum is L_i.
         kl = terms_lib.mean_over_heads([
             mutual(logits, average=average, form=forms[kind], per_class=kind == "multi", present=present)
             for logits, _, kind in terms_lib.answers(own, group, outputs, heads)

@@ -1,4 +1,4 @@
-"""Every output alone with cross-entropy: the baseline of every paper."""
+"""The baseline of every paper: each output learns alone, with cross-entropy."""
 
 from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method
@@ -6,7 +6,7 @@ from mmvid.streams import Head
 
 
 def make(outputs: tuple[str, ...], heads: dict[str, Head]) -> Method:
-    """Cross-entropy for each of ``outputs``; heads are averaged (MMD's code)."""
+    """Makes the method of cross-entropy for each of ``outputs``, averaged over the heads."""
 
     def terms(results, batch, state, key):
         del state, key

@@ -1,4 +1,4 @@
-"""Who wins an example: the rule that the methods of multiple choice learning share."""
+"""The rule for who wins an example, which the methods of multiple choice learning share."""
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,17 @@ def winners(
     key: jax.Array | None = None,
     present: jax.Array | None = None,
 ) -> jax.Array:
-    """The ``k`` members of least ``criterion`` in every example: [M, ..] -> bool [M, ..].
+    """Finds the ``k`` members of least ``criterion`` in every example: [M, ..] -> bool [M, ..].
 
-    Exactly min(k, present members) win; the absent never do. Ties go to the lowest index (DMCL's
-    code), with a ``key`` to any of the tied alike: a network whose classifier starts at zero would
-    otherwise win every first example. No gradient flows. Raises ValueError for a ``k`` outside 1..M.
+    Exactly min(k, present members) win, and absent members never do. Ties go to the lowest index (DMCL's
+    code); with a ``key`` every tied member is as likely to win. Otherwise the first of networks whose
+    classifiers start at zero would win every example at first. No gradient flows. Raises ValueError for
+    a ``k`` outside 1..M.
     """
     check_k(k, criterion.shape[0])
     if present is None:
         present = jnp.ones(criterion.shape, bool)
+    # The choice carries no gradient, as in DMCL's code; the absent are worse than any number.
     value = jnp.where(present, jax.lax.stop_gradient(criterion), jnp.inf)
     order = jnp.arange(len(value)).reshape(-1, *(1,) * (value.ndim - 1))
     if key is not None:
@@ -31,6 +33,6 @@ def winners(
 
 
 def check_k(k: int, count: int) -> None:
-    """Raises ValueError where ``count`` networks cannot have ``k`` winners."""
+    """Raises ValueError if ``count`` networks cannot have ``k`` winners."""
     if not 1 <= k <= count:
         raise ValueError(f"k={k} winners of {count} networks: choose 1 to all of them")

@@ -60,17 +60,18 @@ def build_model(
     share: float = 0.0,
     **options,
 ) -> Model:
-    """The model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
+    """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
-    Clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; ``resnet*`` sees every
-    frame alone (TSN), ``tsm_*`` shifts features between frames, the others convolve over time.
-    Options: ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64',
-    of the activations), ``remat``, ``frozen_bn`` ('none', 'all', 'all_but_first': partial BN), and what
-    else the module has (`ResNet`, `VideoResNet`). ``share`` > 0: one such network for each of the
-    streams ``members``, which share features after the stem with this probability (CMCL's).
-    'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)} of
-    ``in_channels`` {stream: channels}; other options are for every encoder that knows them (`fuse`).
-    Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
+    It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32. A ``resnet*``
+    sees every frame alone (TSN), a ``tsm_*`` shifts features between frames, the others convolve over
+    time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or
+    'float64', of the activations), ``remat``, ``frozen_bn`` ('none', 'all', or 'all_but_first', which is
+    TSM's partial BN), and what else the module has (`ResNet`, `VideoResNet`). With ``share`` > 0 there
+    is one such network for each of the streams ``members``, and they share features after the stem with
+    this probability (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model,
+    or (model, its options)} read ``in_channels`` {stream: channels}, and other options go to every
+    encoder that knows them (`fuse`). Raises ValueError for an unknown name, option or choice, or a
+    wrong number of channels.
     """
     known = options_of(name)
     if heads is None:
@@ -99,7 +100,7 @@ def build_model(
 
 
 def options_of(name: str) -> set[str]:
-    """What may be set of the model ``name``. Raises ValueError that lists the models."""
+    """Returns the options of the model ``name``. Raises ValueError, which lists the models, if unknown."""
     if name == FUSION:
         return {"encoders"}.union(*map(options_of, MODELS))
     if name not in MODELS:
@@ -108,8 +109,8 @@ def options_of(name: str) -> set[str]:
 
 
 def _checked_options(name: str, known: set[str], options: dict) -> dict:
-    """The settings of ``name`` with ``options`` over them. Raises ValueError for what its module
-    lacks, or a word that is no choice."""
+    """Returns the settings of ``name``, overridden by ``options``. Raises ValueError for an option that
+    its module lacks, or a word that is not among its CHOICES."""
     settings = MODELS[name] | options
     if unknown := sorted(set(options) - known):
         raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
@@ -120,7 +121,10 @@ def _checked_options(name: str, known: set[str], options: dict) -> dict:
 
 
 def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
-    """`fuse` of encoders by name; each is given those of the ``options`` that it knows."""
+    """Builds encoders by name and fuses them; each gets those of the ``options`` that it knows.
+
+    Raises ValueError for an option that no model knows, or encoders that do not match the streams.
+    """
     if unknown := sorted(set(options) - known):
         raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
     if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
@@ -139,7 +143,7 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:
-    """``model`` with an init that refuses inputs of other channels than it was built for."""
+    """Returns ``model`` with an init that raises ValueError for inputs of another number of channels."""
 
     def init(key, x):
         if x.shape[-1] != in_channels:

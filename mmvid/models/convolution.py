@@ -1,4 +1,4 @@
-"""The ONE place where convolutions and pooling are lowered: each shape and platform its own way."""
+"""The ONE place where convolutions and pooling are lowered: it picks a way for each shape and platform."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 Pair = tuple[int, int]
-# Bytes that a chunk of a convolution may use; a CPU's share of the last cache.
+# Bytes that a chunk of a convolution may use: one CPU's share of the last-level cache.
 _CACHE = 12 * 2**20
-# Bytes that the patches of one convolution may take where XLA's could do without.
+# Bytes that the patches of one convolution may take, as XLA's own convolution needs no patches at all.
 _PATCHES = 2**28
 
 
@@ -22,7 +22,7 @@ def _xla(x, kernel, stride: int, padding: int):
 
 
 def _windows(x, size: int, stride: int, padding: int, out: Pair):
-    """The size*size shifted views that a window operation reads, each [B, out_h, out_w, C]."""
+    """Yields the size*size shifted views that a window operation reads, each [B, out_h, out_w, C]."""
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     for i in range(size):
         for j in range(size):
@@ -36,8 +36,10 @@ def _out(shape, size: int, stride: int, padding: int) -> Pair:
 
 
 def _product(x, kernel, stride: int, padding: int):
-    """Patches times kernel as ONE matrix product; for 1x1 the patches are the input itself. Two axes
-    only: with four, XLA's CPU product loses a third of its speed."""
+    """Computes patches times kernel as ONE matrix product; for 1x1 the patches are the input itself.
+
+    Both factors have two axes only: with four, XLA's CPU product loses a third of its speed.
+    """
     size, _, channels, filters = kernel.shape
     out = _out(x.shape, size, stride, padding)
     patches = jnp.concatenate(list(_windows(x, size, stride, padding, out)), -1)
@@ -46,19 +48,22 @@ def _product(x, kernel, stride: int, padding: int):
 
 
 def _filters(kernel):
-    """A 3x3 kernel [3, 3, C, F] as the 4x4 matrices of Winograd's products, [16, C, F]."""
+    """Transforms a 3x3 kernel [3, 3, C, F] into the 4x4 matrices of Winograd's products, [16, C, F]."""
     g = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], kernel.dtype)
     return jnp.einsum("ia,jb,abcf->ijcf", g, g, kernel).reshape(16, *kernel.shape[2:])
 
 
 def _tiles(x, filters):
-    """3x3, stride 1, padding 1 on even maps by Winograd's F(2x2, 3x3): 16 products where 36 would be
-    (Lavin and Gray, 2016, section 4.1)."""
+    """Convolves even maps by 3x3 (stride 1, padding 1) with Winograd's F(2x2, 3x3).
+
+    It needs 16 products where a direct convolution needs 36 (Lavin and Gray, 2016, section 4.1).
+    """
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # d[i][j]: element (i, j) of every 4x4 tile, the tiles two apart.
     d = [[x[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for j in range(4)] for i in range(4)]
 
+    # Lavin and Gray's B^T d B and A^T m A, as sums: their matrices hold 0, 1 and -1 alone.
     def into(r):
         return r[0] - r[2], r[1] + r[2], r[2] - r[1], r[1] - r[3]
 
@@ -76,8 +81,10 @@ def _tiles(x, filters):
 
 
 def _chunks(x, filters: int):
-    """``x`` [B, H, W, C] as [n, B/n, H, W, C], few enough maps that their tiles stay in the cache: memory
-    fetched anew costs XLA's CPU three times what the products cost."""
+    """Splits ``x`` [B, H, W, C] into chunks [n, B/n, H, W, C] whose tiles stay in the cache.
+
+    Memory fetched anew costs XLA's CPU three times what the products cost.
+    """
     maps, height, width, channels = x.shape
     room = max(1, _CACHE // (4 * height * width * (channels + filters) * x.dtype.itemsize))
     size = max(n for n in range(1, maps + 1) if maps % n == 0 and n <= room)
@@ -86,8 +93,11 @@ def _chunks(x, filters: int):
 
 @jax.custom_vjp
 def _winograd(x, kernel):
-    """`_tiles` chunk by chunk; the gradient of the input is such a convolution again, with the kernel
-    turned."""
+    """Runs `_tiles` chunk by chunk.
+
+    The gradient of the input is again such a convolution, with the kernel turned by 180 degrees and
+    its channels and filters exchanged.
+    """
     filters = _filters(kernel)
     y = lax.map(lambda v: _tiles(v, filters), _chunks(x, kernel.shape[3]))
     return y.reshape(*x.shape[:3], -1)
@@ -113,7 +123,7 @@ _winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winogra
 
 
 def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
-    """What beats XLA's CPU convolution, forward and both gradients together; None: nothing does.
+    """Returns what beats XLA's CPU convolution, forward and both gradients together, or None.
 
     Measured on two cores, ms for all three. 1x1: product 66-99 GFLOP/s, convolution 44-70. Small deep
     maps: 64 x 2 x 2 x 512 product 20, convolution 1046; 64 x 4 x 4 x 256 with stride 2 10 against 136;
@@ -137,11 +147,11 @@ def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
 
 
 def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
-    """2-D convolution with odd kernels and symmetric padding, [B, H, W, C] x [k, k, C, F].
+    """Computes a 2-D convolution with odd kernels and symmetric padding, [B, H, W, C] x [k, k, C, F].
 
-    On CPU a matrix product, Winograd's tiles or XLA's convolution, by shape; GPU and TPU keep the
-    convolution. The choice falls when the program is lowered, so that one program serves every
-    platform.
+    On CPU it is a matrix product, Winograd's tiles or XLA's convolution, by shape; GPU and TPU keep
+    XLA's convolution. The choice is made when the program is lowered, so that one traced program
+    serves every platform.
     """
     padding = kernel.shape[0] // 2
     on_cpu = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
@@ -153,8 +163,11 @@ def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
 
 
 def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
-    """Frames of zeros before and after: half the taps on both sides ('symmetric'), or TensorFlow's
-    'same', as few as give ceil(frames / stride) outputs, the odd one after."""
+    """Returns how many frames of zeros stand before and after a clip.
+
+    ``padding`` 'symmetric' is half the taps on both sides. TensorFlow's 'same' is as few as give
+    ceil(frames / stride) outputs; if their number is odd, the extra one stands after.
+    """
     if padding == "symmetric":
         return taps // 2, taps // 2
     total = max((-(-frames // stride) - 1) * stride + taps - frames, 0)
@@ -170,13 +183,13 @@ def _xla_clip(x, kernel, strides: Pair, pads: Pair):
 
 
 def _frames_on_cpu(x, kernel, stride: int):
-    """A convolution over frames [N, H, W, C], the way `_on_cpu` chooses."""
+    """Convolves frames [N, H, W, C] in the way that `_on_cpu` chooses."""
     lowered = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
     return lowered(x, kernel) if lowered else _xla(x, kernel, stride, kernel.shape[0] // 2)
 
 
 def _planar(x, kernel, strides: Pair, pads: Pair):
-    """A convolution over clips as 2-D ones over their frames; taps that read zeros alone left away."""
+    """Computes a convolution over clips by 2-D ones over their frames, without taps that only read zeros."""
     taps, size, _, channels, _ = kernel.shape
     outputs = (x.shape[1] + sum(pads) - taps) // strides[0] + 1
     read = [i for i in range(taps) if any(0 <= o * strides[0] + i - pads[0] < x.shape[1] for o in range(outputs))]
@@ -189,7 +202,7 @@ def _planar(x, kernel, strides: Pair, pads: Pair):
 
 
 def _side_by_side(x, kernel, strides: Pair, pads: Pair):
-    """ONE convolution over all frames that come out, the frames each reads side by side as channels."""
+    """Computes all output frames by ONE 2-D convolution: the frames that each reads become channels."""
     taps, size, _, channels, filters = kernel.shape
     x = jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
     outputs = (x.shape[1] - taps) // strides[0] + 1
@@ -201,8 +214,11 @@ def _side_by_side(x, kernel, strides: Pair, pads: Pair):
 
 
 def _by_frame(x, kernel, strides: Pair, pads: Pair):
-    """Frame by frame a sum of products, for kernels without extent in space: nothing is copied, no zero
-    multiplied. 2 x 4 x 28 x 28 x 288 to 128: 24 ms, side by side 38."""
+    """Computes each output frame as a sum of products, for kernels without extent in space.
+
+    Nothing is copied and no zero is multiplied: 2 x 4 x 28 x 28 x 288 to 128 takes 24 ms, side by
+    side 38.
+    """
     # Split, not indexed, for the gradient's sake (see _tiles).
     frames = [v[:, 0] for v in lax.split(x, (1,) * x.shape[1], axis=1)]
     outputs = []
@@ -213,14 +229,14 @@ def _by_frame(x, kernel, strides: Pair, pads: Pair):
 
 
 def _in_space(x, kernel, strides: Pair):
-    """A kernel without extent in time: ONE 2-D convolution over all frames."""
+    """Convolves with a kernel that has no extent in time: ONE 2-D convolution over all frames."""
     x = x[:, :: strides[0]]
     y = _xla(x.reshape(-1, *x.shape[2:]), kernel[0], strides[1], kernel.shape[1] // 2)
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
 def _in_time(x, kernel, strides: Pair, pads: Pair):
-    """A kernel without extent in space: a 2-D convolution over time and all pixels in one row."""
+    """Convolves with a kernel that has no extent in space: a 2-D one over time and all pixels in a row."""
     x = x[:, :, :: strides[1], :: strides[1]]
     batch, frames, height, width, channels = x.shape
     y = lax.conv_general_dilated(
@@ -231,9 +247,11 @@ def _in_time(x, kernel, strides: Pair, pads: Pair):
 
 
 def _on_cuda(x, kernel, strides: Pair, pads: Pair):
-    """cuDNN's 3-D convolutions are slow where a kernel has no extent in time or none in space. On an H100
-    in bfloat16, forward and gradients, batch 32, 8 x 56 x 56: 1x3x3 from 64 to 144 in 2.5 ms, so 1.2;
-    3x1x1 from 144 to 64 in 2.1 ms, so 0.6."""
+    """Replaces cuDNN's 3-D convolution where it is slow: for kernels without extent in time or in space.
+
+    On an H100 in bfloat16, forward and gradients, batch 32, 8 x 56 x 56: 1x3x3 from 64 to 144 takes
+    2.5 ms in cuDNN and 1.2 ms here, 3x1x1 from 144 to 64 takes 2.1 ms and 0.6 ms.
+    """
     if kernel.shape[0] == 1:
         return _in_space(x, kernel, strides)
     if kernel.shape[1] == 1:
@@ -244,11 +262,11 @@ def _on_cuda(x, kernel, strides: Pair, pads: Pair):
 def of_clips(
     x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric"
 ) -> jax.Array:
-    """Convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k; ``strides`` of time
-    and of space. ``padding`` of time as `time_padding`; that of space is symmetric.
+    """Computes a convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k.
 
-    On CPU a 2-D convolution over the frames, lowered by shape; on GPU one over frames or over time where
-    the kernel allows it; a TPU keeps the 3-D one.
+    ``strides`` are (time, space). Time is padded as `time_padding` says, space symmetrically. A CPU
+    runs 2-D convolutions over the frames, lowered by shape; an NVIDIA GPU runs one over frames or one
+    over time where the kernel allows it; a TPU keeps the 3-D one.
     """
     pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
     return lax.platform_dependent(
@@ -260,10 +278,12 @@ def of_clips(
 
 
 def max_pool(x: jax.Array, padding: str = "symmetric") -> jax.Array:
-    """3x3 max pooling with stride 2, [.., H, W, C]; an axis at a time, each output the maximum of an
-    even row, the odd one after and the odd one before; of even sizes under TensorFlow's 'same'
-    padding the even one that follows. Its gradient costs a tenth of that of XLA's windows on CPU.
-    A tie shares its gradient among the equals."""
+    """Pools 3x3 windows with stride 2 by their maximum, [.., H, W, C], one axis at a time.
+
+    Each output is the maximum of an even row, the odd row after it and the odd row before it;
+    TensorFlow's 'same' padding takes the even row that follows instead of the odd one before where the
+    size is even. On CPU the gradient costs a tenth of that of XLA's windows. Equal maxima share it.
+    """
     low = jnp.asarray(jnp.finfo(x.dtype).min, x.dtype)
     for axis in (x.ndim - 3, x.ndim - 2):
         # An odd length gets a last row that never wins.
@@ -278,7 +298,7 @@ def max_pool(x: jax.Array, padding: str = "symmetric") -> jax.Array:
 
 
 def _padded(x, value, axis: int, before: int, after: int):
-    """``x`` longer along ``axis`` by so many values; shorter where negative."""
+    """Adds ``before`` and ``after`` copies of ``value`` along ``axis``; negative numbers cut instead."""
     amounts = [(0, 0, 0)] * x.ndim
     amounts[axis] = (before, after, 0)
     return lax.pad(x, value, amounts)

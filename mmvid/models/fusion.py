@@ -14,7 +14,7 @@ JOINT = "joint"
 
 
 class Joint(nn.Module):
-    """Pooled features of all streams [B, sum of D] -> {'logits', 'features'}."""
+    """The joint classifier: pooled features of all streams [B, sum of D] -> {'logits', 'features'}."""
 
     heads: dict[str, int]
     dropout: float = 0.0
@@ -32,17 +32,20 @@ def _concatenated(results: Mapping[str, dict]) -> jax.Array:
 
 
 def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 0.0) -> Model:
-    """One model of ``encoders`` {stream: model}: {stream: x} -> a result for each stream and 'joint'.
+    """Makes one model of ``encoders`` {stream: model}: {stream: x} -> {stream or 'joint': result}.
 
-    An encoder's own classifier is its stream's; the joint one reads the pooled features of all,
-    concatenated in the order of ``encoders``, after ``dropout``. Its loss reaches every encoder.
-    ``params`` hold the encoders under their streams' names, whole, and 'joint'.
+    Each stream is classified by its encoder's own classifier. The joint classifier reads the pooled
+    features of all encoders, concatenated in the order of ``encoders``, after ``dropout``.
+    ``params`` hold each encoder's whole tree under its stream's name, and the joint classifier's
+    under 'joint'. This is the late fusion of Gradient-Blending (Wang et al. 2020), with one linear
+    layer as the joint classifier.
     """
     joint = from_linen(Joint(heads, dropout))
 
     def run(params, stats, x, train, key):
         results, new = {}, {}
         for stream, encoder in encoders.items():
+            # crc32, not hash(): Python salts the hashes of strings anew in every process.
             own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
             results[stream], new[stream] = encoder.apply(
                 params[stream], stats[stream], x[stream], train=train, key=own
@@ -54,6 +57,7 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
         for stream, encoder in encoders.items():
             own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
             params[stream], stats[stream] = encoder.init(own, x[stream])
+        # Only a forward tells how wide each encoder's features are.
         results, _ = run(params, stats, x, False, key)
         params[JOINT], _ = joint.init(jax.random.fold_in(key, zlib.crc32(JOINT.encode())), _concatenated(results))
         return params, stats
@@ -61,6 +65,8 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
     def apply(params, stats, x, *, train: bool, key: jax.Array):
         results, stats = run(params, stats, x, train, key)
         joint_key = jax.random.fold_in(key, zlib.crc32(JOINT.encode()))
+        # No stop_gradient: the joint loss trains every encoder, as in G-Blend. And no statistics: the joint
+        # classifier has no batch norm.
         result, _ = joint.apply(params[JOINT], {}, _concatenated(results), train=train, key=joint_key)
         return results | {JOINT: result}, stats
 
@@ -75,5 +81,5 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
 
 
 def _under(encoders: Mapping[str, Model], kind: str) -> tuple:
-    """The paths of all encoders, in the tree of the whole."""
+    """Returns the encoders' paths of one ``kind`` (a field of `Model`) as paths in the fused tree."""
     return tuple((stream, *path) for stream, encoder in encoders.items() for path in getattr(encoder, kind))

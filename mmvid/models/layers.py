@@ -1,4 +1,4 @@
-"""Layers of every network; how a convolution is computed stands in convolution.py alone."""
+"""The layers that all networks share; convolution.py alone decides how a convolution is computed."""
 
 import math
 
@@ -12,7 +12,10 @@ from mmvid.models.convolution import Pair
 
 
 class Conv(nn.Module):
-    """A bias-free convolution; ``kernel`` [k, k, C, F], drawn as torchvision's (He, fan out)."""
+    """A bias-free 2-D convolution, [B, H, W, C] -> [B, H', W', F].
+
+    ``kernel`` [k, k, C, F] is drawn as torchvision draws it (He's rule by the outputs).
+    """
 
     features: int
     size: int
@@ -27,6 +30,7 @@ class Conv(nn.Module):
 
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", draw, shape)
+        # ``dtype`` is the arithmetic's; parameters keep their own, so that small updates are not lost.
         return convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
 
 
@@ -38,8 +42,11 @@ INITS = {
 
 
 class ClipConv(nn.Module):
-    """A bias-free convolution over clips; ``size`` and ``strides`` of time and of space, ``kernel``
-    [t, k, k, C, F] drawn by ``kernel_init``, a name in INITS."""
+    """A bias-free convolution over clips, [B, T, H, W, C] -> [B, T', H', W', F].
+
+    ``size`` and ``strides`` are (time, space); ``kernel`` [t, k, k, C, F] is drawn by
+    ``kernel_init``, a name in INITS.
+    """
 
     features: int
     size: Pair
@@ -61,13 +68,13 @@ class ClipConv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
-    new = 0.9 old + 0.1 batch, the variance unbiased (PyTorch's). ``frozen``: running
-    statistics in training too, and no gradient for scale and bias.
+    They follow new = (1 - ``momentum``) old + ``momentum`` batch, with the unbiased variance. A
+    ``frozen`` one uses its running statistics in training too and gives scale and bias no gradient.
     """
 
     frozen: bool = False
     eps: float = 1e-5
-    momentum: float = 0.1
+    momentum: float = 0.1  # PyTorch's: 1 - momentum in Flax's own BatchNorm
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -83,6 +90,7 @@ class BatchNorm(nn.Module):
             return self._apply(x, mean.value, var.value, scale, bias)
         batch_mean, batch_var = self._moments(x)
         if not self.is_initializing():
+            # PyTorch normalises by the biased variance, but stores the unbiased one.
             count = x.size // features
             unbiased = batch_var * (count / max(count - 1, 1))
             keep = 1 - self.momentum
@@ -91,10 +99,11 @@ class BatchNorm(nn.Module):
         return self._apply(x, batch_mean, batch_var, scale, bias)
 
     def _moments(self, x):
-        # In float32 (or float64) whatever the activations are.
+        # In float32 (or float64) whatever the activations are: bfloat16 cannot hold a sum of so many.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
+        # Squared differences: E[x^2] - E[x]^2 would cancel where the mean is large.
         return mean, jnp.square(x - mean.reshape((1,) * (x.ndim - 1) + (-1,))).mean(axes)
 
     def _apply(self, x, mean, var, scale, bias):
@@ -105,7 +114,10 @@ class BatchNorm(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One linear classifier a head: features [.., D] -> {head: logits [.., K]}, N(0, 0.001)."""
+    """One linear classifier for each head: features [.., D] -> {head: logits [.., K]}.
+
+    Kernels are drawn from N(0, 0.001) and biases start at 0, as in TSM's and MML's code.
+    """
 
     heads: dict[str, int]
 

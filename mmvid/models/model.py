@@ -12,15 +12,20 @@ Path = tuple[str, ...]  # of a layer, in a model's tree of params
 
 
 class Needs(NamedTuple):
-    """The streams without which an output has nothing to say: ``how`` 'all' or 'any' of them. No
-    streams named: all that are read with it."""
+    """What an output needs of an example: 'all' or 'any' (``how``) of ``streams`` must be present.
+
+    Without ``streams`` the output needs every stream that its network reads.
+    """
 
     streams: tuple[str, ...] = ()
     how: str = "all"
 
 
 def met(needs: Needs, present: Mapping):
-    """Whether each example has what an output needs: {stream: [B]} -> [B], of NumPy or JAX."""
+    """Tells for each example if it has what an output needs: {stream: bool [B]} -> bool [B].
+
+    Takes NumPy and JAX arrays alike.
+    """
     join = operator.and_ if needs.how == "all" else operator.or_
     return functools.reduce(join, [present[stream] for stream in needs.streams])
 
@@ -30,17 +35,18 @@ ONE = {"": Needs()}
 
 
 class Model(NamedTuple):
-    """``init(key, x) -> (params, stats)`` and
-    ``apply(params, stats, x, *, train, key) -> (result, stats)`` with ``result`` holding
+    """An architecture as two pure functions: ``init(key, x) -> (params, stats)`` and
+    ``apply(params, stats, x, *, train, key) -> (result, stats)``, where ``result`` holds
     'logits' {head: [B, K]} and 'features' [B, D].
 
-    ``outputs`` {part: what it needs} names its classifiers; where there are several, ``apply`` gives
-    {part: result}. A model of several streams takes {stream: x}; one with an output that needs 'any'
-    of them is also given ``present`` {stream: [B]}, and must ignore the rows that are absent.
+    ``outputs`` {part: what it needs} names the model's classifiers; a model with several of them
+    returns {part: result} from ``apply``. A model of several streams takes {stream: x}; if one of its
+    outputs needs 'any' of them, it is also given ``present`` {stream: [B]} and must ignore absent rows.
 
+    Three fields say where layers stand in ``params``, because only the model knows what it calls them:
     ``first_convolutions`` are the paths of the layers that read the input, ``classifiers`` those of the
-    classifiers (of all heads), ``encoders`` {stream: path} where a model of several streams reads each:
-    nobody else knows what an architecture calls its layers.
+    classifiers (each with all its heads), and ``encoders`` {stream: path} those of the encoders of a
+    model that reads several streams.
     """
 
     init: Callable
@@ -52,14 +58,15 @@ class Model(NamedTuple):
 
 
 def from_linen(module: nn.Module) -> Model:
-    """A Linen module called as ``module(x, train=..)`` behind ``Model``.
+    """Wraps a Linen module, called as ``module(x, train=..)``, as a ``Model``.
 
-    ``stats`` is Linen's 'batch_stats'; in training mode the new ones are returned. The module may
-    say which its ``first_convolutions`` and ``classifiers`` are; one that heeds who is present takes
-    ``present``, None by default (while its parameters are drawn).
+    ``stats`` is Linen's 'batch_stats'; in training mode the updated ones are returned. The module may
+    name its ``first_convolutions`` and ``classifiers`` as attributes. A module that heeds absent rows
+    takes ``present`` as well; its default must be None, which it gets while its parameters are drawn.
     """
 
     def init(key, x):
+        # Nothing is dropped with train=False, so that the two names may share a key.
         variables = module.init({"params": key, "dropout": key}, x, train=False)
         return variables["params"], variables.get("batch_stats", {})
 
@@ -68,6 +75,7 @@ def from_linen(module: nn.Module) -> Model:
         told = {} if present is None else {"present": present}
         if not train:
             return module.apply(variables, x, train=False, **told), stats
+        # 'intermediates' are not mutable here, so that what modules sow costs nothing in training.
         result, new = module.apply(
             variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"], **told
         )

@@ -11,8 +11,11 @@ from mmvid.models.layers import BatchNorm, Classifier, Conv
 
 
 def temporal_shift(x, frames: int, divisor: int = 8):
-    """TSM's shift: [B*T, H, W, C], zero padded. The first C//divisor channels come from the next
-    frame, the second from the previous one, the rest stay (TSM, section 4)."""
+    """Shifts channels between frames, [B*T, H, W, C] -> the same, padded with zeros.
+
+    The first C // divisor channels come from the next frame, the second C // divisor from the previous
+    one, and the rest stay (TSM, section 4).
+    """
     if frames == 1:
         return x  # A still has no neighbours; shifting would blank a quarter of its channels.
     fold = x.shape[-1] // divisor
@@ -40,6 +43,7 @@ class Block(nn.Module):
         conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(BatchNorm, frozen=self.frozen_bn, dtype=self.dtype)
         out = self.features * (4 if self.bottleneck else 1)
+        # On the branch alone: the shortcut keeps each frame's own features (TSM's residual shift).
         y = temporal_shift(x, self.frames, self.divisor) if self.frames else x
         if self.bottleneck:
             layers = ((self.features, 1, 1), (self.features, 3, self.stride), (out, 1, 1))
@@ -56,12 +60,14 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """``heads`` {name: classes}; images [B, H, W, C], or clips [B, T, H, W, C] where ``temporal``.
+    """A network for images [B, H, W, C] or clips [B, T, H, W, C], to {'logits' {head: [B, K]},
+    'features' [B, D], 'map' [B, T, H', W', D]}; ``heads`` is {name: classes}.
 
-    Clips are folded into the batch and meet only in the shift; logits are the mean of the frames'
-    logits (consensus), features and map keep the frames' mean and the frames. ``shift_every`` 2
-    shifts every second block of each stage (TSM-R101). ``part`` 'stem' ends after the stem's pooling
-    with [B, T, H, W, C], 'rest' begins there.
+    Frames are folded into the batch and meet only in the shift, which ``temporal`` turns on. Logits are
+    the mean of the frames' logits (TSM's consensus) and features the mean of the frames' pooled ones;
+    the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each stage (TSM-R101).
+    Called with ``part`` 'stem' it stops after the stem's pooling and returns [B, T, H, W, C]; 'rest'
+    goes on from there.
     """
 
     heads: dict[str, int]
@@ -94,6 +100,7 @@ class ResNet(nn.Module):
         if part == "stem":
             return x.reshape(clips, frames, *x.shape[1:])
         x = self._blocks(x, frames, train)
+        # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2))
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
@@ -111,6 +118,7 @@ class ResNet(nn.Module):
         return x
 
     def _blocks(self, x, frames: int, train: bool):
+        # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in enumerate(self.stages):
             for i in range(count):

@@ -1,4 +1,4 @@
-"""CMCL's feature sharing (Lee et al. 2017): members of an ensemble that hear each other's stems."""
+"""CMCL's feature sharing (Lee et al. 2017): the members of an ensemble read each other's stems."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 
 def share_features(features: dict, probability: float, key: jax.Array | None) -> dict:
-    """Each member's features plus a random part of every other's: {member: [B, ..]} -> the same.
+    """Adds a random part of every other member's features to each one's: {member: [B, ..]} -> the same.
 
-    h_m + sum over n != m of sigma_nm * h_n, sigma_nm ~ Bernoulli(``probability``) drawn for every
-    pair and unit; without a ``key`` its expectation stands for it, as in dropout.
+    Member m gets h_m + sum over n != m of sigma_nm * h_n, where sigma_nm ~ Bernoulli(``probability``)
+    is drawn for every pair and unit. Without a ``key`` (in evaluation) the expectation ``probability``
+    replaces the draw, as in dropout.
     """
     names, mixed = list(features), {}
     for i, own in enumerate(names):
@@ -21,6 +22,7 @@ def share_features(features: dict, probability: float, key: jax.Array | None) ->
                 continue
             heard = probability
             if key is not None:
+                # A key of its own for each ordered pair: what m takes of n says nothing of what n takes of m.
                 draw = jax.random.fold_in(key, i * len(names) + j)
                 heard = jax.random.bernoulli(draw, probability, features[other].shape)
             total = total + heard * features[other]
@@ -29,8 +31,11 @@ def share_features(features: dict, probability: float, key: jax.Array | None) ->
 
 
 class Shared(nn.Module):
-    """``members`` networks of one architecture, each with its own stream and classifier, which share
-    features after the stem. {member: [B, T, H, W, C]} -> {member: {'logits', 'features', 'map'}}."""
+    """Networks of one architecture, one a member, that share features after the stem.
+
+    Each has its own stream and classifier: {member: [B, T, H, W, C]} -> {member: {'logits',
+    'features', 'map'}}.
+    """
 
     members: tuple[str, ...]
     module: Any  # the architecture, with a ``part`` to be called by: 'stem' or 'rest'
@@ -39,18 +44,19 @@ class Shared(nn.Module):
 
     @property
     def first_convolutions(self):
-        """Of every member; see `Model`."""
+        """The paths of all members' first convolutions; see `Model`."""
         return tuple((name, *path) for name in self.members for path in self.module.first_convolutions)
 
     @property
     def classifiers(self):
-        """Of every member; see `Model`."""
+        """The paths of all members' classifiers; see `Model`."""
         return tuple((name, *path) for name in self.members for path in self.module.classifiers)
 
     @nn.compact
     def __call__(self, x: dict, *, train: bool):
         networks = {name: self.module(**self.settings, name=name) for name in self.members}
         stems = {name: net(x[name], train=train, part="stem") for name, net in networks.items()}
+        # What is shared is drawn from dropout's stream of keys, as it is a kind of dropout.
         key = self.make_rng("dropout") if train else None
         mixed = share_features(stems, self.probability, key)
         return {n: net(mixed[n].astype(jnp.result_type(stems[n])), train=train, part="rest")

@@ -1,4 +1,4 @@
-"""ResNets whose convolutions reach over time: R3D, MC3 and R(2+1)D (Tran et al. 2018) in their forms."""
+"""ResNets that convolve over time: R3D, MC3 and R(2+1)D (Tran et al. 2018) in the forms that exist."""
 
 import functools
 from collections.abc import Callable
@@ -10,19 +10,23 @@ import jax.numpy as jnp
 from mmvid.models.convolution import max_pool
 from mmvid.models.layers import BatchNorm, Classifier, ClipConv
 
-# Between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
+# Channels between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45
 
 
 def middle_channels(inputs: int, outputs: int) -> int:
-    """Channels between a 1x3x3 and a 3x1x1 convolution that together have as many weights as one
-    3x3x3 (Tran et al., section 3.5)."""
+    """Returns how many channels a 1x3x3 and a 3x1x1 convolution have between them, so that together they
+    have as many weights as one 3x3x3 (Tran et al. 2018, section 3.5)."""
     return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
 
 
 class Block(nn.Module):
-    """A residual block, basic or bottleneck, its 3x3x3 convolutions 'full', 'factorised' (1x3x3,
-    then 3x1x1) or 'spatial' (1x3x3, and no stride in time). Stride in the first of them."""
+    """A residual block, basic or bottleneck: [B, T, H, W, C] -> [B, T', H', W', out].
+
+    Its 3x3x3 convolutions are 'full', 'factorised' (1x3x3, then 3x1x1) or 'spatial' (1x3x3, without
+    stride in time); the first of them has the ``stride``. ``project`` asks for a projection on the
+    shortcut even where the shapes agree.
+    """
 
     features: int
     stride: int
@@ -54,11 +58,12 @@ class Block(nn.Module):
             x = self.norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + y)
 
+    # MC3's spatial stages keep every frame (torchvision's Conv3DNoTemporal), on the shortcut too.
     def _strides(self, stride: int):
         return 1 if self.form == "spatial" else stride, stride
 
     def _factorised(self, y, i: int, features: int, stride: int, inputs: int, train: bool):
-        """Spatial, norm, ReLU, temporal; ``inputs``: channels that the block reads."""
+        """Applies convolution ``i`` as spatial, norm, ReLU, temporal; the block reads ``inputs`` channels."""
         middle = {
             "block": middle_channels(inputs, features),  # torchvision: one number a block
             "own": middle_channels(y.shape[-1], features),  # the paper: each convolution its own
@@ -70,12 +75,15 @@ class Block(nn.Module):
 
 
 class VideoResNet(nn.Module):
-    """``heads`` {name: classes}; clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame.
+    """A video network: clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame, to
+    {'logits' {head: [B, K]}, 'features' [B, D], 'map' [B, T', H', W', D]}.
 
-    ``form``: 'full' (R3D), 'factorised' (R(2+1)D) or 'mixed' (MC3: full in stem and first stage,
-    spatial after). ``middle``: see `Block`. ``padding`` 'same' is TensorFlow's, one-sided at even
-    sizes, of temporal strides and of the stem's pool; spatial strides stay symmetric (DMCL's code).
-    ``project_first``: a projection in the first block of the first stage too. ``momentum``: PyTorch's.
+    ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D) or 'mixed' (MC3: full
+    in the stem and the first stage, spatial after). ``middle`` chooses the channels between two factors:
+    'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
+    even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
+    symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
+    too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense.
     """
 
     heads: dict[str, int]
@@ -115,6 +123,7 @@ class VideoResNet(nn.Module):
         x = max_pool(x, self.padding) if self.stem_pool else x
         self.sow("intermediates", "stem", x)
         x = self._blocks(x, train)
+        # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2, 3))
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
@@ -133,6 +142,7 @@ class VideoResNet(nn.Module):
         return nn.relu(self._norm()(name="bn2")(x, train=train))
 
     def _blocks(self, x, train: bool):
+        # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in enumerate(self.stages):
             late = "spatial" if stage else "full"

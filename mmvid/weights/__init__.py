@@ -1,7 +1,7 @@
-"""Published checkpoints into our trees and back, and the files that hand weights over.
+"""Weights: published checkpoints converted into our trees and back, and files of our own.
 
-Ours are safetensors files of a tree {network: {'params': .., 'stats': ..}}, keys joined by '/';
-what published files call their tensors stands in ``names_resnet``.
+Our files are safetensors of a tree {network: {'params': .., 'stats': ..}} whose keys are joined by '/'.
+``names_resnet`` knows what published files call their tensors.
 """
 
 import os
@@ -21,8 +21,12 @@ Source = str | os.PathLike | Mapping[str, np.ndarray]
 
 
 class Found(NamedTuple):
-    """What a source holds: {(collection, *path): array in our layout}, {path: its key in a published
-    file}, a line on each key that is nobody's, and where its layers stand."""
+    """What a source of weights holds.
+
+    ``placed`` is {('params' or 'stats', *path): array in our layout}, ``layout`` says where its layers
+    stand, ``keys`` is {path: its key in a published file}, and ``strange`` lists the keys of the file
+    that have no place in our trees.
+    """
 
     placed: dict[Path, np.ndarray]
     layout: Layout
@@ -32,10 +36,13 @@ class Found(NamedTuple):
 
 # ---------------------------------------------------------------------------- what a source holds
 def _chosen(path: pathlib.Path, tree: Tree, network: str, part: str) -> tuple[str, str]:
-    """(network, part) of a file of ours; 'av.rgb' is the part 'rgb' of 'av'. Raises ValueError that
-    lists the networks."""
+    """Returns the (network, part) that ``network`` and ``part`` mean in a file of ours.
+
+    'av.rgb' is the part 'rgb' of the network 'av'. Raises ValueError, which lists the networks.
+    """
     if not network and len(tree) == 1:
         return next(iter(tree)), part
+    # A network of this very name comes first; only otherwise does a '.' set a part off.
     if network in tree:
         return network, part
     whole, _, inside = network.rpartition(".")
@@ -46,8 +53,10 @@ def _chosen(path: pathlib.Path, tree: Tree, network: str, part: str) -> tuple[st
 
 
 def part_of(tree: Tree, layout: Layout, part: str, name: str) -> Found:
-    """What a network {'params', 'stats'} holds; of ``part``, one of its streams, where it is named.
-    Raises ValueError that lists the parts; ``name`` is the network's, for that."""
+    """Returns what a network {'params', 'stats'} holds, or only its encoder of the stream ``part``.
+
+    Raises ValueError, which lists the parts, for an unknown one; the message calls the network ``name``.
+    """
     if part and part not in layout.encoders:
         known = f"it has {sorted(layout.encoders)}" if layout.encoders else "it reads one stream and has none"
         raise ValueError(f"{name} has no part {part!r}: {known}")
@@ -59,8 +68,10 @@ def part_of(tree: Tree, layout: Layout, part: str, name: str) -> Found:
 
 
 def _own(source: str | os.PathLike, part: str) -> Found | None:
-    """Of a file that ``save`` wrote, which is named as 'path#network' where it holds several; None if
-    the file is not ours."""
+    """Reads a file that ``save`` wrote; returns None if the file is not ours.
+
+    ``source`` is 'path#network' if the file holds several networks.
+    """
     path, network = files.split(source)
     if not files.metadata(source):
         return None
@@ -71,15 +82,17 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
 
 
 def _published(source: Source, head: str) -> Found:
-    """Of a published checkpoint, whose classifier becomes ``head``'s."""
+    """Reads a published checkpoint, whose classifier becomes ``head``'s."""
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
         try:
             path = names_resnet.address(key, head)
         except ValueError:
+            # Kept, not raised: one error later names everything that does not fit.
             strange.append(key)
             continue
+        # Two spellings of one tensor: which of them is meant cannot be known.
         if path in placed:
             strange.append(f"{key} (beside {keys[path]})")
             continue
@@ -88,8 +101,12 @@ def _published(source: Source, head: str) -> Found:
 
 
 def found(source: Source, *, part: str = "", head: str = "") -> Found:
-    """What a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save`` wrote
-    holds ('path#network', 'path#network.part'). Raises ValueError, FileNotFoundError."""
+    """Reads a source of weights, without asking what model they fit.
+
+    ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
+    wrote ('path#network', 'path#network.part'). Raises ValueError for a part that it does not have or a
+    damaged file, FileNotFoundError for a missing one.
+    """
     own = None if isinstance(source, Mapping) else _own(source, part)
     if not own and part:
         raise ValueError(f"{source} is no file of ours and has no part {part!r}: leave the part out")
@@ -98,7 +115,8 @@ def found(source: Source, *, part: str = "", head: str = "") -> Found:
 
 # ---------------------------------------------------------------------------- into a model's trees
 def _misfits(have: Found, wanted) -> list[str]:
-    """One line a shape that differs, one for all that is missing, one for all that is too much."""
+    """Says what does not fit: a line for each shape that differs, one for all missing leaves, one for
+    all leaves that the model lacks."""
     placed = have.placed
     lines = [
         f"  {'/'.join(p)}: {placed[p].shape} in the file, {wanted[p].shape} in the model"
@@ -114,14 +132,17 @@ def _misfits(have: Found, wanted) -> list[str]:
 
 
 def _renamed(have: Found, layout: Layout) -> Found:
-    """The parts of one network called as those of another, in their order: networks that share
-    features may read other streams."""
+    """Renames the parts of one network as those of another, in their order.
+
+    Networks that share features may go on with other streams (RGB to flow, say), under other names.
+    """
     theirs, ours = list(have.layout.encoders.values()), list(layout.encoders.values())
     if len(theirs) != len(ours) or set(theirs) == set(ours):
         return have
     names = dict(zip(theirs, ours))
 
     def path_of(path: Path) -> Path:
+        # path[0] is the collection; layouts know nothing of it.
         own = next((t for t in theirs if within(path[1:], (t,))), None)
         return path if own is None else (path[0], *names[own], *path[1 + len(own) :])
 
@@ -129,10 +150,14 @@ def _renamed(have: Found, layout: Layout) -> Found:
 
 
 def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
-    """What may differ made equal: no counters of batch norms, the model's own classifiers (or none)
-    where they are skipped, first convolutions over the model's channels."""
+    """Evens out what may differ between a source and a model.
+
+    Counters of batch norms are dropped, classifiers that are skipped are replaced by the model's own,
+    and first convolutions are averaged to the model's input channels.
+    """
     placed = {p: v for p, v in have.placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
     if classifier == "skip" or not layout.classifiers:
+        # Both layouts: a classifier of theirs may stand where the model has none.
         theirs = (*have.layout.classifiers, *layout.classifiers)
         placed = {p: v for p, v in placed.items() if not within(p[1:], theirs)}
         placed |= {p: v for p, v in wanted.items() if within(p[1:], layout.classifiers)}
@@ -145,7 +170,7 @@ def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path,
 
 
 def heads_of(params: Tree, layout: Layout) -> list[str]:
-    """The heads of a network's classifiers."""
+    """Returns the names of all heads of a network's classifiers, sorted."""
     return sorted({head for path in layout.classifiers for head in trees.subtree(params, path)})
 
 
@@ -153,8 +178,10 @@ def fitted(
     have: Found, name: str, source: str, *, params: Tree, stats: Tree, classifier: str = "load",
     layout: Layout = PLAIN,
 ) -> tuple[Tree, Tree]:  # fmt: skip
-    """What ``source`` holds, in the trees of a model; `load` tells the rest. Where it has no classifier
-    by its layout, the model keeps its own."""
+    """Puts what ``source`` holds into the trees of a model, as `load` explains: new (params, stats).
+
+    If the source's layout has no classifier, the model keeps its own.
+    """
     if classifier not in ("load", "skip"):
         raise ValueError(f"classifier={classifier!r}: choose 'load' or 'skip'")
     if layout.encoders and not have.layout.encoders:
@@ -165,12 +192,14 @@ def fitted(
         )
     classifier = classifier if have.layout.classifiers else "skip"
     wanted = trees.leaves({"params": params, "stats": stats})
+    # Names first: what is adapted is looked for under the model's own paths.
     have = _renamed(have, layout)
     have = have._replace(placed=_adapted(have, wanted, layout, classifier))
     if lines := _misfits(have, wanted):
         only = all(within(p[1:], layout.classifiers) for p in _differing(have, wanted))
         advice = _advice(only and not have.strange, heads_of(params, layout))
         raise ValueError("\n".join([f"{source}: these weights do not fit {name}:", *lines, advice]))
+    # The model's precision: a checkpoint in half precision must not make its parameters half.
     tree = trees.unflatten({p: np.asarray(have.placed[p]).astype(v.dtype) for p, v in wanted.items()})
     return tree.get("params", {}), tree.get("stats", {})
 
@@ -200,14 +229,15 @@ def load(
     part: str = "",
     layout: Layout = PLAIN,
 ) -> tuple[Tree, Tree]:
-    """Weights of ``source`` in the trees of model ``name``: new (params, stats).
+    """Loads the weights of ``source`` into the trees of the model ``name``: new (params, stats).
 
-    ``source``: a .safetensors or .pth file, {key: array} in torch's layout, or a file that
-    ``save`` wrote ('path#network' where it holds several, 'path#network.part' or ``part`` for what
-    reads one stream of a network that reads several). ``params``, ``stats``: the model's own (shapes
-    suffice to 'load'); ``layout``: the `Model`, or where its layers stand. Every tensor is used or named
-    in the error. First convolutions are averaged to the model's input channels (MML); ``classifier``
-    'skip' keeps ``params``'. Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
+    ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
+    wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the
+    encoder of one stream of a network that reads several. ``params`` and ``stats`` are the model's own;
+    shapes suffice, unless the ``classifier`` is 'skip', which keeps the model's own classifiers instead
+    of loading them. ``layout`` is the `Model`, or says where its layers stand. First convolutions are
+    averaged to the model's input channels (MML). Every tensor of the source is either used or named in
+    the error. Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
     """
     have = found(source, part=part, head="".join(heads_of(params, layout)[:1]))
     shown = "the given tensors" if isinstance(source, Mapping) else os.fspath(source)

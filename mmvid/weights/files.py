@@ -1,4 +1,4 @@
-"""Files of weights: ours, and those that others published."""
+"""Files of weights: reads and writes our own, and reads those that others published."""
 
 import json
 import os
@@ -19,8 +19,9 @@ _RESERVED = ("format", "version", "empty")
 
 
 def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
-    """Raises ValueError naming the first tensor that holds a NaN or an infinity."""
+    """Raises ValueError, which names the first tensor that holds a NaN or an infinity."""
     for name, value in tensors.items():
+        # Asked this way round, as NumPy calls bfloat16 no kind of floating point.
         whole = np.issubdtype(value.dtype, np.integer) or value.dtype == bool
         if not whole and not np.isfinite(value).all():
             raise ValueError(
@@ -47,6 +48,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             "safetensors.torch.save_file and give that"
         ) from None
     try:
+        # weights_only: a pickle of anything else may run code while it is read.
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Damaged bytes raise whatever they happen to look like.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -54,16 +56,23 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path} is damaged or holds more than tensors ({reason}); fetch it again, or save its "
             "state_dict alone, best with safetensors.torch.save_file"
         ) from None
+    # Training scripts wrap the weights: 'state_dict' in TSM and MML.
     wrapped = [loaded[k] for k in ("state_dict", "model", "model_state") if k in loaded]
     tensors = wrapped[0] if wrapped else loaded
     if not isinstance(tensors, Mapping):
         raise ValueError(f"{path}: expected a state_dict, found a {type(tensors).__name__}")
     if strange := sorted(k for k, v in tensors.items() if not isinstance(v, torch.Tensor)):
         raise ValueError(f"{path}: expected tensors under every key, not so under {strange}")
+    # float(): NumPy has no bfloat16.
     return {key: (v.float() if v.is_floating_point() else v).detach().numpy() for key, v in tensors.items()}
 
 
 def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a published file as {key: array}, in the file's own layout.
+
+    Raises FileNotFoundError, and ValueError for an unknown ending, a damaged file or numbers that are
+    not finite.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
     if path.suffix == ".safetensors":
@@ -78,14 +87,15 @@ def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
-    """'path#network' in its two parts; the second may be left out."""
+    """Splits 'path#network' into (path, network); network is '' if it is left out."""
     name, _, network = os.fspath(source).rpartition("#")
+    # Only '.safetensors#' separates: a '#' elsewhere belongs to the path.
     own = name.endswith(".safetensors")
     return pathlib.Path(name if own else source), network if own else ""
 
 
 def metadata(source: str | os.PathLike) -> dict[str, str]:
-    """What `save` was told of a file ('path' or 'path#network'); {} for files of others."""
+    """Returns the metadata that `save` wrote into a file ('path' or 'path#network'); {} for other files."""
     path, _ = split(source)
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
@@ -95,14 +105,17 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
 
 
 def describe_layouts(layouts: Mapping[str, Layout]) -> str:
-    """{network: layout} as text for a file's metadata."""
+    """Writes {network: layout} as text for a file's metadata."""
     return json.dumps({
         name: {field: getattr(layout, field) for field in Layout._fields} for name, layout in layouts.items()
     })  # fmt: skip
 
 
 def layout(metadata: Mapping[str, str], network: str, params: Mapping) -> Layout:
-    """Where the layers of a network in a file of ours stand; files of before say nothing of it."""
+    """Returns where the layers of a network in a file of ours stand.
+
+    Files from before layouts were written do not say so; theirs is found from ``params``.
+    """
     told = json.loads(metadata.get("layouts", "{}")).get(network)
     if told is None:
         return names_resnet.layout_of(params)
@@ -120,15 +133,16 @@ def _unescaped(key: str) -> Path:
 
 
 def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> None:
-    """Writes a tree of arrays (keys joined by '/') and text ``metadata``, whole or not at all.
+    """Writes a tree of arrays (keys joined by '/') and ``metadata``, either all of it or nothing.
 
-    Raises ValueError where ``metadata`` uses a name of the format's own or holds no text.
+    Raises ValueError if ``metadata`` uses a name that the format reserves or holds anything but text.
     """
     if taken := sorted(set(metadata) & set(_RESERVED)):
         raise ValueError(f"metadata names {taken} belong to the file format; choose others")
     if strange := sorted(k for k, v in metadata.items() if not isinstance(v, str)):
         raise ValueError(f"metadata is text; {strange} hold something else: give json.dumps(..)")
     flat = trees.flatten(tree)
+    # safetensors holds arrays alone: empty dicts go into the metadata.
     empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
     arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
     own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
@@ -137,8 +151,11 @@ def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> No
 
 
 def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
-    """(tree, metadata) of a file that ``save`` wrote. Raises ValueError for any other file, or numbers
-    that are not finite, FileNotFoundError."""
+    """Reads a file that ``save`` wrote: (tree, metadata).
+
+    Raises ValueError for any other file, another version or numbers that are not finite, and
+    FileNotFoundError.
+    """
     with _opened(pathlib.Path(path)) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:

@@ -1,6 +1,6 @@
-"""What published checkpoints call the tensors of a ResNet, against the places in our trees.
+"""Names of a ResNet's tensors in published checkpoints, and their places in our trees.
 
-Key names are facts: torchvision and timm write 'layer1.0.conv1.weight' and 'fc.weight'; TSM and
+torchvision and timm write 'layer1.0.conv1.weight' and 'fc.weight'; TSM and
 MML 'base_model.layer1.0.conv1.net.weight' where the shift wraps a convolution, and
 'new_fc.weight'; either may carry DataParallel's 'module.'. torchvision's video networks count
 instead: 'stem.0.weight', 'layer1.0.conv1.0.weight' and its norm 'layer1.0.conv1.1.weight'; where the
@@ -20,8 +20,8 @@ PLAIN = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),))
 
 
 def layout_of(params: Mapping) -> Layout:
-    """The layout of a tree of parameters whose file says none: one network, or several that share
-    features."""
+    """Returns the layout of a tree of parameters whose file does not say it: that of one network, or of
+    several that share features."""
     if "classifier" in params:
         return PLAIN
     inside = [n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree]
@@ -34,7 +34,8 @@ def layout_of(params: Mapping) -> Layout:
     )
 
 
-# A batch norm's leaf in torch: our collection and our name. The counter has no place of ours.
+# {a batch norm's leaf in torch: (our collection, our name)}. Our trees do not keep the counter; it is
+# named here so that a checkpoint's is recognised and dropped, not reported as strange.
 _NORM = {
     "weight": ("params", "scale"),
     "bias": ("params", "bias"),
@@ -43,10 +44,12 @@ _NORM = {
     "num_batches_tracked": ("stats", "count"),
 }
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+# Layers that have names (images, TSM): 'layer1.0.conv2.weight', 'bn1.bias', 'layer2.0.downsample.0.weight'.
 _LAYER = re.compile(r"(?:layer(\d+)\.(\d+)\.)?(conv\d|bn\d|downsample\.[01])\.(\w+)")
 _DOWNSAMPLE = {"downsample.0": "downsample_conv", "downsample.1": "downsample_bn"}
 _STEM = {"stem.0": "conv1", "stem.1": "bn1", "stem.3": "conv2", "stem.4": "bn2"}
-# What stands behind 'conv1.' in a block of a video network, and our layer of the same number.
+# {what follows 'conv1.' in a block of a video network: our layer, with the same number}. The numbers are
+# places in nn.Sequential; those left out are ReLUs, which have no weights.
 _VIDEO = {
     "0": "conv{}",
     "1": "bn{}",
@@ -58,14 +61,17 @@ _VIDEO_LAYER = re.compile(r"(stem\.\d|layer(?:\d+)\.(?:\d+)\.conv\d(?:\.\d){1,2}
 
 
 def torchvision_key(key: str) -> str:
-    """The torchvision spelling of a key in any of the known ones; others come back unchanged."""
+    """Rewrites a key from any of the known spellings into torchvision's; returns others unchanged."""
     key = re.sub(r"^(module\.)?(base_model\.)?", "", key)
     key = re.sub(r"\b(conv\d)\.net\.", r"\1.", key)
     return re.sub(r"^(new_fc|last_linear)\.", "fc.", key)
 
 
 def _layer(key: str) -> tuple[Path, str] | None:
-    """((block, layer) or (layer,), torch's leaf) of a torchvision key of images or of clips."""
+    """Parses a torchvision key of an image or video network: ((block, layer) or (layer,), torch's leaf).
+
+    Returns None for a key of neither.
+    """
     if match := _LAYER.fullmatch(key):
         stage, block, layer, leaf = match.groups()
         layer = _DOWNSAMPLE.get(layer, layer)
@@ -81,15 +87,16 @@ def _layer(key: str) -> tuple[Path, str] | None:
 
 
 def address(key: str, head: str) -> Path:
-    """('params' or 'stats', *path in our tree) of a torch key; the classifier is ``head``'s.
+    """Returns the place of a torch key in our trees: ('params' or 'stats', *path).
 
-    A batch norm's counter, which we do not keep, gets the leaf name 'count'. Raises ValueError for
-    a key of no ResNet.
+    The classifier 'fc' becomes ``head``'s. A batch norm's counter, which our trees do not keep, gets the
+    leaf name 'count'. Raises ValueError for a key that no ResNet has.
     """
     plain = torchvision_key(key)
     if match := re.fullmatch(r"fc\.(weight|bias)", plain):
         return "params", "classifier", head, "kernel" if match[1] == "weight" else "bias"
     layers, leaf = _layer(plain) or (("",), "")
+    # 'weight' is a kernel in a convolution and a scale in a batch norm; convolutions have no bias.
     known = {"weight": ("params", "kernel")} if "conv" in layers[-1] else _NORM
     if leaf not in known:
         raise ValueError(f"{key!r} is no tensor of a ResNet")
@@ -98,8 +105,10 @@ def address(key: str, head: str) -> Path:
 
 
 def torch_key(path: Path) -> str:
-    """The torchvision key of a path in our params or stats of an image network or a TSM. Inverse of
-    ``address``."""
+    """Returns the torchvision key of a path in the params or stats of an image network or a TSM.
+
+    It inverts ``address``.
+    """
     leaf = _LEAVES.get(path[-1], path[-1])
     if path[0] == "classifier":
         return f"fc.{leaf}"
@@ -109,39 +118,46 @@ def torch_key(path: Path) -> str:
 
 
 def torch_video_key(path: Path) -> str:
-    """The same of a video network, whose layers torchvision counts. Inverse of ``address``."""
+    """Returns the torchvision key of a path in a video network, whose layers torchvision numbers.
+
+    It inverts ``address``.
+    """
     if path[0] == "classifier" or path[-2] in _DOWNSAMPLE.values():
         return torch_key(path)
     leaf = _LEAVES.get(path[-1], path[-1])
     if len(path) == 2:
         return f"{_theirs(_STEM)[path[0]]}.{leaf}"
-    # 'conv2_spatial': which convolution of the block, and which place within it.
+    # 'conv2_spatial' says which convolution of the block it is (2) and which place within that.
     number = re.search(r"\d", path[1])[0]
     place = _theirs(_VIDEO)[path[1].replace(number, "{}")]
     return f"{path[0].replace('_', '.')}.conv{number}.{place}.{leaf}"
 
 
 def _theirs(names: dict[str, str]) -> dict[str, str]:
-    """{ours: theirs} of {theirs: ours}."""
+    """Turns {theirs: ours} round into {ours: theirs}."""
     return {ours: theirs for theirs, ours in names.items()}
 
 
 def to_ours(value: np.ndarray) -> np.ndarray:
-    """(out, in, [kT,] kH, kW) -> ([kT,] kH, kW, in, out); (out, in) -> (in, out); others as they are."""
+    """Transposes a tensor of torch's: (out, in, [kT,] kH, kW) -> ([kT,] kH, kW, in, out) and (out, in) ->
+    (in, out); others stay as they are."""
     axes = {5: (2, 3, 4, 1, 0), 4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim)
     return np.transpose(value, axes) if axes else value
 
 
 def to_torch(value: np.ndarray) -> np.ndarray:
-    """Inverse of ``to_ours``; contiguous, as safetensors wants it."""
+    """Inverts ``to_ours``; the result is contiguous, as safetensors wants it."""
     axes = {5: (4, 3, 0, 1, 2), 4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim)
     return np.array(np.transpose(value, axes) if axes else value, order="C")
 
 
 def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
-    """Our trees as {torchvision key: array in torch's layout}; ``head``'s classifier becomes 'fc',
-    others stay behind. A first convolution over time tells a video network, whose keys are others.
-    Inverse of `weights.load`. Raises ValueError for an unknown head, or for several networks in one tree."""
+    """Converts our trees into {torchvision key: array in torch's layout}; inverts `weights.load`.
+
+    ``head``'s classifier becomes 'fc'; those of other heads are left out. A network whose first
+    convolution reaches over time gets the keys of torchvision's video networks. Raises ValueError for an
+    unknown head, or for several networks in one tree.
+    """
     if inside := list(layout_of(params).encoders):
         raise ValueError(f"{', '.join(inside)} share features; give one of them: params[{inside[0]!r}]")
     heads = sorted(params.get("classifier", ()))
