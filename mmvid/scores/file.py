@@ -47,7 +47,7 @@ def save(path: str | os.PathLike, scores: Scores) -> None:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"id": scores.id, "row": scores.row, "meta": np.asarray(json.dumps(scores.meta))}
-    # An archive is flat, hence keys like paths; `load` parts them at '/', which no output or head has in its name.
+    # An archive is flat, hence keys like paths. `load` parts them at '/', which no output or head may have in it.
     arrays |= {f"label/{k}": v for k, v in scores.label.items()}
     arrays |= {f"present/{k}": v for k, v in scores.present.items()}
     arrays |= {f"logits/{o}/{h}": v for o, heads in scores.logits.items() for h, v in heads.items()}
