@@ -1,6 +1,7 @@
-"""The configuration before an experiment's file changes what it must. What has a specification of its own
-(how clips are sampled, cut, loaded and scored, what a method does) has its defaults there; all others are
-here.
+"""The defaults, from which every experiment's file starts and changes what it must.
+
+How clips are sampled, cut, loaded and scored, and what a method does, is specified in the package, with its
+defaults; all other defaults are here.
 
 Durations are texts: steps ('900'), '30 epochs' or, inside a segment, '10%' of it.
 """
@@ -18,48 +19,50 @@ from mmvid.streams import FIELDS, Sampling, Stream
 
 
 def schedule(lr: float, **changes) -> ConfigDict:
-    """A learning rate: ``kind`` 'step', 'cosine', 'linear' or 'constant', ``warmup`` linear from 0."""
+    """Makes a learning rate's schedule. ``lr`` is its peak, ``kind`` one of 'step', 'cosine', 'linear' and
+    'constant'; ``warmup`` is the duration of a linear rise from 0."""
     spec = dict(kind="cosine", lr=lr, warmup="0", boundaries=(), factor=0.1)
     return ConfigDict(spec | changes, convert_dict=False)
 
 
 def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
-    """A stream; ``sampling`` has fields of `Sampling`: ``frames``, ``kind``, ``dense_length``. Two streams of
-    one sampling read the same frames, sound the time that these span."""
+    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``.
+
+    Two streams with the same sampling read the same frames; sound is read over the time that these span.
+    """
     made = Stream("", modality, Sampling(**sampling), form)
     sampled = made.sampling._asdict()
     return ConfigDict(dict(modality=made.modality, form=made.form, geometry=made.geometry, sampling=sampled))
 
 
 def _options() -> ConfigDict:
-    """Of one network; what is None here is as `model_options` says for all of them.
-
-    Made anew for each: a placeholder in two places is one value.
-    """
+    """Makes the options of one network; what is None there is as `model_options` says for all of them."""
+    # Made anew for each network: a placeholder that stands in two places is one value.
     types = dict(dropout=float, dtype=str, remat=bool, frozen_bn=str, width=int, stages=tuple, share=float)
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 
 def _optimizer() -> dict:
+    """Returns the entries of an optimizer with their defaults."""
     # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
     # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
     return dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
 
 
 def _own(common: Mapping) -> ConfigDict:
-    """The same entries, each None: of one network, as for all of them unless it says otherwise."""
+    """Returns the same entries, each None: a network has the run's values but for those that it sets itself."""
     return ConfigDict({name: placeholder(type(value)) for name, value in common.items()})
 
 
 def network(model: str, *reads: str, weights: str | dict[str, str] = "", **options) -> ConfigDict:
-    """A network that reads one stream (or each of several with shared weights).
+    """Makes a network that reads one stream, or each of several with shared weights.
 
-    Its ``optimizer`` and ``schedule`` are those of the run, but for what it says itself:
+    Its ``optimizer`` and ``schedule`` are those of the run, except for what is set here:
     --config.networks.flow.schedule.lr=0.01 changes flow's rate alone.
 
-    ``weights``: a .safetensors or .pth file to start from, for instance torchvision's resnet50; of a
-    network that reads several streams at once also {stream: file}. Files of runs of ours are named as
-    'path#network', or 'path#network.stream' for what reads one of its streams.
+    ``weights`` is a .safetensors or .pth file to start from, for instance torchvision's resnet50; for a network
+    that reads several streams at once it may be {stream: file}. In a file that a run here has written, a
+    network is named by 'path#network', and the part that reads one of its streams by 'path#network.stream'.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
@@ -72,17 +75,20 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
 
 
 def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict:
-    """Networks of one architecture, one for each stream, that share features after the stem with
-    probability ``share`` (CMCL's feature sharing). They are one network here: clipped together."""
+    """Makes networks of one architecture, one for each stream, that share features after the stem with
+    probability ``share`` (CMCL's feature sharing). They count as one network: their gradients are clipped
+    together."""
     spec = network(model, *reads, share=share, **options)
     spec.reads = (tuple(reads),)
     return spec
 
 
 def fusion(*, weights: str | dict[str, str] = "", **encoders) -> ConfigDict:
-    """A network that reads several streams in one forward: fusion(audio=MODEL, rgb=(MODEL, dict(width=32))).
+    """Makes a network that reads several streams in one forward pass, as in G-Blend: fusion(audio=MODEL,
+    rgb=(MODEL, dict(width=32))).
 
-    Its outputs are a classifier of each stream, 'network.audio' and 'network.rgb', and 'network.joint'.
+    Its outputs are those of a classifier of each stream, 'network.audio' and 'network.rgb', and of one of all
+    streams together, 'network.joint'.
     """
     spec = network("fusion", *encoders, weights=weights, encoders=encoders)
     spec.reads = (tuple(encoders),)
@@ -90,8 +96,8 @@ def fusion(*, weights: str | dict[str, str] = "", **encoders) -> ConfigDict:
 
 
 def methods() -> ConfigDict:
-    """The method and, under their names, the options of all that have some; a title of '' is the name in
-    capitals."""
+    """Makes the entry of the method: its ``name``, its ``title`` ('' stands for the name in capitals) and, under
+    their names, the options of all methods that have some."""
     options = {name: methods_lib.options(name) for name in methods_lib.METHODS}
     made = ConfigDict(dict(name="mml", title="") | {name: own for name, own in options.items() if own})
     made.generalized_distillation.teacher = "depth"  # what outputs there are, only a configuration knows
@@ -107,10 +113,10 @@ TABLETOP_VIEWS = {
 
 
 def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
-    """The embedded dataset, made on first use: 48 pixels, the camera frames the scene already.
+    """Sets ``c`` up for the embedded dataset, which is made on first use and has 48 pixels a side.
 
-    ``view`` 'verb'; 'epic', a verb and a noun; 'multilabel', two verbs a clip. Each has a folder of its own.
-    Raises ValueError for another one.
+    A clip's labels are a verb in the ``view`` 'verb', a verb and a noun in 'epic', and two verbs in
+    'multilabel'; each view has a folder of its own. Raises ValueError for another view.
     """
     if view not in TABLETOP_VIEWS:
         raise ValueError(f"Tabletop has no view {view!r}; choose one of {sorted(TABLETOP_VIEWS)}")
@@ -127,11 +133,12 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
     c.schedule = schedule(0.05, warmup="20")
     c.optimizer.update(dict(nesterov=True, clip=5.0))
     c.evaluation.splits = ("test", "unseen")
+    # Frames are not enlarged before the crop: the camera frames the scene already.
     c.evaluation.resize = 48
 
 
 def get_config() -> ConfigDict:
-    """The defaults: Tabletop, small, RGB and flow."""
+    """Returns the defaults. They name no data and no networks, which the experiment's file adds."""
     c = ConfigDict()
     c.seed = 0
     c.headline = "rgb"  # the output whose score names the run
@@ -153,8 +160,8 @@ def get_config() -> ConfigDict:
     c.stills.schedule = schedule(0.05, warmup="20")
     # Shares of the training clips that are to lack a modality, to see what a method makes of it.
     c.missing = ConfigDict(dict.fromkeys(FIELDS, 0.0))
-    # The label spaces, where known before the data are: {name: (classes, kind)}. Empty: ask the
-    # dataset.
+    # The label spaces, where they are known before the data are there: {name: (classes, kind)}. Where this is
+    # empty, the dataset says them.
     c.heads = ConfigDict()
 
     c.streams = ConfigDict()
@@ -187,8 +194,8 @@ def get_config() -> ConfigDict:
 
 
 def of_variant(file: str, variants: Mapping[str, Callable], variant: str) -> ConfigDict:
-    """The defaults as ``variants[variant](config)`` changes them. Raises ValueError that lists the
-    variants of ``file``."""
+    """Returns the defaults as ``variants[variant](config)`` changes them. Raises ValueError with the list of
+    variants for one that ``file`` does not have."""
     if variant not in variants:
         known = sorted(name for name in variants if name)
         raise ValueError(f"{file} has no variant {variant!r}; choose one of {known} or none")

@@ -26,6 +26,7 @@ def prepare(
     flags = [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
 
     def prepare(job: tuple[Item, str]) -> str:
+        # Written to the shared folder, not returned: what is done survives a pipeline that breaks.
         return clips.write(*job, settings, directory)
 
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:

@@ -24,7 +24,7 @@ PROGRAM = "python -m data_prep.build"
 
 # ---------------------------------------------------------------------------- the command line
 def _listed() -> str:
-    """Every dataset with its line, its own flags and what it has by default, for --help."""
+    """Lists for --help every dataset with its line, the flags that are its own and its defaults."""
     lines = ["datasets, and the flags that are theirs alone:"]
     for name, row in READERS.items():
         lines.append(f"  {name:16s} {row.about}")
@@ -39,8 +39,8 @@ def _listed() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The flags that every dataset has. No default stands here: they are those of `clips.Settings`, but for
-    what a dataset's row says."""
+    """Makes the parser of the flags that every dataset has."""
+    # No field of `clips.Settings` has a default here, so that `_settings` can tell which ones were given.
     usual = clips.Settings()
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line: the flags that every dataset has, then those of the one that is named."""
+    """Parses the command line: first the flags that every dataset has, then those of the one that is named."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if args.workers < 1 or (args.short_side or 0) < 0 or not (args.quality is None or 1 <= args.quality <= 100):
@@ -83,6 +83,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for flag, options in readers.chosen(args).flags.items():
         own.add_argument(flag, **options)
     args, unknown = own.parse_known_args(rest, args)
+    # A flag of another dataset is a likelier mistake than one that there is not: it is named with its owners.
     for word in unknown:
         flag = word.partition("=")[0]
         if owners := [name for name, row in READERS.items() if flag in row.flags]:
@@ -93,13 +94,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _cores() -> int:
+    """Counts the cores that this process may use."""
+    # A container or a scheduler often allows fewer than the machine has; not every system tells.
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> clips.Settings:
-    """How clips are stored: what the command line says, else the dataset's row, else the usual."""
+    """Decides how clips are stored: as the command line says, else the dataset's row, else `clips.Settings`."""
     given = {name: getattr(args, name, None) for name in clips.Settings._fields}
     given = {name: value for name, value in given.items() if value is not None}
     settings = clips.Settings(**reader.stored | given)
@@ -111,7 +114,7 @@ def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> cli
 
 # ---------------------------------------------------------------------------- the command
 def build(args: argparse.Namespace) -> int:
-    """Both stages, as far as they are due; prints the summary. Returns the exit code.
+    """Runs both stages as far as they are due, and prints the summary. Returns the exit code.
 
     Raises ValueError or FileNotFoundError where there is nothing to build from.
     """
@@ -138,6 +141,7 @@ def build(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 1
+        # As many rejected as before: the retry changed nothing, and what is packed stays.
         if info is None or len(reasons) != rejected:
             info = stages.stage_two(source, keys, settings, args.out, reasons)
             print(summary.of(info, args.out, reader, notes))
@@ -148,8 +152,8 @@ def build(args: argparse.Namespace) -> int:
 
 
 def alone(root: pathlib.Path) -> contextlib.AbstractContextManager:
-    """Holds ``root/build.lock``. Where another build holds it, this one names that one and waits for it; then
-    it finds the work done."""
+    """Holds ``root/build.lock``, so that one build at a time writes into ``root``. Where another one holds it,
+    this one says so and waits, and then finds the work done."""
     root.mkdir(parents=True, exist_ok=True)
 
     def say(line: str) -> None:
@@ -159,8 +163,8 @@ def alone(root: pathlib.Path) -> contextlib.AbstractContextManager:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0 when a dataset is there, 1 when not (or with --strict when a clip is rejected), 130 when
-    interrupted; a wrong command line exits with 2."""
+    """Builds what the command line asks for. Returns 0 when the dataset is there, 1 when it is not (with --strict
+    also when a clip is rejected) and 130 when interrupted; a wrong command line exits with 2."""
     args = parse(argv)
     for stream in (sys.stdout, sys.stderr):
         # What cannot be said in the terminal's alphabet, or in any, must not end the build.

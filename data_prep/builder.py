@@ -34,8 +34,8 @@ class Facts(NamedTuple):
 
 
 def _checksum(record: dict) -> int:
-    """The CRC-32 of what was decoded; computed flow is left out, as it may differ in a last bit between
-    machines."""
+    """Returns the CRC-32 of a record's frames, depth, sound and boxes, and of flow that came with it."""
+    # Computed flow is left out, as it may differ in a last bit between machines.
     parts = [*record["rgb"], record["rgb_video"], *record["depth"], record["audio"], record["boxes"].tobytes()]
     if record.get("flow_given"):
         parts += [*record["flow_x"], *record["flow_y"]]
@@ -43,15 +43,15 @@ def _checksum(record: dict) -> int:
 
 
 def _content(record: dict) -> tuple:
-    """What is equal where the pictures of two clips are. Their length stands beside the CRC, for among 100,000
-    clips some of equal CRC are to be expected."""
+    """Returns what is equal for two clips with the same pictures, or, without RGB, the same everything."""
+    # Sizes stand beside the CRC, as among 100,000 clips some of equal CRC are to be expected.
     parts = [part for part in (*record["rgb"], record["rgb_video"]) if part]
     crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0) if parts else _checksum(record)
     return record["num_frames"], record["height"], record["width"], sum(map(len, parts)), crc
 
 
 def facts(record: dict) -> Facts:
-    """The facts of one prepared clip."""
+    """Collects the facts of one prepared clip."""
     shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
     have = tuple(m for m in MODALITIES if fields.present(record, m))
     labels = {name: value.tolist() for name, value in record["label"].items()}
@@ -59,7 +59,8 @@ def facts(record: dict) -> Facts:
 
 
 def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
-    """The record's schema (data_prep/README.md). Frames are bytes: decoded after indices are drawn."""
+    """Makes the record's schema (data_prep/README.md)."""
+    # Frames stay bytes: the loader draws indices first and decodes only the frames that it needs.
     f = tfds.features
 
     def label(spec):
@@ -84,7 +85,8 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
 
 
 def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.Path, dict]]]:
-    """``files`` cut into runs of up to SHARD_BYTES together, for TFDS holds a shard's examples in memory."""
+    """Cuts ``files`` into shards, runs of up to SHARD_BYTES each."""
+    # TFDS holds all examples of a shard in memory.
     shards, room = [], 0
     for file in files:
         size = file[0].stat().st_size
@@ -97,10 +99,10 @@ def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.P
 
 
 class Clips(tfds.core.ShardBasedBuilder):
-    """Packs ``files`` {split: [(prepared clip, what is put on)]} in this order; ``seen`` gets every
-    record.
+    """Packs ``files`` {split: [(prepared clip, its split and labels)]} in this order; ``seen`` is called with
+    every record.
 
-    Not a GeneratorBasedBuilder: that one shuffles, and above a gigabyte it shuffles by TensorFlow.
+    It is no GeneratorBasedBuilder, which shuffles, and above a gigabyte shuffles by way of TensorFlow.
     """
 
     VERSION = tfds.core.Version(f"{records.SCHEMA}.0.0")
@@ -160,10 +162,10 @@ def pack(
     root: pathlib.Path,
     check: Callable[[list[Facts]], None] = lambda rows: None,
 ) -> list[Facts]:
-    """Writes ``root/clips/<schema>/`` in one stroke: what stood there stays until the new is whole and
-    ``check`` raises nothing.
+    """Writes ``root/clips/<schema>/`` in one stroke: an older one stays until the new one is whole and ``check``
+    has raised nothing.
 
-    metadata.json goes with it; whoever calls writes the new one. Returns every clip's facts.
+    The older metadata.json is removed with it; the caller writes the new one. Returns every clip's facts.
     """
     # TFDS puts a folder of the builder's name into the one that it is given, so that `files.whole`, which
     # renames the folder itself, is of no use here.
@@ -183,8 +185,9 @@ def pack(
 def depth_range(
     files: list[pathlib.Path], *, most: int = 200, shares: tuple[float, float] = (0.005, 0.995)
 ) -> tuple[float, float]:
-    """(near, far) in metres: the 0.5 and 99.5 percentiles of what depth reads at all (0 is no reading),
-    over the middle maps of up to ``most`` prepared clips, evenly spread."""
+    """Measures (near, far) in metres: the 0.5 and 99.5 percentiles of all depth readings (0 is no reading), over
+    the middle maps of up to ``most`` prepared clips, evenly spread."""
+    # Not the extremes: a single false reading would squeeze everything else into a few grey values.
     counts, scale = np.zeros(1 << 16, np.int64), 0.001
     for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
         record = pickle.loads(files[i].read_bytes())
@@ -201,14 +204,14 @@ def depth_range(
 
 
 def classes_of(value, kind: str) -> list[int]:
-    """The class ids that a clip's label of this kind names, each once."""
+    """Lists the class ids that a clip's label of this kind names, each once."""
     if kind == "spans":
         return sorted({int(row[0]) for row in value})
     return np.flatnonzero(value).tolist() if kind == "multi" else [value] * (value >= 0)
 
 
 def count(rows: list[Facts], heads: dict[str, dict]) -> tuple[dict, dict]:
-    """({split: {modality: clips}}, {head: clips of every class}) of packed clips."""
+    """Counts packed clips: ({split: {modality: clips}}, {head: clips of every class})."""
     modalities: dict[str, collections.Counter] = {}
     classes = {head: [0] * len(spec["names"]) for head, spec in heads.items()}
     for row in rows:

@@ -18,7 +18,8 @@ TRIAL = 10
 
 
 class Row(NamedTuple):
-    """What the checks ask of a clip: ``classes`` {head: names}; ``content`` is equal where clips are."""
+    """What the checks need to know of a clip: ``classes`` is {head: names}, and ``content`` is equal for clips
+    that are equal."""
 
     id: str
     split: str
@@ -27,7 +28,7 @@ class Row(NamedTuple):
 
 
 def of_items(items: Iterable[Item]) -> list[Row]:
-    """The rows of a manifest: clips are equal where their paths and times are."""
+    """Makes the rows of a manifest, in which clips are equal where their paths and times are."""
     return [
         Row(item.id, item.split, {h: _classes(labels) for h, labels in item.labels.items()}, _source(item))
         for item in items
@@ -35,7 +36,7 @@ def of_items(items: Iterable[Item]) -> list[Row]:
 
 
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
-    """The class names of labels that may bear times."""
+    """Returns the class names of labels, without the times that some bear."""
     return tuple(found[0] if (found := manifest.span(label)) else label for label in labels)
 
 
@@ -47,10 +48,10 @@ def _source(item: Item) -> tuple:
 
 # ---------------------------------------------------------------------------- clips in two places
 def doubles(rows: Sequence[Row]) -> list[str]:
-    """Notes on clips that are there twice: in two splits, or in one split under different labels.
+    """Makes notes on clips that occur twice: in two splits, or in one split under different labels.
 
-    Raises ValueError where more than SHARED of an evaluation split of TRIAL clips or more are training
-    clips.
+    Raises ValueError where an evaluation split of TRIAL clips or more consists to more than the share SHARED of
+    training clips.
     """
     groups = collections.defaultdict(list)
     for row in rows:
@@ -64,8 +65,8 @@ def doubles(rows: Sequence[Row]) -> list[str]:
 
 
 def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
-    """Pairs of equal clips that should not be: the first one ('train' before other splits) with those of other
-    splits, and with one of its own split that bears other labels."""
+    """Yields the pairs in a ``group`` of equal clips that should not be equal: the first clip ('train' before
+    other splits) with each clip of another split, and with one of its own split that bears other labels."""
     first, *others = sorted(group, key=lambda row: (row.split != "train", row.split, row.id))
     yield from ((first, row) for row in others if row.split != first.split)
     unlike = (row for row in others if row.split == first.split and row.classes != first.classes)
@@ -73,8 +74,8 @@ def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 def _said(splits: tuple[str, str], found: list[tuple[str, str]], sizes: dict[str, int]) -> str:
-    """The note on the pairs of ids ``found`` in two ``splits`` (or twice in one), ``sizes`` {split: clips}.
-    Raises ValueError where a score would be false."""
+    """Makes the note on the pairs of ids ``found`` in two ``splits``, or twice in one; ``sizes`` is {split: number
+    of clips}. Raises ValueError where a score would be false."""
     first, second = splits
     shown = ", ".join(f"'{a}' and '{b}'" for a, b in found[:3]) + (", .." if len(found) > 3 else "")
     if first == second:
@@ -89,7 +90,7 @@ def _said(splits: tuple[str, str], found: list[tuple[str, str]], sizes: dict[str
 
 
 def overlaps(items: Iterable[Item]) -> list[str]:
-    """A note where training and evaluation are cut from the same seconds of a film."""
+    """Makes a note where training clips and clips of evaluation are cut from the same seconds of a film."""
     films = collections.defaultdict(list)
     for item in items:
         if item.path:
@@ -105,8 +106,8 @@ def overlaps(items: Iterable[Item]) -> list[str]:
 
 
 def _overlapping(film: list[Item]) -> Iterator[tuple[Item, Item]]:
-    """(training clip, clip of another split) of one film: for each of the latter the first that it overlaps,
-    if any. Clips of equal times are left to `doubles`."""
+    """Yields (training clip, clip of another split) of one film that overlap: for each of the latter the first
+    training clip that it shares seconds with. Clips of equal times are left to `doubles`."""
     train = [item for item in film if item.split == "train"]
     others = [item for item in film if item.split != "train"]
     for item in others:
@@ -118,18 +119,19 @@ def _overlapping(film: list[Item]) -> Iterator[tuple[Item, Item]]:
 
 
 def _before(start: float, end: float | None) -> bool:
-    """Whether an instant lies before the end of an interval; None is the end of the film."""
+    """Tells whether ``start`` lies before ``end``, where None is the end of the film."""
     return end is None or start < end
 
 
 # ---------------------------------------------------------------------------- classes
 def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
-    """A note for every head with classes that no training clip has.
+    """Makes a note for every head with classes that occur in evaluation and that no training clip has.
 
-    Raises ValueError where nothing of 'val' or 'test', with TRIAL labels or more, has a class that
-    training has.
+    Raises ValueError where 'val' or 'test' has TRIAL labels or more, but none of them is a class that a
+    training clip has.
     """
     notes = []
+    # A dataset for evaluation alone trains nothing, and must not be refused for it.
     for head in heads if any(row.split == "train" for row in rows) else ():
         seen = collections.defaultdict(collections.Counter)
         for row in rows:
@@ -151,7 +153,7 @@ def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
 
 
 def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
-    """Notes on classes, splits and ids that look alike, and on heads that have one class."""
+    """Makes notes on classes, splits and ids that look alike, and on heads that have a single class."""
     kinds = {f"classes of {head!r}": spec["names"] for head, spec in heads.items()}
     kinds |= {"splits": [item.split for item in items], "ids": [item.id for item in items]}
     notes = [
@@ -164,15 +166,15 @@ def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
 
 
 def _together(groups: list[list[str]]) -> str:
-    """Groups of names in a sentence, at most three of them."""
+    """Writes groups of names for a sentence, at most three of them."""
     shown = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:3])
     return shown + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
 
 
 def of_manifest(source: manifest.Manifest) -> list[str]:
-    """Notes on what a manifest tells before any clip is opened. Raises ValueError where a score would be
+    """Makes the notes that a manifest allows before any clip is opened. Raises ValueError where a score would be
     false."""
-    # What these two note is noted of the clips once more, when it is known which of them can be used.
+    # These two are called for what they raise. Their notes are made later, from the clips that can be used.
     rows = of_items(source.items)
     untrained(rows, source.heads)
     doubles(rows)
@@ -180,5 +182,5 @@ def of_manifest(source: manifest.Manifest) -> list[str]:
 
 
 def of_clips(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
-    """Notes on what the prepared clips tell. Raises ValueError where a score would be false."""
+    """Makes the notes that the prepared clips allow. Raises ValueError where a score would be false."""
     return untrained(rows, heads) + doubles(rows)

@@ -26,9 +26,13 @@ FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
 
 class Settings(NamedTuple):
-    """How clips are stored. ``flow`` is how flow is computed (FLOWS), ``flow_bound`` the pixels a frame that map
-    to 0 and 255, ``flow_codec`` 'png' or 'jpeg'. ``short_side`` is in pixels, 0 keeps the size. ``quality`` is
-    that of JPEG, ``rgb_storage`` 'jpeg' or 'mp4' (short GOP), ``audio_rate`` in samples a second."""
+    """How clips are stored.
+
+    ``flow`` says how flow is computed (FLOWS). A displacement of -``flow_bound`` pixels per frame is stored as
+    0, one of +``flow_bound`` as 255; ``flow_codec`` is 'png' or 'jpeg'. ``short_side`` is in pixels, and 0 keeps
+    the size. ``quality`` is that of JPEG, ``rgb_storage`` is 'jpeg' or 'mp4' (with a short GOP), and
+    ``audio_rate`` is in samples per second.
+    """
 
     flow: str = "tvl1"
     flow_bound: float = 20.0
@@ -40,8 +44,9 @@ class Settings(NamedTuple):
 
 
 def _stamp(path: pathlib.Path) -> list:
-    """What changes with the content of ``path``: size and time of a file, or of every file below a folder or
-    of a pattern. [] where there is none, or none that may be looked at: preparing the clip says why."""
+    """Returns what changes with the content of ``path``: size and time of a file, or of every file in a folder or
+    of a pattern. [] where there is none, or none that may be read: preparing the clip will say why."""
+    # Not a hash of the bytes: that would read every video again before each build.
     try:
         if path.is_dir():
             return _stamps(sorted(os.scandir(path), key=lambda entry: entry.name))
@@ -53,7 +58,8 @@ def _stamp(path: pathlib.Path) -> list:
 
 
 def _stamps(files: list) -> list:
-    """Name, size and time of each of ``files`` (paths or entries of a folder), and of what folders hold."""
+    """Returns name, size and time of each of ``files`` (paths or entries of a folder), and those of what folders
+    among them hold."""
     rows = []
     for file in files:
         status = file.stat()
@@ -64,8 +70,8 @@ def _stamps(files: list) -> list:
 
 
 def keys(items: list[Item], settings: Settings) -> dict[str, str]:
-    """{id: the name of the clip's file}, which changes with the clip's sources and the settings. Labels and
-    splits are no part of it: stage 2 puts them on, so that changing them costs no decoding."""
+    """Returns {id: name of the clip's file}, a hash that changes with the clip's sources and the settings."""
+    # Labels and splits are no part of it: stage 2 adds them, so that changing them costs no decoding.
     shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
     out = {}
     for item in items:
@@ -77,7 +83,7 @@ def keys(items: list[Item], settings: Settings) -> dict[str, str]:
 
 
 def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
-    """{head: class id, multi-hot [K] or rows of spans [n, 3]}; the id is -1 where a clip outside of train
+    """Returns {head: class id, multi-hot [K] or rows of spans [n, 3]}; the id is -1 where a clip outside of train
     and val has no label.
 
     Raises DecodeError for a label that is not among the head's names, or lacks its times.
@@ -104,8 +110,8 @@ def encode_labels(item: Item, heads: dict[str, dict]) -> dict[str, np.ndarray]:
 
 
 def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> np.ndarray:
-    """Labels 'name@start-end' as rows float32 [n, 3] of class, start and end in seconds from the clip's start.
-    They are cut to the clip, and those outside of it are left out."""
+    """Returns labels 'name@start-end' as rows float32 [n, 3] of class, start and end, in seconds from the clip's
+    start. They are cut to the clip, and those outside of it are left out. Raises DecodeError for others."""
     rows = []
     for label in labels:
         found = manifest.span(label)
@@ -122,8 +128,11 @@ def _spans(item: Item, labels: tuple[str, ...], names: list[str], head: str) -> 
 
 # ---------------------------------------------------------------------------- what is read
 class _Sources(NamedTuple):
-    """``rgb`` and ``depth`` are each a file, a list of pictures, or None. Where both are pictures, only those of
-    equal numbers are left; ``places`` says which of the RGB's frames these are, for the flow counts them all."""
+    """What a clip's RGB and depth are read from: each a file, a list of pictures, or None.
+
+    Where both are pictures, only those of equal numbers are left. ``places`` then says which of the RGB's
+    frames these are, as the flow is numbered by all of them.
+    """
 
     rgb: pathlib.Path | list[pathlib.Path] | None
     depth: pathlib.Path | list[pathlib.Path] | None
@@ -131,15 +140,16 @@ class _Sources(NamedTuple):
 
 
 def _numbered(files: list[pathlib.Path]) -> dict[tuple[int, int], int]:
-    """{(number, how often it occurred before): place in ``files``}, by the first number that changes from name
-    to name: the 7 of frame_7_tc_90467, whose time code may differ between RGB and depth."""
+    """Returns {(number, how often it occurred before): place in ``files``}, by the first number that changes from
+    name to name: the 7 of frame_7_tc_90467, whose time code may differ between RGB and depth."""
     columns = list(zip(*(map(int, re.findall(r"\d+", file.stem)) for file in files)))
     numbers = next((c for c in columns if len(set(c)) > 1), columns[0] if columns else ())
     return {(n, numbers[:place].count(n)): place for place, n in enumerate(numbers)}
 
 
 def _sources(item: Item) -> _Sources:
-    """What is to be read of the clip's RGB and depth. Raises DecodeError where nothing has frames."""
+    """Finds what is to be read as the clip's RGB and depth. Raises DecodeError where nothing has frames, or where
+    no picture of the RGB has the number of a depth map."""
     if item.path is None and not {"depth", "flow"} & set(item.paths):
         raise DecodeError("no frames: the clip has neither RGB nor depth nor flow")
     rgb, depth = item.path, item.paths.get("depth")
@@ -158,7 +168,7 @@ def _sources(item: Item) -> _Sources:
 
 
 def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> video_lib.Video | None:
-    """The decoded frames of a clip's RGB at their stored size; None where it has none."""
+    """Decodes the frames of a clip's RGB at the size at which they are stored; None where it has no RGB."""
     if rgb is None:
         return None
     video = video_lib.read(
@@ -172,7 +182,7 @@ def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> v
 
 
 def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
-    """The record's RGB: a JPEG a frame or one mp4."""
+    """Makes the record's RGB: a JPEG per frame, or one mp4."""
     if video is None:
         return {"rgb": [], "rgb_video": b""}
     if settings.rgb_storage == "mp4":
@@ -183,7 +193,8 @@ def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- flow
 def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
-    """The record's flow, computed from ``frames`` uint8 [T, H, W, 3]; empty where there are fewer than two."""
+    """Makes the record's flow, computed from ``frames`` uint8 [T, H, W, 3]; empty where these are fewer than two,
+    or no flow is wanted."""
     empty = {"flow_x": [], "flow_y": [], "flow_bound": float(settings.flow_bound)}
     if settings.flow == "none" or len(frames) < 2:
         return empty
@@ -205,7 +216,7 @@ def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
 
 
 def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
-    """The record's flow where it came with the dataset."""
+    """Makes the record's flow from pictures that came with the dataset."""
     # A picture made smaller moves by fewer pixels; colours have no bound.
     bound = settings.flow_bound * made.scale if made.y else 0.0
     return {"flow_x": made.x, "flow_y": made.y, "flow_bound": float(bound), "flow_given": True}
@@ -213,7 +224,8 @@ def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- sound and boxes
 def _boxes(path: pathlib.Path) -> np.ndarray:
-    """Rows float32 [n, 9] of an .npy or a CSV (data_prep/README.md). Raises DecodeError for other rows."""
+    """Reads boxes from an .npy or a CSV as rows float32 [n, 9] (data_prep/README.md). Raises DecodeError for
+    rows of another form."""
     existing(path)
     try:
         if path.suffix == ".npy":
@@ -235,7 +247,7 @@ def _boxes(path: pathlib.Path) -> np.ndarray:
 
 
 def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
-    """The record's sound and boxes, empty where the manifest names none."""
+    """Makes the record's sound and boxes, empty where the manifest names none."""
     out = {
         "audio": b"",
         "audio_rate": settings.audio_rate,
@@ -252,8 +264,8 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
 
 # ---------------------------------------------------------------------------- the clip
 class _Read(NamedTuple):
-    """What was read of a clip: its RGB, its depth and the flow that came with it, None where it lacks one.
-    ``frames`` are those of the first of the three that it has."""
+    """What was read of a clip: its RGB ``video``, its depth ``maps`` and the flow ``given`` with it, None for what
+    it lacks. ``frames`` are those of the first of the three that it has."""
 
     video: video_lib.Video | None
     maps: depth_lib.Maps | None
@@ -262,7 +274,8 @@ class _Read(NamedTuple):
 
 
 def _read(item: Item, settings: Settings) -> _Read:
-    """Reads what a clip has; depth and flow are brought to the frames of what was read before them."""
+    """Reads RGB, depth and flow of a clip, in this order: what comes later is matched to the frames of what was
+    read before it."""
     rgb, depth, places = _sources(item)
     video, maps, given = _video(rgb, item, settings), None, None
     frames = timeline.of_video(video, rgb) if video else None
@@ -279,14 +292,15 @@ def _read(item: Item, settings: Settings) -> _Read:
 
 
 def _size(read: _Read) -> tuple[int, int]:
-    """(height, width): the RGB's, else the depth's, else the flow's."""
+    """Returns (height, width) of the RGB, else of the depth, else of the flow."""
     if read.video:
         return read.video.frames.shape[1:3]
     return read.maps.maps[0].shape if read.maps else (read.given.height, read.given.width)
 
 
 def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
-    """The record's depth, a PNG a frame. A map of several frames is one object, which pickle writes once."""
+    """Makes the record's depth, a PNG for each frame."""
+    # A map that serves several frames stays one object, which is encoded once and which pickle writes once.
     if maps is None:
         return []
     made = dict(zip(maps.numbers.tolist(), maps.maps))
@@ -295,8 +309,8 @@ def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
 
 
 def prepare(item: Item, settings: Settings) -> dict:
-    """The record of a clip (data_prep/README.md), to which stage 2 adds split and labels. Raises
-    DecodeError."""
+    """Makes the record of a clip (data_prep/README.md), to which stage 2 adds split and labels. Raises DecodeError
+    where anything of it cannot be read."""
     read = _read(item, settings)
     video, frames, (height, width) = read.video, read.frames, _size(read)
     flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
@@ -316,10 +330,10 @@ def prepare(item: Item, settings: Settings) -> dict:
 
 
 def write(item: Item, name: str, settings: Settings, directory: pathlib.Path) -> str:
-    """Prepares a clip into ``directory/<name>.pkl``, or the reason into ``<name>.rejected``.
+    """Prepares a clip into ``directory/<name>.pkl``, or writes into ``<name>.rejected`` why that is impossible.
 
-    Returns the reason, '' for success. What is there already is not made again. Whatever error a clip
-    raises, it rejects that clip and does not end the build.
+    Returns the reason, '' for success. A file that is there already is not made again. Any error rejects the
+    clip that raised it, and does not end the build.
     """
     target, refused = directory / f"{name}.pkl", directory / f"{name}.rejected"
     if target.exists():

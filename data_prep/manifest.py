@@ -55,42 +55,44 @@ _SPAN = re.compile(r"(?P<name>.+)@(?P<start>\d+\.?\d*)-(?P<end>\d+\.?\d*)")
 
 
 def span(label: str) -> tuple[str, float, float] | None:
-    """'sit@1.5-4' as ('sit', 1.5, 4.0), seconds of the video; None for a plain name."""
+    """Reads 'sit@1.5-4' as ('sit', 1.5, 4.0), in seconds of the video; None for a plain name."""
     match = _SPAN.fullmatch(label)
     return match and (match["name"], float(match["start"]), float(match["end"]))
 
 
 def printable(name: str) -> str:
-    r"""A file's name as text that can be written anywhere: bytes that are not UTF-8 and control
-    characters as \xe9, \n."""
+    r"""Returns a file's name as text that can be written anywhere: bytes that are not UTF-8, and control
+    characters, are spelt out as \xe9 and \n."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
 
 
 def is_control(character: str) -> bool:
-    """Whether a character moves the cursor and leaves no mark, as a line break or a tab."""
+    """Tells whether a character is a control character, such as a line break or a tab."""
     return unicodedata.category(character) == "Cc"
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """``names`` in a sentence: the first ``most`` and the number of the others, 'a', 'b', 'c' and 4 more."""
+    """Writes ``names`` for a sentence: the first ``most`` and the number of the others, 'a', 'b', 'c' and 4
+    more."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---------------------------------------------------------------------------- label spaces
 def natural(name: str) -> tuple:
-    """The key by which '2' comes before '10': digits count as numbers. Names without digits sort as text."""
+    """Returns the key that sorts '2' before '10': digits count as numbers, and names without digits as text."""
     # Texts and numbers take turns, so that equal places of two keys can always be compared.
     parts = re.split(r"(\d+)", name)
     return [(text, int(digits)) for text, digits in zip(parts[::2], [*parts[1::2], "0"])], name
 
 
 def label_spaces(items: Sequence[Item], lines: Sequence[int] = ()) -> tuple[dict[str, dict], list[str]]:
-    """({head: {kind, names}}, notes) as the labels that occur tell: names in natural order. Several labels in
-    one row make a head 'multi', times make it 'spans'. ``lines`` are those of the items in their file.
+    """Finds the label spaces from the labels that occur: ({head: {kind, names}}, notes), names in natural order.
 
-    Raises ValueError where no row has a label, or a FEW rows alone would change the kind for all.
+    Several labels in one row make a head 'multi', labels with times make it 'spans'. ``lines`` are the lines
+    of the items in their file, for messages. Raises ValueError where no row has a label for a head, or where
+    so FEW rows would change the kind for all that they look like mistakes.
     """
     heads, notes = {}, []
     for head in sorted({name for item in items for name in item.labels}):
@@ -109,8 +111,8 @@ def label_spaces(items: Sequence[Item], lines: Sequence[int] = ()) -> tuple[dict
 
 
 def _decided(head: str, kind: str, decided: list[int], rows: list[tuple], lines: Sequence[int]) -> str:
-    """The note that the rows at the places ``decided`` make a head 'multi' or 'spans'. Raises ValueError where
-    they are too few to decide for all others."""
+    """Makes the note that the rows at the places ``decided`` turn a head into 'multi' or 'spans'. Raises
+    ValueError where they are too few to decide for all others."""
     labelled, first = sum(map(bool, rows)), decided[0]
     what = {"multi": "several classes, joined by |", "spans": "a class with times, class@start-end"}[kind]
     said = (
@@ -134,8 +136,8 @@ def check_ids(items: list[Item], path: pathlib.Path) -> None:
 
 
 def check_heads(names: Sequence[str]) -> None:
-    """Raises ValueError for names that cannot be told apart, or cannot stand in scores, tables and
-    records: they are parts of keys there, joined by '/', ' + ' and '_and_'."""
+    """Raises ValueError for names of heads that cannot be told apart, or that cannot stand in scores, tables
+    and records, where they are parts of keys that are joined by '/', ' + ' and '_and_'."""
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"the head {name!r} (column label/{name}): letters, digits, _ and -, please")
@@ -158,7 +160,9 @@ def check_split(name: str) -> None:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """The groups of names that differ only by case, by blanks, _ and -, or by how an accent is encoded."""
+    """Returns the groups of names that differ only by case, by blanks, _ and -, or by how an accent is
+    encoded."""
+    # NFKC: one letter with an accent, or a letter and an accent after it, look the same on every screen.
     groups = collections.defaultdict(set)
     for name in names:
         groups[re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)

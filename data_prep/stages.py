@@ -53,7 +53,7 @@ def _pool(jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pat
 
 
 def _refused_labels(source: Manifest) -> dict[str, str]:
-    """{id: reason} of the clips whose labels their heads do not have."""
+    """Returns {id: reason} of the clips that have a label which is no class of its head."""
     reasons = {}
     for item in source.items:
         try:
@@ -72,8 +72,11 @@ def stage_one(
     workers: int = 2,
     beam_options: str | None = None,
 ) -> dict[str, str]:
-    """Prepares every clip that is missing into ``directory``, and tries again what was rejected; returns
-    {id: reason} of those rejected, for their labels too. ``keys`` from clips.keys."""
+    """Prepares into ``directory`` every clip that is missing there, and tries rejected ones again.
+
+    ``keys`` are those of `clips.keys`. Returns {id: reason} of the clips that are rejected, be it for their
+    files or for their labels.
+    """
     reasons = _refused_labels(source)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.tmp"):  # of workers that were killed
@@ -100,7 +103,8 @@ Files = dict[str, list[tuple[pathlib.Path, dict]]]
 
 
 def _to_pack(source: Manifest, keys: dict[str, str], directory: pathlib.Path, reasons: dict[str, str]) -> Files:
-    """{split: [(prepared clip, its split and labels)]}, splits and clips in order of their names."""
+    """Lists what is to be packed: {split: [(prepared clip, its split and labels)]}, splits and clips in order of
+    their names."""
     files: Files = {}
     for item in sorted(source.items, key=lambda item: (item.split, item.id)):
         if item.id not in reasons:
@@ -110,8 +114,8 @@ def _to_pack(source: Manifest, keys: dict[str, str], directory: pathlib.Path, re
 
 
 def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict) -> records.Info:
-    """What metadata.json says of the packed clips ``rows``; ``further`` stands among the settings there, and
-    is no part of the fingerprint."""
+    """Makes what metadata.json says of the packed clips ``rows``. The entries of ``further`` stand among its
+    settings, but are no part of the fingerprint."""
     from data_prep import builder
 
     modalities, classes = builder.count(rows, source.heads)
@@ -146,7 +150,7 @@ def stage_two(
     root: pathlib.Path,
     reasons: dict[str, str],
 ) -> records.Info:
-    """Packs what is prepared into ``root``. metadata.json comes last: without it there is no dataset.
+    """Packs the prepared clips into ``root`` and writes metadata.json last: without it there is no dataset.
 
     Raises ValueError where no clip is left, or where the packed clips would make a score false.
     """
@@ -167,7 +171,7 @@ def stage_two(
 
 
 def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
-    """Notes on the labels and splits of packed clips. Raises ValueError where a score would be false."""
+    """Makes notes on the labels and splits of packed clips. Raises ValueError where a score would be false."""
     from data_prep import builder
 
     def classes(head, value):
@@ -179,8 +183,8 @@ def _found_in(facts: list, heads: dict[str, dict]) -> list[str]:
 
 
 def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
-    """{'depth_range': [near, far]} in metres, which the loader maps to 1..255: of training clips, or of any
-    where no split is called 'train'. {} where there is no depth."""
+    """Measures {'depth_range': [near, far]} in metres, the range that the loader maps to 1..255, over the training
+    clips, or over all where none of these has depth. {} where there is no depth."""
     from data_prep import builder
 
     with_depth: dict[str, list[pathlib.Path]] = {}
@@ -195,15 +199,15 @@ def _depth_range(files: dict[str, list], rows: list) -> dict[str, list[float]]:
 
 # ---------------------------------------------------------------------------- is it done already
 def inputs(source: Manifest, keys: dict[str, str]) -> str:
-    """Sixteen digits that change with any clip, label, split, class or setting."""
+    """Returns sixteen digits that change with any clip, label, split, class or setting."""
     rows = sorted([keys[i.id], i.split, i.labels] for i in source.items)
     text = json.dumps([rows, source.heads], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def packed(root: pathlib.Path, inputs: str) -> records.Info | None:
-    """What metadata.json says of the dataset at ``root``; None where there is none, or one that was made from
-    other ``inputs``."""
+    """Reads what metadata.json says of the dataset at ``root``; None where there is no dataset, or one that was
+    made from other ``inputs``."""
     try:
         info = records.open_dataset(root).info
     except (FileNotFoundError, ValueError):

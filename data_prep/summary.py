@@ -13,8 +13,9 @@ from mmvid.files import whole
 
 
 class Training(NamedTuple):
-    """A configuration that can be offered: the modalities that its training clips need, the ending of its
-    workdir, and what it ``learns_from`` in words, '' where nobody need be told that it is not offered."""
+    """A configuration that the summary can offer: the modalities that training clips need for it and the ending
+    of its workdir. ``learns_from`` says in words what it learns from, for the note that it cannot be offered;
+    '' where no such note is wanted."""
 
     config: str
     needs: tuple[str, ...]
@@ -44,7 +45,7 @@ def write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]
 
 
 def _histogram(info: records.Info) -> Iterator[str]:
-    """A line a class with a bar of its clips, up to SHOWN classes a head."""
+    """Yields a line for each class with a bar of its number of clips, up to SHOWN classes of each head."""
     for head, spec in info.heads.items():
         counts = list(zip(info.classes[head], spec["names"]))
         most = max(info.classes[head], default=1) or 1
@@ -57,7 +58,7 @@ def _histogram(info: records.Info) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- what to run next
 def _command(training: Training, info: records.Info, root: pathlib.Path, reader: Reader) -> str:
-    """The command that trains on the dataset at ``root``, as a shell takes it."""
+    """Writes the command that trains on the dataset at ``root``, quoted for a shell."""
     variant, workdir = reader.variants[training.config], root.resolve().name + training.ending
     config = f"{training.config}:{variant}" if variant else training.config
     words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
@@ -67,13 +68,13 @@ def _command(training: Training, info: records.Info, root: pathlib.Path, reader:
 
 
 def _lacking(training: Training, info: records.Info) -> list[str]:
-    """The modalities that the training needs and no training clip has."""
+    """Lists the modalities that the training needs and no training clip has."""
     have = info.modalities.get("train", {})
     return [modality for modality in training.needs if not have.get(modality)]
 
 
 def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[str]:
-    """The commands that can be run now, and why others cannot."""
+    """Yields lines with the commands that can be run now, and notes on why others cannot."""
     offered = [training for training in TRAININGS if training.config in reader.variants]
     missing = [split for split in ("train", "val") if split not in info.splits]
     if offered and missing:
@@ -99,8 +100,9 @@ def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[st
 
 # ---------------------------------------------------------------------------- everything
 def of(info: records.Info, root: pathlib.Path, reader: Reader, notes: Sequence[str] = ()) -> str:
-    """The text that a build ends with: how many of the clips could be used, by split and modality, a histogram
-    of the classes, ``notes`` on what was read, and what to run next by the row ``reader``."""
+    """Writes the text that a build ends with: how many of the clips could be used, by split and modality, a
+    histogram of the classes, ``notes`` on what was read, and what to run next. ``reader`` is the dataset's row,
+    which says what can be trained on it."""
     used, expected = sum(info.splits.values()), sum(info.expected.values())
     lines = [f"{info.name}: {used} of {expected} clips (fingerprint {info.fingerprint})"]
     for split in sorted(info.expected):

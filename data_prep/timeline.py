@@ -1,7 +1,7 @@
-"""Finds what of depth, given flow and boxes belongs to which frame of a clip's RGB.
+"""Finds which depth map, which picture of given flow and which boxes belong to each frame of a clip's RGB.
 
-A film (a video, or pictures whose rate the manifest names) has a clock, seconds from its start; pictures
-without a rate, flow and boxes have none and count the frames of the whole video.
+A film (a video, or pictures whose rate the manifest names) has a clock, which counts seconds from its start.
+Pictures without a rate, flow and boxes have none: they are numbered like the frames of the whole video.
 """
 
 from typing import NamedTuple
@@ -16,9 +16,11 @@ from mmvid.data.media import video as video_lib
 
 
 class Frames(NamedTuple):
-    """The frames of a clip, at ``times`` [n] in seconds from its start, ``fps`` a second on average. The whole
-    video has ``whole`` frames, from whose first to whose last ``length`` seconds pass; ``first`` of them lie
-    before the clip."""
+    """The frames of a clip, which stand at ``times`` [n] in seconds from its start, ``fps`` a second on average.
+
+    The whole video has ``whole`` frames, of which ``first`` lie before the clip; ``length`` seconds pass from
+    its first frame to its last (NaN where it has no clock).
+    """
 
     times: np.ndarray
     fps: float
@@ -28,28 +30,29 @@ class Frames(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """How many frames the clip has."""
         return len(self.times)
 
     @property
     def period(self) -> float:
-        """Seconds from frame to frame; 0 where there is one alone."""
+        """Seconds from frame to frame; 0 where there is only one."""
         return 1 / self.fps if self.number > 1 else 0.0
 
 
 def of_video(video: video_lib.Video, source) -> Frames:
-    """The frames of the RGB ``video``, which was read from ``source``: a file, or a list of pictures."""
+    """Describes the frames of the RGB ``video``, which was read from ``source``, a file or a list of pictures."""
     whole, length = depth_lib.extent(source, fps=video.fps)
     return Frames(video.times, video.fps, video.first, whole, length)
 
 
 def of_depth(maps: depth_lib.Maps) -> Frames:
-    """The frames of a clip without RGB: its depth maps, by their own times."""
+    """Describes the frames of a clip without RGB: they are its depth maps, at the maps' own times."""
     return Frames(maps.times, maps.fps, int(maps.numbers[0]), maps.count, maps.length)
 
 
 def of_flow(count: int, item: Item) -> Frames:
-    """The frames of a clip that has flow alone: one more than its ``count`` pictures, which are cut to it."""
+    """Describes the frames of a clip that has flow alone. ``count`` is the number of its pictures, already cut to
+    the clip; as each leads from one frame to the next, there is one frame more."""
     fps = item.fps or pictures_lib.PICTURES_FPS
     first = _first(item, fps)
     times = (first + np.arange(count + 1)) / fps - item.start
@@ -57,29 +60,32 @@ def of_flow(count: int, item: Item) -> Frames:
 
 
 def _first(item: Item, fps: float) -> int:
-    """The number of the clip's first picture in its folder."""
+    """Returns the number of the clip's first picture in its folder."""
     # The first picture at or behind the start, where pictures stand at exactly n / fps.
     return int(np.ceil(item.start * fps - 1e-6))
 
 
 def _spare(count: int) -> int:
-    """By how many frames recordings of one event may differ that have ``count`` of them: a tenth, or one."""
+    """Returns by how many frames two recordings of one event may differ where one has ``count`` frames: by a
+    tenth, but by one at least."""
+    # Two cameras need not start and stop at the same instant.
     return max(count // 10, 1)
 
 
 def _lasting(length: float, count: int) -> str:
-    """How long ``count`` frames are shown that stand over ``length`` seconds, as a message says it: the last
-    one is taken to be as long as the others are on average. '' where there is no clock."""
+    """Writes for a message how long a film of ``count`` frames lasts, ' in 2.00 s', where ``length`` seconds pass
+    from its first frame to its last; '' where there is no clock."""
+    # The last frame is taken to be shown as long as the others are on average.
     return "" if np.isnan(length) else f" in {length * count / max(count - 1, 1):.2f} s"
 
 
 def _film(count: int, length: float) -> str:
-    """The maps of a whole recording, as a message names them."""
+    """Writes for a message how many maps a whole recording has, and how long it lasts."""
     return f"{count} depth map{'s' * (count != 1)}{_lasting(length, count)}"
 
 
 def _mismatch(what: str, frames: Frames, hint: str) -> files.DecodeError:
-    """The error of ``what`` does not go with the clip's ``frames``."""
+    """Makes the error which says that ``what`` does not go with the clip's ``frames``, and a ``hint``."""
     whole = f"{frames.whole} frames{_lasting(frames.length, frames.whole)}"
     if frames.number < frames.whole:
         whole += f", of which the clip has {frames.first} to {frames.first + frames.number - 1}"
@@ -88,12 +94,12 @@ def _mismatch(what: str, frames: Frames, hint: str) -> files.DecodeError:
 
 # ---------------------------------------------------------------------------- depth
 def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_pictures: bool) -> depth_lib.Maps:
-    """The depth of a clip, a map for each of its ``frames``; as it is where they are None.
+    """Reads the depth of a clip, a map for each of its ``frames``; all maps as they are where ``frames`` is None.
 
-    As many maps as the video has frames belong to them one by one, and so do maps without a clock
-    (pictures ``beside_pictures``, or whose rate the manifest does not name). Otherwise a frame gets the
-    map that is nearest in time of those that lie in the clip. Raises DecodeError, also where depth and
-    frames differ by more than a tenth (or a frame, if that is more) in number or in seconds.
+    Maps are matched by number where there are as many as the video has frames, and where they have no clock
+    (pictures ``beside_pictures``, or whose rate the manifest does not name). Otherwise each frame gets the map
+    that is nearest in time among those that lie in the clip. Raises DecodeError where depth cannot be read, or
+    where depth and frames differ by more than a tenth (or one frame, if that is more) in number or in seconds.
     """
     if frames is None:
         options = dict(fps=item.fps or pictures_lib.PICTURES_FPS, start=item.start, end=item.end)
@@ -107,13 +113,15 @@ def depth(source, item: Item, frames: Frames | None, *, short_side: int, beside_
 
 
 def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict) -> depth_lib.Maps:
-    """For each frame the map of its number, or the last one where a few are lacking. ``extent`` is the number
-    of maps and the seconds between the first and the last."""
+    """Returns for each frame the map of its number, or the last map where a few are lacking at the end.
+    ``extent`` is the number of maps and the seconds between the first and the last. Raises DecodeError where
+    numbers or lengths differ too much."""
     count, length = extent
     lacking = frames.first + frames.number - count
     if abs(count - frames.whole) > _spare(frames.whole) or lacking > min(_spare(frames.number), frames.number - 1):
         hint = "Pictures without a rate are counted like the video's frames; the column fps names theirs"
         raise _mismatch(_film(count, length), frames, hint)
+    # Equal numbers at unequal rates would pair moments that drift apart.
     if not np.isnan(length) and abs(length - frames.length) > max(0.1 * frames.length, frames.period) + 1e-3:
         hint = "One of the clocks is wrong: store the depth at the video's rate"
         raise _mismatch(_film(count, length), frames, hint)
@@ -122,7 +130,8 @@ def _by_number(source, extent: tuple[int, float], frames: Frames, options: dict)
 
 
 def _by_time(made: depth_lib.Maps, frames: Frames) -> depth_lib.Maps:
-    """For each frame the map that is nearest in time, the earlier of two."""
+    """Returns for each frame the map that is nearest in time, the earlier where two are equally near. Raises
+    DecodeError where the maps do not reach over the clip."""
     times = made.times
     # One map alone tells no rate.
     period = max(1 / made.fps if made.count > 1 else 0.0, frames.period)
@@ -137,14 +146,15 @@ def _by_time(made: depth_lib.Maps, frames: Frames) -> depth_lib.Maps:
 
 
 def _chosen(made: depth_lib.Maps, places: np.ndarray) -> depth_lib.Maps:
-    """The maps at ``places``, in this order."""
+    """Returns the maps at ``places``, in this order."""
     return made._replace(
         maps=[made.maps[i] for i in places], numbers=made.numbers[places], times=made.times[places]
     )
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """For each of ``wanted`` the place of the nearest of ``times``, which rise; of two as near, the first."""
+    """Returns for each of ``wanted`` the place of the nearest of ``times``, which must rise; the first place where
+    two are equally near."""
     # Clocks that round to milliseconds shall not decide what lies in the middle of two.
     middles = (times[1:] + times[:-1]) / 2 + 1e-3
     return np.searchsorted(middles, wanted)
@@ -154,11 +164,11 @@ def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def flow(
     made: flow_pictures.FlowPictures, item: Item, frames: Frames | None, places: list[int] | None
 ) -> flow_pictures.FlowPictures:
-    """The pictures of given flow that belong to a clip: picture i of the whole video leads from its frame
-    i to i + 1. ``places``: the frames that were kept, where RGB and depth were paired.
+    """Returns the pictures of given flow that belong to a clip: picture i leads from frame i of the whole video to
+    frame i + 1. ``places`` are the frames that were kept where RGB and depth were paired, else None.
 
-    Where a few are lacking, up to a tenth, the last is repeated, so that no frame of the RGB goes unread
-    for want of flow. Raises DecodeError where more are, or more are there than frames.
+    Where a few are lacking, up to a tenth, the last one is repeated, so that no frame of the RGB goes unread
+    for want of flow. Raises DecodeError where more are lacking, or where there are more pictures than frames.
     """
 
     def cut(pictures: list[bytes]) -> list[bytes]:
@@ -170,7 +180,7 @@ def flow(
 
 
 def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[bytes]:
-    """The pictures of one direction that belong to the clip: see `flow`."""
+    """Returns the pictures of one direction that belong to the clip: see `flow`."""
     if frames is None:
         fps = item.fps or pictures_lib.PICTURES_FPS
         stop = None if item.end is None else int(np.ceil(item.end * fps - 1e-6))
@@ -183,11 +193,12 @@ def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[
     if not kept or lacking > _spare(frames.number) or not least <= len(pictures) <= frames.whole:
         hint = "As many pictures belong to the whole video as it has frames, or one less"
         raise _mismatch(f"{len(pictures)} pictures of flow", frames, hint)
+    # Less one, as n frames have n - 1 pictures of flow; [] where nothing is lacking.
     return kept + [kept[-1]] * (lacking - 1)
 
 
 def boxes(rows: np.ndarray, frames: Frames) -> np.ndarray:
-    """float32 [n, 9]: the rows that lie in the clip, their frames counted from its first one.
+    """Returns the rows of boxes, float32 [n, 9], that lie in the clip, their frames counted from its first one.
 
     Raises DecodeError where they name frames that the whole video does not have.
     """

@@ -217,6 +217,7 @@ def same_weights(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch, one_device):
     c = config(dataset, headline="av.joint")
     c.networks.av = common.fusion(rgb=SMALL, flow=SMALL)
@@ -237,6 +238,7 @@ def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch,
     same_weights(weights_of(tmp_path / "whole", "ce"), weights_of(tmp_path / "cut", "ce"))
 
 
+@pytest.mark.slow
 def test_frozen_weights_are_entered_again_not_saved(dataset, tmp_path, monkeypatch, one_device):
     """A resumed student has the teacher of before; another one is refused."""
     toy = lambda name, heads, **options: from_linen(Toy({h: s.classes for h, s in heads.items()}))  # noqa: E731

@@ -184,11 +184,11 @@ SLOW = """
 import sys, time, mmvid.main
 from mmvid.data import example
 made, begun = example.train_example, []
-def slow(spec, group, position):
+def slow(spec, group, position, shown):
     if position >= 16:
         print("waiting", file=sys.stderr, flush=True)
         time.sleep(60)
-    return made(spec, group, position)
+    return made(spec, group, position, shown)
 example.train_example = slow
 from absl import app
 app.run(mmvid.main.main, flags_parser=mmvid.main._parse)

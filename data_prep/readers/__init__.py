@@ -18,11 +18,11 @@ OWN = {MML: "own", DMCL: "own"}
 
 
 class Reader(NamedTuple):
-    """How a dataset is read, and what can be trained on it.
+    """Says how a dataset is read and what can be trained on it.
 
-    ``about`` is its line in --help. ``read(args)`` makes the manifest from the command line, of which it sees
-    everything (``args.out`` too). ``flags`` {'--name': what argparse's add_argument takes} are the dataset's
-    own. ``stored`` has the fields of `clips.Settings` that are other by default here. ``variants``
+    ``about`` is its line in --help. ``read(args)`` makes the manifest and is given the whole command line
+    (``args.out`` too). ``flags`` {'--name': arguments of argparse's add_argument} belong to this dataset
+    alone. ``stored`` has the fields of `clips.Settings` whose default differs here. ``variants``
     {configuration file: its variant} are the trainings that fit; the summary offers no others. ``scored`` is
     the split on which these variants are scored.
     """
@@ -58,7 +58,7 @@ _SMALL = dict(flow="tvl1-fast", flow_bound=6.0)
 
 # ---------------------------------------------------------------------------- rows
 def _by_view(about: str, read: Callable[..., Manifest], variant: str) -> Reader:
-    """A dataset of several cameras."""
+    """Makes the row of a dataset that is split by camera; ``variant`` is DMCL's."""
     return Reader(
         about,
         lambda args: read(args.videos, train_views=args.train_views, test_views=args.test_views),
@@ -68,7 +68,7 @@ def _by_view(about: str, read: Callable[..., Manifest], variant: str) -> Reader:
 
 
 def _ntu(about: str, name: str) -> Reader:
-    """NTU RGB+D or a part of it."""
+    """Makes the row of NTU RGB+D or of a part of it."""
     return Reader(about, lambda args: ntu.read(args.videos, name), flags=_ARCHIVES, variants=OWN | {DMCL: name})
 
 
@@ -104,7 +104,7 @@ READERS = {
     ),
 }
 
-# What is not a dataset of a name: {flag: row}; the flag takes the path that is read.
+# A user's own files, which are no dataset with a name: {flag: row}; the flag takes the path that is read.
 OWN_FILES = {
     "manifest": Reader(
         "a CSV of clips: id, path, label or label/<head>, split, depth, flow, ..",
@@ -115,7 +115,7 @@ OWN_FILES = {
 
 
 def chosen(args: argparse.Namespace) -> Reader:
-    """The row of the --dataset, --manifest or --folder that the command line names."""
+    """Returns the row of the --dataset, --manifest or --folder that the command line names."""
     if args.dataset:
         return READERS[args.dataset]
     return next(row for flag, row in OWN_FILES.items() if getattr(args, flag) is not None)

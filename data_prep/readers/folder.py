@@ -15,8 +15,8 @@ from data_prep.manifest import IMAGE_ENDINGS, SPLIT_NAMES, SPLITS, VIDEO_ENDINGS
 from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import files as files_lib
 
-# Never opened to see whether they are videos: pictures that nothing here reads, sound (its cover is a
-# picture), and what is met most.
+# Endings of files that are never opened to see whether they are videos: pictures that nothing here reads, sound
+# (whose cover, a picture, would pass for a video), and other files that are often met.
 _OTHERS = """avif dng exr heic heif hdr ico jfif jp2 jpe pbm pgm ppm svg tga tif tiff
     aac aif aiff flac m4a mka mp3 oga opus wav wma  srt sub vtt  csv htm html ini json jsonl log md pdf py rst tsv
     txt xml yaml yml  7z bz2 gz rar tar tgz xz zip  bin db h5 hdf5 mat npy npz part pickle pkl pt pth tmp"""
@@ -28,7 +28,7 @@ NOT_RGB = {"depth", "flow", "flow_x", "flow_y", "u", "v", "mask", "masks"}
 
 
 class _Folder(NamedTuple):
-    """A folder and its files; ``parts`` are the names on the way from the root down to it."""
+    """A folder and its files; ``parts`` are the names of the folders from below the root down to it."""
 
     path: pathlib.Path
     parts: tuple[str, ...]
@@ -36,19 +36,22 @@ class _Folder(NamedTuple):
 
     @property
     def split(self) -> str:
-        """The split that the first folder on the way names, '' where it names none."""
+        """The split that the first folder below the root is named after; '' where it is none."""
         return SPLIT_NAMES.get(self.parts[0].lower(), "") if len(self.parts) > 1 else ""
 
     @property
     def below(self) -> int:
-        """How many folders it lies below that of its class; negative above the folders of classes."""
+        """How many folders it lies below the folder of its class; negative above the folders of classes."""
         return len(self.parts) - (2 if self.split else 1)
 
 
 class _Found(NamedTuple):
-    """What a folder holds. ``group`` {id: the name of what goes into one split together}; ``classes`` {folder of
-    a class: number of its clips}; ``pictures`` {how pictures were read: ids of clips}; ``passed`` {what they
-    are: names} has the files that are no clips."""
+    """What was found below the root: the clips ``items`` and what is known of them.
+
+    ``group`` is {id: name of a group}; clips of one group go into the same split. ``classes`` is {folder of a
+    class: number of its clips}, ``pictures`` {how pictures were read: ids of clips}, and ``passed`` {what they
+    are: names} has the files that are no clips.
+    """
 
     items: list[Item]
     group: dict[str, str]
@@ -58,8 +61,8 @@ class _Found(NamedTuple):
 
 
 def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
-    """``root`` and every folder below it. Links are followed, but never into a folder that they lie in; what is
-    not entered is noted in ``passed``."""
+    """Yields ``root`` and every folder below it. Links are followed, but never into a folder that they lie in;
+    folders that are not entered are noted in ``passed``."""
 
     def visit(folder: pathlib.Path, parts: tuple[str, ...], above: tuple[str, ...]):
         real = os.path.realpath(folder)
@@ -71,6 +74,7 @@ def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
         except OSError:
             passed["folders that may not be read"].append(_name(parts))
             return
+        # A dataset may be built within the folder that it is built of.
         if parts and "build.lock" in names:
             passed["datasets made by data_prep"].append(_name(parts))
             return
@@ -84,13 +88,14 @@ def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
 
 
 def _name(parts: Sequence[str]) -> str:
-    """The names on a way as one text that can be an id."""
+    """Joins the names of folders into one text that can be an id."""
     return manifest.printable("/".join(parts))
 
 
 # ---------------------------------------------------------------------------- what a file is
 def _kind(file: pathlib.Path) -> str:
-    """'video', 'picture', or the ending of what is neither. Unknown endings are looked into."""
+    """Returns 'video', 'picture', or the ending of a file that is neither. A file of unknown ending is opened to
+    see whether it is a video."""
     ending = file.suffix.lower()
     if not (file.is_file() or file.is_symlink()):
         return "neither file nor folder"
@@ -105,8 +110,8 @@ def _kind(file: pathlib.Path) -> str:
 
 # ---------------------------------------------------------------------------- pictures that make a clip
 def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]:
-    """The pictures that are numbered in one way (frame_1.jpg, frame_2.jpg, ..), where they are at least half of
-    all; [] where the names are not about numbers.
+    """Returns the pictures that are numbered in one way (frame_1.jpg, frame_2.jpg, ..), which are the frames of a
+    clip; [] where fewer than half of the pictures are numbered.
 
     Raises ValueError where there are several such series.
     """
@@ -130,22 +135,25 @@ def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]
 
 
 def _several(files: Sequence[pathlib.Path]) -> bool:
-    """Whether ``files``, numbered in one way, are frames of several clips, as clip1_1, clip1_2 and clip2_1 are:
-    the first number that changes repeats."""
+    """Tells whether ``files``, which are numbered in one way, are frames of several clips, as clip1_1, clip1_2
+    and clip2_1 are."""
+    # In one clip the first number that changes counts the frames; if it mostly repeats, it counts clips.
     numbers = zip(*(re.findall("[0-9]+", file.stem) for file in files))
     changing = next(column for column in numbers if len(set(column)) > 1)
     return 2 * len(set(changing)) <= len(changing)
 
 
 def _pattern(files: Sequence[pathlib.Path], everything: Sequence[pathlib.Path]) -> pathlib.Path:
-    """The path by which an Item names ``files``: their folder, or a pattern where it holds other pictures."""
+    """Returns the path by which an Item names ``files``: their folder, or a pattern where the folder holds other
+    pictures, too."""
     folder, name = files[0].parent, glob.escape(files[0].name)
     return folder if len(files) == len(everything) else folder / re.sub("[0-9]+", "[0-9]*", name)
 
 
 # ---------------------------------------------------------------------------- clips
 def _add(found: _Found, folder: _Folder, path: pathlib.Path, parts: Sequence[str], group: str = "") -> str:
-    """Adds a clip that is read from ``path``, with an id made of ``parts``, which is returned."""
+    """Adds the clip that is read from ``path`` and returns its id, which is made of ``parts``. ``group`` names
+    what it shares a split with; by default it stands alone."""
     depth = 2 if folder.split else 1
     item = Item(_name(parts), path, folder.split, {"action": (manifest.printable(folder.parts[depth - 1]),)})
     found.items.append(item)
@@ -172,7 +180,7 @@ def _add_series(found: _Found, folder: _Folder, series: list[pathlib.Path], pict
 
 
 def _pass_over(found: _Found, folder: _Folder, kind: str, files: Sequence[pathlib.Path]) -> None:
-    """Notes that ``files`` are no clips, but ``kind``."""
+    """Notes that ``files`` are passed over, as they are not clips but ``kind``."""
     if files:
         found.passed[kind] += [_name((*folder.parts, file.name)) for file in files]
 
@@ -180,9 +188,10 @@ def _pass_over(found: _Found, folder: _Folder, kind: str, files: Sequence[pathli
 def _take_pictures(
     found: _Found, folder: _Folder, pictures: list[pathlib.Path], films: set[pathlib.Path], beside: bool
 ) -> None:
-    """Adds a folder's pictures: in a class's own folder each is a clip of one frame; further down, numbered ones
-    are one clip. ``films`` are the videos found so far, without their endings; ``beside`` says that some of
-    them lie in this folder."""
+    """Adds a folder's pictures: in the folder of a class each is a clip of one frame; further down, numbered ones
+    are one clip together. ``films`` are the videos found so far, without their endings; ``beside`` says that
+    some of them lie in this folder."""
+    # A picture with a video's name is mostly its preview, and frames beside a video would be the clip twice.
     _pass_over(found, folder, "pictures named as a video", [p for p in pictures if p.with_suffix("") in films])
     pictures = [p for p in pictures if p.with_suffix("") not in films]
     if not folder.below:
@@ -200,7 +209,7 @@ def _take_pictures(
 
 
 def _find(root: pathlib.Path) -> _Found:
-    """Walks through ``root`` and takes every file for a clip, a part of one, or something else."""
+    """Walks through ``root`` and decides of every file whether it is a clip, a part of one, or neither."""
     lists = collections.defaultdict
     found, films = _Found([], {}, collections.Counter(), lists(list), lists(list)), set()
     for folder in _folders(root, found.passed):
@@ -210,6 +219,7 @@ def _find(root: pathlib.Path) -> _Found:
         for kind in kinds.keys() - {"video", "picture"}:
             _pass_over(found, folder, kind, kinds[kind])
         if folder.below == 0 and folder.parts[-1].lower() not in SPLIT_NAMES:
+            # Named even if no clip follows: `_notes` tells of classes without one.
             found.classes[_name(folder.parts)] += 0
         films |= {file.with_suffix("") for file in kinds["video"]}
         for file in kinds["video"]:
@@ -219,13 +229,17 @@ def _find(root: pathlib.Path) -> _Found:
 
 
 def _place(name: str) -> int:
-    """A number from 0 to 99 that is a name's own, on every machine."""
+    """Returns a number from 0 to 99 that depends on the name alone."""
+    # Not hash(), which differs from process to process.
     return zlib.crc32(name.encode()) % 100
 
 
 def _splits(names: list[str]) -> dict[str, str]:
-    """{name: split}, 80 / 10 / 10 of them by a hash of the name, so that what is added later moves nothing. Where
-    a split would be empty because there are few, they are shared out in the order of their hashes."""
+    """Shares out names over train, val and test, 80 / 10 / 10, by a hash of each: {name: split}.
+
+    Names that are added later move no others. Where the names are so few that a split would be empty, they are
+    shared out in the order of their hashes instead.
+    """
     split = {n: "train" if _place(n) < 80 else "val" if _place(n) < 90 else "test" for n in names}
     if set(split.values()) == set(SPLITS) or len(names) < 3:
         return split
@@ -237,7 +251,7 @@ def _splits(names: list[str]) -> dict[str, str]:
 
 # ---------------------------------------------------------------------------- what is said of it
 def _passed_over(passed: dict[str, list[str]]) -> list[str]:
-    """The note on what is no clip, with an example of each kind; [] where there is nothing."""
+    """Makes the note on files that are no clips, with an example of each kind; [] where there are none."""
     kinds = [
         f"{len(names)} {kind} ({names[0]}{', ..' if len(names) > 1 else ''})"
         for kind, names in sorted(passed.items())
@@ -246,7 +260,7 @@ def _passed_over(passed: dict[str, list[str]]) -> list[str]:
 
 
 def _notes(found: _Found) -> tuple[str, ...]:
-    """How pictures were read, which classes have no clip, and what was passed over."""
+    """Makes the notes on how pictures were read, which classes have no clip, and what was passed over."""
     read = [f"{len(ids)} {how} ({ids[0]}{', ..' if len(ids) > 1 else ''})" for how, ids in found.pictures.items()]
     empty = [name for name, count in found.classes.items() if not count]
     bare = [f"folders of classes without a clip: {manifest.few(empty)}"] if empty else []
@@ -254,12 +268,12 @@ def _notes(found: _Found) -> tuple[str, ...]:
 
 
 def read(root: str | pathlib.Path) -> Manifest:
-    """The manifest of ``root/<class>/<clip>`` (split 80/10/10 by a hash of the name) or of
-    ``root/<split>/<class>/<clip>``. A clip is a video, a picture in the class's folder, or a folder of
-    numbered pictures below it.
+    """Makes the manifest of ``root/<class>/<clip>``, split 80/10/10 by a hash of the clip's name, or of
+    ``root/<split>/<class>/<clip>``. A clip is a video, a picture in the folder of a class, or a folder of
+    numbered pictures below that.
 
-    Raises ValueError where no clip is found, both ways are mixed, or a folder holds pictures of several
-    clips; FileNotFoundError.
+    Raises ValueError where no clip is found, where both layouts are mixed, or where a folder holds pictures of
+    several clips, and FileNotFoundError where there is no folder ``root``.
     """
     root = pathlib.Path(root)
     if not root.is_dir():

@@ -1,6 +1,7 @@
 """NTU RGB+D 60 and 120: every fact of a clip stands in its name, S001C001P001R001A001.
 
-The splits are the authors' cross-subject ones; "mini" is DMCL's half of the training clips.
+S is the setup, C the camera, P the subject (person), R the repetition and A the action. The splits are the
+authors' cross-subject ones; "mini" is DMCL's half of the training clips.
 """
 
 import os
@@ -30,14 +31,16 @@ _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 
 def _entries(root: pathlib.Path, tree: str) -> list[os.DirEntry]:
-    """What lies in ``root/tree``, and in the ``tree`` of each folder that an archive was unpacked into."""
+    """Lists what lies in ``root/tree``, and in ``root/*/tree`` where archives were unpacked into folders of their
+    own."""
     folders = [*root.glob(tree), *sorted(root.glob(f"*/{tree}"))]
+    # The path may lead to the tree itself, too.
     folders += [root] if root.name == tree else []
     return [entry for folder in folders for entry in os.scandir(folder)]
 
 
 def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """{id: video}; other files are passed over."""
+    """Returns {id: video} of the RGB; files of other names or endings are passed over."""
     found = {}
     for entry in _entries(root, RGB):
         name, ending = os.path.splitext(entry.name)
@@ -47,7 +50,8 @@ def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _maps(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """{id: folder of its depth maps}, of the first tree that has any. A clip whose folder is empty has none."""
+    """Returns {id: folder of its depth maps} from the first tree that has any. A clip whose folder is empty is
+    left out."""
     for tree in DEPTH:
         found = {e.name: pathlib.Path(e.path) for e in _entries(root, tree) if _NAME.fullmatch(e.name)}
         if found := {name: path for name, path in found.items() if path.is_dir() and os.listdir(path)}:
@@ -56,7 +60,9 @@ def _maps(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _mini(items: list[Item], names: Sequence[str], version: int) -> list[Item]:
-    """``items`` with half of the training clips, as many of each class, drawn with (class, version) as seed."""
+    """Returns ``items`` with half of the training clips, as many of each class, drawn with (class, version) as
+    seed."""
+    # DMCL's code takes int(n / 2 / 120) of each class and seeds by class; its table is a mean of three such sets.
     groups = splits.of_classes(items, names)
     count = max(int(sum(map(len, groups.values())) / 2 / max(len(groups), 1)), 1)
     kept: set[str] = set()
@@ -66,11 +72,12 @@ def _mini(items: list[Item], names: Sequence[str], version: int) -> list[Item]:
 
 
 def _items(films: dict, maps: dict, dataset: str) -> list[Item]:
-    """The clips of the dataset's classes, split by subject."""
+    """Makes the clips of the dataset's classes, split by subject."""
     train = TRAIN_SUBJECTS["ntu60" if dataset == "ntu60" else "ntu120"]
     items = []
     for name in sorted({*films, *maps}):
         *_, subject, _, action = map(int, _NAME.fullmatch(name).groups())
+        # The 120 classes begin with the 60: the same folders serve both datasets.
         if 1 <= action <= ACTIONS[dataset]:
             split = "train" if subject in train else "test"
             depth = {"depth": maps[name]} if name in maps else {}
@@ -79,11 +86,11 @@ def _items(films: dict, maps: dict, dataset: str) -> list[Item]:
 
 
 def read(videos: str | pathlib.Path, dataset: str = "ntu120", *, version: int = 0) -> Manifest:
-    """The manifest of ``dataset`` (ACTIONS) below ``videos``: nturgb+d_rgb/<id>_rgb.avi and
+    """Makes the manifest of ``dataset`` (ACTIONS) from what lies below ``videos``: nturgb+d_rgb/<id>_rgb.avi and
     nturgb+d_depth_masked/<id>/ (else nturgb+d_depth/<id>/), at the top or one folder deeper.
 
-    What is in one tree only is a clip that lacks the other modality. A twentieth of the training
-    clips becomes 'val'; ``version`` chooses the mini set, whose val and test are the whole ones.
+    A clip that only one tree has lacks the other modality. A twentieth of the training clips becomes 'val'.
+    ``version`` chooses one of the three mini sets, whose val and test are those of the whole dataset.
     Raises FileNotFoundError naming the trees, ValueError for an unknown dataset or version.
     """
     if dataset not in ACTIONS or version not in VERSIONS:

@@ -23,18 +23,19 @@ _VIDEO = re.compile(r"v\d+_s\d+_e\d+")
 
 
 def _id(code: dict[str, int]) -> str:
-    """The name of a recording by its action, subject, view and repetition."""
+    """Names a recording by its action, subject, view and repetition."""
     return "a{a:02d}_s{s:02d}_v{v:02d}_e{e:02d}".format(**code)
 
 
 def _item(code: dict[str, int], path, paths: dict) -> Item:
+    # A code that is no class of the dataset becomes a label that no head has: the clip is rejected by name.
     label = ACTIONS.get(code["a"], f"a{code['a']:02d}")
     return Item(_id(code), path, "", {"action": (label,)}, paths=paths)
 
 
 def _sequences(root: pathlib.Path) -> dict[str, Item]:
-    """{id: clip} of the RGB-D archive, where view_V/aAA_sSS_eEE/ holds all pictures of a sequence; some of these
-    folders hold nothing."""
+    """Returns {id: clip} of the RGB-D archive, where view_V/aAA_sSS_eEE/ holds all pictures of a sequence. Some of
+    these folders hold nothing."""
     items = {}
     for base in (root, root / "multiview_action"):
         for folder in sorted(base.glob("view_[123]/a*_s*_e*")):
@@ -52,7 +53,8 @@ def _sequences(root: pathlib.Path) -> dict[str, Item]:
 
 
 def _videos(root: pathlib.Path) -> dict[str, Item]:
-    """{id: clip} of the archive of RGB alone, aAA/vVV_sSS_eEE.avi: the class stands in the folder's name."""
+    """Returns {id: clip} of the archive of RGB alone, aAA/vVV_sSS_eEE.avi, where the class stands in the folder's
+    name."""
     items = {}
     for base in (root, root / "multiview_action_videos"):
         for path in sorted(base.glob("a[0-9]*/v*_s*_e*")):
@@ -63,7 +65,7 @@ def _videos(root: pathlib.Path) -> dict[str, Item]:
 
 
 def _recordings(root: pathlib.Path) -> dict[str, Item]:
-    """{id: clip} of both archives."""
+    """Returns {id: clip} of both archives together."""
     films, sequences = _videos(root), _sequences(root)
     # A sequence without pictures gives way to the video, where there is one.
     full = {name: item for name, item in sequences.items() if item.path or item.paths}
@@ -71,8 +73,8 @@ def _recordings(root: pathlib.Path) -> dict[str, Item]:
 
 
 def _flows(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """{id: folder} of DMCL's own flow, flow/view_V/aKK/aKK_sSS_eEE/, where KK counts the classes from 1 and is
-    not the code of the recordings."""
+    """Returns {id: folder} of DMCL's own flow, flow/view_V/aKK/aKK_sSS_eEE/."""
+    # Here KK counts the classes from 1 to 10, and is not the code (1 to 12) that the recordings bear.
     raw = dict(enumerate(ACTIONS, 1))
     found = {}
     for folder in root.glob("flow/view_[123]/a*/a*_s*_e*"):
@@ -88,13 +90,13 @@ def read(
     train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
 ) -> Manifest:
-    """The manifest of NW-UCLA below ``videos``: multiview_action/ (RGB and depth) or
+    """Makes the manifest of NW-UCLA from what lies below ``videos``: multiview_action/ (RGB and depth) or
     multiview_action_videos/ (RGB), the first where a recording is in both.
 
-    ``train_views`` (1, 2) is the literature's usual choice; DMCL's code trains on 2 and 3.
-    ``test_views``: all others. A twentieth of the training clips becomes 'val'. A sequence without
-    frames stays in the list, so that it is rejected with a reason. Raises FileNotFoundError naming
-    the trees that were looked for, ValueError for views that cannot be.
+    ``train_views`` (1, 2) is the literature's usual choice; DMCL's code trains on 2 and 3. ``test_views`` are
+    by default all others. A twentieth of the training clips becomes 'val'. A sequence without frames stays in
+    the list, so that it is rejected with a reason. Raises FileNotFoundError naming the trees that were looked
+    for, ValueError for views that do not exist or overlap.
     """
     root = pathlib.Path(videos)
     views = splits.of_views(VIEWS, train_views, test_views)

@@ -5,12 +5,13 @@ import pathlib
 
 from data_prep.manifest import Item, Manifest, check_ids
 
+# The label files were published under long names first and under short ones later.
 _PREFIXES = ("something-something-v2-", "")
 _ENDINGS = (".webm", ".mp4", ".mkv", ".avi")
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Where a label file lies; None where it is not there."""
+    """Finds a label file, in ``folder`` or its subfolder labels; None where it is not there."""
     for directory in (folder, folder / "labels"):
         for prefix in _PREFIXES:
             if (path := directory / f"{prefix}{name}").exists():
@@ -19,6 +20,7 @@ def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _load(folder: pathlib.Path, name: str):
+    """Reads a label file as JSON. Raises FileNotFoundError or ValueError naming it."""
     path = _file(folder, name)
     if path is None:
         raise FileNotFoundError(
@@ -32,8 +34,9 @@ def _load(folder: pathlib.Path, name: str):
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-    """The classes in the order of their numbers, which the file keeps as text. Raises ValueError where one is
-    missing."""
+    """Lists the classes in the order of their numbers, which the file keeps as text. Raises ValueError where the
+    numbers are not 0 to K - 1, each once."""
+    # Class ids are these numbers and no others: published weights and tables count so.
     classes = {name: int(number) for name, number in _load(folder, "labels.json").items()}
     if sorted(classes.values()) != list(range(len(classes))):
         raise ValueError(f"the class numbers of {folder} are not 0..{len(classes) - 1}, each once")
@@ -41,7 +44,7 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
-    """The rows of a label file. Raises ValueError for one that lacks any of ``wanted``."""
+    """Reads the rows of a label file. Raises ValueError for a row that lacks any of the fields ``wanted``."""
     rows = _load(folder, name)
     for number, row in enumerate(rows):
         if missing := [field for field in wanted if field not in row]:
@@ -50,13 +53,13 @@ def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
 
 
 def _class(template: str) -> str:
-    """The class that a clip's template names: 'Pushing [something]' is 'Pushing something'."""
+    """Returns the class that a clip's template names: 'Pushing something' for 'Pushing [something]'."""
     # Only the brackets go: case, commas and repeated words belong to the class's name.
     return template.replace("[", "").replace("]", "")
 
 
 def _answers(folder: pathlib.Path) -> dict[str, str]:
-    """{id: class} of the test clips, {} where the answers are not there."""
+    """Returns {id: class} of the test clips; {} where the file of the answers is not there."""
     path = _file(folder, "test-answers.csv")
     lines = path.read_text(encoding="utf-8").splitlines() if path else []
     pairs = (line.partition(";") for line in lines if line.strip())
@@ -64,7 +67,7 @@ def _answers(folder: pathlib.Path) -> dict[str, str]:
 
 
 def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifest:
-    """The manifest of SSv2: train and val, and test where its answers are there.
+    """Makes the manifest of SSv2: train and val, and test where its answers are there.
 
     ``videos``: the folder of <id>.webm (or another ending, if converted). Raises FileNotFoundError
     naming the missing file, ValueError for rows of another form.
@@ -77,6 +80,7 @@ def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifes
 
     def item(row: dict, split: str, label: str | None) -> Item:
         name = str(row["id"])
+        # A video that lacks keeps its place in the list, so that it is rejected with a reason and counted.
         path = there.get(name, videos / f"{name}.webm")
         return Item(name, path, split, {"action": (label,) if label else ()})
 

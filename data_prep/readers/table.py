@@ -1,4 +1,4 @@
-"""Reads a CSV as a manifest, whatever its encoding and separator, and refuses rows that cannot be meant."""
+"""Reads a CSV as a manifest, whatever its encoding and separator, and refuses rows that must be mistakes."""
 
 import codecs
 import collections
@@ -22,9 +22,9 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 # ---------------------------------------------------------------------------- text
 def text_of(path: pathlib.Path) -> tuple[str, list[str]]:
-    """(text, notes) of a file in UTF-8, in UTF-16 or UTF-32 with its mark, else in Windows-1252.
+    """Reads a file in UTF-8, in UTF-16 or UTF-32 with a byte order mark, or else in Windows-1252: (text, notes).
 
-    Raises ValueError where it is none of them, or holds NUL bytes.
+    Raises ValueError where it is in none of these, or holds NUL bytes.
     """
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
@@ -34,6 +34,7 @@ def text_of(path: pathlib.Path) -> tuple[str, list[str]]:
         if encoding != "utf-8":
             raise ValueError(f"{path} begins as {encoding} and is damaged ({error}): save it as UTF-8") from None
         text, notes = _windows(path, data)
+    # UTF-16 of ASCII letters is valid UTF-8, too, with a NUL beside each letter.
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise ValueError(
@@ -43,7 +44,9 @@ def text_of(path: pathlib.Path) -> tuple[str, list[str]]:
 
 
 def _windows(path: pathlib.Path, data: bytes) -> tuple[str, list[str]]:
-    """(text, note) of what is taken for Windows-1252, with the first line that shows whether it is right."""
+    """Reads ``data`` as Windows-1252: (text, notes); the note shows the first line that tells whether that is
+    right."""
+    # Some spreadsheet programs save so; but almost any bytes can be read so, hence the note.
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:
@@ -56,7 +59,7 @@ def _windows(path: pathlib.Path, data: bytes) -> tuple[str, list[str]]:
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, stripped cells) of every row that is not blank. Raises ValueError naming the line."""
+    """Yields (line, stripped cells) of every row that is not blank. Raises ValueError naming the line."""
     table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for raw in table:
@@ -68,37 +71,41 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 # ---------------------------------------------------------------------------- header
 class _Header(NamedTuple):
-    """The first line. ``columns`` have the names that they bear here, '' where they have none; ``heads`` {column
-    of labels: head}."""
+    """The first line of the CSV. ``columns`` are the names of the columns as they are used here, '' where one has
+    no name; ``heads`` is {column of labels: head}."""
 
     columns: list[str]
     heads: dict[str, str]
 
 
 def _column(text: str) -> str:
-    """A column's name without blanks and case, 'label/verb' of 'Label/ verb'; unknown ones keep their case."""
+    """Returns a column's name without blanks and in lower case, 'label/verb' for 'Label/ verb'; names that are
+    not known here keep their case."""
     first, slash, rest = text.strip().partition("/")
     known = first.strip().casefold()
     return known + slash + rest.strip() if known in (*COLUMNS, "label") else text.strip()
 
 
 def _separator(text: str) -> str:
-    """What parts the columns: that which makes 'id' and 'path' two of them in the first line, else whatever of
-    _SEPARATORS it holds most often."""
+    """Finds what parts the columns: the separator with which the first line has the columns 'id' and 'path', else
+    the one of _SEPARATORS that it holds most often."""
     line = next((line for line in text.splitlines() if line.strip()), "")
     for separator in _SEPARATORS:
         if {"id", "path"} <= {_column(c) for c in next(csv.reader([line], delimiter=separator), [])}:
             return separator
+    # None gives the needed columns: `_header` will say what lacks, and says it best with the likeliest one.
     return max(_SEPARATORS, key=line.count)
 
 
 def _header(cells: list[str]) -> _Header:
-    """The columns that the first line names. Raises ValueError for those that lack or occur twice."""
+    """Reads the names of the columns from the first line. Raises ValueError where one is missing or occurs
+    twice."""
     columns = [_column(cell) for cell in cells]
     for column, count in collections.Counter(columns).items():
         if column and count > 1:
             places = [str(i) for i, c in enumerate(columns, 1) if c == column]
             raise ValueError(f"the column {column!r} occurs twice (columns {' and '.join(places)}): rename one")
+    # A plain column 'label' is the head 'action', as in the datasets of one head.
     heads = {c: c.partition("/")[2] or "action" for c in columns if c.split("/")[0] == "label"}
     missing = [c for c in ("id", "path") if c not in columns] + ([] if heads else ["label (or label/<head>)"])
     if missing:
@@ -111,7 +118,8 @@ def _header(cells: list[str]) -> _Header:
 
 # ---------------------------------------------------------------------------- rows
 def _seconds(row: dict, name: str, default):
-    """The number in a row's column ``name``, ``default`` where the cell is empty."""
+    """Reads the number of seconds in a row's column ``name``; ``default`` where the cell is empty. Raises
+    ValueError for what is no such number."""
     text = row.get(name)
     if not text:
         return default
@@ -119,13 +127,15 @@ def _seconds(row: dict, name: str, default):
         seconds = float(text)
     except ValueError:
         seconds = -1.0
+    # The comparison is false for NaN, which float() reads, too.
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{name}={text!r} is not a number of seconds")
     return seconds
 
 
 def _fps(text: str | None) -> float | None:
-    """Frames a second; None where the cell is empty. Raises ValueError for what is no such number."""
+    """Reads a rate in frames a second; None where the cell is empty. Raises ValueError for what is no such
+    number."""
     if not text:
         return None
     try:
@@ -138,8 +148,8 @@ def _fps(text: str | None) -> float | None:
 
 
 def _interval(row: dict) -> tuple[float, float | None]:
-    """(start, end) of a clip in seconds; an end of None is the video's. Raises ValueError for an interval that
-    is empty, or that begins within a picture, which has nothing later."""
+    """Reads (start, end) of a clip in seconds; an end of None is that of the video. Raises ValueError for an
+    interval that is empty, and for a start other than 0 in a single picture, which has one frame."""
     start, end = _seconds(row, "start", 0.0), _seconds(row, "end", None)
     if end is not None and end <= start:
         raise ValueError(f"end={end} must be greater than start={start}")
@@ -150,19 +160,22 @@ def _interval(row: dict) -> tuple[float, float | None]:
 
 
 def _split(text: str | None) -> str:
-    """The split that a cell means; 'train' where it is empty. Raises ValueError for what cannot be one."""
+    """Reads the split that a cell means; 'train' where it is empty. Raises ValueError for a name that no split can
+    have."""
     split = SPLIT_NAMES.get(text.casefold(), text) if text else "train"
     manifest.check_split(split)
     return split
 
 
 def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Item:
-    """The clip of a row {column: cell}; paths count from ``root``. Raises ValueError for cells that cannot be."""
+    """Makes the clip of a row {column: cell}; its paths are relative to ``root``. Raises ValueError where it has
+    no id or nothing to read, or a cell holds what its column cannot."""
     further = {m: root / row[m] for m in FURTHER if row.get(m)}
     if not row["id"] or not (row["path"] or further):
         raise ValueError(
             f"id={row['id']!r}, path={row['path']!r}: a clip has an id and a path, or one of {', '.join(FURTHER)}"
         )
+    # Ids and classes are written into tables and lists of lines later.
     for column in ("id", *heads):
         if any(map(manifest.is_control, row[column])):
             raise ValueError(f"{column}={row[column]!r} holds a line break, a tab or the like")
@@ -176,7 +189,8 @@ def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Ite
 
 
 def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
-    """{column: cell}; cells that a row lacks are empty. Raises ValueError where it has too many."""
+    """Returns {column: cell}; cells that the row lacks are empty. Raises ValueError where it has too many."""
+    # Empty cells behind the last column do no harm, and spreadsheet programs write them.
     if any(cells[len(columns) :]):
         raise ValueError(
             f"{len(cells)} cells for {len(columns)} columns, the first too many is {cells[len(columns)]!r}: "
@@ -188,7 +202,7 @@ def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
 def _items(
     rows: Iterator[tuple[int, list[str]]], header: _Header, root: pathlib.Path
 ) -> tuple[list[Item], list[int], list[str]]:
-    """The clips of all rows, the line that each stands in, and notes. Raises ValueError naming a line."""
+    """Reads all rows: (clips, the line of each, notes). Raises ValueError naming the line that is wrong."""
     items, lines, short, renamed = [], [], [], collections.Counter()
     for line, cells in rows:
         if len(cells) < len(header.columns):
@@ -212,8 +226,8 @@ def _items(
 
 # ---------------------------------------------------------------------------- labels.json
 def _known_heads(path: pathlib.Path, heads: Sequence[str]) -> dict[str, dict]:
-    """The label spaces that labels.json fixes. Raises ValueError where they are none, or not those of the CSV's
-    columns."""
+    """Reads the label spaces that labels.json fixes. Raises ValueError where the file holds something else, or its
+    heads are not those of the CSV's columns."""
     try:
         known = json.loads(text_of(path)[0])
         known = {k: {"kind": v["kind"], "names": _names(v["names"])} for k, v in known.items()}
@@ -234,12 +248,13 @@ def _known_heads(path: pathlib.Path, heads: Sequence[str]) -> dict[str, dict]:
 
 
 def _can_be_a_label(name: str) -> bool:
-    """Whether a cell can name a class so: cells are stripped and parted at |."""
+    """Tells whether a cell could hold this class name, given that cells are stripped and parted at |."""
     return bool(name) and name == name.strip() and "|" not in name and not any(map(manifest.is_control, name))
 
 
 def _names(names) -> list[str]:
-    """Class names as text. Raises TypeError where they are no list."""
+    """Returns class names as texts. Raises TypeError where they are no list."""
+    # A text would pass as a list of its letters.
     if not isinstance(names, list):
         raise TypeError("names is no list")
     return [str(name) for name in names]
@@ -247,13 +262,14 @@ def _names(names) -> list[str]:
 
 # ---------------------------------------------------------------------------- the file
 def read(path: str | pathlib.Path) -> Manifest:
-    """The manifest of a CSV with the columns id, path, and label or label/<head>, and optional ones: split,
-    start, end (seconds), fps, depth, flow, audio, boxes. Paths count from the CSV's folder; an empty one is
-    a modality that the clip lacks. A ``labels.json`` beside it ({head: {kind, names}}) fixes the classes;
-    otherwise they are those that occur, in natural order.
+    """Makes the manifest of a CSV with the columns id, path, and label or label/<head>, and optional ones: split,
+    start, end (seconds), fps, depth, flow, audio, boxes.
 
-    Semicolons or tabs may part the columns, whose names may have blanks around them and any case.
-    Raises ValueError naming the line or the missing column, FileNotFoundError.
+    Paths are relative to the CSV's folder; an empty one means that the clip lacks the modality. A
+    ``labels.json`` beside the CSV ({head: {kind, names}}) fixes the classes; otherwise they are those that
+    occur, in natural order. Semicolons or tabs may part the columns, too, and the columns' names may have
+    blanks around them and any case. Raises ValueError naming the line or the missing column, and
+    FileNotFoundError.
     """
     path = pathlib.Path(path)
     if not path.exists():

@@ -8,11 +8,12 @@ from data_prep.tabletop import files
 
 
 def _beside(out: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of rendered files that belongs to the dataset at ``out``."""
     return out.with_name(f"{out.name}-files")
 
 
 def read(out: pathlib.Path, size: str, view: str, *, seed: int, workers: int) -> Manifest:
-    """The manifest of Tabletop, rendered into a folder beside ``out`` where it is not there yet.
+    """Makes the manifest of Tabletop, which is rendered into a folder beside ``out`` if it is not there yet.
 
     Raises ValueError for an unknown size or view, and where that folder holds anything else.
     """
@@ -24,7 +25,7 @@ def read(out: pathlib.Path, size: str, view: str, *, seed: int, workers: int) ->
 
 
 def read_stills(out: pathlib.Path, *, seed: int) -> Manifest:
-    """The manifest of Tabletop's pictures of single objects, whose one head is 'noun'."""
+    """Makes the manifest of Tabletop's pictures of single objects, whose one head is 'noun'."""
     made = folder.read(files.write_stills(_beside(out), seed=seed))
     items = [item._replace(labels={"noun": item.labels["action"]}) for item in made.items]
     return Manifest("tabletop-stills", items, {"noun": made.heads["action"]})

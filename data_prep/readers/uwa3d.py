@@ -27,7 +27,7 @@ Key = tuple[int, int, int, int]
 
 
 def _key(path: pathlib.Path) -> Key | None:
-    """Which recording a name means; None where it means none."""
+    """Reads from a name which recording it is; None where the name is not that of a recording."""
     code = splits.codes(path.stem)
     return (code["a"], code["s"], code["v"], code.get("e", -1)) if {"a", "s", "v"} <= set(code) else None
 
@@ -37,7 +37,7 @@ def _has(folder: pathlib.Path, endings: set[str]) -> bool:
 
 
 def _recordings(folder: pathlib.Path, endings: set[str]) -> dict[Key, pathlib.Path]:
-    """{key: folder of pictures, or .mat file} of a tree. A recording whose folder holds none is left out."""
+    """Returns {key: folder of pictures, or .mat file} of a tree; a folder without pictures is left out."""
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         usable = _has(path, endings) if path.is_dir() else path.suffix == ".mat"
@@ -47,7 +47,8 @@ def _recordings(folder: pathlib.Path, endings: set[str]) -> dict[Key, pathlib.Pa
 
 
 def _first(root: pathlib.Path, trees: tuple[str, ...], endings: set[str]) -> dict[Key, pathlib.Path]:
-    """The recordings of the first tree that has any, for what two trees hold differs in form."""
+    """Returns the recordings of the first tree that has any."""
+    # Trees are not mixed, as each has its recordings in another form.
     for tree in trees:
         if found := _recordings(root / tree, endings):
             return found
@@ -55,12 +56,16 @@ def _first(root: pathlib.Path, trees: tuple[str, ...], endings: set[str]) -> dic
 
 
 def _paired(rgb: set[Key], depth: set[Key]) -> dict[Key, Key]:
-    """{key of the RGB: key of its depth}: the equal one, else one that differs in the last digit of eEE alone or
-    has no eEE, where nothing else could be meant."""
+    """Pairs recordings of RGB and depth: {key of the RGB: key of its depth}.
+
+    Equal keys are a pair. What is left is paired where the keys differ only in the last digit of eEE, or one
+    has no eEE, and only if neither could belong to another.
+    """
     pairs = {key: key for key in rgb & depth}
     spare_rgb, spare_depth = rgb - depth, depth - rgb
 
     def near(first: Key, second: Key) -> bool:
+        # eEE without its last digit; -1, no eEE at all, is also -1 after the division.
         tens = {first[3] // 10, second[3] // 10} - {-1}
         return first[:3] == second[:3] and len(tens) < 2
 
@@ -82,11 +87,11 @@ def read(
     train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
 ) -> Manifest:
-    """The manifest of UWA3DII below ``videos``: one of the trees RGB and one of DEPTH.
+    """Makes the manifest of UWA3DII from what lies below ``videos``: one of the trees RGB and one of DEPTH.
 
-    ``test_views``: all that are not trained on. A recording of one modality is a clip that lacks the
-    other. A twentieth of the training clips becomes 'val'. Raises FileNotFoundError naming the trees
-    that were looked for, ValueError for views that cannot be.
+    ``test_views`` are by default all that are not trained on. A recording of one modality is a clip that
+    lacks the other. A twentieth of the training clips becomes 'val'. Raises FileNotFoundError naming the trees
+    that were looked for, ValueError for views that do not exist or overlap.
     """
     root = pathlib.Path(videos)
     views = splits.of_views(VIEWS, train_views, test_views)

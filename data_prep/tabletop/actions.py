@@ -1,6 +1,8 @@
 """Tabletop's twenty actions, as poses of objects and of a hand over time.
 
-x is left to right (-1..1), y near to far (0..1), z up. Everything is a pure function of a NumPy generator.
+x runs from left to right (-1..1), y from near to far (0..1), z upwards from the table (0); `scene.project` maps
+them to pixels. Everything is a pure function of a NumPy generator: the order of its draws is part of the dataset,
+and a change of it makes other clips (`render._DRAWS`).
 """
 
 from typing import NamedTuple
@@ -16,7 +18,8 @@ VERBS = (
 
 
 class Actor(NamedTuple):
-    """An object over time: ``pose`` [T, 4] of x, y, z and angle (radians, clockwise on screen)."""
+    """An object over time: ``noun`` is its place in NOUNS, ``pose`` [T, 4] has x, y, z and angle (radians,
+    clockwise on screen), and ``size`` is a factor on its picture."""
 
     noun: int
     pose: np.ndarray
@@ -24,7 +27,8 @@ class Actor(NamedTuple):
 
 
 class Action(NamedTuple):
-    """What happens: the actors, the hand's path [T, 3] (None: no hand) and (frame, loudness)."""
+    """What happens in a clip: the actors, the hand's path [T, 3] (None where there is no hand), and the impacts
+    that are heard, as (frame, loudness)."""
 
     actors: list[Actor]
     hand: np.ndarray | None
@@ -32,25 +36,28 @@ class Action(NamedTuple):
 
 
 def progress(frames: int, start: float, end: float) -> np.ndarray:
-    """Smoothstep from 0 to 1 between the instants ``start`` and ``end`` (frames): [T]."""
+    """Returns how far an action has got in each frame: a smoothstep from 0 at ``start`` to 1 at ``end`` (in
+    frames): [T]."""
     p = np.clip((np.arange(frames) - start) / max(end - start, 1), 0, 1)
     return p * p * (3 - 2 * p)
 
 
 def poses(frames: int, x=0.0, y=0.5, z=0.0, angle=0.0) -> np.ndarray:
-    """Poses [T, 4] (x, y, z in the scene's units, angle in radians); scalars or [T] each."""
+    """Makes poses [T, 4] of x, y, z (in the scene's units) and angle (radians), each a scalar or [T]."""
     return np.stack([np.broadcast_to(v, frames) for v in (x, y, z, angle)], 1).astype(float)
 
 
 def _reach(hand: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """The hand comes from the near edge before the action and leaves after it."""
+    """Lets the hand come from beyond the near edge to its path before the action begins: [T, 3] -> [T, 3]."""
+    # It starts out of sight: y = -0.5 lies below the image's lower edge.
     before = np.clip(np.arange(len(p)) / max(np.argmax(p > 0.02), 1), 0, 1)
     away = np.array([hand[0, 0] * 0.5 + 0.5, -0.5, 0.2])
     return away + (hand - away) * before[:, None]
 
 
 def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
-    """Push or pull along x (axis 0) or y (axis 1), the hand on the pushing side."""
+    """Push or pull along x (axis 0) or y (axis 1), with the hand on the pushing side."""
+    # In depth a shorter way: y spans 1 from near to far, x spans 2 from left to right.
     span = amount if axis == 0 else 0.75 * amount
     centre = rng.uniform(-0.2, 0.2) if axis == 0 else 0.5
     path = centre + sign * span * (p - 0.5)
@@ -63,13 +70,14 @@ def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
 
 
 def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
-    """Lift, or drop: the hand opens at once and the object falls in a few frames."""
+    """Lift; or drop (``down``), where the hand opens at once and the object falls within four frames."""
     height = 0.5 + 0.6 * amount
     x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.6)
     if not down:
         pose = poses(len(p), x, y, height * p, rng.uniform(-0.4, 0.4))
         return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
     release = int(np.argmax(p > 0.5))
+    # Height goes with the square of time, as in free fall.
     fall = np.clip((np.arange(len(p)) - release) / 4, 0, 1)
     pose = poses(len(p), x, y, height * (1 - fall**2), rng.uniform(-0.4, 0.4))
     hand = poses(len(p), x, y, height + 0.3)[:, :3]
@@ -77,7 +85,8 @@ def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
 
 
 def _turn(p, rng, amount, sign: int, noun: int) -> Action:
-    """Rotate on the spot, clockwise (``sign`` 1) or counterclockwise; the hand goes round with it."""
+    """Rotate on the spot, clockwise (``sign`` 1) or counterclockwise (-1); the hand goes round with the object."""
+    # The first angle is drawn from the whole circle: only the motion tells the two senses apart.
     angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
     pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
     hand = pose[:, :3] + np.stack([0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1)
@@ -96,7 +105,8 @@ def _tip(p, rng, amount, noun: int) -> Action:
 
 
 def _place(p, rng, amount, behind: bool, nouns) -> Action:
-    """One object goes behind or in front of another, in an arc around it."""
+    """Put one object behind or in front of another, which stands still; it comes in from one side, in an arc."""
+    # Both verbs may come from either side, and differ in the depth of where they end.
     x, y = rng.uniform(-0.25, 0.25), 0.45
     still = poses(len(p), x, y, 0, rng.uniform(-0.4, 0.4))
     side, sign = rng.choice([-1, 1]), 1 if behind else -1
@@ -110,7 +120,8 @@ def _place(p, rng, amount, behind: bool, nouns) -> Action:
 
 
 def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
-    """A larger object is lowered over another, or taken off it."""
+    """Cover: a larger object is lowered over another; or uncover (``reverse``): it is taken off."""
+    # The objects take one path, which is run through in either direction.
     q = 1 - p if reverse else p
     x, y = rng.uniform(-0.3, 0.3), rng.uniform(0.3, 0.6)
     still = poses(len(p), x, y + 0.02, 0, 0)
@@ -121,7 +132,8 @@ def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
 
 
 def _meet(p, rng, amount, kind: str, nouns) -> Action:
-    """collide: one hits the other, which goes on; bring together and take apart: both move."""
+    """Collide: one object hits the other, which moves on. Bring together and take apart: both move."""
+    # Positions are mirrored at random, so that no verb has a side.
     y, sign = rng.uniform(0.3, 0.65), rng.choice([-1, 1])
     far, near = 0.45 + 0.25 * amount, 0.22
     if kind == "collide":
@@ -142,10 +154,11 @@ def _meet(p, rng, amount, kind: str, nouns) -> Action:
 
 
 def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
-    """shake: held in the air and moved to and fro; wobble: rocks on the table and calms down."""
+    """Shake (``held``): an object is moved to and fro in the air. Wobble: it rocks on the table and calms down."""
     t = np.arange(len(p))
     active = (p > 0.01) & (p < 0.99)
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.6)
+    # About two swings a second, at 12 frames a second.
     wave = np.sin(2 * np.pi * t / rng.uniform(4.5, 6.5))
     if held:
         pose = poses(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
@@ -156,7 +169,7 @@ def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
 
 
 def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:
-    """Nothing happens; or the hand pretends: it moves past the object without touching it."""
+    """Nothing: an object lies there. Pretend: a hand moves past it, in front of it, without touching it."""
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
     pose = poses(len(p), x, y, 0, rng.uniform(-np.pi, np.pi))
     if not pretend:
@@ -167,7 +180,7 @@ def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:
 
 
 def act(verb: str, p: np.ndarray, rng: np.random.Generator, nouns) -> Action:
-    """The poses of ``verb`` along the progress ``p`` [T] with the nouns (main, other)."""
+    """Makes the action ``verb`` along the progress ``p`` [T], with the ``nouns`` (main, other)."""
     # How far, how high or how fast: an action must not be told by its size.
     amount, one = rng.uniform(0.4, 0.9), nouns[0]
     slides = {"push left": (0, -1), "push right": (0, 1), "pull near": (1, -1), "push far": (1, 1)}

@@ -21,11 +21,12 @@ from data_prep.tabletop.scene import NOUNS
 from data_prep.tabletop.specs import Spec
 from mmvid.files import whole
 
-# Of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
+# The version of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
 VERSION = 2
 
 
 def _write_video(path: pathlib.Path, rgb: np.ndarray) -> None:
+    """Writes frames uint8 [T, H, W, 3] as an H.264 mp4 of FPS frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = rgb.shape[2], rgb.shape[1], "yuv420p"
@@ -40,7 +41,7 @@ def _write_video(path: pathlib.Path, rgb: np.ndarray) -> None:
 
 
 def _write_clip(spec: Spec, folder: pathlib.Path, name: str) -> None:
-    """Renders a clip into one file (of depth: one folder) a modality."""
+    """Renders a clip into one file for each modality; its depth is a folder of files."""
     clip = render.clip(spec)
     _write_video(folder / "rgb" / f"{name}.mp4", clip.rgb)
     depth = folder / "depth" / name
@@ -56,7 +57,7 @@ def _write_clip(spec: Spec, folder: pathlib.Path, name: str) -> None:
 
 
 def _row(spec: Spec, name: str, view: str) -> dict[str, str]:
-    """A line of the manifest; start and end are empty: the whole file is the clip."""
+    """Makes a line of the manifest. Start and end stay empty, as the whole file is the clip."""
     row = dict(id=name, path=f"rgb/{name}.mp4", split=spec.split, start="", end="")
     row |= dict(depth=f"depth/{name}", audio=f"audio/{name}.wav", boxes=f"boxes/{name}.npy")
     if view == "epic":
@@ -65,7 +66,7 @@ def _row(spec: Spec, name: str, view: str) -> dict[str, str]:
 
 
 def _heads(view: str) -> dict[str, dict]:
-    """The label spaces of a view: {name: {kind, names}}."""
+    """Returns the label spaces of a view: {name: {kind, names}}."""
     verb = {"kind": "single", "names": list(VERBS)}
     if view == "epic":
         return {"verb": verb, "noun": {"kind": "single", "names": list(NOUNS)}}
@@ -73,7 +74,7 @@ def _heads(view: str) -> dict[str, dict]:
 
 
 def _write_files(jobs: list[tuple[Spec, str]], folder: pathlib.Path, workers: int) -> None:
-    """Renders and writes every clip, on ``workers`` processes where there are several."""
+    """Renders and writes every clip of ``jobs`` (spec, name) below ``folder``, on ``workers`` processes."""
     bar = tqdm(total=len(jobs), desc="render", unit="clip", dynamic_ncols=True)
     context = multiprocessing.get_context("spawn")  # a fork would copy whatever threads run here
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,))
@@ -89,7 +90,8 @@ def _write_files(jobs: list[tuple[Spec, str]], folder: pathlib.Path, workers: in
 
 
 def _finished(root: pathlib.Path, made: dict) -> bool:
-    """Whether ``root`` holds these very files already. Raises ValueError if it holds others."""
+    """Tells whether ``root`` holds the files that ``made`` describes already. Raises ValueError where it holds
+    anything else."""
     if not root.exists():
         return False
     with contextlib.suppress(OSError, json.JSONDecodeError):
@@ -106,12 +108,12 @@ def write(
     seed: int = 0,
     workers: int | None = None,
 ) -> pathlib.Path:
-    """Renders a size of Tabletop into real files below ``root``; returns its manifest.csv.
+    """Renders Tabletop in one size and view into real files below ``root``; returns the path of its manifest.csv.
 
-    mp4 (H.264), a folder of 16-bit depth PNGs (mm), wav and boxes (npy) for every clip; beside them
-    ``labels.json`` (heads) and ``tabletop.json`` (what was asked for). What is complete is left as
-    it is; a run that was cut short starts again. Raises ValueError for unknown names, and where
-    ``root`` holds anything else.
+    Every clip has an mp4 (H.264), a folder of 16-bit depth PNGs (mm), a wav and boxes (npy); beside them are
+    ``labels.json`` (heads) and ``tabletop.json`` (what was asked for). A complete folder is left as it is; a
+    run that was cut short starts again. Raises ValueError for unknown names, and where ``root`` holds anything
+    else.
     """
     root = pathlib.Path(root)
     made = dict(version=VERSION, size=size, view=view, seed=seed)
@@ -137,9 +139,9 @@ def write(
 
 
 def write_stills(root: str | os.PathLike, n: int = 1600, *, seed: int = 0) -> pathlib.Path:
-    """Writes ``n`` PNGs of single objects as ``root/<noun>/<id>.png``: Tabletop's "ImageNet".
+    """Writes ``n`` PNGs of single objects as ``root/<noun>/<id>.png``, which stand in for ImageNet.
 
-    What is complete is left as it is. Raises ValueError where ``root`` holds another number.
+    A complete folder is left as it is. Raises ValueError where ``root`` holds another number.
     """
     root = pathlib.Path(root)
     if root.exists():
@@ -150,6 +152,7 @@ def write_stills(root: str | os.PathLike, n: int = 1600, *, seed: int = 0) -> pa
     with whole(root) as folder:
         for noun in NOUNS:
             (folder / noun).mkdir(parents=True)
+        # [seed, 99]: a stream of draws apart from those of all splits.
         rng = np.random.default_rng([seed, 99])
         for i in range(n):
             noun = i % len(NOUNS)

@@ -1,4 +1,4 @@
-"""A clip of Tabletop in all its modalities: what is drawn by lot, and the frames, sound and boxes of it."""
+"""Makes a clip of Tabletop in all its modalities: draws its details at random, then frames, sound and boxes."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,13 @@ _DRAWS = 1  # the version of the random draws: a change makes other clips
 
 
 class Clip(NamedTuple):
-    """``rgb`` uint8 [T, 48, 48, 3], ``depth`` uint16 [T, 48, 48] in mm, ``audio`` int16 [n] at
-    16 kHz, ``boxes`` float32 [n, 9]: frame, x1, y1, x2, y2 in [0, 1], category (1 object, 2 hand),
-    score, side, state (1: takes part in the action). A box is tight around what lies inside the
-    image, hidden parts included."""
+    """A rendered clip: ``rgb`` uint8 [T, 48, 48, 3], ``depth`` uint16 [T, 48, 48] in mm, ``audio`` int16 [n] at
+    16 kHz, and ``boxes`` float32 [n, 9].
+
+    A row of boxes has frame, x1, y1, x2, y2 in [0, 1], category (1 object, 2 hand, as in MMD's STLT), score,
+    side, and state (1: takes part in the action). A box is tight around the part of a thing that lies inside
+    the image, even where other things hide it.
+    """
 
     rgb: np.ndarray
     depth: np.ndarray
@@ -32,18 +35,18 @@ class Clip(NamedTuple):
 
 # ---------------------------------------------------------------------------- what is drawn by lot
 def _walk(rng, frames: int, step: float) -> np.ndarray:
-    """A random walk in pixels [T, 2]."""
+    """Draws a random walk in pixels, [T, 2], whose steps have the standard deviation ``step``."""
     return np.cumsum(rng.normal(0, step, (frames, 2)), 0)
 
 
 def _nouns(spec: Spec, rng) -> tuple[int, int]:
-    """The clip's own noun, and another one for an action of two objects."""
+    """Returns the clip's own noun and another one, drawn for an action of two objects."""
     other = int((spec.noun + rng.integers(1, len(NOUNS))) % len(NOUNS))
     return spec.noun, other
 
 
 def _action(spec: Spec, frames: int, rng) -> Action:
-    """The verbs one after the other; each further verb acts on an object of its own."""
+    """Makes the clip's verbs one after the other, each with objects of its own."""
     count = len(spec.verbs)
     parts, span = [], frames / count
     for i, verb in enumerate(spec.verbs):
@@ -65,7 +68,7 @@ def _action(spec: Spec, frames: int, rng) -> Action:
 
 
 def _distractors(rng, frames: int, instances: int) -> list[Actor]:
-    """At most three objects at the border, of which one in three drifts slowly."""
+    """Draws up to three objects at the border that take no part; about one in three drifts slowly."""
     found = []
     for _ in range(min(rng.poisson(0.5), 3)):
         x = rng.choice([-1, 1]) * rng.uniform(0.8, 1.0)
@@ -76,33 +79,33 @@ def _distractors(rng, frames: int, instances: int) -> list[Actor]:
 
 
 def _idle(rng, frames: int) -> Actor:
-    """An object further inside that takes no part."""
+    """Draws an object further inside that takes no part."""
     pose = actions.poses(frames, rng.choice([-1, 1]) * rng.uniform(0.5, 0.8), rng.uniform(0.2, 0.8))
     return Actor(int(rng.integers(len(NOUNS))), pose)
 
 
 def _light(rng, frames: int) -> np.ndarray:
-    """Gain of every frame and colour: [T, 3]."""
+    """Draws the gain of every frame and colour, [T, 3]: one of the clip, a slow walk, and a tint."""
     gain = 1 + rng.normal(0, 0.06) + np.cumsum(rng.normal(0, 0.006, frames))
     return gain[:, None] * (1 + rng.normal(0, 0.03, 3))
 
 
 def _camera(rng, frames: int) -> np.ndarray:
-    """Shift of every frame in pixels: a walk, a shake and a pan [T, 2]."""
+    """Draws the camera's shift in every frame in pixels, [T, 2]: a walk, a shake and a pan."""
     pan = rng.normal(0, 0.05, 2) * np.arange(frames)[:, None]
     return _walk(rng, frames, 0.1) + rng.normal(0, 0.14, (frames, 2)) + pan
 
 
 def _base(spec: Spec, rng, frames: int):
-    """The background's picture and its drift [T, 2]."""
+    """Draws the background: its picture [64, 64, 3] and its place in every frame in pixels [T, 2]."""
     picture = scene.background(_FIRST_BACKGROUND[spec.split] + int(rng.integers(BACKGROUNDS)))
     drift = rng.normal(0, 0.12, 2) if rng.random() < 0.3 else np.zeros(2)
     return picture, drift * np.arange(frames)[:, None] + rng.uniform(-6, 6, 2)
 
 
 def _box(row: int, corners, shift, category: int, state: int) -> list[list[float]]:
-    """[the row of a Clip's boxes] for ``corners`` in pixels, moved by the camera's ``shift``; [] where nothing
-    of the thing shows."""
+    """Makes the row of a clip's boxes for ``corners`` in pixels, moved by the camera's ``shift``: [row], or []
+    where nothing of the thing shows."""
     if corners is None:
         return []
     x1, y1, x2, y2 = np.clip((np.array(corners) + np.tile(shift, 2)) / SIZE, 0, 1)
@@ -111,8 +114,11 @@ def _box(row: int, corners, shift, category: int, state: int) -> list[list[float
 
 
 def _frame(t: int, actors, main: int, hand, skin_hand, base, shift) -> tuple:
-    """Frame t before light and noise: (image, depth, boxes). Far things are drawn first, so that near ones
-    hide them. The first ``main`` of ``actors`` act; ``base``: the background and its drift."""
+    """Draws frame t before light and noise: (image, depth, boxes).
+
+    The first ``main`` of ``actors`` take part in the action; ``base`` is the background's picture and its place
+    in every frame. Far things are drawn first, so that near ones hide them.
+    """
     picture, drift = base
     matrix = np.float32([[1, 0, drift[t, 0] - 8], [0, 1, drift[t, 1] - 8]])
     frame = cv2.warpAffine(picture, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
@@ -141,10 +147,11 @@ def _frame(t: int, actors, main: int, hand, skin_hand, base, shift) -> tuple:
 
 
 def _cast(spec: Spec, action: Action, rng, frames: int) -> list[tuple]:
-    """(actor, picture) of every object in the scene, those that act first."""
+    """Draws a picture for every object in the scene, those that act first: [(actor, picture)]."""
     # 'unseen' shows instances that no other split has.
     first = INSTANCES if spec.split == "unseen" else 0
     extras = _distractors(rng, frames, first)
+    # Otherwise counting objects would tell the verbs of one object from those of two.
     if len(action.actors) == 1 and rng.random() < 0.35:
         extras.append(_idle(rng, frames))
     return [
@@ -154,14 +161,15 @@ def _cast(spec: Spec, action: Action, rng, frames: int) -> list[tuple]:
 
 
 def _sliding(actors: list[Actor]) -> np.ndarray:
-    """How fast the objects that stand on the table slide along it, summed: [T]."""
+    """Returns how fast the objects on the table slide along it, summed over them, in units per frame: [T]."""
     pose = np.stack([actor.pose for actor in actors])
     speed = np.abs(np.diff(pose[..., :2], axis=1, prepend=pose[:, :1, :2])).sum(-1)
     return (speed * (pose[..., 2] < 0.03)).sum(0)
 
 
 def _sound(action: Action, noun: int, frames: int, rng) -> np.ndarray:
-    """Impacts ring at the noun's pitch, sliding hisses, and every clip has its own noise."""
+    """Makes the sound, int16 [n]: impacts ring at the noun's pitch, sliding hisses, and every clip has a noise and
+    a hum of its own."""
     n = frames * AUDIO_RATE // FPS
     t = np.arange(n) / AUDIO_RATE
     hum = rng.uniform(0.002, 0.02) * np.sin(2 * np.pi * rng.uniform(80, 400) * t)
@@ -176,7 +184,7 @@ def _sound(action: Action, noun: int, frames: int, rng) -> np.ndarray:
 
 
 def clip(spec: Spec) -> Clip:
-    """The clip of a spec, all modalities; a pure function of it.
+    """Renders the clip of a spec in all modalities, as a pure function of it.
 
     Raises ValueError for an unknown split, IndexError for a verb or noun out of range.
     """
@@ -196,7 +204,8 @@ def clip(spec: Spec) -> Clip:
 
 
 def still(noun: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture uint8 [48, 48, 3] of one object of a noun; its looks are outside every split."""
+    """Renders a picture uint8 [48, 48, 3] of one object of a noun, with an instance and a background that no split
+    has."""
     picture = scene.background(int(rng.integers(1000, 1200)))
     frame = picture[8 : 8 + SIZE, 8 : 8 + SIZE].copy()
     depth = np.zeros((SIZE, SIZE), np.float32)

@@ -1,6 +1,6 @@
-"""What Tabletop's things look like, and how they are drawn into a frame: objects, backgrounds, the hand.
+"""Makes the looks of Tabletop's objects, backgrounds and hand, and draws them into a frame.
 
-The camera looks down obliquely on the scene that actions.py has poses in.
+The camera looks down obliquely on the table; actions.py says where things are on it.
 """
 
 import cv2
@@ -18,13 +18,13 @@ _LOOKS = (
 
 # ---------------------------------------------------------------------------- looks
 def _hsv(h, s, v) -> np.ndarray:
-    """RGB [3] of hue, saturation and value, all in 0..1."""
+    """Converts hue, saturation and value to RGB [3], all in 0..1."""
     pixel = np.float32([[[(h % 1) * 360, s, v]]])
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]
 
 
 def _shape(kind: str) -> np.ndarray:
-    """A mask [24, 24] in 0..1 of a shape, drawn large and reduced, so that edges are smooth."""
+    """Makes the mask [24, 24] of a shape, in 0..1; it is drawn large and reduced, so that its edges are smooth."""
     n = SPRITE * 8
     y, x = np.mgrid[0:n, 0:n] / (n / 2) - 1 + 1 / n
     r, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -43,7 +43,8 @@ def _shape(kind: str) -> np.ndarray:
 
 
 def texture(kind: str, n: int, period: float, rng: np.random.Generator) -> np.ndarray:
-    """A pattern [n, n] in -1..1: stripes, checks, plaid, noise, blobs, dots or plain."""
+    """Draws a pattern [n, n] in -1..1 with ``period`` in pixels: stripes, checks, plaid, noise, blobs, dots or
+    plain."""
     angle = rng.uniform(0, np.pi)
     y, x = np.mgrid[0:n, 0:n]
     u = (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 6)
@@ -63,7 +64,7 @@ def texture(kind: str, n: int, period: float, rng: np.random.Generator) -> np.nd
 
 
 def sprite(noun: int, instance: int) -> np.ndarray:
-    """The picture [24, 24, 4] of one instance of a noun: colour times mask, and mask, in 0..1."""
+    """Makes the picture [24, 24, 4] of one instance of a noun: colour times mask, and the mask, in 0..1."""
     rng = np.random.default_rng([7, noun, instance])
     shape, kind = _LOOKS[noun]
     colour = _hsv(noun / len(NOUNS) + rng.normal(0, 0.06), rng.uniform(0.5, 0.8), 0.85)
@@ -76,8 +77,8 @@ def sprite(noun: int, instance: int) -> np.ndarray:
 
 
 def background(index: int) -> np.ndarray:
-    """Background ``index`` [64, 64, 3] in 0..1: busy enough that RGB alone
-    finds motion hard to see."""
+    """Makes background number ``index`` [64, 64, 3] in 0..1."""
+    # Brightness and contrast were chosen such that motion is hard to see in RGB alone.
     rng = np.random.default_rng([11, index])
     kinds = ("stripes", "checks", "plaid", "noise", "blobs")
     base = rng.uniform(0.15, 0.55) + rng.uniform(-0.12, 0.12, 3)
@@ -88,13 +89,15 @@ def background(index: int) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- drawing
 def project(x, y, z) -> tuple:
-    """(column, row, scale) in the 48-pixel image of a point of the scene; far things are small and high."""
+    """Projects a point of the scene to (column, row, scale) in the 48-pixel image: far things are small and
+    high."""
     scale = 1.2 - 0.5 * y
     return SIZE / 2 + 22 * scale * x, 43 - 30 * y - 17 * scale * z, scale
 
 
 def _warp(image: np.ndarray, u, v, zoom, angle) -> np.ndarray:
-    """A sprite's picture [24, 24, c] turned, zoomed and put at column ``u``, row ``v``: [48, 48, c]."""
+    """Turns and zooms a sprite's picture [24, 24, c] and puts its centre at column ``u``, row ``v``: [48, 48,
+    c]."""
     c, s = zoom * np.cos(angle), zoom * np.sin(angle)
     h = (SPRITE - 1) / 2
     matrix = np.float32([[c, -s, u - c * h + s * h], [s, c, v - s * h - c * h]])
@@ -102,24 +105,25 @@ def _warp(image: np.ndarray, u, v, zoom, angle) -> np.ndarray:
 
 
 def _layer(frame, depth, layer, mask, distance) -> None:
-    """Lays ``layer`` over ``frame`` where ``mask`` is, in place; ``depth`` has no half-covered pixels."""
+    """Lays ``layer`` over ``frame`` where ``mask`` is, in place, and writes ``distance`` into ``depth`` there."""
+    # Colours mix at an edge, but a distance between two things would be one at which there is nothing.
     frame += (layer - frame) * mask[..., None]
     depth[mask > 0.5] = distance
 
 
 def _extent(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """The box (x1, y1, x2, y2) in pixels around a mask [48, 48]; None where nothing shows."""
+    """Returns the box (x1, y1, x2, y2) in pixels around a mask [48, 48]; None where nothing shows."""
     x, y, width, height = cv2.boundingRect(np.uint8(mask > 0.3))
     return (x, y, x + width, y + height) if width else None
 
 
 def distance(y, z=0.0):
-    """Millimetres from the camera to a point of the scene."""
+    """Returns the millimetres from the camera to a point of the scene."""
     return 700 + 900 * y - 150 * z
 
 
 def hand_picture(skin: np.ndarray) -> np.ndarray:
-    """A hand from above [24, 24, 4]: a palm whose arm reaches below the picture's lower edge."""
+    """Draws a hand from above, [24, 24, 4] as `sprite`: a palm and three fingers; the arm is `draw_hand`'s."""
     canvas = np.zeros((SPRITE, SPRITE, 4), np.float32)
     canvas[..., :3] = skin
     mask = np.zeros((SPRITE, SPRITE), np.float32)

@@ -12,13 +12,15 @@ SIZES = {
     "small": dict(train=400, val=60, test=240, unseen=120),
     "medium": dict(train=1300, val=300, test=1500, unseen=500),
 }
+# The place in SPLITS seeds a split's draws: a new one goes to the end. 'unseen' has object instances and
+# backgrounds that no other split has.
 SPLITS = ("train", "val", "test", "unseen")
 VIEWS = ("verb", "epic", "multilabel")
 
 
 class Spec(NamedTuple):
-    """One clip to render; equal specs give equal clips. ``verbs`` and ``noun`` count in VERBS and
-    NOUNS; several verbs follow each other, each with objects of its own."""
+    """One clip to render; equal specs give equal clips. ``verbs`` and ``noun`` are places in VERBS and NOUNS.
+    Several verbs follow each other, each with objects of its own."""
 
     split: str
     index: int
@@ -28,7 +30,7 @@ class Spec(NamedTuple):
 
 
 def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec]:
-    """The specs of a split, verbs balanced. Raises ValueError for unknown names."""
+    """Lists the specs of a split, in which all verbs are equally frequent. Raises ValueError for unknown names."""
     if size not in SIZES or split not in SPLITS or view not in VIEWS:
         raise ValueError(
             f"size={size!r}, split={split!r}, view={view!r}: choose from {sorted(SIZES)}, {SPLITS}, {VIEWS}"
@@ -38,6 +40,7 @@ def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec
     for index in range(SIZES[size][split]):
         verbs = (index % len(VERBS),)
         if view == "multilabel":
+            # One of the 19 other verbs, as an offset: a clip never has one verb twice.
             other = rng.integers(0, len(VERBS) - 1)
             verbs += (int((verbs[0] + 1 + other) % len(VERBS)),)
         specs.append(Spec(split, index, verbs, int(rng.integers(len(NOUNS))), seed))
@@ -45,7 +48,7 @@ def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec
 
 
 def labelled_subset(specs: list[Spec], per_class: int) -> list[Spec]:
-    """The first ``per_class`` clips of every verb: 1 stands for "1 %", 5 for "10 %" labels.
+    """Returns the first ``per_class`` clips of every verb: 1 stands for "1 %" of labels, 5 for "10 %".
 
     Raises ValueError where a verb has fewer.
     """

@@ -1,4 +1,4 @@
-"""The report's pictures, as inline SVG or JPEG text. Colours are told apart without hue, too.
+"""The report's pictures, as inline SVG or JPEG text. Lines can be told apart without their hue, too.
 
 Names of classes, outputs and columns are users' texts, shown as they are: STYLE reads no mathematics
 into '$', the reader's own fonts draw them, and long ones lose their middle (`_short`).
@@ -17,7 +17,9 @@ from PIL import Image
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+# Lines also differ in how they are dashed (`curves`), for those who see no hues and for print.
 COLOURS = ("#27476e", "#c8553d", "#588b8b", "#e0a458", "#7b5e7b", "#8a8f98")
+# The fixed salt makes ids, and so the files of equal figures, equal; text stays text, to be searched and copied.
 STYLE = {
     "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e3", "axes.edgecolor": "#999",
@@ -27,7 +29,7 @@ STYLE = {
 
 
 def _svg(figure) -> str:
-    """The figure as an <svg> element, and closed."""
+    """Writes the figure as an <svg> element and closes it."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The fonts that measure a text here may lack its script; those of a browser draw it.
@@ -35,22 +37,25 @@ def _svg(figure) -> str:
         figure.savefig(buffer, format="svg", bbox_inches="tight")
     plt.close(figure)
     text = buffer.getvalue()
+    # What stands before, an XML declaration and a doctype, must not stand within an HTML page.
     return text[text.index("<svg") :]
 
 
 def _short(name: str, length: int = 36) -> str:
-    """``name`` in one line of at most ``length`` characters; its two ends tell it from others."""
+    """Puts ``name`` into one line of at most ``length`` characters, leaving out its middle: what tells names
+    apart stands mostly at their ends."""
     name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     return name if len(name) <= length else f"{name[: length - 13]}…{name[-12:]}"
 
 
 def _legend(axis, lines: dict) -> None:
-    """The legend of {name: line}. The space is for names with '_' in front: matplotlib hides those."""
+    """Draws the legend of {name: line}."""
+    # The space is for names that begin with '_', which matplotlib would leave out of a legend.
     axis.legend(list(lines.values()), [f" {_short(name)}" for name in lines], fontsize=7)
 
 
 def _percents(figure, axis, values: np.ndarray, **options) -> None:
-    """Fractions as colours, on one scale in every figure: white is 0 %, the darkest blue 100 %."""
+    """Draws fractions as colours, on one scale in every figure: white is 0 %, the darkest blue 100 %."""
     image = axis.imshow(100 * values, cmap="Blues", vmin=0, vmax=100, **options)
     bar = figure.colorbar(image, ax=axis, ticks=range(0, 101, 25), format="%d %%", aspect=25)
     bar.outline.set_visible(False)
@@ -58,7 +63,7 @@ def _percents(figure, axis, values: np.ndarray, **options) -> None:
 
 
 def _ink(value: float) -> str:
-    """A colour that is read on ``_percents``' colour of a fraction."""
+    """Chooses the colour of a text that can be read on the colour that `_percents` gives a fraction."""
     return "white" if value > 0.55 else "#333"
 
 
@@ -66,7 +71,8 @@ def curves(
     series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3, axis_label: str = "step",
     marks: Sequence[float] = (),
 ) -> str:  # fmt: skip
-    """Small multiples: {panel title: {line label: [(step, value)]}} -> SVG; a thin line at each of ``marks``."""
+    """Draws small multiples: {panel title: {line label: [(step, value)]}} -> SVG, with a thin line at each of
+    ``marks``."""
     titles = list(series)
     rows = -(-len(titles) // columns)
     with plt.rc_context(STYLE):
@@ -94,13 +100,14 @@ def curves(
 
 
 def confusion(matrix: np.ndarray, names: list[str]) -> str:
-    """Rows are true classes, in shares of each: [K, K] counts -> SVG."""
+    """Draws a confusion matrix: counts [K true, K predicted] -> SVG. Each row is shown in shares of its class."""
     shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [_short(n) for n in names]
     # A cell keeps its size, and the longest name its room, until the figure is as large as a page.
     size = min(max(0.28 * len(names) + 0.06 * max(map(len, names)) + 1.2, 3.5), 10)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(size + 0.6, size), layout="constrained")
         _percents(figure, axis, shares)
+        # More names would not be legible at this size.
         if len(names) <= 40:
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
             axis.set_yticks(range(len(names)), names, fontsize=7)
@@ -113,7 +120,7 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
 
 
 def heat(values: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
-    """Fractions as a map of percent: [rows, columns], NaN where there is none -> SVG."""
+    """Draws fractions [rows, columns] as a map of colours with their percent; NaN leaves a cell empty -> SVG."""
     rows, columns = [_short(name) for name in rows], [_short(name, 28) for name in columns]
     wide = max(1.1, 0.07 * max(map(len, columns)))
     size = (wide * len(columns) + 0.07 * max(map(len, rows)) + 1.8, 0.34 * len(rows) + 1.2)
@@ -130,7 +137,8 @@ def heat(values: np.ndarray, rows: list[str], columns: list[str], label: str) ->
 
 
 def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str) -> str:
-    """Bars of each class's change in accuracy (fractions), sorted; the widest 40 -> SVG."""
+    """Draws a bar for each class's change in accuracy (fractions, NaN where a class has no clip), sorted -> SVG.
+    Of more than 40 classes, the 40 that change most are shown."""
     known = np.flatnonzero(np.isfinite(change))
     if len(known) > 40:
         known = known[np.argsort(-np.abs(change[known]))[:40]]
@@ -149,7 +157,8 @@ def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str
 
 
 def reliability(bins: dict[str, np.ndarray]) -> str:
-    """Accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count} -> SVG."""
+    """Draws accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count} -> SVG. A calibrated
+    network lies on the diagonal."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
         axis.plot([0, 1], [0, 1], color="#999", lw=0.8)
@@ -165,7 +174,7 @@ def reliability(bins: dict[str, np.ndarray]) -> str:
 
 
 def spread(values: dict[str, list[float]], label: str) -> str:
-    """A dot for each value, a line at their mean: {row: fractions}, the first row on top -> SVG."""
+    """Draws a dot for each value and a line at their mean: {row: fractions} -> SVG, with the first row on top."""
     names = [_short(name, 28) for name in values]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 0.34 * len(names) + 1.0), layout="constrained")
@@ -182,7 +191,7 @@ def spread(values: dict[str, list[float]], label: str) -> str:
 
 
 def strip(frames: np.ndarray, count: int = 6, height: int = 72) -> str:
-    """A film strip of a clip: uint8 [T, H, W, 3] -> an inline JPEG."""
+    """Makes a film strip of a clip: uint8 [T, H, W, 3] -> a data URL of a JPEG with up to ``count`` frames."""
     index = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     film = Image.fromarray(np.concatenate(list(frames[index]), 1))
     film = film.resize((round(film.width * height / film.height), height))

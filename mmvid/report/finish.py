@@ -17,8 +17,8 @@ from mmvid.scores.file import Scores
 
 
 class Shown(NamedTuple):
-    """A segment that is to be a column: what it is called, the splits that it was scored on, the output that
-    names it, the segments that it went on from (as `Column.parts`)."""
+    """A segment that becomes a column of the run's table: its title, its name, the splits that it was scored on,
+    the output whose score speaks for it ('' for the run's), and its ``parts`` (see `Column`)."""
 
     title: str
     segment: str
@@ -28,8 +28,11 @@ class Shown(NamedTuple):
 
 
 def _parts(segments: Sequence, segment) -> tuple[str, ...]:
-    """The names of the segments that ``segment`` goes on from, and its own: of those before it that end where it
-    begins the one that it names as its previous, or the latest."""
+    """Returns the names of the segments that ``segment`` goes on from, the first one first, and its own last.
+
+    Its predecessor is one of the segments listed before it that end at the step where it begins: the one that
+    it names as its previous, or else the latest.
+    """
     if not segment.first_step:
         return (segment.name,)
     earlier = segments[: segments.index(segment)]
@@ -40,7 +43,7 @@ def _parts(segments: Sequence, segment) -> tuple[str, ...]:
 
 
 def shown(segments: Sequence) -> list[Shown]:
-    """The columns of a run's table: its segments that have a title."""
+    """Returns the columns of a run's table, which are those of its segments that have a title."""
     return [Shown(s.title, s.name, s.evaluate, s.headline, _parts(segments, s)) for s in segments if s.title]
 
 
@@ -53,9 +56,14 @@ def _first_numbers(result: dict, headline: str) -> dict | None:
 
 
 def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path, headline: str = "") -> str:
-    """The score, its interval, the report's path, the next command."""
+    """Writes the line that ends a run: the score with its interval, the report's path and the next command."""
     headline = headline or config.headline
+<<<<<<< HEAD
     numbers = _first_numbers(result, headline)
+=======
+    # The headline may have no scores on this split, or no clip a label: the first output, or nothing, is shown.
+    numbers = next(iter(result.get(headline, next(iter(result.values()), {})).values()), None)
+>>>>>>> cd
     if numbers is None:
         score, numbers = "no clip has a label", {"n": 0}
     elif "map" in numbers and numbers["map"] is None:
@@ -74,7 +82,8 @@ def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path,
 
 
 def _following(config, workdir: pathlib.Path) -> str:
-    """What to do next. One of several seeds is named after it, by --seeds."""
+    """Names the command that is most useful next."""
+    # --seeds names each of its workdirs after the seed, which is how they are known here.
     if workdir.name == f"seed{config.seed}":
         return f"all seeds: python -m mmvid compare {workdir.parent}/seed*"
     if config.dataset.command:
@@ -83,7 +92,8 @@ def _following(config, workdir: pathlib.Path) -> str:
 
 
 def numbers_of(scores: Scores, how: str) -> dict:
-    """What summary.json keeps: every output's numbers, and those of every subset of several."""
+    """Returns what summary.json keeps of a split: the numbers of every output and, where there are several
+    members, those of every subset of them."""
     found = numbers_lib.summary(scores, how)
     return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(file.members(scores)) > 1 else {})
 
@@ -91,11 +101,11 @@ def numbers_of(scores: Scores, how: str) -> dict:
 def finish(
     workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = ""
 ) -> dict:
-    """Logs the tables, writes report.html and summary.json (every number of every column), logs what
-    to do next; returns the last column's summary.
+    """Ends a run: logs the tables, writes report.html and summary.json (every number of every column), logs
+    what to do next. Returns the summary of the last column on its first split.
 
-    ``columns``: `Shown`, or their fields, in order; their scores files must be there, or FileNotFoundError is
-    raised. The last one's headline is the run's.
+    ``columns`` are `Shown`, or tuples of its fields, in the order of the table; the headline of the last one is
+    the run's. Raises FileNotFoundError where the scores file of any is not there.
     """
     planned = [Shown(*column) for column in columns]
     loaded = [
@@ -119,6 +129,7 @@ def finish(
         headline=headline, how=how, thumbnails=thumbnail, published=config.published,
         published_neighbours=config.published_neighbours,
     )  # fmt: skip
+    # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     numbers = {c.segment: {split: numbers_of(s, how) for split, s in c.scores.items()}
                for c in loaded}  # fmt: skip
     files.write_json(workdir / "summary.json", numbers)

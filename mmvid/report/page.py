@@ -20,20 +20,22 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def versions() -> dict[str, str]:
-    """Python, platform, devices and the packages that numbers depend on."""
+    """Returns the versions of Python, of the platform and of the packages that numbers depend on, and the
+    devices."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     found["devices"] = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            continue
+            continue  # a package that is not here cannot have changed a number
     return found
 
 
 def template(name: str) -> jinja2.Template:
-    """A page's template. All of them fill the same base."""
+    """Loads the template of a page. All templates fill the same base, base.html."""
     loader = jinja2.PackageLoader("mmvid.report", "templates")
+    # Titles and class names are users' texts, hence escaped; a name that was forgotten is an error, not a gap.
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template(name)
 
@@ -52,10 +54,10 @@ def write(
 ) -> pathlib.Path:
     """Writes ``workdir/report.html``, one self-contained page; returns its path.
 
-    The last column is the method, ``baseline`` the segment it is compared with; ``thumbnails``
-    (split, row) -> uint8 [T, H, W, 3]; ``published``: (what, {output: text}) rows of a
-    paper, ``published_neighbours``: (what, {k: text}).
-    Raises ValueError without any column.
+    The last column is the method, and ``baseline`` names the segment that it is compared with ('' for none).
+    ``thumbnails(split, row)`` gives pictures of a clip, uint8 [T, H, W, 3]. ``published`` are rows of a paper,
+    (what, {output: text}), and ``published_neighbours`` are its rows of nearest neighbours, (what, {k: text}).
+    Raises ValueError where there is no column.
     """
     if not columns:
         raise ValueError("a report needs at least one column of scores")
@@ -65,6 +67,7 @@ def write(
     clips = panels_lib.hardest(own.scores[splits[0]], headline, 8, how)
     for clip in clips if thumbnails else ():
         pictures = thumbnails(splits[0], clip["row"])
+        # A clip of sound or boxes alone has no pictures.
         clip["strip"] = figures.strip(pictures) if len(pictures) else ""
     tables = [
         {"split": split, "about": table.denominators(own.scores[split]),
@@ -81,6 +84,7 @@ def write(
         tables=tables, published=list(published), clips=clips, versions=versions(),
         curves=panels_lib.all_curves(workdir, columns),
         figures=panels_lib.class_figures(own, base, headline, splits[0], how),
+        # Sorted, so that the configurations of two pages can be compared line by line.
         config=json.dumps(json.loads(config), indent=1, sort_keys=True),
     )  # fmt: skip
     path = workdir / "report.html"

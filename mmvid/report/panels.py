@@ -14,14 +14,19 @@ from mmvid.scores.file import Scores
 
 
 def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits") -> dict:
-    """What is left of each column when modalities are missing: {'rows': [{'subset', 'covered',
-    'cells'}], 'figure': SVG}; {} where no column has several members."""
+    """Shows what is left of each column when modalities are missing.
+
+    Returns {'rows': [{'subset', 'covered', 'cells'}], 'titles', 'figure': SVG}, with a row for each subset of
+    members and a cell for each column; {} where no column has several members.
+    """
     there = [c for c in columns if split in c.scores and len(file.members(c.scores[split])) > 1]
     found = [numbers_lib.subsets(c.scores[split], how) for c in there]
     names = list(dict.fromkeys(name for subsets in found for name in subsets))
+    # Columns may have different members: together their subsets are again smallest first.
     names.sort(key=lambda name: (name.count(" + "), name))
     if not names:
         return {}
+    # The panel is of one head, the first; the others are in summary.json.
     head = next(head for subsets in found for heads in subsets.values() for head in heads)
     numbers = [[subsets.get(name, {}).get(head) for subsets in found] for name in names]
     rows = [
@@ -43,7 +48,8 @@ def _subset_cell(numbers: dict | None) -> str:
 
 
 def neighbours(workdir: pathlib.Path) -> dict:
-    """Of ``neighbours.json``: {'ks', 'rows': [(output, texts)], 'figure': SVG}; {} without one."""
+    """Shows the accuracies of k nearest neighbours in ``workdir/neighbours.json`` (DMCL, figure 3): {'ks', 'rows':
+    [(output, texts)], 'figure': SVG}; {} where there is no such file."""
     try:
         found = files.read_json(workdir / "neighbours.json")
     except ValueError:
@@ -65,7 +71,8 @@ def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
 
 
 def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float, float]]:
-    """Means over stretches: a share of a batch says little alone."""
+    """Averages [(step, value)] over up to ``bins`` stretches of equal length."""
+    # For the share of wins: a batch is too small for its share to say anything alone.
     parts = np.array_split(np.array(points, float), min(bins, len(points)))
     return [tuple(part.mean(0)) for part in parts]
 
@@ -75,20 +82,26 @@ PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillati
 
 
 def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
-    """[(title, SVG)] of every column; segments that go on from one another are one picture, the last one's."""
+    """Returns [(title, SVG)] of the columns' curves. Segments that go on from one another share one picture, which
+    bears the title of the last."""
     parts = [c.parts or (c.segment,) for c in columns]
+    # What is the beginning of a longer chain is drawn there.
     whole = [own for own in parts if not any(len(o) > len(own) and o[: len(own)] == own for o in parts)]
     return [(c.title, curves(workdir, *own)) for c, own in zip(columns, parts) if own in whole]
 
 
 def curves(workdir: pathlib.Path, *segments: str) -> str:
-    """One panel a term, for training and for validation: every output's line, over the steps of ``segments``,
-    which go on from one another; a thin line stands where the next one begins."""
+    """Draws the curves of ``segments``, which go on from one another, over their steps -> SVG.
+
+    There is a panel for each term, in training and in validation, with a line for every output. A thin line
+    stands where the next segment begins. '' where nothing was logged.
+    """
     each = [files.read_lines(workdir / segment / "metrics.jsonl") for segment in segments]
     lines, ends = [line for own in each for line in own], [own[-1]["step"] for own in each[:-1] if own]
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
+        # Logged names are phase/output/term: train/rgb/ce, val/rgb/top1.
         phase, output, term = name.split("/")
         title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
         points = _points(lines, name)
@@ -100,17 +113,18 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
 
 
 def _names(scores: Scores, head: str) -> list[str]:
+    """Lists the class names of a head; their numbers where the file has no names."""
     classes = file.heads_of(scores)[head]
     return list(classes.names) or [str(i) for i in range(classes.classes)]
 
 
 def _first_single(scores: Scores) -> str | None:
-    """The first head of single labels, which figures are of."""
+    """Names the first head of single labels, which the figures of classes are of; None where there is none."""
     return next((head for head, label in scores.label.items() if label.ndim == 1), None)
 
 
 def _shown(scores: Scores, output: str, head: str) -> str:
-    """'235 of 240 clips (5 without rgb)': what a figure is made of."""
+    """Says how many clips a figure is made of and why others are not: '235 of 240 clips (5 without rgb)'."""
     there = int(file.usable(scores, output, head).sum())
     spoilt = file.not_finite(scores, output, head)
     absent = len(scores.id) - there - spoilt
@@ -120,8 +134,12 @@ def _shown(scores: Scores, output: str, head: str) -> str:
 
 
 def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
-    """Confusion, reliability, and change per class of the headline's first single-label head, over
-    the clips that have the headline: {'confusion', 'changes', 'reliability': SVG, 'shown': text}."""
+    """Draws the confusion matrix, the reliability diagram and the change of each class against ``base``.
+
+    All are of the first head of single labels, over the clips that have ``output`` with finite scores. Returns
+    {'confusion', 'changes', 'reliability': SVG, 'shown': text}, without 'changes' where there is no ``base``
+    on the same clips, and {} where there is no such head or output.
+    """
     scores = file.labelled(column.scores[split])
     head = _first_single(scores)
     if head is None or output not in scores.logits or not len(scores.id):
@@ -138,6 +156,7 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
         before = numbers_lib.probabilities(earlier.logits[output][head], how)
         old = file.usable(earlier, output, head)
         bins[base.title] = metrics.reliability(before[old], labels[old])
+        # A class's change is over clips that both have: otherwise it would be one of coverage, too.
         both = there & old
         change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
         counts = np.bincount(labels[both], minlength=probs.shape[1])
@@ -147,14 +166,15 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
-    """The clips whose true class ``output`` finds least probable, of those that have it: row, id,
-    label, guess, prob."""
+    """Lists the ``count`` clips whose true class ``output`` finds least probable, among those that have it, as
+    dicts of row, id, label, guess and prob."""
     scores = file.labelled(scores)
     head = _first_single(scores)
     if head is None or output not in scores.logits or not len(scores.id):
         return []
     probs = numbers_lib.probabilities(scores.logits[output][head], how)
     own = probs[np.arange(len(probs)), scores.label[head]]
+    # NaN would sort last, and an absent output is no mistake: both are left out.
     there = np.flatnonzero(file.usable(scores, output, head))
     names = _names(scores, head)
     return [

@@ -11,8 +11,9 @@ from mmvid.scores.file import Scores
 
 
 class Column(NamedTuple):
-    """A column of the table: a title, its segment and scores by split; ``parts``: the segments that it went on
-    from, the first one first, and itself, () where it is alone."""
+    """A column of the table: its title, the segment it is of, and that segment's scores by split. ``parts`` are
+    the names of the segments that it went on from, the first one first, and its own last; () where it began
+    by itself."""
 
     title: str
     segment: str
@@ -21,17 +22,18 @@ class Column(NamedTuple):
 
 
 def percent(value: float | None) -> str:
-    """'62.1'; '-' for what is undefined."""
+    """Writes a fraction in percent, as '62.1'; '-' where it is undefined."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _both(*values: float | None) -> str:
-    """'62.1 / 91.3'; '-' where all are undefined."""
+    """Writes fractions in percent beside each other, as '62.1 / 91.3'; '-' where all are undefined."""
     return " / ".join(map(percent, values)) if any(v is not None for v in values) else "-"
 
 
 def _cell(numbers: dict | None) -> str:
-    """'62.1 [59.0, 65.2] / 91.3' for single labels, mAP and mAUC for several; '-' where there is none."""
+    """Writes '62.1 [59.0, 65.2] / 91.3' (top-1 with its interval, top-5) for single labels, 'mAP / mAUC' for
+    labels of several classes, and '-' where there are no ``numbers``."""
     if numbers is None:
         return "-"
     if "map" in numbers:
@@ -42,6 +44,7 @@ def _cell(numbers: dict | None) -> str:
 
 
 def _clip_cell(numbers: dict | None) -> str:
+    # Heads taken together ('noun + verb') have a top-1 alone, and so no numbers of single views.
     if numbers is None or "clip_top1" not in numbers:
         return "-"
     five = "" if numbers["clip_top5"] is None else f" / {percent(numbers['clip_top5'])}"
@@ -54,7 +57,8 @@ def _lost_cell(numbers: dict | None) -> str:
 
 
 def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
-    """{measure: a cell a column} of one output and head. Of five classes or fewer there is no top-5."""
+    """Returns {measure: the texts of all columns} for one output and head; ``numbers`` has an entry for each
+    column. Top-5 is left out where there are five classes or fewer."""
     five = " / top-5" if any(n and n.get("top5") is not None for n in numbers) else ""
     if any(n and "map" in n for n in numbers):
         forms = {"video mAP / mAUC": _cell}
@@ -65,11 +69,14 @@ def _measures(numbers: Sequence[dict | None]) -> dict[str, list[str]]:
 
 
 def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) -> str:
-    """'+2.5 [-0.4, 5.4]': top-1 against the baseline on the same labelled clips."""
+    """Writes the difference in top-1 to the baseline on the same labelled clips as '+2.5 [-0.4, +5.4]', in points
+    with a 95 % interval; '-' where the two cannot be paired."""
     scores, base = file.labelled(scores), file.labelled(base)
+    # Two sums over different outputs are different things, though both are called 'fused'.
     alike = file.members(scores) == file.members(base) if output == "fused" else output in base.logits
     if not alike or scores.id.tolist() != base.id.tolist():
         return "-"
+    # Labels of several classes have no hit or miss that could be paired by clip.
     if " + " not in head and scores.label[head].ndim > 1:
         return "-"
     pair = (numbers_lib.hits(s, output, head, 1, how) for s in (scores, base))
@@ -78,7 +85,8 @@ def _difference(scores: Scores, base: Scores, output: str, head: str, how: str) 
 
 
 def _key(scores: Scores, name: str) -> str:
-    """A row's output in this column: 'flow + rgb' is 'fused' where those are its members."""
+    """Names the output of ``scores`` that belongs into the row ``name``: 'fused' where the row is the sum of
+    exactly its members ('flow + rgb'), else ``name`` itself."""
     members = file.members(scores)
     return "fused" if name == " + ".join(members) and len(members) > 1 else name
 
@@ -86,16 +94,19 @@ def _key(scores: Scores, name: str) -> str:
 def rows(
     columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
 ) -> list[dict]:
-    """The table of a split: a dict a row: output, head, measure, cells (one text a column).
+    """Makes the table of a split: a dict for each row, of output (with its head), measure and cells (a text for
+    each column).
 
-    Measures: video top-1 with its 95 % interval and top-5, or mAP and mAUC; clip top-1, top-5 and the
-    calibration error; clips whose scores are not finite; the paired difference of top-1 to the column
-    whose segment is ``baseline``; and for what is fused, by its members, how often any member is right.
+    The measures are video top-1 with its 95 % interval and top-5, or mAP and mAUC; clip top-1, top-5 and the
+    calibration error; the number of clips whose scores are not finite; and the paired difference of top-1 to
+    the column whose segment is ``baseline``. A row that is a sum, named by its members, also says how often
+    any of these is right.
     """
     there = [c.scores[split] for c in columns if split in c.scores]
     segments = [c.segment for c in columns if split in c.scores]
     summaries = [numbers_lib.summary(s, how) for s in there]
     single = list(dict.fromkeys(o for s in there for o in s.logits))
+    # By its members, as columns may sum different ones: sums that differ do not share a row.
     fused = list(dict.fromkeys(" + ".join(file.members(s)) for s in there if len(file.members(s)) > 1))
     base = next((s for s, name in zip(there, segments) if name == baseline), None)
     over = next((f"top-1 over {c.title}" for c in columns if c.segment == baseline), "")
@@ -120,6 +131,7 @@ def rows(
                     for s, key in zip(summaries, keys)
                 ]
             name = output + (f" ({head})" if len(heads) > 1 else "")
+            # A measure that no column has is left out, but the first one stays: it shows that there is nothing.
             table += [
                 {"output": name, "measure": m, "cells": c}
                 for m, c in measures.items() if m == first or set(c) - {"-", ""}
@@ -128,12 +140,13 @@ def rows(
 
 
 def _outputs(columns: Sequence[Column], split: str, headline: str) -> list[str]:
-    """Every column's outputs, the headline first."""
+    """Lists the outputs of all columns, the headline first."""
     found = {o for c in columns if split in c.scores for o in c.scores[split].logits}
     return sorted(found, key=lambda o: (o != headline, o))
 
 
 def value(numbers: dict | None) -> str:
+    """Writes top-1 as '62.1' or mAP as 'mAP 35.9'; '-' where it is undefined."""
     if numbers is None:
         return "-"
     if "top1" in numbers:
@@ -142,9 +155,11 @@ def value(numbers: dict | None) -> str:
 
 
 def overview(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> list[dict]:
-    """The table as multimodal papers print it: {'title', 'cells' {output, 'sum' or 'oracle': text}},
-    a row a column of the run; [] where no column has several outputs. Of several heads the first,
-    or all together ('noun + verb').
+    """Makes the table as multimodal papers print it, with modalities as columns (DMCL's tables 1 and 2).
+
+    Each column of the run becomes a row {'title', 'cells': {output, 'sum' or 'oracle': text}}; the result is
+    [] where none has several outputs. Where there are several heads, the numbers are those of all heads of
+    single labels together ('noun + verb'), or else of the first head.
     """
     found, there = [], [c.scores[split] for c in columns if split in c.scores]
     widest = max((len(file.members(s)) for s in there), default=0)
@@ -166,7 +181,7 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
 
 
 def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> str:
-    """``overview`` as aligned text; '' where it is empty."""
+    """Writes `overview` as aligned text; '' where it has no rows."""
     found = overview(columns, split, headline, how)
     if not found:
         return ""
@@ -177,7 +192,8 @@ def overview_text(columns: Sequence[Column], split: str, headline: str, how: str
 
 
 def aligned(body: list[list[str]], right: int | None = None) -> str:
-    """Rows of text in columns, a line under the first; the columns from ``right`` on end in one line."""
+    """Sets rows of texts in columns, with a line below the first row. The columns from number ``right`` on are
+    flush right, those before it (all, where it is None) flush left."""
     widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
     left = len(widths) if right is None else right
     lines = [
@@ -189,12 +205,14 @@ def aligned(body: list[list[str]], right: int | None = None) -> str:
 
 
 def fraction(numbers: dict | None) -> float:
-    """Top-1 or mAP; NaN, which no figure shows, where it is undefined."""
+    """Returns top-1 or mAP as a fraction; NaN, which figures leave out, where it is undefined."""
     value = (numbers or {}).get("top1", (numbers or {}).get("map"))
     return np.nan if value is None else value
 
 
 def denominators(scores: Scores) -> str:
+    """Says of how many clips, by which protocol and on which data the scores are: the line above a table."""
+    # A percentage without these can be compared with nothing.
     meta = scores.meta
     return (
         f"{meta['split']}: {meta['clips_used']} of {meta['clips_expected']} clips, "
@@ -207,7 +225,7 @@ def denominators(scores: Scores) -> str:
 def table(
     columns: Sequence[Column], split: str, *, baseline: str = "", how: str = "logits"
 ) -> str:
-    """``rows`` as aligned text, with the denominators above it."""
+    """Writes `rows` as aligned text, below the line of `denominators`."""
     there = [c for c in columns if split in c.scores]
     body = [["", ""] + [c.title for c in there]]
     last = None
@@ -219,8 +237,10 @@ def table(
 
 
 def published_outputs(columns, split: str, headline: str, published) -> list[str]:
-    """The columns of the overview: the run's outputs, then what the paper prints beside them."""
+    """Lists the columns of the overview: the run's outputs, those that the paper prints besides, then 'sum' and
+    'oracle'."""
     printed = [name for _, numbers in published for name in numbers]
+    # Sorting is stable, so that all others keep their order before these two.
     last = {"sum": 1, "oracle": 2}
     names = dict.fromkeys([*_outputs(columns, split, headline), *printed, "sum", "oracle"])
     return sorted(names, key=lambda name: last.get(name, 0))

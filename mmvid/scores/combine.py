@@ -11,17 +11,22 @@ FORMS = ("logits", "log_probs")
 
 
 def log_probabilities(logits: np.ndarray, kind: str = "single") -> np.ndarray:
-    """The logarithm of each class's probability: [..., K] -> [..., K]; for labels of kind 'multi' each
-    class's own, of being there."""
+    """Returns the logarithm of each class's probability: logits [..., K] -> [..., K], in float64.
+
+    Kind 'single' takes the log-softmax over the K classes; kind 'multi' takes the log-sigmoid of each
+    class alone, which is the log-probability that the class is present.
+    """
     logits = np.asarray(logits, np.float64)
     if kind == "multi":
+        # log sigmoid(x) = -log(1 + exp(-x)); logaddexp does not overflow where x is far below 0.
         return -np.logaddexp(0, -logits)
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def _differences(one: Scores, other: Scores) -> list[str]:
-    """What keeps two files from being of the same clips and classes, in words."""
+    """Lists in words what shows that two files are not of the same clips and classes; [] where nothing does."""
+    # Outputs, steps and numbers of views may differ: a sum needs only the same clips and the same classes.
     found = [f"{name} {one.meta.get(name)!r} and {other.meta.get(name)!r}" for name in ("fingerprint", "split")
              if one.meta.get(name) != other.meta.get(name)]  # fmt: skip
     spaces = file.heads_of(one), file.heads_of(other)
@@ -33,20 +38,25 @@ def _differences(one: Scores, other: Scores) -> list[str]:
 
 
 def aligned(scores: Mapping[str, Scores]) -> dict[str, Scores]:
-    """The same scores with their rows in the order of the first. Raises ValueError where two are not of the
-    same clips (dataset's fingerprint, split, ids) and classes, saying which and how they differ."""
+    """Returns the same scores with the rows of all in the order of the first one's.
+
+    Raises ValueError where two are not of the same clips (dataset's fingerprint, split, ids) and classes,
+    saying which and how they differ.
+    """
     first, *_ = scores
     found = {}
     for name, own in scores.items():
         if differences := _differences(scores[first], own):
             raise ValueError(f"{first} and {name} are not of the same data: {'; '.join(differences)}")
+        # The sets of ids are equal here, but nothing says that their order is.
         place = {clip: row for row, clip in enumerate(own.id.tolist())}
         found[name] = file.rows(own, np.array([place[clip] for clip in scores[first].id.tolist()], int))
     return found
 
 
 def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
-    """[N, V, K] -> [N, 1, K]: the mean of the logits over views, or the log-probabilities of it."""
+    """Averages logits over the views, [N, V, K] -> [N, 1, K]; the form 'log_probs' makes log-probabilities
+    of that mean."""
     mean = numbers.aggregate(logits, "logits")
     with np.errstate(invalid="ignore"):  # what is not finite stays so, and is counted as such
         return (mean if form == "logits" else log_probabilities(mean, kind))[:, None]
@@ -54,12 +64,13 @@ def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
 
 def combine(scores: Mapping[str, Scores], weights: Mapping[str, float] | None = None, *, output: str = "fused",
             form: str = "logits", name: str = "combined") -> Scores:  # fmt: skip
-    """One column of several: the weighted sum, clip by clip, of the ``output`` of each (an output's name, 'flow +
-    rgb', or 'fused' for all of its members), as the one output ``name``.
+    """Makes one column of several: adds up, clip by clip, the weighted ``output`` of each, as the output ``name``.
 
-    ``scores``: {what messages call it: Scores}; ``weights`` the same names, 1 each where None; ``form``: sums of
-    'logits' (the mean over views) or of 'log_probs' (of that mean). Who is absent is left out of a clip's sum.
-    Raises ValueError for scores of other data, an output that is not there, or weights that are no numbers.
+    ``scores`` is {what messages call it: Scores}; ``weights`` has the same names, and is 1 for each where it is
+    None. ``output`` is an output's name, a sum such as 'flow + rgb', or 'fused' for the sum of all members.
+    ``form`` says what is added: 'logits' (their mean over views) or 'log_probs' (of that mean). An output that
+    is absent from a clip is left out of that clip's sum. Raises ValueError for scores of other data, an output
+    that is not there, or weights that are no finite numbers.
     """
     weights = dict.fromkeys(scores, 1.0) if weights is None else weights
     if form not in FORMS:
@@ -77,9 +88,11 @@ def combine(scores: Mapping[str, Scores], weights: Mapping[str, float] | None = 
         for key, own in alike.items():
             values, there = file.of_output(own, output, head)
             part = weights[key] * _views_together(values, form, space.kind)
+            # Chosen, not multiplied by 0: NaN in the row of an absent output would stay NaN.
             total += np.where(there[:, None, None], part, 0)
             present |= there
         logits[head] = total
+    # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
     meta = {**first.meta, "members": [name], "views": 1, "combined": {
         key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
         for key, own in alike.items()}}  # fmt: skip

@@ -31,7 +31,9 @@ class Scores(NamedTuple):
 
 
 def say_not_finite(scores: Scores) -> None:
+    """Warns of each output that has scores that are not finite, with the number of such clips."""
     for output, heads in scores.logits.items():
+        # The head with most of them stands for all: a sum over heads would count one clip twice.
         count = max(not_finite(scores, output, head) for head in heads)
         if count:
             LOG.warning(
@@ -45,6 +47,7 @@ def save(path: str | os.PathLike, scores: Scores) -> None:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"id": scores.id, "row": scores.row, "meta": np.asarray(json.dumps(scores.meta))}
+    # An archive is flat, hence keys like paths. `load` parts them at '/', which no output or head may have in it.
     arrays |= {f"label/{k}": v for k, v in scores.label.items()}
     arrays |= {f"present/{k}": v for k, v in scores.present.items()}
     arrays |= {f"logits/{o}/{h}": v for o, heads in scores.logits.items() for h, v in heads.items()}
@@ -62,6 +65,7 @@ def load(path: str | os.PathLike) -> Scores:
         with path.open("rb") as raw, np.load(raw) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays["meta"]))
+    # Which of these a damaged archive raises depends on where it was cut.
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and run the same command") from None
 
@@ -76,7 +80,8 @@ def load(path: str | os.PathLike) -> Scores:
 
 
 def heads_of(scores: Scores) -> dict[str, Head]:
-    """The label spaces of a scores file: multi-hot labels mean kind 'multi'."""
+    """Returns the label spaces {head: Head} of a scores file; a head whose labels are multi-hot is of kind
+    'multi'."""
     spaces = {}
     for name, label in scores.label.items():
         classes = next(iter(scores.logits.values()))[name].shape[-1]
@@ -86,44 +91,54 @@ def heads_of(scores: Scores) -> dict[str, Head]:
 
 
 def rows(scores: Scores, index: np.ndarray) -> Scores:
-    """The clips of ``index`` alone (rows in that order, or a mask), all else as it is."""
+    """Returns the scores of the clips of ``index`` alone: row numbers, in that order, or a mask [N]."""
+    # `meta` is set aside, as it has no rows that could be indexed.
     return jax.tree.map(lambda x: x[index], scores._replace(meta={}))._replace(meta=scores.meta)
 
 
 def labelled(scores: Scores) -> Scores:
-    """The clips that have a label in every head: what can be counted. -1 is no label, and so is a
-    multi-hot row of -1; one of zeros says that no class is there, which is an answer."""
+    """Returns the clips that have a label in every head, which are those that can be right or wrong.
+
+    A class id of -1 means that there is no label, and so does a multi-hot row of -1. A multi-hot row of
+    zeros is a label: it says that no class is present.
+    """
     has = [(v >= 0).all(axis=tuple(range(1, v.ndim))) for v in scores.label.values()]
     there = np.all(has, axis=0) if has else np.ones(len(scores.id), bool)
     return scores if there.all() else rows(scores, there)
 
 
 def members(scores: Scores) -> tuple[str, ...]:
-    """The outputs that sums and oracles are formed over: those that the run has named, one of each
-    network (a fusion's joint one); all of an older file, which names none."""
+    """Returns the outputs over which sums and oracles are formed: those that the run has named, one of each
+    network (the joint one of a fusion). In an older file, which names none, these are all outputs."""
     named = scores.meta.get("members") or scores.logits
     return tuple(output for output in scores.logits if output in named)
 
 
 def summed(scores: Scores, output: str) -> tuple[str, ...]:
-    """The outputs whose logits are summed: the members for 'fused', those named in 'depth + rgb', or one."""
+    """Returns the outputs whose logits ``output`` adds up: all members for 'fused', the two that 'depth + rgb'
+    names, or the one output of that name."""
     return members(scores) if output == "fused" else tuple(output.split(" + "))
 
 
 def fused(scores: Scores, outputs: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Sum of the members' logits, an absent one left out: {head: [N, V, K]}; ``outputs``: of these
-    in their place. Logits that are not finite spoil their clip's sum, as they would in use."""
+    """Adds up the logits of the members, or of ``outputs`` where they are given: {head: [N, V, K]}.
+
+    An output that is absent from a clip is left out of that clip's sum. Logits that are not finite spoil
+    their clip's sum, as they would in use.
+    """
+    # Logits are added, not probabilities: DMCL's Sigma, as its code computes it.
     total: dict[str, np.ndarray] = {}
     for output in outputs or members(scores):
         for head, logits in scores.logits[output].items():
             own = np.where(scores.present[output][:, None, None], logits, 0).astype(np.float64)
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore"):  # inf - inf: `not_finite` counts these clips
                 total[head] = total.get(head, 0) + own
     return total
 
 
 def of_output(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.ndarray]:
-    """(logits [N, V, K], present [N]) of an output, or of a sum, which needs one of its members."""
+    """Returns (logits [N, V, K], present bool [N]) of an output or of a sum; a sum is present in a clip where at
+    least one of its outputs is."""
     if output in scores.logits:
         return scores.logits[output][head], scores.present[output]
     own = summed(scores, output)
@@ -131,12 +146,13 @@ def of_output(scores: Scores, output: str, head: str) -> tuple[np.ndarray, np.nd
 
 
 def usable(scores: Scores, output: str, head: str) -> np.ndarray:
-    """The clips [N] that ``output`` is there for and has finite scores of."""
+    """Tells which clips have ``output``, and with finite scores only: bool [N]."""
     logits, present = of_output(scores, output, head)
     return present & metrics.finite(logits)
 
 
 def not_finite(scores: Scores, output: str, head: str) -> int:
-    """How many clips ``output`` is there for without finite scores: misses, of every measure."""
+    """Counts the clips that have ``output``, but with a score that is not finite: every measure takes them for
+    misses."""
     logits, present = of_output(scores, output, head)
     return int((present & ~metrics.finite(logits)).sum())

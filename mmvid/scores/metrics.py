@@ -1,19 +1,20 @@
 """Metrics of whole splits (NumPy, fractions); ties go to the lowest class index.
 
-An example with any score that is not finite is a miss, ranks last and has no confidence. What nothing
-defines (the mAP of no positive) is None.
+An example with any score that is not finite is a miss, ranks last and has no confidence. A number that is
+undefined, as the mAP of a split without positives, is None.
 """
 
 import numpy as np
 
 
 def finite(scores: np.ndarray) -> np.ndarray:
-    """Whether every score of an example is a number: [N, ...] -> bool [N]."""
+    """Tells whether all scores of an example are finite: [N, ...] -> bool [N]."""
     return np.isfinite(scores).all(axis=tuple(range(1, np.ndim(scores))))
 
 
 def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Whether the label is among the k highest: [N, K], [N] -> bool [N]."""
+    """Tells whether the label is among the k highest scores: [N, K], [N] -> bool [N]. Raises ValueError for
+    other shapes."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"scores [N, K] and labels [N] expected, got {scores.shape}, {labels.shape}")
@@ -44,7 +45,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _confidence(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(top-1 confidence [n], hits [n]) of the examples that have one."""
+    """Returns (top-1 probability [n], whether top-1 is right [n]) of the examples whose probabilities are
+    finite."""
     probs, labels = np.asarray(probs), np.asarray(labels)
     sure = finite(probs)
     probs, labels = probs[sure], labels[sure]
@@ -52,7 +54,7 @@ def _confidence(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float | None:
-    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction, None without any.
+    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction, None without examples.
 
     Source: Guo et al. 2017; bin edges as float32 linspace, as in MMD's code.
     """
@@ -60,8 +62,10 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
     if not len(hits):
         return None
     edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
+    # side="left" puts a confidence that equals an edge into the lower bin: (lo, hi].
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
+    # |B| / N * |acc - conf| of a bin is |sum of conf - sum of hits| / N: the bin's size cancels.
     gaps = np.bincount(index, confidence, bins) - np.bincount(index, hits, bins)
     return float(np.abs(gaps[counts > 0]).sum() / len(hits))
 
@@ -76,9 +80,12 @@ def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.nda
 
 
 def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Sum of (R_k - R_{k-1}) P_k over distinct thresholds; ties form one threshold."""
+    """Average precision of one class, scores [N] and positives bool [N]: the sum of (R_k - R_{k-1}) P_k over
+    distinct thresholds, where R is recall and P precision."""
+    # A step function without interpolation, as scikit-learn's, with which the papers' codes report mAP.
     order = np.argsort(-scores, kind="stable")
     scores, positive = scores[order], positive[order]
+    # Tied scores are one threshold, or the order of the examples would change the result.
     last = np.append(scores[1:] != scores[:-1], True)
     true = np.cumsum(positive)[last]
     precision = true / (np.flatnonzero(last) + 1)
@@ -86,7 +93,8 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _per_class(scores, multilabels, keep, form) -> float | None:
-    """The mean of ``form(scores [N], positive [N])`` over the classes that ``keep(positive [N, K])``."""
+    """Averages ``form(scores [N], positive [N])`` over the classes that ``keep(positive [N, K])`` -> bool [K]
+    chooses; None where it chooses none. Raises ValueError where the shapes differ."""
     scores, positive = np.asarray(scores, np.float64), np.asarray(multilabels).astype(bool)
     if scores.shape != positive.shape:
         raise ValueError(f"scores {scores.shape} and labels {positive.shape} must agree")
@@ -104,7 +112,8 @@ def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float
 
 
 def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """The share of (positive, negative) pairs in order, by the ranks' sum (Mann-Whitney's U)."""
+    """ROC-AUC of one class: the share of (positive, negative) pairs in which the positive scores higher. It is
+    computed from the sum of the positives' ranks (Mann-Whitney's U)."""
     order = np.argsort(scores, kind="stable")
     _, first, counts = np.unique(scores[order], return_index=True, return_counts=True)
     # Tied scores share their mean rank: a tie is half a pair in order.
@@ -120,7 +129,7 @@ def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
 
 
 def oracle_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The fraction that any of M outputs gets right: [M, N, K], [N] (DMCL's Phi)."""
+    """The fraction of examples that at least one of M outputs gets right: [M, N, K], [N] (DMCL's Phi)."""
     return float(np.any([_hits(own, labels, 1) for own in scores], axis=0).mean())
 
 
@@ -157,7 +166,8 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.nda
 
 
 def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts [K true, K predicted]; what predicts nothing (scores not finite) is not counted."""
+    """Counts examples by class: [N, K], [N] -> [K true, K predicted]. An example whose scores are not finite
+    predicts no class and is not counted."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     classes, sure = scores.shape[1], finite(scores)
     index = labels[sure] * classes + scores[sure].argmax(1)

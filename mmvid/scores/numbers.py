@@ -12,8 +12,12 @@ AGGREGATES = ("logits", "probs", "max")
 
 
 def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
-    """Views -> one score a clip: [N, V, K] -> [N, K]; mean of logits, mean or maximum of
-    probabilities. Raises ValueError for another ``how``."""
+    """Makes one score per clip of its V views: [N, V, K] -> [N, K], in float64.
+
+    ``how`` 'logits' is their mean (MML, DMCL and MMD test so), 'probs' the mean of probabilities (G-Blend,
+    CMPL), 'max' their maximum (SlowFast's test on Charades). Probabilities are a softmax, or a sigmoid for
+    labels of ``kind`` 'multi'. Raises ValueError for another ``how``.
+    """
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
     if how == "logits":
@@ -24,21 +28,27 @@ def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") 
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
+    # By way of tanh, as exp(-x) overflows where x is far below 0.
     return 0.5 * (1 + np.tanh(0.5 * x.astype(np.float64)))
 
 
 def probabilities(logits: np.ndarray, how: str = "logits") -> np.ndarray:
-    """What each class of a single-label head is given: [N, V, K] -> [N, K], sums of 1, the likeliest
-    class that of ``aggregate``: the softmax of mean logits, the mean of probabilities as it is, or
-    their maxima over the views divided by the sum of these."""
+    """Returns the probabilities of the classes of a single-label head: [N, V, K] -> [N, K], rows of sum 1.
+
+    They are the softmax of mean logits, the mean of probabilities, or the maxima over the views divided by
+    their sum; the likeliest class is always that of `aggregate`.
+    """
     values = aggregate(logits, how)
     return metrics.softmax(values) if how == "logits" else values / values.sum(-1, keepdims=True)
 
 
 def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
-    """Hit or miss of each clip [N] for ``output``, the sum of some ('depth + rgb') or of all members
-    ('fused'); what is absent or not finite misses. Of the heads 'noun + verb' all must be right (an action, in
-    EPIC-KITCHENS' sense)."""
+    """Returns 1 for each clip whose label is among the k best classes, else 0: [N].
+
+    ``output`` is an output, a sum ('depth + rgb') or 'fused', the sum of all members. A clip that lacks it, or
+    whose scores are not finite, is a miss. ``head`` is a head of single labels; of several heads, 'noun + verb',
+    all must be right, as for an action of EPIC-KITCHENS (MMD).
+    """
     if " + " in head:
         return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
     logits, present = file_lib.of_output(scores, output, head)
@@ -46,6 +56,7 @@ def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") ->
 
 
 def _hits(logits: np.ndarray, present: np.ndarray, labels: np.ndarray, k: int, how: str) -> np.ndarray:
+    # Whatever stands in the row of an absent output must not count as a hit.
     there = present & metrics.finite(logits)
     return metrics.top_k_hits(aggregate(logits, how), labels, k) * there
 
@@ -55,9 +66,12 @@ def _top(hit: np.ndarray, k: int) -> dict:
 
 
 def _single(scores: Scores, output: str, head: str, how: str) -> dict:
-    """One output, one head of single labels. An absent output is wrong, and unsure of nothing (ECE
-    is over what is present); in ``top1_of_expected`` clips missing from the dataset are wrong too.
-    The five best of five classes, or of fewer, are all of them: no top-5 then."""
+    """Returns the numbers of one output and one head of single labels.
+
+    A clip that lacks the output counts as wrong, but not in the calibration error ('ece'), which is over the
+    clips that have it. In 'top1_of_expected' the clips that data_prep lost count as wrong, too. Top-5 is None
+    for five classes or fewer, where it could not be wrong.
+    """
     logits, present = file_lib.of_output(scores, output, head)
     labels, classes, there = scores.label[head], logits.shape[-1], present & metrics.finite(logits)
     first, five = _hits(logits, present, labels, 1, how), classes > 5
@@ -83,17 +97,20 @@ def _clip_accuracy(logits: np.ndarray, labels: np.ndarray, present: np.ndarray, 
 
 
 def _expected(scores: Scores) -> int:
-    """How many labelled clips there should be: those that there are and those that data_prep lost."""
+    """Counts the clips that there should be: the labelled ones that there are, and those that data_prep lost."""
+    # A file that does not say how many were expected is taken to lack none.
     there = len(scores.id)
     used = scores.meta.get("clips_used", there)
     return there + max(scores.meta.get("clips_expected", used) - used, 0)
 
 
 def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
-    """One output, one head of several labels; what is absent or not finite is ranked last. None:
-    no class has a positive ('map'), or none a positive and a negative ('mauc')."""
+    """Returns the numbers of one output and one head of several labels. A clip that lacks the output, or whose
+    scores are not finite, is ranked last. 'map' is None where no class has a positive, 'mauc' where none has
+    both a positive and a negative."""
     (logits, present), labels = file_lib.of_output(scores, output, head), scores.label[head]
     there = present & metrics.finite(logits)
+    # Left out, these clips would make the ranking of the others look better than it is.
     values = np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
     return {
         "map": metrics.mean_average_precision(values, labels),
@@ -109,10 +126,13 @@ def mean_ap(scores: Scores, output: str, head: str, how: str = "logits") -> floa
 
 
 def summary(scores: Scores, how: str = "logits") -> dict:
-    """{output: {head: numbers}} for every output and, with several members, 'fused'; where heads of
-    single labels are several, also 'noun + verb' (all right); {'oracle': {head: fraction}}: any member
-    is right. Unlabelled clips (label -1) are left out; without any labelled clip it is empty. A number
-    that nothing defines is None: the mAP of a split without positives, the top-5 of five classes."""
+    """Computes all numbers of a split: {output: {head: numbers}} of every output.
+
+    Where there are several members, 'fused' is one more output, and 'oracle' {head: fraction} says how often
+    any of them is right. Where several heads have single labels, 'noun + verb' is one more head, right where
+    all of them are. Clips without a label (-1) are left out; without any labelled clip the result is {}. A
+    number that is undefined is None: the mAP of a split without positives, the top-5 of five classes.
+    """
     scores = file_lib.labelled(scores)
     if not len(scores.id):
         return {}
@@ -134,15 +154,16 @@ def summary(scores: Scores, how: str = "logits") -> dict:
 
 
 def oracle(scores: Scores, head: str, how: str = "logits") -> np.ndarray:
-    """Whether any member is right on each clip [N] (DMCL's Phi)."""
+    """Returns 1 for each clip on which at least one member is right, else 0: [N] (DMCL's Phi)."""
     return np.max([hits(scores, output, head, 1, how) for output in file_lib.members(scores)], axis=0)
 
 
 def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
-    """What is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
+    """Computes what is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
 
-    Every non-empty subset of the members, smallest first, their logits summed. Clips that have
-    nothing of a subset count as misses ('top1', or 'map'); 'covered' is the fraction that have.
+    There is an entry for every non-empty subset of the members, smallest first, whose logits are summed. A
+    clip that has none of a subset's outputs counts as a miss in 'top1' or 'map'; 'covered' is the fraction of
+    clips that have at least one.
     """
     scores = file_lib.labelled(scores)
     if not len(scores.id):
@@ -165,12 +186,13 @@ def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
 
 
 def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
-    """{'output/top1': .., 'oracle/top1': .., 'output/map': ..}: what is logged during training and
-    decides which checkpoint is best. What is undefined is left out; of a split where nothing is
-    defined it is {}."""
+    """Returns {'output/top1': .., 'oracle/top1': .., 'output/map': ..}, the numbers that are logged during
+    training and that decide which checkpoint is best. Undefined ones are left out, so that the result may
+    be {}."""
     values = {}
     for output, heads in summary(scores, how).items():
         for head, numbers in heads.items():
+            # One head needs no suffix. data_prep refuses a head that is named like two others joined by '_and_'.
             suffix = f"_{head.replace(' + ', '_and_')}" if len(heads) > 1 else ""
             if output == "oracle":
                 values[f"oracle/top1{suffix}"] = numbers
