@@ -58,12 +58,7 @@ def _first_numbers(result: dict, headline: str) -> dict | None:
 def _last_line(config, result: dict, title: str, split: str, path: pathlib.Path, headline: str = "") -> str:
     """Writes the line that ends a run: the score with its interval, the report's path and the next command."""
     headline = headline or config.headline
-<<<<<<< HEAD
     numbers = _first_numbers(result, headline)
-=======
-    # The headline may have no scores on this split, or no clip a label: the first output, or nothing, is shown.
-    numbers = next(iter(result.get(headline, next(iter(result.values()), {})).values()), None)
->>>>>>> cd
     if numbers is None:
         score, numbers = "no clip has a label", {"n": 0}
     elif "map" in numbers and numbers["map"] is None:
