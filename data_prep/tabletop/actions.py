@@ -56,7 +56,7 @@ def _reach(hand: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
-    """Push or pull along x (axis 0) or y (axis 1), with the hand on the pushing side."""
+    """Pushes or pulls along x (axis 0) or y (axis 1) in direction ``sign``, with the hand on the pushing side."""
     # In depth a shorter way: y spans 1 from near to far, x spans 2 from left to right.
     span = amount if axis == 0 else 0.75 * amount
     centre = rng.uniform(-0.2, 0.2) if axis == 0 else 0.5
@@ -70,7 +70,7 @@ def _slide(p, rng, amount, axis: int, sign: int, noun: int) -> Action:
 
 
 def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
-    """Lift; or drop (``down``), where the hand opens at once and the object falls within four frames."""
+    """Lifts an object, or drops it (``down``): the hand lets go and the object falls within four frames."""
     height = 0.5 + 0.6 * amount
     x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.6)
     if not down:
@@ -85,7 +85,7 @@ def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
 
 
 def _turn(p, rng, amount, sign: int, noun: int) -> Action:
-    """Rotate on the spot, clockwise (``sign`` 1) or counterclockwise (-1); the hand goes round with the object."""
+    """Rotates an object on the spot, clockwise (``sign`` 1) or counterclockwise (-1), and the hand with it."""
     # The first angle is drawn from the whole circle: only the motion tells the two senses apart.
     angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
     pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
@@ -94,7 +94,7 @@ def _turn(p, rng, amount, sign: int, noun: int) -> Action:
 
 
 def _tip(p, rng, amount, noun: int) -> Action:
-    """The hand pushes at the top; the object falls on its side and strikes the table."""
+    """Tips an object over: the hand pushes at its top, and it falls on its side and strikes the table."""
     sign = rng.choice([-1, 1])
     fall = np.clip((p - 0.4) / 0.3, 0, 1) ** 2
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
@@ -105,7 +105,7 @@ def _tip(p, rng, amount, noun: int) -> Action:
 
 
 def _place(p, rng, amount, behind: bool, nouns) -> Action:
-    """Put one object behind or in front of another, which stands still; it comes in from one side, in an arc."""
+    """Puts one object behind or in front of another, which stands still; it comes from one side, in an arc."""
     # Both verbs may come from either side, and differ in the depth of where they end.
     x, y = rng.uniform(-0.25, 0.25), 0.45
     still = poses(len(p), x, y, 0, rng.uniform(-0.4, 0.4))
@@ -120,7 +120,7 @@ def _place(p, rng, amount, behind: bool, nouns) -> Action:
 
 
 def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
-    """Cover: a larger object is lowered over another; or uncover (``reverse``): it is taken off."""
+    """Covers an object by a larger one, which is lowered over it, or uncovers it again (``reverse``)."""
     # The objects take one path, which is run through in either direction.
     q = 1 - p if reverse else p
     x, y = rng.uniform(-0.3, 0.3), rng.uniform(0.3, 0.6)
@@ -132,7 +132,7 @@ def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
 
 
 def _meet(p, rng, amount, kind: str, nouns) -> Action:
-    """Collide: one object hits the other, which moves on. Bring together and take apart: both move."""
+    """Lets one object hit another, which moves on ("collide"), or brings two together, or takes them apart."""
     # Positions are mirrored at random, so that no verb has a side.
     y, sign = rng.uniform(0.3, 0.65), rng.choice([-1, 1])
     far, near = 0.45 + 0.25 * amount, 0.22
@@ -154,7 +154,7 @@ def _meet(p, rng, amount, kind: str, nouns) -> Action:
 
 
 def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
-    """Shake (``held``): an object is moved to and fro in the air. Wobble: it rocks on the table and calms down."""
+    """Shakes an object in the air (``held``), or lets it wobble: it rocks on the table and calms down."""
     t = np.arange(len(p))
     active = (p > 0.01) & (p < 0.99)
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.6)
@@ -169,7 +169,7 @@ def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
 
 
 def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:
-    """Nothing: an object lies there. Pretend: a hand moves past it, in front of it, without touching it."""
+    """Lets an object lie there, without a hand, or with one that passes without touching it (``pretend``)."""
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.65)
     pose = poses(len(p), x, y, 0, rng.uniform(-np.pi, np.pi))
     if not pretend:

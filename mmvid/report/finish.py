@@ -36,6 +36,7 @@ def _parts(segments: Sequence, segment) -> tuple[str, ...]:
     if not segment.first_step:
         return (segment.name,)
     earlier = segments[: segments.index(segment)]
+    # Several segments may end at this step: the one that is named comes before the others.
     found = [s for s in earlier if s.stop == segment.first_step]
     named = getattr(segment.enter, "previous", None)
     found = [s for s in found if named is not None and s.name == named.name] or found
@@ -81,6 +82,7 @@ def _following(config, workdir: pathlib.Path) -> str:
     # --seeds names each of its workdirs after the seed, which is how they are known here.
     if workdir.name == f"seed{config.seed}":
         return f"all seeds: python -m mmvid compare {workdir.parent}/seed*"
+    # A dataset with a command is rendered here, so that real videos are the next step.
     if config.dataset.command:
         return "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
     return f"the spread over seeds: the same command with --seeds=0,1,2 --workdir={workdir}-seeds"

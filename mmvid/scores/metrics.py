@@ -27,17 +27,17 @@ def _hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Hit (1.) or miss (0.) of every example: [N, K], [N] -> [N]."""
+    """Returns 1. for each example whose label is among the k highest scores, else 0.: [N, K], [N] -> [N]."""
     return _hits(scores, labels, k).astype(np.float64)
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """The fraction of examples whose label is among the k highest scores."""
+    """Returns the fraction of examples whose label is among the k highest scores: [N, K], [N] -> fraction."""
     return float(_hits(scores, labels, k).mean())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64; NaN throughout where a logit is NaN or +inf."""
+    """Computes the softmax over the last axis, in float64; a row with a logit of NaN or +inf becomes NaN."""
     logits = np.asarray(logits, np.float64)
     with np.errstate(invalid="ignore"):
         exponents = np.exp(logits - logits.max(-1, keepdims=True))
@@ -54,7 +54,8 @@ def _confidence(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float | None:
-    """ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction, None without examples.
+    """Computes the ECE over equal bins (lo, hi] of the top-1 confidence: [N, K], [N] -> fraction; None where no
+    example has finite probabilities.
 
     Source: Guo et al. 2017; bin edges as float32 linspace, as in MMD's code.
     """
@@ -71,7 +72,8 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
-    """(confidence, accuracy, count) of every bin: [bins, 3]; empty bins are zero."""
+    """Returns mean confidence, accuracy and number of examples of every bin: [N, K], [N] -> [bins, 3]; empty bins
+    are zero."""
     confidence, hits = _confidence(probs, labels)
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
@@ -80,8 +82,8 @@ def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.nda
 
 
 def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Average precision of one class, scores [N] and positives bool [N]: the sum of (R_k - R_{k-1}) P_k over
-    distinct thresholds, where R is recall and P precision."""
+    """Computes the average precision of one class from scores [N] and positives bool [N]: the sum of
+    (R_k - R_{k-1}) P_k over distinct thresholds, where R is recall and P precision."""
     # A step function without interpolation, as scikit-learn's, with which the papers' codes report mAP.
     order = np.argsort(-scores, kind="stable")
     scores, positive = scores[order], positive[order]
@@ -107,13 +109,14 @@ def _per_class(scores, multilabels, keep, form) -> float | None:
 
 
 def mean_average_precision(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
-    """Mean AP over the classes with a positive: [N, K] twice -> fraction, None without any (Charades)."""
+    """Averages the AP over the classes that have a positive: scores and labels [N, K] -> fraction, None where no
+    class has one. MML reports it on Charades, G-Blend on AudioSet."""
     return _per_class(scores, multilabels, lambda p: p.any(0), _average_precision)
 
 
 def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """ROC-AUC of one class: the share of (positive, negative) pairs in which the positive scores higher. It is
-    computed from the sum of the positives' ranks (Mann-Whitney's U)."""
+    """Computes the ROC-AUC of one class, the share of (positive, negative) pairs in which the positive scores
+    higher, from the sum of the positives' ranks (Mann-Whitney's U)."""
     order = np.argsort(scores, kind="stable")
     _, first, counts = np.unique(scores[order], return_index=True, return_counts=True)
     # Tied scores share their mean rank: a tie is half a pair in order.
@@ -124,26 +127,28 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
-    """Macro ROC-AUC over the classes with positives and negatives; None without any."""
+    """Averages the ROC-AUC over the classes that have both positives and negatives: scores and labels [N, K] ->
+    fraction, None where there is no such class. G-Blend reports it on AudioSet."""
     return _per_class(scores, multilabels, lambda p: p.any(0) & ~p.all(0), _auc)
 
 
 def oracle_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The fraction of examples that at least one of M outputs gets right: [M, N, K], [N] (DMCL's Phi)."""
+    """Returns the fraction of examples that at least one of M outputs gets right: [M, N, K], [N] (DMCL's Phi)."""
     return float(np.any([_hits(own, labels, 1) for own in scores], axis=0).mean())
 
 
 def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Top-1 of the summed logits of M outputs: [M, N, K], [N] (DMCL's Sigma)."""
+    """Returns the top-1 accuracy of the summed logits of M outputs: [M, N, K], [N] (DMCL's Sigma)."""
     return top_k_accuracy(np.asarray(scores, np.float64).sum(0), labels, 1)
 
 
 def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray,
                  test_labels: np.ndarray, k: int) -> float | None:  # fmt: skip
-    """Accuracy of the majority among the ``k`` nearest training features: [N, D], [N], [n, D], [n]
-    -> fraction, None where there is nothing on one side. Euclidean; features are standardised over
-    the training set; a tied vote goes to the class whose nearest member is nearer. Features that are
-    not finite are nobody's neighbours. DMCL, figure 3.
+    """Classifies each test feature by the majority of its ``k`` nearest training features and returns the
+    accuracy: [N, D], [N], [n, D], [n] -> fraction, None where either side has no finite features.
+
+    Distances are Euclidean, between features standardised over the training set. A tied vote goes to the class
+    whose nearest member is nearer. Features that are not finite take no part. DMCL, figure 3.
     """
     features, test_features = np.asarray(features, np.float64), np.asarray(test_features, np.float64)
     known, asked = finite(features), finite(test_features)
@@ -159,6 +164,7 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.nda
     for block in np.array_split(np.arange(len(b)), max(-(-len(b) // 256), 1)):
         order = np.argsort(length - 2 * b[block] @ a.T, 1, kind="stable")[:, : min(k, len(a))]
         nearest = labels[order]
+        # Each neighbour counts those of its class; argmax takes the first, thus the nearest, of equal counts.
         votes = (nearest[:, :, None] == nearest[:, None, :]).sum(2)
         guesses = nearest[np.arange(len(nearest)), votes.argmax(1)]
         right += int((guesses == test_labels[block]).sum())
@@ -175,7 +181,7 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def per_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Recall of every class [K]; NaN where a class has no example."""
+    """Returns the recall of every class: [N, K], [N] -> [K]; NaN where a class has no example."""
     classes, labels = np.shape(scores)[1], np.asarray(labels)
     counts = np.bincount(labels, minlength=classes)
     right = np.bincount(labels, _hits(scores, labels, 1), minlength=classes)
@@ -183,7 +189,8 @@ def per_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _resample(values: np.ndarray, seed: int, draws: int) -> np.ndarray:
-    """Means of ``draws`` samples with replacement: [N] -> [draws]. One at a time: all at once are N * draws."""
+    """Returns the means of ``draws`` samples with replacement: [N] -> [draws]."""
+    # One sample at a time: all together would be N * draws numbers.
     rng = np.random.default_rng(seed)
     n = len(values)
     return np.array([values[rng.integers(0, n, n)].mean() for _ in range(draws)])
@@ -192,7 +199,8 @@ def _resample(values: np.ndarray, seed: int, draws: int) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray, seed: int = 0, *, level: float = 0.95, draws: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of per-example values [N] -> (low, high)."""
+    """Computes the percentile bootstrap interval of the mean of per-example values: [N] -> (low, high), NaN where
+    there are none."""
     values = np.asarray(values, np.float64)
     if not len(values):
         return float("nan"), float("nan")
@@ -204,7 +212,8 @@ def bootstrap_interval(
 def paired_interval(
     a: np.ndarray, b: np.ndarray, seed: int = 0, *, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean of a - b over the same examples with its interval: [N] twice -> (mean, low, high).
+    """Computes the mean of a - b over the same examples with its bootstrap interval: [N] twice -> (mean, low,
+    high). Pairing takes out what makes an example hard for both.
 
     Raises ValueError where the examples differ in number.
     """

@@ -90,7 +90,7 @@ def _single(scores: Scores, output: str, head: str, how: str) -> dict:
 
 
 def _clip_accuracy(logits: np.ndarray, labels: np.ndarray, present: np.ndarray, k: int) -> float:
-    """Top-k where every view counts alone: [N, V, K], [N], [N] -> fraction."""
+    """Computes top-k accuracy over single views, before any averaging: [N, V, K], [N], [N] -> fraction."""
     views = logits.shape[1]
     hit = metrics.top_k_hits(logits.reshape(-1, logits.shape[-1]), np.repeat(labels, views), k)
     return float((hit * np.repeat(present, views)).mean())
@@ -121,7 +121,7 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
 
 
 def mean_ap(scores: Scores, output: str, head: str, how: str = "logits") -> float | None:
-    """The mAP of a head of several labels, of labelled clips; None where no class has a positive."""
+    """Computes the mAP of a head of several labels, over labelled clips; None where no class has a positive."""
     return _multi(scores, output, head, how)["map"] if len(scores.id) else None
 
 
@@ -180,6 +180,7 @@ def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
 def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
     _, present = file_lib.of_output(scores, name, head)
     covered = {"covered": float(present.mean()), "n": len(present)}
+    # Class ids [N] are single labels, multi-hot rows [N, K] are several.
     if scores.label[head].ndim == 1:
         return _top(hits(scores, name, head, 1, how), 1) | covered
     return {"map": mean_ap(scores, name, head, how)} | covered
