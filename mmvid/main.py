@@ -1,4 +1,4 @@
-"""python -m mmvid.main --config=configs/mml.py --workdir=runs/mml"""
+"""Trains: python -m mmvid train --config=configs/mml.py --workdir=runs/mml, or python -m mmvid.main ..."""
 
 import os
 import pathlib
@@ -56,6 +56,9 @@ def _parse(argv: list[str]) -> list[str]:
         usage.fail(error, str(error).strip().splitlines()[-1].strip(), 2)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         usage.fail(error, usage.no_override(error), 2)
+    except Exception as error:  # whatever the configuration's own code raises
+        reason = f"{type(error).__name__}: {error}"
+        usage.fail(error, f"the configuration cannot be read ({reason}): mend it; MMVID_TRACE=1 shows where", 1)
 
 
 def _leave(code: int) -> NoReturn:

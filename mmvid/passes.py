@@ -68,7 +68,15 @@ def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
         drawn = own.get("draws", {}).get(view, {}).get(streams[name].geometry, {})
         return prepare(streams[name], apply_draws(streams[name], x, drawn))
 
-    return {name: jnp.concatenate([prepared(name, *view) for view in of]) for name in names}
+    def joined(name):
+        x = jnp.concatenate([prepared(name, *view) for view in of])
+        if not fill or len({group for group, _ in of}) == 1:
+            return x
+        # A group that lacks the stream altogether has no row to show: it shows those of other groups.
+        some = [jnp.broadcast_to(flag.any(), flag.shape) for flag in (batch[g]["present"][name] for g, _ in of)]
+        return _fill_absent(x, jnp.concatenate(some))
+
+    return {name: joined(name) for name in names}
 
 
 def _joined_presence(batch, of) -> dict:
@@ -84,9 +92,9 @@ def _seen(network: Network, batch, of) -> jax.Array:
     """
     streams = dict.fromkeys(stream for read in network.reads for stream in read)
     found = [[batch[group]["present"][stream].any() for stream in streams] for group, _ in of]
-    # Of every group: batch norm's statistics are of the joint batch, and none may be made of filled rows alone.
-    found = jnp.array(found)
-    return found.any(1).all() if network.told else found.all()
+    # In any group: batch norm's statistics are of the joint batch, in which absent rows show present ones.
+    found = jnp.array(found).any(0)
+    return found.any() if network.told else found.all()
 
 
 def _choice(network: Network, pass_: Pass, batch) -> jax.Array | None:

@@ -16,7 +16,7 @@ import tempfile
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-NEEDED = ("mmvid", "configs", "data_prep", "tests", "pyproject.toml", "README.md")
+NEEDED = ("mmvid", "configs", "data_prep", "tests", "docs", "pyproject.toml", "README.md")
 
 
 class Mutant(NamedTuple):
@@ -246,6 +246,8 @@ def killed(tree: pathlib.Path, mutant: Mutant) -> bool:
 def main(words: list[str]) -> int:
     """Prints killed or survived for each chosen mutant and the sum; 1 where one survived."""
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    if not chosen:
+        sys.exit(f"no mutant's name holds one of {words}")
     with tempfile.TemporaryDirectory() as place:
         tree = copied(pathlib.Path(place))
         check(tree)

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sys
 import tomllib
+import types
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from test_scores import made
 from configs import common
 from mmvid import __main__ as program
 from mmvid import commands, files, network, usage
+from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
-from mmvid.commands import evaluate
 from mmvid.report import comparison
 from mmvid.report.comparison import Row
 from mmvid.run import build, resume
@@ -168,6 +169,13 @@ def _damage(copy, **changes):
     files.write_json(copy / "config.json", found)
 
 
+def narrow(workdir):
+    """The configuration now says another width than the weights have."""
+    found = files.read_json(workdir / "config.json")
+    found["model_options"]["width"] = 4
+    files.write_json(workdir / "config.json", found)
+
+
 @pytest.mark.parametrize(
     "spoil, argv, match",
     [
@@ -177,7 +185,7 @@ def _damage(copy, **changes):
         (lambda c: files.write_json(c / "data.json", {"dataset": "fedcba987654"}), (), "other clips"),
         (lambda c: None, ("--splits=tset",), "'tset'; it has"),
         (lambda c: None, ("--protocol=K3",), "DkUm"),
-        (lambda c: None, ("--config.model_options.width=4",), "does not fit"),
+        (narrow, (), "does not fit"),
         (lambda c: None, ("--config.dataset.path=nowhere",), "no longer in nowhere: put it back"),
     ],
     ids=["no run", "unfinished", "weights", "clips", "split", "protocol", "networks", "dataset"],
@@ -187,6 +195,25 @@ def test_what_cannot_be_scored_is_said(copy, monkeypatch, capsys, spoil, argv, m
     assert ask(monkeypatch, "evaluate", copy, *argv) == 1
     err = capsys.readouterr().err
     assert match in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["model_options.width=4", "size=16", "missing.flow=0.5"])
+def test_a_run_is_scored_as_it_was_trained(copy, monkeypatch, capsys, text):
+    assert ask(monkeypatch, "evaluate", copy, f"--config.{text}") == 2
+    assert "scored as it was trained" in capsys.readouterr().err
+
+
+def test_what_differs_from_the_runs_own_way_stands_in_the_name(copy):
+    config = config_lib.of_run(copy, ["--config.evaluation.variant=paper"])
+    run = types.SimpleNamespace(workdir=copy, config=config)
+    assert evaluate._name("test", run) == "test@D0U1-centre-variant=paper"
+
+
+def test_seeds_that_were_scored_in_different_ways_have_no_mean():
+    one, other = (types.SimpleNamespace(meta={"protocol": p, "crops": "centre"}) for p in ("D0U1", "D1U2"))
+    compare._check_alike("test", [one, one])
+    with pytest.raises(ValueError, match=r"in different ways.*python -m mmvid evaluate"):
+        compare._check_alike("test", [one, other])
 
 
 def test_an_unknown_segment_is_wrong_use(copy, monkeypatch, capsys):
@@ -289,3 +316,9 @@ def test_several_labels_are_compared_by_map(tmp_path):
     assert found["columns"] == ["rgb", "Δ rgb", "flow", "sum", "Δ sum"]
     want = numbers.summary(scores)["rgb"]["action"]["map"]
     assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f}", "+0.0"]
+
+
+def test_somebody_elses_folder_is_no_run(tmp_path):
+    files.write_json(tmp_path / "config.json", {"a": 1})
+    with pytest.raises(ValueError, match=r"config.json is not of a run of mmvid: name the --workdir"):
+        config_lib.of_run(tmp_path, [])

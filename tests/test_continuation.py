@@ -36,7 +36,7 @@ def lines(run, names, file):
     return [{k: v for k, v in row.items() if k != "wait"} for row in rows]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_a_run_cut_in_three_is_the_run_bit_for_bit(dataset, tmp_path, optimizer):  # noqa: F811
     run = toy.a_run(config(dataset, **SETTINGS, **{"optimizer.name": optimizer}), tmp_path)
     (whole,) = run.segments

@@ -120,6 +120,9 @@ def test_what_decides_the_best_counts_where_the_best_is_kept():
     for change in ({"evaluation.best_by": "oracle"}, {"evaluation.every": "1"}, {"headline": "flow"}):
         assert known(best | change)["ce"] != first["ce"]
     assert known(best | {"evaluation.protocol": "D0U3"}) == first
+    held = [known(best | {"subsets": {"held": {"of": "train", "share": share}}, "evaluation.during": "held"})
+            for share in (0.1, 0.5)]  # fmt: skip
+    assert held[0]["ce"] != held[1]["ce"]
 
 
 def test_a_segment_without_a_spec_has_no_key_nor_have_those_after_it():

@@ -12,14 +12,14 @@ import pytest
 from test_records import pack, record
 
 from configs import common
-from mmvid import checkpoint, sharding, train
+from mmvid import checkpoint, passes, sharding, train
 from mmvid import network as network_lib
 from mmvid.models import build_model
 from mmvid.models.model import ONE, Model, Needs, from_linen
 from mmvid.network import Network
 from mmvid.plans import networks
 from mmvid.scores import file as file_lib
-from mmvid.streams import Head
+from mmvid.streams import Head, Stream
 from mmvid.weights import files as files_lib
 from mmvid.weights import trees
 
@@ -271,3 +271,20 @@ def test_frozen_weights_are_entered_again_not_saved(dataset, tmp_path, monkeypat
     train.train(c, str(tmp_path / "cut"))
     last = "generalized_distillation"
     same_weights(weights_of(tmp_path / "whole", last), weights_of(tmp_path / "cut", last))
+
+
+def test_a_group_that_lacks_a_stream_shows_the_rows_of_others():
+    """Batch norm sees no black clip, and its statistics follow the group that has the stream."""
+    rows = jnp.arange(1, 5, dtype=jnp.uint8).reshape(4, 1, 1, 1, 1)
+    x = jnp.broadcast_to(rows, (4, 1, 2, 2, 3))
+    groups = {"labelled": (x, True), "unlabelled": (jnp.zeros_like(x), False)}
+    batch = {
+        name: {"inputs": {"train": {"rgb": frames}}, "present": {"rgb": jnp.full(4, there)}}
+        for name, (frames, there) in groups.items()
+    }
+    of, streams = (("labelled", "train"), ("unlabelled", "train")), {"rgb": Stream("rgb", "rgb")}
+    joined = passes._gathered(batch, of, streams, fill=True)["rgb"]
+    black = passes._gathered(batch, of[1:], streams, fill=True)["rgb"][0]
+    assert len(joined) == 8 and not any(np.array_equal(row, black) for row in joined)
+    network = Network("rgb", Model(None, None), (("rgb",),))
+    assert bool(passes._seen(network, batch, of)) and not bool(passes._seen(network, batch, of[1:]))

@@ -14,10 +14,11 @@ from configs import common, dmcl, mml
 from mmvid import network as network_lib
 from mmvid import plans, weights
 from mmvid.methods import METHODS
+from mmvid.methods.base import Method, Pass
 from mmvid.models import MODELS, build_model
 from mmvid.network import Network
+from mmvid.plans import networks, starts, stills
 from mmvid.plans import segment as segment_lib
-from mmvid.plans import starts, stills
 from mmvid.plans.starts import Start
 from mmvid.streams import Head
 from mmvid.weights import files, trees
@@ -569,3 +570,29 @@ def test_common_options_that_a_model_lacks_are_left_out_and_its_own_are_not():
 def test_epochs_are_epochs():
     config = shrunken("own")
     assert [s.steps_per_epoch for s in plans.make(context(config))] == [200.0] * 3
+
+
+def test_segments_are_called_differently_and_start_from_earlier_ones():
+    segments = plans.make(context(mml.get_config("smoke")))
+    plans.check_order(segments)
+    with pytest.raises(ValueError, match="two segments of the plan are called 'ce'"):
+        plans.check_order([segments[0], segments[1], segments[1]])
+    with pytest.raises(ValueError, match=r"'mml': .* starts from the segment 'ce', which does not come before it"):
+        plans.check_order([segments[0], segments[-1], segments[1]])
+
+
+@pytest.mark.parametrize("pass_, match", [
+    (Pass(hide=("nosuch",)), "hides 'nosuch'; there are the streams"),
+    (Pass(weights="parms"), "the weights 'parms': choose one of"),
+    (Pass(weights="ema"), "none are kept: set --config.ema"),
+])
+def test_the_options_of_a_pass_are_checked(pass_, match):
+    made = Method(lambda *_: {}, (pass_,))
+    with pytest.raises(ValueError, match=match):
+        segment_lib.check_options("x", made, {"rgb": None}, 0.0)
+
+
+@pytest.mark.parametrize("name", ["fused", "oracle", "a + b", "a.b", "a/b"])
+def test_names_that_tables_use_are_refused(name):
+    with pytest.raises(ValueError, match="rename it"):
+        networks.check_name("network", name)

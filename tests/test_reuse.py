@@ -29,7 +29,7 @@ def other(tmp_path):
     weight_files.save(stage / "weights.safetensors", {"rgb": {"params": {"a": np.ones(9)}}}, {})
     files.write_json(stage / "done.json", {"steps": 6})
     files.write_json(stage / "key.json", {"key": KEY, "scores": keys.of_scores(settings)})
-    segments = [types.SimpleNamespace(name=name) for name in ("ce", "mml")]
+    segments = [types.SimpleNamespace(name=name, evaluate=("test",), measure=()) for name in ("ce", "mml")]
     return types.SimpleNamespace(workdir=tmp_path / "mine", config=settings, segments=segments)
 
 
@@ -60,6 +60,19 @@ def test_nor_is_what_could_not_be_scored_anew(other):
     other.config.evaluation["protocol"] = "D0U3"
     (other.workdir.parent / "other" / "teacher" / "checkpoints" / "6").rmdir()
     assert taken(other) == []
+
+
+@pytest.mark.parametrize("how", ["another split", "scores cut short", "no checkpoint"])
+def test_what_lacks_a_score_and_a_checkpoint_is_trained_here(other, how):
+    """Copied, it could neither be scored nor trained again."""
+    stage = other.workdir.parent / "other" / "teacher"
+    if how == "another split":
+        other.segments[0].evaluate = ("test", "unseen")
+    elif how == "scores cut short":
+        path = stage / "scores" / "test.npz"
+        path.write_bytes(path.read_bytes()[:-9])
+    (stage / "checkpoints" / "6").rmdir()
+    assert bool(taken(other)) == (how == "no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["done.json", "weights.safetensors", "key.json"])

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -75,3 +78,13 @@ def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is a run itself"):
         main._train(config, str(tmp_path), [0, 1])
+
+
+@pytest.mark.parametrize("text", ["import nosuchmodule", "def (", "def get_config():\n    return unknown"])
+def test_a_mistake_in_a_configuration_is_no_stack_trace(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    command = [sys.executable, "-m", "mmvid", "train", f"--config={path}", f"--workdir={tmp_path}/run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1])
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the configuration cannot be read" in done.stderr and "mend it" in done.stderr

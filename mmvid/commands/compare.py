@@ -96,6 +96,16 @@ def _scores(run: Ended, segment: str, split: str) -> Scores:
     return file.load(run.folder / segment / "scores" / f"{split}.npz")
 
 
+def _check_alike(split: str, scores: Sequence[Scores]) -> None:
+    """Raises ValueError where the seeds of one row were scored in different ways: a mean would be of neither."""
+    ways = {tuple(str(s.meta.get(name, "")) for name in ("protocol", "crops")) for s in scores}
+    if len(ways) > 1:
+        raise ValueError(
+            f"the seeds of one row were scored on {split!r} in different ways, {sorted(ways)}: score them alike "
+            "with python -m mmvid evaluate"
+        )
+
+
 def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Sequence[str]) -> list[Row]:
     rows = []
     for name, group in zip(_names(groups), groups):
@@ -103,6 +113,8 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
             if segments and segment not in segments:
                 continue
             scores = {split: [_scores(run, segment, split) for run in group] for split in splits}
+            for split, several in scores.items():
+                _check_alike(split, several)
             own = scores[splits[0]][0].meta.get("title") or segment
             # Segments of one configuration have titles of their own; those of several are often the same.
             title = own if len(groups) == 1 else f"{name}: {own}"

@@ -64,4 +64,7 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
     """The configuration of the run in ``workdir``, completed and overridden. Raises ValueError where there is
     no run, WrongUse as `overridden` does."""
-    return overridden(completed(build.stored(workdir)), overrides)
+    found = build.stored(workdir)
+    if not (isinstance(found, Mapping) and {"streams", "networks"} <= set(found)):
+        raise ValueError(f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run")
+    return overridden(completed(found), overrides)

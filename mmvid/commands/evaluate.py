@@ -10,17 +10,19 @@ run's own scores stay as they are.
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 
 from mmvid import files, plans, usage
 from mmvid.commands import config as config_lib
 from mmvid.plans.segment import Segment
 from mmvid.report import finish, table
 from mmvid.report.table import Column
-from mmvid.run import build, cache, score
+from mmvid.run import build, cache, feed, score
 from mmvid.run.build import Run
 from mmvid.scores import file
 
 CONFIG = True
+FREE = ("evaluation.", "loader.", "headline=")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +65,25 @@ def _steps(run: Run, segment: Segment) -> int:
     return file.load(own).meta["step"] if own.exists() else segment.steps
 
 
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Raises WrongUse for what would make other inputs or networks than those that the run was trained with."""
+    for text in overrides:
+        name = text.lstrip("-").removeprefix("config.")
+        if not name.startswith(FREE) and not name.partition("=")[0].endswith(".path"):
+            raise usage.WrongUse(
+                f"{text}: a run is scored as it was trained; here only evaluation.*, loader.* and where data lie "
+                "(dataset.path) may differ"
+            )
+
+
+def _name(split: str, run: Run) -> str:
+    """The name of a file of scores: what differs from the run's own way to score stands in it."""
+    spec, own = run.config.evaluation, build.stored(run.workdir)["evaluation"]
+    differs = [name for name in ("variant", "resize") if spec[name] != own.get(name, spec[name])]
+    further = [f"-{name}={spec[name]}" for name in differs]
+    return f"{split}@{spec.protocol}-{spec.crops}{''.join(further)}"
+
+
 def _column(run: Run, segment: Segment) -> Column:
     """Scores a segment on every split, writes scores and numbers, and returns its column of the table."""
     spec, weights, found = run.config.evaluation, build.weights_of(run, segment), {}
@@ -70,7 +91,7 @@ def _column(run: Run, segment: Segment) -> Column:
     for split in spec.splits:
         found[split] = scored(weights, split, step, spec.protocol, spec.crops)
         # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
-        path = run.workdir / segment.name / "scores" / f"{split}@{spec.protocol}-{spec.crops}.npz"
+        path = run.workdir / segment.name / "scores" / f"{_name(split, run)}.npz"
         file.save(path, found[split])
         numbers = finish.numbers_of(found[split], spec.aggregate)
         files.write_json(path.with_suffix(".json"), {"meta": found[split].meta, "numbers": numbers})
@@ -80,10 +101,14 @@ def _column(run: Run, segment: Segment) -> Column:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Opens the run, scores it, and prints its table of every split."""
+    _check_overrides(arguments.overrides)
     config = config_lib.of_run(arguments.run, _overrides(arguments))
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)
-    columns = [_column(run, segment) for segment in _segments(run, arguments.segments)]
+    segments = _segments(run, arguments.segments)
+    for segment in segments:
+        feed.check_evaluation(run, segment)
+    columns = [_column(run, segment) for segment in segments]
     baseline, how = plans.baseline(run.segments), config.evaluation.aggregate
     for split in config.evaluation.splits:
         print("\n" + table.table(columns, split, baseline=baseline, how=how))

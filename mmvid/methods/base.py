@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+WEIGHTS = ("params", "frozen", "ema")
+
 
 class Pass(NamedTuple):
     """One forward of each network over the concatenated views ``of`` ((group, view), ..).

@@ -26,4 +26,21 @@ def make(context: Context) -> list[Segment]:
     check_outputs(context.config, [*context.heads, *context.stills_heads])
     segments = PLANS[name](context)
     check_streams(context.config)
+    check_order(segments)
     return segments
+
+
+def check_order(segments: list[Segment]) -> None:
+    """Raises ValueError for two segments of one name, of which the second would be taken for done, and for a
+    start from a segment that does not come before."""
+    before: set[str] = set()
+    for segment in segments:
+        if segment.name in before:
+            raise ValueError(f"two segments of the plan are called {segment.name!r}: each needs a name of its own")
+        for network, start in segment.spec.get("starts", {}).items():
+            if start["segment"] and start["segment"] not in before:
+                raise ValueError(
+                    f"segment {segment.name!r}: {network!r} starts from the segment {start['segment']!r}, which "
+                    f"does not come before it; there are {sorted(before)}"
+                )
+        before.add(segment.name)

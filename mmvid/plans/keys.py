@@ -51,17 +51,23 @@ def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more)
     return plain({"program": shared | program, "data": seen | data, **more})
 
 
-def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
-    """The plain data of a segment's groups: the groups with their views, the rules of the subsets that they
-    show, and the fingerprints of their datasets."""
-    # A subset may be cut from another one, or leave one out: their rules count as well.
-    rules, names = {}, [group.split for group in groups.values()]
+def _rules(config, splits: Sequence[str]) -> dict:
+    """{subset: rule} of those ``splits`` that are subsets. A subset may be cut from another one, or leave one
+    out: their rules count as well."""
+    rules, names = {}, list(splits)
     while names:
         name = names.pop()
         if name in config.subsets:
             rule = rules[name] = dict(config.subsets[name])
             names += [rule[other] for other in ("of", "without") if rule.get(other)]
+    return rules
+
+
+def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
+    """The plain data of a segment's groups: the groups with their views, the rules of the subsets that they
+    show, and the fingerprints of their datasets."""
     datasets = {group.dataset for group in groups.values()}
+    rules = _rules(config, [group.split for group in groups.values()])
     return {"groups": groups, "subsets": rules,
             "fingerprints": {name: fingerprints.get(name, "") for name in datasets}}  # fmt: skip
 
@@ -74,7 +80,8 @@ def kept(config, headline: str) -> dict:
         return {"rule": "last"}
     names = ("during", "during_protocol", "during_crops", "variant", "resize", "aggregate", "batch_size",
              "every", "best_by")  # fmt: skip
-    return {"rule": found.checkpoint, "headline": headline, **{name: found[name] for name in names}}
+    rules = _rules(config, [found.during])
+    return {"rule": found.checkpoint, "headline": headline, "subsets": rules, **{n: found[n] for n in names}}
 
 
 def _of_file(source: str) -> str:

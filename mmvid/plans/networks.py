@@ -75,11 +75,17 @@ def configured(config) -> dict[str, Network]:
     return {output: network for network in made for output in network.outputs}
 
 
+# What scores hold beside the outputs themselves.
+TAKEN = ("fused", "oracle", "subsets")
+
+
 def check_name(kind: str, name: str) -> None:
-    """Raises ValueError for a name with '.' or '/', which separate names in 'network.part', 'output/term' and
-    paths. ``kind`` says what is named."""
-    if "." in name or "/" in name:
-        raise ValueError(f"{kind} {name!r}: rename it; '.' and '/' stand between names, none may hold them")
+    """Raises ValueError for a name with '.', '/' or ' + ', which separate names in 'network.part', 'output/term',
+    paths and sums, and for a network called as those. ``kind`` says what is named."""
+    if "." in name or "/" in name or " + " in name:
+        raise ValueError(f"{kind} {name!r}: rename it; '.', '/' and ' + ' stand between names, none may hold them")
+    if kind == "network" and name in TAKEN:
+        raise ValueError(f"network {name!r}: rename it; tables call sums and best choices of outputs so")
 
 
 def check_outputs(config, heads: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from mmvid import methods, optim
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS
-from mmvid.methods.base import Method
+from mmvid.methods.base import WEIGHTS, Method
 from mmvid.network import Network
 from mmvid.plans import fit, keys, learning
 from mmvid.plans import starts as starts_lib
@@ -132,6 +132,27 @@ def check_passes(segment: str, groups: Mapping[str, Group], made: Method) -> Non
         )
 
 
+def check_options(segment: str, made: Method, streams: Mapping[str, Stream], ema: float) -> None:
+    """Raises ValueError where a pass of a method hides a stream that is not there, or runs with weights of
+    which there are none."""
+    for pass_ in made.passes:
+        if unknown := sorted(set(pass_.hide) - set(streams)):
+            raise ValueError(
+                f"segment {segment!r}: a pass of its method hides {unknown[0]!r}; there are the streams "
+                f"{sorted(streams)}"
+            )
+        if pass_.weights not in WEIGHTS:
+            raise ValueError(
+                f"segment {segment!r}: a pass of its method runs with the weights {pass_.weights!r}: choose one "
+                f"of {WEIGHTS}"
+            )
+        if pass_.weights == "ema" and not ema:
+            raise ValueError(
+                f"segment {segment!r}: a pass of its method runs with moving averages, and none are kept: set "
+                "--config.ema, for instance to 0.999"
+            )
+
+
 def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
     """The method ``name`` for these outputs and label spaces. Raises ValueError that lists the known methods
     for an unknown name, or the method's options for an unknown option."""
@@ -215,6 +236,7 @@ def make(
     outputs = tuple(output for network in built for output in network.outputs)
     made = make_method(method[0], outputs, heads, method[1])
     check_passes(name, groups, made)
+    check_options(name, made, streams, config.ema)
     # Who is frozen is the method's to say; the configuration of a network knows nothing of it.
     built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
     _check_teachers(config, built, made.teachers, starts, heads)

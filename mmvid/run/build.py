@@ -139,6 +139,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
             for name, s in segment.streams.items()}  # fmt: skip
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
+    checks.check_data(segments, datasets)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
 
 
@@ -216,7 +217,8 @@ def opened(workdir: pathlib.Path, config) -> Run:
     for spec in config.networks.values():
         named = [spec.weights] if isinstance(spec.weights, str) else spec.weights.values()
         if not all(weight_files.split(file)[0].exists() for file in named):
-            spec.weights = ""
+            with spec.ignore_type():  # a file a stream, or one for all
+                spec.weights = ""
     config.lock()
     _check_still_there(config, workdir)
     run = build(config, workdir)

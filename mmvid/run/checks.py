@@ -101,6 +101,23 @@ def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None
                 _check_labels(name, segment.heads, dataset, spaces(dataset.info))
 
 
+def check_data(segments, datasets: dict[str, records.Dataset]) -> None:
+    """Raises ValueError for a group whose dataset cannot serve its segment's streams, and for a split that a
+    segment is to be scored on and that has no clips: both would end a run after hours."""
+    for segment in segments:
+        for name, group in segment.groups.items():
+            dataset = datasets[group.dataset]
+            for stream in segment.streams.values():
+                if reason := streams_lib.unfit(stream, dataset.info.settings):
+                    raise ValueError(f"stream {stream.name!r}, group {name!r}: {dataset.root} {reason}")
+        for split in (*segment.evaluate, *segment.measure):
+            if not len(datasets[segment.dataset].split(split)):
+                raise ValueError(
+                    f"segment {segment.name!r} is to be scored on {split!r}, of which "
+                    f"{datasets[segment.dataset].root} has no clips: name another split, or fill it"
+                )
+
+
 def _check_labels(name: str, heads, dataset: records.Dataset, found) -> None:
     for head, space in heads.items():
         have = found.get(head)

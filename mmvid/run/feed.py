@@ -137,7 +137,8 @@ def _check_training(run: Run, segment: Segment) -> None:
     _check_room(run, f"{setting}={sizes}{of}", setting, _train_bytes(run, segment))
 
 
-def _check_evaluation(run: Run, segment: Segment) -> None:
+def check_evaluation(run: Run, segment: Segment) -> None:
+    """Raises ValueError where a batch of the clips that a segment is scored on does not fit into memory."""
     spec, rows = run.config.evaluation, eval_batch_size(run)
     for how in ((spec.during_protocol, spec.during_crops), (spec.protocol, spec.crops)):
         name = "evaluation.batch_size"
@@ -151,7 +152,7 @@ def check(run: Run) -> None:
     for segment in run.segments:
         _check_training(run, segment)
         if segment.evaluate:
-            _check_evaluation(run, segment)
+            check_evaluation(run, segment)
         for name, group in segment.groups.items():
             if (key := (name, group.dataset, group.split, group.batch_size)) not in said:
                 said.add(key)

@@ -33,13 +33,20 @@ def _stages(path: pathlib.Path) -> dict[str, _Stage]:
         content, directory = files.read_json(note), note.parent
         done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
         # '' is the key of what nobody can tell from others (`keys.of`, `resume.note_key`).
-        if content["key"] and done:
-            found[content["key"]] = _Stage(directory, content["scores"])
+        if content.get("key") and done:
+            found[content["key"]] = _Stage(directory, content.get("scores", ""))
     return found
 
 
 def _has_checkpoints(directory: pathlib.Path) -> bool:
     return any((directory / "checkpoints").glob("[0-9]*"))
+
+
+def _is_scored(run: Run, segment: Segment, stage: _Stage) -> bool:
+    """Whether a stage holds every score that this run wants of the segment, made as this run makes them."""
+    wanted = [*segment.evaluate, *(f"{split}-before" for split in segment.measure)]
+    files_there = all(resume.whole(stage.directory / "scores" / f"{name}.npz") for name in wanted)
+    return files_there and stage.scores == keys.of_scores(run.config)
 
 
 def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
@@ -73,7 +80,7 @@ def take(run: Run, known: dict[str, str]) -> None:
             if stage is None or (run.workdir / segment.name).exists():
                 continue
             # Without a checkpoint nothing could be scored anew.
-            if stage.scores == keys.of_scores(run.config) or _has_checkpoints(stage.directory):
+            if _has_checkpoints(stage.directory) or _is_scored(run, segment, stage):
                 _copy(run, segment, known[segment.name], stage)
 
     sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")
