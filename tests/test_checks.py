@@ -214,12 +214,12 @@ def test_the_next_command_is_one_that_runs():
     mml, dmcl = commands(said)
     assert mml == ["python", "-m", "mmvid", "train", "--config=configs/mml.py:own",
                    "--config.dataset.path=my data/it's mine", "--workdir=runs/it's mine"]  # fmt: skip
-    assert dmcl[3:] == ["--config=configs/dmcl.py:own", mml[4], "--workdir=runs/it's mine-dmcl"]
+    assert dmcl[4:] == ["--config=configs/dmcl.py:own", mml[5], "--workdir=runs/it's mine-dmcl"]
     for command in commands(summary.of(info(("rgb", "flow", "depth"), train=1, val=1), root, OWN)):
         assert command[-1] == "--config.evaluation.splits=('val',)"
     ssv2 = summary.of(info(("rgb", "flow"), "ssv2", train=1, val=1), root, READERS["ssv2"])
-    assert commands(ssv2)[0][3:] == ["--config=configs/mml.py:ssv2", *mml[4:]]
-    assert [c[3] for c in commands(summary.of(info(("rgb", "depth"), train=1, val=1), root, OWN))] == [dmcl[3]]
+    assert commands(ssv2)[0][4:] == ["--config=configs/mml.py:ssv2", *mml[5:]]
+    assert [c[4] for c in commands(summary.of(info(("rgb", "depth"), train=1, val=1), root, OWN))] == [dmcl[4]]
 
 
 @pytest.mark.parametrize(

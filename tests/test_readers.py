@@ -529,7 +529,7 @@ def test_a_new_dataset_is_a_row(tmp_path, monkeypatch, serial, capsys):
     stored = opened.info.settings
     assert (stored["flow"], stored["short_side"], stored["flow_bound"], stored["quality"]) == ("dis", 16, 9.0, 95)
     said = capsys.readouterr().out.splitlines()
-    assert [line.split()[4] for line in said if line.startswith(("next:", "  or:"))] == [
+    assert [line.split()[5] for line in said if line.startswith(("next:", "  or:"))] == [
         "--config=configs/mml.py:smoke"
     ]
     with pytest.raises(SystemExit, match="2"):
