@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import setuptools
 from test_build import config as configured
-from test_records import pack, record
+from test_build import dataset  # noqa: F401
 from test_scores import made
 
 from configs import common
@@ -84,25 +84,13 @@ def test_every_folder_of_code_is_installed():
 
 
 # ---------------------------------------------------------------------------- a run that has ended
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Forty training clips with RGB and flow, three to validate, three to test."""
-    root = tmp_path_factory.mktemp("data")
-    pack(root, [record(i) for i in range(40)] + [record(i, s) for s in ("val", "test") for i in range(3)])
-    path = root / "metadata.json"
-    info = json.loads(path.read_text())
-    info["heads"] = {"verb": {"classes": 2, "kind": "single", "names": ["a", "b"]}}
-    path.write_text(json.dumps(info))
-    return root
-
-
 TINY = {"plan": "single", "model_options.width": 8, "batch_size": 8, "evaluation.batch_size": 8,
         "networks.rgb.options.stages": (1,), "networks.flow.options.stages": (1,),
         "streams.rgb.sampling.frames": 2, "streams.flow.sampling.frames": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def ended(dataset, tmp_path_factory):
+def ended(dataset, tmp_path_factory):  # noqa: F811
     """A run of one segment as training leaves it, with the weights of its first draw."""
     workdir = tmp_path_factory.mktemp("run")
     run = build.build(configured(dataset, **TINY), workdir)
@@ -121,7 +109,7 @@ def copy(ended, tmp_path):
     return shutil.copytree(ended, tmp_path / "run")
 
 
-def test_a_stored_configuration_is_the_one_that_was_stored(ended, dataset):
+def test_a_stored_configuration_is_the_one_that_was_stored(ended, dataset):  # noqa: F811
     found = config_lib.of_run(ended, [])
     assert found.to_dict() == configured(dataset, **TINY).to_dict()
 
