@@ -57,9 +57,12 @@ def check_names(config) -> None:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
     if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):
         raise ValueError(f"evaluation.neighbours={spec.neighbours}: numbers of neighbours, 1 or more")
-    for name in ("accumulate", "batch_size", "log_every"):
+    for name in ("accumulate", "batch_size", "log_every", "evaluation.batch_size"):
         if config[name] < 1:
             raise ValueError(f"{name}={config[name]}: it must be 1 or more")
+    for name in ("loader.workers", "loader.threads", "loader.prefetch"):
+        if config[name] < 0:
+            raise ValueError(f"{name}={config[name]}: it must be 0 or more")
     if not 0 <= config.ema < 1:
         raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
     own = {f"networks.{name}": network for name, network in config.networks.items()}
