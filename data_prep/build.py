@@ -79,7 +79,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _own_parser(args: argparse.Namespace) -> usage.Parser:
     """Makes the parser of the flags that only the named dataset has."""
     flags = readers.chosen(args).flags
-    needed = [f"{flag} {options['metavar']}" for flag, options in flags.items() if options.get("required")]
+    named = {flag: options.get("metavar", "VALUE") for flag, options in flags.items() if options.get("required")}
+    needed = [f"{flag} {value}" for flag, value in named.items()]
     program = f"{PROGRAM} --dataset {args.dataset}"
     own = usage.Parser(program, " ".join([program, *needed, f"--out data/{args.dataset}"]), add_help=False)
     for flag, options in flags.items():

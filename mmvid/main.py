@@ -31,10 +31,11 @@ def _start_processes() -> None:
 
 
 def _seeds() -> list[int]:
-    """The numbers of --seeds. Raises flags.Error for a text that is no whole number, and for a number given
-    twice."""
+    """The numbers of --seeds. Raises flags.Error for a text that is no whole number, for a number given twice, and
+    where there is none."""
     texts = _SEEDS.value
-    if not all(text.strip().isdecimal() for text in texts) or len(set(map(int, texts))) < len(texts):
+    whole = all(text.strip().isdecimal() for text in texts) and bool(texts or not _SEEDS.present)
+    if not whole or len(set(map(int, texts))) < len(texts):
         raise flags.Error(f"--seeds={','.join(texts)}: give whole numbers, each once, for instance --seeds=0,1,2")
     return [int(text) for text in texts]
 

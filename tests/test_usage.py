@@ -119,6 +119,7 @@ MML = f"--config={ROOT}/configs/mml.py"
     ((MML, "--wrkdir=x"), "'wrkdir'. Did you mean: workdir"),
     ((MML, f"--workdir={__file__}/run"), "test_usage.py is a file; name a folder"),
     ((MML, "--workdir=x", "--seeds=a"), "--seeds=0,1,2"),
+    ((MML, "--workdir=x", "--seeds="), "--seeds=: give whole numbers"),
     ((MML, "--workdir=x", "--processes=two"), "--processes=two: a whole number is expected"),
     ((MML, "--workdir=x", "--config.seed=1", "--flagfile=nope"), "nope"),
 ], ids=lambda value: " ".join(value)[-30:] if isinstance(value, tuple) else "")  # fmt: skip
