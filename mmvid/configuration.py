@@ -17,6 +17,9 @@ from mmvid import usage
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
           tuple: "a tuple of Python's", ConfigDict: "a dict of Python's"}  # fmt: skip
 
+# The parts whose entries are named by whoever writes the configuration: others have the entries that they have.
+_OPEN = ("datasets", "heads", "networks", "streams", "subsets")
+
 
 # ---------------------------------------------------------------------------- the file
 def _module(file: str):
@@ -148,14 +151,21 @@ def _expected(config: ConfigDict, path: str, words: Sequence[str]) -> str:
     return f"{said}, for instance {example}"
 
 
+def _parts(config: ConfigDict, overrides: Sequence[str]) -> dict[str, set[str]]:
+    """{part: its entries} of the parts that ``overrides`` replace as a whole, but for those that are open."""
+    paths_of = [path for path in paths(overrides) if "[" not in path and path not in _OPEN]
+    return {path: set(_entries(config[path])) for path in paths_of if isinstance(config[path], ConfigDict)}
+
+
 def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """``config`` with the ``overrides`` '--config.NAME=VALUE'. Raises WrongUse for an entry that there is not,
     or a value of another type."""
     wrong = (flags.Error, AttributeError, IndexError, KeyError, TypeError, ValueError)
     for path in paths(overrides):
         _check_name(config, path)
+    before = _parts(config, overrides)
     try:
-        return _applied(config, overrides)
+        found = _applied(config, overrides)
     except usage.WrongUse:
         raise
     except wrong as error:
@@ -166,3 +176,10 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             except wrong:
                 raise usage.WrongUse(_expected(config, path, words)) from error
         raise usage.WrongUse(usage.of_flags(error)) from error
+    for part, entries in _parts(found, overrides).items():
+        if lost := sorted(before[part] - entries):
+            raise usage.WrongUse(
+                f"--config.{part} as a whole would leave out {lost[0]!r}: change its entries one by one, as in "
+                f"--config.{part}.{lost[0]}=VALUE"
+            )
+    return found

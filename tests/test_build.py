@@ -67,6 +67,9 @@ def test_a_run_is_built(dataset, tmp_path):
         ({"streams.flow.modality": "thermal"}, r"'thermal'.*known are"),
         ({"networks.rgb.model": "resnet19"}, "resnet18"),
         ({"heads": {"verb": (3, "single")}}, "3 classes"),
+        ({"heads": {"verb": 3}}, "heads.verb=3: write .classes"),
+        ({"subsets": {"held": 3}}, "subsets.held=3: write a rule"),
+        ({"size": 0}, "1 or more"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

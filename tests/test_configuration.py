@@ -23,7 +23,8 @@ def test_values_are_those_of_the_entrys_type():
         "--config.seed", "3", "--config.schedule.lr=1", "--config.evaluation.splits=val",
         "--noconfig.augment.flip",
         "--config.optimizer.nesterov", "--config.networks.rgb.options.width=16",
-        "--config.subsets={'held': {'of': 'train'}}", "--config.steps['ce']=7",
+        "--config.subsets={'held': {'of': 'train'}}", "--config.heads={'verb': (3, 'single')}",
+        "--config.steps['ce']=7",
     )  # fmt: skip
     assert (found.seed, found.evaluation.splits, found.steps.ce) == (3, ("val",), "7")
     assert isinstance(found.schedule.lr, float) and found.augment.flip is False and found.optimizer.nesterov
@@ -46,6 +47,8 @@ def test_values_are_those_of_the_entrys_type():
     (["optimizer.nesterov=maybe"], "true or false is expected"),
     (["evaluation.splits=('a',"], "a tuple of Python's is expected, for instance --config.evaluation.splits=\"('"),
     (["networks.rgb.options.width=wide"], "--config.networks.rgb.options.width=wide: a whole number is expected"),
+    (["evaluation={}"], "would leave out 'aggregate': change its entries one by one"),
+    (["networks.rgb={'model': 'x'}"], "would leave out 'first_conv_lr': change its entries one by one"),
     (["subsets=3"], "--config.subsets=3: a dict of Python's is expected"),
     (["seed"], "--config.seed: a whole number is expected"),
     (["missing.rgb=1", "missing={}"], "will overwrite"),

@@ -534,4 +534,4 @@ def test_a_new_dataset_is_a_row(tmp_path, monkeypatch, serial, capsys):
     ]
     with pytest.raises(SystemExit, match="2"):
         build.parse(["--dataset", "ntu60", "--videos", "x", "--out", "y", "--labels", "z"])
-    assert "--labels is of toy" in capsys.readouterr().err
+    assert "--labels is of --dataset toy" in capsys.readouterr().err

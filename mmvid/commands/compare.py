@@ -203,7 +203,7 @@ def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Seque
     chosen = list(splits) or list(list(runs[0].columns.values())[-1])
     rows = _paired(_rows(groups, chosen, segments), across is not None)
     # Versions of a dataset have no clips in common to pair: means, no differences.
-    base = None if across or len(rows) == 1 else _base(rows, over)
+    base = None if across or (len(rows) == 1 and not over) else _base(rows, over)
     headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
     tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]
     for found in tables:
@@ -217,6 +217,9 @@ def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Seque
 
 def execute(arguments: argparse.Namespace) -> None:
     """Compares the runs of the command line."""
+    for flag in ("splits", "segments"):
+        if (text := getattr(arguments, flag)) is not None and not usage.listed(text):
+            raise usage.WrongUse(f"--{flag}={text} names nothing: give names with commas between, or leave it out")
     splits, segments = usage.listed(arguments.splits), usage.listed(arguments.segments)
     compare(
         arguments.runs, arguments.out, splits=splits, segments=segments, over=arguments.over,
