@@ -98,18 +98,18 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid import train
+    from mmvid.run import loop
 
     try:
         _start_processes()
         _train(_CONFIG.value, _WORKDIR.value, _seeds())
-    except train.Stopped as stopped:
+    except loop.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)
     except KeyboardInterrupt:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         _leave(130)
-    except (ValueError, OSError, train.Diverged) as error:
+    except (ValueError, OSError, loop.Diverged) as error:
         usage.fail(error, usage.explained(error), 1)
 
 
