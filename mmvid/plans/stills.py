@@ -5,6 +5,7 @@ from mmvid import optim
 from mmvid import streams as streams_lib
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
+from mmvid.network import Network
 from mmvid.plans import epochs, learning, method, segment
 from mmvid.plans.networks import make_network, make_streams
 from mmvid.plans.segment import Context, Segment
@@ -18,14 +19,11 @@ def has_stills(config) -> bool:
     return optim.steps_of(config.stills.steps, steps_per_epoch=1.0) > 0
 
 
-def make(context: Context, network: str) -> Segment:
-    """The segment that trains ``network`` to classify generated still images: Tabletop's stand-in for ImageNet
-    weights.
+def _of_pictures(config, network: str, heads) -> tuple[Network, dict[str, Stream]]:
+    """``network`` as it reads stills, and the stream of these.
 
     Raises ValueError for a network with several members: all would start from it, and be equal.
     """
-    config, heads = context.config, context.stills_heads
-    spec = config.stills
     if shared := [read for read in config.networks[network].reads if len(read) > 1]:
         raise ValueError(
             f"network {network!r} cannot start from still images: its members {shared[0]} would be equal. Write "
@@ -36,6 +34,15 @@ def make(context: Context, network: str) -> Segment:
     pictures = {read[0]: Stream(read[0], streams_lib.STILLS, one) for read in config.networks[network].reads}
     name = next(iter(pictures))
     built = make_network(config, network, heads, pictures)._replace(reads=((name,),))
+    return built, {name: pictures[name]}
+
+
+def make(context: Context, network: str) -> Segment:
+    """The segment that trains ``network`` to classify generated still images: Tabletop's stand-in for ImageNet
+    weights. Raises ValueError for a network that cannot start from them."""
+    config, heads = context.config, context.stills_heads
+    spec = config.stills
+    built, streams = _of_pictures(config, network, heads)
     groups = {epochs.MAIN: Group("train", spec.batch_size, {"train": Augment(**config.augment)}, dataset="stills")}
     steps = optim.steps_of(spec.steps, steps_per_epoch=epochs.steps(context, groups))
     # The optimiser is the network's own, the schedule the stills'; no first convolution was handed over.
@@ -49,7 +56,7 @@ def make(context: Context, network: str) -> Segment:
         ("single", {}),
         made,
         stage=STILLS,
-        streams={name: pictures[name]},
+        streams=streams,
         heads=heads,
         groups=groups,
         learnt=learnt,
