@@ -68,10 +68,8 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
     """
     reads, own = tuple((read,) for read in reads), _options()
     own.update(options)
-    return ConfigDict(
-        dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own,
-             optimizer=_own(_optimizer()), schedule=_own(schedule(0.0)))
-    )  # fmt: skip
+    learning = dict(optimizer=_own(_optimizer()), schedule=_own(schedule(0.0)))
+    return ConfigDict(dict(model=model, reads=reads, weights=weights, first_conv_lr=1.0, options=own, **learning))
 
 
 def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict:
@@ -122,14 +120,12 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
         raise ValueError(f"Tabletop has no view {view!r}; choose one of {sorted(TABLETOP_VIEWS)}")
     seen = () if view == "verb" else ("--view", view)
     c.dataset.path = "-".join(["data/tabletop", size, *seen[1:]])
-    c.dataset.command = (
-        "data_prep.build", "--out", c.dataset.path, "--dataset", "tabletop", "--size", size, *seen,
-    )  # fmt: skip
+    which = ("--dataset", "tabletop", "--size", size, *seen)
+    c.dataset.command = ("data_prep.build", "--out", c.dataset.path, *which)
     c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)
     c.model_options.dropout = 0.3
-    c.batch_size = 16
     c.schedule = schedule(0.05, warmup="20")
     c.optimizer.update(dict(nesterov=True, clip=5.0))
     c.evaluation.splits = ("test", "unseen")
@@ -152,7 +148,8 @@ def get_config() -> ConfigDict:
     # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
     c.datasets = ConfigDict()
     # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or
-    # per_class=5, without="another", by="class" or "frequency", head="verb", seed=0)} (mmvid/data/subsets.py).
+    # per_class=5, without="another", by="class" or "frequency", head="verb", seed=0)} (mmvid/data/rules.py).
+    # dataset="extra" takes them from a further dataset; a group that shows such a subset names its dataset, too.
     c.subsets = ConfigDict()
     c.split = "train"  # what is learnt from: a split or a subset
     # Generated images that stand in for ImageNet; steps="0" leaves them out.

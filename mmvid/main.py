@@ -97,13 +97,13 @@ def main(argv: list[str]) -> None:
     """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 0 after a
     signal, 130 after a second one (or Ctrl-C before the run listens), 1 where the run fails, 2 for wrong use."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid import train
+    from mmvid.run import loop
 
     try:
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         _start_processes()
         _train(config, _WORKDIR.value, _seeds())
-    except train.Stopped as stopped:
+    except loop.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
         _leave(130)
     except usage.WrongUse as error:
         usage.fail(error, str(error), 2)
-    except (ValueError, OSError, train.Diverged) as error:
+    except (ValueError, OSError, loop.Diverged) as error:
         usage.fail(error, usage.explained(error), 1)
 
 

@@ -76,7 +76,8 @@ class Beginning(NamedTuple):
 
     ``params`` and ``stats`` are those of the networks that learn, ``frozen`` the teachers' {'params',
     'stats'}, each by network. Where the method's state, the optimisers' or the moving average is None,
-    it begins afresh, from these weights.
+    it begins afresh, from these weights. Of a segment that is resumed, ``enter`` gets the frozen networks
+    alone (`of_frozen`): a checkpoint holds the rest.
     """
 
     params: dict
@@ -87,6 +88,15 @@ class Beginning(NamedTuple):
     ema: dict | None = None
     step: int = 0
 
+    @property
+    def networks(self) -> set[str]:
+        """The names of the networks whose weights are there."""
+        return {*self.params, *self.frozen}
+
+    def of_frozen(self) -> "Beginning":
+        """Returns a Beginning with the frozen networks alone: all that a resumed segment is entered for."""
+        return Beginning({}, {}, self.frozen, step=self.step)
+
     def weights(self, network: str) -> tuple:
         """Returns the (params, stats) of a network, frozen or not."""
         own = self.frozen.get(network)
@@ -96,9 +106,7 @@ class Beginning(NamedTuple):
         """Returns the same Beginning with other weights for one network, frozen or not."""
         if network in self.frozen:
             return self._replace(frozen={**self.frozen, network: {"params": params, "stats": stats}})
-        return self._replace(
-            params={**self.params, network: params}, stats={**self.stats, network: stats}
-        )
+        return self._replace(params={**self.params, network: params}, stats={**self.stats, network: stats})
 
 
 Streams = Mapping[str, streams_lib.Stream]
@@ -210,8 +218,7 @@ def draw_weights(segment, size: int, seed: int, draw: Callable | None = None):
 
 def beginning(networks, params: dict, stats: dict, step: int = 0) -> Beginning:
     """Makes the Beginning with these weights and nothing else; those of frozen networks are set apart."""
-    frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]}
-              for n in networks if n.frozen}  # fmt: skip
+    frozen = {n.name: {"params": params[n.name], "stats": stats[n.name]} for n in networks if n.frozen}
     params = {name: tree for name, tree in params.items() if name not in frozen}
     stats = {name: tree for name, tree in stats.items() if name not in frozen}
     return Beginning(params, stats, frozen, step=step)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,7 +13,11 @@ from test_records import pack, record
 from configs import mml
 from mmvid import files, usage
 from mmvid.data import records
-from mmvid.run import build, feed, resume, signals
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
+from mmvid.plans import epochs
+from mmvid.plans import segment as segment_lib
+from mmvid.run import build, feed, rehearsal, resume, score, seen, signals
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,15 @@ def test_a_run_is_built(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
     assert [s.name for s in run.segments] == ["ce", "ce_continued", "mml"]
     assert run.segments[0].heads["verb"].names == ("a", "b") and not run.stop
+
+
+def test_records_of_another_schema_name_the_command_that_makes_them(dataset, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "old")
+    info = json.loads((root / "metadata.json").read_text())
+    (root / "metadata.json").write_text(json.dumps(info | {"version": 0}))
+    made = ("data_prep.build", "--dataset", "tabletop", "--out", str(root))
+    with pytest.raises(ValueError, match=r"was built with schema 0.*\n  python -m data_prep\.build --dataset tab"):
+        build.build(config(root, **{"dataset.command": made}), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -209,3 +223,50 @@ def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
     c.datasets = {"stills": {"path": str(more), "command": ()}}
     with pytest.raises(ValueError, match=r"config\.stills's"):
         build.build(c.lock(), tmp_path)
+
+
+def labelled(root, fingerprint, count, names=("a", "b")):
+    """A dataset of ``count`` clips a split, whose label space is like that of `dataset`."""
+    splits = ("train", "val", "test")
+    pack(root, [record(i, split, id=f"{root.name} {split}{i}") for split in splits for i in range(count)])
+    path = root / "metadata.json"
+    info = json.loads(path.read_text())
+    info["heads"] = {"verb": {"classes": len(names), "kind": "single", "names": list(names)}}
+    path.write_text(json.dumps(info | {"name": root.name, "fingerprint": fingerprint}))
+    return root
+
+
+def test_a_subset_of_a_further_dataset_is_learnt_from_and_scored(dataset, tmp_path):
+    more = labelled(tmp_path / "more", "e" * 12, 6)
+    rules = {"few": {"dataset": "more", "per_class": 2}, "others": {"dataset": "more", "without": "few"}}
+
+    def wanted(**changes):
+        c = config(dataset, **{"evaluation.splits": ("few", "test")}, **changes).unlock()
+        c.datasets, c.subsets = {"more": {"path": str(more), "command": ()}}, rules
+        return c.lock()
+
+    run = build.build(wanted(), tmp_path)
+    few = run.datasets["more"].split("few")
+    assert len(few) == 4 and run.datasets["dataset"].split("few") is few
+    meta = score.meta(run, run.segments[-1], "few", 1, "D0U1", "centre")
+    assert (meta["dataset"], meta["fingerprint"], meta["clips_expected"]) == ("more", "e" * 12, 4)
+    assert score.meta(run, run.segments[-1], "test", 1, "D0U1", "centre")["fingerprint"] == "0" * 12
+    feed.check(run)
+    rehearsal.rehearse(run)
+    resume.remember(run)
+    kept = json.loads((tmp_path / "subsets.json").read_text())
+    assert kept["ids"]["few"] == few.ids() and kept["fingerprints"] == {"more": "e" * 12}
+    assert build.build(wanted(), tmp_path).datasets["more"].split("few").rows == few.rows
+    group = Group("few", 2, {"train": Augment()}, dataset="more")
+    clips = {name: data.info.splits for name, data in run.datasets.items()}
+    context = segment_lib.Context(run.config, run.segments[0].heads, clips, {})
+    assert epochs.steps(context, {"main": group}) == 2
+    with pytest.raises(ValueError, match=r"the subset 'few' of 'dataset', but it is one of 'more': give .*'more'"):
+        build.build(wanted(split="few"), tmp_path)
+    # What the weights will tell: clips of the other dataset were never seen.
+    told = seen.of(run, run.segments[0])
+    met = {(entry["dataset"], entry["name"]): entry["met"] for entry in told["splits"].values()}
+    assert met["dataset", "train"] and not met["more", "few"] and [t["clips"] for t in told["trained"]] == [40]
+    labelled(more, "e" * 12, 6, names=("b", "a"))
+    with pytest.raises(ValueError, match=r"split 'few' of segment 'ce' shows labelled clips of more, whose label"):
+        build.build(wanted(), tmp_path / "again")

@@ -12,7 +12,7 @@ from drawn import weights as drawn_weights
 from configs import common, dmcl, mml
 from data_prep import build
 from data_prep.tabletop import files
-from mmvid import methods, network, plans, train
+from mmvid import methods, network, plans
 from mmvid.data import sampling
 from mmvid.data.augment import Augment
 from mmvid.data.fields import FIELDS
@@ -21,6 +21,7 @@ from mmvid.methods import METHODS
 from mmvid.models import MODELS
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
+from mmvid.run import loop
 from mmvid.run.evaluation import Evaluation
 from mmvid.streams import Head, Sampling, Stream, form_of, host_shape
 
@@ -100,7 +101,7 @@ def test_the_step_has_its_true_shapes(config):
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.main.batch_size)
-        new, metrics = jax.eval_shape(train.make_step(segment, config), state, batch)
+        new, metrics = jax.eval_shape(loop.make_step(segment, config), state, batch)
         assert alike(state, new), segment.name
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
@@ -133,7 +134,7 @@ def test_one_real_step(variant):
             continue
         seen.add(kind)
         state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
-        new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
+        new, metrics = jax.jit(loop.make_step(segment, config))(state, a_batch(segment, 32, 2))
         assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
         assert int(new.step) == 1 and alike(state, new)
         assert ("rgb/kl" in metrics) == (segment.name in ("ml", "mml"))
@@ -147,7 +148,7 @@ def test_a_step_of_each_view_of_tabletop(variant):
     segment = plans.make(context(config))[-1]
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     batch = a_batch(segment, 32, 2)
-    new, metrics = jax.jit(train.make_step(segment, config))(state, batch)
+    new, metrics = jax.jit(loop.make_step(segment, config))(state, batch)
     assert set(batch["main"]["label"]) == set(common.TABLETOP_VIEWS[variant]) and alike(state, new)
     assert np.isfinite(metrics["rgb/kl"]) and np.isfinite(metrics["flow/kl"])
 
@@ -163,7 +164,7 @@ def test_one_real_step_of_dmcl(variant, name):
     config = shrunken(variant, dmcl, TWO)
     segment = next(s for s in plans.make(context(config)) if s.name == name)
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
-    new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))
+    new, metrics = jax.jit(loop.make_step(segment, config))(state, a_batch(segment, 32, 2))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
     assert int(new.step) == 1 and alike(state, new)
     outputs = segment.method.teachers or [o for n in segment.networks for o in n.outputs]
@@ -205,7 +206,7 @@ def test_options_train(change):
     config.batch_size = 4
     segment = plans.make(context(config))[-1]
     state = a_state(segment, 32, config.ema > 0, drawn_weights)(jax.random.key(0))
-    new, metrics = jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 4))
+    new, metrics = jax.jit(loop.make_step(segment, config))(state, a_batch(segment, 32, 4))
     assert all(np.isfinite(m) for m in jax.tree.leaves(metrics))
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(new.params))
     if "frozen_bn" in change:
@@ -221,7 +222,7 @@ def test_remat_and_plain_agree():
         config.model_options.remat = remat
         segment = plans.make(context(config))[0]
         state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
-        found.append(jax.jit(train.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
+        found.append(jax.jit(loop.make_step(segment, config))(state, a_batch(segment, 32, 2))[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 

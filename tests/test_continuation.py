@@ -8,8 +8,9 @@ from test_build import config, dataset  # noqa: F401
 
 from mmvid import checkpoint, files, train
 from mmvid.plans import continuation, keys
-from mmvid.run import begin, resume, reuse
+from mmvid.run import begin, loop, resume, reuse
 from mmvid.weights import files as weight_files
+from mmvid.weights import seen
 
 SETTINGS = {"steps.ce": "7", "steps.method": "7", "schedule.warmup": "2", "schedule.kind": "cosine",
             "log_every": 1, "save_every": "0", "ema": 0.5, "evaluation.every": "0",
@@ -75,8 +76,8 @@ def test_a_killed_piece_goes_on(dataset, tmp_path):  # noqa: F811
     pieces = continuation.cut(run.segments[0], {"a": 3, "b": 4})
     trained(run, pieces[:1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_asked_to_stop", lambda run, step: step == 5)
-        with pytest.raises(train.Stopped):
+        patch.setattr(loop, "_asked_to_stop", lambda run, step: step == 5)
+        with pytest.raises(loop.Stopped):
             trained(run, pieces[1:])
     cut, one = trained(run, pieces), trained(run, run.segments)
     jax.tree.map(np.testing.assert_array_equal, bits(cut), bits(one))
@@ -163,4 +164,8 @@ def test_what_is_trained_on_a_reused_stage_is_the_same(dataset, tmp_path):  # no
     assert when == (second.workdir / "begun" / "weights.safetensors").stat().st_mtime_ns
     jax.tree.map(np.testing.assert_array_equal, bits(two), bits(one))
     for name in ("begun", "ended"):
-        assert weight_files.metadata(second.workdir / name / "weights.safetensors")["key"] == known[name]
+        path = second.workdir / name / "weights.safetensors"
+        assert weight_files.metadata(path)["key"] == known[name]
+        assert seen.saw(path, "train", second.datasets["dataset"].split("train").ids())
+        with pytest.raises(ValueError, match="no split of just these clips"):
+            seen.saw(path, "held", ["clip999"])

@@ -13,7 +13,6 @@ from test_configs import TWO, a_state, context, shrunken
 from test_pipeline import FLOW, HEADS, RGB, Pictures, same
 
 from mmvid import losses, sharding
-from mmvid import train as train_lib
 from mmvid.data import augment, fields, groups, pipeline
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group, OneOf
@@ -23,7 +22,7 @@ from mmvid.methods.base import Method, Pass, Term
 from mmvid.models.model import Model
 from mmvid.plans import segment as segment_lib
 from mmvid.plans.segment import Context
-from mmvid.run import checks, feed
+from mmvid.run import checks, feed, loop
 
 WEAK, STRONG = Augment(scales=(1.0,)), Augment(scales=(0.75,), colour=1.0)
 LABELLED = Group("train", 4, {"weak": WEAK})
@@ -218,7 +217,7 @@ def test_a_plan_of_two_datasets_learns(monkeypatch):
     assert segment.steps == 4 and segment.main.batch_size == 12 and segment.dataset == "dataset"
     segment = segment._replace(networks=tuple(map(linear, segment.networks)), tx={"rgb": optax.identity()})
     mesh = sharding.make_mesh(jax.devices()[:4])
-    step = jax.jit(train_lib.make_step(segment, config))
+    step = jax.jit(loop.make_step(segment, config))
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     first, stream = state.params["rgb"]["w"], feed.train_batches(a_run(config), segment, 0)
     for _ in range(2):
@@ -242,7 +241,7 @@ def test_a_network_learns_from_the_read_whose_turn_it_is(monkeypatch):
         groups={"labelled": LABELLED}, epoch_of="labelled", tx={"omni": optax.identity()},
         lr={"omni": segment.lr["rgb"]},
     )  # fmt: skip
-    mesh, step = sharding.make_mesh(jax.devices()[:4]), jax.jit(train_lib.make_step(segment, config))
+    mesh, step = sharding.make_mesh(jax.devices()[:4]), jax.jit(loop.make_step(segment, config))
     state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
     for batch in feed.train_batches(a_run(config), segment, 0):
         turn = int(batch["labelled"]["one_of"]["omni"])

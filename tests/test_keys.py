@@ -123,6 +123,10 @@ def test_what_decides_the_best_counts_where_the_best_is_kept():
     held = [known(best | {"subsets": {"held": {"of": "train", "share": share}}, "evaluation.during": "held"})
             for share in (0.1, 0.5)]  # fmt: skip
     assert held[0]["ce"] != held[1]["ce"]
+    # Of a further dataset: which clips it has counts, too.
+    rule = {"subsets": {"held": {"dataset": "more", "share": 0.1}}, "evaluation.during": "held"}
+    held = [known(best | rule, fingerprints=DATA | {"more": fingerprint}) for fingerprint in "ab"]
+    assert held[0]["ce"] != held[1]["ce"]
 
 
 def test_a_segment_without_a_spec_has_no_key_nor_have_those_after_it():

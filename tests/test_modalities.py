@@ -15,10 +15,9 @@ from data_prep import clips
 from data_prep.manifest import Item
 from data_prep.tabletop import files as tabletop
 from data_prep.tabletop import specs
-from mmvid import train
 from mmvid.models import MODELS
 from mmvid.models.layers import Classifier
-from mmvid.run import begin, build, feed, score
+from mmvid.run import begin, build, feed, loop, score
 
 VERBS = {"push": 0, "pull": 1}
 
@@ -90,7 +89,7 @@ def run(dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def step(run):
-    return jax.jit(train.make_step(run.segments[-1], run.config))
+    return jax.jit(loop.make_step(run.segments[-1], run.config))
 
 
 def test_both_learn_and_are_scored(run, step):

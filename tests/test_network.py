@@ -18,6 +18,7 @@ from mmvid.models import build_model
 from mmvid.models.model import ONE, Model, Needs, from_linen
 from mmvid.network import Network
 from mmvid.plans import networks
+from mmvid.run import loop
 from mmvid.scores import file as file_lib
 from mmvid.streams import Head, Stream
 from mmvid.weights import files as files_lib
@@ -204,7 +205,7 @@ def stopped_after(step, monkeypatch):
         if segment is run.segments[-1] and at == step:
             run.stop["signal"] = "SIGTERM"
 
-    monkeypatch.setattr(train.talk, "announce", announce)
+    monkeypatch.setattr(loop.talk, "announce", announce)
 
 
 def weights_of(workdir, segment):
@@ -232,7 +233,7 @@ def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch,
     assert all(name in logged for name in ("train/av.joint/ce", "train/av.rgb/top1", "train/av/grad_norm"))
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
-        with pytest.raises(train.Stopped):
+        with pytest.raises(loop.Stopped):
             train.train(c, str(tmp_path / "cut"))
     train.train(c, str(tmp_path / "cut"))
     same_weights(weights_of(tmp_path / "whole", "ce"), weights_of(tmp_path / "cut", "ce"))
@@ -251,7 +252,7 @@ def test_frozen_weights_are_entered_again_not_saved(dataset, tmp_path, monkeypat
     train.train(c, str(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
-        with pytest.raises(train.Stopped):
+        with pytest.raises(loop.Stopped):
             train.train(c, str(tmp_path / "cut"))
     saved = tmp_path / "cut" / "generalized_distillation" / "checkpoints" / "2"
     assert "frozen" in (saved / "_CHECKPOINT_METADATA").read_text()

@@ -16,7 +16,9 @@ from mmvid import plans, weights
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method, Pass
 from mmvid.models import MODELS, build_model
+from mmvid.models.model import Model
 from mmvid.network import Network
+from mmvid.plans import method as method_lib
 from mmvid.plans import networks, starts, stills
 from mmvid.plans import segment as segment_lib
 from mmvid.plans.starts import Start
@@ -496,6 +498,44 @@ def test_what_cannot_be_trained_or_named_is_refused(variant, experiment, changes
         plans.make(context(config))
 
 
+def taught(starts, **changes):
+    """A segment in which 'rgb' learns from the frozen 'teacher', which begins with ``starts``."""
+    config = shrunken("")
+    with config.unlocked():
+        config.networks.teacher = config.networks.rgb.copy_and_resolve_references()
+        config.update_from_flattened_dict(changes)
+    options = {"teacher": "teacher"}
+    return segment_lib.make(context(config), "gd", ("teacher", "rgb"), ("generalized_distillation", options), "3",
+                            starts, stage="gd", title="")  # fmt: skip
+
+
+def test_a_teacher_is_another_network_of_an_earlier_segment(tmp_path):
+    """By another name; its student may begin with the same weights, which labels then change."""
+    found = segments("") | {"gd": taught({"teacher": Start("ce", "rgb"), "rgb": Start("ce", "rgb")})}
+    assert [(n.name, n.frozen) for n in found["gd"].networks] == [("teacher", True), ("rgb", False)]
+    source, _, (params, stats) = hand_over(tmp_path, found, "ce", "gd")
+    jax.tree.map(np.testing.assert_array_equal, params["teacher"], source["rgb"])
+    assert np.all(stats["teacher"]["bn1"]["mean"] == 0.5)
+    # From its file it may be called anything, too.
+    path = f"{tmp_path}/ce/weights.safetensors#rgb"
+    assert taught({"teacher": Start(file=path)}).networks[0].frozen
+
+
+@pytest.mark.parametrize(
+    "starts, match",
+    [
+        ({}, "starts from no weights that were trained for these classes"),
+        ({"teacher": Start("stills", "rgb")}, "starts from no weights that were trained for these classes"),
+        ({"teacher": Start("ce", "flow")}, "starts from 'flow' of segment 'ce', which reads something else"),
+        ({"teacher": Start("ce", "rbg")}, r"no network 'rbg' to start from; there are \['flow', 'rgb', 't"),
+    ],
+    ids=["nothing", "stills", "another modality", "nobody"],
+)
+def test_a_random_teacher_is_refused_before_anything_trains(starts, match):
+    with pytest.raises(ValueError, match=match):
+        taught(starts)
+
+
 def test_a_frozen_teacher_that_nobody_trains_is_refused():
     """In this plan a depth network starts from RGB's weights: it would teach noise."""
     config = shrunken("gd", dmcl)
@@ -524,7 +564,7 @@ def test_unknown_names(change, match):
         ({"streams.rgb.sampling.kind": "unifrom"}, "uniform"),
         ({"steps.ce": "0 epochs"}, "1 or more"),
         ({"networks.flow.weights": "/nowhere/resnet18.safetensors"}, "no weights at /nowhere"),
-        ({"networks.flow.reads": (("rgb",), ("flow",)), "networks.rgb.reads": ()}, "different channels"),
+        ({"networks.flow.reads": (("rgb",), ("flow",)), "networks.rgb.reads": ()}, r"shapes, .'rgb': .* 3., 'fl"),
         ({"networks.flow.reads": (("flwo",),)}, "'flwo'.*flow"),
         ({"headline": "rbg"}, r"\['flow', 'rgb'\]"),
         ({"schedule.warmup": "10 parsecs"}, "epochs"),
@@ -550,7 +590,7 @@ def test_a_method_is_given_its_own_options_alone(monkeypatch):
     last = plans.make(context(config))[-1]
     assert (last.name, last.title) == ("pull", "PULL")
     with pytest.raises(ValueError, match=r"no option 'stength'; its options: \['strength'\]"):
-        segment_lib.make_method("pull", ("rgb",), {}, {"stength": 2.0})
+        method_lib.make("pull", ("rgb",), {}, {"stength": 2.0})
 
 
 def test_common_options_that_a_model_lacks_are_left_out_and_its_own_are_not():
@@ -579,6 +619,60 @@ def test_segments_are_called_differently_and_start_from_earlier_ones():
         plans.check_order([segments[0], segments[1], segments[1]])
     with pytest.raises(ValueError, match=r"'mml': .* starts from the segment 'ce', which does not come before it"):
         plans.check_order([segments[0], segments[-1], segments[1]])
+    ce = segments[1]._replace(networks=segments[1].networks[:1])
+    with pytest.raises(ValueError, match=r"'flow' starts from 'rgb' of the segment 'ce', which trains \['flow'\]"):
+        plans.check_order([segments[0], ce, segments[-1]])
+
+
+def test_val_is_scored_beside_what_is_shown():
+    """Where there is such a split, and not twice."""
+    config = shrunken("")
+    clips = {"dataset": {"train": 400, "val": 9}, "stills": {"train": 1000, "val": 5}}
+
+    def scored(**replaced):
+        made = plans.make(context(config)._replace(**replaced))
+        return {(s.name, s.scored) for s in made if s.title or s.name == "stills"}
+
+    config.evaluation.splits, names = ("test",), ("ce", "ce_continued", "mml")
+    assert scored() == {("stills", ()), *((name, ("test",)) for name in names)}
+    assert scored(clips=clips) == {("stills", ()), *((name, ("test", "val")) for name in names)}
+    config.evaluation.splits = ("val", "test")
+    assert scored(clips=clips) == {("stills", ()), *((name, ("val", "test")) for name in names)}
+
+
+def test_stills_are_for_networks_that_see_pictures():
+    """A network of sound keeps its draw, and is not the one that learns the stills."""
+    config = shrunken("")
+    with config.unlocked():
+        config.streams.audio = common.stream("audio", form="logmel")
+        config.networks.audio = common.network("resnet18", "audio", width=8)
+        config.streams.boxes = common.stream("boxes", form="layout")
+        config.networks.boxes = common.network("resnet18", "boxes", width=8)
+        config.headline = "audio"
+    first, starts = stills.beginnings(context(config), ("audio", "boxes", "flow", "rgb"))
+    assert [n.name for s in first for n in s.networks] == ["flow"]
+    assert starts == {"flow": Start("stills", "flow"), "rgb": Start("stills", "flow")}
+    assert stills.beginnings(context(config), ("audio", "boxes")) == ([], {})
+
+
+def test_streams_in_turn_may_differ_in_time_where_no_weight_depends_on_it(monkeypatch):
+    def made(frames, model="tsm_tiny"):
+        config = shrunken("own")
+        with config.unlocked():
+            config.streams.rgb2 = common.stream("rgb", frames=frames)
+            config.networks.omni = common.network(model, "rgb", "rgb2", stages=(1, 1))
+        return networks.make_network(config, "omni", {"action": Head(5)}, networks.make_streams(config))
+
+    assert made(3).outputs == ("omni.rgb", "omni.rgb2")
+
+    def flat(name, heads, **options):
+        return Model(lambda key, x: ({"w": jnp.zeros(x.size)}, {}), None)
+
+    monkeypatch.setattr(networks, "build_model", flat)
+    frames = shrunken("own").streams.rgb.sampling.frames
+    made(frames)
+    with pytest.raises(ValueError, match=rf"'omni' shares .* 'rgb2': \({frames + 1}, .*as many frames"):
+        made(frames + 1)
 
 
 @pytest.mark.parametrize("pass_, match", [
@@ -589,7 +683,7 @@ def test_segments_are_called_differently_and_start_from_earlier_ones():
 def test_the_options_of_a_pass_are_checked(pass_, match):
     made = Method(lambda *_: {}, (pass_,))
     with pytest.raises(ValueError, match=match):
-        segment_lib.check_options("x", made, {"rgb": None}, 0.0)
+        method_lib.check_options("x", made, {"rgb": None}, 0.0)
 
 
 @pytest.mark.parametrize("name", ["fused", "oracle", "a + b", "a.b", "a/b"])

@@ -168,9 +168,15 @@ def test_other_schema_missing_records_and_wrong_counts(tmp_path):
     pack(tmp_path, [record(0), record(1)])
     path = tmp_path / "metadata.json"
     good = json.loads(path.read_text())
-    path.write_text(json.dumps(good | {"version": 99}))
-    with pytest.raises(ValueError, match="schema 99"):
-        records.open_dataset(tmp_path)
+    # Of another schema the other entries differ, too.
+    for version, more in ((0, {"fps": None, "rate": 12}), (99, {})):
+        path.write_text(json.dumps({**good, "version": version, **more}))
+        update = "update mmvid, or " if version else ""
+        said = rf"(?s)schema {version}, .* reads 1: {update}build.*\.\.\. --out \S+$"
+        with pytest.raises(ValueError, match=said):
+            records.open_dataset(tmp_path)
+        with pytest.raises(ValueError, match=r"built it\n  python -m data_prep.build --size small$"):
+            records.open_dataset(tmp_path, "python -m data_prep.build --size small")
     path.write_text(json.dumps(good | {"splits": {"train": 5}}))
     with pytest.raises(ValueError, match="holds 2 clips of train"):
         records.open_dataset(tmp_path).split("train")[0]

@@ -17,7 +17,8 @@ from mmvid.report import finish
 from mmvid.run import resume
 from mmvid.weights import files
 
-SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",), measure=()) for name in ("ce", "mml")]
+SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",), scored=("test",), measure=())
+            for name in ("ce", "mml")]  # fmt: skip
 
 
 @pytest.fixture
@@ -51,6 +52,13 @@ def test_what_is_lost_is_made_again_from_the_checkpoint(run, name, damage):
     damage(run.workdir / "ce" / name)
     assert not resume.finished(run, SEGMENTS[0]) and resume.ended(run, SEGMENTS[0])
     assert resume.unscored(run, SEGMENTS[0]) == (["test"] if "scores" in name else [])
+
+
+def test_val_which_older_runs_lack_is_scored_where_that_can_be_done(run):
+    segment = types.SimpleNamespace(**vars(SEGMENTS[0]) | {"scored": ("test", "val")})
+    assert resume.unscored(run, segment) == ["val"] and not resume.finished(run, segment)
+    shutil.rmtree(run.workdir / "ce" / "checkpoints")
+    assert resume.unscored(run, segment) == [] and resume.finished(run, segment)
 
 
 def test_scores_damaged_in_their_middle_are_made_again(run):

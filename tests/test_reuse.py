@@ -11,6 +11,8 @@ from mmvid.plans import keys
 from mmvid.run import resume, reuse
 from mmvid.scores import file
 from mmvid.weights import files as weight_files
+from mmvid.weights import seen
+from mmvid.weights.seen import Shown
 
 KEY = "a" * 64
 
@@ -34,8 +36,8 @@ def other(tmp_path):
     weight_files.save(stage / "weights.safetensors", {"rgb": {"params": {"a": np.ones(9)}}}, {})
     files.write_json(stage / "done.json", {"steps": 6})
     files.write_json(stage / "key.json", {"key": KEY, "scores": keys.of_scores(settings)})
-    segments = [types.SimpleNamespace(name=name, title=name.upper(), evaluate=("test",), measure=())
-                for name in ("ce", "mml")]  # fmt: skip
+    what = dict(evaluate=("test",), scored=("test",), measure=())
+    segments = [types.SimpleNamespace(name=name, title=name.upper(), **what) for name in ("ce", "mml")]
     return types.SimpleNamespace(workdir=tmp_path / "mine", config=settings, segments=segments)
 
 
@@ -61,6 +63,17 @@ def test_scores_made_in_another_way_are_not(other):
     other.config.evaluation["protocol"] = "D0U3"
     (other.workdir.parent / "other" / "teacher" / "checkpoints" / "6" / "state").write_text("..")
     assert taken(other) == ["ce/checkpoints/6/state", "ce/done.json", "ce/key.json", "ce/weights.safetensors"]
+
+
+def test_scores_of_other_clips_of_a_further_dataset_are_not(other):
+    """Those of the main one are in the segment's key."""
+    other.config.subsets = {"few": {"dataset": "more", "share": 0.5}}
+
+    def key(fingerprint):
+        other.datasets = {"more": types.SimpleNamespace(info=types.SimpleNamespace(fingerprint=fingerprint))}
+        return resume.scores_key(other)
+
+    assert key("a") == key("a") != key("b")
 
 
 def test_nor_is_what_could_not_be_scored_anew(other):
@@ -129,9 +142,14 @@ def test_a_run_that_has_nothing_for_this_one_is_said(other, caplog):
     assert "no segment of" in caplog.text and "none-of-it is made of the same as one here" in caplog.text
 
 
-def test_a_segment_that_went_on_under_another_key_has_none(other):
-    segment = other.segments[0]
+def test_a_segment_that_went_on_under_another_key_has_none(other, monkeypatch):
+    """And what it has seen is what it saw under each; under one key that is noted once."""
+    segment, clips = other.segments[0], iter("abcd")
+    now = lambda *_: seen.of_clips([Shown("dataset", next(clips), "", ("x",))], [])  # noqa: E731
+    monkeypatch.setattr(resume.seen, "of", now)
     (other.workdir / "ce").mkdir()
     for key, kept in ((KEY, KEY), (KEY, KEY), ("b" * 64, ""), ("b" * 64, "")):
         resume.note_key(other, segment, key)
-        assert files.read_json(other.workdir / "ce" / "key.json")["key"] == kept
+        note = files.read_json(other.workdir / "ce" / "key.json")
+        assert note["key"] == kept
+    assert [shown["split"] for shown in note["seen"]["trained"]] == ["c", "b", "a"]

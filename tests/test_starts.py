@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from mmvid import network as network_lib
 from mmvid.models.model import Model
 from mmvid.network import Beginning, Network
-from mmvid.plans import starts
+from mmvid.plans import continuation, starts
 from mmvid.plans.starts import Start
-from mmvid.streams import Head
+from mmvid.streams import Head, Stream
 from mmvid.weights import files
 
 HEADS = {"action": Head(5)}
@@ -141,3 +142,21 @@ def test_files_of_before_say_nothing_of_layers_and_open(tmp_path):
     for source in ("#rgb", "#both.a"):
         start = Start(file=f"{tmp_path}/w.safetensors{source}")
         same(entered(run, "rgb", plain_model, (own, {}), {"rgb": start})[0], layers)
+
+
+def test_a_resumed_segment_enters_its_teachers_alone(tmp_path):
+    """The files of those that learn are not read: they may be gone."""
+    teacher, own = plain("rgb", 1), plain("rgb", 5)
+    run = written(tmp_path / "ce", rgb=(PLAIN, teacher))
+    made = (Network("old", PLAIN, (("rgb",),), frozen=True), Network("new", PLAIN, (("rgb",),)))
+    begins = {"old": Start("ce", "rgb"), "new": Start(file=f"{tmp_path}/gone.safetensors")}
+    enter = starts.refuse_equals(starts.starting_from(begins, made, HEADS), made, {"rgb": Stream("rgb", "rgb")})
+    beginning = network_lib.beginning(made, *({"old": tree, "new": tree} for tree in own), step=3)
+    found = enter(beginning.of_frozen(), run)
+    same(found.frozen["old"], {"params": teacher[0], "stats": teacher[1]})
+    assert (found.params, found.stats, found.step) == ({}, {}, 3)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        enter(beginning, run)
+    # A continuation opens no checkpoint for it.
+    previous = types.SimpleNamespace(name="none", enter=enter)
+    assert continuation.from_checkpoint(previous)(beginning.of_frozen(), run).frozen.keys() == {"old"}

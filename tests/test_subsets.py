@@ -10,11 +10,12 @@ from fake import info as fake_info
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvid.data import pipeline, records, subsets
+from mmvid.data import pipeline, records, rules, subsets
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.data.missing import Hidden
-from mmvid.data.subsets import Rule, Subset
+from mmvid.data.rules import Rule
+from mmvid.data.subsets import Subset
 from mmvid.models.model import Needs
 from mmvid.scores import evaluate
 from mmvid.streams import Head, Sampling, Stream
@@ -49,7 +50,7 @@ MULTI = st.lists(st.lists(st.integers(0, 1), min_size=5, max_size=5), min_size=1
 
 
 # ---------------------------------------------------------------------------- which clips
-@given(SINGLE, st.integers(0, 3), SHARES, st.sampled_from(subsets.BY), st.randoms())
+@given(SINGLE, st.integers(0, 3), SHARES, st.sampled_from(rules.BY), st.randoms())
 def test_the_order_of_the_records_does_not_matter(labels, seed, share, by, random):
     rule = Rule(share=share, by=by, seed=seed, head="action")
     source = Labelled(labels)
@@ -118,7 +119,7 @@ def dataset(monkeypatch, count=20):
 
 
 def divided(data, path, **rules):
-    return subsets.divided(data, rules, HEADS, path)
+    return subsets.divided({"dataset": data}, rules, {"dataset": HEADS}, path)["dataset"]
 
 
 def test_what_is_left_is_the_rest(monkeypatch, tmp_path):
@@ -139,9 +140,10 @@ def test_what_is_left_is_the_rest(monkeypatch, tmp_path):
 def test_ids_are_kept_and_labels_read_once(monkeypatch, tmp_path):
     path, rules = tmp_path / "subsets.json", dict(held=dict(share=0.25), rest=dict(without="held"))
     data = divided(dataset(monkeypatch), path, **rules)
-    subsets.write(path, data)
+    subsets.write(path, {"dataset": data})
     kept = json.loads(path.read_text())
-    assert kept["ids"]["held"] == data.split("held").ids() and kept["fingerprint"] == data.info.fingerprint
+    assert kept["ids"]["held"] == data.split("held").ids()
+    assert kept["fingerprints"] == {"dataset": data.info.fingerprint}
     read = []
     monkeypatch.setattr(Source, "labels", lambda self, head: read.append(head) or [np.int32(0)] * len(self))
     again = divided(dataset(monkeypatch), path, **rules)
@@ -151,7 +153,7 @@ def test_ids_are_kept_and_labels_read_once(monkeypatch, tmp_path):
     path.write_text("{")
     divided(dataset(monkeypatch), path, **rules)
     assert read == ["action", "action"]
-    subsets.write(tmp_path / "none.json", dataset(monkeypatch))
+    subsets.write(tmp_path / "none.json", {"dataset": dataset(monkeypatch)})
     assert not (tmp_path / "none.json").exists()
 
 
@@ -170,6 +172,7 @@ def test_ids_are_kept_and_labels_read_once(monkeypatch, tmp_path):
         (dict(a=dict(share=0.5, head="noun")), r"'noun'.*\['action'\]"),
         (dict(a=dict(without="b"), b=dict(without="a")), "made from each other: . <- . <- ."),
         (dict(a=dict(share=0.999), b=dict(without="a")), "no clip of 'train' is left"),
+        (dict(a=dict(share=0.5, dataset="mroe")), r"'mroe': choose one of \['dataset'\].*datasets\.mroe ="),
     ],
     ids=str,
 )
@@ -179,12 +182,27 @@ def test_rules_that_cannot_be_say_what_to_write(monkeypatch, tmp_path, rules, ma
 
 
 def test_of_several_heads_one_is_named(monkeypatch):
-    heads, info = {"verb": Head(2), "noun": Head(3)}, fake_info(train=9)
+    heads = {"dataset": {"verb": Head(2), "noun": Head(3)}, "more": {"noun": Head(3)}}
+    infos = {"dataset": fake_info(train=9), "more": fake_info(all=5)}
+
+    def made(**configured):
+        return rules.rules(configured, infos, heads)
+
     with pytest.raises(ValueError, match=r"head=None.*\['noun', 'verb'\].*head='noun'"):
-        subsets.rules({"a": dict(share=0.5)}, info, heads)
-    assert subsets.rules({"a": dict(share=0.5, head="verb")}, info, heads)["a"].head == "verb"
-    rest = subsets.rules({"a": dict(share=0.5, head="verb"), "b": dict(without="a")}, info, heads)
+        made(a=dict(share=0.5))
+    assert made(a=dict(share=0.5, head="verb"))["a"].head == "verb"
+    rest = made(a=dict(share=0.5, head="verb"), b=dict(without="a"))
     assert list(rest) == ["a", "b"] and rest["b"].head is None
+    # Of a further dataset: its splits, its label spaces, its subsets.
+    assert made(a=dict(share=0.5, of="all", dataset="more"))["a"].head == "noun"
+    for a, match in (
+        (dict(share=0.5, dataset="more"), r"of='train': choose one of the splits \['all'\] of 'more'"),
+        (dict(without="b", of="all", dataset="more"), r"without='b' is no subset of 'more'; there are \['a'\]"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            made(a=a, b=dict(share=0.5, head="noun"))
+    with pytest.raises(ValueError, match=r"subsets\.train: .* has a split of that name"):
+        made(train=dict(share=0.5, of="all", dataset="more"))
 
 
 # ---------------------------------------------------------------------------- in place of a split

@@ -95,6 +95,9 @@ def test_a_run_ends_with_its_table_and_report(finished):
     scores = file_lib.load(workdir / "mml" / "scores" / "test.npz")
     assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
     assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 32
+    # 'val' is scored, and shown nowhere.
+    assert file_lib.load(workdir / "ce" / "scores" / "val.npz").meta["split"] == "val"
+    assert "val" not in files.read_json(workdir / "summary.json")["mml"] and "val: " not in done.stdout
     lines = files.read_lines(workdir / "mml" / "metrics.jsonl")
     assert {"train/rgb/ce", "train/rgb/kl", "train/flow/kl", "lr", "wait"} <= set(lines[-1])
     assert any("val/rgb/top1" in line for line in lines)
@@ -214,12 +217,12 @@ def test_a_signal_while_a_batch_is_made_is_heard_and_loses_nothing(data, tmp_pat
 
 @pytest.mark.parametrize("duration, steps", [("0", 0), ("0%", 0), ("0 epochs", 0), ("20%", 20), ("0.1%", 1)])
 def test_zero_is_once_at_the_end(duration, steps):
-    from mmvid import train
+    from mmvid.run import loop
 
     class Segment:
         steps, steps_per_epoch = 100, 7.0
 
-    assert train._every(duration, Segment) == steps
+    assert loop.every(duration, Segment) == steps
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):

@@ -152,8 +152,22 @@ def _plain(example: dict) -> dict:
     return record
 
 
-def open_dataset(root: str | os.PathLike) -> Dataset:
-    """Opens the dataset at ``root``. Raises FileNotFoundError or ValueError, which say how to build it."""
+def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
+    """Raises ValueError for records of another schema, with the ``command`` that makes them anew."""
+    version = found.get("version", SCHEMA)
+    if version != SCHEMA:
+        again = command or f"python -m data_prep.build ... --out {shlex.quote(str(root))}"
+        newer = isinstance(version, int) and version > SCHEMA
+        how = "update mmvid, or build it again" if newer else "build it again"
+        raise ValueError(
+            f"{root} was built with schema {version}, this mmvid reads {SCHEMA}: {how} with the command that "
+            f"built it\n  {again}"
+        )
+
+
+def open_dataset(root: str | os.PathLike, command: str = "") -> Dataset:
+    """Opens the dataset at ``root``, which ``command`` makes where one is known. Raises FileNotFoundError or
+    ValueError, which say how to build it."""
     root = pathlib.Path(root)
     path = root / "metadata.json"
     if not path.exists():
@@ -163,13 +177,12 @@ def open_dataset(root: str | os.PathLike) -> Dataset:
             "(a folder per class; --manifest FILE.csv for anything else, see data_prep/README.md)"
         )
     try:
-        info = Info(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        # First: of another schema the other entries may differ, too.
+        _check_version(root, found, command)
+        info = Info(**found)
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): build the dataset again") from None
-    if info.version != SCHEMA:
-        raise ValueError(
-            f"{root} was built with schema {info.version}, this mmvid reads {SCHEMA}: build it again"
-        )
     # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():
         raise ValueError(

@@ -3,39 +3,20 @@
 The rule, the ids and the labels alone decide which clips are taken, whatever the order of the records.
 """
 
-import graphlib
 import hashlib
 import heapq
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmvid import files
-from mmvid.data.records import Dataset, Info
+from mmvid.data.records import Dataset
+from mmvid.data.rules import EXAMPLE, Rule, rules
 from mmvid.streams import Head
 
-BY = ("class", "frequency")
 # The logger of `mmvid.logs`, which worker processes do not import: it brings JAX along.
 LOG = logging.getLogger("mmvid")
-
-
-class Rule(NamedTuple):
-    """Says which clips a subset takes of the split or subset ``of``, less those of the subset ``without``.
-
-    It takes a ``share`` of them, or ``per_class`` clips of each class of ``head``, or all where both are None.
-    ``by`` 'class' takes equally many of every class, 'frequency' in proportion to the clips that each class
-    has (CMPL, appendix D). Clips with several labels are drawn for the rarest class first.
-    """
-
-    of: str = "train"
-    share: float | None = None
-    per_class: int | None = None
-    without: str | None = None
-    by: str = "class"
-    head: str | None = None
-    seed: int = 0
 
 
 class Subset:
@@ -170,109 +151,68 @@ def _classes(label: np.ndarray, head: Head) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------- of a configuration
-_EXAMPLE = "write for instance c.subsets.held = dict(of='train', share=.08)"
+def _rows(
+    name: str, rule: Rule, dataset: Dataset, heads: Mapping[str, Head], kept: Sequence[str] | None
+) -> list[int]:
+    """Returns the rows that a subset takes: those of the ids ``kept`` of an earlier call, or a new choice."""
+    source = dataset.split(rule.of)
+    if kept is not None:
+        row_of = {clip: row for row, clip in enumerate(source.ids())}
+        return [row_of[clip] for clip in kept]
+    if rule.head:
+        LOG.info("subset %s: reading the labels of %d clips, once", name, len(source))
+    without = set(dataset.split(rule.without).ids()) if rule.without else set()
+    return choose(source, rule, heads.get(rule.head), without)
 
 
-def _check_numbers(name: str, rule: Rule) -> None:
-    if rule.share is not None and rule.per_class is not None:
-        raise ValueError(f"subsets.{name} has both share and per_class: {_EXAMPLE}")
-    if rule.share is None and rule.per_class is None and rule.without is None:
-        raise ValueError(f"subsets.{name} names no share, no per_class and no without, so it is all: {_EXAMPLE}")
-    if rule.share is not None and not 0 < rule.share < 1:
-        raise ValueError(f"subsets.{name}.share={rule.share}: a share of the clips is a number between 0 and 1")
-    if rule.per_class is not None and (not isinstance(rule.per_class, int) or rule.per_class < 1):
-        raise ValueError(f"subsets.{name}.per_class={rule.per_class}: clips a class are a whole number, 1 or more")
-    if rule.by not in BY:
-        raise ValueError(f"subsets.{name}.by={rule.by!r}: choose one of {BY}")
-
-
-def _rule(name: str, spec: Mapping[str, Any], heads: Mapping[str, Head]) -> Rule:
-    """Returns a configured rule; where there is a single head, an omitted ``head`` means that one.
-
-    Raises ValueError for unknown options and for numbers that make no sense.
-    """
-    if unknown := sorted(set(spec) - set(Rule._fields)):
-        raise ValueError(f"subsets.{name} has no option {unknown[0]!r}; its options: {list(Rule._fields)}")
-    rule = Rule(**spec)
-    _check_numbers(name, rule)
-    if rule.share is None and rule.per_class is None:
-        return rule._replace(head=None)
-    if rule.head is None and len(heads) == 1:
-        (only,) = heads
-        return rule._replace(head=only)
-    if rule.head not in heads:
-        raise ValueError(
-            f"subsets.{name}.head={rule.head!r}: its clips are drawn by class, so name one of the label spaces "
-            f"{sorted(heads)}, for instance head={sorted(heads)[0]!r}"
-        )
-    return rule
-
-
-def rules(configured: Mapping[str, Mapping], info: Info, heads: Mapping[str, Head]) -> dict[str, Rule]:
-    """Returns {name: rule} of ``config.subsets``, ordered so that each comes after those that it is made from.
-
-    Raises ValueError for the name of a split, an invalid rule, or subsets that are made from each other.
-    """
-    made = {name: _rule(name, spec, heads) for name, spec in configured.items()}
-    if taken := sorted(set(made) & set(info.splits)):
-        raise ValueError(f"subsets.{taken[0]}: {info.name} has a split of that name; choose another one")
-    for name, rule in made.items():
-        if rule.of not in info.splits and rule.of not in made:
-            raise ValueError(
-                f"subsets.{name}.of={rule.of!r}: choose one of the splits {sorted(info.splits)} or another subset"
-            )
-        if rule.without is not None and rule.without not in made:
-            raise ValueError(f"subsets.{name}.without={rule.without!r} is no subset; there are {sorted(made)}")
-    needs = {name: {source for source in (rule.of, rule.without) if source in made} for name, rule in made.items()}
-    try:
-        return {name: made[name] for name in graphlib.TopologicalSorter(needs).static_order()}
-    except graphlib.CycleError as error:
-        raise ValueError(f"subsets are made from each other: {' <- '.join(error.args[1])}") from None
-
-
-def divided(dataset: Dataset, configured: Mapping[str, Mapping], heads: Mapping[str, Head], path) -> Dataset:
-    """Returns the dataset with the subsets of ``config.subsets`` beside its splits.
+def divided(
+    datasets: Mapping[str, Dataset],
+    configured: Mapping[str, Mapping],
+    heads: Mapping[str, Mapping[str, Head]],
+    path,
+) -> dict[str, Dataset]:
+    """Returns the ``datasets`` with the subsets of ``config.subsets`` beside their splits. Those of a further
+    dataset stand beside the main one's, too, so that networks that learn from it can be scored on them.
 
     Where `write` has kept the ids at ``path`` and neither clips nor rules differ, it takes those, so that the
     labels are read only once. Raises ValueError as `rules` does, and for a subset without clips.
     """
-    made = rules(configured, dataset.info, heads)
-    kept = _kept(path, dataset, made)
+    datasets = dict(datasets)
+    made = rules(configured, {name: dataset.info for name, dataset in datasets.items()}, heads)
+    kept = _kept(path, datasets, made)
     for name, rule in made.items():
-        source = dataset.split(rule.of)
-        without = set(dataset.split(rule.without).ids()) if rule.without else set()
-        if name in kept:
-            row_of = {clip: row for row, clip in enumerate(source.ids())}
-            rows = [row_of[clip] for clip in kept[name]]
-        else:
-            if rule.head:
-                LOG.info("subset %s: reading the labels of %d clips, once", name, len(source))
-            rows = choose(source, rule, heads.get(rule.head), without)
+        own = datasets[rule.dataset]
+        rows = _rows(name, rule, own, heads[rule.dataset], kept.get(name))
         if not rows:
-            raise ValueError(f"subsets.{name}: no clip of {rule.of!r} is left for it; {_EXAMPLE}")
-        dataset = dataset.with_subset(name, Subset(source, rows, name, rule))
-    return dataset
+            raise ValueError(f"subsets.{name}: no clip of {rule.of!r} is left for it; {EXAMPLE}")
+        subset = Subset(own.split(rule.of), rows, name, rule)
+        for dataset in {rule.dataset, "dataset"}:
+            datasets[dataset] = datasets[dataset].with_subset(name, subset)
+    return datasets
 
 
-def _plain(dataset: Dataset, made: Mapping[str, Rule]) -> dict:
+def _plain(datasets: Mapping[str, Dataset], made: Mapping[str, Rule]) -> dict:
     """Returns what decides which clips the subsets have, as JSON keeps it."""
-    return {"fingerprint": dataset.info.fingerprint, "rules": {n: rule._asdict() for n, rule in made.items()}}
+    known = {rule.dataset: datasets[rule.dataset].info.fingerprint for rule in made.values()}
+    return {"fingerprints": known, "rules": {name: rule._asdict() for name, rule in made.items()}}
 
 
-def _kept(path, dataset: Dataset, made: Mapping[str, Rule]) -> dict[str, list[str]]:
+def _kept(path, datasets: Mapping[str, Dataset], made: Mapping[str, Rule]) -> dict[str, list[str]]:
     """Returns the {name: ids} that `write` kept for equal clips and rules; {} otherwise."""
     try:
         found = files.read_json(path) or {}
     except ValueError:
         # A damaged file costs a second reading of the labels, no more.
         return {}
-    same = all(found.get(key) == value for key, value in _plain(dataset, made).items())
+    same = all(found.get(key) == value for key, value in _plain(datasets, made).items())
     return found["ids"] if same else {}
 
 
-def write(path, dataset: Dataset) -> None:
-    """Writes the rules and ids of a dataset's subsets to ``path``; writes nothing where there are none."""
-    if dataset.subsets:
-        made = {name: subset.rule for name, subset in dataset.subsets.items()}
-        ids = {name: subset.ids() for name, subset in dataset.subsets.items()}
-        files.write_json(path, _plain(dataset, made) | {"ids": ids})
+def write(path, datasets: Mapping[str, Dataset]) -> None:
+    """Writes the rules and ids of the subsets of all datasets to ``path``; writes nothing where there are none."""
+    # The main dataset holds those of the others, too.
+    subsets = datasets["dataset"].subsets
+    if subsets:
+        made = {name: subset.rule for name, subset in subsets.items()}
+        ids = {name: subset.ids() for name, subset in subsets.items()}
+        files.write_json(path, _plain(datasets, made) | {"ids": ids})

@@ -32,15 +32,29 @@ def make(context: Context) -> list[Segment]:
 
 def check_order(segments: list[Segment]) -> None:
     """Raises ValueError for two segments of one name, of which the second would be taken for done, and for a
-    start from a segment that does not come before."""
-    before: set[str] = set()
+    start from a segment that does not come before, or that does not train the network."""
+    before: dict[str, list[str]] = {}
     for segment in segments:
         if segment.name in before:
             raise ValueError(f"two segments of the plan are called {segment.name!r}: each needs a name of its own")
         for network, start in segment.spec.get("starts", {}).items():
-            if start["segment"] and start["segment"] not in before:
-                raise ValueError(
-                    f"segment {segment.name!r}: {network!r} starts from the segment {start['segment']!r}, which "
-                    f"does not come before it; there are {sorted(before)}"
-                )
-        before.add(segment.name)
+            _check_start(segment.name, network, start, before)
+        before[segment.name] = [n.name for n in segment.networks if not n.frozen]
+
+
+def _check_start(segment: str, target: str, start: dict, before: dict[str, list[str]]) -> None:
+    """Raises ValueError where the weights that ``target`` starts from will not be there; ``before`` is {segment:
+    the networks that it trains} of the earlier ones."""
+    source = start["segment"]
+    if source and source not in before:
+        raise ValueError(
+            f"segment {segment!r}: {target!r} starts from the segment {source!r}, which does not come before it; "
+            f"there are {sorted(before)}"
+        )
+    # A continuation names no network: it goes on with all of them.
+    network = start.get("network") if source else ""
+    if network and network not in before[source]:
+        raise ValueError(
+            f"segment {segment!r}: {target!r} starts from {network!r} of the segment {source!r}, which trains "
+            f"{before[source]}"
+        )

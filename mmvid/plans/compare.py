@@ -1,6 +1,6 @@
 """The plan 'compare': several methods, each trained from the same draw of weights on the same batches."""
 
-from mmvid.plans import segment, stills
+from mmvid.plans import method, segment, stills
 from mmvid.plans.networks import configured
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -25,10 +25,17 @@ def make(context: Context) -> list[Segment]:
         # Only what stands before a method in the list has weights by the time that it is trained.
         teachers = _teachers(config, name, options, trained="independent" in names[: len(segments)])
         # One stage for all: it seeds batches and draws, so that methods differ in nothing but themselves.
-        segments.append(segment.make(
-            context, name, networks, (name, options), config.steps.method, starts | teachers,
-            stage="compare", title=TITLES.get(name, name.upper()),
-        ))  # fmt: skip
+        made = segment.make(
+            context,
+            name,
+            networks,
+            (name, options),
+            config.steps.method,
+            starts | teachers,
+            stage="compare",
+            title=TITLES.get(name, name.upper()),
+        )
+        segments.append(made)
     return [*first, *segments]
 
 
@@ -39,7 +46,7 @@ def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, S
     """
     owners = configured(config)
     # The method is made for its teachers alone, and who they are does not depend on the label spaces.
-    teachers = segment.make_method(name, tuple(owners), {"any": Head(2)}, options).teachers
+    teachers = method.make(name, tuple(owners), {"any": Head(2)}, options).teachers
     if teachers and not trained:
         raise ValueError(
             f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "

@@ -37,6 +37,9 @@ def from_checkpoint(previous: Segment) -> Callable:
     def enter(beginning: Beginning, run) -> Beginning:
         directory = run.workdir / previous.name / "checkpoints"
         frozen = _frozen(previous, beginning, run)
+        # A resumed segment has a checkpoint of its own for all the rest.
+        if not beginning.params:
+            return beginning._replace(frozen=frozen)
         with checkpoint.opened(directory) as checkpoints:
             found = checkpoint.latest_step(checkpoints)
             if found != previous.stop:
@@ -63,7 +66,7 @@ def _frozen(previous: Segment, beginning: Beginning, run) -> dict:
         return {}
     while continued := getattr(previous.enter, "previous", None):
         previous = continued
-    return previous.enter(beginning, run).frozen
+    return previous.enter(beginning.of_frozen(), run).frozen
 
 
 def after(previous: Segment, name: str, steps: int) -> Segment:
@@ -73,10 +76,9 @@ def after(previous: Segment, name: str, steps: int) -> Segment:
     A plan may replace fields of the result.
     """
     # 'program' stays as it is, and shares the compiled step; the start ties its key to that of ``previous``.
-    spec = previous.spec and {
-        **previous.spec, "steps": steps, "first_step": previous.stop,
-        "starts": {"continued": {"segment": previous.name}},
-    }  # fmt: skip
+    starts = {"continued": {"segment": previous.name}}
+    changed = {"steps": steps, "first_step": previous.stop, "starts": starts}
+    spec = previous.spec and {**previous.spec, **changed}
     return previous._replace(
         name=name, steps=steps, first_step=previous.stop, enter=from_checkpoint(previous), spec=spec
     )

@@ -1,6 +1,8 @@
-"""Checks, before anything is trained, that weights will fit into the networks that start from them."""
+"""Checks, before anything is trained, that weights will fit into the networks that start from them, and that
+teachers come trained."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -26,10 +28,12 @@ def _architecture(config, name: str) -> str:
     common = {k: v for k, v in config.model_options.items() if k in known}
     options = common | {k: v for k, v in spec.options.items() if v is not None}
     shape = [f"{k}={v}" for k, v in sorted(options.items()) if v is not None and k not in _SHAPELESS]
-    joint = [read for read in spec.reads if len(read) > 1]
     # Members are alike, whatever they read; the encoders of a fusion are made for their streams.
-    how = [f"{len(read)} that share features" if options.get("share") else f"of {' + '.join(read)}"
-           for read in joint]  # fmt: skip
+    how = [
+        f"{len(read)} that share features" if options.get("share") else f"of {' + '.join(read)}"
+        for read in spec.reads
+        if len(read) > 1
+    ]
     return f"({', '.join([spec.model, *shape, *how])})"
 
 
@@ -40,11 +44,15 @@ def _blank(network: Network, streams) -> tuple:
     return tuple(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree[network.name]) for tree in drawn)
 
 
+def _check_known(config, start: Start) -> None:
+    if start.network not in config.networks:
+        raise ValueError(f"no network {start.network!r} to start from; there are {sorted(config.networks)}")
+
+
 def _held(config, start: Start, heads) -> weights.Found:
     """Returns what ``start``'s network, or its part, will hold at the end of its segment, with zeros in place
     of weights that are not trained yet. Raises ValueError for an unknown network or part."""
-    if start.network not in config.networks:
-        raise ValueError(f"no network {start.network!r} to start from; there are {sorted(config.networks)}")
+    _check_known(config, start)
     streams = make_streams(config)
     source = make_network(config, start.network, heads, streams)
     params, stats = _blank(source, streams)
@@ -63,7 +71,9 @@ def _check_segment(config, network: Network, target: str, start: Start, heads) -
         path = starts_lib.place((network,), target)[1]
         starts_lib.filled(network, path, _blank(network, make_streams(config)), fit)
         return
-    own, other = (_architecture(config, n) for n in (network.name, start.network or network.name))
+    start = start._replace(network=start.network or network.name)
+    _check_known(config, start)
+    own, other = (_architecture(config, n) for n in (network.name, start.network))
     if own != other:
         raise ValueError(
             f"network {network.name!r} {own} cannot start from the weights of {start.network!r} {other} as plan "
@@ -105,3 +115,45 @@ def fresh(config, network: Network, starts: dict[str, Start], heads) -> tuple[tr
         if target.partition(".")[0] == network.name and _inherits(config, start, heads)
     )
     return tuple(path for path in network.model.classifiers if not trees.within(path, kept))
+
+
+# ---------------------------------------------------------------------------- teachers
+def _inputs(config, name: str, part: str) -> list[tuple]:
+    """What a network, or its ``part``, reads: of each stream the modality and the form. Two networks that agree
+    in it see the same kind of thing, whatever their streams are called."""
+    reads = ((part,),) if part else config.networks[name].reads
+    return [tuple((config.streams[s].modality, config.streams[s].form) for s in read) for read in reads]
+
+
+def _untaught(config, network: Network, starts: Mapping[str, Start]) -> str:
+    """Why the weights that a network starts from cannot teach, as the end of a sentence about the network; ''
+    where they can."""
+    for target, start in starts.items():
+        part, source = target.partition(".")[2], start.network or network.name
+        # Of a file only the weights are known, not what they were trained to read.
+        if start.segment and _inputs(config, network.name, part) != _inputs(config, source, start.part):
+            return f"starts from {source!r} of segment {start.segment!r}, which reads something else"
+    return ""
+
+
+def check_teachers(config, networks, starts: dict[str, Start], heads) -> None:
+    """Raises ValueError for a frozen network that does not start with weights and classifiers trained for these
+    classes and for what it reads, and for one that holds the run's headline, since teachers are not scored."""
+    for network in (n for n in networks if n.frozen):
+        if config.headline in network.outputs:
+            raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
+        own = {target: start for target, start in starts.items() if target.partition(".")[0] == network.name}
+        files = [start.file for start in own.values() if start.file]
+        lacking = not own or bool(fresh(config, network, starts, heads))
+        if lacking and files:
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but {files[0]} brings no classifier for "
+                f"{sorted(heads)}: name a weights.safetensors of a run with these classes"
+            )
+        why = "starts from no weights that were trained for these classes" if lacking else ""
+        if why := why or _untaught(config, network, own):
+            raise ValueError(
+                f"network {network.name!r} is a frozen teacher, but {why} in plan {config.plan!r}: take "
+                "--config.plan=compare with 'independent' before the method in --config.compare, or name a "
+                f"run's weights.safetensors in --config.networks.{network.name}.weights"
+            )

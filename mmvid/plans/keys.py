@@ -12,6 +12,12 @@ from mmvid.weights import files
 # Raise it whenever the same configuration begins to give other numbers: no older stage is reused then.
 VERSION = 1
 
+# The options of the scores that decide which checkpoint is the best.
+_DURING = (
+    "during", "during_protocol", "during_crops", "variant", "resize", "aggregate", "batch_size", "every",
+    "best_by",
+)  # fmt: skip
+
 
 def plain(value: Any) -> Any:
     """``value`` in dicts, lists, texts and numbers alone; configurations and named tuples become dicts."""
@@ -44,8 +50,8 @@ def spec(config, networks: Sequence, *, program: Mapping, data: Mapping, **more)
         # A model is no plain data; the entries that it is built from are.
         found = config.networks[network.name]
         options = learning.own(config.model_options, found.options)
-        built[network.name] = {"model": found.model, "options": options, "reads": network.reads,
-                               "frozen": network.frozen}  # fmt: skip
+        shape = {"model": found.model, "options": options, "reads": network.reads}
+        built[network.name] = shape | {"frozen": network.frozen}
     shared = {"networks": built, "accumulate": config.accumulate, "ema": config.ema}
     seen = {"seed": config.seed, "size": config.size}
     return plain({"program": shared | program, "data": seen | data, **more})
@@ -68,20 +74,22 @@ def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
     show, and the fingerprints of their datasets."""
     datasets = {group.dataset for group in groups.values()}
     rules = _rules(config, [group.split for group in groups.values()])
-    return {"groups": groups, "subsets": rules,
-            "fingerprints": {name: fingerprints.get(name, "") for name in datasets}}  # fmt: skip
+    known = {name: fingerprints.get(name, "") for name in datasets}
+    return {"groups": groups, "subsets": rules, "fingerprints": known}
 
 
-def kept(config, headline: str) -> dict:
+def kept(config, headline: str, fingerprints: Mapping[str, str]) -> dict:
     """The options that decide which checkpoint a segment ends with. How splits are scored while training is
     among them only where the best one is kept."""
     found = config.evaluation
     if found.checkpoint == "last":
         return {"rule": "last"}
-    names = ("during", "during_protocol", "during_crops", "variant", "resize", "aggregate", "batch_size",
-             "every", "best_by")  # fmt: skip
     rules = _rules(config, [found.during])
-    return {"rule": found.checkpoint, "headline": headline, "subsets": rules, **{n: found[n] for n in names}}
+    # Of further datasets alone: those of the segment's groups stand beside these (`of_groups`).
+    others = {name: fingerprints.get(name, "") for name in further(rules)}
+    known = {"fingerprints": others} if others else {}
+    own = {name: found[name] for name in _DURING}
+    return {"rule": found.checkpoint, "headline": headline, "subsets": rules, **known, **own}
 
 
 def _of_file(source: str) -> str:
@@ -113,7 +121,14 @@ def of(segments: Sequence) -> dict[str, str]:
     return known
 
 
-def of_scores(config) -> str:
-    """The key of how splits are scored at a segment's end; its weights have their own."""
+def further(rules: Mapping[str, Mapping]) -> set[str]:
+    """The datasets beside the main one that subsets of these ``rules`` are taken from."""
+    return {rule["dataset"] for rule in rules.values() if "dataset" in rule}
+
+
+def of_scores(config, fingerprints: Mapping[str, str] | None = None) -> str:
+    """The key of how splits are scored at a segment's end; its weights have their own. ``fingerprints`` are those
+    of the `further` datasets that subsets come from."""
     how = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
-    return digest({"version": VERSION, **how, "size": config.size, "subsets": config.subsets})
+    known = {"fingerprints": fingerprints} if fingerprints else {}
+    return digest({"version": VERSION, **how, "size": config.size, "subsets": config.subsets, **known})

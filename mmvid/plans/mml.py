@@ -2,7 +2,7 @@
 
 import functools
 
-from mmvid.plans import segment, stills
+from mmvid.plans import method, segment, stills
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
 
@@ -17,14 +17,12 @@ def reduced(context: Context) -> list[Segment]:
     # Not each from its own: RGB weights help flow more than flow's own do (MML, table 4).
     both = {n: Start("ce", segment.headline_network(config)) for n in networks}
     first, starts = stills.beginnings(context, networks)
-    (name, options, title), steps = segment.method(config), config.steps.method
+    (name, options, title), steps = method.configured(config), config.steps.method
     plain = ("single", {})
     return [
         *first,
         segment.make(context, "ce", networks, plain, config.steps.ce, starts, stage="ce", title="CE"),
-        segment.make(
-            context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"
-        ),
+        segment.make(context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"),
         segment.make(context, name, networks, (name, options), steps, both, stage="2", title=title),
     ]
 
@@ -37,7 +35,7 @@ def full(context: Context) -> list[Segment]:
     head, twin, steps = segment.headline_network(config), config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
     first, starts = stills.beginnings(context, (*networks, twin))
-    (name, options, title), plain = segment.method(config), ("single", {})
+    (name, options, title), plain = method.configured(config), ("single", {})
     own = {n: s for n, s in starts.items() if n != twin}
     other = {twin: starts[twin]} if twin in starts else {}
     # ML of two equal networks would learn nothing (`starts.refuse_equals`): the two come from two runs.

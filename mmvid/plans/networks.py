@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 
+import jax
+import numpy as np
+
 from mmvid import streams as streams_lib
 from mmvid.models import FUSION, build_model, options_of
+from mmvid.models.model import Model
 from mmvid.network import Network
 from mmvid.streams import Head, Stream
 
@@ -24,18 +28,10 @@ def make_streams(config) -> dict[str, Stream]:
     return made
 
 
-def make_network(
-    config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides
-) -> Network:
-    """The configured network ``name`` for ``streams``, with classifiers for ``heads``. ``overrides`` are
-    options of its model that go before those of the configuration.
-
-    Raises ValueError where it reads nothing, reads streams that do not exist or differ in channels, mixes
-    two ways of reading, or has an option of its own that its model lacks.
-    """
-    spec = config.networks[name]
+def _check_reads(name: str, reads: tuple, streams: dict[str, Stream]) -> None:
+    """Raises ValueError for a network that reads nothing, mixes two ways of reading, or reads streams that do not
+    exist."""
     # Either streams in turn or several at once: no model does both.
-    reads = tuple(tuple(read) for read in spec.reads)
     if not reads or not all(reads) or (len(reads) > 1 and any(len(read) > 1 for read in reads)):
         raise ValueError(
             f"network {name!r}: reads={reads}; write (('rgb',),) for one stream, (('flow',), ('rgb',)) for two "
@@ -43,19 +39,48 @@ def make_network(
         )
     if unknown := [s for read in reads for s in read if s not in streams]:
         raise ValueError(f"network {name!r} reads the stream {unknown[0]!r}; there are {sorted(streams)}")
-    widths = {read[0]: streams_lib.in_channels(streams[read[0]]) for read in reads if len(read) == 1}
-    if len(set(widths.values())) > 1:
+
+
+def _check_in_turn(config, name: str, reads: tuple, streams: dict[str, Stream], model: Model) -> None:
+    """Raises ValueError where a network reads streams in turn that cannot share its weights: their shapes differ
+    in more than time, or in time where the model has weights for each moment."""
+    seen = [streams[read[0]] for read in reads]
+    shapes = {stream.name: streams_lib.shape(stream, config.size) for stream in seen}
+    moment = [stream._replace(sampling=stream.sampling._replace(frames=1)) for stream in seen]
+    alike = len({streams_lib.shape(stream, config.size) for stream in moment}) == 1
+    if alike and len(set(shapes.values())) > 1:
+        clips = [jax.ShapeDtypeStruct((1, *shape), np.float32) for shape in shapes.values()]
+        trees = [jax.eval_shape(model.init, jax.random.key(0), clip) for clip in clips]
+        alike = all(tree == trees[0] for tree in trees)
+    if not alike:
         raise ValueError(
-            f"network {name!r} shares its weights between streams of different channels, {widths}: "
-            "give them one form, or a network each"
+            f"network {name!r} shares its weights between streams of different shapes, {shapes}: give them one "
+            "form and as many frames, or a network each"
         )
-    # All reads have as many channels as the first: it stands for them.
-    channels = {stream: streams_lib.in_channels(streams[stream]) for stream in reads[0]}
+
+
+def _options(config, spec, overrides: dict) -> dict:
+    """The options of a network's model: those of the run that the model knows, its own, and ``overrides``."""
     own = {k: v for k, v in spec.options.items() if v is not None}
     # What is said of all networks is left out where a model has no such thing.
     known = options_of(spec.model)
     common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
-    options = {**common, **own, **overrides}
+    return {**common, **own, **overrides}
+
+
+def make_network(config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides) -> Network:
+    """The configured network ``name`` for ``streams``, with classifiers for ``heads``. ``overrides`` are
+    options of its model that go before those of the configuration.
+
+    Raises ValueError where it reads nothing, reads streams that do not exist or whose shapes differ, mixes
+    two ways of reading, or has an option of its own that its model lacks.
+    """
+    spec = config.networks[name]
+    reads = tuple(tuple(read) for read in spec.reads)
+    _check_reads(name, reads, streams)
+    # All reads have as many channels as the first (or are refused below): it stands for them.
+    channels = {stream: streams_lib.in_channels(streams[stream]) for stream in reads[0]}
+    options = _options(config, spec, overrides)
     # A fusion has an encoder for each stream; every other model has one first convolution.
     if spec.model != FUSION:
         channels = channels[reads[0][0]]
@@ -64,6 +89,8 @@ def make_network(
         if len({streams[s].modality for s in reads[0]}) > 1:
             raise ValueError(f"network {name!r} shares features between modalities, {reads[0]}: give one")
     model = build_model(spec.model, heads=heads, in_channels=channels, **options)
+    if len(reads) > 1:
+        _check_in_turn(config, name, reads, streams, model)
     return Network(name, model, reads)
 
 

@@ -4,17 +4,20 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmvid import methods, optim
-from mmvid.data.augment import Augment
+from mmvid import optim
 from mmvid.data.groups import Group
-from mmvid.methods import METHODS
-from mmvid.methods.base import WEIGHTS, Method
+from mmvid.methods.base import Method
 from mmvid.network import Network
-from mmvid.plans import fit, keys, learning
+from mmvid.plans import epochs, fit, keys, learning
+from mmvid.plans import method as method_lib
 from mmvid.plans import starts as starts_lib
+from mmvid.plans.epochs import MAIN
 from mmvid.plans.networks import configured, make_network, make_streams
-from mmvid.plans.starts import STILLS, Start
+from mmvid.plans.starts import Start
 from mmvid.streams import Head, Stream
+
+# Weights of sums and temperatures are fitted on it, so that every segment with scores has these, too.
+VAL = "val"
 
 
 class Segment(NamedTuple):
@@ -27,10 +30,13 @@ class Segment(NamedTuple):
     ended.
     ``enter(Beginning, run) -> Beginning`` takes drawn weights and returns what the segment begins with;
     ``leave(state, directory)`` writes the final weights. Both run on the host, in every process on the
-    same files: they read and write nothing but files of runs, and never train.
-    ``evaluate`` names the splits that are scored at the end, ``measure`` those that are also scored before
-    the first step. ``checkpoint`` says which one is scored and kept at the end: the 'last', or the 'best',
-    by the output ``headline``. A segment without a ``title`` is not shown in tables.
+    same files: they read and write nothing but files of runs, and never train. A segment that is resumed
+    hands ``enter`` a Beginning of its frozen networks alone (`Beginning.of_frozen`), and only their weights
+    are asked for.
+    ``evaluate`` names the splits that are scored at the end and shown, ``also`` those that are scored then
+    and not shown, ``measure`` those that are also scored before the first step. ``checkpoint`` says which
+    one is scored and kept at the end: the 'last', or the 'best', by the output ``headline``. A segment without
+    a ``title`` is not shown in tables.
     ``spec`` is the plain data that all this was made from (`keys.spec`), or {} where there is none.
     Segments with equal specs share compiled programs and results: who replaces a part of a segment must
     replace it there, too.
@@ -49,10 +55,11 @@ class Segment(NamedTuple):
     enter: Callable
     leave: Callable
     seed: int
-    epoch_of: str = "main"
+    epoch_of: str = MAIN
     title: str = ""
     evaluate: tuple[str, ...] = ()
     first_step: int = 0
+    also: tuple[str, ...] = ()
     measure: tuple[str, ...] = ()
     checkpoint: str = "last"
     headline: str = ""
@@ -62,6 +69,11 @@ class Segment(NamedTuple):
     def stop(self) -> int:
         """The last step."""
         return self.first_step + self.steps
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The splits that are scored at its end, shown or not."""
+        return (*self.evaluate, *self.also) if self.evaluate else ()
 
     @property
     def main(self) -> Group:
@@ -87,118 +99,111 @@ class Context(NamedTuple):
     fingerprints: Mapping[str, str] = {}
 
 
-def default_groups(config) -> dict[str, Group]:
-    """The groups of a segment that names none: 'main', which shows the configured split in one view, 'train'."""
-    return {"main": Group(config.split, config.batch_size, {"train": Augment(**config.augment)})}
+def _networks(config, names: tuple[str, ...], heads) -> tuple[tuple[Network, ...], dict[str, Stream]]:
+    """The networks ``names``, and the streams that they read."""
+    streams = make_streams(config)
+    built = tuple(make_network(config, name, heads, streams) for name in names)
+    # What another segment's networks read would be decoded here for nothing.
+    read = {stream for network in built for group in network.reads for stream in group}
+    return built, {name: stream for name, stream in streams.items() if name in read}
 
 
-def _clips_of(context: Context, name: str, group: Group) -> int:
-    if group.dataset not in context.clips:
-        raise ValueError(
-            f"group {name!r} shows clips of the dataset {group.dataset!r}; there are {sorted(context.clips)}. "
-            f"Write c.datasets.{group.dataset} = dict(path='data/..', command=())"
-        )
-    splits = context.clips[group.dataset]
-    if not splits.get(group.split):
-        raise ValueError(
-            f"group {name!r} shows the split {group.split!r} of {group.dataset!r}, which has clips of {splits}: "
-            "name another one (--config.split), make a subset of that name in config.subsets, or fill it"
-        )
-    return splits[group.split]
+def _steps(name: str, duration, per_epoch: float) -> int:
+    """The steps of a ``duration``. Raises ValueError where there is none."""
+    steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
+    if steps < 1:
+        raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
+    return steps
 
 
-def epoch_steps(context: Context, groups: Mapping[str, Group], epoch_of: str = "main") -> float:
-    """The number of steps, perhaps a fraction, in which the group ``epoch_of`` shows each of its clips once.
-    Raises ValueError for a group whose dataset or split does not exist or is empty."""
-    # All groups are counted, so that the error comes for the others, too.
-    clips = {name: _clips_of(context, name, group) for name, group in groups.items()}
-    return clips[epoch_of] / groups[epoch_of].batch_size
+def _method(name: str, config, networks, streams, groups, heads, method: tuple[str, dict]) -> Method:
+    """The method of segment ``name``, checked against its groups and streams."""
+    outputs = tuple(output for network in networks for output in network.outputs)
+    made = method_lib.make(method[0], outputs, heads, method[1])
+    method_lib.check_passes(name, groups, made)
+    method_lib.check_options(name, made, streams, config.ema)
+    return made
 
 
-def check_passes(segment: str, groups: Mapping[str, Group], made: Method) -> None:
-    """Raises ValueError where a method's passes read a view that no group of ``segment`` has, or where no
-    pass reads one that a group has."""
-    there = {(name, view) for name, group in groups.items() for view in group.views}
-    read = {of for pass_ in made.passes for of in pass_.of}
-    if lacking := sorted(read - there):
-        raise ValueError(
-            f"segment {segment!r}: its method reads view {lacking[0][1]!r} of group {lacking[0][0]!r}; its groups "
-            f"have {sorted(there)}. Give the segment that group and view"
-        )
-    if idle := sorted(there - read):
-        raise ValueError(
-            f"segment {segment!r}: no pass of its method reads view {idle[0][1]!r} of group {idle[0][0]!r}, which "
-            "would be decoded for nothing: leave it out"
-        )
+def _enter(config, networks, streams, heads, method: str, starts: dict[str, Start]) -> Callable:
+    """The ``enter`` of networks that begin with ``starts``: where they learn from each other, no two of them
+    may begin equal. Raises ValueError where that is known already."""
+    enter = starts_lib.starting_from(starts, networks, heads)
+    # A student may well begin as its frozen teacher: the labels take it elsewhere.
+    learners = tuple(network for network in networks if not network.frozen)
+    if not method_lib.is_mutual(method, tuple(o for n in networks for o in n.outputs)):
+        return enter
+    starts_lib.check_starts(config, learners, streams, starts)
+    return starts_lib.refuse_equals(enter, learners, streams)
 
 
-def check_options(segment: str, made: Method, streams: Mapping[str, Stream], ema: float) -> None:
-    """Raises ValueError where a pass of a method hides a stream that is not there, or runs with weights of
-    which there are none."""
-    for pass_ in made.passes:
-        if unknown := sorted(set(pass_.hide) - set(streams)):
-            raise ValueError(
-                f"segment {segment!r}: a pass of its method hides {unknown[0]!r}; there are the streams "
-                f"{sorted(streams)}"
-            )
-        if pass_.weights not in WEIGHTS:
-            raise ValueError(
-                f"segment {segment!r}: a pass of its method runs with the weights {pass_.weights!r}: choose one "
-                f"of {WEIGHTS}"
-            )
-        if pass_.weights == "ema" and not ema:
-            raise ValueError(
-                f"segment {segment!r}: a pass of its method runs with moving averages, and none are kept: set "
-                "--config.ema, for instance to 0.999"
-            )
+def _headline(config, networks) -> str:
+    """The output that speaks for a segment: the run's, or, where it does not train that one (MML's second CE run
+    does not), its own first."""
+    learners = [output for network in networks if not network.frozen for output in network.outputs]
+    return config.headline if config.headline in learners else learners[0]
 
 
-def make_method(name: str, outputs: tuple[str, ...], heads, options: Mapping) -> Method:
-    """The method ``name`` for these outputs and label spaces. Raises ValueError that lists the known methods
-    for an unknown name, or the method's options for an unknown option."""
-    if name not in METHODS:
-        raise ValueError(f"method {name!r} is unknown; choose one of {sorted(METHODS)}")
-    known = methods.options(name)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"method {name!r} has no option {unknown[0]!r}; its options: {list(known)}")
-    return METHODS[name](outputs, heads, **options)
+def seed_of(config, stage: str) -> int:
+    """The seed of the batches and draws of a ``stage``."""
+    # Of the stage, not the name: a method and its baseline see the same batches. Python's own hash of a
+    # text would differ from process to process.
+    return zlib.crc32(f"{config.seed}/{stage}".encode())
 
 
-def method(config) -> tuple[str, dict, str]:
-    """The configured method's name, its options (those under its name in ``config.method``) and its title."""
-    name = config.method.name
-    return name, dict(config.method.get(name) or {}), config.method.title or name.upper()
+def assembled(
+    context: Context,
+    name: str,
+    networks: tuple[Network, ...],
+    method: tuple[str, dict],
+    made: Method,
+    *,
+    stage: str,
+    streams,
+    heads,
+    groups: Mapping[str, Group],
+    learnt: Mapping,
+    steps: int,
+    data: Mapping,
+    spec: Mapping,
+    **fields,
+) -> Segment:
+    """Puts a segment together, with optimisers, seed and spec, of what is made and checked.
 
-
-def _teaches(network: Network, teachers: tuple[str, ...]) -> bool:
-    """Whether a network is a frozen teacher. Raises ValueError where only some of its outputs are teachers:
-    the others would learn, and a network is frozen as a whole."""
-    own = [output in teachers for output in network.outputs]
-    if any(own) and not all(own):
-        raise ValueError(f"network {network.name!r} cannot be a teacher and learn, too: {network.reads}")
-    return all(own)
-
-
-def _check_teachers(config, networks, teachers, starts: dict[str, Start], heads) -> None:
-    """Raises ValueError for a frozen network that does not start with weights and a classifier trained for
-    what it reads, and for one that holds the run's headline, since teachers are not scored."""
-    if config.headline in teachers:
-        raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
-    for network in networks:
-        start = starts.get(network.name, Start())
-        # Stills are another task, and another network reads something else: neither can teach.
-        own = start.segment not in ("", STILLS) and start.network == network.name
-        if network.frozen and start.file and fit.fresh(config, network, starts, heads):
-            raise ValueError(
-                f"network {network.name!r} is a frozen teacher, but {start.file} brings no classifier for "
-                f"{sorted(heads)}: name a weights.safetensors of a run with these classes"
-            )
-        if network.frozen and not own and not start.file:
-            raise ValueError(
-                f"network {network.name!r} is a frozen teacher, but plan {config.plan!r} trains none: take "
-                "--config.plan=compare with 'independent' before the method in --config.compare"
-            )
+    ``made`` is the method (name, options), ``learnt`` is what `learning.of` gives for each network; ``data`` and
+    ``spec`` are added to the segment's spec, ``fields`` to the segment.
+    """
+    config, seed = context.config, seed_of(context.config, stage)
+    per_epoch = epochs.steps(context, groups, fields.get("epoch_of", MAIN))
+    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
+    # The schedule's length apart from `steps`: a continuation changes these and keeps the schedule.
+    program = {
+        "streams": streams,
+        "heads": heads,
+        "method": method,
+        "learning": learnt,
+        "schedule_steps": steps,
+        "steps_per_epoch": per_epoch,
+    }
+    data = {"salt": seed, **data, **keys.of_groups(config, groups, context.fingerprints)}
+    # Whatever changes this segment's weights must stand here: another run would reuse the wrong ones.
+    spec = keys.spec(config, networks, program=program, data=data, steps=steps, first_step=0, **spec)
+    return Segment(
+        name=name,
+        networks=networks,
+        method=made,
+        streams=streams,
+        heads=heads,
+        groups=groups,
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        tx=tx,
+        lr=lr,
+        seed=seed,
+        leave=starts_lib.keep_weights(networks, heads),
+        spec=spec,
+        **fields,
+    )
 
 
 def make(
@@ -212,7 +217,7 @@ def make(
     stage: str,
     title: str,
     groups: Mapping[str, Group] | None = None,
-    epoch_of: str = "main",
+    epoch_of: str = MAIN,
 ) -> Segment:
     """Makes a segment named ``name`` that trains ``networks`` with ``method`` (name, options) for
     ``duration`` (as `optim.steps_of` reads it), from ``starts`` {network: `Start`}.
@@ -222,69 +227,45 @@ def make(
     for whatever cannot work.
     """
     config, heads = context.config, context.heads
-    streams = make_streams(config)
-    built = tuple(make_network(config, n, heads, streams) for n in networks)
+    groups = dict(groups or epochs.default_groups(config))
+    built, streams = _networks(config, networks, heads)
     fit.check(config, built, starts, heads)
-    # What another segment's networks read would be decoded here for nothing.
-    read = {s for network in built for group in network.reads for s in group}
-    streams = {s: streams[s] for s in streams if s in read}
-    groups = dict(groups or default_groups(config))
-    per_epoch = epoch_steps(context, groups, epoch_of)
-    steps = optim.steps_of(duration, steps_per_epoch=per_epoch)
-    if steps < 1:
-        raise ValueError(f"segment {name!r} would last {steps} steps ({duration!r}): give it 1 or more")
-    outputs = tuple(output for network in built for output in network.outputs)
-    made = make_method(method[0], outputs, heads, method[1])
-    check_passes(name, groups, made)
-    check_options(name, made, streams, config.ema)
+    steps = _steps(name, duration, epochs.steps(context, groups, epoch_of))
+    made = _method(name, config, built, streams, groups, heads, method)
     # Who is frozen is the method's to say; the configuration of a network knows nothing of it.
-    built = tuple(n._replace(frozen=_teaches(n, made.teachers)) for n in built)
-    _check_teachers(config, built, made.teachers, starts, heads)
-    enter = starts_lib.starting_from(starts, built, heads)
-    # Equal networks are in vain only where they learn from each other: 'single' trains each alone.
-    if len(outputs) > 1 and METHODS[method[0]] is not METHODS["single"]:
-        starts_lib.check_starts(config, built, streams, starts)
-        enter = starts_lib.refuse_equals(enter, built, streams)
-    learnt = {n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built}
-    tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
-    # Of the stage, not the name: a method and its baseline see the same batches. Python's own hash of a
-    # text would differ from process to process.
-    seed = zlib.crc32(f"{config.seed}/{stage}".encode())
-    # A segment need not train the run's headline (MML's second CE run does not): its own first output then.
-    learners = [output for network in built if not network.frozen for output in network.outputs]
-    headline = config.headline if config.headline in learners else learners[0]
-    # Whatever changes this segment's weights must stand here: another run would reuse the wrong ones.
-    spec = keys.spec(
-        config, built,
-        # The schedule's length apart from `steps`: a continuation changes these and keeps the schedule.
-        program={"streams": streams, "heads": heads, "method": method, "learning": learnt,
-                 "schedule_steps": steps, "steps_per_epoch": per_epoch},
-        # A share of 0 hides nothing: it must not change the key.
-        data={"salt": seed, "missing": {field: share for field, share in config.missing.items() if share},
-              "epoch_of": epoch_of, **keys.of_groups(config, groups, context.fingerprints)},
-        starts=starts, steps=steps, first_step=0, checkpoint=keys.kept(config, headline),
-    )  # fmt: skip
-    return Segment(
-        name=name,
-        steps=steps,
-        networks=built,
+    built = tuple(n._replace(frozen=method_lib.teaches(n, made.teachers)) for n in built)
+    fit.check_teachers(config, built, starts, heads)
+    headline = _headline(config, built)
+    # A share of 0 hides nothing: it must not change the key.
+    missing = {field: share for field, share in config.missing.items() if share}
+    segment = assembled(
+        context,
+        name,
+        built,
+        method,
+        made,
+        stage=stage,
         streams=streams,
         heads=heads,
-        method=made,
-        tx=tx,
-        lr=lr,
         groups=groups,
+        learnt={n.name: learning.of(config, n, fresh=fit.fresh(config, n, starts, heads)) for n in built},
+        steps=steps,
+        data={"missing": missing, "epoch_of": epoch_of},
+        spec={"starts": starts, "checkpoint": keys.kept(config, headline, context.fingerprints)},
+        enter=_enter(config, built, streams, heads, method[0], starts),
         epoch_of=epoch_of,
-        steps_per_epoch=per_epoch,
-        enter=enter,
-        leave=starts_lib.keep_weights(built, heads),
-        seed=seed,
         title=title,
         evaluate=tuple(config.evaluation.splits),
         checkpoint=config.evaluation.checkpoint,
         headline=headline,
-        spec=spec,
     )
+    return segment._replace(also=_also(context, segment))
+
+
+def _also(context: Context, segment: Segment) -> tuple[str, ...]:
+    """The splits that a segment is scored on beside those that are shown: `VAL`, where there are such clips."""
+    there = context.clips[segment.dataset].get(VAL) and VAL not in segment.evaluate
+    return (VAL,) if there else ()
 
 
 def headline_network(config) -> str:

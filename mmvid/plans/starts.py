@@ -45,7 +45,7 @@ def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
 
 def keep_weights(networks, heads) -> Callable:
     """Returns a ``leave`` that writes the final weights to ``<segment>/weights.safetensors``, with the
-    segment's key in its metadata, or '' where it has none."""
+    segment's key in its metadata, or '' where it has none, and with what it has seen (`weights.seen`)."""
 
     def leave(state: TrainState, directory: pathlib.Path) -> None:
         # Final: the moving average where there is one.
@@ -53,8 +53,9 @@ def keep_weights(networks, heads) -> Callable:
         tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
         if jax.process_index() == 0:
             path = directory / "weights.safetensors"
-            key = (read_json(directory / "key.json") or {}).get("key", "")
-            files.save(path, tree, _describe(networks, heads) | {"key": key})
+            note = read_json(directory / "key.json") or {}
+            seen = {"seen": json.dumps(note["seen"])} if "seen" in note else {}
+            files.save(path, tree, _describe(networks, heads) | {"key": note.get("key", "")} | seen)
 
     return leave
 
@@ -122,6 +123,9 @@ def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
     def enter(beginning: Beginning, run) -> Beginning:
         for target, start in starts.items():
             network, path = place(networks, target)
+            # Of a resumed segment only the frozen networks are there: no file of the others is read.
+            if network.name not in beginning.networks:
+                continue
             load = loading(start, _file_of(start, run.workdir), target, heads)
             made = filled(network, path, beginning.weights(network.name), load)
             beginning = beginning.with_weights(network.name, *made)
@@ -152,8 +156,9 @@ def refuse_equals(enter: Callable, networks, streams) -> Callable:
 
     def checked(beginning: Beginning, run) -> Beginning:
         beginning = enter(beginning, run)
-        for i, a in enumerate(networks):
-            for b in networks[i + 1 :]:
+        there = [network for network in networks if network.name in beginning.networks]
+        for i, a in enumerate(there):
+            for b in there[i + 1 :]:
                 if _inputs_of(a, streams) != _inputs_of(b, streams):
                     continue
                 left, right = (beginning.weights(n.name)[0] for n in (a, b))

@@ -25,10 +25,12 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
     )
     drawn = network.draw_weights(segment, config.size, config.seed, draw)
     beginning = network.beginning(segment.networks, *drawn, segment.first_step)
+    if enter:
+        beginning = segment.enter(beginning, run)
     # Teachers are entered even where the rest is restored: no checkpoint holds their weights.
-    if enter or beginning.frozen:
-        entered = segment.enter(beginning, run)
-        beginning = entered if enter else beginning._replace(frozen=entered.frozen)
+    elif beginning.frozen:
+        entered = segment.enter(beginning.of_frozen(), run)
+        beginning = beginning._replace(frozen=entered.frozen)
 
     def state(beginning, key):
         return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)

@@ -86,14 +86,16 @@ def _open(config) -> dict[str, records.Dataset]:
     wanted = _wanted(config)
     for spec in wanted.values():
         _ensure(spec)
-    return {name: records.open_dataset(spec.path) for name, spec in wanted.items()}
+    return {name: records.open_dataset(spec.path, checks.made_by(spec)) for name, spec in wanted.items()}
 
 
 def _spaces(info) -> dict[str, Head]:
     # Spans are read as the classes that occur in a clip.
     kinds = {"spans": "multi"}
-    return {n: Head(s["classes"], kinds.get(s["kind"], s["kind"]), tuple(s.get("names", ())))
-            for n, s in info.heads.items()}  # fmt: skip
+    return {
+        name: Head(space["classes"], kinds.get(space["kind"], space["kind"]), tuple(space.get("names", ())))
+        for name, space in info.heads.items()
+    }
 
 
 def _heads(config, info) -> dict[str, Head]:
@@ -136,26 +138,25 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
         checks.check_names(config)
     datasets = _open(config)
     heads = _heads(config, datasets["dataset"].info)
-    datasets["dataset"] = subsets.divided(
-        datasets["dataset"], config.subsets, heads, workdir / "subsets.json"
-    )
+    spaces = {name: _spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
+    datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
     _check_split_names(config, datasets["dataset"])
     context = segment_lib.Context(
         config=config,
         heads=heads,
         clips={name: dataset.info.splits for name, dataset in datasets.items()},
-        stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+        stills_heads=spaces.get("stills", {}),
         fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
     )
     mesh, segments = sharding.make_mesh(), plans.make(context)
     checks.check_batches(config, mesh, segments)
     checks.check_groups(segments, datasets, _spaces)
     # The main dataset need not have what only a segment on another one reads (stills, for one).
-    read = {name: s for segment in segments if segment.dataset == "dataset"
-            for name, s in segment.streams.items()}  # fmt: skip
+    own = [segment.streams for segment in segments if segment.dataset == "dataset"]
+    read = {name: stream for streams in own for name, stream in streams.items()}
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    checks.check_data(segments, datasets)
+    checks.check_data(segments, datasets, _spaces)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
 
 
@@ -168,8 +169,8 @@ def stored(workdir: pathlib.Path) -> dict:
     found = files.read_json(workdir / "config.json")
     if found is None:
         inside = sorted(path.parent.name for path in workdir.glob("*/config.json"))
-        hint = f"it holds the runs {', '.join(inside)}: name one of them" if inside else (
-            "name the --workdir of a training run")  # fmt: skip
+        there = f"it holds the runs {', '.join(inside)}: name one of them"
+        hint = there if inside else "name the --workdir of a training run"
         raise ValueError(f"{workdir} is no run, there is no config.json in it: {hint}")
     return _with_tuples(found)
 

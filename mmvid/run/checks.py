@@ -1,5 +1,7 @@
 """Checks of a run's configuration and data that find, before anything is trained, what would fail later."""
 
+import shlex
+
 from mmvid import plans, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
@@ -117,41 +119,57 @@ def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None
             groups_lib.check(name, group, segment.heads)
             if group.labels:
                 dataset = datasets[group.dataset]
-                _check_labels(name, segment.heads, dataset, spaces(dataset.info))
+                _check_labels(f"group {name!r}", segment.heads, dataset.root, spaces(dataset.info))
 
 
-def check_data(segments, datasets: dict[str, records.Dataset]) -> None:
+def check_data(segments, datasets: dict[str, records.Dataset], spaces) -> None:
     """Raises ValueError for a group whose dataset cannot serve its segment's streams, and for a split that a
-    segment is to be scored on and that has no clips: both would end a run after hours."""
+    segment is to be scored on and that has no clips, or other ones than it can be scored on: they would end a
+    run after hours. ``spaces(info)`` gives the label spaces of a dataset."""
     for segment in segments:
         for name, group in segment.groups.items():
             dataset = datasets[group.dataset]
-            for stream in segment.streams.values():
-                if reason := streams_lib.unfit(stream, dataset.info.settings):
-                    raise ValueError(f"stream {stream.name!r}, group {name!r}: {dataset.root} {reason}")
-        for split in (*segment.evaluate, *segment.measure):
-            if not len(datasets[segment.dataset].split(split)):
-                raise ValueError(
-                    f"segment {segment.name!r} is to be scored on {split!r}, of which "
-                    f"{datasets[segment.dataset].root} has no clips: name another split, or fill it"
-                )
+            _check_fit(segment, f"group {name!r}", dataset.root, dataset.info)
+        for split in (*segment.scored, *segment.measure):
+            _check_scored(segment, split, datasets[segment.dataset], spaces)
 
 
-def _check_labels(name: str, heads, dataset: records.Dataset, found) -> None:
+def _check_fit(segment, what: str, where, info) -> None:
+    for stream in segment.streams.values():
+        if reason := streams_lib.unfit(stream, info.settings):
+            raise ValueError(f"stream {stream.name!r}, {what}: {where} {reason}")
+
+
+def _check_scored(segment, split: str, dataset: records.Dataset, spaces) -> None:
+    source = dataset.split(split)
+    if not len(source):
+        raise ValueError(
+            f"segment {segment.name!r} is to be scored on {split!r}, of which {dataset.root} has no clips: name "
+            "another split, or fill it"
+        )
+    # A subset of a further dataset must be like what the segment learns from.
+    if source.info.fingerprint != dataset.info.fingerprint:
+        what = f"split {split!r} of segment {segment.name!r}"
+        _check_fit(segment, what, source.info.name, source.info)
+        _check_labels(what, segment.heads, source.info.name, spaces(source.info))
+
+
+def _check_labels(what: str, heads, where, found) -> None:
     for head, space in heads.items():
         have = found.get(head)
         # As many classes under other names, or in another order, would train without an error.
         if have is None or have[:2] != space[:2] or (space.names and have.names != space.names):
             raise ValueError(
-                f"group {name!r} shows labelled clips of {dataset.root}, whose label spaces {sorted(found)} have "
+                f"{what} shows labelled clips of {where}, whose label spaces {sorted(found)} have "
                 f"no {head!r} of the same {space.classes} classes ({space.kind}), in one order. Build it with "
                 "those, or give the group labels=False"
             )
 
 
-def _made_by(config) -> str:
-    command = config.dataset.command
-    return f" (python -m {' '.join(command)})" if config.dataset.path in command else ""
+def made_by(spec) -> str:
+    """The command that makes the dataset ``spec`` of a configuration; '' where it names none that does."""
+    # A path that the command does not make is the user's own.
+    return f"python -m {shlex.join(spec.command)}" if spec.path in spec.command else ""
 
 
 def fields_of(streams) -> tuple[str, ...]:
@@ -179,7 +197,7 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
     short = all if needs.how == "any" else any
     for split in (config.evaluation.during, *config.evaluation.splits):
         # Counts are kept of whole splits, not of the subsets that a run makes of them.
-        have = dataset.info.modalities.get(dataset.whole(split))
+        have = dataset.split(split).info.modalities.get(dataset.whole(split))
         if have is not None and fields and short(not have.get(field) for field in fields):
             field = next(field for field in fields if not have.get(field))
             raise ValueError(
@@ -207,7 +225,8 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
             )
         # A modality that is there may still be stored in a form that this stream cannot be cut from.
         if reason := streams_lib.unfit(stream, dataset.info.settings):
+            command = made_by(config.dataset)
             raise ValueError(
                 f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "
-                f"again{_made_by(config)}"
+                f"again{f' ({command})' if command else ''}"
             )

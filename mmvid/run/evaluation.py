@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 
 class Evaluation(NamedTuple):
-    """After training the splits ``splits`` are scored: each clip is cut by ``protocol`` in time and by
-    ``crops`` in space. While training, ``every`` so often (a duration, as in '20%'), the split ``during`` is
-    scored by ``during_protocol`` and ``during_crops``.
+    """After training the splits ``splits`` are scored, and so is 'val', which tables leave out unless it is named:
+    each clip is cut by ``protocol`` in time and by ``crops`` in space. While training, ``every`` so often (a
+    duration, as in '20%'), the split ``during`` is scored by ``during_protocol`` and ``during_crops``.
 
     The protocol 'DkUm' has k dense and m uniform clips (MML, table 10); ``variant`` says whether they lie
     where MML's 'code' or its 'paper' puts them. 'Rn' has n random clips, drawn once (DMCL, for streams

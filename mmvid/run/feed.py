@@ -46,7 +46,7 @@ def _ahead(run: Run, dataset):
 def train_batches(run: Run, segment: Segment, start: int):
     """An iterator over the batches of the steps after ``start``, made ahead of their use; close it at the end."""
     # This process's rows alone; ``start`` is counted in steps, so that a resumed run sees the same clips.
-    return _ahead(run, pipeline.train_dataset(
+    dataset = pipeline.train_dataset(
         {name: _clips(run, segment, group) for name, group in segment.groups.items()},
         segment.groups,
         tuple(segment.streams.values()),
@@ -58,7 +58,8 @@ def train_batches(run: Run, segment: Segment, start: int):
         one_of=one_of(segment),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-    ))  # fmt: skip
+    )
+    return _ahead(run, dataset)
 
 
 def eval_batch_size(run: Run) -> int:
@@ -70,7 +71,7 @@ def eval_batch_size(run: Run) -> int:
 def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     """An iterator over batches that show every clip of ``source`` once, made ahead of their use; close it at
     the end."""
-    return _ahead(run, pipeline.eval_dataset(
+    dataset = pipeline.eval_dataset(
         source,
         tuple(segment.streams.values()),
         heads=segment.heads,
@@ -82,25 +83,28 @@ def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
         batch_size=eval_batch_size(run),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-    ))  # fmt: skip
+    )
+    return _ahead(run, dataset)
 
 
 # ---------------------------------------------------------------------------- does it fit
 def _train_bytes(run: Run, segment: Segment) -> int:
     streams, size = segment.streams.values(), run.config.size
-    return sum(
-        pipeline.batch_bytes(streams, g.batch_size, len(g.views), size) for g in segment.groups.values()
-    )
+    return sum(pipeline.batch_bytes(streams, g.batch_size, len(g.views), size) for g in segment.groups.values())
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
-    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
-    windows, side = augment.test_windows(
-        info.height, info.width, run.config.size, checks.resize_of(run.config), crops
-    )
+    config, streams = run.config, segment.streams.values()
     # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
-    return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
+    clips = max(len(sampling.test_indices(1000, s, protocol, config.evaluation.variant)) for s in streams)
+    # Subsets may be of further datasets, whose pictures have another size.
+    dataset = run.datasets[segment.dataset]
+    sizes = {(info.height, info.width) for info in (dataset.split(split).info for split in segment.scored)}
+    found = []
+    for height, width in sizes:
+        windows, side = augment.test_windows(height, width, config.size, checks.resize_of(config), crops)
+        found.append(pipeline.batch_bytes(streams, eval_batch_size(run), clips * len(windows), side))
+    return max(found)
 
 
 def _check_room(run: Run, what: str, setting: str, size: int) -> None:
@@ -122,11 +126,12 @@ def _say_repeats(run: Run, name: str, group: Group) -> None:
     """Warns where a batch of a group is larger than its split, so that it holds clips several times."""
     clips, setting = len(run.datasets[group.dataset].split(group.split)), checks.setting_of(group)
     if group.batch_size > clips:
+        of = "" if name == "main" else f" (group {name!r})"
         LOG.warning(
-            "%s=%d with %d %s clips%s: every batch holds each clip about %.1f times, an epoch is less than "
-            "a step; --config.%s=%d or less shows each once", setting, group.batch_size, clips, group.split,
-            "" if name == "main" else f" (group {name!r})", group.batch_size / clips, setting, clips,
-        )  # fmt: skip
+            f"{setting}={group.batch_size} with {clips} {group.split} clips{of}: every batch holds each clip "
+            f"about {group.batch_size / clips:.1f} times, an epoch is less than a step; --config.{setting}="
+            f"{clips} or less shows each once"
+        )
 
 
 def _check_training(run: Run, segment: Segment) -> None:

@@ -72,10 +72,8 @@ def _leave(segment: Segment, directory: pathlib.Path) -> None:
     for trained in (n for n in segment.networks if not n.frozen):
         places = [(*path, head, "kernel") for path in trained.model.classifiers for head in segment.heads]
         params[trained.name] = trees.unflatten(dict.fromkeys(places, zero))
-    state = network.TrainState(
-        step=0, params=params, frozen={}, stats={name: {} for name in params}, opt_state={}, method=(), ema={},
-        key=(),
-    )  # fmt: skip
+    empty = {"frozen": {}, "opt_state": {}, "method": (), "ema": {}, "key": ()}
+    state = network.TrainState(step=0, params=params, stats={name: {} for name in params}, **empty)
     segment.leave(state, directory)
 
 
@@ -90,10 +88,9 @@ def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Pat
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
         files.write_json(directory / "neighbours.json", dict.fromkeys(score.needs(columns[-1]), known))
-    finish.finish(
-        directory, run.config, [(s.title, s.name, (split,), s.headline) for s in columns], run.datasets["dataset"],
-        baseline=plans.baseline(run.segments),
-    )  # fmt: skip
+    shown = [(s.title, s.name, (split,), s.headline) for s in columns]
+    baseline = plans.baseline(run.segments)
+    finish.finish(directory, run.config, shown, run.datasets["dataset"], baseline=baseline)
 
 
 def _try(run: Run, directory: pathlib.Path) -> None:

@@ -13,12 +13,16 @@ from mmvid.data import subsets
 from mmvid.logs import LOG
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
+from mmvid.run import seen
 from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
+from mmvid.weights import seen as weights_seen
 
 # Entries that may change when a run goes on: none of them touches a result of training.
-FREE = ("loader", "log_every", "save_every", "published", "published_neighbours", "compare",
-        "evaluation.neighbours", "dataset.command", "stills.command", "reuse")  # fmt: skip
+FREE = (
+    "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
+    "dataset.command", "stills.command", "reuse",
+)  # fmt: skip
 
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
 # default is None needs no row: None counts as not there.
@@ -54,10 +58,8 @@ def _check_same_config(run: Run, now: dict) -> None:
     free = FREE if run.config.evaluation.checkpoint == "best" else (*FREE, "evaluation.aggregate")
     free += tuple(f"datasets.{name}.command" for name in run.config.datasets)
     before, after = entries(old), entries(now)
-    changed = sorted(
-        key for key in before | after
-        if before.get(key) != after.get(key) and not any((key + ".").startswith(f + ".") for f in free)
-    )  # fmt: skip
+    differing = [key for key in before | after if before.get(key) != after.get(key)]
+    changed = sorted(key for key in differing if not any((key + ".").startswith(f + ".") for f in free))
     if changed:
         raise ValueError(
             f"{run.workdir} was started with another configuration; what differs: "
@@ -79,7 +81,7 @@ def remember(run: Run) -> None:
     if jax.process_index() == 0:
         files.write_json(run.workdir / "config.json", config)
         files.write_json(run.workdir / "data.json", data)
-        subsets.write(run.workdir / "subsets.json", run.datasets["dataset"])
+        subsets.write(run.workdir / "subsets.json", run.datasets)
 
 
 # ---------------------------------------------------------------------------- what is done
@@ -98,9 +100,16 @@ def whole(path: pathlib.Path) -> bool:
 
 
 def unscored(run: Run, segment: Segment) -> list[str]:
-    """The evaluated splits whose scores are missing or damaged."""
-    scores = run.workdir / segment.name / "scores"
-    return [split for split in segment.evaluate if not whole(scores / f"{split}.npz")]
+    """The scored splits whose scores are missing or damaged. Those that are not shown count only where a
+    checkpoint can make them again: older runs never had them."""
+    directory = run.workdir / segment.name
+    wanted = segment.scored if has_checkpoints(directory) else segment.evaluate
+    return [split for split in wanted if not whole(directory / "scores" / f"{split}.npz")]
+
+
+def has_checkpoints(directory: pathlib.Path) -> bool:
+    """Whether a segment's folder still has a checkpoint."""
+    return any((directory / "checkpoints").glob("[0-9]*"))
 
 
 def unmeasured(run: Run, segment: Segment) -> list[str]:
@@ -109,17 +118,33 @@ def unmeasured(run: Run, segment: Segment) -> list[str]:
     return [split for split in segment.measure if not whole(scores / f"{split}-before.npz")]
 
 
+def scores_key(run: Run) -> str:
+    """The key of how this run scores its segments (`keys.of_scores`)."""
+    further = keys.further(run.config.subsets)
+    return keys.of_scores(run.config, {name: run.datasets[name].info.fingerprint for name in further})
+
+
 def note_key(run: Run, segment: Segment, key: str) -> None:
-    """Writes a segment's key into its folder before it trains.
+    """Writes a segment's key into its folder before it trains, and what its weights will have seen.
 
     A segment that was begun under one key and goes on under another (mmvid, or a file of weights that it
     started from, was replaced) is made of both: it gets the key '', and is never reused.
     """
     path = run.workdir / segment.name / "key.json"
     if jax.process_index() == 0:
-        old = files.read_json(path)
-        same = old is None or old["key"] == key
-        files.write_json(path, {"key": key if same else "", "scores": keys.of_scores(run.config)})
+        old = files.read_json(path) or {}
+        same = old.get("key", key) == key
+        note = {"key": key if same else "", "scores": scores_key(run)}
+        files.write_json(path, note | {"seen": _seen(run, segment, old.get("seen"), same=same and key != "")})
+
+
+def _seen(run: Run, segment: Segment, old: dict | None, *, same: bool) -> dict:
+    """What a segment has seen: what was noted when it began, and, where it is not the ``same`` any more, what it
+    sees now."""
+    # What it started from may be gone by now, which would prove less.
+    if old and same:
+        return old
+    return weights_seen.joined(seen.of(run, segment), [old] if old else [])
 
 
 def ended(run: Run, segment: Segment) -> bool:
@@ -142,7 +167,7 @@ def finished(run: Run, segment: Segment) -> bool:
         missing.append("weights.safetensors")
     if not missing:
         return True
-    if any((directory / "checkpoints").glob("[0-9]*")):
+    if has_checkpoints(directory):
         LOG.info(
             "%s: %s, gone or damaged, is made again from the last checkpoint", segment.name, ", ".join(missing)
         )

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from mmvid import files, sharding, usage
 from mmvid.logs import LOG
-from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.run import resume
 from mmvid.run.build import Run
@@ -38,7 +37,7 @@ def _stages(path: pathlib.Path) -> dict[str, _Stage]:
     for note in sorted(path.glob("*/key.json")):
         content, directory = files.read_json(note), note.parent
         done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
-        # '' is the key of what nobody can tell from others (`keys.of`, `resume.note_key`).
+        # '' is the key of what nobody can tell from others (`plans.keys.of`, `resume.note_key`).
         if content.get("key") and done:
             found[content["key"]] = _Stage(directory, content.get("scores", ""))
     return found
@@ -59,15 +58,11 @@ def check(config) -> None:
     sharding.on_first(look, "looking at the runs of --config.reuse")
 
 
-def _has_checkpoints(directory: pathlib.Path) -> bool:
-    return any((directory / "checkpoints").glob("[0-9]*"))
-
-
 def _is_scored(run: Run, segment: Segment, stage: _Stage) -> bool:
     """Whether a stage holds every score that this run wants of the segment, made as this run makes them."""
     wanted = [*segment.evaluate, *(f"{split}-before" for split in segment.measure)]
     files_there = all(resume.whole(stage.directory / "scores" / f"{name}.npz") for name in wanted)
-    return files_there and stage.scores == keys.of_scores(run.config)
+    return files_there and stage.scores == resume.scores_key(run)
 
 
 def _rename(directory: pathlib.Path, segment: Segment) -> None:
@@ -88,14 +83,14 @@ def _rename(directory: pathlib.Path, segment: Segment) -> None:
 def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
     """Copies a stage into the workdir, whole or not at all. Scores that were made in another way than this run
     asks for are left out: the run makes them again from the stage's checkpoint."""
-    same = stage.scores == keys.of_scores(run.config)
+    same = stage.scores == resume.scores_key(run)
     directory = run.workdir / segment.name
     with files.whole(directory) as temporary:
         shutil.copytree(stage.directory, temporary)
         if not same:
             shutil.rmtree(temporary / "scores", ignore_errors=True)
         _rename(temporary, segment)
-        note = {"key": key, "scores": keys.of_scores(run.config), "reused": str(stage.directory)}
+        note = {"key": key, "scores": resume.scores_key(run), "reused": str(stage.directory)}
         files.write_json(temporary / "key.json", note)
     LOG.info("%s: reused from %s%s", segment.name, stage.directory, "" if same else ", to be scored anew")
 
@@ -120,7 +115,7 @@ def take(run: Run, known: dict[str, str]) -> None:
             if stage is None or (run.workdir / segment.name).exists():
                 continue
             # Without a checkpoint nothing could be scored anew.
-            if _has_checkpoints(stage.directory) or _is_scored(run, segment, stage):
+            if resume.has_checkpoints(stage.directory) or _is_scored(run, segment, stage):
                 _copy(run, segment, known[segment.name], stage)
 
     sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")

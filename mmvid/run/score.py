@@ -20,14 +20,24 @@ UNDEFINED = -1.0
 
 def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops: str) -> dict:
     """The facts that a file of scores must be read with: how, on what and by whom they were made."""
-    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
+    spec, dataset = run.config.evaluation, run.datasets[segment.dataset]
+    # A subset may be of another dataset than what the segment learns from.
+    info = dataset.split(split).info
     return {
-        "split": split, "segment": segment.name, "step": step, "protocol": protocol, "crops": crops,
-        "variant": spec.variant, "dataset": info.name, "fingerprint": info.fingerprint,
-        "clips_expected": info.expected.get(split, 0),
+        "split": split,
+        "segment": segment.name,
+        "step": step,
+        "protocol": protocol,
+        "crops": crops,
+        "variant": spec.variant,
+        "dataset": info.name,
+        "fingerprint": info.fingerprint,
+        "clips_expected": dataset.info.expected.get(split, 0),
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
-        "title": segment.title, "members": members(segment), "checkpoint": segment.checkpoint,
-    }  # fmt: skip
+        "title": segment.title,
+        "members": members(segment),
+        "checkpoint": segment.checkpoint,
+    }
 
 
 def needs(segment: Segment) -> dict[str, Needs]:
@@ -70,11 +80,11 @@ def scorer(run: Run, segment: Segment) -> Callable:
             return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
 
         batches = feed.eval_batches(run, segment, source, protocol, crops)
+        facts = meta(run, segment, split, step, protocol, crops)
         try:
             scores = evaluate_lib.predict_split(
-                outputs, batches, needs=needs(segment), ids=source.ids(),
-                meta=meta(run, segment, split, step, protocol, crops),
-            )  # fmt: skip
+                outputs, batches, needs=needs(segment), ids=source.ids(), meta=facts
+            )
         finally:
             batches.close()
         # The number of views is the protocol's clips times its crops: logits are [N, views, classes].

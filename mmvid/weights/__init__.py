@@ -175,9 +175,15 @@ def heads_of(params: Tree, layout: Layout) -> list[str]:
 
 
 def fitted(
-    have: Found, name: str, source: str, *, params: Tree, stats: Tree, classifier: str = "load",
+    have: Found,
+    name: str,
+    source: str,
+    *,
+    params: Tree,
+    stats: Tree,
+    classifier: str = "load",
     layout: Layout = PLAIN,
-) -> tuple[Tree, Tree]:  # fmt: skip
+) -> tuple[Tree, Tree]:
     """Puts what ``source`` holds into the trees of a model, as `load` explains: new (params, stats).
 
     If the source's layout has no classifier, the model keeps its own.

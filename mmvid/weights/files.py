@@ -34,9 +34,7 @@ def _opened(path: pathlib.Path):
     try:
         return safe_open(path, "numpy")
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged or no safetensors file ({error}); fetch or write it again"
-        ) from None
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}); fetch or write it again") from None
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -106,9 +104,8 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
 
 def describe_layouts(layouts: Mapping[str, Layout]) -> str:
     """Writes {network: layout} as text for a file's metadata."""
-    return json.dumps({
-        name: {field: getattr(layout, field) for field in Layout._fields} for name, layout in layouts.items()
-    })  # fmt: skip
+    plain = {name: {field: getattr(layout, field) for field in Layout._fields} for name, layout in layouts.items()}
+    return json.dumps(plain)
 
 
 def layout(metadata: Mapping[str, str], network: str, params: Mapping) -> Layout:

@@ -1,0 +1,30 @@
+"""Which clips a segment trains on, and which splits it never meets: what its file of weights will tell."""
+
+from mmvid.plans.segment import Segment
+from mmvid.run.build import Run
+from mmvid.weights import seen as seen_lib
+from mmvid.weights.seen import Shown
+
+
+def _shown(run: Run, dataset: str, split: str) -> Shown:
+    source = run.datasets[dataset].split(split)
+    return Shown(dataset, split, source.info.fingerprint, tuple(source.ids()))
+
+
+def of(run: Run, segment: Segment) -> dict:
+    """What a segment's networks will have seen when it ends, as `weights.seen.of_clips` says it: its own clips,
+    and what anything that it starts from has seen. Teachers count, since students learn what these know."""
+    trained = dict.fromkeys((group.dataset, group.split) for group in segment.groups.values())
+    every = [(name, split) for name, dataset in run.datasets.items() for split in dataset.info.splits]
+    own = seen_lib.of_clips((_shown(run, *key) for key in trained), (_shown(run, *key) for key in every))
+    # Without a spec nobody knows what it starts from.
+    if not segment.spec:
+        return own | {"unproven": [f"segment {segment.name!r}"]}
+    starts = segment.spec.get("starts", {}).values()
+    return seen_lib.joined(own, [seen_lib.of_file(_file(run, start)) for start in starts])
+
+
+def _file(run: Run, start: dict) -> str:
+    if start.get("segment"):
+        return str(run.workdir / start["segment"] / "weights.safetensors")
+    return start["file"]
