@@ -17,7 +17,7 @@ LEVELS = [
     {"__main__"},
     {"main"},
     {"commands"},
-    {"train", "usage"},
+    {"train", "configuration"},
     {"run"},
     {"plans", "step", "infer", "report"},
     {"passes"},
@@ -25,7 +25,7 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses"},
     {"streams", "sharding", "logs"},
-    {"files"},
+    {"files", "usage"},
 ]
 
 
