@@ -24,11 +24,8 @@ from mmvid.run import build, feed, rehearsal, resume, score, seen, signals
 def dataset(tmp_path_factory):
     """Forty training clips with RGB and flow, three to validate, three to test."""
     root = tmp_path_factory.mktemp("data")
-    pack(root, [record(i) for i in range(40)] + [record(i, s) for s in ("val", "test") for i in range(3)])
-    path = root / "metadata.json"
-    info = json.loads(path.read_text())
-    info["heads"] = {"verb": {"classes": 2, "kind": "single", "names": ["a", "b"]}}
-    path.write_text(json.dumps(info))
+    clips = [record(i) for i in range(40)] + [record(i, s) for s in ("val", "test") for i in range(3)]
+    pack(root, clips, ["verb"])
     return root
 
 
@@ -43,7 +40,7 @@ def config(dataset, **changes):
 def test_a_run_is_built(dataset, tmp_path):
     run = build.build(config(dataset), tmp_path)
     assert [s.name for s in run.segments] == ["ce", "ce_continued", "mml"]
-    assert run.segments[0].heads["verb"].names == ("a", "b") and not run.stop
+    assert run.segments[0].heads["verb"].names == ("push", "pull") and not run.stop
 
 
 def test_records_of_another_schema_name_the_command_that_makes_them(dataset, tmp_path):

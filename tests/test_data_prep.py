@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_manifest import written
 
 from data_prep import build, clips, stages
 from data_prep.manifest import Item
@@ -50,15 +51,6 @@ def sound(path, seconds=1.5):
         file.setsampwidth(2)
         file.setframerate(16000)
         file.writeframes(np.int16(np.sin(np.arange(int(16000 * seconds)) / 9) * 9000).tobytes())
-    return path
-
-
-def table(path, rows):
-    columns = list(dict.fromkeys(c for row in rows for c in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
     return path
 
 
@@ -405,7 +397,7 @@ def faulty(tmp_path):
     add("late", "good0.mp4", start="9", end="10")
     labels = {"action": {"kind": "single", "names": ["push", "pull"]}}
     (tmp_path / "labels.json").write_text(json.dumps(labels))
-    return table(tmp_path / "clips.csv", rows), {
+    return written(tmp_path / "clips.csv", rows), {
         "cut": "not readable", "hit": "damaged|not readable", "empty": "empty file",
         "text": "not readable", "gone": "missing file gone.mp4", "deaf": "no video stream",
         "unlabelled": "no label for action", "unknown": "unknown label 'dance'",
@@ -528,10 +520,10 @@ def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
         video(tmp_path / f"{i}.mp4", seed=i)
     rows = [{"id": str(i), "path": f"{i}.mp4", "label": "push", "split": s}
             for i, s in enumerate(("train", "val", "test"))]  # fmt: skip
-    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     rows[0]["label"] = "pull"
     monkeypatch.setattr(stages, "_pool", lambda *args: pytest.fail("decoded again"))
-    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     info = records.open_dataset(tmp_path / "out").info
     assert info.heads["action"]["names"] == ["pull", "push"] and info.classes == {"action": [1, 2]}
 
@@ -573,7 +565,7 @@ def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
         {"id": "flow", "path": "", "depth": "", "flow": "f", "label": "x"},
         {"id": "gone", "path": "", "depth": "nowhere", "flow": "", "label": "x"},
     ]
-    path, found = table(tmp_path / "m.csv", rows), []
+    path, found = written(tmp_path / "m.csv", rows), []
     for name in ("first", "second"):
         assert run("--manifest", path, out=tmp_path / name) == 0
         assert set(rejected(tmp_path / name)) == {"gone"}
@@ -591,7 +583,7 @@ def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
 def test_a_dataset_from_before_depth_had_a_range_is_packed_again(tmp_path, serial, monkeypatch):
     video(tmp_path / "a.mp4")
     numbered_maps(tmp_path / "d", range(14))
-    path = table(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "depth": "d", "label": "x"}])
+    path = written(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "depth": "d", "label": "x"}])
     assert run("--manifest", path, out=tmp_path / "out") == 0
     metadata = tmp_path / "out" / "metadata.json"
     new = json.loads(metadata.read_text())
@@ -670,7 +662,7 @@ def test_spans_are_kept_and_read_as_the_classes_of_the_clip(tmp_path):
     ):
         video(tmp_path / f"{name}.mp4", count=24)
         rows.append({"id": name, "path": f"{name}.mp4", "label": label, **cut})
-    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     assert set(rejected(tmp_path / "out")) == {"d", "e"}
     opened = records.open_dataset(tmp_path / "out")
     assert opened.info.heads["action"]["kind"] == "spans" and opened.info.classes["action"] == [1, 2]
@@ -693,7 +685,7 @@ def test_a_path_that_cannot_be_looked_at_is_one_clips_trouble(tmp_path):
         {"id": "b", "path": "n" * 300 + ".mp4", "label": "x", "depth": ""},
         {"id": "c", "path": good.name, "label": "x", "depth": "depth"},
     ]
-    assert run("--manifest", table(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
+    assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     assert set(rejected(tmp_path / "out")) == {"b", "c"}
 
 

@@ -3,22 +3,22 @@
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 from drawn import weights as drawn_weights
 from fake import Source
 from test_configs import TWO, a_state, context, shrunken
 from test_pipeline import FLOW, HEADS, RGB, Pictures, same
 
-from mmvid import losses, sharding
+from mmvid import sharding
 from mmvid.data import augment, fields, groups, pipeline
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group, OneOf
 from mmvid.methods import METHODS, single
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, Pass, Term
+from mmvid.methods.base import Method, Pass
 from mmvid.models.model import Model
 from mmvid.plans import segment as segment_lib
 from mmvid.plans.segment import Context
@@ -155,27 +155,8 @@ def test_a_draw_is_of_the_operations_that_are_named():
 
 
 # ---------------------------------------------------------------------------- the segment
-def make_pseudo(outputs, heads):
-    """A toy of semi-supervised learning: the strong view learns what the weak one says."""
-
-    def terms(results, batch, state, key):
-        del state, key
-        group = batch["unlabelled"]
-        strong, weak = (
-            terms_lib.stack(results["unlabelled", view], outputs, "action") for view in ("strong", "weak")
-        )
-        label = jax.lax.stop_gradient(weak).argmax(-1)
-        values = losses.softmax_cross_entropy(strong, label)
-        return {
-            "ce": terms_lib.task_term(results["labelled", "weak"], batch["labelled"], outputs, heads),
-            "pseudo": Term(outputs, values, terms_lib.presence(outputs, group), jnp.ones(len(outputs))),
-        }
-
-    return Method(terms, (Pass((("labelled", "weak"), ("unlabelled", "weak"), ("unlabelled", "strong"))),))
-
-
 def a_segment(monkeypatch, made=None, method="pseudo", **options):
-    monkeypatch.setitem(METHODS, "pseudo", make_pseudo)
+    monkeypatch.setitem(METHODS, "pseudo", toy.make_pseudo)
     config = shrunken("own", stages=TWO)
     with config.unlocked():
         config.heads.action, config.loader.threads = (5, "single"), 0

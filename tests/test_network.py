@@ -1,23 +1,21 @@
 """Networks' outputs: their names, what they need, who is there; one read of several; fusion."""
 
-import json
 import shutil
 
 import drawn
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from test_records import pack, record
 
 from configs import common
 from mmvid import checkpoint, passes, sharding, train
 from mmvid import network as network_lib
-from mmvid.models import build_model
-from mmvid.models.model import ONE, Model, Needs, from_linen
+from mmvid.models import MODELS, build_model
+from mmvid.models.model import ONE, Model, Needs
 from mmvid.network import Network
-from mmvid.plans import networks
 from mmvid.run import loop
 from mmvid.scores import file as file_lib
 from mmvid.streams import Head, Stream
@@ -154,27 +152,13 @@ def test_fusions_that_cannot_be(options, match):
 
 
 # ---------------------------------------------------------------------------- whole runs
-class Toy(nn.Module):
-    """A linear classifier of the mean of whatever comes."""
-
-    heads: dict
-
-    @nn.compact
-    def __call__(self, x, *, train: bool):
-        features = x.mean(tuple(range(1, x.ndim - 1)))
-        return {"logits": {h: nn.Dense(k)(features) for h, k in self.heads.items()}, "features": features}
-
-
 @pytest.fixture(scope="module")
 def dataset(once):
     """Eight clips with RGB and flow to learn from, three to validate and three to test."""
 
     def make(folder):
         rows = [record(i) for i in range(8)] + [record(i, s) for s in ("val", "test") for i in range(3)]
-        pack(folder, rows)
-        path = folder / "metadata.json"
-        heads = {"verb": {"classes": 2, "kind": "single", "names": ["a", "b"]}}
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"heads": heads}))
+        pack(folder, rows, ["verb"])
 
     return once("rgb-and-flow", make)
 
@@ -191,11 +175,16 @@ def config(dataset, **changes):
     return c
 
 
+def on_one_device(patch):
+    """Whole runs compile faster for one device than for the tests' eight; and the log stays pytest's."""
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    patch.setattr(sharding, "make_mesh", lambda: mesh)
+    patch.setattr(train.logs, "setup", lambda workdir: None)
+
+
 @pytest.fixture
 def one_device(monkeypatch):
-    """Whole runs compile faster for one device than for the tests' eight."""
-    mesh = sharding.make_mesh(jax.devices()[:1])
-    monkeypatch.setattr(sharding, "make_mesh", lambda: mesh)
+    on_one_device(monkeypatch)
 
 
 def stopped_after(step, monkeypatch):
@@ -242,11 +231,10 @@ def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch,
 @pytest.mark.slow
 def test_frozen_weights_are_entered_again_not_saved(dataset, tmp_path, monkeypatch, one_device):
     """A resumed student has the teacher of before; another one is refused."""
-    toy = lambda name, heads, **options: from_linen(Toy({h: s.classes for h, s in heads.items()}))  # noqa: E731
-    monkeypatch.setattr(networks, "build_model", toy)
+    monkeypatch.setitem(MODELS, "toy", toy.MODEL)
     teaching = {"method.name": "generalized_distillation", "method.generalized_distillation.teacher": "flow"}
     c = config(dataset, plan="compare", compare=("independent", "generalized_distillation"), **teaching)
-    c.networks.rgb, c.networks.flow = (common.network("tsm_tiny", stream) for stream in ("rgb", "flow"))
+    c.networks.rgb, c.networks.flow = (common.network("toy", stream) for stream in ("rgb", "flow"))
     c.steps.method = "4"
     c.lock()
     train.train(c, str(tmp_path / "whole"))

@@ -73,13 +73,17 @@ def test_another_seed_sees_other_batches():
     assert not {s.seed for s in segments("").values()} & set(other.values())
 
 
+def left(tmp_path, segment, params, stats):
+    """Writes weights as the segment's end does."""
+    (tmp_path / segment.name).mkdir()
+    segment.leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / segment.name)
+
+
 def hand_over(tmp_path, found, source, target):
     """Trains nothing: keeps the source's draw, with statistics of its own, and lets the target enter."""
     params, stats = params_of(found[source])
     stats = jax.tree.map(lambda x: x + 0.5, stats)
-    state = network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None)
-    (tmp_path / source).mkdir()
-    found[source].leave(state, tmp_path / source)
+    left(tmp_path, found[source], params, stats)
     own = params_of(found[target])
     return params, own, entered(found[target], own, tmp_path)
 
@@ -126,8 +130,7 @@ def test_weights_of_another_architecture_name_the_tensor(tmp_path):
     found = segments("")
     params, stats = params_of(found["ce"])
     params["rgb"]["layer1_0"]["conv1"]["kernel"] = np.zeros((3, 3, 2, 2), np.float32)
-    (tmp_path / "ce").mkdir()
-    found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    left(tmp_path, found["ce"], params, stats)
     with pytest.raises(ValueError, match=r"layer1_0/conv1/kernel: \(3, 3, 2, 2\) in the file"):
         entered(found["mml"], params_of(found["mml"]), tmp_path)
 
@@ -136,8 +139,7 @@ def test_weights_that_diverged_are_not_handed_over(tmp_path):
     found = segments("")
     params, stats = params_of(found["ce"])
     stats["rgb"]["bn1"]["var"][0] = np.inf
-    (tmp_path / "ce").mkdir()
-    found["ce"].leave(network_lib.TrainState(0, params, {}, stats, {}, {}, {}, None), tmp_path / "ce")
+    left(tmp_path, found["ce"], params, stats)
     with pytest.raises(ValueError, match=r"ce/weights\.safetensors: 'rgb/stats/bn1/var' .*not finite"):
         entered(found["mml"], params_of(found["mml"]), tmp_path)
 

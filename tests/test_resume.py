@@ -125,7 +125,11 @@ def test_a_newer_entry_that_says_something_is_a_difference(old, change):
 def test_the_options_of_a_method_that_is_not_used_are_no_difference(old):
     config = mml.get_config("smoke").unlock()
     config.method.dmcl.temperature = 9.0
+    other, used = resume.entries(as_json(config)), resume.entries(as_json(old.config))
+    assert other == used and "method.mml.average" in used
     resume._check_same_config(old, as_json(config))
+    config.method.name = "dmcl"
+    assert resume.entries(as_json(config))["method.dmcl.temperature"] == "9.0"
 
 
 def test_an_old_runs_report_is_made_again(old):
