@@ -43,8 +43,9 @@ def test_frames_of_pictures_end_with_what_is_stored():
 def test_layouts_of_frames():
     layouts = fields.decode_bytes(RECORD, "boxes", [2, 5])
     assert layouts.shape == (2, 14, 8) and layouts.dtype == np.float32
-    np.testing.assert_array_equal(layouts[0, :2], np.float32([[0.05, 0.25, 0.3, 0.5, 1, 0.9, 0, 1],
-                                                              [0.5, 0.5, 1, 1, 2, 0.8, 1, 1]]))  # fmt: skip
+    np.testing.assert_array_equal(
+        layouts[0, :2], np.float32([[0.05, 0.25, 0.3, 0.5, 1, 0.9, 0, 1], [0.5, 0.5, 1, 1, 2, 0.8, 1, 1]])
+    )
     np.testing.assert_array_equal(layouts[1, 0], BOXES[6 if BOXES[5, 0] == 2 else 5, 1:])
     assert not layouts[0, 2:].any() and not layouts[1, 1:].any()
 
