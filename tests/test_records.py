@@ -34,7 +34,7 @@ def record(i, split="train", frames=3, **changes):
 
 
 def pack(root, made):
-    """Packs records as stage 2 does, with the metadata that reading needs."""
+    """Packs records as phase 2 does, with the metadata that reading needs."""
     (root / "prepared").mkdir(parents=True, exist_ok=True)
     files = {}
     for i, clip in enumerate(made):
@@ -44,8 +44,7 @@ def pack(root, made):
     rows = builder.pack(files, HEADS, root)
     counts, classes = builder.count(rows, HEADS)
     splits = {split: len(paths) for split, paths in files.items()}
-    info = records.Info("test", records.SCHEMA, {}, splits, splits, counts, "0" * 12, 8, 10, 12.0, {},
-                        classes)  # fmt: skip
+    info = records.Info("test", records.SCHEMA, {}, splits, splits, counts, "0" * 12, 8, 10, 12.0, {}, classes)
     (root / "metadata.json").write_text(json.dumps(info._asdict()))
     (root / "index.json").write_text(json.dumps({s: [r.id for r in rows if r.split == s] for s in splits}))
     return rows

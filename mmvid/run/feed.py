@@ -6,11 +6,13 @@ import itertools
 import jax
 
 from mmvid.data import augment, memory, missing, pipeline, sampling, workers
+from mmvid.data.example import Eval, Train
 from mmvid.data.groups import Group, OneOf
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
 from mmvid.run import checks
 from mmvid.run.build import Run
+from mmvid.streams import Views
 
 
 def _clips(run: Run, segment: Segment, group: Group):
@@ -20,7 +22,7 @@ def _clips(run: Run, segment: Segment, group: Group):
     # What is missing is said of the main dataset; stills and further datasets stay whole.
     if not shares or group.dataset != "dataset":
         return source
-    return missing.Hidden(source, shares, run.config.seed, checks.fields_of(segment.streams))
+    return missing.Incomplete(source, shares, run.config.seed, checks.fields_of(segment.streams))
 
 
 def one_of(segment: Segment) -> dict[str, OneOf]:
@@ -46,19 +48,17 @@ def _ahead(run: Run, dataset):
 def train_batches(run: Run, segment: Segment, start: int):
     """An iterator over the batches of the steps after ``start``, made ahead of their use; close it at the end."""
     # This process's rows alone; ``start`` is counted in steps, so that a resumed run sees the same clips.
-    return _ahead(run, pipeline.train_dataset(
+    spec = Train(
         {name: _clips(run, segment, group) for name, group in segment.groups.items()},
         segment.groups,
         tuple(segment.streams.values()),
-        heads=segment.heads,
-        size=run.config.size,
-        seed=segment.seed,
-        start=start,
-        stop=segment.stop,
+        segment.heads,
+        run.config.size,
+        segment.seed,
+        process=(jax.process_index(), jax.process_count()),
         one_of=one_of(segment),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    ))  # fmt: skip
+    )
+    return _ahead(run, pipeline.train_dataset(spec, start, segment.stop))
 
 
 def eval_batch_size(run: Run) -> int:
@@ -67,22 +67,23 @@ def eval_batch_size(run: Run) -> int:
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
+def _views(run: Run, protocol: str, crops: str) -> Views:
+    return Views(protocol, run.config.evaluation.variant, crops, run.config.evaluation.resize)
+
+
 def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     """An iterator over batches that show every clip of ``source`` once, made ahead of their use; close it at
     the end."""
-    return _ahead(run, pipeline.eval_dataset(
+    spec = Eval(
         source,
         tuple(segment.streams.values()),
-        heads=segment.heads,
-        size=run.config.size,
-        protocol=protocol,
-        variant=run.config.evaluation.variant,
-        crops=crops,
-        resize=checks.resize_of(run.config),
-        batch_size=eval_batch_size(run),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    ))  # fmt: skip
+        segment.heads,
+        run.config.size,
+        eval_batch_size(run),
+        _views(run, protocol, crops),
+        process=(jax.process_index(), jax.process_count()),
+    )
+    return _ahead(run, pipeline.eval_dataset(spec))
 
 
 # ---------------------------------------------------------------------------- does it fit
@@ -94,12 +95,10 @@ def _train_bytes(run: Run, segment: Segment) -> int:
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
-    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
-    windows, side = augment.test_windows(
-        info.height, info.width, run.config.size, checks.resize_of(run.config), crops
-    )
+    info, views = run.datasets[segment.dataset].info, _views(run, protocol, crops)
+    windows, side = augment.test_windows(info.height, info.width, run.config.size, views)
     # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    clips = max(len(sampling.test_indices(1000, s, protocol, spec.variant)) for s in segment.streams.values())
+    clips = max(len(sampling.test_indices(1000, s, views)) for s in segment.streams.values())
     return pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
 
 
@@ -122,11 +121,12 @@ def _say_repeats(run: Run, name: str, group: Group) -> None:
     """Warns where a batch of a group is larger than its split, so that it holds clips several times."""
     clips, setting = len(run.datasets[group.dataset].split(group.split)), checks.setting_of(group)
     if group.batch_size > clips:
+        of = "" if name == "main" else f" (group {name!r})"
         LOG.warning(
-            "%s=%d with %d %s clips%s: every batch holds each clip about %.1f times, an epoch is less than "
-            "a step; --config.%s=%d or less shows each once", setting, group.batch_size, clips, group.split,
-            "" if name == "main" else f" (group {name!r})", group.batch_size / clips, setting, clips,
-        )  # fmt: skip
+            f"{setting}={group.batch_size} with {clips} {group.split} clips{of}: every batch holds each clip "
+            f"about {group.batch_size / clips:.1f} times, an epoch is less than a step; "
+            f"--config.{setting}={clips} or less shows each once"
+        )
 
 
 def _check_training(run: Run, segment: Segment) -> None:
