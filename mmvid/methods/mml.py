@@ -131,13 +131,12 @@ def make(
         del state, key
         group, own = batch["main"], results["main", "train"]
         present = terms_lib.presence(outputs, group)
+        parts = [
+            mutual(logits, average=average, form=forms[kind], per_class=kind == "multi", present=present)
+            for logits, _, kind in terms_lib.answers(own, group, outputs, heads)
+        ]
+        kl = terms_lib.mean_over_heads(parts)
         # Equations 1 to 4 as two terms, so that the report shows CE and KL apart; their sum is L_i.
-        kl = terms_lib.mean_over_heads(
-            [
-                mutual(logits, average=average, form=forms[kind], per_class=kind == "multi", present=present)
-                for logits, _, kind in terms_lib.answers(own, group, outputs, heads)
-            ]
-        )
         return {
             "ce": terms_lib.task_term(own, group, outputs, heads),
             "kl": Term(outputs, kl, present, jnp.ones(len(outputs))),
