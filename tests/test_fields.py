@@ -22,7 +22,7 @@ def test_both_tables_have_the_same_rows():
 @pytest.mark.parametrize("name", fields.FIELDS)
 def test_a_hidden_field_is_absent_and_the_others_are_as_they_were(name):
     whole = RECORD | {"depth": RECORD["flow_x"]}
-    without = fields.hidden(whole, [name])
+    without = fields.without(whole, [name])
     assert not fields.present(without, name) and fields.count_frames(without, name) == 0
     for other in set(fields.FIELDS) - {name}:
         assert fields.present(without, other) and fields.count_frames(without, other) >= 29

@@ -196,8 +196,10 @@ def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, n
     pixel = np.float32(1 / pixels)
     low, high = np.minimum(low, high), np.maximum(low, high)
     low, high = (side.clip(0, 1 - pixel) for side in (low, high))
-    equal = low == high
-    return np.where(equal & (low > 0), low - pixel, low).clip(0), np.where(equal & (low == 0), pixel, high)
+    # Equal in the mirror is equal, too: float32 is finer near 0 than near 1.
+    equal = 1 - low == 1 - high
+    inside = low >= pixel
+    return np.where(equal & inside, low - pixel, low), np.where(equal & ~inside, high + pixel, high)
 
 
 def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
