@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips, stages, summary
+from data_prep import build, clips, phases, summary
 from data_prep.manifest import Item, Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader, ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
@@ -48,7 +48,7 @@ def serial(monkeypatch):
         for job in jobs:
             clips.write(*job, settings, directory)
 
-    monkeypatch.setattr(stages, "_pool", serial)
+    monkeypatch.setattr(phases, "_pool", serial)
 
 
 @pytest.fixture
@@ -525,7 +525,7 @@ TOY = Reader(
 
 
 def test_a_new_dataset_is_a_row(tmp_path, monkeypatch, serial, capsys):
-    """A function that reads it and a row are all: flags, defaults, stages and the next command follow."""
+    """A function that reads it and a row are all: flags, defaults, phases and the next command follow."""
     monkeypatch.setitem(READERS, "toy", TOY)
     for name in ("a", "b", "c", "d"):
         film(tmp_path / "films" / f"{name}.avi", 4 + ord(name) % 4)
