@@ -97,7 +97,9 @@ def random_teacher_parts(heads: Sequence[Answers], *, key, present, **options) -
     return _taught_by(winner, heads, cross_entropy, **options)
 
 
-def _taught_by(winner, heads, cross_entropy, *, temperature, alpha_gt, alpha_distill) -> Outcome:
+def _taught_by(
+    winner, heads, cross_entropy, *, temperature=TEMPERATURE, alpha_gt=ALPHA_GT, alpha_distill=ALPHA_DISTILL
+) -> Outcome:
     """Computes the losses of networks that learn from each example's ``winner``, however it was chosen."""
     soft = terms_lib.mean_over_heads([_distilled(head, winner, temperature) for head in heads])
     # In the code losers keep the full cross-entropy (alpha_gt = 1); the paper weighs it 1 - lambda.
