@@ -62,8 +62,18 @@ class Size(NamedTuple):
     parity_batch: int = 8
 
 
-SMALL = Size(specs=TINY[:1], sources=TINY, seconds=0.01, square=64, copied=2**16, shapes=2, together=2, pairs=(1,),
-             picture=(24, 32), parity_batch=2)  # fmt: skip
+SMALL = Size(
+    specs=TINY[:1],
+    sources=TINY,
+    seconds=0.01,
+    square=64,
+    copied=2**16,
+    shapes=2,
+    together=2,
+    pairs=(1,),
+    picture=(24, 32),
+    parity_batch=2,
+)
 
 
 class Task(NamedTuple):
@@ -97,11 +107,15 @@ def _joint(
     """The step of each network in one dtype. ``how``: 'mmvid', 'eager' or 'compile'."""
     own = {"names": names} if side == "mmvid" else {"compiled": how == "compile"}
     return [
-        Task(side, {"do": "joint", "spec": spec, "dtype": dtype, "seconds": size.seconds} | own,
-             {"section": section, "model": spec["model"], "dtype": dtype, "how": how, "names": "+".join(names)},
-             least, most)
+        Task(
+            side,
+            {"do": "joint", "spec": spec, "dtype": dtype, "seconds": size.seconds} | own,
+            {"section": section, "model": spec["model"], "dtype": dtype, "how": how, "names": "+".join(names)},
+            least,
+            most,
+        )
         for spec in size.specs
-    ]  # fmt: skip
+    ]
 
 
 def joint_tasks(size: Size, torch: bool) -> list[Task]:
@@ -125,38 +139,59 @@ def lowering_tasks(size: Size, shapes: list[dict]) -> list[Task]:
     """A few shapes at a time, those with the most work first; float32 after all of bfloat16."""
     starts = range(0, min(len(shapes), size.shapes), size.together)
     return [
-        Task("mmvid", {"do": "lower", "shapes": [s["shape"] for s in shapes[i : i + size.together]],
-                       "dtype": dtype, "seconds": min(size.seconds, 0.1)},
-             {"section": "lowerings", "dtype": dtype, "shapes": f"{i + 1}-{min(i + size.together, len(shapes))}"})
-        for dtype in size.dtypes for i in starts
-    ]  # fmt: skip
+        Task(
+            "mmvid",
+            {
+                "do": "lower",
+                "shapes": [s["shape"] for s in shapes[i : i + size.together]],
+                "dtype": dtype,
+                "seconds": min(size.seconds, 0.1),
+            },
+            {"section": "lowerings", "dtype": dtype, "shapes": f"{i + 1}-{min(i + size.together, len(shapes))}"},
+        )
+        for dtype in size.dtypes
+        for i in starts
+    ]
 
 
 def sections(size: Size, torch: bool, shapes: list[dict]) -> list[Section]:
     """All of them, in order."""
-    peaks = Task("mmvid", {"do": "peaks", "size": size.square, "copied": size.copied, "seconds": size.seconds / 3},
-                 {"section": "peaks"})  # fmt: skip
+    peaks = Task(
+        "mmvid",
+        {"do": "peaks", "size": size.square, "copied": size.copied, "seconds": size.seconds / 3},
+        {"section": "peaks"},
+    )
     height, width = size.picture
     flow = [
-        Task("mmvid", {"do": "tvl1", "pairs": n, "height": height, "width": width, "seconds": size.seconds},
-             {"section": "tvl1", "pairs": n})
+        Task(
+            "mmvid",
+            {"do": "tvl1", "pairs": n, "height": height, "width": width, "seconds": size.seconds},
+            {"section": "tvl1", "pairs": n},
+        )
         for n in size.pairs
-    ]  # fmt: skip
+    ]
     parity = [
-        Task("mmvid", {"do": "parity", "spec": spec, "batch": size.parity_batch},
-             {"section": "parity", "model": spec["model"]})
+        Task(
+            "mmvid",
+            {"do": "parity", "spec": spec, "batch": size.parity_batch},
+            {"section": "parity", "model": spec["model"]},
+        )
         for spec in size.specs
-    ]  # fmt: skip
+    ]
     return [
         Section("1. joint step of two networks (RGB + flow, MML)", 0.58, joint_tasks(size, torch), tables.joint),
         Section("2. share of the roofline", 0.62, [peaks], tables.roofline),
         Section("3. joint step against the sum of single ones", 0.74, single_tasks(size), tables.single),
         Section("4. compile time, cold", 0.74, [], tables.compilation),
-        Section("5. lowerings of each convolution, forward and both gradients", 0.86,
-                lowering_tasks(size, shapes), tables.lowerings),
+        Section(
+            "5. lowerings of each convolution, forward and both gradients",
+            0.86,
+            lowering_tasks(size, shapes),
+            tables.lowerings,
+        ),
         Section("6. TV-L1, default preset", 0.91, flow, tables.tvl1),
         Section("7. bfloat16 against float32 'highest'", 1.0, parity, tables.parity),
-    ]  # fmt: skip
+    ]
 
 
 class Run:
@@ -222,16 +257,22 @@ class Run:
 
 def prepare(run: Run, size: Size, torch: bool) -> list[dict]:
     """Asks both frameworks what they are, and mmvid for its convolutions (returned)."""
-    about = {"python": platform.python_version(), "specs": size.specs,
-             "units": "ms: milliseconds, _s: seconds, _gb: 1e9 bytes; a multiply-add is two flops",
-             "float32": "the default precision, TF32 allowed in both frameworks"}  # fmt: skip
+    about = {
+        "python": platform.python_version(),
+        "specs": size.specs,
+        "units": "ms: milliseconds, _s: seconds, _gb: 1e9 bytes; a multiply-add is two flops",
+        "float32": "the default precision, TF32 allowed in both frameworks",
+    }
     if torch:
         about["torch"] = run.ask("torch", {"do": "about"}, 60).get("rows", [{}])[0]
     answer = run.ask("mmvid", {"do": "about"}, 90)
     about["mmvid"] = answer.get("rows", [answer])[0]
     run.report["about"] = about
-    print(f"{about['mmvid'].get('device', about['mmvid'])}; jax {about['mmvid'].get('jax')}; "
-          f"torch {about['torch'].get('torch') if torch else '-'}", flush=True)  # fmt: skip
+    print(
+        f"{about['mmvid'].get('device', about['mmvid'])}; jax {about['mmvid'].get('jax')}; "
+        f"torch {about['torch'].get('torch') if torch else '-'}",
+        flush=True,
+    )
     found = run.ask("mmvid", {"do": "shapes", "specs": size.sources}, 90)
     if "error" in found:
         run.report["errors"].append({"section": "lowerings", "error": found["error"]})

@@ -27,9 +27,11 @@ def _spec(report: dict, model: str) -> dict:
 
 def joint(report: dict) -> list[str]:
     """Milliseconds a step, and how much quicker mmvid is than eager and compiled PyTorch."""
-    lines = [f"{'model':14} {'clips':>14} {'dtype':9} {'ms':>8} {'clips/s':>8} {'eager ms':>9} "
-             f"{'compile ms':>10} {'x eager':>8} {'x compile':>9} {'GB':>6} {'eager':>6} "
-             f"{'compile':>7}"]  # fmt: skip
+    lines = [
+        f"{'model':14} {'clips':>14} {'dtype':9} {'ms':>8} {'clips/s':>8} {'eager ms':>9} "
+        f"{'compile ms':>10} {'x eager':>8} {'x compile':>9} {'GB':>6} {'eager':>6} "
+        f"{'compile':>7}"
+    ]
     for (model, dtype), by in _steps(report).items():
         ours, eager, fast = (by.get(how, {}) for how in ("mmvid", "eager", "compile"))
         spec = _spec(report, model)
@@ -48,11 +50,15 @@ def joint(report: dict) -> list[str]:
 def roofline(report: dict) -> list[str]:
     """The least time that the convolutions' FLOPs and XLA's bytes allow at the measured peaks."""
     peaks = {row["what"]: row for row in _rows(report, "peaks")}
-    lines = ["peaks: " + ", ".join(
-        f"{what} {row['tflop_per_s']:.3g} TFLOP/s" if "tflop_per_s" in row
-        else f"{what} {row['gb_per_s']:.4g} GB/s"
-        for what, row in peaks.items()
-    )]  # fmt: skip
+    lines = [
+        "peaks: "
+        + ", ".join(
+            f"{what} {row['tflop_per_s']:.3g} TFLOP/s"
+            if "tflop_per_s" in row
+            else f"{what} {row['gb_per_s']:.4g} GB/s"
+            for what, row in peaks.items()
+        )
+    ]
     lines.append(
         f"{'model':14} {'dtype':9} {'TFLOP':>7} {'GB':>7} {'by FLOPs':>9} {'by bytes':>9} {'ms':>8} {'share':>6}"
     )
@@ -80,8 +86,10 @@ def single(report: dict) -> list[str]:
     for key, ms in found.items():
         together = _steps(report).get(key, {}).get("mmvid", {}).get("ms")
         both = ms["rgb"] + ms["flow"] if len(ms) == 2 else None
-        lines.append(f"{key[0]:14} {key[1]:9} {_number(together, 2):>8} {_number(ms.get('rgb'), 2):>8} "
-                     f"{_number(ms.get('flow'), 2):>8} {_number(_over(both, together), 2):>11}")  # fmt: skip
+        lines.append(
+            f"{key[0]:14} {key[1]:9} {_number(together, 2):>8} {_number(ms.get('rgb'), 2):>8} "
+            f"{_number(ms.get('flow'), 2):>8} {_number(_over(both, together), 2):>11}"
+        )
     return lines
 
 
@@ -116,8 +124,10 @@ def lowerings(report: dict) -> list[str]:
         away = row["differs"]
         ways = [f"{name} {ms:.3f}{'!' if away.get(name, 0) > 0.01 else ''}" for name, ms in row["ms"].items()]
         ways += [f"{name} failed" for name in row["errors"]]
-        lines.append(f"{row['dtype']:9} {_number(row.get('gain'), 2):>5} {row['best'] or '-':9} {row['shape']:60} "
-                     f"{', '.join(ways)}")  # fmt: skip
+        lines.append(
+            f"{row['dtype']:9} {_number(row.get('gain'), 2):>5} {row['best'] or '-':9} {row['shape']:60} "
+            f"{', '.join(ways)}"
+        )
     return lines
 
 
@@ -126,8 +136,9 @@ def tvl1(report: dict) -> list[str]:
     lines = [f"{'size':>9} {'batch':>6} {'clip_flow pairs/s':>18} {'device pairs/s':>15}"]
     for row in _rows(report, "tvl1"):
         size = f"{row['height']}x{row['width']}"
-        lines.append(f"{size:>9} {row['batch']:>6} {row['clip_flow_pairs_per_s']:18.1f} "
-                     f"{row['device_pairs_per_s']:15.1f}")  # fmt: skip
+        lines.append(
+            f"{size:>9} {row['batch']:>6} {row['clip_flow_pairs_per_s']:18.1f} {row['device_pairs_per_s']:15.1f}"
+        )
     return lines
 
 
@@ -135,6 +146,8 @@ def parity(report: dict) -> list[str]:
     """The RGB network, same weights and clips: logits' relative distance, cosines of the gradients."""
     lines = [f"{'model':14} {'batch':>5} {'logits':>9} {'gradient cosine':>16} {'least of a leaf':>16}"]
     for row in _rows(report, "parity"):
-        lines.append(f"{row['model']:14} {row['batch']:>5} {row['logits_relative']:9.5f} "
-                     f"{row['gradient_cosine']:16.6f} {row['least_leaf_cosine']:16.6f}")  # fmt: skip
+        lines.append(
+            f"{row['model']:14} {row['batch']:>5} {row['logits_relative']:9.5f} "
+            f"{row['gradient_cosine']:16.6f} {row['least_leaf_cosine']:16.6f}"
+        )
     return lines

@@ -25,9 +25,7 @@ def moving_texture(height: int, width: int, frames: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.uniform(0, 255, (height + 80, width + 80)).astype(np.float32), (0, 0), 2)
     scene = np.uint8(cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX))
-    return np.stack([
-        scene[i : i + height, 40 - i // 2 : 40 - i // 2 + width] for i in range(frames)
-    ])  # fmt: skip
+    return np.stack([scene[i : i + height, 40 - i // 2 : 40 - i // 2 + width] for i in range(frames)])
 
 
 def opencv(frames: np.ndarray) -> np.ndarray:

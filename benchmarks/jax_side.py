@@ -36,19 +36,22 @@ def batch_of(size: int, frames: int, side: int) -> dict:
     """Random uint8 clips of both streams."""
     rng = np.random.default_rng(0)
     draw = lambda c: rng.integers(0, 256, (size, frames, side, side, c), dtype=np.uint8)  # noqa: E731
-    return {"main": {
-        "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
-        "label": {"action": (np.arange(size) % CLASSES).astype(np.int32)},
-        "mask": np.ones(size, bool),
-        "present": {name: np.ones(size, bool) for name in ("rgb", "flow")},
-        "id": np.arange(size, dtype=np.int32),
-    }}  # fmt: skip
+    return {
+        "main": {
+            "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
+            "label": {"action": (np.arange(size) % CLASSES).astype(np.int32)},
+            "mask": np.ones(size, bool),
+            "present": {name: np.ones(size, bool) for name in ("rgb", "flow")},
+            "id": np.arange(size, dtype=np.int32),
+        }
+    }
 
 
 def _model(spec: dict, name: str, dtype: str):
     channels = streams.in_channels(_streams(spec["frames"])[name])
-    return build_model(spec["model"], heads={"action": Head(CLASSES)}, in_channels=channels, dtype=dtype,
-                       **spec["options"])  # fmt: skip
+    return build_model(
+        spec["model"], heads={"action": Head(CLASSES)}, in_channels=channels, dtype=dtype, **spec["options"]
+    )
 
 
 def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
@@ -87,15 +90,26 @@ def joint(spec: dict, dtype: str, names: list[str], seconds: float) -> list[dict
     ms = median_ms(once, lambda: jax.block_until_ready(now["state"].params), seconds=seconds)
     frames, side = spec["frames"], spec["side"]
     conv_flops = sum(
-        lowerings.train_flops(lowerings.shapes_of(
-            _model(spec, name, dtype), (spec["batch"], frames, side, side, streams.in_channels(stream))))
-        for name, stream in _streams(frames).items() if name in names
-    )  # fmt: skip
-    return [{
-        "ms": ms, "clips_per_s": 1e3 * spec["batch"] / ms, "peak_gb": _peak_gb(program),
-        "trace_s": trace_s, "compile_s": compile_s, "conv_flops": conv_flops,
-        "loss": sum(float(value) for name, value in now["metrics"].items() if name.endswith(("/ce", "/kl"))),
-    } | _cost(program)]  # fmt: skip
+        lowerings.train_flops(
+            lowerings.shapes_of(
+                _model(spec, name, dtype), (spec["batch"], frames, side, side, streams.in_channels(stream))
+            )
+        )
+        for name, stream in _streams(frames).items()
+        if name in names
+    )
+    return [
+        {
+            "ms": ms,
+            "clips_per_s": 1e3 * spec["batch"] / ms,
+            "peak_gb": _peak_gb(program),
+            "trace_s": trace_s,
+            "compile_s": compile_s,
+            "conv_flops": conv_flops,
+            "loss": sum(float(value) for name, value in now["metrics"].items() if name.endswith(("/ce", "/kl"))),
+        }
+        | _cost(program)
+    ]
 
 
 def _peak_gb(program) -> float | None:
@@ -119,19 +133,26 @@ def about() -> list[dict]:
     """What it runs on."""
     device = jax.devices()[0]
     stats = device.memory_stats() or {}
-    return [{
-        "platform": device.platform, "device": device.device_kind, "jax": jax.__version__,
-        "jaxlib": metadata.version("jaxlib"), "runtime": device.client.platform_version.splitlines()[0],
-        "memory_limit_gb": stats.get("bytes_limit", 0) / 1e9 or None,
-    }]  # fmt: skip
+    return [
+        {
+            "platform": device.platform,
+            "device": device.device_kind,
+            "jax": jax.__version__,
+            "jaxlib": metadata.version("jaxlib"),
+            "runtime": device.client.platform_version.splitlines()[0],
+            "memory_limit_gb": stats.get("bytes_limit", 0) / 1e9 or None,
+        }
+    ]
 
 
 def peaks(size: int, copied: int, seconds: float) -> list[dict]:
     """Measured: TFLOP/s of square products of ``size``, GB/s of reading and writing ``copied`` bytes."""
     rows = []
     for name, dtype, precision in (
-        ("bfloat16", "bfloat16", None), ("float32", "float32", None), ("float32 highest", "float32", "highest"),
-    ):  # fmt: skip
+        ("bfloat16", "bfloat16", None),
+        ("float32", "float32", None),
+        ("float32 highest", "float32", "highest"),
+    ):
         x = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
         ms = _ms(jax.jit(functools.partial(jnp.matmul, precision=precision)), (x, x), seconds)
         rows.append({"what": f"matmul {name}", "tflop_per_s": 2 * size**3 / ms / 1e9, "ms": ms, "size": size})
@@ -167,8 +188,11 @@ def lower(shapes: list, dtype: str, seconds: float) -> list[dict]:
     """Each candidate of each shape, forward and both gradients: {shape, ms: {name: ms}, errors}."""
     jobs = [lowerings.Shape(tuple(x), tuple(k), tuple(s), p) for x, k, s, p in shapes]
     with ThreadPoolExecutor(8) as pool:
-        waiting = [(shape, name, pool.submit(_compile_way, shape, way, dtype))
-                   for shape in jobs for name, way in lowerings.candidates(shape).items()]  # fmt: skip
+        waiting = [
+            (shape, name, pool.submit(_compile_way, shape, way, dtype))
+            for shape in jobs
+            for name, way in lowerings.candidates(shape).items()
+        ]
         # Timed only after all are compiled: XLA tries its algorithms on the device meanwhile.
         done = [(shape, name, _result(future)) for shape, name, future in waiting]
     return [_time_shape(shape, dtype, {n: r for s, n, r in done if s == shape}, seconds) for shape in jobs]
@@ -189,8 +213,14 @@ def _result(future):
 def _time_shape(shape, dtype: str, programs: dict, seconds: float) -> dict:
     """One row: milliseconds, and how far each result is from the convolution's."""
     arguments = jax.jit(lambda: lowerings.arrays(shape, dtype))()
-    row = {"shape": str(shape), "dtype": dtype, "gflop": 3 * lowerings.flops(shape) / 1e9,
-           "ms": {}, "differs": {}, "errors": {}}  # fmt: skip
+    row = {
+        "shape": str(shape),
+        "dtype": dtype,
+        "gflop": 3 * lowerings.flops(shape) / 1e9,
+        "ms": {},
+        "differs": {},
+        "errors": {},
+    }
     reference = None
     for name in ("conv", *(n for n in programs if n != "conv")):
         try:
@@ -228,8 +258,17 @@ def tvl1(pairs: int, height: int, width: int, seconds: float) -> list[dict]:
     host = median_ms(lambda: flow.clip_flow(frames, batch_size=pairs), lambda: None, seconds=seconds)
     arguments = jnp.asarray(frames[:-1]), jnp.asarray(frames[1:])
     device = _ms(flow.tvl1, arguments, seconds)
-    return [{"batch": pairs, "height": height, "width": width, "clip_flow_pairs_per_s": 1e3 * pairs / host,
-             "device_pairs_per_s": 1e3 * pairs / device, "clip_flow_ms": host, "device_ms": device}]  # fmt: skip
+    return [
+        {
+            "batch": pairs,
+            "height": height,
+            "width": width,
+            "clip_flow_pairs_per_s": 1e3 * pairs / host,
+            "device_pairs_per_s": 1e3 * pairs / device,
+            "clip_flow_ms": host,
+            "device_ms": device,
+        }
+    ]
 
 
 def _texture(frames: int, height: int, width: int) -> np.ndarray:
@@ -252,8 +291,14 @@ def parity(spec: dict, batch: int) -> list[dict]:
         exact = _logits_and_gradient(spec, "float32", params, stats, x, label)
     found = _logits_and_gradient(spec, "bfloat16", params, stats, x, label)
     leaves = [jax.tree.leaves(gradient) for _, gradient in (found, exact)]
-    return [{"batch": batch, "logits_relative": _distance(found[0], exact[0]), "gradient_cosine": _cosine(*leaves),
-             "least_leaf_cosine": min(_cosine([a], [b]) for a, b in zip(*leaves))}]  # fmt: skip
+    return [
+        {
+            "batch": batch,
+            "logits_relative": _distance(found[0], exact[0]),
+            "gradient_cosine": _cosine(*leaves),
+            "least_leaf_cosine": min(_cosine([a], [b]) for a, b in zip(*leaves)),
+        }
+    ]
 
 
 def _logits_and_gradient(spec, dtype, params, stats, x, label):
@@ -282,5 +327,14 @@ def _cosine(a: list, b: list) -> float:
 
 
 if __name__ == "__main__":
-    serve({"about": about, "joint": joint, "peaks": peaks, "shapes": shapes, "lower": lower, "tvl1": tvl1,
-           "parity": parity})  # fmt: skip
+    serve(
+        {
+            "about": about,
+            "joint": joint,
+            "peaks": peaks,
+            "shapes": shapes,
+            "lower": lower,
+            "tvl1": tvl1,
+            "parity": parity,
+        }
+    )

@@ -109,13 +109,18 @@ def folder_clip(place: pathlib.Path, frames: int, shape: tuple[int, int], stream
     for stream in streams:
         names = (("rgb", "RGB"),) if stream.modality == "rgb" else (("flow_x", "L"), ("flow_y", "L"))
         fields = sampling.stacked(anchors[stream.name], form_of(stream).stack, lengths[stream.name])
-        out[stream.name] = np.stack([
-            np.dstack([
-                _picture(place / f"{name}_{t + 1:05d}.jpg", mode, window, size)
-                for t in stack for name, mode in names
-            ])
-            for stack in fields
-        ])  # fmt: skip
+        out[stream.name] = np.stack(
+            [
+                np.dstack(
+                    [
+                        _picture(place / f"{name}_{t + 1:05d}.jpg", mode, window, size)
+                        for t in stack
+                        for name, mode in names
+                    ]
+                )
+                for stack in fields
+            ]
+        )
     return out
 
 
@@ -131,11 +136,10 @@ def _clips_per_second(make, seconds: float) -> float:
 def measure(source, folder: pathlib.Path, clips: int, streams, size: int, seconds: float) -> dict:
     """Both loaders in turns, the median of five: clips/s of one core and their ratio."""
     sizes = [(r["num_frames"], (r["height"], r["width"])) for r in map(source.__getitem__, range(clips))]
-    dataset = pipeline.train_dataset(
-        {"main": source}, {"main": Group("train", BATCH, {"train": augment.Augment()})}, streams,
-        heads={name: Head(h["classes"], h["kind"]) for name, h in source.info.heads.items()},
-        size=size, seed=SEED, start=0, stop=10**6,
-    )  # fmt: skip
+    group = Group("train", BATCH, {"train": augment.Augment()})
+    heads = {name: Head(h["classes"], h["kind"]) for name, h in source.info.heads.items()}
+    spec = example.Train({"main": source}, {"main": group}, streams, heads, size, SEED)
+    dataset = pipeline.train_dataset(spec, 0, 10**6)
 
     def from_folder(i):
         examples = []
@@ -151,8 +155,11 @@ def measure(source, folder: pathlib.Path, clips: int, streams, size: int, second
         ours.append(_clips_per_second(dataset.__getitem__, seconds))
         theirs.append(_clips_per_second(from_folder, seconds))
     ratios = [a / b for a, b in zip(ours, theirs)]
-    return {"clips/s": statistics.median(ours), "folder clips/s": statistics.median(theirs),
-            "ratio": statistics.median(ratios)}  # fmt: skip
+    return {
+        "clips/s": statistics.median(ours),
+        "folder clips/s": statistics.median(theirs),
+        "ratio": statistics.median(ratios),
+    }
 
 
 def run(args: argparse.Namespace, scratch: pathlib.Path) -> list[dict]:
@@ -175,17 +182,22 @@ def run(args: argparse.Namespace, scratch: pathlib.Path) -> list[dict]:
             stored = f"{dataset.info.width}x{dataset.info.height}"
             title = "+".join(s.name for s in streams)
             rows.append({"streams": title, "stored": stored, "size": size} | numbers)
-            print("{streams:9s} {stored:>9s} {size:5d} {clips/s:9.1f} {folder clips/s:9.1f} "
-                  "{ratio:6.2f}x".format(**rows[-1]), flush=True)  # fmt: skip
+            print(
+                "{streams:9s} {stored:>9s} {size:5d} {clips/s:9.1f} {folder clips/s:9.1f} {ratio:6.2f}x".format(
+                    **rows[-1]
+                ),
+                flush=True,
+            )
     return rows
 
 
 def main() -> None:
     """Prints the table; --out writes it as JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.loader", description=__doc__,
+        prog="python -m benchmarks.loader",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--root", type=pathlib.Path, help="a prepared dataset with rgb and flow")
     parser.add_argument("--size", type=int, default=48, help="pixels of a crop, with --root")
     parser.add_argument("--dense_length", type=int, default=32)

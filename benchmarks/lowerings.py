@@ -27,8 +27,10 @@ class Shape(NamedTuple):
 
     def __str__(self):
         kernel, strides = self.kernel[:-2], self.strides[-(len(self.kernel) - 3) :]
-        return (f"{'x'.join(map(str, self.x))} {'x'.join(map(str, kernel))} -> {self.kernel[-1]}"
-                f"{' /' + ','.join(map(str, strides)) if max(strides) > 1 else ''}")  # fmt: skip
+        return (
+            f"{'x'.join(map(str, self.x))} {'x'.join(map(str, kernel))} -> {self.kernel[-1]}"
+            f"{' /' + ','.join(map(str, strides)) if max(strides) > 1 else ''}"
+        )
 
 
 def shapes_of(model: Model, x: tuple[int, ...]) -> list[Shape]:
@@ -38,8 +40,13 @@ def shapes_of(model: Model, x: tuple[int, ...]) -> list[Shape]:
     def spy(call, args, kwargs, context):
         module = context.module
         if context.method_name == "__call__" and isinstance(module, layers.Conv):
-            found.append(Shape(args[0].shape, (module.size, module.size, args[0].shape[-1], module.features),
-                               (1, module.stride)))  # fmt: skip
+            found.append(
+                Shape(
+                    args[0].shape,
+                    (module.size, module.size, args[0].shape[-1], module.features),
+                    (1, module.stride),
+                )
+            )
         if context.method_name == "__call__" and isinstance(module, layers.ClipConv):
             taps, side = module.size
             kernel = (taps, side, side, args[0].shape[-1], module.features)

@@ -86,8 +86,10 @@ def main() -> None:
         if "torch" in least:
             found["times_pytorch"] = least["torch"] / least["ours"]
         clip, ratio = f"{frames}x{side}x{side}", found.get("times_pytorch")
-        print(f"{model:18} {size:5} {clip:>12} {1e3 * least['ours']:8.0f} "
-              f"{size / least['ours']:8.1f} {f'{ratio:.2f}' if ratio else '-':>9}")  # fmt: skip
+        print(
+            f"{model:18} {size:5} {clip:>12} {1e3 * least['ours']:8.0f} "
+            f"{size / least['ours']:8.1f} {f'{ratio:.2f}' if ratio else '-':>9}"
+        )
         results[model] = found
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))

@@ -34,10 +34,13 @@ class R2Plus1D(nn.Module):
     def __init__(self, channels: int, classes: int, *, width: int = 64, stages=(2, 2, 2, 2)):
         super().__init__()
         layers = [
-            nn.Conv3d(channels, 45, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False), nn.BatchNorm3d(45),
+            nn.Conv3d(channels, 45, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+            nn.BatchNorm3d(45),
             nn.ReLU(True),
-            nn.Conv3d(45, width, (3, 1, 1), 1, (1, 0, 0), bias=False), nn.BatchNorm3d(width), nn.ReLU(True),
-        ]  # fmt: skip
+            nn.Conv3d(45, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
+            nn.BatchNorm3d(width),
+            nn.ReLU(True),
+        ]
         inputs = width
         for stage, count in enumerate(stages):
             for i in range(count):

@@ -39,8 +39,9 @@ def optimiser(network: nn.Module) -> torch.optim.SGD:
             groups.setdefault(key, []).append(parameter)
     return torch.optim.SGD(
         [{"params": found, "lr": 0.01 * rate, "weight_decay": decay} for (rate, decay), found in groups.items()],
-        lr=0.01, momentum=0.9,
-    )  # fmt: skip
+        lr=0.01,
+        momentum=0.9,
+    )
 
 
 def joint_step(spec: dict, dtype: str, compiled: bool, device: str):
@@ -110,14 +111,28 @@ def joint(spec: dict, dtype: str, compiled: bool, seconds: float) -> list[dict]:
     first = time.perf_counter() - began
     ms = median_ms(once, wait, seconds=seconds)
     peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else None
-    return [{"ms": ms, "clips_per_s": 1e3 * spec["batch"] / ms, "peak_gb": peak, "first_s": first,
-             "loss": once().item()}]  # fmt: skip
+    return [
+        {
+            "ms": ms,
+            "clips_per_s": 1e3 * spec["batch"] / ms,
+            "peak_gb": peak,
+            "first_s": first,
+            "loss": once().item(),
+        }
+    ]
 
 
 def about() -> list[dict]:
     """Versions, and how float32 products are made."""
-    return [{"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
-             "float32": torch.get_float32_matmul_precision(), "device": _device()}]  # fmt: skip
+    return [
+        {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "float32": torch.get_float32_matmul_precision(),
+            "device": _device(),
+        }
+    ]
 
 
 def _device() -> str:

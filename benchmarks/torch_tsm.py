@@ -44,8 +44,12 @@ class TSM(nn.Module):
     def __init__(self, name: str, channels: int, frames: int, classes: int, *, width: int = 64, stages=()):
         super().__init__()
         counts, deep = STAGES[name]
-        layers = [nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True),
-                  nn.MaxPool2d(3, 2, 1)]  # fmt: skip
+        layers = [
+            nn.Conv2d(channels, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(True),
+            nn.MaxPool2d(3, 2, 1),
+        ]
         inputs = width
         for stage, count in enumerate(stages or counts):
             features = width * 2**stage

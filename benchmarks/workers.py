@@ -101,9 +101,14 @@ class Worker:
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-            cwd=ROOT, env=os.environ | self.env, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | self.env,
+            start_new_session=True,
+        )
         self.lines = queue.Queue()
         self.pump = threading.Thread(target=_pump, args=(self.process.stdout, self.lines), daemon=True)
         self.pump.start()

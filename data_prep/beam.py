@@ -1,4 +1,4 @@
-"""Stage 1 on Apache Beam, for those who outgrow one machine: pip install -r requirements-beam.txt.
+"""Phase 1 on Apache Beam, for those who outgrow one machine: pip install -r requirements-beam.txt.
 
 Any runner works whose workers see the videos and the output folder under the same paths; Flink,
 Spark and Dataflow take their own options, e.g. --beam_options=runner=FlinkRunner,parallelism=64.

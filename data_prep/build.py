@@ -4,8 +4,8 @@
     python -m data_prep.build --manifest clips.csv --out data/mine
     python -m data_prep.build --dataset nwucla --videos ROOT --out data/nwucla
 
-Every --dataset has flags of its own, which stand at the end. Stage 1 writes one
-file a clip, stage 2 packs them; a second run redoes only what is missing.
+Every --dataset has flags of its own, which stand at the end. Phase 1 writes one
+file a clip, phase 2 packs them; a second run redoes only what is missing.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 
-from data_prep import checks, clips, readers, stages, summary
+from data_prep import checks, clips, phases, readers, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader
 from mmvid import usage
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--workers", type=int, default=_cores(), help="processes; default: every core")
     add("--strict", action="store_true", help="fail if any clip is rejected")
-    add("--beam_options", help="run stage 1 on Beam, e.g. runner=DirectRunner")
+    add("--beam_options", help="run phase 1 on Beam, e.g. runner=DirectRunner")
     return parser
 
 
@@ -130,7 +130,7 @@ def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> cli
 
 # ---------------------------------------------------------------------------- the command
 def build(args: argparse.Namespace) -> int:
-    """Runs both stages as far as they are due, and prints the summary. Returns the exit code.
+    """Runs both phases as far as they are due, and prints the summary. Returns the exit code.
 
     Raises ValueError or FileNotFoundError where there is nothing to build from.
     """
@@ -141,11 +141,11 @@ def build(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr, flush=True)
     keys = clips.keys(source.items, settings)
-    info, prepared = stages.packed(args.out, stages.inputs(source, keys)), args.out / "prepared"
+    info, prepared = phases.packed(args.out, phases.inputs(source, keys)), args.out / "prepared"
     rejected = 0 if info is None else len(source.items) - sum(info.splits.values())
     # Where the prepared clips are gone, retrying the rejected would mean to begin at the beginning.
     if info is None or (rejected and prepared.exists()):
-        reasons = stages.stage_one(
+        reasons = phases.prepare_clips(
             source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
         summary.write_rejected(args.out, source, reasons)
@@ -159,7 +159,7 @@ def build(args: argparse.Namespace) -> int:
             return 1
         # As many rejected as before: the retry changed nothing, and what is packed stays.
         if info is None or len(reasons) != rejected:
-            info = stages.stage_two(source, keys, settings, args.out, reasons)
+            info = phases.pack_dataset(source, keys, settings, args.out, reasons)
             print(summary.of(info, args.out, reader, notes))
             return 0
     print(summary.of(info, args.out, reader, notes))

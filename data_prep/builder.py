@@ -1,4 +1,4 @@
-"""Stage 2: packs prepared clips into sharded ArrayRecord files, through a TFDS builder without TensorFlow."""
+"""Phase 2: packs prepared clips into sharded ArrayRecord files, through a TFDS builder without TensorFlow."""
 
 import collections
 import contextlib
@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     shape: tuple[int, int, int, float]  # frames, height, width, frames a second
     modalities: tuple[str, ...]
     checksum: int
-    content: tuple  # equal where the pictures are (or, without RGB, everything)
+    content: tuple  # `_content_key`: equal for a clip that is stored twice
 
 
 def _checksum(record: dict) -> int:
@@ -42,8 +42,9 @@ def _checksum(record: dict) -> int:
     return functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
 
 
-def _content(record: dict) -> tuple:
-    """Returns what is equal for two clips with the same pictures, or, without RGB, the same everything."""
+def _content_key(record: dict) -> tuple:
+    """Returns a key that finds clips which are stored twice: equal where the RGB pictures are and, for clips
+    without RGB, where everything is."""
     # Sizes stand beside the CRC, as among 100,000 clips some of equal CRC are to be expected.
     parts = [part for part in (*record["rgb"], record["rgb_video"]) if part]
     crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0) if parts else _checksum(record)
@@ -55,7 +56,7 @@ def facts(record: dict) -> Facts:
     shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
     have = tuple(m for m in MODALITIES if fields.present(record, m))
     labels = {name: value.tolist() for name, value in record["label"].items()}
-    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), _content(record))
+    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), _content_key(record))
 
 
 def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
@@ -70,18 +71,18 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
             return f.Tensor(shape=(None, 3), dtype=np.float32)
         return f.Scalar(np.int64)
 
-    texts = ("id", "split", "rgb_video", "audio")
-    integers = ("num_frames", "height", "width", "audio_rate")
-    floats = ("fps", "flow_bound", "depth_scale", "audio_start_s")
-    return f.FeaturesDict(
-        {name: f.Text() for name in texts}
-        | {name: f.Scalar(np.int64) for name in integers}
-        | {name: f.Scalar(np.float32) for name in floats}
-        | {name: f.Sequence(f.Text()) for name in ("rgb", "flow_x", "flow_y", "depth")}
-        | {"times": f.Tensor(shape=(None,), dtype=np.float32)}
-        | {"boxes": f.Tensor(shape=(None, 9), dtype=np.float32)}
-        | {"label": f.FeaturesDict({name: label(spec) for name, spec in heads.items()})}
-    )
+    def column(spec: fields.Column):
+        if spec.kind == "frames":
+            return f.Sequence(f.Text())
+        if spec.kind == "reals":
+            return f.Tensor(shape=spec.shape, dtype=np.float32)
+        if spec.kind in ("integer", "real"):
+            return f.Scalar(np.int64 if spec.kind == "integer" else np.float32)
+        return f.Text()  # which holds any bytes
+
+    columns = {name: column(spec) for name, spec in fields.COLUMNS.items()}
+    labels = {name: label(spec) for name, spec in heads.items()}
+    return f.FeaturesDict(columns | {"label": f.FeaturesDict(labels)})
 
 
 def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.Path, dict]]]:

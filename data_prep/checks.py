@@ -67,9 +67,11 @@ def doubles(rows: Sequence[Row]) -> list[str]:
 def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
     """Yields the pairs in a ``group`` of equal clips that should not be equal: the first clip ('train' before
     other splits) with each clip of another split, and with one of its own split that bears other labels."""
+    # A training clip leads: what it is equal to in an evaluation makes a score false.
     first, *others = sorted(group, key=lambda row: (row.split != "train", row.split, row.id))
     yield from ((first, row) for row in others if row.split != first.split)
     unlike = (row for row in others if row.split == first.split and row.classes != first.classes)
+    # One of them: a clip that occurs a hundred times is one fault, not a hundred.
     yield from ((first, row) for row in itertools.islice(unlike, 1))
 
 
@@ -161,6 +163,7 @@ def names(items: Sequence[Item], heads: dict[str, dict]) -> list[str]:
         for what, known in kinds.items()
         if (found := manifest.alike(known))
     ]
+    # Of a single multi-label class it can still be asked whether it occurs.
     one = [head for head, spec in heads.items() if len(spec["names"]) == 1 and spec["kind"] == "single"]
     return notes + [f"{head} has one class: whatever is said is right" for head in one]
 

@@ -1,4 +1,4 @@
-"""Stage 1: prepares one clip into a file with everything that its record needs, or writes the reason why not."""
+"""Phase 1: prepares one clip into a file with everything that its record needs, or writes the reason why not."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from mmvid.data.media import video as video_lib
 from mmvid.data.media.files import DecodeError, existing
 from mmvid.files import whole
 
-# Changes whenever stage 1 writes something else for the same input.
+# Changes whenever phase 1 writes something else for the same input.
 VERSION = 4
 FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
 
@@ -71,7 +71,7 @@ def _stamps(files: list) -> list:
 
 def keys(items: list[Item], settings: Settings) -> dict[str, str]:
     """Returns {id: name of the clip's file}, a hash that changes with the clip's sources and the settings."""
-    # Labels and splits are no part of it: stage 2 adds them, so that changing them costs no decoding.
+    # Labels and splits are no part of it: phase 2 adds them, so that changing them costs no decoding.
     shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
     out = {}
     for item in items:
@@ -309,7 +309,7 @@ def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
 
 
 def prepare(item: Item, settings: Settings) -> dict:
-    """Makes the record of a clip (data_prep/README.md), to which stage 2 adds split and labels. Raises DecodeError
+    """Makes the record of a clip (data_prep/README.md), to which phase 2 adds split and labels. Raises DecodeError
     where anything of it cannot be read."""
     read = _read(item, settings)
     video, frames, (height, width) = read.video, read.frames, _size(read)

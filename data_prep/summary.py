@@ -37,6 +37,7 @@ def write_rejected(root: pathlib.Path, source: Manifest, reasons: dict[str, str]
     rows = [(item.id, item.split, item.path, reasons[item.id]) for item in source.items if item.id in reasons]
     with (
         whole(root / "rejected.csv") as path,
+        # A path may hold bytes that are no UTF-8.
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         table = csv.writer(file)
@@ -113,5 +114,6 @@ def of(info: records.Info, root: pathlib.Path, reader: Reader, notes: Sequence[s
     lines += _histogram(info)
     if used < expected:
         lines.append(f"  {expected - used} rejected, reasons in {root / 'rejected.csv'}")
+    # What is found again in this run stands in the dataset's own notes, too.
     lines += [f"note: {note}" for note in dict.fromkeys((*notes, *info.settings.get("notes", ())))]
     return "\n".join([*lines, *_next(info, root, reader)])

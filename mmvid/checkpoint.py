@@ -1,6 +1,7 @@
 """Training checkpoints, written and restored by Orbax, which no other module imports."""
 
 import contextlib
+import functools
 import hashlib
 import logging
 import pathlib
@@ -19,9 +20,12 @@ def _steps(directory: pathlib.Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def _damage_named(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
-    """Turns whatever Orbax raises over a damaged checkpoint into a ValueError that names the folder and says
-    what to do. ``step`` is the one that is read; None stands for the newest, which Orbax reads first."""
+def _explaining_damage(directory: pathlib.Path, step: int | None = None) -> Iterator[None]:
+    """Turns whatever Orbax raises inside into a ValueError that names the damaged checkpoint and says what to do.
+
+    It is the one of ``step`` in ``directory``; None stands for the newest, which Orbax reads first. Errors of
+    the disk pass unchanged.
+    """
     # Orbax's tasks that nobody waits for any more would print stack traces.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
@@ -52,7 +56,7 @@ def opened(directory: str | pathlib.Path) -> Iterator[Checkpointer]:
     best = policies.BestN(
         get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
     )
-    with warnings.catch_warnings(), _damage_named(pathlib.Path(directory)):
+    with warnings.catch_warnings(), _explaining_damage(pathlib.Path(directory)):
         warnings.simplefilter("ignore")
         checkpointer = Checkpointer(
             pathlib.Path(directory).absolute(),
@@ -102,9 +106,13 @@ def save(
         checkpointer.wait()  # what is replaced may still be on its way to the disk
     metrics = None if score is None else {"score": float(score)}
     checkpointer.save_checkpointables_async(
-        step, {"state": state}, force=True, overwrite=again, metrics=metrics,
+        step,
+        {"state": state},
+        force=True,
+        overwrite=again,
+        metrics=metrics,
         custom_metadata={"frozen": frozen or {}},
-    )  # fmt: skip
+    )
 
 
 def latest_step(checkpointer: Checkpointer) -> int | None:
@@ -122,27 +130,22 @@ def best_step(checkpointer: Checkpointer) -> int | None:
     """The step with the highest score among the checkpoints that are kept, the latest of equals (`opened` keeps
     that one, too); None where none was scored."""
     checkpointer.wait()  # the last save and its score may still be on their way
-    scored = [(c.metrics["score"], c.step) for c in checkpointer.checkpoints
-              if c.metrics and "score" in c.metrics]  # fmt: skip
-    return max(scored)[1] if scored else None
+    scored = [c for c in checkpointer.checkpoints if c.metrics and "score" in c.metrics]
+    return max(((c.metrics["score"], c.step) for c in scored), default=(None, None))[1]
 
 
 def _shape(leaf) -> tuple:
     # Orbax describes typed PRNG keys by their data.
-    if isinstance(leaf, jax.ShapeDtypeStruct) and jax.dtypes.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    ):
+    if isinstance(leaf, jax.ShapeDtypeStruct) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return tuple(jax.eval_shape(jax.random.key_data, leaf).shape)
     return tuple(leaf.shape)
 
 
 def _shapes(tree) -> dict[str, tuple]:
+    """{path of a leaf: its shape}, alike for our own trees and for those that Orbax describes."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        "/".join(str(getattr(e, "key", getattr(e, "name", getattr(e, "idx", e)))) for e in path):
-        _shape(leaf)
-        for path, leaf in leaves if hasattr(leaf, "shape")
-    }  # fmt: skip
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    return {name(path): _shape(leaf) for path, leaf in leaves if hasattr(leaf, "shape")}
 
 
 def _explain(directory, step: int, found: dict, wanted: dict) -> str:
@@ -169,9 +172,7 @@ def _check_frozen(directory, step: int, saved: dict[str, str], frozen: dict[str,
             )
 
 
-def restore(
-    checkpointer: Checkpointer, like, step: int | None = None, *, frozen: dict[str, str] | None = None
-):
+def restore(checkpointer: Checkpointer, like, step: int | None = None, *, frozen: dict[str, str] | None = None):
     """Returns the state saved as ``step`` (by default the newest) in the shapes and shardings of ``like``, None
     where nothing is saved.
 
@@ -182,10 +183,8 @@ def restore(
     step = latest_step(checkpointer) if step is None else step
     if step is None:
         return None
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
-    )
-    with _damage_named(pathlib.Path(checkpointer.directory), step):
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+    with _explaining_damage(pathlib.Path(checkpointer.directory), step):
         metadata = checkpointer.checkpointables_metadata(step)
         found = _shapes(metadata.metadata["state"])
         if not found:  # Orbax says so in its log, and goes on
@@ -196,7 +195,7 @@ def restore(
     wanted = _shapes(abstract)
     if found != wanted:
         raise ValueError(_explain(checkpointer.directory, step, found, wanted))
-    with _damage_named(pathlib.Path(checkpointer.directory), step):
+    with _explaining_damage(pathlib.Path(checkpointer.directory), step):
         state = checkpointer.load_checkpointables(step, {"state": abstract})["state"]
     # Orbax gives a key the sharding of its data, which has an axis more: asked for again, no key fits it.
     return jax.tree.map(lambda x, own: jax.device_put(x, own.sharding), state, abstract)

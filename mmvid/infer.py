@@ -14,10 +14,7 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
     """Runs every trained network in evaluation mode: (results, V), with the V views folded into the batch."""
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
-    folded = {
-        name: prepare(streams[name], x.reshape(-1, *x.shape[2:]))
-        for name, x in inputs.items()
-    }
+    folded = {name: prepare(streams[name], x.reshape(-1, *x.shape[2:])) for name, x in inputs.items()}
     trained = [network for network in networks if not network.frozen]  # a teacher's scores are its own run's
     present = {}
     if any(network.told for network in trained):
@@ -42,8 +39,7 @@ def make_predict(networks, streams: Streams) -> Callable:
         # Views stay apart: papers differ in averaging logits or probabilities over them.
         return {
             output: {
-                head: logits.reshape(-1, views, logits.shape[-1])
-                for head, logits in result["logits"].items()
+                head: logits.reshape(-1, views, logits.shape[-1]) for head, logits in result["logits"].items()
             }
             for output, result in outputs.items()
         }

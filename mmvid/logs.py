@@ -256,10 +256,8 @@ def _floats(values) -> dict[str, float]:
     # One transfer for all: a float() of each would wait for the device as often.
     read = {name: float(v) for name, v in jax.device_get(values).items()}
     shown = {name.removesuffix("/shown"): v for name, v in read.items() if name.endswith("/shown")}
-    return {
-        name: v for name, v in read.items()
-        if not name.endswith("/shown") and shown.get(name.rpartition("/")[0], 1.0)
-    }  # fmt: skip
+    named = {name: v for name, v in read.items() if not name.endswith("/shown")}
+    return {name: v for name, v in named.items() if shown.get(name.rpartition("/")[0], 1.0)}
 
 
 def input_advice(clock: Clock, workers: int, threads: int) -> str:

@@ -10,9 +10,7 @@ def _check(logits: jax.Array, *others: jax.Array) -> None:
         raise ValueError(f"logits must be floating point, got {logits.dtype}")
     for other in others:
         if other.shape[-1:] != logits.shape[-1:]:
-            raise ValueError(
-                f"the last axes differ: {other.shape} against {logits.shape}; both hold classes"
-            )
+            raise ValueError(f"the last axes differ: {other.shape} against {logits.shape}; both hold classes")
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -44,9 +42,7 @@ def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     return -values.mean(-1)
 
 
-def kl_divergence(
-    target_logits: jax.Array, logits: jax.Array, *, temperature: float = 1.0
-) -> jax.Array:
+def kl_divergence(target_logits: jax.Array, logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
     """Computes KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], without T^2.
 
     No gradient reaches the target. It is the KL of MML's equations 1 to 4; PyTorch's 'batchmean' is its

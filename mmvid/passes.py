@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mmvid import network as network_lib
-from mmvid.methods.base import Method, Pass, hidden
+from mmvid import operations
+from mmvid.methods.base import Method, Pass, group_without
 from mmvid.network import Network, Streams, TrainState
-from mmvid.prepare import apply_draws, prepare
+from mmvid.prepare import prepare
 
 
 def _fill_absent(x: jax.Array, present: jax.Array) -> jax.Array:
@@ -44,12 +45,12 @@ def with_presence(networks, passes, batch) -> dict:
     """Returns the batch as a method sees it.
 
     ``present`` tells of outputs, no longer of streams, and a group of which a pass hides streams also
-    stands under its `hidden` name.
+    stands under its `group_without` name.
     """
     groups = dict(batch)
     for pass_ in passes:
         shown = _shown(batch, pass_)
-        groups |= {hidden(group, pass_.hide): shown[group] for group, _ in pass_.of}
+        groups |= {group_without(group, pass_.hide): shown[group] for group, _ in pass_.of}
     return {name: group | {"present": network_lib.presence(networks, group)} for name, group in groups.items()}
 
 
@@ -65,8 +66,8 @@ def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
         x = own["inputs"][view][name]
         # Before the draws, which are of rows: a filled row is augmented in its own way.
         x = _fill_absent(x, own["present"][name]) if fill else x
-        drawn = own.get("draws", {}).get(view, {}).get(streams[name].geometry, {})
-        return prepare(streams[name], apply_draws(streams[name], x, drawn))
+        drawn = own.get("draws", {}).get(view, {})
+        return prepare(streams[name], operations.paint(streams[name], x, drawn))
 
     def joined(name):
         x = jnp.concatenate([prepared(name, *view) for view in of])
@@ -141,16 +142,23 @@ def _run_pass(pass_: Pass, networks, weights: dict, batch, streams, key):
     for network in networks:
         own, choice = weights[network.name], _choice(network, pass_, batch)
         result, new = network_lib.forward(
-            network, own["params"], own["stats"], as_it_is if network.told else filled, train=pass_.train,
-            key=jax.random.fold_in(key, zlib.crc32(network.name.encode())), present=present, choice=choice,
-        )  # fmt: skip
+            network,
+            own["params"],
+            own["stats"],
+            as_it_is if network.told else filled,
+            train=pass_.train,
+            # By the name, so that a network draws the same whichever others there are.
+            key=jax.random.fold_in(key, zlib.crc32(network.name.encode())),
+            present=present,
+            choice=choice,
+        )
         outputs |= result
         # A batch without any example for this network teaches its statistics nothing either.
         seen = _has_learnt(network, batch, pass_.of, choice)
         stats[network.name] = jax.tree.map(
             lambda new, old, seen=seen: jnp.where(seen, new, old), new, own["stats"]
         )
-    of = [(hidden(group, pass_.hide), view) for group, view in pass_.of]
+    of = [(group_without(group, pass_.hide), view) for group, view in pass_.of]
     return _split(outputs, of, [batch[group]["mask"].shape[0] for group, _ in pass_.of]), stats
 
 

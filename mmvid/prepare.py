@@ -82,66 +82,6 @@ def _layouts(form: Form, modality: Modality, x):
     return x.astype(np.float32)
 
 
-# ---------------------------------------------------------------------------- augmentation
-def _by_row(values, x):
-    """Reshapes ``values`` [B] so that they broadcast over ``x`` [B, ..], row by row."""
-    return values.reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def _mirrored_boxes(x):
-    """Mirrors layouts [.., 8] horizontally: a left hand (side 1) becomes a right one (2).
-
-    Empty slots, those of category 0, stay as they are.
-    """
-    sided = (x[..., 6] == 1) | (x[..., 6] == 2)
-    side = jnp.where(sided, 3 - x[..., 6], x[..., 6])
-    columns = [1 - x[..., 2], x[..., 1], 1 - x[..., 0], x[..., 3], x[..., 4], x[..., 5], side, x[..., 7]]
-    return jnp.where(x[..., 4:5] > 0, jnp.stack(columns, -1), x)
-
-
-def _mirrored_pictures(x):
-    return x[..., ::-1, :]
-
-
-_MIRRORED = {"pictures": _mirrored_pictures, "differences": _mirrored_pictures, "layouts": _mirrored_boxes,
-             "logmel": lambda x: x}  # fmt: skip
-
-
-def _flip(stream: Stream, x, flipped):
-    """Mirrors the rows that are ``flipped`` [B]; horizontal motion v becomes 255 - v. Sound has no sides."""
-    form = form_of(stream)
-    # An odd number of channels (flow kept as colour pictures) holds no channel of horizontal motion.
-    mirrored = _MIRRORED[form.made](x)
-    if form.negate_x and x.shape[-1] % 2 == 0:
-        mirrored = mirrored.at[..., ::2].set(255 - mirrored[..., ::2])
-    return jnp.where(_by_row(flipped, x), mirrored, x)
-
-
-def _brightness(stream: Stream, x, factor):
-    """Multiplies each row of a coloured stream by its ``factor`` [B]; 1 changes no bit."""
-    if not MODALITIES[stream.modality].coloured:
-        return x
-    brighter = jnp.round(x.astype(jnp.float32) * _by_row(factor, x))
-    return jnp.clip(brighter, 0, 255).astype(x.dtype)
-
-
-# In the order in which they are painted: (stream, host array [B, ..], draws [B]) -> the same shape.
-OPERATIONS = {"flip": _flip, "brightness": _brightness}
-
-
-def apply_draws(stream: Stream, x, drawn: dict):
-    """Applies to the loader's array [B, ..] what it drew, {operation: [B]}; without draws nothing changes.
-
-    Streams of one geometry group must be given the same draw. Raises ValueError for an unknown operation.
-    """
-    if unknown := sorted(set(drawn) - set(OPERATIONS)):
-        raise ValueError(f"the operation {unknown[0]!r} is unknown on the device; known are {sorted(OPERATIONS)}")
-    for name, paint in OPERATIONS.items():
-        if name in drawn:
-            x = paint(stream, x, drawn[name])
-    return x
-
-
 # ---------------------------------------------------------------------------- what networks see
 _MADE = {"pictures": _pictures, "differences": _differences, "logmel": _logmel, "layouts": _layouts}
 

@@ -93,7 +93,5 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> int:
     if batch_size % devices:
         low = batch_size // devices * devices
         sizes = " or ".join(str(n) for n in (low, low + devices) if n)
-        raise ValueError(
-            f"{name}={batch_size} cannot be split evenly over {devices} devices; use {sizes}"
-        )
+        raise ValueError(f"{name}={batch_size} cannot be split evenly over {devices} devices; use {sizes}")
     return batch_size

@@ -103,9 +103,7 @@ def _gradients(loss_fn, counts_fn, state: TrainState, batch, key, accumulate: in
     def one(carry, micro):
         grads, stats, index = carry
         micro_key = jax.random.fold_in(key, index)
-        (_, (stats, metrics, outputs)), new = differentiate(
-            state.params, state, stats, micro, micro_key, counts
-        )
+        (_, (stats, metrics, outputs)), new = differentiate(state.params, state, stats, micro, micro_key, counts)
         return (jax.tree.map(jnp.add, grads, new), stats, index + 1), (metrics, outputs)
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -148,9 +146,7 @@ def make_train_step(
             grads = method.gradients(grads, encoders, state.method, metrics)
         params, opt_state = {}, {}
         for name in sorted(grads):
-            updates, opt_state[name] = tx[name].update(
-                grads[name], state.opt_state[name], state.params[name]
-            )
+            updates, opt_state[name] = tx[name].update(grads[name], state.opt_state[name], state.params[name])
             updates = optim.scaled(updates, lr[name](state.step))
             params[name] = optax.apply_updates(state.params[name], updates)
             # The norm before clipping, which tx does.

@@ -34,6 +34,20 @@ class Sampling(NamedTuple):
     dense_length: int = 32
 
 
+class Views(NamedTuple):
+    """Says how the test views of a clip are cut: into clips by ``protocol`` in time, each of them into ``crops``
+    in space. The rows of both are in `sampling.test_indices` and `augment.test_windows`.
+
+    ``variant`` is the one of 'DkUm'. ``resize`` is the short side in pixels that a clip is thought of as resized
+    to before a crop; 0 stands for 256/224 of the crop's side (MML's code).
+    """
+
+    protocol: str = "D0U1"
+    variant: str = "code"
+    crops: str = "centre"
+    resize: int = 0
+
+
 class Stream(NamedTuple):
     """One input of a network, cut from a clip.
 
@@ -161,8 +175,7 @@ def form_of(stream: Stream) -> Form:
     """Returns the form of a stream. Raises ValueError for an unknown modality, or a form that it lacks."""
     if stream.modality not in MODALITIES:
         raise ValueError(
-            f"stream {stream.name!r} names the modality {stream.modality!r}; "
-            f"known are {sorted(MODALITIES)}"
+            f"stream {stream.name!r} names the modality {stream.modality!r}; known are {sorted(MODALITIES)}"
         )
     forms = MODALITIES[stream.modality].forms
     if stream.form not in forms:

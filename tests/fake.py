@@ -3,7 +3,9 @@
 import numpy as np
 
 from mmvid.data import frames as frames_lib
-from mmvid.data import records
+from mmvid.data import pipeline, records
+from mmvid.data.example import Eval, Train
+from mmvid.streams import Views
 
 
 class Source:
@@ -42,6 +44,17 @@ class Source:
             "depth": [], "depth_scale": 0.001, "audio": sound.tobytes(), "audio_rate": 16000,
             "audio_start_s": 0.0, "boxes": boxes,
         }  # fmt: skip
+
+
+def trained(sources, groups, streams, *, start=0, stop=12, **rest):
+    """The loader of training batches; ``rest`` are further entries of `Train`."""
+    return pipeline.train_dataset(Train(sources, groups, streams, **rest), start, stop)
+
+
+def tested(source, streams, *, heads, size, batch_size=4, process=(0, 1), **views):
+    """The loader of test batches. Unlike a run's, its clips are not resized, where ``views`` do not say so."""
+    how = Views(**{"resize": size} | views)
+    return pipeline.eval_dataset(Eval(source, streams, heads, size, batch_size, how, process))
 
 
 def info(**splits):

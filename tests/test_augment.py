@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmvid.data import augment
 from mmvid.data import colours as colours_lib
 from mmvid.data.augment import Augment, Geometry
-from mmvid.streams import Head
+from mmvid.streams import Head, Views
 
 SPEC = Augment()
 
@@ -62,15 +62,13 @@ def test_flip_labels():
 
 
 def test_flips_are_off_by_default_and_fair_when_on():
-    flipped = [
-        augment.draw(np.random.default_rng(s), 64, 64, 48, Augment(flip=True)).flip for s in range(300)
-    ]
+    flipped = [augment.draw(np.random.default_rng(s), 64, 64, 48, Augment(flip=True)).flip for s in range(300)]
     assert 110 < sum(flipped) < 190
 
 
 @pytest.mark.parametrize("crops, count, side", [("centre", 1, 224), ("three", 3, 224), ("full_res", 1, 256)])
 def test_protocols(crops, count, side):
-    windows, out = augment.test_windows(256, 340, 224, 256, crops)
+    windows, out = augment.test_windows(256, 340, 224, Views(crops=crops, resize=256))
     assert len(windows) == count and out == side
     for w in windows:
         assert round(w.height * 256) == side and round(w.width * 340) == side
@@ -83,9 +81,9 @@ def test_protocols(crops, count, side):
 
 def test_bad_protocols_are_explained():
     with pytest.raises(ValueError, match="full_res"):
-        augment.test_windows(256, 340, 224, 256, "ten")
+        augment.test_windows(256, 340, 224, Views(crops="ten", resize=256))
     with pytest.raises(ValueError, match="smaller"):
-        augment.test_windows(256, 340, 224, 200)
+        augment.test_windows(256, 340, 224, Views(resize=200))
 
 
 @pytest.mark.parametrize("height, width", [(256, 340), (226, 300), (240, 427), (300, 226), (100, 90)])
@@ -112,15 +110,15 @@ def test_windows_are_the_codes_pixels(height, width):
 
 @pytest.mark.parametrize("crops", augment.CROPS)
 def test_portrait_is_landscape_turned(crops):
-    wide, side = augment.test_windows(256, 340, 224, 256, crops)
-    tall, same = augment.test_windows(340, 256, 224, 256, crops)
+    wide, side = augment.test_windows(256, 340, 224, Views(crops=crops, resize=256))
+    tall, same = augment.test_windows(340, 256, 224, Views(crops=crops, resize=256))
     assert side == same
     for a, b in zip(wide, tall, strict=True):
         assert (a.x, a.y, a.width, a.height) == (b.y, b.x, b.height, b.width)
 
 
 def test_full_resolution_keeps_the_short_side():
-    windows, side = augment.test_windows(240, 320, 224, 256, "three_full_res")
+    windows, side = augment.test_windows(240, 320, 224, Views(crops="three_full_res", resize=256))
     assert side == 256 and [round(w.x * 320) for w in windows] == [0, 40, 80]
     assert all(round(w.width * 320) == round(w.height * 240) == 240 for w in windows)
 
@@ -213,14 +211,14 @@ def test_half_of_the_windows_stay_in_the_middle():
 
 def test_the_window_of_a_square_of_256_is_224_pixels():
     frames = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 1), dtype=np.uint8)
-    (window,), side = augment.test_windows(480, 640, 224, 256, "window")
+    (window,), side = augment.test_windows(480, 640, 224, Views(crops="window", resize=256))
     out = augment.apply(frames, window, side, negate_x=False)
     np.testing.assert_array_equal(out, frames[:, 16:240, 16:240])
 
 
 def test_the_window_does_not_keep_the_aspect():
-    wide = augment.test_windows(100, 400, 224, 256, "window")
-    assert wide == augment.test_windows(400, 100, 224, 256, "window")
+    wide = augment.test_windows(100, 400, 224, Views(crops="window", resize=256))
+    assert wide == augment.test_windows(400, 100, 224, Views(crops="window", resize=256))
     still = Augment(crop="window", jitter=0.0)
     assert augment.draw(np.random.default_rng(0), 100, 400, 224, still) == wide[0][0]
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_records import record
 
-from data_prep import build, builder, checks, clips, manifest, stages, summary
+from data_prep import build, builder, checks, clips, manifest, phases, summary
 from data_prep.manifest import Item
 from data_prep.readers import OWN_FILES, READERS
 from mmvid.data import frames as frames_lib
@@ -100,8 +100,10 @@ def test_classes_that_nothing_trains():
 
 def test_names_that_look_alike():
     items = [Item(name, None, split, {}) for name, split in (("a", "train"), ("A", "Unseen"), ("b", "unseen"))]
-    heads = {"verb": {"kind": "single", "names": ["Run", "run", "gro\u00df", "u\u0308", "\u00fc", "walk"]},
-             "noun": {"kind": "single", "names": ["cup"]}}  # fmt: skip
+    heads = {
+        "verb": {"kind": "single", "names": ["Run", "run", "gro\u00df", "u\u0308", "\u00fc", "walk"]},
+        "noun": {"kind": "single", "names": ["cup"]},
+    }
     assert checks.names(items, heads) == [
         "classes of 'verb' that differ by little and are held apart: 'Run' and 'run'; 'u\u0308' and '\u00fc'",
         "splits that differ by little and are held apart: 'Unseen' and 'unseen'",
@@ -127,8 +129,8 @@ def test_splits_and_heads_that_are_let_through_can_be_read(tmp_path, split):
 # ---------------------------------------------------------------------------- the command
 @pytest.fixture
 def serial(monkeypatch):
-    """Stage 1 in this process."""
-    monkeypatch.setattr(stages, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+    """Phase 1 in this process."""
+    monkeypatch.setattr(phases, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
 
 
 def film(path, seed):

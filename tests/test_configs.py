@@ -23,7 +23,7 @@ from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
 from mmvid.run import loop
 from mmvid.run.evaluation import Evaluation
-from mmvid.streams import Head, Sampling, Stream, form_of, host_shape
+from mmvid.streams import Head, Sampling, Stream, Views, form_of, host_shape
 
 VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its test
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
@@ -273,7 +273,7 @@ def test_published_recipe():
     assert config.streams.rgb.sampling.kind == "mixed" and config.streams.rgb.sampling.dense_length == 32
     assert config.optimizer.clip == 20 and config.optimizer.weight_decay == 5e-4
     rgb = networks.make_streams(config)["rgb"]
-    sampling.test_indices(40, rgb, mml.get_config("ssv2_r101").evaluation.protocol)
+    sampling.test_indices(40, rgb, Views(mml.get_config("ssv2_r101").evaluation.protocol))
 
 
 @pytest.mark.parametrize("config", EVERY)

@@ -145,7 +145,7 @@ def test_a_network_has_its_own_optimiser_and_schedule(dataset, tmp_path):  # noq
     assert begin.rates(plain._replace(headline="flow"))["lr"][1] == np.float32(0.005)
 
 
-def test_what_is_trained_on_a_reused_stage_is_the_same(dataset, tmp_path):  # noqa: F811
+def test_what_is_trained_on_a_reused_segment_is_the_same(dataset, tmp_path):  # noqa: F811
     """A run whose first half comes from another workdir ends as that one did."""
     from mmvid.plans import continuation
 

@@ -14,16 +14,17 @@ import time
 import wave
 
 import cv2
+import fake
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_manifest import written
 
-from data_prep import build, clips, stages
+from data_prep import build, clips, phases
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
-from mmvid.data import fields, pipeline, records
+from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import files as files_lib
 from mmvid.streams import Head, Sampling, Stream
@@ -522,7 +523,7 @@ def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
             for i, s in enumerate(("train", "val", "test"))]  # fmt: skip
     assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     rows[0]["label"] = "pull"
-    monkeypatch.setattr(stages, "_pool", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(phases, "_pool", lambda *args: pytest.fail("decoded again"))
     assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     info = records.open_dataset(tmp_path / "out").info
     assert info.heads["action"]["names"] == ["pull", "push"] and info.classes == {"action": [1, 2]}
@@ -550,8 +551,8 @@ def test_other_pictures_are_another_dataset(tmp_path):
 
 @pytest.fixture
 def serial(monkeypatch):
-    """Stage 1 in this process."""
-    monkeypatch.setattr(stages, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+    """Phase 1 in this process."""
+    monkeypatch.setattr(phases, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
 
 
 def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):
@@ -589,7 +590,7 @@ def test_a_dataset_from_before_depth_had_a_range_is_packed_again(tmp_path, seria
     new = json.loads(metadata.read_text())
     old = new | {"settings": {k: v for k, v in new["settings"].items() if k != "depth_range"}}
     metadata.write_text(json.dumps(old))
-    monkeypatch.setattr(stages, "_pool", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(phases, "_pool", lambda *_: pytest.fail("decoded again"))
     assert run("--manifest", path, out=tmp_path / "out") == 0
     assert json.loads(metadata.read_text()) == new
 
@@ -603,7 +604,7 @@ def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "write_json", fail)
+        patch.setattr(phases, "write_json", fail)
         assert run("--folder", tmp_path / "in", out=out) == 1
     with pytest.raises(FileNotFoundError):
         records.open_dataset(out)
@@ -672,7 +673,7 @@ def test_spans_are_kept_and_read_as_the_classes_of_the_clip(tmp_path):
     assert source[2]["label"]["action"].shape == (0, 3)
     stream = Stream("rgb", "rgb", Sampling("uniform", 2))
     heads = {"action": Head(2, "multi")}
-    batch = pipeline.eval_dataset(source, (stream,), heads=heads, size=16, batch_size=3)[0]["main"]
+    batch = fake.tested(source, (stream,), heads=heads, size=16, batch_size=3)[0]["main"]
     np.testing.assert_array_equal(batch["label"]["action"], [[1, 1], [0, 1], [0, 0]])
 
 

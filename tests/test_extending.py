@@ -73,9 +73,12 @@ def command(tree, *words):
 
 def test_the_blocks_are_the_three():
     assert {name for name, table, _ in BLOCKS if table} == {
-        "mmvid/methods/__init__.py", "mmvid/data/fields.py", "mmvid/streams.py", "mmvid/models/__init__.py",
+        "mmvid/methods/__init__.py",
+        "mmvid/data/fields.py",
+        "mmvid/streams.py",
+        "mmvid/models/__init__.py",
         "data_prep/readers/__init__.py",
-    }  # fmt: skip
+    }
     assert all(len(code.splitlines()) <= 60 for _, _, code in BLOCKS)
 
 
@@ -117,13 +120,13 @@ def test_the_method_has_the_properties_of_all(pull):
 # ---------------------------------------------------------------------------- modality, model, dataset
 SEEN = """
 import jax, numpy as np
-from data_prep import build, clips, stages
+from data_prep import build, clips, phases
 
 def serial(jobs, settings, directory, workers):  # no pool for eight films
     for job in jobs:
         clips.write(*job, settings, directory)
 
-stages._pool = serial
+phases._pool = serial
 flags = "--dataset gestures --videos films --out data/seen --flow none --workers 1".split()
 assert build.main(flags) == 0
 

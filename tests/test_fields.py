@@ -22,7 +22,7 @@ def test_both_tables_have_the_same_rows():
 @pytest.mark.parametrize("name", fields.FIELDS)
 def test_a_hidden_field_is_absent_and_the_others_are_as_they_were(name):
     whole = RECORD | {"depth": RECORD["flow_x"]}
-    without = fields.hidden(whole, [name])
+    without = fields.without(whole, [name])
     assert not fields.present(without, name) and fields.count_frames(without, name) == 0
     for other in set(fields.FIELDS) - {name}:
         assert fields.present(without, other) and fields.count_frames(without, other) >= 29
@@ -43,8 +43,9 @@ def test_frames_of_pictures_end_with_what_is_stored():
 def test_layouts_of_frames():
     layouts = fields.decode_bytes(RECORD, "boxes", [2, 5])
     assert layouts.shape == (2, 14, 8) and layouts.dtype == np.float32
-    np.testing.assert_array_equal(layouts[0, :2], np.float32([[0.05, 0.25, 0.3, 0.5, 1, 0.9, 0, 1],
-                                                              [0.5, 0.5, 1, 1, 2, 0.8, 1, 1]]))  # fmt: skip
+    np.testing.assert_array_equal(
+        layouts[0, :2], np.float32([[0.05, 0.25, 0.3, 0.5, 1, 0.9, 0, 1], [0.5, 0.5, 1, 1, 2, 0.8, 1, 1]])
+    )
     np.testing.assert_array_equal(layouts[1, 0], BOXES[6 if BOXES[5, 0] == 2 else 5, 1:])
     assert not layouts[0, 2:].any() and not layouts[1, 1:].any()
 

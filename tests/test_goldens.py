@@ -105,8 +105,7 @@ def stages_of(name, spec, case, dtype):
     """{stage: map in our layout} of one run, and the classifier's weights."""
     options = dict(MODELS[architecture(name)], dtype=jnp.dtype(dtype))
     module = options.pop("module")(heads={"action": spec["num_classes"]}, **options)
-    model = build_model(architecture(name), num_classes=spec["num_classes"],
-                        in_channels=channels(name))  # fmt: skip
+    model = build_model(architecture(name), num_classes=spec["num_classes"], in_channels=channels(name))
     x = clip(name, spec, case, dtype)
     params, stats = trees(name, spec, model, x, dtype)
 

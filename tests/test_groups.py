@@ -2,6 +2,7 @@
 
 import types
 
+import fake
 import jax
 import numpy as np
 import optax
@@ -12,8 +13,8 @@ from fake import Source
 from test_configs import TWO, a_state, context, shrunken
 from test_pipeline import FLOW, HEADS, RGB, Pictures, same
 
-from mmvid import sharding
-from mmvid.data import augment, fields, groups, pipeline
+from mmvid import operations, sharding
+from mmvid.data import fields, groups
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group, OneOf
 from mmvid.methods import METHODS, single
@@ -40,7 +41,7 @@ class Bare(Source):
 def batches(made=None, streams=(RGB,), sources=None, **changes):
     sources = sources or {"labelled": Source(7), "unlabelled": Bare(16)}
     options = dict(heads=HEADS, size=32, seed=5, start=0, stop=9) | changes
-    return pipeline.train_dataset(sources, made or BOTH, streams, **options)
+    return fake.trained(sources, made or BOTH, streams, **options)
 
 
 # ---------------------------------------------------------------------------- the loader
@@ -69,7 +70,7 @@ def test_the_middle_of_a_run_and_the_parts_of_a_batch():
     options = dict(streams=(RGB, FLOW), one_of=turns)
     whole = batches(made, **options)
     same(whole[5], batches(made, start=5, **options)[0])
-    parts = [batches(made, process_index=i, process_count=2, **options)[2] for i in range(2)]
+    parts = [batches(made, process=(i, 2), **options)[2] for i in range(2)]
     # A number is everybody's; rows are joined.
     joined = jax.tree.map(lambda *x: np.concatenate(x) if x[0].ndim else x[0], *parts)
     same(joined, whole[2])
@@ -99,15 +100,22 @@ def test_views_differ_in_crops_and_colours_alone_and_the_first_is_as_ever():
 def test_what_the_device_does_is_drawn_last():
     plain = Group("train", 8, {"weak": WEAK, "strong": STRONG})
     drawn = plain._replace(views={"weak": WEAK, "strong": STRONG._replace(device=("flip", "brightness"))})
-    streams = (RGB, FLOW._replace(geometry="other"))
+    streams = (RGB, FLOW._replace(geometry="other"), *(RGB._replace(name=n, geometry="") for n in ("b", "c")))
     before, after = (batches({"a": g}, streams, {"a": Pictures(20)})[0]["a"] for g in (plain, drawn))
     draws = after.pop("draws")
     same(before, after)
-    assert draws.keys() == {"strong"} and draws["strong"].keys() == {"main", "other"}
+    assert draws.keys() == {"strong"} and draws["strong"].keys() == {"main", "other", "/b", "/c"}
     flips, factors = draws["strong"]["main"]["flip"], draws["strong"]["main"]["brightness"]
     assert flips.shape == factors.shape == (8,) and flips.dtype == bool and factors.dtype == np.float32
     assert 0 < flips.sum() < 8 and len(set(factors.tolist())) == 8 and (np.abs(factors - 1) <= 0.5).all()
-    assert (draws["strong"]["other"]["brightness"] != factors).any()
+    # A stream without a geometry group has draws of its own, but is never mirrored.
+    assert draws["strong"]["/b"].keys() == {"brightness"}
+    for other in ("other", "/b", "/c"):
+        assert (draws["strong"][other]["brightness"] != factors).all()
+    assert (draws["strong"]["/b"]["brightness"] != draws["strong"]["/c"]["brightness"]).all()
+    shown = after["inputs"]["strong"]["b"]
+    brighter = np.round(shown * draws["strong"]["/b"]["brightness"].reshape(8, 1, 1, 1, 1)).clip(0, 255)
+    np.testing.assert_array_equal(operations.paint(streams[2], shown, draws["strong"]), brighter)
 
 
 def test_one_read_a_step_is_decoded(monkeypatch):
@@ -151,7 +159,7 @@ def test_views_that_cannot_be(views, match):
 
 def test_a_draw_is_of_the_operations_that_are_named():
     rng = np.random.default_rng(0)
-    assert augment.draw_device(rng, WEAK) == {} and rng.random() == np.random.default_rng(0).random()
+    assert operations.draw(rng, (), (RGB,)) == {"main": {}} and rng.random() == np.random.default_rng(0).random()
 
 
 # ---------------------------------------------------------------------------- the segment
@@ -266,9 +274,11 @@ def test_reads_in_turn_are_those_of_the_passes(monkeypatch):
     rgb = segment.networks[0]
     omni, teacher = (rgb._replace(name=n, reads=(("rgb",), ("flow",))) for n in ("omni", "teacher"))
     passes = (
-        Pass((("labelled", "weak"),), one_of=True), Pass((("unlabelled", "weak"),), train=False),
-        Pass((("unlabelled", "strong"),), one_of=True), Pass((("labelled", "weak"),), weights="frozen"),
-    )  # fmt: skip
+        Pass((("labelled", "weak"),), one_of=True),
+        Pass((("unlabelled", "weak"),), train=False),
+        Pass((("unlabelled", "strong"),), one_of=True),
+        Pass((("labelled", "weak"),), weights="frozen"),
+    )
     several = segment._replace(
         networks=(rgb, omni, teacher._replace(frozen=True)), method=segment.method._replace(passes=passes)
     )

@@ -82,8 +82,8 @@ def test_a_method_and_its_options_count_from_its_segment_on():
     assert {name: title[name] for name in ("stills", "ce", "ce_continued")} == {n: BASE[n] for n in list(BASE)[:3]}
 
 
-def test_stages_that_two_plans_share_have_one_key():
-    """MML's first CE stage is the same in both of its pipelines, and teachers are the same in any comparison."""
+def test_segments_that_two_plans_share_have_one_key():
+    """MML's first CE segment is the same in both of its pipelines, and teachers are the same in any comparison."""
     full = known(variant="full")
     assert full["ce"] in BASE.values() and full["mml"] not in BASE.values()
     one = known(experiment=dmcl, variant="table", changes={"compare": ("independent",)})

@@ -22,8 +22,11 @@ def with_gradients(function, *inputs):
 
 
 def close(found, want, tolerance):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * float(jnp.abs(b).max())),
-                 found, want)  # fmt: skip
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * float(jnp.abs(b).max())),
+        found,
+        want,
+    )
 
 
 def drawn(shape, dtype, seed=0):
@@ -92,9 +95,12 @@ def check_clip(x, kernel, strides, padding, tolerance):
 
     def reference(x, kernel):
         return lax.conv_general_dilated(
-            x, kernel, (strides[0], strides[1], strides[1]), [time, side, side],
+            x,
+            kernel,
+            (strides[0], strides[1], strides[1]),
+            [time, side, side],
             dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-        )  # fmt: skip
+        )
 
     own = lambda x, k: convolution.of_clips(x, k, strides=strides, padding=padding)  # noqa: E731
     close(with_gradients(own, x, kernel), with_gradients(reference, x, kernel), tolerance)

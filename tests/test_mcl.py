@@ -146,8 +146,9 @@ def test_permuting_networks_permutes_losses(form, logits, order):
     )
 
 
-@pytest.mark.parametrize("form", [*map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl)),
-                                  functools.partial(mcl.random_teacher, key=KEY)])  # fmt: skip
+@pytest.mark.parametrize(
+    "form", [*map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl)), functools.partial(mcl.random_teacher, key=KEY)]
+)
 @few
 @given(logits=LOGITS)
 def test_one_network_has_plain_cross_entropy(form, logits):

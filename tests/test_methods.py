@@ -109,8 +109,11 @@ def compiled(number):
     """(terms, loss and metrics, gradient of the loss), jitted."""
     loss = lambda values, group: reduce_terms(terms(number, values, group))  # noqa: E731
     gradient = jax.grad(lambda values, group: loss(values, group)[0])
-    return jax.jit(lambda v, g: {n: t.values for n, t in terms(number, v, g).items()}), \
-        jax.jit(loss), jax.jit(gradient)  # fmt: skip
+    return (
+        jax.jit(lambda v, g: {n: t.values for n, t in terms(number, v, g).items()}),
+        jax.jit(loss),
+        jax.jit(gradient),
+    )
 
 
 @functools.cache

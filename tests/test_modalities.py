@@ -36,8 +36,9 @@ def records(folder, split, count):
         further.pop(LACKING.get(name), None)
         item = Item(name, folder / "rgb" / f"{name}.mp4", split, {}, paths=further if i < count - 1 else {})
         yield clips.prepare(item, clips.Settings(flow="none")) | {
-            "split": split, "label": {"verb": np.int64(i % 2), "noun": np.uint8([i % 2, 1, 0])},
-        }  # fmt: skip
+            "split": split,
+            "label": {"verb": np.int64(i % 2), "noun": np.uint8([i % 2, 1, 0])},
+        }
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,10 @@ def test_middle_channels_are_the_papers():
 
 
 def test_forms_differ_in_the_second_convolution_of_a_first_block():
-    kernels = [shapes_of(n)[0]["layer2_0"]["conv2_spatial"]["kernel"].shape
-               for n in ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl")]  # fmt: skip
+    kernels = [
+        shapes_of(n)[0]["layer2_0"]["conv2_spatial"]["kernel"].shape
+        for n in ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl")
+    ]
     assert kernels == [(1, 3, 3, 128, 230), (1, 3, 3, 128, 288), (1, 3, 3, 128, 128)]
 
 
@@ -122,8 +124,10 @@ def made(name, clip, **options):
 
 
 # A clip of one frame, an image, and flow of odd length: what a plan or a start may give any network.
-@pytest.mark.parametrize("name, clip", [("r2plus1d_18_dmcl", (1, 1, 9, 12, 3)), ("mc3_18", (1, 9, 12, 3)),
-                                        ("r2plus1d_18_dmcl", (2, 3, 10, 10, 10))])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, clip",
+    [("r2plus1d_18_dmcl", (1, 1, 9, 12, 3)), ("mc3_18", (1, 9, 12, 3)), ("r2plus1d_18_dmcl", (2, 3, 10, 10, 10))],
+)
 def test_any_length_size_and_channels(name, clip):
     model, x, params, stats = made(name, clip, stages=(1, 1))
     result, same = jax.jit(lambda p, s: model.apply(p, s, x, train=False, key=None))(params, stats)
@@ -143,8 +147,9 @@ def training(model):
     return jax.jit(run)
 
 
-@pytest.mark.parametrize("name, share", [("r2plus1d_18", 0.1), ("r2plus1d_18_dmcl", 0.003),
-                                         ("r2plus1d_18_true", 0.1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, share", [("r2plus1d_18", 0.1), ("r2plus1d_18_dmcl", 0.003), ("r2plus1d_18_true", 0.1)]
+)
 def test_running_statistics_move_by_each_codes_share(name, share):
     model, x, params, stats = made(name, (2, 1, 8, 8, 3))
     run = training(model)
@@ -152,8 +157,9 @@ def test_running_statistics_move_by_each_codes_share(name, share):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(b - a, 1 - share, rtol=1e-5), once, twice)
 
 
-@pytest.mark.parametrize("name, eps", [("r2plus1d_18", 1e-5), ("r2plus1d_18_dmcl", 1e-5),
-                                       ("r2plus1d_18_true", 1e-3)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, eps", [("r2plus1d_18", 1e-5), ("r2plus1d_18_dmcl", 1e-5), ("r2plus1d_18_true", 1e-3)]
+)
 def test_variances_and_eps_are_added(name, eps):
     """Only their sum counts, hence the same network of another eps and other variances."""
 
@@ -179,8 +185,9 @@ def test_kernels_are_drawn_as_each_code_does():
     np.testing.assert_allclose(stem("r3d_18").std(), (2 / (64 * 147)) ** 0.5, rtol=0.05)
 
 
-@pytest.mark.parametrize("frozen, moving", [("all", set()), ("all_but_first", {"bn1"}),
-                                            ("none", {"bn1", "bn2", "layer1_0"})])  # fmt: skip
+@pytest.mark.parametrize(
+    "frozen, moving", [("all", set()), ("all_but_first", {"bn1"}), ("none", {"bn1", "bn2", "layer1_0"})]
+)
 def test_frozen_norms_stay_but_the_first_where_asked(frozen, moving):
     model, x, params, stats = made("r2plus1d_18", (2, 1, 8, 8, 3), frozen_bn=frozen)
     new = training(model)(params, stats, x)[1]
@@ -193,18 +200,22 @@ def test_recomputing_changes_nothing():
         model, x, params, stats = made("r2plus1d_18", (2, 2, 8, 8, 3), **options)
         return jax.jit(jax.grad(lambda p: jnp.sin(training(model)(p, stats, x)[0]).sum()))(params)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-                 gradients(remat=True), gradients())  # fmt: skip
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradients(remat=True), gradients()
+    )
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"form": "flat"}, r"form='flat': choose one of \('full'"),
-    ({"middle": "all"}, "middle='all'"),
-    ({"padding": "valid"}, "padding='valid'"),
-    ({"kernel_init": "zeros"}, "kernel_init='zeros'"),
-    ({"shift_div": 8}, r"no option \['shift_div'\]; it knows .*'form'"),
-    ({"module": None}, r"no option \['module'\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"form": "flat"}, r"form='flat': choose one of \('full'"),
+        ({"middle": "all"}, "middle='all'"),
+        ({"padding": "valid"}, "padding='valid'"),
+        ({"kernel_init": "zeros"}, "kernel_init='zeros'"),
+        ({"shift_div": 8}, r"no option \['shift_div'\]; it knows .*'form'"),
+        ({"module": None}, r"no option \['module'\]"),
+    ],
+)
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         build_model("r2plus1d_18", num_classes=5, **options)

@@ -48,8 +48,9 @@ def test_unreadable_durations_say_what_to_write(bad):
 def test_step_schedule_drops_at_its_boundaries_from_the_segments_start():
     lr = optim.schedule(
         common.schedule(1.0, kind="step", boundaries=("4 epochs", "6 epochs"), warmup=5),
-        steps=80, steps_per_epoch=10,
-    )  # fmt: skip
+        steps=80,
+        steps_per_epoch=10,
+    )
     np.testing.assert_allclose([lr(5), lr(39), lr(41), lr(61)], [1, 1, 0.1, 0.01], rtol=1e-6)
     assert lr(0) == 0 and 0 < lr(2) < 1
 
@@ -175,8 +176,10 @@ def check_against_pytorch(name, groups):
     rng = np.random.default_rng(0)
     tree = jax.tree.map(lambda x: rng.normal(size=x.shape), PARAMS)
     tree["bn1"]["scale"][0] = 0.0
-    flat = {jax.tree_util.keystr(path): (x, (np.zeros_like(x),) * 2)
-            for path, x in jax.tree_util.tree_leaves_with_path(tree)}  # fmt: skip
+    flat = {
+        jax.tree_util.keystr(path): (x, (np.zeros_like(x),) * 2)
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
     tx = optim.make(spec(name=name, weight_decay=0.1, groups=groups))
     params = jax.tree.map(jnp.asarray, tree)
     state = tx.init(params)

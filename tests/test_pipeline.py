@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import fake
 import jax
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from mmvid.data.groups import Group
 from mmvid.data.media import files
 from mmvid.data.workers import Loader
 from mmvid.run import signals
-from mmvid.streams import Head, Sampling, Stream
+from mmvid.streams import Head, Sampling, Stream, Views
 
 RGB = Stream("rgb", "rgb", Sampling("mixed", 4, 8))
 FLOW = Stream("flow", "flow", Sampling("mixed", 4, 8), "stack5")
@@ -33,12 +34,13 @@ HEADS = {"action": Head(5)}
 
 def train(source=None, streams=(RGB, FLOW), **changes):
     """The loader of one group, 'main', whose ``views`` are all cut by one ``augment``."""
-    options = dict(
-        batch_size=4, views=("train",), augment=Augment(), heads=HEADS, size=32, seed=5, start=0, stop=12
-    ) | changes
+    options = (
+        dict(batch_size=4, views=("train",), augment=Augment(), heads=HEADS, size=32, seed=5, start=0, stop=12)
+        | changes
+    )
     views = dict.fromkeys(options.pop("views"), options.pop("augment"))
     groups = {"main": Group("train", options.pop("batch_size"), views)}
-    return pipeline.train_dataset({"main": Source() if source is None else source}, groups, streams, **options)
+    return fake.trained({"main": Source() if source is None else source}, groups, streams, **options)
 
 
 def same(a, b):
@@ -65,7 +67,7 @@ def test_workers_do_not_change_the_data(threads, workers):
 
 def test_processes_share_the_global_batch():
     whole = train()
-    parts = [train(process_index=i, process_count=2) for i in range(2)]
+    parts = [train(process=(i, 2)) for i in range(2)]
     for step in range(3):
         joined = jax.tree.map(lambda *x: np.concatenate(x), *(p[step] for p in parts))
         same(joined, whole[step])
@@ -115,9 +117,9 @@ def test_evaluation_covers_every_row_once():
     for count in (1, 2):
         seen = []
         for index in range(count):
-            dataset = pipeline.eval_dataset(
+            dataset = fake.tested(
                 Source(), (RGB, FLOW), heads=HEADS, size=32, protocol="D1U2", crops="three", resize=36,
-                batch_size=4, process_index=index, process_count=count,
+                batch_size=4, process=(index, count),
             )  # fmt: skip
             assert len(dataset) == 2
             for i in range(2):
@@ -129,18 +131,18 @@ def test_evaluation_covers_every_row_once():
 
 def test_rgb_alone_is_evaluated_as_beside_flow():
     options = dict(heads=HEADS, size=32, batch_size=4)
-    alone = pipeline.eval_dataset(Source(), (RGB,), **options)[0]["main"]["inputs"]["test"]["rgb"]
-    beside = pipeline.eval_dataset(Source(), (FLOW, RGB), **options)[0]["main"]["inputs"]["test"]["rgb"]
+    alone = fake.tested(Source(), (RGB,), **options)[0]["main"]["inputs"]["test"]["rgb"]
+    beside = fake.tested(Source(), (FLOW, RGB), **options)[0]["main"]["inputs"]["test"]["rgb"]
     np.testing.assert_array_equal(alone, beside)
 
 
 def test_bad_batches_are_explained():
     with pytest.raises(ValueError, match="3 processes"):
-        train(process_count=3)
+        train(process=(0, 3))
     with pytest.raises(ValueError, match="no clips"):
         train(Source(0))
     with pytest.raises(ValueError, match="no clips"):
-        pipeline.eval_dataset(Source(0), (RGB,), heads=HEADS, size=32)
+        fake.tested(Source(0), (RGB,), heads=HEADS, size=32)
     with pytest.raises(ValueError, match="negative"):
         workers_lib.iterate(train(), Loader(workers=-1))
 
@@ -175,9 +177,9 @@ def test_seeds_and_views_differ_and_groups_have_their_own_order():
     assert not np.array_equal(inputs(dataset, view="weak"), inputs(train(**options, seed=6), view="weak"))
     sizes = {"labelled": 2, "unlabelled": 6}
     groups = {name: Group("train", size, {"weak": Augment()}) for name, size in sizes.items()}
-    both = pipeline.train_dataset(
+    both = fake.trained(
         dict.fromkeys(groups, Pictures(20)), groups, (RGB,), heads=HEADS, size=32, seed=5, start=0, stop=10
-    )  # fmt: skip
+    )
     rows = {g: np.concatenate([both[i][g]["id"] for i in range(10)]) for g in groups}
     assert rows["labelled"].shape == (20,) and rows["unlabelled"].shape == (60,)
     for chosen in (rows["labelled"], *rows["unlabelled"].reshape(3, 20)):
@@ -200,18 +202,18 @@ def test_a_geometry_group_shares_its_window():
 def test_frames_are_those_of_the_clip():
     """RGB and flow against the arrays that were encoded, cut by the drawn window."""
     source = Pictures(frames=20)
-    batch = pipeline.eval_dataset(source, (RGB, FLOW, DIFF), heads=HEADS, size=32, resize=40, batch_size=3)
+    batch = fake.tested(source, (RGB, FLOW, DIFF), heads=HEADS, size=32, resize=40, batch_size=3)
     got = batch[0]["main"]["inputs"]["test"]
-    window = augment.test_windows(40, 48, 32, 40)[0][0]
+    window = augment.test_windows(40, 48, 32, Views(resize=40))[0][0]
     for row in range(3):
         record = source[row]
         n = record["num_frames"]
         cut = augment.apply(source.frames_of, window, 32, negate_x=False)
-        np.testing.assert_array_equal(got["rgb"][row, 0], cut[sampling.test_indices(n, RGB)[0]])
+        np.testing.assert_array_equal(got["rgb"][row, 0], cut[sampling.test_indices(n, RGB, Views())[0]])
         planes = fields.decode_frames(record, "flow", range(n - 1))
         cut_flow = augment.apply(planes, window, 32, negate_x=False)
         for stream, pictures, m in ((FLOW, cut_flow, n - 1), (DIFF, cut, n)):
-            for t, anchor in enumerate(sampling.test_indices(m, stream)[0]):
+            for t, anchor in enumerate(sampling.test_indices(m, stream, Views())[0]):
                 stack = 5 if stream is FLOW else 6
                 read = [pictures[min(anchor + s, m - 1)] for s in range(stack)]
                 np.testing.assert_array_equal(got[stream.name][row, 0, t], np.concatenate(read, -1))
@@ -219,7 +221,7 @@ def test_frames_are_those_of_the_clip():
 
 def test_views_are_clips_times_crops():
     def views(protocol, crops, **options):
-        dataset = pipeline.eval_dataset(
+        dataset = fake.tested(
             Pictures(frames=20), (RGB, FLOW), heads=HEADS, size=32, resize=36, batch_size=2,
             protocol=protocol, crops=crops, **options,
         )  # fmt: skip
@@ -275,19 +277,14 @@ def test_each_frame_is_decoded_once(monkeypatch):
         return real(record, field, indices)
 
     monkeypatch.setattr(fields, "decode_bytes", counted)
-    pipeline.eval_dataset(
-        Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1
-    )[0]
+    fake.tested(Source(1), (RGB, FLOW, DIFF), heads=HEADS, size=32, protocol="D2U2", crops="three", batch_size=1)[
+        0
+    ]
     assert sorted(read) == ["flow", "rgb"]
 
 
 def test_a_process_with_nothing_but_padding_has_its_batch():
-    parts = [
-        pipeline.eval_dataset(
-            Source(5), (RGB,), heads=HEADS, size=32, batch_size=4, process_index=i, process_count=2
-        )
-        for i in range(2)
-    ]
+    parts = [fake.tested(Source(5), (RGB,), heads=HEADS, size=32, batch_size=4, process=(i, 2)) for i in range(2)]
     assert [len(p) for p in parts] == [2, 2]
     last = [p[1]["main"] for p in parts]
     np.testing.assert_array_equal(last[0]["mask"], [True, False])
@@ -489,18 +486,19 @@ def test_depth_levels():
 def test_depth_of_a_clip_from_record_to_batch():
     source = Deep(frames=20)
     depth = Stream("depth", "depth", Sampling("uniform", 4))
-    batch = pipeline.eval_dataset(source, (RGB, depth), heads=HEADS, size=40, resize=40, batch_size=3)[0]["main"]
+    batch = fake.tested(source, (RGB, depth), heads=HEADS, size=40, resize=40, batch_size=3)[0]["main"]
     got = batch["inputs"]["test"]["depth"]
     assert got.shape == (3, 1, 4, 40, 40, 1) and got.dtype == np.uint8
     for row in range(3):
         n = source[row]["num_frames"]
         # The middle square of 40 x 48 pixels is not resampled.
-        expected = levels(source.depth_of(row, n))[sampling.test_indices(n, depth)[0], :, 4:44]
+        expected = levels(source.depth_of(row, n))[sampling.test_indices(n, depth, Views())[0], :, 4:44]
         np.testing.assert_array_equal(got[row, 0, ..., 0], expected)
 
 
 def test_holes_of_depth_do_not_bleed():
     """Resized, cut and mirrored, a reading is one that was there or none."""
+
     class Plane(Deep):
         def depth_of(self, row, count):
             return np.where(super().depth_of(row, count) > 0, 1250, 0).astype(np.uint16)
@@ -584,20 +582,23 @@ def test_all_streams_read_the_same_frames_by_segments():
             return record | {
                 "rgb": [frames.encode_png(np.dstack([blank * t] * 3)) for t in range(count)],
                 "depth": [frames.encode_png(blank.astype(np.uint16) * t) for t in range(count)],
-                "depth_scale": 1.0, "depth_range": (1.0, 255.0), "flow_x": planes, "flow_y": planes,
-            }  # fmt: skip
+                "depth_scale": 1.0,
+                "depth_range": (1.0, 255.0),
+                "flow_x": planes,
+                "flow_y": planes,
+            }
 
     source = Told(frames=20)
     trained = train(source, DMCL, augment=Augment(crop="window"))[0]["main"]["inputs"]["train"]
     options = dict(heads=HEADS, size=32, protocol="R3", crops="window", batch_size=4)
-    tested = pipeline.eval_dataset(source, DMCL, **options)[0]["main"]["inputs"]["test"]
+    tested = fake.tested(source, DMCL, **options)[0]["main"]["inputs"]["test"]
     for inputs, shape in ((trained, (4, 4)), (tested, (4, 3, 4))):
         read = [inputs[s.name][..., 0, 0, 0] for s in DMCL]
         assert read[0].shape == shape and (np.diff(read[0], axis=-1) > 0).all()
         for other in read[1:]:
             np.testing.assert_array_equal(other, read[0])
     # The ten clips are drawn once: another loader, another batch, another order of rows.
-    again = pipeline.eval_dataset(source, DMCL[::-1], **options | dict(batch_size=2))[1]["main"]["inputs"]["test"]
+    again = fake.tested(source, DMCL[::-1], **options | dict(batch_size=2))[1]["main"]["inputs"]["test"]
     for name, clips in again.items():
         np.testing.assert_array_equal(clips, tested[name][2:])
 
@@ -626,6 +627,7 @@ def test_colours_are_shared_by_a_modality_and_geometry_and_touch_rgb_alone():
 
 def test_one_colour_a_clip():
     """Frames that are equal stay equal, those of another clip do not change alike."""
+
     class Still(Source):
         def __getitem__(self, row):
             record = super().__getitem__(row)
@@ -640,14 +642,14 @@ def test_one_colour_a_clip():
 
 def test_evaluation_distorts_nothing():
     source = Deep()
-    batch = pipeline.eval_dataset(source, DMCL, heads=HEADS, size=35, protocol="R1", crops="window", batch_size=1)
+    batch = fake.tested(source, DMCL, heads=HEADS, size=35, protocol="R1", crops="window", batch_size=1)
     got = batch[0]["main"]["inputs"]["test"]["rgb"][0, 0]
     source[0]
     # Seven eighths of 40 pixels are 35.
-    window = augment.test_windows(40, 48, 35, 40, "window")[0][0]
+    window = augment.test_windows(40, 48, 35, Views(crops="window", resize=40))[0][0]
     cut = augment.apply(source.frames_of, window, 35, negate_x=False)
     n = source[0]["num_frames"] - 1
-    np.testing.assert_array_equal(got, cut[sampling.test_indices(n, DMCL[0], "R1", clip="clip0")[0]])
+    np.testing.assert_array_equal(got, cut[sampling.test_indices(n, DMCL[0], Views("R1"), clip="clip0")[0]])
 
 
 def test_a_run_of_dmcl_goes_on_without_depth():

@@ -6,7 +6,6 @@ import pytest
 
 from mmvid import prepare as prepare_lib
 from mmvid import streams
-from mmvid.data import augment
 from mmvid.prepare import prepare
 from mmvid.streams import Sampling, Stream
 
@@ -33,9 +32,7 @@ def test_differences_are_time_major():
 def test_a_flip_is_an_exact_negation_after_normalisation():
     x = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 8, 2)
     plain = Stream("flow", "flow", form="frames")
-    np.testing.assert_allclose(
-        prepare(plain, 255 - x), -prepare(plain, x), atol=1e-6
-    )
+    np.testing.assert_allclose(prepare(plain, 255 - x), -prepare(plain, x), atol=1e-6)
 
 
 def test_depth_is_centred():
@@ -127,7 +124,3 @@ def test_a_tone_is_loudest_in_its_band():
 def test_layouts_are_as_the_loader_made_them():
     boxes = np.random.default_rng(0).random((2, 3, 14, 8), np.float32)
     np.testing.assert_array_equal(prepare(Stream("b", "boxes", form="layout"), boxes), boxes)
-
-
-def test_what_the_loader_leaves_to_the_device_is_painted_there():
-    assert set(augment.DEVICE) == set(prepare_lib.OPERATIONS)

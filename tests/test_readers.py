@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips, stages, summary
+from data_prep import build, clips, phases, summary
 from data_prep.manifest import Item, Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader, ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
@@ -48,7 +48,7 @@ def serial(monkeypatch):
         for job in jobs:
             clips.write(*job, settings, directory)
 
-    monkeypatch.setattr(stages, "_pool", serial)
+    monkeypatch.setattr(phases, "_pool", serial)
 
 
 @pytest.fixture
@@ -104,8 +104,9 @@ def test_views_that_cannot_be(train, test, reason):
 def listed(per_class):
     return [
         Item(f"{name}{i:03d}", None, "train", {"action": (name,)}, paths={"depth": name})
-        for name, count in per_class.items() for i in range(count)
-    ]  # fmt: skip
+        for name, count in per_class.items()
+        for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -219,9 +220,10 @@ class TestUcla:
         for root in (tmp_path, base):
             made = nwucla.read(root)
             assert {i.id: i.path.name for i in made.items} == {
-                "a01_s01_v01_e00": "v01_s01_e00.avi", "a01_s01_v02_e00": "v02_s01_e00.avi",
+                "a01_s01_v01_e00": "v01_s01_e00.avi",
+                "a01_s01_v02_e00": "v02_s01_e00.avi",
                 "a08_s10_v03_e05": "v03_s10_e05.avi",
-            }  # fmt: skip
+            }
             assert all(item.paths == {} for item in made.items)
 
     def test_a_recording_in_both_archives(self, tmp_path):
@@ -287,9 +289,11 @@ class TestUwa:
             uwa_rgb(tmp_path, name, 1)
         made = uwa3d.read(tmp_path)
         assert {i: s == "test" for i, s in split_of(made).items()} == {
-            "a01_s01_v01_e00": False, "a01_s02_v02_e00": False, "a30_s01_v03_e00": True,
+            "a01_s01_v01_e00": False,
+            "a01_s02_v02_e00": False,
+            "a30_s01_v03_e00": True,
             "a01_s01_v04_e01": True,
-        }  # fmt: skip
+        }
         assert sorted(split_of(made).values()) == ["test", "test", "train", "val"]
         names = made.heads["action"]["names"]
         assert names == [f"a{n:02d}" for n in range(1, 31)] and made.name == "uwa3d-train12-test34"
@@ -308,12 +312,15 @@ class TestUwa:
         found = {i.id: (i.path is not None, i.paths.get("depth", tmp_path).name) for i in items}
         assert found == {
             "a01_s01_v01_e01": (True, "a01_s01_v01_e00"),
-            "a02_s01_v01_e01": (True, alone), "a02_s01_v01_e02": (True, alone),
+            "a02_s01_v01_e01": (True, alone),
+            "a02_s01_v01_e02": (True, alone),
             "a02_s01_v01_e00": (False, "a02_s01_v01_e00"),
-            "a03_s01_v01_e01": (True, alone), "a03_s01_v01_e10": (False, "a03_s01_v01_e10"),
-            "a04_s01_v01_e01": (True, "a04_s01_v01_e01"), "a04_s01_v01_e00": (False, "a04_s01_v01_e00"),
+            "a03_s01_v01_e01": (True, alone),
+            "a03_s01_v01_e10": (False, "a03_s01_v01_e10"),
+            "a04_s01_v01_e01": (True, "a04_s01_v01_e01"),
+            "a04_s01_v01_e00": (False, "a04_s01_v01_e00"),
             "a09_s01_v03_e01": (True, alone),
-        }  # fmt: skip
+        }
 
     @pytest.mark.parametrize("chosen", range(len(uwa3d.DEPTH)))
     def test_the_first_tree_with_anything_is_the_depth(self, tmp_path, chosen):
@@ -515,7 +522,7 @@ TOY = Reader(
 
 
 def test_a_new_dataset_is_a_row(tmp_path, monkeypatch, serial, capsys):
-    """A function that reads it and a row are all: flags, defaults, stages and the next command follow."""
+    """A function that reads it and a row are all: flags, defaults, phases and the next command follow."""
     monkeypatch.setitem(READERS, "toy", TOY)
     for name in ("a", "b", "c", "d"):
         film(tmp_path / "films" / f"{name}.avi", 4 + ord(name) % 4)

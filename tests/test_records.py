@@ -34,7 +34,7 @@ def record(i, split="train", frames=3, **changes):
 
 
 def pack(root, made, heads=()):
-    """Packs records as stage 2 does, with the metadata that reading needs; runs need ``heads``, some of HEADS."""
+    """Packs records as phase 2 does, with the metadata that reading needs; runs need ``heads``, some of HEADS."""
     (root / "prepared").mkdir(parents=True, exist_ok=True)
     files = {}
     for i, clip in enumerate(made):

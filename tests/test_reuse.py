@@ -1,4 +1,4 @@
-"""Stages of other runs are copied by key alone, whole, or not at all."""
+"""Segments of other runs are copied by key alone, whole, or not at all."""
 
 import types
 
@@ -19,7 +19,7 @@ KEY = "a" * 64
 
 @pytest.fixture
 def other(tmp_path):
-    """Another run's workdir with one stage that has ended, and settings for a run that may want it."""
+    """Another run's workdir with one segment that has ended, and settings for a run that may want it."""
     evaluation = dict(protocol="D0U1", variant="code", crops="centre", resize=0)
     settings = types.SimpleNamespace(
         evaluation=evaluation, size=32, subsets={}, reuse=f"{tmp_path}/none-of-it,{tmp_path}/other"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.data import sampling
-from mmvid.streams import Sampling, Stream, stack_length
+from mmvid.streams import Sampling, Stream, Views, stack_length
 
 RGB = Stream("rgb", "rgb", Sampling("uniform", 8))
 FLOW = Stream("flow", "flow", Sampling("uniform", 8), "stack5")
@@ -17,18 +17,18 @@ def test_values_of_the_spec():
     """Worked out by hand from MML's code, 0-based."""
     np.testing.assert_array_equal(sampling.val_indices(40, 8, 1), [2, 7, 12, 17, 22, 27, 32, 37])
     np.testing.assert_array_equal(sampling.val_indices(39, 8, 5), [2, 6, 10, 15, 19, 24, 28, 32])
-    twice = sampling.test_indices(30, RGB, "D0U2")
+    twice = sampling.test_indices(30, RGB, Views("D0U2"))
     np.testing.assert_array_equal(twice, [[1, 5, 9, 13, 16, 20, 24, 28], [0, 3, 7, 11, 15, 18, 22, 26]])
-    dense = sampling.test_indices(60, RGB, "D1U0")
+    dense = sampling.test_indices(60, RGB, Views("D1U0"))
     np.testing.assert_array_equal(dense, [np.arange(14, 43, 4)])
-    np.testing.assert_array_equal(sampling.test_indices(60, RGB, "D2U0")[:, 0], [0, 28])
+    np.testing.assert_array_equal(sampling.test_indices(60, RGB, Views("D2U0"))[:, 0], [0, 28])
 
 
 def test_paper_variants():
     # T' = 60 - 4 * 7 = 32: one clip from 16, two from 0 and 16; uniform from the left edges.
-    assert sampling.test_indices(60, RGB, "D1U0", "paper")[0, 0] == 16
-    np.testing.assert_array_equal(sampling.test_indices(60, RGB, "D2U0", "paper")[:, 0], [0, 16])
-    np.testing.assert_array_equal(sampling.test_indices(40, RGB, "D0U1", "paper")[0], np.arange(8) * 5)
+    assert sampling.test_indices(60, RGB, Views("D1U0", "paper"))[0, 0] == 16
+    np.testing.assert_array_equal(sampling.test_indices(60, RGB, Views("D2U0", "paper"))[:, 0], [0, 16])
+    np.testing.assert_array_equal(sampling.test_indices(40, RGB, Views("D0U1", "paper"))[0], np.arange(8) * 5)
 
 
 @pytest.mark.parametrize("protocol", ["D0U1", "D0U2", "D1U0", "D2U0", "D1U1", "D2U1", "D1U2", "D2U2"])
@@ -36,7 +36,7 @@ def test_paper_variants():
 @pytest.mark.parametrize("stream", [RGB, FLOW, DIFF], ids=lambda s: s.name)
 def test_every_protocol_of_table_10(protocol, variant, stream):
     for n in (1, 3, 12, 31, 32, 33, 200):
-        clips = sampling.test_indices(n, stream, protocol, variant)
+        clips = sampling.test_indices(n, stream, Views(protocol, variant))
         assert clips.shape == (int(protocol[1]) + int(protocol[3]), 8)
         assert clips.min() >= 0
         frames = sampling.stacked(clips, stack_length(stream), n)
@@ -63,9 +63,9 @@ def test_training_anchors(n, kind, seed):
 
 
 def test_uniform_takes_one_frame_of_every_part():
-    seen = np.stack([
-        sampling.train_indices(np.random.default_rng(s), {"rgb": 43}, [RGB])["rgb"] for s in range(300)
-    ])  # fmt: skip
+    seen = np.stack(
+        [sampling.train_indices(np.random.default_rng(s), {"rgb": 43}, [RGB])["rgb"] for s in range(300)]
+    )
     for j in range(8):
         assert set(seen[:, j]) == set(range(5 * j, 5 * j + 5))
 
@@ -91,15 +91,15 @@ def test_stacks_saturate():
 @pytest.mark.parametrize("bad", ["D0U0", "uniform", "D1", "10x3"])
 def test_unknown_protocols_are_explained(bad):
     with pytest.raises(ValueError, match="D1U2"):
-        sampling.test_indices(40, RGB, bad)
+        sampling.test_indices(40, RGB, Views(bad))
 
 
 def draws(n, stream, count=400):
     """Anchors of ``count`` seeds for one stream alone: [count, frames]."""
     name = stream.name
-    return np.stack([
-        sampling.train_indices(np.random.default_rng(s), {name: n}, [stream])[name] for s in range(count)
-    ])  # fmt: skip
+    return np.stack(
+        [sampling.train_indices(np.random.default_rng(s), {name: n}, [stream])[name] for s in range(count)]
+    )
 
 
 def test_dense_starts_of_the_code():
@@ -145,21 +145,21 @@ def test_streams_share_the_coin_and_the_first_of_equal_length_defines():
 def test_validation_of_a_short_clip_reads_the_first_frames():
     """n <= T + stack - 1 gives zeros (MML's code)."""
     assert not sampling.val_indices(12, 8, 5).any() and sampling.val_indices(13, 8, 5).any()
-    np.testing.assert_array_equal(sampling.test_indices(40, RGB, "val"), [sampling.val_indices(40, 8, 1)])
+    np.testing.assert_array_equal(sampling.test_indices(40, RGB, Views("val")), [sampling.val_indices(40, 8, 1)])
 
 
 def test_dense_clips_come_first_and_any_number_goes():
-    both = sampling.test_indices(60, RGB, "D2U2")
-    np.testing.assert_array_equal(both[:2], sampling.test_indices(60, RGB, "D2U0"))
-    np.testing.assert_array_equal(both[2:], sampling.test_indices(60, RGB, "D0U2"))
-    ten = sampling.test_indices(132, RGB, "D10U0")
+    both = sampling.test_indices(60, RGB, Views("D2U2"))
+    np.testing.assert_array_equal(both[:2], sampling.test_indices(60, RGB, Views("D2U0")))
+    np.testing.assert_array_equal(both[2:], sampling.test_indices(60, RGB, Views("D0U2")))
+    ten = sampling.test_indices(132, RGB, Views("D10U0"))
     np.testing.assert_array_equal(ten[:, 0], np.linspace(0, 100, 10).astype(int))
-    assert not sampling.test_indices(0, FLOW, "D1U2").any()
+    assert not sampling.test_indices(0, FLOW, Views("D1U2")).any()
 
 
 def test_unknown_variants_are_explained():
     with pytest.raises(ValueError, match="paper"):
-        sampling.test_indices(40, RGB, "D0U1", "papers")
+        sampling.test_indices(40, RGB, Views("D0U1", "papers"))
 
 
 # ---------------------------------------------------------------------------- segments (DMCL)
@@ -216,36 +216,35 @@ def test_an_absent_stream_does_not_shorten_the_segments():
 
 
 def test_frozen_clips_depend_on_the_clip_alone():
-    first = sampling.test_indices(31, MODALITIES[0], "R10", shared=30, clip="a001")
+    first = sampling.test_indices(31, MODALITIES[0], Views("R10"), shared=30, clip="a001")
     assert first.shape == (10, 8) and len(np.unique(first, axis=0)) == 10
     for stream, n in zip(MODALITIES, (31, 35, 30), strict=True):
-        np.testing.assert_array_equal(sampling.test_indices(n, stream, "R10", shared=30, clip="a001"), first)
-    other = sampling.test_indices(31, MODALITIES[0], "R10", shared=30, clip="a002")
+        again = sampling.test_indices(n, stream, Views("R10"), shared=30, clip="a001")
+        np.testing.assert_array_equal(again, first)
+    other = sampling.test_indices(31, MODALITIES[0], Views("R10"), shared=30, clip="a002")
     assert (first != other).any()
     edges = np.array([0, 4, 8, 12, 15, 19, 23, 27, 30])
     assert (first >= edges[:-1]).all() and (first < edges[1:]).all()
     # More clips begin with the same ones; a stream that is not there has zeros.
     np.testing.assert_array_equal(
-        sampling.test_indices(31, MODALITIES[0], "R12", shared=30, clip="a001")[:10], first
+        sampling.test_indices(31, MODALITIES[0], Views("R12"), shared=30, clip="a001")[:10], first
     )
-    assert not sampling.test_indices(0, MODALITIES[1], "R10", shared=30, clip="a001").any()
+    assert not sampling.test_indices(0, MODALITIES[1], Views("R10"), shared=30, clip="a001").any()
 
 
 def test_frozen_clips_stay_what_they_are():
     """The numbers themselves: papers' tables would change with them."""
-    found = sampling.test_indices(40, MODALITIES[0], "R2", clip="S001C001P001R001A001")
-    np.testing.assert_array_equal(
-        found, [[1, 5, 13, 19, 21, 26, 30, 39], [4, 6, 12, 18, 20, 26, 31, 35]]
-    )
+    found = sampling.test_indices(40, MODALITIES[0], Views("R2"), clip="S001C001P001R001A001")
+    np.testing.assert_array_equal(found, [[1, 5, 13, 19, 21, 26, 30, 39], [4, 6, 12, 18, 20, 26, 31, 35]])
 
 
 def test_random_protocols_need_segments():
     with pytest.raises(ValueError, match="'segments'"):
-        sampling.test_indices(1000, RGB, "R10")
+        sampling.test_indices(1000, RGB, Views("R10"))
     for bad in ("R0", "R", "R-1", "10"):
         with pytest.raises(ValueError, match="'Rn'"):
-            sampling.test_indices(1000, MODALITIES[0], bad)
-    assert sampling.test_indices(1000, MODALITIES[0], "R10", "code").shape == (10, 8)
+            sampling.test_indices(1000, MODALITIES[0], Views(bad))
+    assert sampling.test_indices(1000, MODALITIES[0], Views("R10", "code")).shape == (10, 8)
 
 
 def test_segments_go_with_segments_only():

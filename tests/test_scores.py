@@ -3,11 +3,11 @@
 import json
 import logging
 
+import fake
 import numpy as np
 import pytest
 from fake import Source
 
-from mmvid.data import pipeline
 from mmvid.models.model import Needs
 from mmvid.scores import combine as combine_lib
 from mmvid.scores import evaluate as evaluate_lib
@@ -30,7 +30,7 @@ def predict(batch):
 
 def scores(batch_size=4, absent=(), n=7):
     source = Source(n, absent=absent)
-    batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
+    batches = fake.tested(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=batch_size)
     needs = {"rgb": Needs(("rgb",)), "flow": Needs(("flow",))}
     dataset = (batches[i] for i in range(len(batches)))
     return evaluate_lib.predict_split(predict, dataset, needs=needs, ids=source.ids(), meta=META)
@@ -289,7 +289,7 @@ def test_scores_that_are_not_finite_are_said(caplog, monkeypatch):
         return found
 
     source = Source(7)
-    batches = pipeline.eval_dataset(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
+    batches = fake.tested(source, STREAMS, heads=HEADS, size=32, protocol="D0U2", batch_size=4)
     needs = {"rgb": Needs(("rgb",)), "flow": Needs(("flow",))}
     with caplog.at_level(logging.WARNING):
         seen = (batches[i] for i in range(2))

@@ -13,7 +13,7 @@ from mmvid import infer, logs, passes, sharding, step
 from mmvid import network as network_lib
 from mmvid.methods import METHODS
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, Pass, Term, hidden
+from mmvid.methods.base import Method, Pass, Term, group_without
 from mmvid.models import build_model
 from mmvid.models.model import Model, Needs
 from mmvid.network import Network
@@ -40,13 +40,15 @@ def networks(dropout=0.0):
 def batch(size=8, seed=0):
     rng = np.random.default_rng(seed)
     draw = lambda c: rng.integers(0, 256, (size, 2, 16, 16, c), dtype=np.uint8)  # noqa: E731
-    return {"main": {
-        "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
-        "label": {"action": rng.integers(0, 5, size).astype(np.int32)},
-        "mask": np.ones(size, bool),
-        "present": {name: np.ones(size, bool) for name in STREAMS},
-        "id": np.arange(size, dtype=np.int32),
-    }}  # fmt: skip
+    return {
+        "main": {
+            "inputs": {"train": {"rgb": draw(3), "flow": draw(10)}},
+            "label": {"action": rng.integers(0, 5, size).astype(np.int32)},
+            "mask": np.ones(size, bool),
+            "present": {name: np.ones(size, bool) for name in STREAMS},
+            "id": np.arange(size, dtype=np.int32),
+        }
+    }
 
 
 def transforms(nets, clip=1.0):
@@ -83,7 +85,7 @@ def alone(method, peers, own, present):
         return {
             n: Term((own,), found[n].values[i : i + 1], found[n].mask[i : i + 1], found[n].weight[i : i + 1])
             for n, i in rows.items()
-        }  # fmt: skip
+        }
 
     return method._replace(terms=terms)
 
@@ -138,9 +140,7 @@ def test_clipping_stays_inside_a_network():
     nets = networks()
     both, _ = trained(nets, METHODS["single"](("flow", "rgb"), HEADS), [batch()])
     one, _ = trained(nets[1:], METHODS["single"](("rgb",), HEADS), [batch()])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both.params["rgb"], one.params["rgb"]
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), both.params["rgb"], one.params["rgb"])
 
 
 def test_eight_devices_are_one():
@@ -150,9 +150,7 @@ def test_eight_devices_are_one():
     for count in (1, 8):
         mesh = sharding.make_mesh(jax.devices()[:count])
         state = jax.device_put(jax.device_get(start(nets, method, tx)), sharding.replicated(mesh))
-        run = step.jit_train_step(
-            step.make_train_step(nets, STREAMS, method, tx, LR), sharding.replicated(mesh)
-        )
+        run = step.jit_train_step(step.make_train_step(nets, STREAMS, method, tx, LR), sharding.replicated(mesh))
         for seed in range(2):
             state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
         found[count] = jax.device_get((state.params, state.stats, metrics))
@@ -235,8 +233,11 @@ def test_microbatches_over_eight_devices_are_the_whole_batch():
     run = step.jit_train_step(parts, sharding.replicated(mesh))
     many = run(state, sharding.place(mesh, sparse()))
     one = trained(nets, method, [sparse()])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (one[0].params, one[1]),
-                 (many[0].params, many[1]))  # fmt: skip
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        (one[0].params, one[1]),
+        (many[0].params, many[1]),
+    )
 
 
 def test_batch_statistics_go_from_one_microbatch_to_the_next():
@@ -293,8 +294,10 @@ def test_a_frozen_teacher_is_in_evaluation_mode():
     state, metrics = jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR))(first, batch())
     inputs = batch()["main"]["inputs"]["train"]
     views = {"main": {"inputs": {"test": {n: x[:, None] for n, x in inputs.items()}}}}
-    whole = {n: {**first.frozen, "rgb": {"params": first.params["rgb"], "stats": first.stats["rgb"]}}[n]
-             for n in STREAMS}  # fmt: skip
+    whole = {
+        n: {**first.frozen, "rgb": {"params": first.params["rgb"], "stats": first.stats["rgb"]}}[n]
+        for n in STREAMS
+    }
     params, stats = ({n: whole[n][kind] for n in STREAMS} for kind in ("params", "stats"))
     logits = infer.make_predict(linear(), STREAMS)(params, stats, views)
     teacher, own = (logits[n]["action"][:, 0] for n in ("flow", "rgb"))
@@ -467,7 +470,7 @@ def test_a_model_of_any_streams_is_told_who_is_there():
 def test_a_pass_hides_streams():
     """What it hides is absent, and what stands there reaches nothing; the whole group stands beside it."""
     nets, passed = attentive(), (Pass(), Pass(hide=("rgb",)))
-    assert hidden("main", ("rgb",)) == "main-rgb"
+    assert group_without("main", ("rgb",)) == "main-rgb"
     method = single("all", group="main-rgb")._replace(passes=passed)
     b = lacking([1, 4])
     other = jax.tree.map(np.array, b)
@@ -517,8 +520,9 @@ def test_one_of_several_streams_a_step(accumulate):
         jax.tree.map(np.testing.assert_array_equal, new.stats, want.stats)
         logged = logs._floats(metrics)
         assert f"omni.{stream}/ce" in logged and {n for n in logged if n.startswith("omni.")} == {
-            f"omni.{stream}/ce", f"omni.{stream}/top1"
-        }  # fmt: skip
+            f"omni.{stream}/ce",
+            f"omni.{stream}/top1",
+        }
 
 
 def test_a_number_of_a_batch_goes_to_every_device():

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import fake
 import numpy as np
 import pytest
 from fake import Source
@@ -10,10 +11,10 @@ from fake import info as fake_info
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvid.data import pipeline, records, rules, subsets
+from mmvid.data import records, rules, subsets
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
-from mmvid.data.missing import Hidden
+from mmvid.data.missing import Incomplete
 from mmvid.data.rules import Rule
 from mmvid.data.subsets import Subset
 from mmvid.models.model import Needs
@@ -208,8 +209,8 @@ def test_of_several_heads_one_is_named(monkeypatch):
 # ---------------------------------------------------------------------------- in place of a split
 def test_training_logs_the_rows_of_the_whole_split():
     held = Subset(Source(7), [5, 2, 6], "held", Rule())
-    for source in (held, Hidden(held, {"rgb": 0.5}, 0)):
-        made = pipeline.train_dataset(
+    for source in (held, Incomplete(held, {"rgb": 0.5}, 0)):
+        made = fake.trained(
             {"main": source}, {"main": Group("held", 3, {"train": Augment()})}, (RGB,), heads=HEADS,
             size=32, seed=0, start=0, stop=4,
         )  # fmt: skip
@@ -221,7 +222,7 @@ def test_training_logs_the_rows_of_the_whole_split():
 
 def test_a_subset_is_evaluated_clip_by_clip():
     held = Subset(Source(7), [2, 5, 6], "held", Rule())
-    batches = pipeline.eval_dataset(held, (RGB,), heads=HEADS, size=32, batch_size=2)
+    batches = fake.tested(held, (RGB,), heads=HEADS, size=32, batch_size=2)
     scores = evaluate.predict_split(
         lambda batch: {"rgb": {"action": np.zeros((2, 1, 5), np.float32)}}, map(batches.__getitem__, range(2)),
         needs={"rgb": Needs(("rgb",))}, ids=held.ids(), meta={},

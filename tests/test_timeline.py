@@ -4,6 +4,7 @@ import fractions
 
 import av
 import cv2
+import fake
 import numpy as np
 import pytest
 from fake import Source
@@ -13,7 +14,7 @@ from scipy.io import savemat
 
 from data_prep import clips, timeline
 from data_prep.manifest import Item
-from mmvid.data import fields, pipeline, sampling
+from mmvid.data import fields, sampling
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.data.media import audio, files
@@ -309,7 +310,7 @@ FLOW = Stream("flow", "flow", Sampling("dense", 4, 8), "stack5")
 
 
 def batch_of(source, heads, views=("one",), streams=(RGB,)):
-    made = pipeline.train_dataset(
+    made = fake.trained(
         {"main": source}, {"main": Group("train", 8, dict.fromkeys(views, Augment(scales=(1.0,))))}, streams,
         heads=heads, size=40, seed=3, start=0, stop=1,
     )  # fmt: skip
@@ -353,5 +354,5 @@ def test_spans_change_nothing_else_and_evaluation_has_them_all():
     first, second = batch_of(source, HEADS), batch_of(plain, {"action": Head(5)})
     np.testing.assert_array_equal(first["inputs"]["one"]["rgb"], second["inputs"]["one"]["rgb"])
     np.testing.assert_array_equal(second["label"]["action"], second["id"] % 5)
-    tested = pipeline.eval_dataset(source, (RGB,), heads=HEADS, size=40, batch_size=6)[0]["main"]
+    tested = fake.tested(source, (RGB,), heads=HEADS, size=40, batch_size=6)[0]["main"]
     assert tested["label"]["action"].all()

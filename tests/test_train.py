@@ -171,7 +171,7 @@ def test_a_second_run_in_the_workdir_is_refused(finished, data):
 
 
 @pytest.mark.slow
-def test_stages_of_another_run_are_reused(finished, data, tmp_path):
+def test_segments_of_another_run_are_reused(finished, data, tmp_path):
     """Another form of the method: what comes before it is the other run's, the method is trained."""
     flags = [f"--config.reuse={finished[0]}", "--config.method.mml.average=logit"]
     done = run(data, tmp_path, *flags)

@@ -1,7 +1,7 @@
 """The datasets that can be built, a row each.
 
 A new one is a file beside these, whose function makes a `Manifest` of the dataset's own files, and a row in
-READERS: the command line, the stages and the summary follow from the row.
+READERS: the command line, the phases and the summary follow from the row.
 """
 
 import argparse

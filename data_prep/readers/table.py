@@ -15,8 +15,13 @@ from data_prep.manifest import FURTHER, IMAGE_ENDINGS, KINDS, SPLIT_NAMES, Item,
 
 COLUMNS = ("id", "path", "split", "start", "end", "fps", *FURTHER)
 # UTF-32's mark begins with that of UTF-16.
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 

@@ -18,9 +18,14 @@ RGB = ("UWA3DII_RGB/UWA3D-RGB", "UWA3D-RGB", "UWA3DII_RGB")
 # Whole maps before those cut to the person, which do not lie over the RGB; values before
 # pictures made from them.
 DEPTH = (
-    "UWA3D-Depth/WholeFrames", "UWA3DII_Depth/ActionsNew", "ActionsNew", "UWA3DII_Depth/Actions_images",
-    "Actions_images", "UWA3DII_Depth_ROI/UWA3D-Depth", "UWA3D-Depth",
-)  # fmt: skip
+    "UWA3D-Depth/WholeFrames",
+    "UWA3DII_Depth/ActionsNew",
+    "ActionsNew",
+    "UWA3DII_Depth/Actions_images",
+    "Actions_images",
+    "UWA3DII_Depth_ROI/UWA3D-Depth",
+    "UWA3D-Depth",
+)
 
 # Action, subject, view and repetition (a, s, v, e); e is -1 where the name has none.
 Key = tuple[int, int, int, int]

@@ -4,13 +4,14 @@ There is one draw for each clip and geometry group, in relative coordinates, whi
 every stream of the group (TSM's, MML's and DMCL's code).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from mmvid.streams import Head
+from mmvid.operations import OPERATIONS
+from mmvid.streams import Head, Views
 
 # MML's thirteen positions of a crop, in quarters of the free room (x, y).
 POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0),
@@ -34,8 +35,8 @@ class Augment(NamedTuple):
 
     With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``.
     ``flip_labels`` are pairs (a, b) of class ids that a flip exchanges (left, right), or (head, a, b) where
-    there are several heads. ``device`` names operations of `DEVICE`, which the device applies to the pixels
-    after all of this.
+    there are several heads. ``device`` names rows of `operations.OPERATIONS`, which the device applies to
+    the pixels after all of this.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -103,18 +104,6 @@ def draw(
     return window._replace(flip=flip)
 
 
-# Operations on the device (`prepare.OPERATIONS`): what the loader draws for each, once a geometry group.
-DEVICE: dict[str, Callable[[np.random.Generator], np.generic]] = {
-    "flip": lambda rng: np.bool_(rng.random() < 0.5),
-    "brightness": lambda rng: np.float32(rng.uniform(0.5, 1.5)),
-}
-
-
-def draw_device(rng: np.random.Generator, spec: Augment) -> dict[str, np.generic]:
-    """Draws {operation: number} for the operations that ``spec`` leaves to the device."""
-    return {name: DEVICE[name](rng) for name in spec.device}
-
-
 def _window(height: int, width: int, share: float, across: float) -> Geometry:
     """Returns a square window with ``share`` of the short side; ``across`` from 0 to 1 places it along the long
     side, and across the short one it lies in the middle."""
@@ -125,16 +114,16 @@ def _window(height: int, width: int, share: float, across: float) -> Geometry:
     return Geometry(x / width, y / height, side / width, side / height)
 
 
-def test_windows(
-    height: int, width: int, size: int, resize: int, crops: str = "centre"
-) -> tuple[list[Geometry], int]:
-    """Returns (windows, side of the output in pixels) of a test protocol.
+def test_windows(height: int, width: int, size: int, views: Views) -> tuple[list[Geometry], int]:
+    """Returns (windows, side of the output in pixels) of the crops and the resize of ``views``.
 
     The short side is thought of as resized to ``resize`` pixels. 'centre' then cuts a square of ``size`` in the
     middle, 'three' cuts three along the long side: one at each end and one in the middle. 'full_res' and
     'three_full_res' cut squares of ``resize`` instead (MML's test). 'window' cuts 224/256 of both sides,
     whatever ``resize`` is (DMCL's). Raises ValueError for an unknown protocol, or a ``resize`` below ``size``.
     """
+    # As MML's code does: a crop of 224 from a short side of 256.
+    crops, resize = views.crops, views.resize or size * PICTURE // WINDOW
     if crops not in CROPS:
         raise ValueError(f"crops={crops!r}: choose one of {CROPS}")
     if resize < size:
@@ -190,16 +179,14 @@ def _check_numbers(spec: Augment) -> None:
     if spec.crop not in TRAIN_CROPS:
         raise ValueError(f"augment.crop={spec.crop!r}: choose one of {TRAIN_CROPS}")
     if not 0 <= spec.jitter <= ROOM:
-        raise ValueError(
-            f"augment.jitter={spec.jitter}: a window of {WINDOW} in {PICTURE} moves by 0 to {ROOM:g}"
-        )
+        raise ValueError(f"augment.jitter={spec.jitter}: a window of {WINDOW} in {PICTURE} moves by 0 to {ROOM:g}")
     if not 0 <= spec.colour <= 1:
         raise ValueError(f"augment.colour={spec.colour} is a probability: give a number in [0, 1]")
 
 
 def _check_device(spec: Augment) -> None:
-    if unknown := [name for name in spec.device if name not in DEVICE]:
-        raise ValueError(f"augment.device names {unknown[0]!r}: choose from {sorted(DEVICE)}")
+    if unknown := [name for name in spec.device if name not in OPERATIONS]:
+        raise ValueError(f"augment.device names {unknown[0]!r}: choose from {sorted(OPERATIONS)}")
     if "flip" in spec.device and spec.flip_labels:
         raise ValueError(
             "augment.device: a flip on the device cannot exchange labels; write flip=True in its place, or "

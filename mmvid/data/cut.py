@@ -10,6 +10,7 @@ from mmvid.data import colours as colours_lib
 from mmvid.data import fields as fields_lib
 from mmvid.data.augment import Geometry
 from mmvid.data.media.files import DecodeError
+from mmvid.operations import mirrored_boxes
 from mmvid.streams import MODALITIES, Stream, form_of, host_shape, negated
 
 # The window of streams that belong to no geometry group.
@@ -63,6 +64,7 @@ def read(record: dict, streams: Sequence[Stream], frames: Mapping[str, np.ndarra
     for a damaged record.
     """
     pictured = [s for s in streams if form_of(s).cut == "pictures"]
+    # By field, not by stream: two streams of one field read many of the same pictures.
     out = {}
     for field in dict.fromkeys(map(field_of, pictured)):
         indices = _distinct(frames, [s for s in pictured if field_of(s) == field])
@@ -119,6 +121,7 @@ def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Ma
         # Indexing copies, so it is left out where these streams read all that was decoded.
         if len(wanted) < len(indices):
             pictures = pictures[np.searchsorted(indices, wanted)]
+        # Any reader tells the window, since those of one key are of one geometry group.
         pictures = _made(pictures, how.window(readers[0]), how.side, key)
         for stream in readers:
             index = np.searchsorted(wanted, frames[stream.name])
@@ -184,19 +187,6 @@ def _sound(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mappi
 EMPTY = (0.0, 0.0, 1e-9, 1e-9)
 
 
-def _mirrored(layouts: np.ndarray) -> np.ndarray:
-    """Mirrors boxes [.., 8] horizontally: a left hand (side 1) becomes a right one (2).
-
-    `prepare._mirrored_boxes` does the same on the device.
-    """
-    # Empty slots have category 0 and must stay as they are: mirrored, they would lie at the right edge.
-    out, there = layouts.copy(), layouts[..., 4] > 0
-    out[..., 0], out[..., 2] = 1 - layouts[..., 2], 1 - layouts[..., 0]
-    sided = (layouts[..., 6] == 1) | (layouts[..., 6] == 2)
-    out[..., 6] = np.where(sided, 3 - layouts[..., 6], layouts[..., 6])
-    return np.where(there[..., None], out, layouts)
-
-
 def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Makes the two sides of boxes along an axis of so many ``pixels`` valid (MMD's code).
 
@@ -206,8 +196,10 @@ def _sane(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, n
     pixel = np.float32(1 / pixels)
     low, high = np.minimum(low, high), np.maximum(low, high)
     low, high = (side.clip(0, 1 - pixel) for side in (low, high))
-    equal = low == high
-    return np.where(equal & (low > 0), low - pixel, low).clip(0), np.where(equal & (low == 0), pixel, high)
+    # Equal in the mirror is equal, too: float32 is finer near 0 than near 1.
+    equal = 1 - low == 1 - high
+    inside = low >= pixel
+    return np.where(equal & inside, low - pixel, low), np.where(equal & ~inside, high + pixel, high)
 
 
 def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
@@ -219,13 +211,14 @@ def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Map
     for stream in streams:
         wanted = frames[stream.name][..., 0]
         boxes = fields_lib.decode_bytes(record, field_of(stream), wanted.ravel())
-        if how.window(stream).flip:
-            boxes = _mirrored(boxes)
         there = boxes[..., 4] > 0
         for low, pixels in ((0, record["width"]), (1, record["height"])):
             boxes[..., low], boxes[..., low + 2] = _sane(boxes[..., low], boxes[..., low + 2], pixels)
         # After `_sane`, which would give the empty slots an extent of a pixel.
         boxes[~there] = (*EMPTY, 0, 0, 0, 0)
+        # Last, so that these are the boxes that a flip on the device would make of the others.
+        if how.window(stream).flip:
+            boxes = mirrored_boxes(boxes)
         out[stream.name] = boxes.reshape(*wanted.shape, *boxes.shape[1:])
     return out
 

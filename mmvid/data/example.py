@@ -7,43 +7,48 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmvid import operations
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
 from mmvid.data import cut, fields, sampling
 from mmvid.data import groups as groups_lib
 from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
-from mmvid.streams import MODALITIES, Head, Stream, form_of
+from mmvid.streams import MODALITIES, Head, Stream, Views, form_of
 
 
 class Train(NamedTuple):
-    """What training examples follow from. Picklable; ``size`` is the side of pictures in pixels, ``process`` is
-    (index, count)."""
+    """What training examples follow from; it can be pickled.
 
-    sources: dict[str, Source]
-    groups: dict[str, Group]
+    ``groups`` show the clips of ``sources`` {group: records} in pictures of ``size`` pixels a side. ``process``
+    is (index, count). ``one_of`` {group: OneOf} describes networks that are shown one of their reads at each
+    step.
+    """
+
+    sources: Mapping[str, Source]
+    groups: Mapping[str, Group]
     streams: tuple[Stream, ...]
-    heads: dict[str, Head]
+    heads: Mapping[str, Head]
     size: int
     seed: int
-    process: tuple[int, int]
-    one_of: dict[str, OneOf]
+    process: tuple[int, int] = (0, 1)
+    one_of: Mapping[str, OneOf] = {}
 
 
 class Eval(NamedTuple):
-    """What test examples follow from. Picklable; ``size`` and ``resize`` are in pixels (`augment.test_windows`),
-    ``process`` is (index, count)."""
+    """What test examples follow from; it can be pickled.
+
+    ``size`` is the side of a crop in pixels, ``batch_size`` counts the clips of all processes, ``process`` is
+    (index, count).
+    """
 
     source: Source
     streams: tuple[Stream, ...]
-    heads: dict[str, Head]
+    heads: Mapping[str, Head]
     size: int
-    protocol: str
-    variant: str
-    crops: str
-    resize: int
     batch_size: int
-    process: tuple[int, int]
+    views: Views = Views()
+    process: tuple[int, int] = (0, 1)
 
 
 @functools.lru_cache(maxsize=8)
@@ -121,7 +126,9 @@ def _multi_hot(spans: np.ndarray, head: Head) -> np.ndarray:
 
 def train_example(spec: Train, name: str, position: int, shown: Collection[str]) -> dict:
     """Makes the example at a position of the stream of group ``name``; streams not in ``shown`` are absent."""
-    source, group, salt = spec.sources[name], spec.groups[name], sorted(spec.groups).index(name)
+    source, group = spec.sources[name], spec.groups[name]
+    # Sorted: in which order a plan names its groups changes no draw.
+    salt = sorted(spec.groups).index(name)
     row = example_row(len(source), spec.seed, position, salt)
     record = source[row]
     # By the position, so that an example is the same whichever process or worker makes it.
@@ -132,17 +139,19 @@ def train_example(spec: Train, name: str, position: int, shown: Collection[str])
     # A flip that changes the label must be the same in every view and geometry group.
     flip = bool(rng.random() < 0.5) if groups_lib.flips_together(group) else None
     views, seen = _train_views(spec, group, record, lengths, rng, flip)
-    label = _labels(record, spec.heads, flip=bool(flip), pairs=groups_lib.flip_pairs(group),
-                    seen=seen) if group.labels else None  # fmt: skip
+    label = {}
+    if group.labels:
+        pairs = groups_lib.flip_pairs(group)
+        label["label"] = _labels(record, spec.heads, flip=bool(flip), pairs=pairs, seen=seen)
     # What the device will do is drawn last, so that it changes nothing that is drawn here.
     draws = {
-        view: {geometry: augment_lib.draw_device(rng, augment) for geometry in _geometries(spec.streams)}
+        view: operations.draw(rng, augment.device, spec.streams)
         for view, augment in group.views.items()
         if augment.device
     }
     return {
         "inputs": views,
-        **({} if label is None else {"label": label}),
+        **label,
         **({"draws": draws} if draws else {}),
         "mask": np.bool_(True),
         "present": {stream: np.bool_(n > 0) for stream, n in lengths.items()},
@@ -201,7 +210,7 @@ def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str,
     frames = {}
     for stream in spec.streams:
         n = lengths[stream.name]
-        anchors = sampling.test_indices(n, stream, spec.protocol, spec.variant, shared=shared, clip=clip)
+        anchors = sampling.test_indices(n, stream, spec.views, shared=shared, clip=clip)
         frames[stream.name] = sampling.stacked(anchors, form_of(stream).stack, n)
     return frames
 
@@ -209,9 +218,7 @@ def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str,
 def eval_example(spec: Eval, row: int) -> dict:
     """Makes the test example of a row, with all of its clips and crops: {stream: [V, *host_shape]}."""
     record = spec.source[row]
-    windows, side = augment_lib.test_windows(
-        record["height"], record["width"], spec.size, spec.resize, spec.crops
-    )
+    windows, side = augment_lib.test_windows(record["height"], record["width"], spec.size, spec.views)
     lengths = cut.lengths(record, spec.streams)
     there = [s for s in spec.streams if lengths[s.name] > 0]
     frames = _test_frames(spec, record["id"], lengths)

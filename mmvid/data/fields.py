@@ -1,7 +1,7 @@
 """Tabulates what a record holds of each modality: its columns, how many frames there are, how to read them."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,55 @@ import numpy as np
 from mmvid.data import frames as frames_lib
 from mmvid.data.media.files import DecodeError
 from mmvid.streams import BOX, SLOTS
+
+
+class Column(NamedTuple):
+    """How a column of a record is stored: by ``kind``, and for 'reals' in a ``shape`` whose None is any length.
+
+    'text' and 'bytes' are one string, 'frames' is a list of encoded pictures, 'integer' and 'real' are numbers,
+    'reals' an array of float32.
+    """
+
+    kind: str
+    shape: tuple[int | None, ...] = ()
+
+
+# All columns but the label, whose heads each dataset has of its own.
+COLUMNS = {
+    "id": Column("text"),
+    "split": Column("text"),
+    "num_frames": Column("integer"),
+    "height": Column("integer"),
+    "width": Column("integer"),
+    "fps": Column("real"),
+    "times": Column("reals", (None,)),
+    "rgb": Column("frames"),
+    "rgb_video": Column("bytes"),
+    "flow_x": Column("frames"),
+    "flow_y": Column("frames"),
+    "flow_bound": Column("real"),
+    "depth": Column("frames"),
+    "depth_scale": Column("real"),
+    "audio": Column("bytes"),
+    "audio_rate": Column("integer"),
+    "audio_start_s": Column("real"),
+    "boxes": Column("reals", (None, BOX + 1)),
+}
+# What TFDS gives of each kind becomes a plain value.
+_PLAIN: dict[str, Callable] = {
+    "text": lambda value: value.decode(),
+    "bytes": bytes,
+    "frames": list,
+    "integer": int,
+    "real": float,
+    "reals": lambda value: np.asarray(value, np.float32),
+}
+
+
+def plain(name: str, value):
+    """Turns what TFDS gives of the column ``name`` into Python's values, or into an array where it is one."""
+    return _PLAIN[COLUMNS[name].kind](value)
+
 
 # Metres, for records that name no range of their own.
 DEPTH_RANGE = (0.0, 8.0)
@@ -43,6 +92,17 @@ def _stored(record: dict, columns: Sequence[str]) -> int:
     return min(max(len(record[name]) for name in columns), record["num_frames"])
 
 
+def with_settings(record: dict, settings: Mapping) -> dict:
+    """Returns a record with what its fields need to know of the ``settings`` of the dataset's build.
+
+    This is ``depth_range``: (near, far) in metres, which the loader maps linearly to 1..255 (0 stays "no
+    reading").
+    """
+    # Datasets that were built before the range was kept have the default one.
+    near, far = settings.get("depth_range", DEPTH_RANGE)
+    return record | {"depth_range": (float(near), float(far))}
+
+
 # ---------------------------------------------------------------------------- pictures
 def _each(decode: Callable, indices) -> np.ndarray:
     """Returns ``decode(index)`` of each index, [n, ..], and decodes each distinct index once."""
@@ -75,9 +135,7 @@ def _depth(record: dict, indices) -> np.ndarray:
 
 def _depth_bytes(record: dict, indices) -> np.ndarray:
     """Returns depth as uint8 [n, H, W, 1], by ``depth_levels``."""
-    return depth_levels(
-        _depth(record, indices), record["depth_scale"], record.get("depth_range", DEPTH_RANGE)
-    )
+    return depth_levels(_depth(record, indices), record["depth_scale"], record.get("depth_range", DEPTH_RANGE))
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,6 +143,7 @@ def _levels(scale: float, near: float, far: float) -> np.ndarray:
     """Returns the level of every stored depth, uint8 [65536]. Raises DecodeError for a wrong scale or range."""
     if not (scale > 0 and far > near):
         raise DecodeError(f"depth_scale={scale} is positive, depth_range={near, far} rises: correct them")
+    # A table of all stored values, so that a pixel costs a look-up alone.
     shares = np.clip((np.arange(1 << 16) * scale - near) / (far - near), 0, 1)
     levels = np.round(1 + 254 * shares).astype(np.uint8)
     # "No reading" must stay apart from what is near.
@@ -123,6 +182,7 @@ def sound_places(record: dict, indices: np.ndarray, rows: int, window: int, rate
     first, last = (seconds(record, end) for end in (indices.min(-1), indices.max(-1)))
     # The sound of a clip may begin after its pictures, and places count from its first sample.
     begin = (first - record["audio_start_s"]) * rate
+    # The last frame is heard as long as it is shown.
     room = np.maximum((last - first + 1 / record["fps"]) * rate - window, 0)
     starts = begin[..., None] + room[..., None] * np.linspace(0, 1, rows)
     return np.round(starts).astype(np.int64)[..., None] + np.arange(window)
@@ -185,7 +245,7 @@ def decode_bytes(record: dict, field: str, indices: Sequence[int]) -> np.ndarray
     return FIELDS[field].read(record, indices)
 
 
-def hidden(record: dict, names: Sequence[str]) -> dict:
+def without(record: dict, names: Sequence[str]) -> dict:
     """Returns a copy of a record without the fields ``names``: their columns are empty."""
     columns = [column for name in names for column in FIELDS[name].columns]
     return record | {column: record[column][:0] for column in columns}

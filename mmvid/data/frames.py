@@ -18,8 +18,8 @@ def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
     """Writes uint8 [H, W, 3] (RGB) or [H, W] as JPEG, colours at half size (4:2:0), as in nearly every video."""
     # OpenCV wants blue first.
     picture = picture[..., ::-1] if picture.ndim == 3 else picture
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality,
-             cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]  # fmt: skip
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
     return cv2.imencode(".jpg", picture, flags)[1].tobytes()
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from mmvid.data.fields import FIELDS, hidden, present
+from mmvid.data.fields import FIELDS, present, without
 from mmvid.data.records import Source
 
 
@@ -14,13 +14,13 @@ def _draw(seed: int, field: str, clip: str) -> float:
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
-class Hidden:
-    """Wraps a Source and hides fields of some of its clips: ``shares`` {field: share of the clips that lose it}.
+class Incomplete:
+    """A Source whose clips are those of another one, ``source``, of which some have lost fields.
 
-    Fields are the rows of `fields.FIELDS`. ``seed``, the field and the clip's id decide which clips lose it.
-    ``fields`` names those that a run reads (all, by default); every clip that has any of them keeps at least
-    one. Where a draw would hide all, the field whose draw came closest to sparing it stays. Raises ValueError
-    for an unknown field and for a share outside [0, 1].
+    ``shares`` {field: share} says which share of the clips loses each field (a row of `fields.FIELDS`);
+    ``seed``, the field and the clip's id decide which clips these are. A clip that has any of ``fields``, those
+    that a run reads (all, by default), keeps at least one of them: where it would lose all, it keeps the one
+    whose draw came closest to sparing it. Raises ValueError for an unknown field and for a share outside [0, 1].
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class Hidden:
         return len(self.source)
 
     def __getitem__(self, row: int) -> dict:
-        """Reads the record of a row, with the columns of hidden fields emptied."""
+        """Reads the record of a row, with the columns of lost fields emptied."""
         record = self.source[row]
-        return hidden(record, self._hidden(record))
+        return without(record, self._lost(record))
 
-    def _hidden(self, record: dict) -> list[str]:
-        """Returns the fields to hide of a record."""
-        draws = {f: _draw(self.seed, f, record["id"]) for f in self.shares}
-        drawn = [f for f, share in self.shares.items() if draws[f] < share and present(record, f)]
-        if any(present(record, f) for f in self.fields if f not in drawn):
-            return drawn
+    def _lost(self, record: dict) -> list[str]:
+        """Returns the fields that a record loses."""
+        draws = {field: _draw(self.seed, field, record["id"]) for field in self.shares}
+        lost = [f for f, share in self.shares.items() if draws[f] < share and present(record, f)]
+        if any(present(record, f) for f in self.fields if f not in lost):
+            return lost
         # Only a field that the run reads can save the clip: sparing another one would leave it as empty.
         # A draw relative to its share tells how close it came, whatever the fields' shares are.
-        counted = [f for f in drawn if f in self.fields]
-        spared = max(counted, key=lambda f: draws[f] / self.shares[f], default=None)
-        return [f for f in drawn if f != spared]
+        read = [f for f in lost if f in self.fields]
+        spared = max(read, key=lambda f: draws[f] / self.shares[f], default=None)
+        return [f for f in lost if f != spared]
 
     @property
     def split(self) -> str:
@@ -63,7 +63,7 @@ class Hidden:
 
     @property
     def info(self):
-        """Returns the dataset's Info, whose counts include what is hidden here."""
+        """Returns the dataset's Info, whose counts include what is lost here."""
         return self.source.info
 
     def ids(self) -> list[str]:

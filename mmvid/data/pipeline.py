@@ -6,7 +6,7 @@ loader need be saved, and the numbers of workers and processes do not change the
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,8 @@ import numpy as np
 from mmvid.data import example, sampling
 from mmvid.data import groups as groups_lib
 from mmvid.data.example import Eval, Train
-from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
-from mmvid.streams import Head, Stream, host_bytes
+from mmvid.streams import Stream, host_bytes
 
 # Grain brings JAX along, so it is imported where it is used.
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def _train_group(spec: Train, name: str, step: int) -> dict:
     chosen = one_of.chosen(spec.seed, step) if one_of else {}
     shown = one_of.streams(chosen) if one_of else {s.name for s in spec.streams}
     rows = _rows(size, spec.process)
+    # Positions go on from step to step, so that clips that do not fill a batch wait for the next epoch's.
     examples = [example.train_example(spec, name, step * size + row, shown) for row in rows]
     # One choice for the batch, not one a row: the step runs one read of a network for all of its rows.
     return _stack(examples) | ({"one_of": chosen} if chosen else {})
@@ -81,53 +81,23 @@ def _check(name: str, source: Source, batch_size: int, process_count: int) -> No
         )
 
 
-def train_dataset(
-    sources: Mapping[str, Source],
-    groups: Mapping[str, Group],
-    streams: tuple[Stream, ...],
-    *,
-    heads: Mapping[str, Head],
-    size: int,
-    seed: int,
-    start: int,
-    stop: int,
-    one_of: Mapping[str, OneOf] | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> "grain.MapDataset":
-    """Returns a dataset whose element i is this process's rows of the batch of step ``start`` + i.
+def train_dataset(spec: Train, start: int, stop: int) -> "grain.MapDataset":
+    """Returns a dataset whose element i is this process's rows of the batch of step ``start`` + i < ``stop``.
 
-    A batch is {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}}, of the clips of ``sources``
-    {group: records}. A stream that a record lacks is zeros, and its ``present`` is False. ``one_of`` {group:
-    OneOf} describes networks that are shown one of their reads at each step. Raises ValueError for a batch that
-    the processes cannot share evenly, an empty split, streams of which only some are cut by segments, or an
-    invalid augmentation.
+    A batch is {group: {'inputs': {view: {stream: [B, *streams.host_shape]}}, ..}}. A stream that a record lacks
+    is zeros, and its ``present`` is False. Raises ValueError for a batch that the processes cannot share evenly,
+    an empty split, streams of which only some are cut by segments, or an invalid augmentation.
     """
     import grain
 
-    for name, group in groups.items():
-        _check(f"group {name!r}", sources[name], group.batch_size, process_count)
-        groups_lib.check(name, group, heads)
-    sampling.check_streams(streams)
-    spec = Train(dict(sources), dict(groups), tuple(streams), dict(heads), size, seed,
-                  (process_index, process_count), dict(one_of or {}))  # fmt: skip
+    for name, group in spec.groups.items():
+        _check(f"group {name!r}", spec.sources[name], group.batch_size, spec.process[1])
+        groups_lib.check(name, group, spec.heads)
+    sampling.check_streams(spec.streams)
     return grain.MapDataset.range(start, stop).map(functools.partial(_train_batch, spec))
 
 
-def eval_dataset(
-    source: Source,
-    streams: tuple[Stream, ...],
-    *,
-    heads: Mapping[str, Head],
-    size: int,
-    protocol: str = "D0U1",
-    variant: str = "code",
-    crops: str = "centre",
-    resize: int = 0,
-    batch_size: int = 32,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> "grain.MapDataset":
+def eval_dataset(spec: Eval) -> "grain.MapDataset":
     """Returns a dataset of batches with every row of a split once, in order.
 
     Their inputs are {'test': {stream: [B, V, *streams.host_shape]}}, with V = clips x crops. The last batch is
@@ -137,8 +107,6 @@ def eval_dataset(
     """
     import grain
 
-    _check("the split", source, batch_size, process_count)
-    spec = Eval(source, tuple(streams), dict(heads), size, protocol, variant, crops,
-                 resize or size, batch_size, (process_index, process_count))  # fmt: skip
-    batches = -(-len(source) // batch_size)
+    _check("the split", spec.source, spec.batch_size, spec.process[1])
+    batches = -(-len(spec.source) // spec.batch_size)
     return grain.MapDataset.range(batches).map(functools.partial(_eval_batch, spec))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid.data.fields import DEPTH_RANGE
+from mmvid.data.fields import plain, with_settings
 
 SCHEMA = 1
 TFDS_NAME = "clips"
@@ -48,8 +48,8 @@ def fingerprint(rows: list, settings: dict) -> str:
 class Source:
     """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
-    Each record is given the dataset's ``depth_range``: (near, far) in metres, which the loader maps linearly
-    to 1..255 (0 stays "no reading").
+    Each record is given what its fields need to know of the dataset's build settings
+    (`fields.with_settings`).
     """
 
     def __init__(self, root: pathlib.Path, split: str, info: Info):
@@ -67,9 +67,7 @@ class Source:
         """Reads the record of a row. Raises IndexError beyond the last one."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of the {len(self)} clips of {self.root}/{self.split}")
-        # Datasets that were built before the range was kept have the default one.
-        near, far = self.info.settings.get("depth_range", DEPTH_RANGE)
-        return _plain(self._opened()[int(row)]) | {"depth_range": (float(near), float(far))}
+        return with_settings(_plain(self._opened()[int(row)]), self.info.settings)
 
     def _opened(self):
         """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
@@ -135,21 +133,8 @@ def directory(root: pathlib.Path) -> pathlib.Path:
 
 def _plain(example: dict) -> dict:
     """Turns TFDS's NumPy scalars and object arrays into Python values, and frames into lists of bytes."""
-    record = {}
-    for name, value in example.items():
-        if name == "label":
-            record[name] = {k: np.asarray(v) for k, v in value.items()}
-        elif name in ("rgb", "flow_x", "flow_y", "depth"):
-            record[name] = list(value)
-        elif name in ("id", "split"):
-            record[name] = value.decode()
-        elif name in ("rgb_video", "audio"):
-            record[name] = bytes(value)
-        elif name in ("boxes", "times"):
-            record[name] = np.asarray(value, np.float32)
-        else:
-            record[name] = np.asarray(value).item()
-    return record
+    label = {head: np.asarray(value) for head, value in example["label"].items()}
+    return {name: plain(name, value) for name, value in example.items() if name != "label"} | {"label": label}
 
 
 def _check_version(root: pathlib.Path, found: dict, command: str) -> None:

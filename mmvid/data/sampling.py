@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmvid.streams import Sampling, Stream, stack_length
+from mmvid.streams import Sampling, Stream, Views, stack_length
 
 VARIANTS = ("code", "paper")
 # DMCL's converters repeat the last frame of shorter clips up to so many.
@@ -168,37 +168,29 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int]:
     return counts
 
 
-def test_indices(
-    n: int,
-    stream: Stream,
-    protocol: str = "D0U1",
-    variant: str = "code",
-    *,
-    shared: int | None = None,
-    clip: str = "",
-) -> np.ndarray:
+def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = None, clip: str = "") -> np.ndarray:
     """Returns the anchors of every test clip of a stream of ``n`` frames: int [clips, frames].
 
-    ``protocol`` 'DkUm' takes k dense clips, then m uniform ones (MML, table 10); 'val' takes the one clip of
-    the validation during training. ``variant`` is 'code' (the default) or 'paper' (MML, appendix 1), which
-    differ. A stream is sampled by its own length, so its score does not depend on the other streams.
+    ``views`` give the protocol and its variant. 'DkUm' takes k dense clips, then m uniform ones (MML, table 10);
+    'val' takes the one clip of the validation during training. The variant is 'code' or 'paper' (MML, appendix
+    1), which differ. A stream is sampled by its own length, so its score does not depend on the other streams.
 
     'Rn' (DMCL) takes n clips of random segments, which never change: they follow from the id ``clip`` and from
     ``shared``, the least length of the streams (None: ``n``), and so are the same for all streams. Raises
     ValueError for an unknown protocol or variant, or 'Rn' for a stream of another kind than 'segments'.
     """
     s, stack = stream.sampling, stack_length(stream)
-    if protocol == "val":
+    if views.protocol == "val":
         return val_indices(n, s.frames, stack)[None]
-    k, m, random = _protocol(protocol, variant)
+    k, m, random = _protocol(views.protocol, views.variant)
     if random:
         drawn = _frozen(max(n if shared is None else shared, 1), stream, random, clip)
         return drawn if n > 0 else np.zeros_like(drawn)
     step = s.dense_length // s.frames * np.arange(s.frames)
     if n <= 0:
         return np.zeros((k + m, s.frames), np.int64)
-    dense = [(start + step) % n for start in _dense_starts(n, k, s, variant)] if k else []
-    uniform = [_uniform_test(n, s.frames, stack, o) for o in _uniform_offsets(m, variant)]
+    dense = [(start + step) % n for start in _dense_starts(n, k, s, views.variant)] if k else []
+    uniform = [_uniform_test(n, s.frames, stack, o) for o in _uniform_offsets(m, views.variant)]
     return np.stack([*dense, *uniform])
 
 

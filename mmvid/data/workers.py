@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import grain
 
 
+# Seconds that workers have to end by themselves.
+PATIENCE = 2.0
+
+
 class Loader(NamedTuple):
     """Who makes batches ahead: ``workers`` processes or, where that is 0, ``threads``; ``prefetch`` batches are
     held ready."""
@@ -71,8 +75,9 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _first(ahead: "grain.DatasetIterator") -> list[dict]:
-    """Returns the first batch in a list, which is empty where there is none.
+def _start(ahead: "grain.DatasetIterator") -> list[dict]:
+    """Starts the workers, which Grain does when it is asked for the first batch. Returns that batch in a list,
+    an empty one where there is none.
 
     A thread asks for it with both signals blocked, and the workers inherit that. The loop, which waits here,
     still receives them.
@@ -102,28 +107,27 @@ def _from_workers(dataset: "grain.IterDataset", workers: int, prefetch: int) -> 
     with tempfile.TemporaryDirectory() as born:
         ahead = iter(dataset.mp_prefetch(options, worker_init_fn=functools.partial(_begin_worker, born)))
         try:
-            yield from _first(ahead)
+            yield from _start(ahead)
             yield from ahead
         finally:
-            _close_soon(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
+            _close(ahead, set(multiprocessing.active_children()) - others, pathlib.Path(born))
 
 
-def _close_soon(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
-    """Closes the iterator, and kills its workers where that takes more than two seconds.
+def _close(ahead: "grain.DatasetIterator", workers: set, born: pathlib.Path) -> None:
+    """Closes the iterator within PATIENCE seconds: workers that are not done by then are killed.
 
-    Closing alone waits for the batches in the making, however long these take.
+    ``workers`` are its processes, of which those that have begun have left a file in ``born``.
     """
 
-    def end() -> None:
-        for worker in workers:
+    def kill(chosen) -> None:
+        for worker in chosen:
             worker.kill()
 
-    for worker in workers:
-        # One that is still being born finds its queues gone, and prints a stack trace about it. It holds no
-        # lock yet that somebody could wait for.
-        if not (born / str(worker.pid)).exists():
-            worker.kill()
-    timer = threading.Timer(2.0, end)
+    # One that is still being born would find its queues gone, and print a stack trace about it. It holds no
+    # lock yet that somebody could wait for.
+    kill(worker for worker in workers if not (born / str(worker.pid)).exists())
+    # Closing alone waits for the batches in the making, however long these take.
+    timer = threading.Timer(PATIENCE, kill, (workers,))
     timer.start()
     try:
         ahead.close()

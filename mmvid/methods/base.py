@@ -15,7 +15,7 @@ class Pass(NamedTuple):
     'params' runs those that are trained, 'frozen' the teachers, 'ema' the moving averages of the trained
     ones. With ``one_of``, a network that reads several streams in turn reads only the one that the
     loader drew for this step. The streams ``hide`` are shown as absent, and the outputs are filed under
-    the group's name that `hidden` gives.
+    the name that `group_without` gives.
     """
 
     of: tuple[tuple[str, str], ...] = (("main", "train"),)
@@ -25,11 +25,11 @@ class Pass(NamedTuple):
     hide: tuple[str, ...] = ()
 
 
-def hidden(group: str, hide: tuple[str, ...]) -> str:
-    """Names a group, in outputs and batch, as it is when a pass hides streams of it.
+def group_without(group: str, hide: tuple[str, ...]) -> str:
+    """Returns the name that a group has, in outputs and batch, in a pass that hides the streams ``hide`` of it.
 
-    'main' without audio is 'main-audio': it has the rows, labels and mask of 'main', and the presence
-    that is left.
+    'main' without the stream 'audio' is called 'main-audio', read as "main minus audio". That group has the
+    rows, labels and mask of 'main', and the presence that is left. A pass that hides nothing keeps the name.
     """
     return "-".join((group, *hide))
 

@@ -7,6 +7,9 @@ from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Pass, Term
 from mmvid.streams import Head
 
+# The options' defaults, those of DMCL's code.
+WEIGHT, TEMPERATURE, TEMPER_STUDENT = 0.5, 2.0, True
+
 
 def generalized_distillation(
     teacher_logits: jax.Array,
@@ -14,9 +17,9 @@ def generalized_distillation(
     label: jax.Array,
     *,
     kind: str = "single",
-    weight: float = 0.5,
-    temperature: float = 2.0,
-    temper_student: bool = True,
+    weight: float = WEIGHT,
+    temperature: float = TEMPERATURE,
+    temper_student: bool = TEMPER_STUDENT,
     present: jax.Array | None = None,
 ) -> jax.Array:
     """Computes (1 - w) CE + w H(softmax(teacher / T), softmax(own [/ T])): logits [.., K] twice -> [..].
@@ -28,10 +31,8 @@ def generalized_distillation(
     # One student is M = 1 of the parts, which are what trains.
     one = terms_lib.Answers(logits[None], label, kind)
     there = None if present is None else present[None]
-    parts = generalized_distillation_parts(
-        teacher_logits, one, weight=weight, temperature=temperature,
-        temper_student=temper_student, present=there,
-    )  # fmt: skip
+    options = dict(weight=weight, temperature=temperature, temper_student=temper_student)
+    parts = generalized_distillation_parts(teacher_logits, one, **options, present=there)
     return sum(parts.values())[0]
 
 
@@ -68,9 +69,9 @@ def make_generalized_distillation(
     heads: dict[str, Head],
     *,
     teacher: str = "",
-    weight: float = 0.5,
-    temperature: float = 2.0,
-    temper_student: bool = True,
+    weight: float = WEIGHT,
+    temperature: float = TEMPERATURE,
+    temper_student: bool = TEMPER_STUDENT,
 ) -> Method:
     """Makes the method by which every output learns from the output ``teacher``.
 
@@ -82,6 +83,7 @@ def make_generalized_distillation(
     if len(students) in (0, len(outputs)):
         raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
     terms_lib.check_temperature(temperature)
+    options = dict(weight=weight, temperature=temperature, temper_student=temper_student)
 
     def terms(results, batch, state, key):
         del state, key
@@ -90,12 +92,9 @@ def make_generalized_distillation(
         present = terms_lib.presence(students, group)
         there = present & terms_lib.presence((teacher,), group)
         parts = [
-            generalized_distillation_parts(
-                own[teacher]["logits"][head], asked, weight=weight, temperature=temperature,
-                temper_student=temper_student, present=there,
-            )
+            generalized_distillation_parts(own[teacher]["logits"][head], asked, **options, present=there)
             for head, asked in zip(heads, terms_lib.answers(own, group, students, heads))
-        ]  # fmt: skip
+        ]
         ones = jnp.ones(len(students))
         return {
             name: Term(students, terms_lib.mean_over_heads([part[name] for part in parts]), present, ones)

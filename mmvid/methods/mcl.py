@@ -26,6 +26,9 @@ from mmvid.streams import Head
 Names = tuple[str, ...]
 Heads = dict[str, Head]
 VERSIONS = (0, 1)
+# The options' defaults: those of DMCL's released code, then CMCL's.
+TEMPERATURE, ALPHA_GT, ALPHA_DISTILL = 2.0, 1.0, 1.0
+BETA, K, VERSION = 0.75, 1, 0
 _LEAST_PROB = 1e-10  # CMCL's code clips probabilities here
 
 
@@ -53,9 +56,9 @@ def dmcl(
     label: Array,
     *,
     kind: str = "single",
-    temperature: float = 2.0,
-    alpha_gt: float = 1.0,
-    alpha_distill: float = 1.0,
+    temperature: float = TEMPERATURE,
+    alpha_gt: float = ALPHA_GT,
+    alpha_distill: float = ALPHA_DISTILL,
     key: Array | None = None,
     present: Array | None = None,
 ) -> Array:
@@ -94,7 +97,9 @@ def random_teacher_parts(heads: Sequence[Answers], *, key, present, **options) -
     return _taught_by(winner, heads, cross_entropy, **options)
 
 
-def _taught_by(winner, heads, cross_entropy, temperature=2.0, alpha_gt=1.0, alpha_distill=1.0) -> Outcome:
+def _taught_by(
+    winner, heads, cross_entropy, *, temperature=TEMPERATURE, alpha_gt=ALPHA_GT, alpha_distill=ALPHA_DISTILL
+) -> Outcome:
     """Computes the losses of networks that learn from each example's ``winner``, however it was chosen."""
     soft = terms_lib.mean_over_heads([_distilled(head, winner, temperature) for head in heads])
     # In the code losers keep the full cross-entropy (alpha_gt = 1); the paper weighs it 1 - lambda.
@@ -115,7 +120,7 @@ def smcl(
     label: Array,
     *,
     kind: str = "single",
-    k: int = 1,
+    k: int = K,
     key: Array | None = None,
     present: Array | None = None,
 ) -> Array:
@@ -135,9 +140,9 @@ def cmcl(
     label: Array,
     *,
     kind: str = "single",
-    beta: float = 0.75,
-    k: int = 1,
-    version: int = 0,
+    beta: float = BETA,
+    k: int = K,
+    version: int = VERSION,
     key: Array | None = None,
     present: Array | None = None,
 ) -> Array:
@@ -228,7 +233,12 @@ def _wins(outputs: Names, winner: Array, present: Array) -> Term:
 
 
 def make_dmcl(
-    outputs: Names, heads: Heads, *, temperature: float = 2.0, alpha_gt: float = 1.0, alpha_distill: float = 1.0
+    outputs: Names,
+    heads: Heads,
+    *,
+    temperature: float = TEMPERATURE,
+    alpha_gt: float = ALPHA_GT,
+    alpha_distill: float = ALPHA_DISTILL,
 ) -> Method:
     """Makes DMCL of `dmcl`'s options. Raises ValueError for a temperature that is not positive."""
     terms_lib.check_temperature(temperature)
@@ -237,7 +247,12 @@ def make_dmcl(
 
 
 def make_random_teacher(
-    outputs: Names, heads: Heads, *, temperature: float = 2.0, alpha_gt: float = 1.0, alpha_distill: float = 1.0
+    outputs: Names,
+    heads: Heads,
+    *,
+    temperature: float = TEMPERATURE,
+    alpha_gt: float = ALPHA_GT,
+    alpha_distill: float = ALPHA_DISTILL,
 ) -> Method:
     """Makes DMCL with a teacher drawn by lot. Raises ValueError as ``make_dmcl`` does."""
     terms_lib.check_temperature(temperature)
@@ -246,13 +261,13 @@ def make_random_teacher(
     return _method(outputs, heads, losses_of, symmetric=False, reason="who teaches is drawn by lot")
 
 
-def make_smcl(outputs: Names, heads: Heads, *, k: int = 1) -> Method:
+def make_smcl(outputs: Names, heads: Heads, *, k: int = K) -> Method:
     """Makes SMCL with ``k`` winners in each example. Raises ValueError for more winners than outputs."""
     check_k(k, len(outputs))
     return _method(outputs, heads, functools.partial(smcl_parts, k=k))
 
 
-def make_cmcl(outputs: Names, heads: Heads, *, beta: float = 0.75, k: int = 1, version: int = 0) -> Method:
+def make_cmcl(outputs: Names, heads: Heads, *, beta: float = BETA, k: int = K, version: int = VERSION) -> Method:
     """Makes CMCL of `cmcl`'s options. Raises ValueError for an unknown version, for version 1 with a
     multi-label head, and for more winners than outputs."""
     check_k(k, len(outputs))

@@ -11,6 +11,7 @@ from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Term
 from mmvid.streams import Head
 
+# The first of each is the default.
 AVERAGES = ("prob", "logit")
 FORMS = ("softmax", "bernoulli")
 
@@ -74,8 +75,8 @@ def _log_mean_sigmoid(logits: jax.Array, present: jax.Array) -> jax.Array:
 def mutual(
     logits: jax.Array,
     *,
-    average: str = "prob",
-    form: str = "softmax",
+    average: str = AVERAGES[0],
+    form: str = FORMS[0],
     per_class: bool = False,
     present: jax.Array | None = None,
 ) -> jax.Array:
@@ -108,8 +109,8 @@ def make(
     outputs: tuple[str, ...],
     heads: dict[str, Head],
     *,
-    average: str = "prob",
-    multilabel_form: str = "softmax",
+    average: str = AVERAGES[0],
+    multilabel_form: str = FORMS[0],
 ) -> Method:
     """Makes MML, CE plus mutual KL, for two or more outputs of one modality or of several.
 
@@ -130,11 +131,12 @@ def make(
         del state, key
         group, own = batch["main"], results["main", "train"]
         present = terms_lib.presence(outputs, group)
-        # Equations 1 to 4 as two terms, so that the report shows CE and KL apart; their sum is L_i.
-        kl = terms_lib.mean_over_heads([
+        parts = [
             mutual(logits, average=average, form=forms[kind], per_class=kind == "multi", present=present)
             for logits, _, kind in terms_lib.answers(own, group, outputs, heads)
-        ])
+        ]
+        kl = terms_lib.mean_over_heads(parts)
+        # Equations 1 to 4 as two terms, so that the report shows CE and KL apart; their sum is L_i.
         return {
             "ce": terms_lib.task_term(own, group, outputs, heads),
             "kl": Term(outputs, kl, present, jnp.ones(len(outputs))),

@@ -22,10 +22,7 @@ class Answers(NamedTuple):
 
 def answers(outputs: dict, group: dict, names: tuple[str, ...], heads: dict[str, Head]) -> list[Answers]:
     """Collects the answers of the outputs ``names`` in every head, in the order of ``heads``."""
-    return [
-        Answers(stack(outputs, names, head), group["label"][head], spec.kind)
-        for head, spec in heads.items()
-    ]
+    return [Answers(stack(outputs, names, head), group["label"][head], spec.kind) for head, spec in heads.items()]
 
 
 def stack(outputs: dict, names: tuple[str, ...], head: str) -> jax.Array:

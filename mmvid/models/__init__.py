@@ -16,9 +16,10 @@ _TSM = dict(module=ResNet, temporal=True)
 _VIDEO = dict(_BASIC, module=VideoResNet)
 # R(2+1)D as its authors released it (VMZ, Caffe2).
 _VMZ = dict(module=VideoResNet, form="factorised", middle="own", eps=1e-3)
-# DMCL's code calls it R(2+1)D-18: no channels between the factors, TensorFlow's padding.
-_DMCL = dict(form="factorised", middle="equal", stem_pool=True, padding="same", project_first=True,
-             kernel_init="fan_in", momentum=0.003)  # fmt: skip
+# No channels between the factors.
+_FACTORED = dict(form="factorised", middle="equal", stem_pool=True)
+# DMCL's code calls it R(2+1)D-18, with TensorFlow's padding.
+_DMCL = dict(_FACTORED, padding="same", project_first=True, kernel_init="fan_in", momentum=0.003)
 MODELS = {
     "resnet18": dict(_BASIC, **_STILL),
     "resnet50": dict(_DEEP, **_STILL),
@@ -35,9 +36,8 @@ MODELS = {
     "r2plus1d_18_dmcl": dict(_VIDEO, **_DMCL),
     "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
-    "r2plus1d_tiny": dict(module=VideoResNet, stages=(1, 1, 1), bottleneck=False, form="factorised",
-                          middle="equal", width=32, stem=5, stem_pool=True),
-}  # fmt: skip
+    "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
+}
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
 CHOICES = {

@@ -1,7 +1,7 @@
 """The ONE place where convolutions and pooling are lowered: it picks a way for each shape and platform."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,16 @@ Pair = tuple[int, int]
 _CACHE = 12 * 2**20
 # Bytes that the patches of one convolution may take, as XLA's own convolution needs no patches at all.
 _PATCHES = 2**28
+# Axes of inputs, kernels and outputs, by their number.
+_AXES = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+def _convolve(x, kernel, strides: Sequence[int], pads: Sequence[Pair]):
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_AXES[x.ndim])
 
 
 def _xla(x, kernel, stride: int, padding: int):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    return _convolve(x, kernel, (stride, stride), [(padding, padding)] * 2)
 
 
 def _windows(x, size: int, stride: int, padding: int, out: Pair):
@@ -157,9 +160,7 @@ def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
     on_cpu = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
     if on_cpu is None:
         return _xla(x, kernel, stride, padding)
-    return lax.platform_dependent(
-        x, kernel, cpu=on_cpu, default=lambda x, k: _xla(x, k, stride, padding)
-    )
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, k: _xla(x, k, stride, padding))
 
 
 def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
@@ -176,10 +177,7 @@ def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
 
 def _xla_clip(x, kernel, strides: Pair, pads: Pair):
     side = kernel.shape[1] // 2
-    return lax.conv_general_dilated(
-        x, kernel, (strides[0], strides[1], strides[1]), [pads, (side, side), (side, side)],
-        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-    )  # fmt: skip
+    return _convolve(x, kernel, (strides[0], strides[1], strides[1]), [pads, (side, side), (side, side)])
 
 
 def _frames_on_cpu(x, kernel, stride: int):
@@ -239,10 +237,8 @@ def _in_time(x, kernel, strides: Pair, pads: Pair):
     """Convolves with a kernel that has no extent in space: a 2-D one over time and all pixels in a row."""
     x = x[:, :, :: strides[1], :: strides[1]]
     batch, frames, height, width, channels = x.shape
-    y = lax.conv_general_dilated(
-        x.reshape(batch, frames, height * width, channels), kernel[:, 0], (strides[0], 1), [pads, (0, 0)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    x = x.reshape(batch, frames, height * width, channels)
+    y = _convolve(x, kernel[:, 0], (strides[0], 1), [pads, (0, 0)])
     return y.reshape(batch, -1, height, width, kernel.shape[-1])
 
 
@@ -259,9 +255,7 @@ def _on_cuda(x, kernel, strides: Pair, pads: Pair):
     return _xla_clip(x, kernel, strides, pads)
 
 
-def of_clips(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric"
-) -> jax.Array:
+def of_clips(x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding: str = "symmetric") -> jax.Array:
     """Computes a convolution over clips, [B, T, H, W, C] x [t, k, k, C, F] with odd t and k.
 
     ``strides`` are (time, space). Time is padded as `time_padding` says, space symmetrically. A CPU
@@ -270,11 +264,12 @@ def of_clips(
     """
     pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
     return lax.platform_dependent(
-        x, kernel,
+        x,
+        kernel,
         cpu=lambda x, k: _planar(x, k, strides, pads),
         cuda=lambda x, k: _on_cuda(x, k, strides, pads),
         default=lambda x, k: _xla_clip(x, k, strides, pads),
-    )  # fmt: skip
+    )
 
 
 def max_pool(x: jax.Array, padding: str = "symmetric") -> jax.Array:

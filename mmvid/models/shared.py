@@ -59,5 +59,6 @@ class Shared(nn.Module):
         # What is shared is drawn from dropout's stream of keys, as it is a kind of dropout.
         key = self.make_rng("dropout") if train else None
         mixed = share_features(stems, self.probability, key)
-        return {n: net(mixed[n].astype(jnp.result_type(stems[n])), train=train, part="rest")
-                for n, net in networks.items()}  # fmt: skip
+        # Sharing computes in float32, whatever the activations' type is.
+        mixed = {name: x.astype(jnp.result_type(stems[name])) for name, x in mixed.items()}
+        return {name: net(mixed[name], train=train, part="rest") for name, net in networks.items()}

@@ -9,7 +9,7 @@ from typing import Any
 from mmvid.plans import learning
 from mmvid.weights import files
 
-# Raise it whenever the same configuration begins to give other numbers: no older stage is reused then.
+# Raise it whenever the same configuration begins to give other numbers: no older segment is reused then.
 VERSION = 1
 
 # The options of the scores that decide which checkpoint is the best.

@@ -10,12 +10,7 @@ from mmvid.data.groups import Group
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
 from mmvid.scores import numbers
-
-
-def resize_of(config) -> int:
-    """The short side in pixels to which frames are resized before a test crop."""
-    # As MML's code does: a crop of 224 from a short side of 256.
-    return config.evaluation.resize or config.size * 256 // 224
+from mmvid.streams import Views
 
 
 def _choose(name: str, value, known) -> None:
@@ -74,9 +69,10 @@ def check_names(config) -> None:
     sampling.check_streams(tuple(networks.make_streams(config).values()))
     # Tried on a clip of 1000 frames of 256 x 256 pixels: asked for the errors alone.
     for protocol, crops in ((spec.protocol, spec.crops), (spec.during_protocol, spec.during_crops)):
+        views = Views(protocol, spec.variant, crops, spec.resize)
         for stream in networks.make_streams(config).values():
-            sampling.test_indices(1000, stream, protocol, spec.variant)
-        augment.test_windows(256, 256, config.size, resize_of(config), crops)
+            sampling.test_indices(1000, stream, views)
+        augment.test_windows(256, 256, config.size, views)
     if not spec.splits:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
     if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):

@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+from mmvid.streams import Views
+
+_VIEWS = Views()
+
 
 class Evaluation(NamedTuple):
     """After training the splits ``splits`` are scored, and so is 'val', which tables leave out unless it is named:
@@ -24,10 +28,10 @@ class Evaluation(NamedTuple):
     during: str = "val"
     during_protocol: str = "val"
     during_crops: str = "centre"
-    protocol: str = "D0U1"
-    variant: str = "code"
-    crops: str = "centre"
-    resize: int = 0
+    protocol: str = _VIEWS.protocol
+    variant: str = _VIEWS.variant
+    crops: str = _VIEWS.crops
+    resize: int = _VIEWS.resize
     aggregate: str = "logits"
     batch_size: int = 32
     every: str = "20%"

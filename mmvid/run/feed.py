@@ -6,11 +6,13 @@ import itertools
 import jax
 
 from mmvid.data import augment, memory, missing, pipeline, sampling, workers
+from mmvid.data.example import Eval, Train
 from mmvid.data.groups import Group, OneOf
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
 from mmvid.run import checks
 from mmvid.run.build import Run
+from mmvid.streams import Views
 
 
 def _clips(run: Run, segment: Segment, group: Group):
@@ -20,7 +22,7 @@ def _clips(run: Run, segment: Segment, group: Group):
     # What is missing is said of the main dataset; stills and further datasets stay whole.
     if not shares or group.dataset != "dataset":
         return source
-    return missing.Hidden(source, shares, run.config.seed, checks.fields_of(segment.streams))
+    return missing.Incomplete(source, shares, run.config.seed, checks.fields_of(segment.streams))
 
 
 def one_of(segment: Segment) -> dict[str, OneOf]:
@@ -46,20 +48,17 @@ def _ahead(run: Run, dataset):
 def train_batches(run: Run, segment: Segment, start: int):
     """An iterator over the batches of the steps after ``start``, made ahead of their use; close it at the end."""
     # This process's rows alone; ``start`` is counted in steps, so that a resumed run sees the same clips.
-    dataset = pipeline.train_dataset(
+    spec = Train(
         {name: _clips(run, segment, group) for name, group in segment.groups.items()},
         segment.groups,
         tuple(segment.streams.values()),
-        heads=segment.heads,
-        size=run.config.size,
-        seed=segment.seed,
-        start=start,
-        stop=segment.stop,
+        segment.heads,
+        run.config.size,
+        segment.seed,
+        process=(jax.process_index(), jax.process_count()),
         one_of=one_of(segment),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
     )
-    return _ahead(run, dataset)
+    return _ahead(run, pipeline.train_dataset(spec, start, segment.stop))
 
 
 def eval_batch_size(run: Run) -> int:
@@ -68,23 +67,23 @@ def eval_batch_size(run: Run) -> int:
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
+def _views(run: Run, protocol: str, crops: str) -> Views:
+    return Views(protocol, run.config.evaluation.variant, crops, run.config.evaluation.resize)
+
+
 def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     """An iterator over batches that show every clip of ``source`` once, made ahead of their use; close it at
     the end."""
-    dataset = pipeline.eval_dataset(
+    spec = Eval(
         source,
         tuple(segment.streams.values()),
-        heads=segment.heads,
-        size=run.config.size,
-        protocol=protocol,
-        variant=run.config.evaluation.variant,
-        crops=crops,
-        resize=checks.resize_of(run.config),
-        batch_size=eval_batch_size(run),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        segment.heads,
+        run.config.size,
+        eval_batch_size(run),
+        _views(run, protocol, crops),
+        process=(jax.process_index(), jax.process_count()),
     )
-    return _ahead(run, dataset)
+    return _ahead(run, pipeline.eval_dataset(spec))
 
 
 # ---------------------------------------------------------------------------- does it fit
@@ -94,16 +93,18 @@ def _train_bytes(run: Run, segment: Segment) -> int:
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
-    config, streams = run.config, segment.streams.values()
+    views = _views(run, protocol, crops)
     # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    clips = max(len(sampling.test_indices(1000, s, protocol, config.evaluation.variant)) for s in streams)
+    clips = max(len(sampling.test_indices(1000, s, views)) for s in segment.streams.values())
     # Subsets may be of further datasets, whose pictures have another size.
     dataset = run.datasets[segment.dataset]
     sizes = {(info.height, info.width) for info in (dataset.split(split).info for split in segment.scored)}
     found = []
     for height, width in sizes:
-        windows, side = augment.test_windows(height, width, config.size, checks.resize_of(config), crops)
-        found.append(pipeline.batch_bytes(streams, eval_batch_size(run), clips * len(windows), side))
+        windows, side = augment.test_windows(height, width, run.config.size, views)
+        found.append(
+            pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
+        )
     return max(found)
 
 
@@ -129,8 +130,8 @@ def _say_repeats(run: Run, name: str, group: Group) -> None:
         of = "" if name == "main" else f" (group {name!r})"
         LOG.warning(
             f"{setting}={group.batch_size} with {clips} {group.split} clips{of}: every batch holds each clip "
-            f"about {group.batch_size / clips:.1f} times, an epoch is less than a step; --config.{setting}="
-            f"{clips} or less shows each once"
+            f"about {group.batch_size / clips:.1f} times, an epoch is less than a step; "
+            f"--config.{setting}={clips} or less shows each once"
         )
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from mmvid import files, infer, sharding
 from mmvid.data import pipeline, workers
+from mmvid.data.example import Eval
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
 from mmvid.plans.segment import Segment
-from mmvid.run import checks, score
+from mmvid.run import score
 from mmvid.run.build import Run
 from mmvid.scores import evaluate, metrics
+from mmvid.streams import Views
 
 # At most so many clips, evenly spread: of a large dataset they are enough.
 TRAIN_CLIPS, TEST_CLIPS = 5000, 2000
@@ -42,11 +44,9 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
     config = run.config
     # One vote needs one class a clip: the first head that gives one.
     head = next(name for name, spec in segment.heads.items() if spec.kind == "single")
-    dataset = pipeline.eval_dataset(
-        source, tuple(segment.streams.values()), heads=segment.heads, size=config.size, protocol="val",
-        crops="centre", resize=checks.resize_of(config), batch_size=config.evaluation.batch_size,
-    )  # fmt: skip
-    batches = workers.iterate(dataset, workers.Loader(**config.loader))
+    streams, views = tuple(segment.streams.values()), Views("val", resize=config.evaluation.resize)
+    spec = Eval(source, streams, segment.heads, config.size, config.evaluation.batch_size, views)
+    batches = workers.iterate(pipeline.eval_dataset(spec), workers.Loader(**config.loader))
     parts = []
     try:
         for batch in batches:
@@ -67,9 +67,9 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
     found = {}
     for output in known["features"]:
         a, b = (x["present"][output] & (x["label"] >= 0) for x in (known, asked))
-        rows = (known["features"][output][a], known["label"][a],
-                asked["features"][output][b], asked["label"][b])  # fmt: skip
-        found[output] = {str(k): metrics.knn_accuracy(*rows, k) for k in ks}
+        neighbours = known["features"][output][a], known["label"][a]
+        clips = asked["features"][output][b], asked["label"][b]
+        found[output] = {str(k): metrics.knn_accuracy(*neighbours, *clips, k) for k in ks}
     return found
 
 
@@ -100,9 +100,7 @@ def write(run: Run) -> None:
         params, stats = draw_weights(segment, run.config.size, run.config.seed)
         describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
         # No `enter` is called: handed-over weights would be no random ones.
-        collect = functools.partial(
-            _features, run, segment, describe=functools.partial(describe, params, stats)
-        )
+        collect = functools.partial(_features, run, segment, describe=functools.partial(describe, params, stats))
         labelled = next(group for group in segment.groups.values() if group.labels)
         known = collect(Some(dataset.split(labelled.split), TRAIN_CLIPS))
         asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))

@@ -12,10 +12,12 @@ FORWARD = ("networks", "streams", "heads")
 
 
 def shared(run: Run, kind: str, segment: Segment, make: Callable, parts: tuple[str, ...] = ()) -> Callable:
-    """Returns ``make()``, a jitted function, or the one that ``run`` already has of this ``kind`` for a segment
-    whose spec agrees in the entries ``parts`` of its program (all of them, where none are named).
+    """Returns a segment's jitted function of a ``kind`` ('step', 'predict', ..). It is a new one, ``make()``, for
+    the first segment alone; others that are made of the same things get the same function.
 
-    A segment without a spec always gets a new one: nobody knows what it is made of.
+    Two segments are made of the same things where their specs have an equal 'program', or are equal in those
+    entries of it that are named ``parts``. A segment without a spec always gets a function of its own: nobody
+    knows what it is made of.
     """
     if not segment.spec:
         return make()

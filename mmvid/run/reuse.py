@@ -1,5 +1,4 @@
-"""Copies segments ('stages') that another run has trained already: those with an equal key, whatever that
-run's plan was."""
+"""Copies segments that another run has trained already: those with an equal key, whatever that run's plan was."""
 
 import pathlib
 import shutil
@@ -13,7 +12,7 @@ from mmvid.run.build import Run
 from mmvid.scores import file
 
 
-class _Stage(NamedTuple):
+class _Ended(NamedTuple):
     """A segment that another run has trained to its end: its folder, and the key of how it was scored."""
 
     directory: pathlib.Path
@@ -24,8 +23,8 @@ def _paths(config) -> list[pathlib.Path]:
     return [pathlib.Path(path) for path in usage.listed(config.reuse)]
 
 
-def _stages(path: pathlib.Path) -> dict[str, _Stage]:
-    """{key: stage} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
+def _all_ended(path: pathlib.Path) -> dict[str, _Ended]:
+    """{key: segment} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
     ``path`` is not the workdir of a run."""
     if not (path / "config.json").exists():
         problem = "it has no config.json" if path.is_dir() else "there is no such folder"
@@ -39,7 +38,7 @@ def _stages(path: pathlib.Path) -> dict[str, _Stage]:
         done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
         # '' is the key of what nobody can tell from others (`plans.keys.of`, `resume.note_key`).
         if content.get("key") and done:
-            found[content["key"]] = _Stage(directory, content.get("scores", ""))
+            found[content["key"]] = _Ended(directory, content.get("scores", ""))
     return found
 
 
@@ -49,7 +48,7 @@ def check(config) -> None:
 
     def look() -> None:
         for path in _paths(config):
-            if not _stages(path):
+            if not _all_ended(path):
                 raise usage.WrongUse(
                     f"--config.reuse: {path} has no segment that was trained to its end (with done.json, key.json "
                     "and weights.safetensors): give its own command again, it goes on, or leave it out here"
@@ -58,11 +57,11 @@ def check(config) -> None:
     sharding.on_first(look, "looking at the runs of --config.reuse")
 
 
-def _is_scored(run: Run, segment: Segment, stage: _Stage) -> bool:
-    """Whether a stage holds every score that this run wants of the segment, made as this run makes them."""
+def _is_scored(run: Run, segment: Segment, ended: _Ended) -> bool:
+    """Whether an ended segment has every score that this run wants of it, made as this run makes them."""
     wanted = [*segment.evaluate, *(f"{split}-before" for split in segment.measure)]
-    files_there = all(resume.whole(stage.directory / "scores" / f"{name}.npz") for name in wanted)
-    return files_there and stage.scores == resume.scores_key(run)
+    files_there = all(resume.whole(ended.directory / "scores" / f"{name}.npz") for name in wanted)
+    return files_there and ended.scores == resume.scores_key(run)
 
 
 def _rename(directory: pathlib.Path, segment: Segment) -> None:
@@ -80,19 +79,19 @@ def _rename(directory: pathlib.Path, segment: Segment) -> None:
             files.write_json(numbers, found | {"meta": found["meta"] | own})
 
 
-def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
-    """Copies a stage into the workdir, whole or not at all. Scores that were made in another way than this run
-    asks for are left out: the run makes them again from the stage's checkpoint."""
-    same = stage.scores == resume.scores_key(run)
+def _copy(run: Run, segment: Segment, key: str, ended: _Ended) -> None:
+    """Copies an ended segment into the workdir, whole or not at all. Scores that were made in another way than
+    this run asks for are left out: the run makes them again from its checkpoint."""
+    same = ended.scores == resume.scores_key(run)
     directory = run.workdir / segment.name
     with files.whole(directory) as temporary:
-        shutil.copytree(stage.directory, temporary)
+        shutil.copytree(ended.directory, temporary)
         if not same:
             shutil.rmtree(temporary / "scores", ignore_errors=True)
         _rename(temporary, segment)
-        note = {"key": key, "scores": resume.scores_key(run), "reused": str(stage.directory)}
+        note = {"key": key, "scores": resume.scores_key(run), "reused": str(ended.directory)}
         files.write_json(temporary / "key.json", note)
-    LOG.info("%s: reused from %s%s", segment.name, stage.directory, "" if same else ", to be scored anew")
+    LOG.info("%s: reused from %s%s", segment.name, ended.directory, "" if same else ", to be scored anew")
 
 
 def take(run: Run, known: dict[str, str]) -> None:
@@ -104,18 +103,18 @@ def take(run: Run, known: dict[str, str]) -> None:
     paths = _paths(run.config)
 
     def copy() -> None:
-        stages: dict[str, _Stage] = {}
+        found: dict[str, _Ended] = {}
         for path in paths:
-            own = _stages(path)
+            own = _all_ended(path)
             if not own.keys() & set(known.values()):
                 LOG.warning("--config.reuse: no segment of %s is made of the same as one here", path)
-            stages = own | stages  # of several workdirs that have it, the first one named
+            found = own | found  # of several workdirs that have it, the first one named
         for segment in run.segments:
-            stage = stages.get(known[segment.name])
-            if stage is None or (run.workdir / segment.name).exists():
+            ended = found.get(known[segment.name])
+            if ended is None or (run.workdir / segment.name).exists():
                 continue
             # Without a checkpoint nothing could be scored anew.
-            if resume.has_checkpoints(stage.directory) or _is_scored(run, segment, stage):
-                _copy(run, segment, known[segment.name], stage)
+            if resume.has_checkpoints(ended.directory) or _is_scored(run, segment, ended):
+                _copy(run, segment, known[segment.name], ended)
 
     sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")

@@ -1,4 +1,4 @@
-"""The two stages of a build: every clip into a file of its own, then all of them into a dataset."""
+"""The two phases of a build: every clip into a file of its own, then all of them into a dataset."""
 
 import collections
 import concurrent.futures
@@ -28,7 +28,7 @@ def _start_worker(cache: str) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
 
 
-# ---------------------------------------------------------------------------- stage 1
+# ---------------------------------------------------------------------------- phase 1
 def _pool(jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pathlib.Path, workers: int) -> None:
     """Prepares ``jobs`` (clip, file name) on ``workers`` processes. Raises ValueError where one dies."""
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
@@ -63,7 +63,7 @@ def _refused_labels(source: Manifest) -> dict[str, str]:
     return reasons
 
 
-def stage_one(
+def prepare_clips(
     source: Manifest,
     keys: dict[str, str],
     settings: clips.Settings,
@@ -98,7 +98,7 @@ def stage_one(
     return reasons
 
 
-# ---------------------------------------------------------------------------- stage 2
+# ---------------------------------------------------------------------------- phase 2
 Files = dict[str, list[tuple[pathlib.Path, dict]]]
 
 
@@ -143,7 +143,7 @@ def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict)
     )
 
 
-def stage_two(
+def pack_dataset(
     source: Manifest,
     keys: dict[str, str],
     settings: clips.Settings,
