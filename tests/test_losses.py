@@ -31,17 +31,24 @@ def golden(case, name):
 def test_worked_values():
     y = jnp.array([0, 1])
     l1, l2, l3 = (jnp.array(x) for x in (L1, L2, L3))
-    close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6)  # noqa: E731
-    close(losses.softmax_cross_entropy(l1, y).mean(), 0.288726)
-    close(losses.softmax_cross_entropy(l2, y).mean(), 1.043938)
-    close(mml.mutual(jnp.stack([l1, l2])).mean(1), [0.371765, 0.337812])
-    three = jnp.stack([l1, l2, l3])
-    close(mml.mutual(three, average="logit").mean(1)[0], 0.863400)
-    close(mml.mutual(three, average="prob").mean(1)[0], 0.886327)
-    close(mml.mutual(jnp.stack([l1, l2]), per_class=True).mean(1)[0], 0.123922)
-    close(mml.mutual(jnp.stack([l1, l2]), form="bernoulli").mean(1)[0], 0.075150)
-    kd = losses.kl_divergence(l2, l1, temperature=10.0).mean() * 100
-    close(kd, 0.360026)
+    two, three = jnp.stack([l1, l2]), jnp.stack([l1, l2, l3])
+
+    @jax.jit
+    def found():
+        return (
+            losses.softmax_cross_entropy(l1, y).mean(),
+            losses.softmax_cross_entropy(l2, y).mean(),
+            mml.mutual(two).mean(1),
+            mml.mutual(three, average="logit").mean(1)[0],
+            mml.mutual(three, average="prob").mean(1)[0],
+            mml.mutual(two, per_class=True).mean(1)[0],
+            mml.mutual(two, form="bernoulli").mean(1)[0],
+            losses.kl_divergence(l2, l1, temperature=10.0).mean() * 100,
+        )
+
+    wanted = (0.288726, 1.043938, [0.371765, 0.337812], 0.863400, 0.886327, 0.123922, 0.075150, 0.360026)
+    for value, want in zip(found(), wanted, strict=True):
+        np.testing.assert_allclose(value, want, atol=2e-6)
 
 
 def objective(logits, label, multi, **options):
