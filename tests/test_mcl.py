@@ -151,7 +151,7 @@ def test_permuting_networks_permutes_losses(form, logits, order):
 
 
 @pytest.mark.parametrize("form", [*map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl)),
-                                  functools.partial(mcl.random_teacher, key=KEY)])  # fmt: skip
+                                  jax.jit(functools.partial(mcl.random_teacher, key=KEY))])  # fmt: skip
 @few
 @given(logits=LOGITS)
 def test_one_network_has_plain_cross_entropy(form, logits):
@@ -300,7 +300,8 @@ def test_a_default_is_one_number(name):
     if name == "random_teacher":  # its function passes its options on
         logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
         named = {k: v for k, v in options.items() if k not in ("outputs", "heads")}
-        np.testing.assert_array_equal(form(logits, LABEL, key=KEY, **named), form(logits, LABEL, key=KEY))
+        both = [jax.jit(functools.partial(form, key=KEY, **more))(logits, LABEL) for more in (named, {})]
+        np.testing.assert_array_equal(*both)
     else:
         assert set(options) - set(own) <= {"outputs", "heads", "teacher"}
 
