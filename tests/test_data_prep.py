@@ -697,14 +697,16 @@ def test_beam_missing_names_the_line_that_installs_it(faulty, tmp_path, capsys, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
-def test_beam_direct_runner_equals_the_pool(faulty, tmp_path, mode):
+def test_beam_direct_runner_equals_the_pool(faulty, tmp_path):
     pytest.importorskip("apache_beam", reason="optional: pip install -r requirements-beam.txt")
     command = [sys.executable, "-m", "data_prep.build", "--manifest", str(faulty[0]), "--flow", "none"]
-    workers = 1 if mode == "in_memory" else 2
-    options = f"runner=DirectRunner,direct_running_mode={mode},direct_num_workers={workers}"
-    beam = ["--beam_options", options]
-    for out, more in ((tmp_path / "pool", []), (tmp_path / "beam", beam)):
-        subprocess.run([*command, "--out", str(out), *more], check=True, cwd=REPOSITORY)
-    pool, beam = (records.open_dataset(tmp_path / name) for name in ("pool", "beam"))
-    assert pool.info == beam.info and rejected(tmp_path / "pool") == rejected(tmp_path / "beam")
+    ways = {"pool": []}
+    for mode, workers in (("in_memory", 1), ("multi_threading", 2), ("multi_processing", 2)):
+        options = f"runner=DirectRunner,direct_running_mode={mode},direct_num_workers={workers}"
+        ways[mode] = ["--beam_options", options]
+    for name, more in ways.items():
+        subprocess.run([*command, "--out", str(tmp_path / name), *more], check=True, cwd=REPOSITORY)
+    pool = records.open_dataset(tmp_path / "pool")
+    for mode in list(ways)[1:]:
+        assert pool.info == records.open_dataset(tmp_path / mode).info, mode
+        assert rejected(tmp_path / "pool") == rejected(tmp_path / mode), mode

@@ -101,13 +101,17 @@ def test_worked_values():
     """Section 8 of the spec."""
     logits = jnp.array([[[2.0, 1, 0], [0, 3, 1]], [[1, 2, 0], [0, 1, 0.5]], [[0, 0, 3], [2, 0, 0]]])
     label = jnp.array([0, 1])
-    close = lambda value, want: np.testing.assert_allclose(value, want, atol=5e-6)  # noqa: E731
-    close(mcl.dmcl(logits, label).mean(1).sum(), 14.235489)
-    close(mcl.dmcl(logits, label, alpha_gt=0.5, alpha_distill=0.125).mean(1).sum(), 3.423761)
-    close(mcl.smcl(logits, label).mean(1).sum(), 0.288726)
-    close(mcl.cmcl(logits, label).mean(1).sum(), 0.986686)
-    rows = [[0.308993, 0.737900], [0.308993, 0.081657], [0.996311, 0.474266]]
-    close(mcl.uncertainty(logits), rows)
+
+    @jax.jit
+    def found():
+        paper = mcl.dmcl(logits, label, alpha_gt=0.5, alpha_distill=0.125)
+        values = mcl.dmcl(logits, label), paper, mcl.smcl(logits, label), mcl.cmcl(logits, label)
+        return [value.mean(1).sum() for value in values], mcl.uncertainty(logits)
+
+    totals, rows = found()
+    np.testing.assert_allclose(totals, [14.235489, 3.423761, 0.288726, 0.986686], atol=5e-6)
+    wanted = [[0.308993, 0.737900], [0.308993, 0.081657], [0.996311, 0.474266]]
+    np.testing.assert_allclose(rows, wanted, atol=5e-6)
 
 
 # ---------------------------------------------------------------------------- who wins
@@ -147,7 +151,7 @@ def test_permuting_networks_permutes_losses(form, logits, order):
 
 
 @pytest.mark.parametrize(
-    "form", [*map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl)), functools.partial(mcl.random_teacher, key=KEY)]
+    "form", map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl, functools.partial(mcl.random_teacher, key=KEY)))
 )
 @few
 @given(logits=LOGITS)
@@ -218,8 +222,7 @@ def test_the_absent_are_as_if_never_there(form, logits, present):
 def test_cmcls_versions():
     logits = jnp.tile(jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 5)), jnp.float32), (1, 20000, 1))
     label = jnp.zeros(20000, int)
-    kl = mcl.cmcl(logits, label, version=0, key=KEY)
-    lot = mcl.cmcl(logits, label, version=1, key=KEY)
+    kl, lot = (jax.jit(functools.partial(mcl.cmcl, version=v, key=KEY))(logits, label) for v in (0, 1))
     # CE with uniform labels is KL(U || p) + log N on average; the winner has its own CE in both.
     difference = (lot - kl).mean(1) / 0.75
     np.testing.assert_allclose(np.sort(difference), [0, np.log(5), np.log(5)], atol=0.05)
@@ -234,12 +237,12 @@ def test_generalized_distillation_is_equation_3(temper):
     rng = np.random.default_rng(1)
     teacher, own = jnp.asarray(rng.normal(size=(2, 4, 5)), jnp.float32)
     form = functools.partial(distill_lib.generalized_distillation, temper_student=temper, temperature=5.0)
-    found = form(teacher, own, LABEL, weight=0.7)
+    found = jax.jit(functools.partial(form, weight=0.7))(teacher, own, LABEL)
     q = jax.nn.softmax(teacher / 5)
     soft = -(q * jax.nn.log_softmax(own / (5 if temper else 1))).sum(-1)
     hard = -jax.nn.log_softmax(own)[jnp.arange(4), LABEL]
     np.testing.assert_allclose(found, 0.3 * hard + 0.7 * soft, rtol=1e-5)
-    assert not np.any(jax.grad(lambda t: form(t, own, LABEL).sum())(teacher))
+    assert not np.any(jax.jit(jax.grad(lambda t: form(t, own, LABEL).sum()))(teacher))
 
 
 # ---------------------------------------------------------------------------- as methods
@@ -254,8 +257,12 @@ def run(name, logits, *, present=None, label=None, heads=None, **options):
     present = np.ones((3, len(LABEL)), bool) if present is None else present
     group = {"label": label, "mask": np.ones(len(LABEL), bool), "present": dict(zip(NAMES, present))}
     results = {n: {"logits": {h: x[m] for h, x in logits.items()}} for m, n in enumerate(NAMES)}
-    terms = made.terms({("main", "train"): results}, {"main": group}, made.init(), KEY)
-    return reduce_terms(terms)
+
+    @jax.jit
+    def reduced(results, group):
+        return reduce_terms(made.terms({("main", "train"): results}, {"main": group}, made.init(), KEY))
+
+    return reduced(results, group)
 
 
 TRAINED = {name: getattr(mcl, name) for name in ("dmcl", "random_teacher", "smcl", "cmcl")}
@@ -275,7 +282,8 @@ def test_what_trains_is_the_function_that_the_goldens_test(name):
     present = np.ones((3, 4), bool)
     present[0, 1] = False
     for logits, label, spec in of_both_kinds():
-        found = TRAINED[name](logits, label, kind=spec.kind, key=KEY, present=present)
+        form = jax.jit(functools.partial(TRAINED[name], kind=spec.kind, key=KEY))
+        found = np.asarray(form(logits, label, present=present))
         _, metrics = run(name, {"x": logits}, label={"x": label}, heads={"x": spec}, present=present)
         for m, output in enumerate(NAMES):
             own = sum(metrics.get(f"{output}/{part}", 0) for part in ("ce", "distill", "confidence"))
@@ -293,7 +301,8 @@ def test_a_default_is_one_number(name):
     if name == "random_teacher":  # its function passes its options on
         logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
         named = {k: v for k, v in options.items() if k not in ("outputs", "heads")}
-        np.testing.assert_array_equal(form(logits, LABEL, key=KEY, **named), form(logits, LABEL, key=KEY))
+        both = [jax.jit(functools.partial(form, key=KEY, **more))(logits, LABEL) for more in (named, {})]
+        np.testing.assert_array_equal(*both)
     else:
         assert set(options) - set(own) <= {"outputs", "heads", "teacher"}
 

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+import warm
 
 from mmvid import files
 from mmvid.run import lock
@@ -30,14 +31,24 @@ TINY = [
 ]  # fmt: skip
 
 
+# The real command, but for the number of stills.
+BUILD = """
+import functools, sys
+from data_prep import build
+from data_prep.tabletop import files
+files.write_stills = functools.partial(files.write_stills, n=160)
+sys.exit(build.main(sys.argv[1:]))
+"""
+
+
 @pytest.fixture(scope="session")
 def data(once):
-    """Tabletop, smoke size, built once by the real command; TV-L1 would take ten times as long as DIS."""
+    """Tabletop, smoke size, built once; TV-L1 would take ten times as long as DIS."""
 
     def make(root):
         clips = ["tabletop", "--size", "smoke", "--flow", "dis"]
         for name, flags in (("clips", clips), ("stills", ["tabletop_stills"])):
-            command = [sys.executable, "-m", "data_prep.build", "--out", root / name, "--dataset", *flags]
+            command = [sys.executable, "-c", BUILD, "--out", root / name, "--dataset", *flags]
             subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
 
     return once("tabletop", make)
@@ -51,12 +62,12 @@ def environment(devices=1):
     return env
 
 
-# Two blocks a network: what is compiled is most of what these tests cost.
+# A block a network: what is compiled is most of what these tests cost.
 NETWORKS = {"mml": ("rgb", "flow"), "dmcl": ("rgb", "depth", "flow")}
 
 
 def command(data, workdir, *flags, config="mml"):
-    small = [f"--config.networks.{name}.options.stages=(1,1)" for name in NETWORKS[config]]
+    small = [f"--config.networks.{name}.options.stages=(1,)" for name in NETWORKS[config]]
     return [
         sys.executable, "-m", "mmvid.main", f"--config={ROOT}/configs/{config}.py:smoke",
         f"--workdir={workdir}", f"--config.dataset.path={data}/clips",
@@ -64,11 +75,16 @@ def command(data, workdir, *flags, config="mml"):
     ]  # fmt: skip
 
 
-def run(data, workdir, *flags, devices=1, check=True, config="mml"):
-    return subprocess.run(
-        command(data, workdir, *flags, config=config), cwd=ROOT, env=environment(devices), check=check,
-        capture_output=True, text=True,
-    )  # fmt: skip
+def run(data, workdir, *flags, devices=1, check=True, config="mml", trap=None):
+    line = command(data, workdir, *flags, config=config)
+    done = warm.run(line[3:], environment(devices), trap)
+    assert not (check and done.returncode), done.stderr[-3000:]
+    return done
+
+
+def as_users_do(line):
+    """In a process of its own."""
+    return subprocess.run(line, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +92,7 @@ def finished(data, once, tmp_path_factory):
     """A run that ended, in a folder of this process's own, and how it did."""
 
     def make(folder):
-        (folder / "stdout").write_text(run(data, folder / "run").stdout)
+        (folder / "stdout").write_text(as_users_do(command(data, folder / "run")).stdout)
 
     whole = once("finished", make)
     workdir = shutil.copytree(whole / "run", tmp_path_factory.mktemp("finished"), dirs_exist_ok=True)
@@ -256,7 +272,7 @@ from configs import common, mml
 def get_config():
     c = mml.get_config("smoke").unlock()
     c.streams.diff = common.stream("diff", form="stack5", dense_length=16)
-    c.networks.diff = common.network("tsm_tiny", "diff", stages=(1, 1))
+    c.networks.diff = common.network("tsm_tiny", "diff", stages=(1,))
     c.evaluation.checkpoint = "best"
     return c.lock()
 """
@@ -267,14 +283,14 @@ def get_config():
 def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
     build = ["--dataset", "tabletop", "--size", "smoke", "--view", view, "--out", tmp_path / "clips"]
-    made = [sys.executable, "-m", "data_prep.build", *build]
+    flow = [] if view == "epic" else ["--flow", "dis"]
+    made = [sys.executable, "-m", "data_prep.build", *build, *flow]
     # TV-L1 is computed by what is compiled: with LLVM's passes.
     env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     subprocess.run(made, check=True, cwd=ROOT, capture_output=True, env=env)
     (tmp_path / "mine.py").write_text(OWN_CONFIG)
     line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips")
-    line[3] = f"--config={tmp_path}/mine.py"
-    done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    done = warm.run([f"--config={tmp_path}/mine.py", *line[4:]], environment())
     assert done.returncode == 0, done.stderr[-2000:]
     last = files.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
     assert {f"train/{o}/kl" for o in ("rgb", "flow", "diff")} <= {k for line in last for k in line}
@@ -325,74 +341,47 @@ def assert_equal_runs(a, b, segments=MML):
         assert rows[0] == rows[1], segment
 
 
-# Starts the program, but holds every hand-over of weights open and tells the test.
-HOLD = """
-import sys, time, pathlib
-import mmvid.main
-from mmvid.weights import files
-marker, read = pathlib.Path(sys.argv.pop(1)), files.read
-def held(path):
-    result = read(path)
-    marker.touch()
-    time.sleep(0.5)
-    return result
-files.read = held
-from absl import app
-app.run(mmvid.main.main, flags_parser=mmvid.main._parse)
-"""
-LONG = ["--config.steps.ce=400", "--config.steps.method=400"]
+# Each in the folder that the one before left. From outside: the run stands still, or was on its way there.
+KILLS = [
+    ("stills", "step", 2), ("ce", "enter", 0), ("ce", "save", 2), ("ce", "hold", 4), ("ce", "step", 5),
+    ("ce_continued", "enter", 0), ("ce_continued", "save", 4), ("mml", "enter", 0), ("mml", "save", 2),
+    ("mml", "save", 4), ("mml", "hold", 5), ("mml", "step", 6),
+]  # fmt: skip
+TRAPPED = "import sys, trap; trap.spring(*eval(sys.argv.pop(1))); import mmvid.main; mmvid.main.start()"
 
 
-def half_saved(workdir, since):
-    """Checkpoints begun after ``since`` that are not whole."""
-    begun = lambda path: path.stat().st_ctime if path.exists() else 0.0  # noqa: E731
-    return [path for path in workdir.glob("*/checkpoints/*tmp*") if begun(path) > since]
+def killed_from_outside(data, workdir, trap, rng):
+    """The exit code of a process that is killed (-9) at a moment while it imports, compiles or trains."""
+    line = [sys.executable, "-c", TRAPPED, repr(trap), *command(data, workdir)[3:]]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(line, cwd=ROOT, env=environment() | {"PYTHONPATH": paths}, timeout=rng.uniform(1, 8),
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
 
-def kill_at(data, workdir, point, rng):
-    """Starts the run and kills it (-9) in a save, in an ``enter`` or at any moment; whether that
-    is where it was."""
-    marker = workdir / "marker"
-    marker.unlink(missing_ok=True)
-    line, since = command(data, workdir, *LONG), time.time()
-    if point == "enter":
-        line = [sys.executable, "-c", HOLD, str(marker), *line[3:]]
-    process = subprocess.Popen(
-        line, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    if point == "save":
-        while process.poll() is None and not half_saved(workdir, since):
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.01))
-    elif point == "enter":
-        wait_for(marker, process)
-        time.sleep(rng.uniform(0, 0.4))
-    else:
-        time.sleep(rng.uniform(1, 6))
-    process.kill()
-    killed = process.wait() == -signal.SIGKILL
-    return killed and (point != "save" or bool(half_saved(workdir, since)))
+def half_saved(workdir):
+    """Checkpoints that are not whole."""
+    return list(workdir.glob("*/checkpoints/*tmp*"))
 
 
 @pytest.mark.slow
-def test_killed_ten_times_ends_with_the_same_bits(data, tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    cut.mkdir()
-    run(data, whole, *LONG)
-    rng, kills = random.Random(0), dict.fromkeys(("enter", "save", "moment"), 0)
-    plan = ["enter", "moment", "save", "moment", "save", "enter", "moment", "save", "moment", "moment"]
-    for _ in range(25):  # a save that ends before it can be cut is tried again
-        if not plan:
-            break
-        if kill_at(data, cut, plan[0], rng):
-            kills[plan.pop(0)] += 1
-        for file in cut.glob("*/metrics.jsonl"):
+def test_killed_twelve_times_ends_with_the_same_bits(data, tmp_path, finished):
+    rng = random.Random(0)
+    for trap in KILLS:
+        segment, point, _ = trap
+        if point == "hold":
+            killed_from_outside(data, tmp_path, trap, rng)
+        else:
+            done = run(data, tmp_path, check=False, trap=trap)
+            assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+        assert point != "save" or half_saved(tmp_path), trap
+        assert not (tmp_path / segment / "done.json").exists(), trap  # something was left to do each time
+        for file in tmp_path.glob("*/metrics.jsonl"):
             with file.open("a") as text:  # what a cut write leaves behind
                 text.write('{"step": 1, "tra')
-    assert not plan and kills["save"] >= 2 and kills["enter"] >= 2, (kills, plan)
-    assert not (cut / "mml" / "done.json").exists()  # something was left to do each time
-    run(data, cut, *LONG)
-    assert_equal_runs(whole, cut)
+    run(data, tmp_path)
+    assert not half_saved(tmp_path)
+    assert_equal_runs(finished[0], tmp_path)
 
 
 def free_port():
@@ -486,12 +475,8 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
     page = (whole / "report.html").read_text()
     for text in ("When modalities are missing", "share of wins", "random features", "93.64"):
         assert text in page, text
-    line = command(data, cut, *LACKING, config="dmcl")
-    process = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    assert wait_for(cut / "dmcl" / "ids-0.jsonl", process)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    killed = run(data, cut, *LACKING, config="dmcl", check=False, trap=("dmcl", "step", 3))
+    assert killed.returncode == -signal.SIGKILL
     run(data, cut, *LACKING, config="dmcl")
     assert_equal_runs(whole, cut, COMPARED)
 
@@ -537,7 +522,7 @@ def test_several_seeds_of_a_plan_end_in_one_table(data, tmp_path):
     argv[argv.index("mmvid.main")] = "mmvid"
     argv.insert(argv.index("mmvid") + 1, "train")
     for _ in range(2):
-        done = subprocess.run(argv, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True)
+        done = as_users_do(argv)
         lines = [x for x in done.stdout.splitlines() if re.match(r"MML +2 ", x)]  # one a split
         assert lines and all("±" in line for line in lines)
         assert (tmp_path / "runs" / "compare.html").exists()

@@ -1,0 +1,66 @@
+"""Where a run kills itself (-9) or stands still: the same place every time."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+from mmvid import train
+from mmvid.weights import files
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang():
+    time.sleep(600)
+
+
+def _in_enter(segment):
+    """With the weights just read that the segment starts from."""
+    initial, read = train.begin.initial_state, files.read
+
+    def entered(of, *args, **options):
+        if of.name == segment:
+            files.read = lambda path: (read(path), _die())
+        return initial(of, *args, **options)
+
+    train.begin.initial_state = entered
+
+
+def _after(segment, step, act):
+    announce = train.talk.announce
+
+    def announced(run, of, at, *args):
+        announce(run, of, at, *args)
+        if (of.name, at) == (segment, step):
+            act()
+
+    train.talk.announce = announced
+
+
+def _in_save(segment, step):
+    """While the step's checkpoint is written: a folder that is made, filled by threads, and renamed."""
+    folder = f"{segment}/checkpoints/{step}."
+
+    def heard(event, args):
+        if event == "os.mkdir" and folder in str(args[0]):
+            threading.Timer(random.uniform(0, 0.02), _die).start()
+        elif event == "os.rename" and folder in str(args[0]):
+            _hang()  # the timer ends it
+
+    sys.addaudithook(heard)
+
+
+def spring(segment, point, step=0):
+    """Sets the trap in ``segment``: the run dies at the ``point`` 'enter', 'save' or 'step', or waits at 'hold',
+    after the step, for who kills it."""
+    if point == "enter":
+        _in_enter(segment)
+    elif point == "save":
+        _in_save(segment, step)
+    else:
+        _after(segment, step, {"step": _die, "hold": _hang}[point])
