@@ -17,6 +17,7 @@ import sys
 from data_prep import checks, clips, readers, stages, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader
+from mmvid.data.media import record
 from mmvid.run import lock
 
 PROGRAM = "python -m data_prep.build"
@@ -40,8 +41,8 @@ def _listed() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     """Makes the parser of the flags that every dataset has."""
-    # No field of `clips.Settings` has a default here, so that `_settings` can tell which ones were given.
-    usual = clips.Settings()
+    # No field of `record.Settings` has a default here, so that `_settings` can tell which ones were given.
+    usual = record.Settings()
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=__doc__,
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         what.add_argument(f"--{name}", help=row.about)
     what.add_argument("--dataset", choices=READERS, help="one of those below")
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
-    add("--flow", choices=clips.FLOWS, help=f"default {usual.flow}")
+    add("--flow", choices=record.FLOWS, help=f"default {usual.flow}")
     add("--flow_bound", type=float, help=f"pixels that map to 0 and 255; default {usual.flow_bound:g}")
     add("--flow_codec", choices=["png", "jpeg"], help=f"default {usual.flow_codec}")
     add("--short_side", type=int, help=f"pixels, 0 keeps the size; default {usual.short_side}")
@@ -101,11 +102,11 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> clips.Settings:
-    """Decides how clips are stored: as the command line says, else the dataset's row, else `clips.Settings`."""
-    given = {name: getattr(args, name, None) for name in clips.Settings._fields}
+def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> record.Settings:
+    """Decides how clips are stored: as the command line says, else the dataset's row, else `record.Settings`."""
+    given = {name: getattr(args, name, None) for name in record.Settings._fields}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = clips.Settings(**reader.stored | given)
+    settings = record.Settings(**reader.stored | given)
     if args.dataset and any("flow" in item.paths for item in source.items):
         # Beside flow that came with a dataset, computed flow would be another language.
         return settings._replace(flow="none")

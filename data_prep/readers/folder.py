@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep import manifest
-from data_prep.manifest import IMAGE_ENDINGS, SPLIT_NAMES, SPLITS, VIDEO_ENDINGS, Item, Manifest
+from data_prep.manifest import SPLITS, Item, Manifest
 from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import files as files_lib
+from mmvid.data.media.item import IMAGE_ENDINGS, SPLIT_NAMES, VIDEO_ENDINGS, few, printable
 
 # Endings of files that are never opened to see whether they are videos: pictures that nothing here reads, sound
 # (whose cover, a picture, would pass for a video), and other files that are often met.
@@ -89,7 +90,7 @@ def _folders(root: pathlib.Path, passed: dict) -> Iterator[_Folder]:
 
 def _name(parts: Sequence[str]) -> str:
     """Joins the names of folders into one text that can be an id."""
-    return manifest.printable("/".join(parts))
+    return printable("/".join(parts))
 
 
 # ---------------------------------------------------------------------------- what a file is
@@ -128,7 +129,7 @@ def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]
         if not _several(files):
             return files
     raise ValueError(
-        f"{folder} holds several series of pictures ({manifest.few(sorted(numbered), 4)}): give each clip a "
+        f"{folder} holds several series of pictures ({few(sorted(numbered), 4)}): give each clip a "
         "folder of its own; or say in a CSV what belongs where (--manifest; path=clip/*_rgb.jpg, "
         "depth=clip/*_depth.png); pictures that are no film belong straight into their class's folder"
     )
@@ -155,7 +156,7 @@ def _add(found: _Found, folder: _Folder, path: pathlib.Path, parts: Sequence[str
     """Adds the clip that is read from ``path`` and returns its id, which is made of ``parts``. ``group`` names
     what it shares a split with; by default it stands alone."""
     depth = 2 if folder.split else 1
-    item = Item(_name(parts), path, folder.split, {"action": (manifest.printable(folder.parts[depth - 1]),)})
+    item = Item(_name(parts), path, folder.split, {"action": (printable(folder.parts[depth - 1]),)})
     found.items.append(item)
     found.group[item.id] = group or item.id
     found.classes[_name(folder.parts[:depth])] += 1
@@ -263,7 +264,7 @@ def _notes(found: _Found) -> tuple[str, ...]:
     """Makes the notes on how pictures were read, which classes have no clip, and what was passed over."""
     read = [f"{len(ids)} {how} ({ids[0]}{', ..' if len(ids) > 1 else ''})" for how, ids in found.pictures.items()]
     empty = [name for name, count in found.classes.items() if not count]
-    bare = [f"folders of classes without a clip: {manifest.few(empty)}"] if empty else []
+    bare = [f"folders of classes without a clip: {few(empty)}"] if empty else []
     return (*read, *bare, *_passed_over(found.passed))
 
 
@@ -297,4 +298,4 @@ def read(root: str | pathlib.Path) -> Manifest:
     manifest.check_ids(items, root)
     names = sorted({item.labels["action"][0] for item in items}, key=manifest.natural)
     heads = {"action": {"kind": "single", "names": names}}
-    return Manifest(manifest.printable(root.resolve().name), items, heads, _notes(found))
+    return Manifest(printable(root.resolve().name), items, heads, _notes(found))

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep import manifest
-from data_prep.manifest import FURTHER, IMAGE_ENDINGS, KINDS, SPLIT_NAMES, Item, Manifest
+from data_prep.manifest import KINDS, Item, Manifest
+from mmvid.data.media.item import FURTHER, IMAGE_ENDINGS, SPLIT_NAMES, check_split, is_control
 
 COLUMNS = ("id", "path", "split", "start", "end", "fps", *FURTHER)
 # UTF-32's mark begins with that of UTF-16.
@@ -163,7 +164,7 @@ def _split(text: str | None) -> str:
     """Reads the split that a cell means; 'train' where it is empty. Raises ValueError for a name that no split can
     have."""
     split = SPLIT_NAMES.get(text.casefold(), text) if text else "train"
-    manifest.check_split(split)
+    check_split(split)
     return split
 
 
@@ -177,7 +178,7 @@ def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Ite
         )
     # Ids and classes are written into tables and lists of lines later.
     for column in ("id", *heads):
-        if any(map(manifest.is_control, row[column])):
+        if any(map(is_control, row[column])):
             raise ValueError(f"{column}={row[column]!r} holds a line break, a tab or the like")
     labels = {
         head: tuple(dict.fromkeys(t.strip() for t in row[column].split("|") if t.strip()))
@@ -249,7 +250,7 @@ def _known_heads(path: pathlib.Path, heads: Sequence[str]) -> dict[str, dict]:
 
 def _can_be_a_label(name: str) -> bool:
     """Tells whether a cell could hold this class name, given that cells are stripped and parted at |."""
-    return bool(name) and name == name.strip() and "|" not in name and not any(map(manifest.is_control, name))
+    return bool(name) and name == name.strip() and "|" not in name and not any(map(is_control, name))
 
 
 def _names(names) -> list[str]:
