@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep import manifest
 from data_prep.manifest import Item
-from mmvid.data.media import pictures, record
+from mmvid.data.media import files, pictures, record
 from mmvid.data.media.files import DecodeError
 from mmvid.files import whole
 
@@ -114,8 +114,7 @@ def write(item: Item, name: str, settings: record.Settings, directory: pathlib.P
     try:
         data, path, reason = pickle.dumps(record.prepare(item, settings), protocol=5), target, ""
     except Exception as error:
-        expected = isinstance(error, DecodeError)
-        reason = " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
+        reason = files.reason(error)
         data, path = reason.encode("utf-8", "backslashreplace"), refused
     # A cluster may give one clip to two workers: each writes under a name of its own.
     with whole(path, mark=f"{os.getpid()}.tmp") as temporary:

@@ -49,38 +49,45 @@ def members(segment: Segment) -> list[str]:
     return found
 
 
-def scorer(run: Run, segment: Segment) -> Callable:
-    """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, the same
-    in every process. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is compiled once for all
-    splits that are cut alike."""
-    dataset = run.datasets[segment.dataset]
+def predictor(run: Run, segment: Segment) -> Callable:
+    """Returns predict(weights, source, meta), which gives the Scores of all clips of a source, the same in every
+    process; ``meta`` says how they are cut. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is
+    compiled once for all sources that are cut alike."""
 
     def compiled():
         predict = infer.make_predict(segment.networks, segment.streams)
         return jax.jit(predict, out_shardings=sharding.batched(run.mesh))
 
-    predict = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
+    forward = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
 
-    def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
-        source = dataset.split(split)
-
+    def predict(weights, source, meta: dict) -> Scores:
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
             # Each process reads back the rows that it has placed; `predict_split` brings all together.
-            return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
+            return jax.tree.map(sharding.local, forward(weights["params"], weights["stats"], placed))
 
-        batches = feed.eval_batches(run, segment, source, protocol, crops)
+        batches = feed.eval_batches(run, segment, source, meta["protocol"], meta["crops"])
         try:
             scores = evaluate_lib.predict_split(
-                outputs, batches, needs=needs(segment), ids=source.ids(),
-                meta=meta(run, segment, split, step, protocol, crops),
-            )  # fmt: skip
+                outputs, batches, needs=needs(segment), ids=source.ids(), meta=meta
+            )
         finally:
             batches.close()
         # The number of views is the protocol's clips times its crops: logits are [N, views, classes].
         first, *_ = scores.logits.values()
         scores.meta["views"] = {logits.shape[1] for logits in first.values()}.pop()  # the same for every head
         return scores
+
+    return predict
+
+
+def scorer(run: Run, segment: Segment) -> Callable:
+    """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, as
+    `predictor` does."""
+    dataset, predict = run.datasets[segment.dataset], predictor(run, segment)
+
+    def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
+        return predict(weights, dataset.split(split), meta(run, segment, split, step, protocol, crops))
 
     return score
 

@@ -26,8 +26,8 @@ class Item(NamedTuple):
 
     id: str
     path: pathlib.Path | None
-    split: str
-    labels: dict[str, tuple[str, ...]]
+    split: str = ""
+    labels: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     start: float = 0.0
     end: float | None = None
     paths: dict[str, pathlib.Path] = {}  # noqa: RUF012

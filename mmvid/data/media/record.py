@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,26 +102,32 @@ def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
 
 # ---------------------------------------------------------------------------- flow
 def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
-    """Makes the record's flow, computed from ``frames`` uint8 [T, H, W, 3]; empty where these are fewer than two,
-    or no flow is wanted."""
-    empty = {"flow_x": [], "flow_y": [], "flow_bound": float(settings.flow_bound)}
-    if settings.flow == "none" or len(frames) < 2:
-        return empty
+    """Makes the record's flow as it is before any of it is computed: b'' for each pair of ``frames`` [T, H, W, 3].
+    It is empty where these are fewer than two, or no flow is wanted."""
+    pairs = 0 if settings.flow == "none" else max(len(frames) - 1, 0)
+    return {"flow_x": [b""] * pairs, "flow_y": [b""] * pairs, "flow_bound": float(settings.flow_bound)}
+
+
+def _computed(frames: np.ndarray, settings: Settings, pairs: Sequence[int]) -> np.ndarray:
+    """Computes the flow of ``pairs`` of ``frames``, float32 [n, H, W, 2] in pixels."""
     from mmvid.data import flow  # it imports JAX, which a worker needs for nothing else
 
     if settings.flow == "dis":
-        field = flow.dis(frames)
-    else:
-        preset = "fast" if settings.flow == "tvl1-fast" else "default"
-        # Measured on a core: no slower a pair than larger batches, and little is padded.
-        field = flow.clip_flow(frames, settings=preset, batch_size=8)
-    planes = flow.quantise(field, settings.flow_bound)
+        return flow.dis(frames, pairs=pairs)
+    preset = "fast" if settings.flow == "tvl1-fast" else "default"
+    # Measured on a core: no slower a pair than larger batches, and little is padded.
+    return flow.clip_flow(frames, settings=preset, batch_size=8, pairs=pairs)
+
+
+def _fill_flow(record: dict, frames: np.ndarray, settings: Settings, pairs: Sequence[int]) -> None:
+    """Computes the flow of ``pairs`` of ``frames`` and puts it into the record, as pictures of two planes."""
+    from mmvid.data import flow
+
     jpeg = settings.flow_codec == "jpeg"
     encode = (lambda p: frames_lib.encode_jpeg(p, settings.quality)) if jpeg else frames_lib.encode_png
-    return empty | {
-        "flow_x": [encode(np.ascontiguousarray(p)) for p in planes[..., 0]],
-        "flow_y": [encode(np.ascontiguousarray(p)) for p in planes[..., 1]],
-    }
+    planes = flow.quantise(_computed(frames, settings, pairs), settings.flow_bound)
+    for i, pair in zip(pairs, planes):
+        record["flow_x"][i], record["flow_y"][i] = (encode(np.ascontiguousarray(pair[..., k])) for k in (0, 1))
 
 
 def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
@@ -216,13 +223,18 @@ def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
     return [made[number] for number in maps.numbers.tolist()]
 
 
-def prepare(item: Item, settings: Settings) -> dict:
-    """Makes the record of a clip (data_prep/README.md), to which stage 2 adds split and labels. Raises DecodeError
-    where anything of it cannot be read."""
+def prepare(item: Item, settings: Settings, pairs: Callable[[dict], Sequence[int]] | None = None) -> dict:
+    """Makes the record of a clip (data_prep/README.md), which lacks split and labels. Raises DecodeError where
+    anything of it cannot be read.
+
+    Where flow is to be computed, ``pairs(record)`` may say for which pairs of frames alone. It is shown the record
+    with b'' for every picture of flow, which those that it does not name stay.
+    """
     read = _read(item, settings)
     video, frames, (height, width) = read.video, read.frames, _size(read)
-    flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
-    return {
+    pictures_of_flow = _flow_fields(read.given, settings) if read.given else _flow(
+        video.frames if video else (), settings)  # fmt: skip
+    record = {
         "id": item.id,
         "num_frames": frames.number,
         "fps": frames.fps,
@@ -230,8 +242,12 @@ def prepare(item: Item, settings: Settings) -> dict:
         "height": height,
         "width": width,
         **_rgb(video, settings),
-        **flow,
+        **pictures_of_flow,
         "depth": _maps(read.maps),
         "depth_scale": 0.001,
         **_further(item, settings, frames),
     }
+    if video and record["flow_x"] and not read.given:
+        wanted = range(len(record["flow_x"])) if pairs is None else pairs(record)
+        _fill_flow(record, video.frames, settings, wanted)
+    return record
