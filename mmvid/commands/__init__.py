@@ -59,7 +59,8 @@ def _parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
     # 'NAME VALUE' in two words would leave VALUE among the command's own arguments.
     if unfinished := [text for text in overrides if "=" not in text]:
         parser.error(f"{unfinished[0]}: write {unfinished[0]}=VALUE")
-    arguments = parser.parse_args(own)
+    # Options may stand between inputs, too.
+    arguments = parser.parse_intermixed_args(own)
     arguments.overrides = overrides
     return arguments
 

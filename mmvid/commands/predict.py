@@ -208,15 +208,15 @@ def execute(arguments: argparse.Namespace) -> None:
     """Predicts the inputs of the command line. Raises ValueError where none of them could be predicted."""
     _check(arguments)
     run, segment = _opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
-    items = []
+    items, notes = [], [predict_lib.note(segment, run.datasets[segment.dataset].info, arguments.flow)]
     for path in arguments.inputs:
-        own, notes = inputs.items(path, hear=_hears(segment))
-        items += own
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-    if len(items) < arguments.batch_size:
-        with run.config.unlocked():
-            run.config.evaluation.batch_size = len(items)
+        own, said = inputs.items(path, hear=_hears(segment))
+        items, notes = items + own, notes + said
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)
+    # A batch is filled up with copies, which cost as much as clips.
+    with run.config.unlocked():
+        run.config.evaluation.batch_size = min(run.config.evaluation.batch_size, len(items))
     ask = predict_lib.predictor(run, segment, flow=arguments.flow)
     found = _said(ask(items), arguments, _announced(run, segment, arguments.topk))
     lost = sum(bool(one.reason) for one in found)

@@ -63,6 +63,17 @@ def reads(segment: Segment) -> tuple[str, ...]:
     return checks.fields_of({name: s for name, s in segment.streams.items() if name in wanted})
 
 
+def note(segment: Segment, info: records.Info, flow: str) -> str:
+    """Returns what is to be said before clips without flow of their own are predicted; '' where it is nothing."""
+    wanted = [field for field in reads(segment) if fields.FIELDS[field].computed]
+    if not wanted or flow != "as-trained" or settings_of(info, flow).flow != FLOWS["skip"]:
+        return ""
+    return (
+        f"the {wanted[0]} of {info.name} came with it and is not computed: name a clip's own in a CSV, or take "
+        "--flow=dis"
+    )
+
+
 # ---------------------------------------------------------------------------- one clip
 def _prepared(item: Item, settings: record_lib.Settings, spec: example.Eval) -> dict | str:
     """Returns the record of a clip, with flow where ``spec`` reads it; or the reason why there is none."""
@@ -156,8 +167,8 @@ def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callab
         found = iter(_each(score_of, whole) if whole else [])
         for item, record in zip(items, prepared):
             scores = record if isinstance(record, str) else next(found)
-            yield Prediction(item.id, scores) if isinstance(scores, str) else _prediction(
-                scores, record, run, segment)  # fmt: skip
+            lost = isinstance(scores, str)
+            yield Prediction(item.id, scores) if lost else _prediction(scores, record, run, segment)
 
     def predict(items: Iterable[Item]) -> Iterator[Prediction]:
         for batch in _batches(items, feed.eval_batch_size(run)):

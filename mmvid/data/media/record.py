@@ -232,8 +232,7 @@ def prepare(item: Item, settings: Settings, pairs: Callable[[dict], Sequence[int
     """
     read = _read(item, settings)
     video, frames, (height, width) = read.video, read.frames, _size(read)
-    pictures_of_flow = _flow_fields(read.given, settings) if read.given else _flow(
-        video.frames if video else (), settings)  # fmt: skip
+    flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
     record = {
         "id": item.id,
         "num_frames": frames.number,
@@ -242,12 +241,12 @@ def prepare(item: Item, settings: Settings, pairs: Callable[[dict], Sequence[int
         "height": height,
         "width": width,
         **_rgb(video, settings),
-        **pictures_of_flow,
+        **flow,
         "depth": _maps(read.maps),
         "depth_scale": 0.001,
         **_further(item, settings, frames),
     }
-    if video and record["flow_x"] and not read.given:
-        wanted = range(len(record["flow_x"])) if pairs is None else pairs(record)
+    if video and flow["flow_x"] and not read.given:
+        wanted = range(len(flow["flow_x"])) if pairs is None else pairs(record)
         _fill_flow(record, video.frames, settings, wanted)
     return record
