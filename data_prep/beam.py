@@ -8,11 +8,12 @@ import pathlib
 
 from data_prep import clips
 from data_prep.manifest import Item
+from mmvid.data.media import record
 
 
 def prepare(
     jobs: list[tuple[Item, str]],
-    settings: clips.Settings,
+    settings: record.Settings,
     directory: pathlib.Path,
     options: str,
 ) -> None:

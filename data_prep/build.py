@@ -18,6 +18,7 @@ from data_prep import checks, clips, phases, readers, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader
 from mmvid import usage
+from mmvid.data.media import record
 from mmvid.run import lock
 
 PROGRAM = "python -m data_prep.build"
@@ -41,8 +42,8 @@ def _listed() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     """Makes the parser of the flags that every dataset has."""
-    # No field of `clips.Settings` has a default here, so that `_settings` can tell which ones were given.
-    usual = clips.Settings()
+    # No field of `record.Settings` has a default here, so that `_settings` can tell which ones were given.
+    usual = record.Settings()
     which = " | ".join([*(f"--{name} PATH" for name in OWN_FILES), "--dataset NAME"])
     line = f"{PROGRAM} --out OUT\n  ({which}) [FLAG ...]"
     parser = usage.Parser(PROGRAM, __doc__, epilog=_listed(), usage=line)
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         what.add_argument(f"--{name}", metavar="PATH", help=row.about)
     what.add_argument("--dataset", choices=READERS, metavar="NAME", help="one of those below")
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
-    add("--flow", choices=clips.FLOWS, help=f"default {usual.flow}")
+    add("--flow", choices=record.FLOWS, help=f"default {usual.flow}")
     add("--flow_bound", type=float, help=f"pixels that map to 0 and 255; default {usual.flow_bound:g}")
     add("--flow_codec", choices=["png", "jpeg"], help=f"default {usual.flow_codec}")
     add("--short_side", type=int, help=f"pixels, 0 keeps the size; default {usual.short_side}")
@@ -117,11 +118,11 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> clips.Settings:
-    """Decides how clips are stored: as the command line says, else the dataset's row, else `clips.Settings`."""
-    given = {name: getattr(args, name, None) for name in clips.Settings._fields}
+def _settings(args: argparse.Namespace, reader: Reader, source: Manifest) -> record.Settings:
+    """Decides how clips are stored: as the command line says, else the dataset's row, else `record.Settings`."""
+    given = {name: getattr(args, name, None) for name in record.Settings._fields}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = clips.Settings(**reader.stored | given)
+    settings = record.Settings(**reader.stored | given)
     if args.dataset and any("flow" in item.paths for item in source.items):
         # Beside flow that came with a dataset, computed flow would be another language.
         return settings._replace(flow="none")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from data_prep import manifest
 from data_prep.manifest import Item
+from mmvid.data.media.item import few
 
 # At most this share of an evaluation's clips may be training clips: by so much its score may be false.
 SHARED = 0.01
@@ -143,13 +144,13 @@ def untrained(rows: Sequence[Row], heads: Iterable[str]) -> list[str]:
             if seen[split].total() >= TRIAL and not seen[split].keys() & trained.keys():
                 raise ValueError(
                     f"{split} has no class of {head!r} in common with train, so that its score could only be 0: "
-                    f"{manifest.few(sorted(seen[split]))} beside {manifest.few(sorted(trained)) or 'none'}"
+                    f"{few(sorted(seen[split]))} beside {few(sorted(trained)) or 'none'}"
                 )
         lacking = {name for counts in seen.values() for name in counts} - trained.keys()
         if lacking:
             numbers = {split: sum(counts[name] for name in lacking) for split, counts in sorted(seen.items())}
             clips = ", ".join(f"{number} of {split}" for split, number in numbers.items() if number)
-            names = manifest.few(sorted(lacking, key=manifest.natural))
+            names = few(sorted(lacking, key=manifest.natural))
             notes.append(f"{head}: no training clip shows {names}, which clips of evaluation do ({clips})")
     return notes
 

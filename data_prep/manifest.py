@@ -8,37 +8,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-_VIDEOS = """3g2 3gp 264 265 amv asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2t m2ts m2v m4v mjpeg mjpg
-    mk3d mkv mov mp4 mpe mpeg mpg mts mxf nut ogm ogv qt rmvb ts vob webm wmv xvid y4m"""
-VIDEO_ENDINGS = {f".{ending}" for ending in _VIDEOS.split()}
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+from mmvid.data.media.item import Item
+
 SPLITS = ("train", "val", "test")
-FURTHER = ("depth", "flow", "audio", "boxes")
 KINDS = ("single", "multi", "spans")
-SPLIT_NAMES = dict(train="train", training="train", val="val", valid="val", validation="val",
-                   test="test", testing="test")  # fmt: skip
-# TFDS reads it as all splits together.
-RESERVED_SPLITS = ("all",)
 # Fewer rows than this share do not decide for all others what a label space is.
 FEW = 0.05
-
-
-class Item(NamedTuple):
-    """One clip to prepare.
-
-    ``path`` is where its RGB is: a file, a folder of pictures or a pattern within one; None where it has
-    none. ``labels`` {head: class names, or 'name@start-end'}. ``start`` and ``end`` are seconds of the video;
-    an ``end`` of None is the video's own. ``paths`` {modality of FURTHER: path}. ``fps`` is the rate of
-    pictures in folders, which have none of their own."""
-
-    id: str
-    path: pathlib.Path | None
-    split: str
-    labels: dict[str, tuple[str, ...]]
-    start: float = 0.0
-    end: float | None = None
-    paths: dict[str, pathlib.Path] = {}  # noqa: RUF012
-    fps: float | None = None
 
 
 class Manifest(NamedTuple):
@@ -58,25 +33,6 @@ def span(label: str) -> tuple[str, float, float] | None:
     """Reads 'sit@1.5-4' as ('sit', 1.5, 4.0), in seconds of the video; None for a plain name."""
     match = _SPAN.fullmatch(label)
     return match and (match["name"], float(match["start"]), float(match["end"]))
-
-
-def printable(name: str) -> str:
-    r"""Returns a file's name as text that can be written anywhere: bytes that are not UTF-8, and control
-    characters, are spelt out as \xe9 and \n."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
-
-
-def is_control(character: str) -> bool:
-    """Tells whether a character is a control character, such as a line break or a tab."""
-    return unicodedata.category(character) == "Cc"
-
-
-def few(names: Sequence[str], most: int = 3) -> str:
-    """Writes ``names`` for a sentence: the first ``most`` and the number of the others, 'a', 'b', 'c' and 4
-    more."""
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---------------------------------------------------------------------------- label spaces
@@ -149,14 +105,6 @@ def check_heads(names: Sequence[str]) -> None:
             f"the heads {' and '.join(map(repr, same[0]))} are one, or differ too little (label is label/action): "
             "rename a column"
         )
-
-
-def check_split(name: str) -> None:
-    """Raises ValueError for a name that a split cannot have."""
-    if not name.isidentifier():
-        raise ValueError(f"split={name!r}: letters, digits and underscores, please")
-    if name.casefold() in RESERVED_SPLITS:
-        raise ValueError(f"split={name!r} is reserved, it means all splits together: rename it")
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

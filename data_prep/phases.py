@@ -13,6 +13,7 @@ from tqdm import tqdm
 from data_prep import checks, clips
 from data_prep.manifest import Item, Manifest
 from mmvid.data import records
+from mmvid.data.media import record
 from mmvid.data.media.files import DecodeError
 from mmvid.files import write_json
 
@@ -29,7 +30,7 @@ def _start_worker(cache: str) -> None:
 
 
 # ---------------------------------------------------------------------------- phase 1
-def _pool(jobs: list[tuple[Item, str]], settings: clips.Settings, directory: pathlib.Path, workers: int) -> None:
+def _pool(jobs: list[tuple[Item, str]], settings: record.Settings, directory: pathlib.Path, workers: int) -> None:
     """Prepares ``jobs`` (clip, file name) on ``workers`` processes. Raises ValueError where one dies."""
     context = multiprocessing.get_context("spawn")  # JAX must not be forked
     setup = (context, _start_worker, (str(directory / "jax-cache"),))
@@ -66,7 +67,7 @@ def _refused_labels(source: Manifest) -> dict[str, str]:
 def prepare_clips(
     source: Manifest,
     keys: dict[str, str],
-    settings: clips.Settings,
+    settings: record.Settings,
     directory: pathlib.Path,
     *,
     workers: int = 2,
@@ -113,7 +114,7 @@ def _to_pack(source: Manifest, keys: dict[str, str], directory: pathlib.Path, re
     return files
 
 
-def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict) -> records.Info:
+def _info(source: Manifest, settings: record.Settings, rows: list, further: dict) -> records.Info:
     """Makes what metadata.json says of the packed clips ``rows``. The entries of ``further`` stand among its
     settings, but are no part of the fingerprint."""
     from data_prep import builder
@@ -146,7 +147,7 @@ def _info(source: Manifest, settings: clips.Settings, rows: list, further: dict)
 def pack_dataset(
     source: Manifest,
     keys: dict[str, str],
-    settings: clips.Settings,
+    settings: record.Settings,
     root: pathlib.Path,
     reasons: dict[str, str],
 ) -> records.Info:

@@ -27,6 +27,7 @@ from data_prep.readers import ssv2
 from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import files as files_lib
+from mmvid.data.media import record as record_lib
 from mmvid.streams import Head, Sampling, Stream
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -146,7 +147,7 @@ def every_modality(folder):
 
 @pytest.mark.parametrize("flow", ["dis", "tvl1-fast"])
 def test_record_of_a_clip(tmp_path, flow):
-    record = clips.prepare(every_modality(tmp_path), clips.Settings(flow=flow, flow_bound=8.0))
+    record = record_lib.prepare(every_modality(tmp_path), record_lib.Settings(flow=flow, flow_bound=8.0))
     assert record["num_frames"] == len(record["rgb"]) == len(record["depth"]) == 14
     assert len(record["flow_x"]) == len(record["flow_y"]) == 13
     assert np.allclose(record["times"], np.arange(14) / 12, atol=1e-3)
@@ -164,7 +165,7 @@ def test_record_of_a_clip(tmp_path, flow):
 def test_an_interval_cuts_every_modality_alike(tmp_path):
     whole = every_modality(tmp_path)
     part = whole._replace(start=0.5, end=1.0)
-    record = clips.prepare(part, clips.Settings(flow="none"))
+    record = record_lib.prepare(part, record_lib.Settings(flow="none"))
     assert record["num_frames"] == len(record["depth"]) == 6 and record["times"][0] == 0
     assert fields.decode_frames(record, "depth", [0])[0, 0, 0, 0] == 1006
     assert len(record["audio"]) == 2 * 8000
@@ -174,14 +175,14 @@ def test_an_interval_cuts_every_modality_alike(tmp_path):
 def test_mp4_storage_has_even_sides_everywhere(tmp_path):
     path = tmp_path / "odd.png"
     cv2.imwrite(str(path), frames(height=31, width=37)[0])
-    record = clips.prepare(item(path), clips.Settings(flow="none", rgb_storage="mp4"))
+    record = record_lib.prepare(item(path), record_lib.Settings(flow="none", rgb_storage="mp4"))
     assert (record["height"], record["width"]) == (30, 36) and not record["rgb"]
     assert fields.decode_frames(record, "rgb", [0]).shape == (1, 30, 36, 3)
 
 
 def test_an_image_is_a_clip_of_one_frame(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), frames()[0])
-    record = clips.prepare(item(tmp_path / "a.png"), clips.Settings())
+    record = record_lib.prepare(item(tmp_path / "a.png"), record_lib.Settings())
     assert record["num_frames"] == 1 and record["flow_x"] == []
 
 
@@ -209,7 +210,7 @@ def numbered_flow(folder, count):
     return folder
 
 
-NO_FLOW = clips.Settings(flow="none")
+NO_FLOW = record_lib.Settings(flow="none")
 
 
 def contents(record):
@@ -228,7 +229,7 @@ def contents(record):
 def test_pictures_are_paired_by_number(first, second):
     rgb = [pathlib.Path(f"frame_{n}_tc_{90000 - n}_rgb.jpg") for n in sorted(first)]
     depth = [pathlib.Path(f"{n:08d}.png") for n in sorted(second)]
-    numbered = [clips._numbered(files) for files in (rgb, depth)]
+    numbered = [record_lib._numbered(files) for files in (rgb, depth)]
     assert [sorted(number for number, _ in found) for found in numbered] == [sorted(first), sorted(second)]
     assert all(found[number, 0] == place for found, numbers in zip(numbered, (first, second))
                for place, number in enumerate(sorted(numbers)))  # fmt: skip
@@ -238,24 +239,24 @@ def test_frames_that_a_side_lacks_are_left_out(tmp_path):
     rgb = numbered_pictures(tmp_path / "a", [2, 3, 9, 10, 11])
     numbered_maps(tmp_path / "b", [3, 4, 9, 11, 20], "map {:08d}.png")
     clip = item(rgb, depth=tmp_path / "b", flow=numbered_flow(tmp_path / "f", 4))
-    record = clips.prepare(clip, NO_FLOW)
+    record = record_lib.prepare(clip, NO_FLOW)
     # Flow's fields count the RGB's frames, not their numbers.
     assert contents(record) == ([3, 9, 11], [3, 9, 11], [1, 2])
     assert record["num_frames"] == 3 and record["fps"] == 30.0
     with pytest.raises(files_lib.DecodeError, match="no frame has one number in"):
-        clips.prepare(item(rgb, depth=numbered_maps(tmp_path / "c", [5, 6])), NO_FLOW)
+        record_lib.prepare(item(rgb, depth=numbered_maps(tmp_path / "c", [5, 6])), NO_FLOW)
 
 
 def test_numbers_that_occur_twice_are_paired_in_turn():
     files = [pathlib.Path(f"frame_{n}_tc_{t}_rgb.jpg") for n, t in ((1, 5), (2, 6), (2, 7), (3, 8))]
-    assert clips._numbered(files) == {(1, 0): 0, (2, 0): 1, (2, 1): 2, (3, 0): 3}
-    assert clips._numbered([pathlib.Path(f"cam1_{n}.jpg") for n in (4, 5)]) == {(4, 0): 0, (5, 0): 1}
-    assert clips._numbered([pathlib.Path("one.jpg"), pathlib.Path("two.jpg")]) == {}
+    assert record_lib._numbered(files) == {(1, 0): 0, (2, 0): 1, (2, 1): 2, (3, 0): 3}
+    assert record_lib._numbered([pathlib.Path(f"cam1_{n}.jpg") for n in (4, 5)]) == {(4, 0): 0, (5, 0): 1}
+    assert record_lib._numbered([pathlib.Path("one.jpg"), pathlib.Path("two.jpg")]) == {}
 
 
 def test_pictures_beside_a_video_belong_to_its_frames_in_turn(tmp_path):
     numbered_maps(tmp_path / "d", range(1, 16), "MDepth-{:08d}.png")
-    record = clips.prepare(item(video(tmp_path / "a.mp4"), depth=tmp_path / "d"), NO_FLOW)
+    record = record_lib.prepare(item(video(tmp_path / "a.mp4"), depth=tmp_path / "d"), NO_FLOW)
     assert record["num_frames"] == 14 and contents(record)[1] == list(range(1, 15))
 
 
@@ -267,24 +268,24 @@ def test_pictures_are_cut_by_time(tmp_path, fps):
         flow=numbered_flow(tmp_path / "f", 19),
     )._replace(start=0.25, end=0.5, fps=fps)  # fmt: skip
     wanted = [3, 4] if fps else list(range(8, 15))
-    record = clips.prepare(clip, NO_FLOW)
+    record = record_lib.prepare(clip, NO_FLOW)
     assert contents(record) == (wanted, wanted, wanted)
     assert record["times"][0] == pytest.approx(wanted[0] / (fps or 30) - 0.25)
     blind = clip._replace(path=None)
-    assert contents(clips.prepare(blind, NO_FLOW)) == ([], wanted, wanted)
+    assert contents(record_lib.prepare(blind, NO_FLOW)) == ([], wanted, wanted)
 
 
 def test_without_rgb_depth_and_then_flow_say_how_long_and_large(tmp_path):
     depth, flow = numbered_maps(tmp_path / "d", range(5)), numbered_flow(tmp_path / "f", 5)
     blind = item(None, depth=depth, flow=flow)
-    record = clips.prepare(blind, clips.Settings())  # no TV-L1 either
+    record = record_lib.prepare(blind, record_lib.Settings())  # no TV-L1 either
     assert [record[k] for k in ("num_frames", "height", "width", "fps")] == [5, 16, 20, 30.0]
     assert contents(record) == ([], list(range(5)), list(range(5))) and record["rgb_video"] == b""
     np.testing.assert_allclose(record["times"], np.arange(5) / 30, atol=1e-6)
-    record = clips.prepare(blind._replace(paths={"flow": flow}, fps=15.0), clips.Settings())
+    record = record_lib.prepare(blind._replace(paths={"flow": flow}, fps=15.0), record_lib.Settings())
     assert [record[k] for k in ("num_frames", "height", "width", "fps")] == [6, 32, 40, 15.0]
     with pytest.raises(files_lib.DecodeError, match="neither RGB nor depth nor flow"):
-        clips.prepare(blind._replace(paths={"audio": sound(tmp_path / "a.wav")}), NO_FLOW)
+        record_lib.prepare(blind._replace(paths={"audio": sound(tmp_path / "a.wav")}), NO_FLOW)
 
 
 @pytest.mark.parametrize("missing", ["path", "depth", "flow"])
@@ -292,25 +293,25 @@ def test_what_is_named_must_be_there(tmp_path, missing):
     paths = {"path": video(tmp_path / "a.mp4"), "depth": numbered_maps(tmp_path / "d", range(14)),
              "flow": numbered_flow(tmp_path / "f", 14), missing: tmp_path / "gone"}  # fmt: skip
     with pytest.raises(files_lib.DecodeError, match="missing file gone"):
-        clips.prepare(item(paths.pop("path"), **paths), NO_FLOW)
+        record_lib.prepare(item(paths.pop("path"), **paths), NO_FLOW)
 
 
 @pytest.mark.parametrize("count, good", [(12, False), (13, True), (14, True), (15, False)])
 def test_given_flow_is_as_long_as_the_clip_or_one_less(tmp_path, monkeypatch, count, good):
-    monkeypatch.setattr(clips, "_flow", lambda *_: pytest.fail("computed all the same"))
+    monkeypatch.setattr(record_lib, "_flow", lambda *_: pytest.fail("computed all the same"))
     clip = item(video(tmp_path / "a.mp4"), flow=numbered_flow(tmp_path / "f", count))
     if not good:
         with pytest.raises(files_lib.DecodeError, match=f"{count} pictures of flow for 14 frames in 1.17 s"):
-            clips.prepare(clip, clips.Settings())
+            record_lib.prepare(clip, record_lib.Settings())
         return
-    record = clips.prepare(clip, clips.Settings(short_side=16))
+    record = record_lib.prepare(clip, record_lib.Settings(short_side=16))
     assert len(record["flow_x"]) == len(record["flow_y"]) == count
     assert record["flow_bound"] == 10.0  # half the size, half the pixels
 
 
 def test_flow_in_colours_has_no_second_plane(tmp_path):
     numbered_pictures(tmp_path / "f", range(13), "{}.jpg")
-    record = clips.prepare(item(video(tmp_path / "a.mp4"), flow=tmp_path / "f"), clips.Settings())
+    record = record_lib.prepare(item(video(tmp_path / "a.mp4"), flow=tmp_path / "f"), record_lib.Settings())
     assert record["flow_y"] == [] and len(record["flow_x"]) == 13 and record["flow_bound"] == 0
     assert record["flow_x"][3] == (tmp_path / "f" / "3.jpg").read_bytes()
 
@@ -329,18 +330,18 @@ def test_flow_in_colours_has_no_second_plane(tmp_path):
 def test_boxes_that_are_wrong(tmp_path, text, reason):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(files_lib.DecodeError, match=reason):
-        clips._boxes(tmp_path / "b.csv")
+        record_lib._boxes(tmp_path / "b.csv")
 
 
 def test_boxes_with_a_header_and_none_at_all(tmp_path):
     (tmp_path / "b.csv").write_text("frame,x1,y1,x2,y2,category,score,side,state\n0,0,0,1,1,1,1,0,0\n")
-    assert clips._boxes(tmp_path / "b.csv").shape == (1, 9)
+    assert record_lib._boxes(tmp_path / "b.csv").shape == (1, 9)
     (tmp_path / "b.csv").write_text("frame,x1\n")
-    assert clips._boxes(tmp_path / "b.csv").shape == (0, 9)
+    assert record_lib._boxes(tmp_path / "b.csv").shape == (0, 9)
 
 
 def test_key_follows_sources_and_settings(tmp_path):
-    clip, settings = every_modality(tmp_path), clips.Settings()
+    clip, settings = every_modality(tmp_path), record_lib.Settings()
 
     def key(clip=clip, settings=settings):
         return clips.keys([clip], settings)["a"]
@@ -531,8 +532,8 @@ def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
 
 def test_the_unexpected_rejects_a_clip_and_not_the_build(tmp_path, monkeypatch):
     video(tmp_path / "a.mp4")
-    monkeypatch.setattr(clips, "prepare", lambda *args: 1 / 0)
-    reason = clips.write(item(tmp_path / "a.mp4"), "a", clips.Settings(), tmp_path)
+    monkeypatch.setattr(record_lib, "prepare", lambda *args: 1 / 0)
+    reason = clips.write(item(tmp_path / "a.mp4"), "a", record_lib.Settings(), tmp_path)
     assert reason.startswith("unexpected ZeroDivisionError") and (tmp_path / "a.rejected").exists()
 
 

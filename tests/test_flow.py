@@ -90,6 +90,9 @@ def test_a_clip_is_its_pairs():
     one = flow.clip_flow(frames[2:4], settings="fast", batch_size=4)
     np.testing.assert_allclose(whole[2], one[0], atol=1e-4)
     assert flow.clip_flow(frames[:1]).shape == (0, 48, 48, 2)
+    some = flow.clip_flow(frames, settings="fast", batch_size=4, pairs=[1, 4])
+    np.testing.assert_allclose(some, whole[[1, 4]], atol=1e-4)
+    np.testing.assert_array_equal(flow.dis(frames, pairs=[3]), flow.dis(frames)[[3]])
     colour = np.repeat(frames[..., None], 3, -1)
     np.testing.assert_allclose(flow.clip_flow(colour, settings="fast", batch_size=4), whole, atol=0.05)
 

@@ -14,6 +14,7 @@ from data_prep import manifest
 from data_prep.readers import folder, table
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import pictures
+from mmvid.data.media.item import printable
 
 
 def written(path, rows):
@@ -356,4 +357,4 @@ def test_names_that_are_not_utf8_become_printable_ids(tmp_path):
         pytest.skip("this file system takes UTF-8 names alone")
     (item,) = folder.read(tmp_path).items
     assert item.id == r"run/caf\xe9.mp4" and os.fsencode(item.path) == raw
-    assert manifest.printable("a\nb\tü") == r"a\nb\tü"
+    assert printable("a\nb\tü") == r"a\nb\tü"

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 from test_records import pack
 
 from configs import common
-from data_prep import clips
 from data_prep.manifest import Item
 from data_prep.tabletop import files as tabletop
 from data_prep.tabletop import specs
 from mmvid import network as network_lib
+from mmvid.data.media import record as record_lib
 from mmvid.models import MODELS
 from mmvid.models.model import Model, Needs
 from mmvid.network import Network, TrainState
@@ -35,7 +35,7 @@ def records(folder, split, count):
         further = dict(audio=folder / "audio" / f"{name}.wav", boxes=folder / "boxes" / f"{name}.npy")
         further.pop(LACKING.get(name), None)
         item = Item(name, folder / "rgb" / f"{name}.mp4", split, {}, paths=further if i < count - 1 else {})
-        yield clips.prepare(item, clips.Settings(flow="none")) | {
+        yield record_lib.prepare(item, record_lib.Settings(flow="none")) | {
             "split": split,
             "label": {"verb": np.int64(i % 2), "noun": np.uint8([i % 2, 1, 0])},
         }

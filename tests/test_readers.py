@@ -15,6 +15,7 @@ from data_prep import build, clips, phases, summary
 from data_prep.manifest import Item, Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader, ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
+from mmvid.data.media import record as record_lib
 
 HEIGHT, WIDTH = 24, 32
 
@@ -491,7 +492,7 @@ def test_every_row_is_told_of_and_offers_what_there_is(capsys):
     known = {training.config for training in summary.TRAININGS}
     for name, row in (READERS | OWN_FILES).items():
         assert name in told and row.about in told, name
-        assert set(row.variants) <= known and set(row.stored) <= set(clips.Settings._fields)
+        assert set(row.variants) <= known and set(row.stored) <= set(record_lib.Settings._fields)
         assert all(flag in told and options["help"] in told for flag, options in row.flags.items())
         for config, variant in row.variants.items():
             variants = importlib.import_module(config.removesuffix(".py").replace("/", ".")).VARIANTS

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import clips, timeline
 from data_prep.manifest import Item
 from mmvid.data import fields, sampling
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
-from mmvid.data.media import audio, files
+from mmvid.data.media import audio, files, timeline
 from mmvid.data.media import depth as depth_lib
+from mmvid.data.media import record as record_lib
 from mmvid.streams import Head, Sampling, Stream
 
-NO_FLOW = clips.Settings(flow="none")
+NO_FLOW = record_lib.Settings(flow="none")
 TICKS = 600
 # Two seconds at 30 and at 15 a second; and first 30, then 10 a second, as a telephone in the dark.
 STEADY, SLOW = np.arange(60) / 30, np.arange(30) / 15
@@ -111,7 +111,7 @@ def films(tmp_path_factory):
 def test_a_frame_has_the_map_nearest_in_time(films, rgb, depth, start, end):
     names = {len(STEADY): "steady", len(SLOW): "slow"}
     clip = item(films[names[len(rgb)]], start, end, depth=films[f"{names[len(depth)]} depth"])
-    record = clips.prepare(clip, NO_FLOW)
+    record = record_lib.prepare(clip, NO_FLOW)
     shown, beside, _ = numbers(record)
     stop = np.inf if end is None else end
     inside = np.flatnonzero((depth >= start - 1e-6) & (depth < stop - 1e-6))
@@ -144,7 +144,7 @@ def test_of_a_variable_rate_everything_is_cut_by_frames_or_seconds_alike(tmp_pat
     }[kind]()  # fmt: skip
     clip = item(films["uneven"], 1.5, 2.45, depth=depth, flow=flow(tmp_path / "f", 59),
                 boxes=boxes(tmp_path / "b.csv", range(60)))  # fmt: skip
-    record = clips.prepare(clip, NO_FLOW)
+    record = record_lib.prepare(clip, NO_FLOW)
     assert numbers(record) == (list(range(35, 45)),) * 3
     assert record["boxes"][:, 0].tolist() == list(range(10))
     np.testing.assert_allclose(record["times"], np.arange(10) / 10, atol=2e-3)
@@ -155,7 +155,7 @@ def test_of_a_variable_rate_everything_is_cut_by_frames_or_seconds_alike(tmp_pat
 def test_without_rgb_depth_has_its_own_times(tmp_path, films, kind, start, end):
     clock = {"uneven depth": UNEVEN, "slow depth": SLOW, "pictures": np.arange(30) / 12}[kind]
     clip = item(None, start, end, fps=12.0, depth=films.get(kind) or maps(tmp_path / "d", 30))
-    record = clips.prepare(clip, NO_FLOW)
+    record = record_lib.prepare(clip, NO_FLOW)
     inside = (clock >= start) & (clock < (end or 9) - 1e-6)
     assert numbers(record)[1] == np.flatnonzero(inside).tolist() and record["num_frames"] == inside.sum()
     np.testing.assert_allclose(record["times"], clock[inside] - start, atol=2e-3)
@@ -163,11 +163,11 @@ def test_without_rgb_depth_has_its_own_times(tmp_path, films, kind, start, end):
 
 def test_pictures_have_a_clock_where_their_rate_is_named(tmp_path, films):
     clip = item(films["steady"], 0.5, 1.5, depth=maps(tmp_path / "d", 30))
-    shown, beside, _ = numbers(clips.prepare(clip._replace(fps=15.0), NO_FLOW))
+    shown, beside, _ = numbers(record_lib.prepare(clip._replace(fps=15.0), NO_FLOW))
     assert shown == list(range(15, 45)) and beside[-1] == 22
     assert all(abs(2 * map_ - frame) <= 1 for frame, map_ in zip(shown, beside))
     with pytest.raises(files.DecodeError, match=r"30 depth maps for 60 frames in 2\.00 s, of which .* 15 to 44"):
-        clips.prepare(clip, NO_FLOW)
+        record_lib.prepare(clip, NO_FLOW)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_lengths_a_tenth_apart_are_rejected_with_both(tmp_path, films, made, rea
         if end and len(times) > 60:
             return  # What is beyond the clip's end is none of the clip.
     with pytest.raises(files.DecodeError, match=reason):
-        clips.prepare(item(films["steady"], 0.0, end, depth=depth), NO_FLOW)
+        record_lib.prepare(item(films["steady"], 0.0, end, depth=depth), NO_FLOW)
 
 
 @pytest.mark.parametrize("count", [54, 59, 60, 61, 66])
 def test_a_few_maps_more_or_less_leave_the_rgb_whole(tmp_path, films, count):
-    record = clips.prepare(item(films["steady"], depth=maps(tmp_path / "d", count)), NO_FLOW)
+    record = record_lib.prepare(item(films["steady"], depth=maps(tmp_path / "d", count)), NO_FLOW)
     assert numbers(record)[1] == [min(i, count - 1) for i in range(60)]
     # What a joint run reads of the RGB does not end with the depth.
     streams = [Stream(name, name, Sampling("uniform", 8)) for name in ("rgb", "depth")]
@@ -226,7 +226,7 @@ def test_a_depth_film_keeps_what_the_clip_needs(monkeypatch, films):
 
 
 def test_a_map_of_several_frames_is_stored_once(films):
-    record = clips.prepare(item(films["steady"], depth=films["slow depth"]), NO_FLOW)
+    record = record_lib.prepare(item(films["steady"], depth=films["slow depth"]), NO_FLOW)
     assert len({id(data) for data in record["depth"]}) == 30
 
 
@@ -241,7 +241,7 @@ def test_extent_is_what_decoding_finds(films, name):
 # ---------------------------------------------------------------------------- flow and boxes
 @pytest.mark.parametrize("count", [54, 55, 59, 60])
 def test_given_flow_that_lacks_a_few_is_filled_up(tmp_path, films, count):
-    record = clips.prepare(item(films["steady"], flow=flow(tmp_path / "f", count)), clips.Settings())
+    record = record_lib.prepare(item(films["steady"], flow=flow(tmp_path / "f", count)), record_lib.Settings())
     assert numbers(record)[2] == [min(i, count - 1) for i in range(max(count, 59))]
 
 
@@ -250,16 +250,16 @@ def test_given_flow_that_lacks_a_few_is_filled_up(tmp_path, films, count):
 def test_flow_of_another_length_is_rejected(tmp_path, films, count, end):
     """Of a cut as well: what holds more or less than the video counts something else."""
     with pytest.raises(files.DecodeError, match=rf"{count} pictures of flow for 60 frames in 2\.00 s"):
-        clips.prepare(item(films["steady"], 0.0, end, flow=flow(tmp_path / "f", count)), NO_FLOW)
+        record_lib.prepare(item(films["steady"], 0.0, end, flow=flow(tmp_path / "f", count)), NO_FLOW)
 
 
 def test_boxes_of_frames_that_are_not_there(tmp_path, films):
     clip = item(films["steady"], 0.5, 1.0, boxes=boxes(tmp_path / "b.csv", [3, 15, 29, 61]))
-    assert clips.prepare(clip, NO_FLOW)["boxes"][:, 0].tolist() == [0, 14]
+    assert record_lib.prepare(clip, NO_FLOW)["boxes"][:, 0].tolist() == [0, 14]
     for frames, said in (([3, 119], "3 to 119"), ([-1, 4], "-1 to 4")):
         boxes(tmp_path / "b.csv", frames)
         with pytest.raises(files.DecodeError, match=f"frames {said} of a video that has 60"):
-            clips.prepare(clip, NO_FLOW)
+            record_lib.prepare(clip, NO_FLOW)
 
 
 # ---------------------------------------------------------------------------- sound
@@ -269,7 +269,7 @@ def test_boxes_of_frames_that_are_not_there(tmp_path, films):
 def test_sound_of_the_video_itself_has_its_clock(tmp_path, name, late, start):
     """The click at 1 s is heard while the picture of that moment is shown, also where pictures start late."""
     path = film(tmp_path / name, UNEVEN[:40] + late, tone=1.0)
-    record = clips.prepare(item(path, start, audio=path), NO_FLOW)
+    record = record_lib.prepare(item(path, start, audio=path), NO_FLOW)
     samples = np.frombuffer(record["audio"], np.int16)
     click = record["audio_start_s"] + np.argmax(samples > 9000) / 16000
     assert click == pytest.approx(1.0 - start, abs=2e-3)

@@ -405,6 +405,9 @@ def test_own_files_give_back_what_was_saved(tmp_path_factory, tree):
     assert metadata == {"heads": '{"action": 5}'}
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     same(back, tree)
+    # Whoever may read any other file of a run may read this one.
+    (path.parent / "other").touch()
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode
     for mine, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(tree)):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
 

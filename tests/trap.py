@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from mmvid import train
+from mmvid.run import begin, talk
 from mmvid.weights import files
 
 
@@ -21,25 +21,25 @@ def _hang():
 
 def _in_enter(segment):
     """With the weights just read that the segment starts from."""
-    initial, read = train.begin.initial_state, files.read
+    initial, read = begin.initial_state, files.read
 
     def entered(of, *args, **options):
         if of.name == segment:
             files.read = lambda path: (read(path), _die())
         return initial(of, *args, **options)
 
-    train.begin.initial_state = entered
+    begin.initial_state = entered
 
 
 def _after(segment, step, act):
-    announce = train.talk.announce
+    announce = talk.announce
 
     def announced(run, of, at, *args):
         announce(run, of, at, *args)
         if (of.name, at) == (segment, step):
             act()
 
-    train.talk.announce = announced
+    talk.announce = announced
 
 
 def _in_save(segment, step):

@@ -22,7 +22,7 @@ class Reader(NamedTuple):
 
     ``about`` is its line in --help. ``read(args)`` makes the manifest and is given the whole command line
     (``args.out`` too). ``flags`` {'--name': arguments of argparse's add_argument} belong to this dataset
-    alone. ``stored`` has the fields of `clips.Settings` whose default differs here. ``variants``
+    alone. ``stored`` has the fields of `record.Settings` whose default differs here. ``variants``
     {configuration file: its variant} are the trainings that fit; the summary offers no others. ``scored`` is
     the split on which these variants are scored.
     """

@@ -9,8 +9,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_prep.manifest import VIDEO_ENDINGS, Item, Manifest
+from data_prep.manifest import Item, Manifest
 from data_prep.readers import splits
+from mmvid.data.media.item import VIDEO_ENDINGS
 
 ACTIONS = {"ntu60": 60, "ntu120": 120, "ntu120_mini": 120}
 VERSIONS = (0, 1, 2)

@@ -8,8 +8,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_prep.manifest import VIDEO_ENDINGS, Item, Manifest, check_ids
+from data_prep.manifest import Item, Manifest, check_ids
 from data_prep.readers import splits
+from mmvid.data.media.item import VIDEO_ENDINGS
 
 VIEWS = (1, 2, 3)
 # The recordings skip the codes 7 and 10; class ids count on without them (DMCL).

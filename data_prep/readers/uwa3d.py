@@ -8,8 +8,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from data_prep.manifest import IMAGE_ENDINGS, Item, Manifest, check_ids
+from data_prep.manifest import Item, Manifest, check_ids
 from data_prep.readers import splits
+from mmvid.data.media.item import IMAGE_ENDINGS
 
 VIEWS = (1, 2, 3, 4)
 NAMES = [f"a{action:02d}" for action in range(1, 31)]

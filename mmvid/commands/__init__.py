@@ -15,11 +15,13 @@ from mmvid import configuration, usage
 COMMANDS = {
     "train": "train what a configuration describes; the same command resumes",
     "evaluate": "score a finished run again, under another protocol or on another split",
+    "predict": "what a run makes of your own videos: classes and probabilities",
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
     usage.EXAMPLE,
     "python -m mmvid evaluate runs/smoke --protocol=D1U2",
+    "python -m mmvid predict runs/smoke my_video.mp4",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
 
@@ -47,7 +49,8 @@ def parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
     command.add_arguments(parser)
     if overrides and not command.CONFIG:
         parser.error(f"{overrides[0]}: {name} reads what runs have left and takes no configuration")
-    arguments = parser.parse_args(own)
+    # Options may stand between inputs, too.
+    arguments = parser.parse_intermixed_args(own)
     arguments.overrides = overrides
     return arguments
 

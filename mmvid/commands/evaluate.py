@@ -72,7 +72,7 @@ def _steps(run: Run, segment: Segment) -> int:
     return file.load(own).meta["step"] if own.exists() else segment.steps
 
 
-def _check_overrides(overrides: Sequence[str]) -> None:
+def check_overrides(overrides: Sequence[str]) -> None:
     """Raises WrongUse for an entry that would make other inputs or networks than those that the run was trained
     with."""
     for path in configuration.paths(overrides):
@@ -109,7 +109,7 @@ def _column(run: Run, segment: Segment) -> Column:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Opens the run, scores it, and prints its table of every split."""
-    _check_overrides(arguments.overrides)
+    check_overrides(arguments.overrides)
     config = config_lib.of_run(arguments.run, _overrides(arguments))
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)

@@ -204,6 +204,13 @@ def _train_views(
     return views, cut.span(frames, there)
 
 
+def computed_frames(spec: Eval, record: dict) -> list[int]:
+    """Returns the places that the test clips of a record read in fields that are computed, rising, each once."""
+    frames = _test_frames(spec, record["id"], cut.lengths(record, spec.streams))
+    own = [frames[s.name] for s in spec.streams if fields.FIELDS[cut.field_of(s)].computed]
+    return sorted({int(i) for places in own for i in places.ravel()})
+
+
 def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Returns every frame that the test clips read: {stream: int [clips, T, stack]}."""
     shared = min((n for n in lengths.values() if n > 0), default=0)

@@ -70,6 +70,7 @@ class Field(NamedTuple):
     ``count(record, columns)`` tells how many frames a stream of it may draw from. ``raw(record, indices)``
     returns what is stored at these places, [n, ..], and ``read`` returns the same as the loader takes it. Places
     are frames of the clip; for sound they are samples. ``shown``: it consists of pictures for people.
+    ``computed``: where a clip brings none, it can be computed from the pictures, frame by frame.
     """
 
     columns: tuple[str, ...]
@@ -77,6 +78,7 @@ class Field(NamedTuple):
     raw: Callable
     read: Callable
     shown: bool = False
+    computed: bool = False
 
 
 def _whole(record: dict, columns: Sequence[str]) -> int:
@@ -211,7 +213,7 @@ def _layouts(record: dict, indices) -> np.ndarray:
 
 FIELDS = {
     "rgb": Field(("rgb", "rgb_video"), _whole, _colours, _colours, shown=True),
-    "flow": Field(("flow_x", "flow_y"), _stored, _flow, _flow),
+    "flow": Field(("flow_x", "flow_y"), _stored, _flow, _flow, computed=True),
     "depth": Field(("depth",), _stored, _depth, _depth_bytes),
     "audio": Field(("audio",), _whole, _samples, _samples),
     "boxes": Field(("boxes",), _whole, _layouts, _layouts),

@@ -5,7 +5,7 @@ pixels, with frame0(x, y) ~ frame1(x + u, y + v).
 """
 
 import functools
-import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -278,24 +278,35 @@ def gray(frames: np.ndarray) -> np.ndarray:
     return np.stack([((f @ _LUMA + (1 << 14)) >> 15).astype(np.uint8) for f in frames])
 
 
+def _pairs(frames: np.ndarray, pairs: Sequence[int] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the two gray frames [H, W] of each of the ``pairs`` that are wanted, of every pair for None."""
+    wanted = range(len(frames) - 1) if pairs is None else pairs
+    # Most frames are in two pairs: each is made gray once.
+    made = {i: gray(frames[i : i + 1])[0] for i in sorted({i + k for i in wanted for k in (0, 1)})}
+    return [(made[i], made[i + 1]) for i in wanted]
+
+
 def clip_flow(
-    frames: np.ndarray, *, settings: TVL1 | str = DEFAULT, batch_size: int = 32
+    frames: np.ndarray,
+    *,
+    settings: TVL1 | str = DEFAULT,
+    batch_size: int = 32,
+    pairs: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Computes the TV-L1 flow of a clip: uint8 [T, H, W(, 3)] -> float32 [T-1, H, W, 2].
 
-    Pairs are processed ``batch_size`` at a time, the last batch padded, so that clips of every
-    length share one compiled program. Raises ValueError for an unknown preset.
+    Where ``pairs`` names some, it is the flow from these frames to the ones after them, [n, H, W, 2]. Pairs
+    are processed ``batch_size`` at a time, the last batch padded, so that clips of every length share one
+    compiled program. Raises ValueError for an unknown preset.
     """
-    settings = _settings(settings)
-    images = gray(np.asarray(frames))
-    count = len(images) - 1
-    if count < 1:
-        return np.zeros((0, *images.shape[1:3], 2), np.float32)
-    flows = []
-    for start in range(0, count, batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), count - 1)
-        flows.append(tvl1(images[rows], images[rows + 1], settings=settings))
-    return np.concatenate([np.asarray(f) for f in flows])[:count]
+    settings, frames, flows = _settings(settings), np.asarray(frames), []
+    wanted = _pairs(frames, pairs)
+    for start in range(0, len(wanted), batch_size):
+        part = wanted[start : start + batch_size]
+        first, second = (np.stack(side) for side in zip(*part, *part[-1:] * (batch_size - len(part))))
+        flows.append(tvl1(first, second, settings=settings))
+    blank = np.zeros((0, *frames.shape[1:3], 2), np.float32)
+    return np.concatenate([np.asarray(f) for f in flows] or [blank])[: len(wanted)]
 
 
 def _settings(settings: TVL1 | str) -> TVL1:
@@ -307,15 +318,15 @@ def _settings(settings: TVL1 | str) -> TVL1:
     return settings
 
 
-def dis(frames: np.ndarray) -> np.ndarray:
+def dis(frames: np.ndarray, *, pairs: Sequence[int] | None = None) -> np.ndarray:
     """Computes the DIS flow (preset medium) of a clip by OpenCV, the quick option: shapes as ``clip_flow``."""
     # TV-L1 must run where OpenCV is not installed.
     import cv2
 
-    images = gray(np.asarray(frames))
+    frames = np.asarray(frames)
     solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    pairs = [solver.calc(a, b, None) for a, b in itertools.pairwise(images)]
-    return np.stack(pairs) if pairs else np.zeros((0, *images.shape[1:3], 2), np.float32)
+    flows = [solver.calc(*pair, None) for pair in _pairs(frames, pairs)]
+    return np.stack(flows) if flows else np.zeros((0, *frames.shape[1:3], 2), np.float32)
 
 
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:

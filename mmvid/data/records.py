@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shlex
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,44 @@ class Source:
         """Returns the id of every row."""
         # The build wrote the ids beside the records, so that none of these is read for them.
         return json.loads((self.root / "index.json").read_text(encoding="utf-8"))[self.split]
+
+
+class Held:
+    """Records that are held in memory, as `media.record.prepare` makes them, by ``len`` and ``[row]``.
+
+    They are read as if they stood in the dataset of ``info``, but have no label.
+    """
+
+    split = ""
+
+    def __init__(self, records: Sequence[dict], info: Info):
+        self.info = info
+        self._records = [
+            with_settings(_as_kept(record), info.settings) | _unlabelled(info) for record in records
+        ]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, row: int) -> dict:
+        return self._records[row]
+
+    def ids(self) -> list[str]:
+        """Returns the id of every row."""
+        return [record["id"] for record in self._records]
+
+
+def _as_kept(record: dict) -> dict:
+    """Returns a record whose numbers are rounded as in a dataset's files."""
+    return {name: float(np.float32(v)) if isinstance(v, float) else v for name, v in record.items()}
+
+
+def _unlabelled(info: Info) -> dict:
+    """Returns the column of labels of a clip that has none: -1 for an id, and for each class where several may
+    be right."""
+    single = {name: spec["kind"] == "single" for name, spec in info.heads.items()}
+    return {"label": {name: np.asarray(-1) if one else np.full(info.heads[name]["classes"], -1)
+                      for name, one in single.items()}}  # fmt: skip
 
 
 class Dataset(NamedTuple):

@@ -126,6 +126,18 @@ def _check_split_names(config, dataset: records.Dataset) -> None:
 
 
 # ---------------------------------------------------------------------------- the run
+def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
+    """Makes the segments of the configured plan. Of the datasets it needs what their Info says, and no clip.
+    Raises ValueError for whatever cannot work."""
+    return plans.make(segment_lib.Context(
+        config=config,
+        heads=_heads(config, datasets["dataset"].info),
+        clips={name: dataset.info.splits for name, dataset in datasets.items()},
+        stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
+    ))  # fmt: skip
+
+
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Opens the datasets (a missing one is made where its command says how), makes segments and mesh, and
     checks them; nothing is trained. ``stop`` is what `signals.listened` gives.
@@ -141,14 +153,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     spaces = {name: _spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
     datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
     _check_split_names(config, datasets["dataset"])
-    context = segment_lib.Context(
-        config=config,
-        heads=heads,
-        clips={name: dataset.info.splits for name, dataset in datasets.items()},
-        stills_heads=spaces.get("stills", {}),
-        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
-    )
-    mesh, segments = sharding.make_mesh(), plans.make(context)
+    mesh, segments = sharding.make_mesh(), planned(config, datasets)
     checks.check_batches(config, mesh, segments)
     checks.check_groups(segments, datasets, _spaces)
     # The main dataset need not have what only a segment on another one reads (stills, for one).
@@ -227,8 +232,18 @@ def opened(workdir: pathlib.Path, config) -> Run:
     Raises ValueError or FileNotFoundError where the run has not ended, or its data are gone or hold other
     clips.
     """
+    config = without_beginning(config)
+    _check_still_there(config, workdir)
+    run = build(config, workdir)
+    _check_same_clips(run)
+    _check_ended(run)
+    return run
+
+
+def without_beginning(config):
+    """Returns a configuration without the stills and files of weights that are gone: a run that has ended needs
+    nothing of its beginning."""
     config = config.copy_and_resolve_references().unlock()
-    # What only a beginning needs may be gone.
     if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
         config.stills.steps = "0"
     for spec in config.networks.values():
@@ -236,12 +251,7 @@ def opened(workdir: pathlib.Path, config) -> Run:
         if not all(weight_files.split(file)[0].exists() for file in named):
             with spec.ignore_type():  # a file a stream, or one for all
                 spec.weights = ""
-    config.lock()
-    _check_still_there(config, workdir)
-    run = build(config, workdir)
-    _check_same_clips(run)
-    _check_ended(run)
-    return run
+    return config.lock()
 
 
 def weights_of(run: Run, segment: Segment) -> dict:

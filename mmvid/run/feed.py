@@ -67,7 +67,8 @@ def eval_batch_size(run: Run) -> int:
     return -(-run.config.evaluation.batch_size // devices) * devices
 
 
-def _views(run: Run, protocol: str, crops: str) -> Views:
+def views(run: Run, protocol: str, crops: str) -> Views:
+    """How clips are cut for a test: by this protocol, with these crops."""
     return Views(protocol, run.config.evaluation.variant, crops, run.config.evaluation.resize)
 
 
@@ -80,7 +81,7 @@ def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
         segment.heads,
         run.config.size,
         eval_batch_size(run),
-        _views(run, protocol, crops),
+        views(run, protocol, crops),
         process=(jax.process_index(), jax.process_count()),
     )
     return _ahead(run, pipeline.eval_dataset(spec))
@@ -93,15 +94,15 @@ def _train_bytes(run: Run, segment: Segment) -> int:
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
-    views = _views(run, protocol, crops)
+    how = views(run, protocol, crops)
     # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    clips = max(len(sampling.test_indices(1000, s, views)) for s in segment.streams.values())
+    clips = max(len(sampling.test_indices(1000, s, how)) for s in segment.streams.values())
     # Subsets may be of further datasets, whose pictures have another size.
     dataset = run.datasets[segment.dataset]
     sizes = {(info.height, info.width) for info in (dataset.split(split).info for split in segment.scored)}
     found = []
     for height, width in sizes:
-        windows, side = augment.test_windows(height, width, run.config.size, views)
+        windows, side = augment.test_windows(height, width, run.config.size, how)
         found.append(
             pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
         )

@@ -13,7 +13,7 @@ from mmvid.data import subsets
 from mmvid.logs import LOG
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
-from mmvid.run import seen
+from mmvid.run import kept, seen
 from mmvid.run.build import Run
 from mmvid.weights import files as files_lib
 from mmvid.weights import seen as weights_seen
@@ -69,7 +69,7 @@ def _check_same_config(run: Run, now: dict) -> None:
 
 
 def remember(run: Run) -> None:
-    """Writes the run's configuration, its datasets' fingerprints and its subsets into its workdir.
+    """Writes the run's configuration, what is known of its datasets and its subsets into its workdir.
 
     Raises ValueError where the workdir belongs to a run with another configuration or other clips.
     """
@@ -81,6 +81,7 @@ def remember(run: Run) -> None:
     if jax.process_index() == 0:
         files.write_json(run.workdir / "config.json", config)
         files.write_json(run.workdir / "data.json", data)
+        kept.write(run)
         subsets.write(run.workdir / "subsets.json", run.datasets)
 
 

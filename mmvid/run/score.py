@@ -21,8 +21,8 @@ UNDEFINED = -1.0
 def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops: str) -> dict:
     """The facts that a file of scores must be read with: how, on what and by whom they were made."""
     spec, dataset = run.config.evaluation, run.datasets[segment.dataset]
-    # A subset may be of another dataset than what the segment learns from.
-    info = dataset.split(split).info
+    # A subset may be of another dataset than what the segment learns from; clips that are predicted are of none.
+    info = dataset.split(split).info if split in dataset.info.splits else dataset.info
     return {
         "split": split,
         "segment": segment.name,
@@ -59,31 +59,27 @@ def members(segment: Segment) -> list[str]:
     return found
 
 
-def scorer(run: Run, segment: Segment) -> Callable:
-    """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, the same
-    in every process. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is compiled once for all
-    splits that are cut alike."""
-    dataset = run.datasets[segment.dataset]
+def predictor(run: Run, segment: Segment) -> Callable:
+    """Returns predict(weights, source, meta), which gives the Scores of all clips of a source, the same in every
+    process; ``meta`` says how they are cut. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is
+    compiled once for all sources that are cut alike."""
 
     def compiled():
         predict = infer.make_predict(segment.networks, segment.streams)
         return jax.jit(predict, out_shardings=sharding.batched(run.mesh))
 
-    predict = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
+    forward = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
 
-    def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
-        source = dataset.split(split)
-
+    def predict(weights, source, meta: dict) -> Scores:
         def outputs(batch):
             placed = sharding.place(run.mesh, batch)
             # Each process reads back the rows that it has placed; `predict_split` brings all together.
-            return jax.tree.map(sharding.local, predict(weights["params"], weights["stats"], placed))
+            return jax.tree.map(sharding.local, forward(weights["params"], weights["stats"], placed))
 
-        batches = feed.eval_batches(run, segment, source, protocol, crops)
-        facts = meta(run, segment, split, step, protocol, crops)
+        batches = feed.eval_batches(run, segment, source, meta["protocol"], meta["crops"])
         try:
             scores = evaluate_lib.predict_split(
-                outputs, batches, needs=needs(segment), ids=source.ids(), meta=facts
+                outputs, batches, needs=needs(segment), ids=source.ids(), meta=meta
             )
         finally:
             batches.close()
@@ -91,6 +87,17 @@ def scorer(run: Run, segment: Segment) -> Callable:
         first, *_ = scores.logits.values()
         scores.meta["views"] = {logits.shape[1] for logits in first.values()}.pop()  # the same for every head
         return scores
+
+    return predict
+
+
+def scorer(run: Run, segment: Segment) -> Callable:
+    """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, as
+    `predictor` does."""
+    dataset, predict = run.datasets[segment.dataset], predictor(run, segment)
+
+    def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
+        return predict(weights, dataset.split(split), meta(run, segment, split, step, protocol, crops))
 
     return score
 

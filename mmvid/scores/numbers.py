@@ -32,13 +32,16 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x.astype(np.float64)))
 
 
-def probabilities(logits: np.ndarray, how: str = "logits") -> np.ndarray:
-    """Returns the probabilities of the classes of a single-label head: [N, V, K] -> [N, K], rows of sum 1.
+def probabilities(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
+    """Returns the probabilities of the classes of a head: [N, V, K] -> [N, K].
 
     They are the softmax of mean logits, the mean of probabilities, or the maxima over the views divided by
-    their sum; the likeliest class is always that of `aggregate`.
+    their sum; the likeliest class is always that of `aggregate`. In a head of ``kind`` 'multi' each class has
+    a probability of its own, by a sigmoid in place of the softmax; in a 'single' one the rows have sum 1.
     """
-    values = aggregate(logits, how)
+    values = aggregate(logits, how, kind=kind)
+    if kind == "multi":
+        return _sigmoid(values) if how == "logits" else values
     return metrics.softmax(values) if how == "logits" else values / values.sum(-1, keepdims=True)
 
 

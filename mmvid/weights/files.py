@@ -144,7 +144,11 @@ def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> No
     arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
     own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
     with whole(path) as temporary:
+        # safetensors makes files that their owner alone may read: this one gets the rights of any other.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(arrays, temporary, metadata={**metadata, **own})
+        temporary.chmod(mode)
 
 
 def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:

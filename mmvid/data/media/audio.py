@@ -17,6 +17,17 @@ class Sound(NamedTuple):
     start: float
 
 
+def there(path: str | os.PathLike) -> bool:
+    """Tells whether a file can be opened and has a stream of sound."""
+    try:
+        with listening("sound") as logs, opened(existing(path)) as container:
+            # Complaints are for whoever reads the stream.
+            logs.clear()
+            return bool(container.streams.audio)
+    except DecodeError:
+        return False
+
+
 # Seconds. Containers round the times of sound; a longer gap is a hole in it.
 _HOLE = 0.05
 

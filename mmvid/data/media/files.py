@@ -22,6 +22,12 @@ class DecodeError(ValueError):
         super().__init__(reason.encode("utf-8", "backslashreplace").decode())
 
 
+def reason(error: Exception) -> str:
+    """Writes in one line why a clip cannot be used; an ``error`` that no reader foresaw is named as such."""
+    expected = isinstance(error, DecodeError)
+    return " ".join(f"{'' if expected else f'unexpected {type(error).__name__}: '}{error}".split())
+
+
 def existing(path: str | os.PathLike) -> pathlib.Path:
     """Returns ``path``. Raises DecodeError where it does not exist, or is an empty file."""
     path = pathlib.Path(path)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.manifest import Item
 from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import files, flow_pictures
 from mmvid.data.media import pictures as pictures_lib
 from mmvid.data.media import video as video_lib
+from mmvid.data.media.item import Item
 
 
 class Frames(NamedTuple):

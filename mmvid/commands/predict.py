@@ -1,0 +1,226 @@
+"""Says what a run makes of your own videos: the likeliest classes and their probabilities.
+
+    python -m mmvid predict runs/mml my_video.mp4
+    python -m mmvid predict runs/mml my_videos clips.csv --topk=3 --json=predicted.json --csv=predicted.csv
+
+An input is a video, a picture, a folder (all videos below it; a folder of numbered pictures is one clip), or a CSV
+with the columns id and path and, as in data_prep, start, end, fps, depth, flow, audio and boxes. Class names, the
+way that clips are prepared and cut, and the sum of what several networks say come from the run. What a clip lacks
+is said, what it has is used; a clip that cannot be read is named with the reason, and the others go on.
+"""
+
+import argparse
+import csv
+import functools
+import io
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from mmvid import files, usage
+from mmvid.commands import config as config_lib
+from mmvid.commands import evaluate
+from mmvid.data.media import inputs
+from mmvid.plans.segment import Segment
+from mmvid.report import table
+from mmvid.run import cache, kept
+from mmvid.run import predict as predict_lib
+from mmvid.run.build import Run
+from mmvid.run.predict import Prediction
+from mmvid.streams import form_of
+
+CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which run predicts, what, and where the answer goes."""
+    add = parser.add_argument
+    add("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
+    add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
+    add("--flow", choices=list(predict_lib.FLOWS), default="as-trained",
+        help="how flow is computed: as for training (slow where that was TV-L1), quickly by DIS, or not at all")
+    add("--topk", type=int, default=5, metavar="K", help="classes that are shown; default 5")
+    add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
+    add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
+    add("--segment", metavar="NAME", help="the stage of training whose networks predict; default the last one")
+    add("--batch_size", type=int, default=8, metavar="N", help="clips at a time; default 8")
+
+
+# ---------------------------------------------------------------------------- the run
+def _segment(run: Run, name: str | None) -> Segment:
+    """The segment of this name, by default the last one of the run's table. Raises WrongUse for an unknown one,
+    ValueError for one that has not ended."""
+    known = {segment.name: segment for segment in run.segments if segment.evaluate}
+    if name is not None and name not in known:
+        raise usage.WrongUse(f"{run.workdir} has no segment {name!r}; it has {sorted(known)}")
+    titled = [segment for segment in known.values() if segment.title]
+    chosen = known[name] if name is not None else (titled or list(known.values()))[-1]
+    done = [own for own in known if (run.workdir / own / "done.json").exists()]
+    if chosen.name not in done:
+        hint = f", or take one that has: --segment={done[-1]}" if done else ""
+        raise ValueError(
+            f"{run.workdir} has not ended: its segment {chosen.name!r} is not done. Give the command that it was "
+            f"started with again, it goes on{hint}"
+        )
+    return chosen
+
+
+def _opened(
+    folder: pathlib.Path, segment: str | None, batch_size: int, overrides: Sequence[str] = ()
+) -> tuple[Run, Segment]:
+    """Opens a run that predicts ``batch_size`` clips at a time, and chooses its segment."""
+    evaluate.check_overrides(overrides)
+    # A few clips are not worth the start of worker processes.
+    own = [f"--config.evaluation.batch_size={batch_size}", "--config.loader.workers=0"]
+    config = config_lib.of_run(folder, [*own, *overrides])
+    cache.choose(folder)
+    run = kept.opened(folder, config)
+    return run, _segment(run, segment)
+
+
+def _hears(segment: Segment) -> bool:
+    """Whether a segment's networks listen to sound."""
+    return any(form_of(stream).rate for stream in segment.streams.values())
+
+
+def load(run: str | os.PathLike, *, segment: str | None = None, flow: str = "as-trained") -> Callable:
+    """Opens a run that has ended: see `mmvid.load`."""
+    if flow not in predict_lib.FLOWS:
+        raise ValueError(f"flow={flow!r}: choose one of {list(predict_lib.FLOWS)}")
+    opened, chosen = _opened(pathlib.Path(run), segment, 1)
+    ask, hear = predict_lib.predictor(opened, chosen, flow=flow), _hears(chosen)
+
+    def predict(path: str | os.PathLike, **further) -> Prediction:
+        (found,) = ask([inputs.item(path, hear=hear, **further)])
+        if found.reason:
+            raise ValueError(f"{path}: {found.reason}")
+        return found
+
+    return predict
+
+
+# ---------------------------------------------------------------------------- what is said
+def _columns(found: Prediction) -> dict[str, dict[str, np.ndarray]]:
+    """{output: {head: [K]}} of what is shown of a clip: first the sum, or the output that stands for it."""
+    return {" + ".join(found.members): found.fused} | {
+        output: heads for output, heads in found.probabilities.items() if (output,) != found.members
+    }
+
+
+def _top(probabilities: np.ndarray, topk: int) -> list[int]:
+    """The ``topk`` likeliest classes, the earlier one first where two are equally likely."""
+    return np.argsort(-probabilities, kind="stable")[:topk].tolist()
+
+
+def text(found: Prediction, topk: int) -> str:
+    """Writes a prediction for people: the clip, what was used of it and what it lacks, and a table a head."""
+    if found.reason:
+        return f"{found.id}: not predicted: {found.reason}"
+    missing = f"; no {', no '.join(found.missing)}" if found.missing else ""
+    parts, columns = [f"{found.id} ({', '.join(found.used)}{missing})"], _columns(found)
+    for head in found.fused:
+        rows = [[found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
+                for i in _top(found.fused[head], topk)]  # fmt: skip
+        parts.append(table.aligned([[head, *columns], *rows], right=1))
+    return "\n".join(parts)
+
+
+def _classes(found: Prediction, head: str, probabilities: np.ndarray, topk: int) -> list[dict]:
+    names = found.names[head]
+    return [{"class": names[i], "probability": float(probabilities[i])} for i in _top(probabilities, topk)]
+
+
+def plain(found: Prediction, topk: int) -> dict:
+    """A prediction as JSON holds it: the ``topk`` classes of every output, and the logits of all classes."""
+    said = {} if found.reason else _columns(found)
+    return {
+        "id": found.id, "reason": found.reason, "used": found.used, "missing": found.missing,
+        "sum_of": found.members,
+        "top": {output: {head: _classes(found, head, own, topk) for head, own in heads.items()}
+                for output, heads in said.items()},
+        "logits": {output: {head: own.tolist() for head, own in heads.items()}
+                   for output, heads in found.logits.items()},
+    }  # fmt: skip
+
+
+def _rows(found: Sequence[Prediction], topk: int) -> str:
+    """The CSV: a row for each clip, head, output and class, the sum's classes first."""
+    written = io.StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["id", "head", "output", "rank", "class", "probability", "reason"])
+    for one in map(functools.partial(plain, topk=topk), found):
+        if one["reason"]:
+            rows.writerow([one["id"], "", "", "", "", "", one["reason"]])
+        for output, heads in one["top"].items():
+            for head, classes in heads.items():
+                for rank, own in enumerate(classes, 1):
+                    rows.writerow([one["id"], head, output, rank, own["class"], own["probability"], ""])
+    return written.getvalue()
+
+
+def _put(target: str | None, content: str) -> None:
+    """Writes ``content`` to the file ``target``; '-' is the terminal, None nowhere."""
+    if target == "-":
+        print(content)
+    elif target:
+        files.write_text(pathlib.Path(target), content)
+
+
+# ---------------------------------------------------------------------------- the command
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.topk < 1 or arguments.batch_size < 1:
+        raise usage.WrongUse("--topk and --batch_size are 1 or more")
+    if arguments.json == arguments.csv == "-":
+        raise usage.WrongUse("--json=- and --csv=- would be mixed on the terminal: name a file for one of them")
+    for target in (arguments.json, arguments.csv):
+        if target and not pathlib.Path(target).resolve().parent.is_dir():
+            raise usage.WrongUse(f"{target}: there is no folder {pathlib.Path(target).parent}")
+
+
+def _announced(run: Run, segment: Segment, topk: int) -> dict:
+    own = run.config.evaluation
+    return {
+        "run": str(run.workdir), "segment": segment.name, "protocol": own.protocol, "crops": own.crops,
+        "aggregate": own.aggregate, "topk": topk,
+        "classes": {name: list(head.names) for name, head in segment.heads.items()},
+    }  # fmt: skip
+
+
+def _said(predictions: Iterable[Prediction], arguments: argparse.Namespace, about: dict) -> list[Prediction]:
+    """Prints each prediction as it comes, and writes the files at the end, or when something ends it before."""
+    out, found = sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout, []
+    try:
+        for prediction in predictions:
+            found.append(prediction)
+            print(text(prediction, arguments.topk), file=out, end="\n\n", flush=True)
+    finally:
+        rows = [plain(one, arguments.topk) for one in found]
+        _put(arguments.json, json.dumps({**about, "clips": rows}, indent=1))
+        _put(arguments.csv, _rows(found, arguments.topk))
+    return found
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Predicts the inputs of the command line. Raises ValueError where none of them could be predicted."""
+    _check(arguments)
+    run, segment = _opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
+    items, notes = [], [predict_lib.note(segment, run.datasets[segment.dataset].info, arguments.flow)]
+    for path in arguments.inputs:
+        own, said = inputs.items(path, hear=_hears(segment))
+        items, notes = items + own, notes + said
+    for note in filter(None, notes):
+        print(f"note: {note}", file=sys.stderr)
+    # A batch is filled up with copies, which cost as much as clips.
+    with run.config.unlocked():
+        run.config.evaluation.batch_size = min(run.config.evaluation.batch_size, len(items))
+    ask = predict_lib.predictor(run, segment, flow=arguments.flow)
+    found = _said(ask(items), arguments, _announced(run, segment, arguments.topk))
+    lost = sum(bool(one.reason) for one in found)
+    if lost == len(found):
+        raise ValueError(f"none of {len(found)} clip{'s' * (len(found) > 1)} could be predicted; why stands above")
+    if lost:
+        print(f"{lost} of {len(found)} clips could not be predicted; why stands above", file=sys.stderr)

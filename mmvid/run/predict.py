@@ -1,0 +1,175 @@
+"""Predicts clips that are in no dataset, as a run that has ended scores those of its own."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmvid.data import example, fields, records
+from mmvid.data.media import files as files_lib
+from mmvid.data.media import record as record_lib
+from mmvid.data.media.item import Item
+from mmvid.plans.segment import Segment
+from mmvid.run import build, checks, feed, score
+from mmvid.run.build import Run
+from mmvid.scores import file, numbers
+from mmvid.scores.file import Scores
+
+# {what is asked for: how flow is computed}; None is the way of the run's own dataset.
+FLOWS = {"as-trained": None, "dis": "dis", "skip": "none"}
+
+
+class Prediction(NamedTuple):
+    """What a run says of the clip ``id``, or in ``reason`` why it says nothing.
+
+    ``used`` and ``missing`` are the modalities that the networks read, by whether the clip has them. ``logits``
+    {output: {head: [V, K]}} are of the outputs that have what they need, for each of V views; ``probabilities``
+    {output: {head: [K]}} puts the views together. ``fused`` {head: [K]} are those of the sum of the outputs
+    ``members``. ``names`` {head: K class names}.
+    """
+
+    id: str
+    reason: str = ""
+    used: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = {}
+    logits: Mapping[str, Mapping[str, np.ndarray]] = {}
+    probabilities: Mapping[str, Mapping[str, np.ndarray]] = {}
+    members: tuple[str, ...] = ()
+    fused: Mapping[str, np.ndarray] = {}
+
+    def best(self, k: int = 5, head: str = "") -> list[tuple[str, float]]:
+        """Returns the ``k`` likeliest classes of a head, by default the first one, with their probabilities."""
+        head = head or next(iter(self.names))
+        order = np.argsort(-self.fused[head], kind="stable")[:k]
+        return [(self.names[head][i], float(self.fused[head][i])) for i in order]
+
+
+def settings_of(info: records.Info, flow: str = "as-trained") -> record_lib.Settings:
+    """Returns how the clips of a run's dataset were prepared, with the ``flow`` that is asked for (FLOWS).
+
+    Raises ValueError where the dataset does not say how.
+    """
+    found = {name: info.settings[name] for name in record_lib.Settings._fields if name in info.settings}
+    if not found:
+        raise ValueError(f"{info.name} does not say how its clips were prepared: build it again with data_prep")
+    settings = record_lib.Settings(**found)
+    return settings if FLOWS[flow] is None else settings._replace(flow=FLOWS[flow])
+
+
+def reads(segment: Segment) -> tuple[str, ...]:
+    """Returns the fields of a record that a segment's trained networks read."""
+    wanted = {stream for needs in score.needs(segment).values() for stream in needs.streams}
+    return checks.fields_of({name: s for name, s in segment.streams.items() if name in wanted})
+
+
+def note(segment: Segment, info: records.Info, flow: str) -> str:
+    """Returns what is to be said before clips without flow of their own are predicted; '' where it is nothing."""
+    wanted = [field for field in reads(segment) if fields.FIELDS[field].computed]
+    if not wanted or flow != "as-trained" or settings_of(info, flow).flow != FLOWS["skip"]:
+        return ""
+    return (
+        f"the {wanted[0]} of {info.name} came with it and is not computed: name a clip's own in a CSV, or take "
+        "--flow=dis"
+    )
+
+
+# ---------------------------------------------------------------------------- one clip
+def _prepared(item: Item, settings: record_lib.Settings, spec: example.Eval) -> dict | str:
+    """Returns the record of a clip, with flow where ``spec`` reads it; or the reason why there is none."""
+    try:
+        return record_lib.prepare(item, settings, lambda record: example.computed_frames(spec, record))
+    except Exception as error:  # whatever it is, other clips go on
+        return files_lib.reason(error)
+
+
+def _members(scores: Scores, headline: str) -> tuple[str, ...]:
+    """Returns the outputs of a clip whose logits are added up: the members that it has, as in tables. Where it
+    has none of them, as a fusion that lacks a stream, it is one output that it has."""
+    there = [output for output, present in scores.present.items() if present[0]]
+    own = tuple(output for output in file.members(scores) if output in there)
+    return own or tuple(sorted(there, key=lambda output: output != headline)[:1])
+
+
+def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Prediction:
+    """Makes the prediction of the one clip of ``scores``, which has this record."""
+    how, wanted = run.config.evaluation.aggregate, reads(segment)
+    there = {field: fields.present(record, field) for field in wanted}
+    used, missing = (tuple(f for f in wanted if there[f] is has) for has in (True, False))
+    members = _members(scores, segment.headline)
+    if not members:
+        has = [field for field in fields.FIELDS if fields.present(record, field)]
+        reason = f"its networks read {' and '.join(wanted)}, and it has {' and '.join(has)}"
+        return Prediction(record["id"], reason, missing=missing)
+    found = {output: heads for output, heads in scores.logits.items() if scores.present[output][0]}
+    if not all(np.isfinite(logits).all() for heads in found.values() for logits in heads.values()):
+        return Prediction(record["id"], "its scores are not finite", used, missing)
+
+    def together(logits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {h: numbers.probabilities(x, how, kind=segment.heads[h].kind)[0] for h, x in logits.items()}
+
+    return Prediction(
+        record["id"], "", used, missing,
+        names={h: space.names or tuple(map(str, range(space.classes))) for h, space in segment.heads.items()},
+        logits={output: {h: x[0] for h, x in heads.items()} for output, heads in found.items()},
+        probabilities={output: together(heads) for output, heads in found.items()},
+        members=members,
+        fused=together(file.fused(scores, members)),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- many
+def _each(score_of: Callable[[Sequence[dict]], Scores], prepared: Sequence[dict]) -> list[Scores | str]:
+    """Returns the Scores of each record by itself, or the reason why it has none."""
+    try:
+        scores = score_of(prepared)
+        return [file.rows(scores, np.array([row])) for row in range(len(prepared))]
+    except ValueError as error:
+        if len(prepared) == 1:
+            return [" ".join(str(error).split())]
+        # One of them spoils the batch: alone, each shows whether it is the one.
+        return [found for record in prepared for found in _each(score_of, [record])]
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yields ``items`` in lists of up to ``size``."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callable[[Iterable[Item]], Iterator]:
+    """Returns predict(items), which yields a Prediction for each clip, in order, a batch at a time.
+
+    Clips are read, cut and put together as those of the run's own dataset were. Raises ValueError or
+    FileNotFoundError where the segment's weights, or what its dataset says of itself, are gone.
+    """
+    config, info = run.config, run.datasets[segment.dataset].info
+    own, settings, weights = config.evaluation, settings_of(info, flow), build.weights_of(run, segment)
+    forward = score.predictor(run, segment)
+    meta = score.meta(run, segment, "predicted", segment.stop, own.protocol, own.crops)
+    views = feed.views(run, own.protocol, own.crops)
+    spec = example.Eval(None, tuple(segment.streams.values()), segment.heads, config.size, 1, views)
+
+    def score_of(prepared: Sequence[dict]) -> Scores:
+        return forward(weights, records.Held(prepared, info), dict(meta))
+
+    def together(items: Sequence[Item]) -> Iterator[Prediction]:
+        prepared = [_prepared(item, settings, spec) for item in items]
+        whole = [record for record in prepared if isinstance(record, dict)]
+        found = iter(_each(score_of, whole) if whole else [])
+        for item, record in zip(items, prepared):
+            scores = record if isinstance(record, str) else next(found)
+            lost = isinstance(scores, str)
+            yield Prediction(item.id, scores) if lost else _prediction(scores, record, run, segment)
+
+    def predict(items: Iterable[Item]) -> Iterator[Prediction]:
+        for batch in _batches(items, feed.eval_batch_size(run)):
+            yield from together(batch)
+
+    return predict
