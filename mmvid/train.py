@@ -18,6 +18,7 @@ from mmvid.run import (
     begin,
     build,
     cache,
+    cost,
     feed,
     lock,
     neighbours,
@@ -44,14 +45,9 @@ class Stopped(Exception):
 def make_step(segment: Segment, config) -> Callable:
     """The segment's train step, not yet jitted: `_train` jits it, tests trace it."""
     return step_lib.make_train_step(
-        segment.networks,
-        segment.streams,
-        segment.method,
-        segment.tx,
-        segment.lr,
-        accumulate=config.accumulate,
+        segment.networks, segment.streams, segment.method, segment.tx, segment.lr, accumulate=config.accumulate,
         ema=config.ema,
-    )
+    )  # fmt: skip
 
 
 def _check_finite(values: dict[str, float], segment: str, step: int, workdir) -> None:
@@ -108,7 +104,7 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
     # Once: these weights never change, and hashing them reads all of them.
     frozen = checkpoint.digests(state.frozen)
     evaluations, saves = (_every(d, segment) for d in (config.evaluation.every, config.save_every))
-    batches, clock = feed.train_batches(run, segment, start), logs.Clock()
+    batches, clock, meter = feed.train_batches(run, segment, start), logs.Clock(), cost.Meter(directory)
     bar = tqdm(total=segment.steps, initial=start - segment.first_step, desc=segment.name, unit="step",
                disable=jax.process_index() > 0, dynamic_ncols=True)  # fmt: skip
 
@@ -122,9 +118,8 @@ def _train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> An
         # In this order: no checkpoint of a diverged state, none that is ahead of its log.
         late.check_all()
         writer.flush()
-        checkpoint.save(
-            checkpoints, step, state._replace(frozen={}), frozen=frozen, score=value, again=again
-        )
+        checkpoint.save(checkpoints, step, state._replace(frozen={}), frozen=frozen, score=value, again=again)
+        meter.note()
 
     try:
         # A signal may have come between the step and its scores.

@@ -142,7 +142,7 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "_steps", lambda run, segment: 7)
     assert ask(monkeypatch, "evaluate", copy, *args) == 0
     text = capsys.readouterr().out
-    assert "3 of 3 clips, 2 view(s), protocol D0U2" in text and "flow + rgb" in text
+    assert "3 of 3 clips, 2 views, protocol D0U2" in text and "flow + rgb" in text
     scores = file.load(copy / "ce" / "scores" / "test@D0U2-centre.npz")
     assert scores.logits["rgb"]["verb"].shape == (3, 2, 2)
     assert scores.meta["step"] == 7 and file.members(scores) == ("flow", "rgb")
@@ -239,8 +239,8 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     other = left(tmp_path / "dmcl", 0, title="DMCL", plan="compare")
     assert ask(monkeypatch, "compare", *runs, other, f"--out={tmp_path / 'out'}") == 0
     lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if line.startswith("mml: MML")]
-    assert [line.split()[0] for line in lines if ": " in line[:8]][-4:] == ["mml:", "mml:", "dmcl:", "dmcl:"]
+    (row,) = [line for line in lines if line.startswith("mml: MML  ")]
+    assert [line.split()[0] for line in lines if ": " in line[:8]][-6:-2] == ["mml:", "mml:", "dmcl:", "dmcl:"]
     own = [file.load(run / "mml" / "scores" / "test.npz") for run in runs]
     base = [file.load(run / "ce_continued" / "scores" / "test.npz") for run in runs]
     top1 = [numbers.summary(s)["rgb"]["action"]["top1"] for s in own]
@@ -255,7 +255,8 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     mean, low, high = found["over"]["rgb"]
     assert mean == pytest.approx((by_clip(own) - by_clip(base)).mean()) and low < mean < high
     page = (tmp_path / "out" / "compare.html").read_text()
-    assert "dmcl: DMCL" in page and page.count("<svg") == 1 and "viewport" in page and 'src="http' not in page
+    assert "mml: MML leads in rgb with" in page and f"report: {tmp_path / 'out'}/compare.html" in lines[-1]
+    assert "dmcl: DMCL" in page and page.count("<svg") == 2 and "viewport" in page and 'src="http' not in page
 
 
 def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monkeypatch, capsys):
@@ -303,7 +304,9 @@ def test_several_labels_are_compared_by_map(tmp_path):
     found = comparison.compared(rows, "test", "rgb", "logits", rows[0])
     assert found["columns"] == ["rgb", "Δ rgb", "flow", "sum", "Δ sum"]
     want = numbers.summary(scores)["rgb"]["action"]["map"]
-    assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f}", "+0.0"]
+    low, high = (f"{100 * v:.1f}" for v in numbers.interval(scores, "rgb", "action"))
+    assert float(low) < 100 * want < float(high)
+    assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f} [{low}, {high}]", "+0.0 [+0.0, +0.0]"]
 
 
 def test_somebody_elses_folder_is_no_run(tmp_path):

@@ -15,11 +15,13 @@ from mmvid import usage
 COMMANDS = {
     "train": "train what a configuration describes; the same command resumes",
     "evaluate": "score a finished run again, under another protocol or on another split",
+    "report": "write a finished run's table and page again",
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
     "python -m mmvid train --config=configs/mml.py:smoke --workdir=runs/smoke",
     "python -m mmvid evaluate runs/smoke --protocol=D1U2",
+    "python -m mmvid report runs/smoke",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
 
