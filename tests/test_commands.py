@@ -149,6 +149,15 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     numbers = json.loads((copy / "ce" / "scores" / "test@D0U2-centre.json").read_text())["numbers"]
     assert 0 <= numbers["rgb"]["verb"]["top1"] <= 1
     assert own.read_bytes() == b"the run's own"
+    # Its page is made of what the run has scored itself; here these are the scores that were made above.
+    for split in files.read_json(copy / "config.json")["evaluation"]["splits"]:
+        file.save(own.with_name(f"{split}.npz"), scores)
+    assert ask(monkeypatch, "report", copy, "--config.seed=1") == 2
+    assert ask(monkeypatch, "report", copy) == 0
+    *_, said, where, following = capsys.readouterr().out.splitlines()
+    assert said.startswith("CE: rgb ") and where == f"report: {copy}/report.html" and "mmvid predict" in following
+    page = (copy / "report.html").read_text()
+    assert said.removesuffix(" (test, 3 clips)") in page and "verb: train" in page
 
 
 def _damage(copy, **changes):

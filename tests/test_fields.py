@@ -106,19 +106,14 @@ def test_another_rate_is_explained():
         places(RECORD | {"audio_rate": 8000}, [0])
 
 
-def test_people_see_pictures():
-    assert fields.thumbnails(RECORD, 6).shape == (6, 40, 48, 3)
-    assert fields.thumbnails(RECORD | {"rgb": []}, 6).shape == (0, 1, 1, 3)
-
-
 # ---------------------------------------------------------------------------- for people
 def test_every_field_is_shown_as_pictures_of_one_shape():
     whole = RECORD | {"depth": RECORD["flow_x"]}
     found = fields.filmstrips(whole, 4)
     assert set(found) == set(fields.FIELDS)
-    for name, pictures in found.items():
-        assert pictures.dtype == np.uint8 and pictures.shape[0] == 4 and pictures.shape[3] == 3, name
-        height, width = pictures.shape[1:3]
+    for name, film in found.items():
+        assert film.dtype == np.uint8 and film.shape[0] == 4 and film.shape[3] == 3, name
+        height, width = film.shape[1:3]
         assert width / height == pytest.approx(48 / 40, abs=0.02), name
     assert fields.filmstrips(fields.hidden(RECORD, ["rgb", "flow", "audio", "boxes"]), 4) == {}
 

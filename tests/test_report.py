@@ -45,8 +45,10 @@ class Clips(fake.Source):
 
 def clips(count=60):
     """A dataset of them, the same in training and test."""
+    source = Clips(count)
     dataset = Dataset(None, fake.info(train=count, test=count))
-    return dataset._replace(subsets=dict.fromkeys(("train", "test"), Clips(count)))
+    source.whole = "train"
+    return dataset._replace(subsets=dict.fromkeys(("train", "test"), source))
 
 
 def test_table(columns):
@@ -120,6 +122,8 @@ def test_classes_are_counted_in_the_training_split(monkeypatch):
     dataset = clips(7)
     known = dataset._replace(info=dataset.info._replace(classes={"action": [1, 2, 3, 4, 5]}))
     assert facts.class_counts(known, "train")[0][::2] == ("action: all splits", [1, 2, 3, 4, 5])
+    known = dataset._replace(info=known.info._replace(split_classes={"train": {"action": [3, 2, 1, 1, 0]}}))
+    assert facts.class_counts(known, "train")[0][::2] == ("action: train", [3, 2, 1, 1, 0])
     assert facts.class_counts(dataset, "train") == facts.class_counts(None, "train") == []
 
 

@@ -13,8 +13,9 @@ from mmvid.report.points import Column
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
-# Of a training split with more clips the classes are not counted: it would mean to read all of its records.
-COUNTED = 5000
+# Where nobody has counted the classes of a split with more clips, it is not done here: it would mean to read all
+# of its records.
+COUNTED = 2000
 
 
 class Cost(NamedTuple):
@@ -91,19 +92,29 @@ def trained_on(dataset, split: str) -> str:
 
 
 def class_counts(dataset, split: str) -> list[tuple[str, list[str], list[int]]]:
-    """Counts the clips of each class: [(where and which head, class names, numbers)], a head each.
+    """Counts the clips of each class: [(which head and split, class names, numbers)], a head each.
 
-    They are those of the training ``split``, or of the whole dataset where that split has many clips; [] where
-    neither is known.
+    They are those of the training ``split``, or of the whole dataset where those are not known and the split has
+    many clips; [] where neither is known.
     """
     if dataset is None:
         return []
-    source, found = dataset.split(split), []
+    found = []
     for head, spec in dataset.info.heads.items():
         names = [*spec.get("names", ())] or [str(i) for i in range(spec["classes"])]
-        if len(source) <= COUNTED:
-            own = [subsets.classes_of(label, Head(spec["classes"])) for label in source.labels(head)]
-            found.append((f"{head}: {split}", names, np.sum(own, axis=0).tolist()))
-        elif known := dataset.info.classes.get(head):
-            found.append((f"{head}: all splits", names, known))
+        numbers, what = _counted(dataset, split, head, spec["classes"]), f"{head}: {split}"
+        if numbers is None:
+            numbers, what = dataset.info.classes.get(head), f"{head}: all splits"
+        found += [(what, names, numbers)] if numbers else []
     return found
+
+
+def _counted(dataset, split: str, head: str, classes: int) -> list[int] | None:
+    """Counts the clips of each class in a split; None where that would take long."""
+    if known := dataset.info.split_classes.get(split, {}).get(head):
+        return known
+    # A subset reads all records of the split that it is of.
+    if dataset.info.splits[dataset.whole(split)] > COUNTED:
+        return None
+    own = [subsets.classes_of(label, Head(classes)) for label in dataset.split(split).labels(head)]
+    return np.sum(own, axis=0).tolist()
