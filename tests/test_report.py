@@ -350,7 +350,7 @@ def test_all_maps_have_one_scale_and_its_bar(monkeypatch):
 
 def test_figures_take_the_pages_colours():
     style = page_lib.template("report.html").environment.loader.get_source(None, "base.html")[0]
-    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    light, dark = style.split("@media screen and (prefers-color-scheme: dark)")
     for colour, name in figures.INKS.items():
         assert f"--{name}: {colour};" in light and f"--{name}: #" in dark, name
     page = figures.values({"#27476e": [POINT]}, figures.column_styles(["MML"], ""), "top-1")

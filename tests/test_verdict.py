@@ -109,3 +109,9 @@ def test_clips_that_are_not_finite_are_told():
     own = column("MML", rgb=0.6)
     own.scores["test"].logits["rgb"]["action"][:3] = np.nan
     assert said(BASE, own).endswith("; 3 clips have scores that are not finite")
+
+
+def test_a_sum_of_many_is_named_by_their_number():
+    shares = dict.fromkeys("abcd", 0.5)
+    found = said(column("CE", "base", **shares), column("MML", **shares), headline="a")
+    assert found.endswith("; b, c, d and sum of all 4 within noise")

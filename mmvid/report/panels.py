@@ -19,7 +19,7 @@ def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline:
     in every column with its interval, and the paired differences; {} where no clip has a label."""
     shown = points.there(columns, split)
     base = next((c.title for c in shown if c.segment == baseline), "")
-    own = {name: line.points for name, line in zip(points.names(lines), lines) if not line.part}
+    own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
     if not own:
         return {}
     styles = figures.column_styles([c.title for c in shown], base)

@@ -148,6 +148,16 @@ def names(lines: Sequence[Line]) -> list[str]:
     return [f"{line.output} ({line.head})" if several else line.output for line in lines]
 
 
+def spoken(lines: Sequence[Line]) -> list[str]:
+    """Names each line as `names` does, but the sum of four members or more by their number."""
+    several = len({line.head for line in lines}) > 1
+    found = names(lines)
+    for i, line in enumerate(lines):
+        if (members := line.output.count(" + ") + 1) > 3:
+            found[i] = f"sum of all {members}" + (f" ({line.head})" if several else "")
+    return found
+
+
 def main_line(lines: Sequence[Line], headline: str) -> Line | None:
     """Finds the line that speaks for a run: that of the headline (or else of the first output) and of all heads
     of single labels together ('noun + verb'), or else of the first head; None where there is no line."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmvid.report.points import Column, Line, Point, lines, main_line, names, sign, there
+from mmvid.report.points import Column, Line, Point, lines, main_line, sign, spoken, there
 from mmvid.report.text import difference, percent, value
 from mmvid.scores import numbers as numbers_lib
 
@@ -33,7 +33,7 @@ def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> li
     """Writes what becomes of the other outputs of a column: those beyond noise each with its difference, then
     the rest by name. Of other heads, only the headline's are told."""
     told = [
-        (name, line.points[index]) for name, line in zip(names(found), found)
+        (name, line.points[index]) for name, line in zip(spoken(found), found)
         if line is not main and not line.part and line.points[index]
         and (line.head == main.head or line.output == main.output)
     ]  # fmt: skip
@@ -70,7 +70,7 @@ def told(found: Sequence[Line], main: Line, index: int, words: str, rival: str, 
     ``words`` describe ('' for none), then the other lines and whoever is higher. ``others`` tells whether the
     differences of the other lines are to that rival, too. The ``opening`` is 'MML: rgb' where none is given."""
     own = main.points[index]
-    name = names(found)[list(found).index(main)]
+    name = spoken(found)[list(found).index(main)]
     if own.value is None:
         return f"{own.title}: {name} mAP -, as no class has a positive clip"
     said = _against(own, words, rival) if words else _measured(own)
