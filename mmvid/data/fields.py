@@ -23,14 +23,14 @@ class Field(NamedTuple):
     ``count(record, columns)`` tells how many frames a stream of it may draw from. ``raw(record, indices)``
     returns what is stored at these places, [n, ..], and ``read`` returns the same as the loader takes it. Places
     are frames of the clip; for sound they are samples. ``pictures(record, count)`` makes ``count`` pictures for
-    people, evenly over the clip, uint8 [count, H, W, 3].
+    people, evenly over the clip, uint8 [count, H, W, 3]; a field without it is not shown to them.
     """
 
     columns: tuple[str, ...]
     count: Callable
     raw: Callable
     read: Callable
-    pictures: Callable
+    pictures: Callable | None = None
 
 
 def _whole(record: dict, columns: Sequence[str]) -> int:
@@ -251,7 +251,7 @@ def filmstrips(record: dict, count: int) -> dict[str, np.ndarray]:
     """
     found = {}
     for name, row in FIELDS.items():
-        if count_frames(record, name):
+        if row.pictures and count_frames(record, name):
             # Damage costs the picture, not the page that it was to stand on.
             with contextlib.suppress(DecodeError):
                 found[name] = row.pictures(record, count)
