@@ -27,8 +27,9 @@ class Source:
     def __getitem__(self, row):
         count = self.frames + row % 3
         blank = np.ones((self.size, self.size + 8), np.uint8)
-        images = [frames_lib.encode_png(blank * (10 * row + t)) for t in range(count)]
-        colour = [frames_lib.encode_jpeg(np.dstack([blank * (10 * row + t)] * 3)) for t in range(count)]
+        pixels = [blank * ((10 * row + t) % 256) for t in range(count)]
+        images = [frames_lib.encode_png(image) for image in pixels]
+        colour = [frames_lib.encode_jpeg(np.dstack([image] * 3)) for image in pixels]
         flow = [] if row in self.absent else images[:-1]
         boxes = [[t, t / 40, 0.25, t / 40 + 0.25, 0.5, 1, 0.9, 0, 1] for t in range(count)]
         boxes = np.float32([*boxes, [2, 0.5, 0.5, 1, 1, 2, 0.8, 1, 1]])
@@ -42,6 +43,14 @@ class Source:
             "depth": [], "depth_scale": 0.001, "audio": sound.tobytes(), "audio_rate": 16000,
             "audio_start_s": 0.0, "boxes": boxes,
         }  # fmt: skip
+
+
+def dataset(count):
+    """A dataset of ``count`` clips, the same ones in training and test."""
+    source = Source(count)
+    source.whole = "train"
+    subsets = dict.fromkeys(("train", "test"), source)
+    return records.Dataset(None, info(train=count, test=count), subsets)
 
 
 def info(**splits):

@@ -16,7 +16,7 @@ from test_scores import made
 
 from configs import common
 from mmvid import __main__ as program
-from mmvid import commands, files, network, usage
+from mmvid import commands, files, logs, network, usage
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.report import comparison
@@ -153,7 +153,12 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     for split in files.read_json(copy / "config.json")["evaluation"]["splits"]:
         file.save(own.with_name(f"{split}.npz"), scores)
     assert ask(monkeypatch, "report", copy, "--config.seed=1") == 2
+    # The log is this process's: what the run sets up must not outlast the test.
+    for name, value in (("handlers", []), ("propagate", True), ("level", logs.LOG.level)):
+        monkeypatch.setattr(logs.LOG, name, value)
     assert ask(monkeypatch, "report", copy) == 0
+    for handler in logs.LOG.handlers:
+        handler.close()
     *_, said, where, following = capsys.readouterr().out.splitlines()
     assert said.startswith("CE: rgb ") and where == f"report: {copy}/report.html" and "mmvid predict" in following
     page = (copy / "report.html").read_text()

@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import threading
 
+import fake
 import numpy as np
 import pytest
 from test_commands import left
-from test_report import NASTY, clips, column, multi_columns
+from test_report import NASTY, column, multi_columns
 from test_scores import made
 
 from mmvid import files
@@ -79,8 +80,9 @@ def pages(folder):
     (folder / "plain" / "mml" / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     files.write_json(folder / "plain" / "neighbours.json", {"rgb": {"1": 0.1, "5": 0.2}})
     paper = [("Mutual Modality Learning, table 3", {"rgb": "58.10 / 84.61", "sum": "61.3"})]
-    page.write(folder / "plain", columns, config="{}", headline="rgb", baseline="ce_continued", dataset=clips(),
-               published=paper, published_neighbours=[("figure 3", {"1": "23.2"})])  # fmt: skip
+    page.write(folder / "plain", columns, config="{}", headline="rgb", baseline="ce_continued",
+               dataset=fake.dataset(60), published=paper,
+               published_neighbours=[("figure 3", {"1": "23.2"})])  # fmt: skip
     # As many classes, outputs and columns as somebody may have, with the names that people give.
     names, labels = NASTY * 2, np.arange(64) % 32
     draw = {f"a network with a long name {i}": np.eye(32)[(labels + i) % 32][:, None] for i in range(4)}

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from test_scores import made
 
 from mmvid import files
-from mmvid.data.records import Dataset
 from mmvid.report import facts, figures, finish, panels, points, table
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column
@@ -34,21 +33,6 @@ def column(title, segment, seed, quality):
 def columns():
     return [column("CE", "ce", 0, 0.6), column("CE continued", "ce_continued", 1, 0.8),
             column("MML", "mml", 2, 1.6)]  # fmt: skip
-
-
-class Clips(fake.Source):
-    """Any number of small clips, each with all modalities but depth."""
-
-    def __getitem__(self, row):
-        return super().__getitem__(row % 20)
-
-
-def clips(count=60):
-    """A dataset of them, the same in training and test."""
-    source = Clips(count)
-    dataset = Dataset(None, fake.info(train=count, test=count))
-    source.whole = "train"
-    return dataset._replace(subsets=dict.fromkeys(("train", "test"), source))
 
 
 def test_table(columns):
@@ -77,7 +61,7 @@ def test_page(columns, tmp_path):
         (tmp_path / c.segment / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     path = page_lib.write(
         tmp_path, columns, config='{"seed": 0, "name": "<script>"}', headline="rgb", baseline="ce_continued",
-        dataset=clips(), published=[("paper T1", {"rgb": "58.10 / 84.61"})],
+        dataset=fake.dataset(60), published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
     page = path.read_text()
     for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "jax",
@@ -115,11 +99,11 @@ def test_what_a_run_has_kept_and_what_an_older_one_lacks(columns, tmp_path):
 
 
 def test_classes_are_counted_in_the_training_split(monkeypatch):
-    ((what, names, numbers),) = facts.class_counts(clips(7), "train")
+    ((what, names, numbers),) = facts.class_counts(fake.dataset(7), "train")
     assert (what, names, numbers) == ("action: train", list("abcde"), [2, 2, 1, 1, 1])
     # Of a large split they would cost the reading of all of its records.
     monkeypatch.setattr(facts, "COUNTED", 3)
-    dataset = clips(7)
+    dataset = fake.dataset(7)
     known = dataset._replace(info=dataset.info._replace(classes={"action": [1, 2, 3, 4, 5]}))
     assert facts.class_counts(known, "train")[0][::2] == ("action: all splits", [1, 2, 3, 4, 5])
     known = dataset._replace(info=known.info._replace(split_classes={"train": {"action": [3, 2, 1, 1, 0]}}))
@@ -234,7 +218,7 @@ def multi_columns(labels, **splits):
       "MML: rgb mAP 100.0, within noise of CE with the same updates (+0.0 [+0.0, +0.0])")],
     ids=["no positive", "in every clip"],
 )  # fmt: skip
-def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last, tmp_path, caplog):
+def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last, tmp_path, caplog, monkeypatch):
     """Table, overview, page, summary.json and last line, as a run ends with them."""
     columns = multi_columns(labels)
     for column in columns:
@@ -244,7 +228,7 @@ def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
                              published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
     segments = [(c.title, c.segment, ("test",)) for c in columns]
-    finish.logs.LOG.propagate = True
+    monkeypatch.setattr(finish.logs.LOG, "propagate", True)
     with caplog.at_level("INFO"):
         finish.finish(tmp_path, config, segments, None, baseline="ce")
     page = (tmp_path / "report.html").read_text()
@@ -428,6 +412,6 @@ def test_the_last_columns_headline_and_checkpoint_are_the_pages(columns, tmp_pat
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
                              published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
     shown = [finish.Shown(c.title, c.segment, ("test",), headline="flow") for c in columns]
-    finish.finish(tmp_path, config, shown, clips(), baseline="ce")
+    finish.finish(tmp_path, config, shown, fake.dataset(60), baseline="ce")
     page = (tmp_path / "report.html").read_text()
     assert "Confusions of flow" in page and "best checkpoint (step 700)" in page

@@ -94,7 +94,13 @@ def _point(column: Column, base: Scores | None, split: str, output: str, head: s
     if interval is None:
         interval = () if value is None else numbers_lib.interval(scores, output, head, how)
     over = () if base is None else numbers_lib.difference(scores, base, output, head, how)
-    return Point(column.title, value, tuple(interval), over, found)
+    return Point(column.title, value, tuple(interval), over, {**found, "covered": _covered(scores, output, head)})
+
+
+def _covered(scores: Scores, output: str, head: str) -> float:
+    """Returns the share of labelled clips that have an output, or any of a sum."""
+    _, present = file.of_output(file.labelled(scores), output, head.split(" + ")[0])
+    return float(present.mean())
 
 
 def there(columns: Sequence[Column], split: str) -> list[Column]:
