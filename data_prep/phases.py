@@ -141,6 +141,9 @@ def _info(source: Manifest, settings: record.Settings, rows: list, further: dict
         fps=fps,
         settings=stored | further,
         classes=classes,
+        split_classes={
+            name: builder.count([row for row in rows if row.split == name], source.heads)[1] for name in modalities
+        },
     )
 
 

@@ -29,8 +29,9 @@ class Source:
     def __getitem__(self, row):
         count = self.frames + row % 3
         blank = np.ones((self.size, self.size + 8), np.uint8)
-        images = [frames_lib.encode_png(blank * (10 * row + t)) for t in range(count)]
-        colour = [frames_lib.encode_jpeg(np.dstack([blank * (10 * row + t)] * 3)) for t in range(count)]
+        pixels = [blank * ((10 * row + t) % 256) for t in range(count)]
+        images = [frames_lib.encode_png(image) for image in pixels]
+        colour = [frames_lib.encode_jpeg(np.dstack([image] * 3)) for image in pixels]
         flow = [] if row in self.absent else images[:-1]
         boxes = [[t, t / 40, 0.25, t / 40 + 0.25, 0.5, 1, 0.9, 0, 1] for t in range(count)]
         boxes = np.float32([*boxes, [2, 0.5, 0.5, 1, 1, 2, 0.8, 1, 1]])
@@ -55,6 +56,14 @@ def tested(source, streams, *, heads, size, batch_size=4, process=(0, 1), **view
     """The loader of test batches. Unlike a run's, its clips are not resized, where ``views`` do not say so."""
     how = Views(**{"resize": size} | views)
     return pipeline.eval_dataset(Eval(source, streams, heads, size, batch_size, how, process))
+
+
+def dataset(count):
+    """A dataset of ``count`` clips, the same ones in training and test."""
+    source = Source(count)
+    source.whole = "train"
+    subsets = dict.fromkeys(("train", "test"), source)
+    return records.Dataset(None, info(train=count, test=count), subsets)
 
 
 def info(**splits):

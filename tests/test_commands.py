@@ -15,7 +15,7 @@ from test_build import dataset  # noqa: F401
 from test_scores import made
 
 from mmvid import __main__ as program
-from mmvid import commands, files, network
+from mmvid import commands, files, logs, network
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.report import comparison
@@ -138,13 +138,27 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "_steps", lambda run, segment: 7)
     assert ask(monkeypatch, "evaluate", copy, *args) == 0
     text = capsys.readouterr().out
-    assert "3 of 3 clips, 2 view(s), protocol D0U2" in text and "flow + rgb" in text
+    assert "3 of 3 clips, 2 views, protocol D0U2" in text and "flow + rgb" in text
     scores = file.load(copy / "ce" / "scores" / "test@D0U2-centre.npz")
     assert scores.logits["rgb"]["verb"].shape == (3, 2, 2)
     assert scores.meta["step"] == 7 and file.members(scores) == ("flow", "rgb")
     numbers = json.loads((copy / "ce" / "scores" / "test@D0U2-centre.json").read_text())["numbers"]
     assert 0 <= numbers["rgb"]["verb"]["top1"] <= 1
     assert own.read_bytes() == b"the run's own"
+    # Its page is made of what the run has scored itself; here these are the scores that were made above.
+    for split in files.read_json(copy / "config.json")["evaluation"]["splits"]:
+        file.save(own.with_name(f"{split}.npz"), scores)
+    assert ask(monkeypatch, "report", copy, "--config.seed=1") == 2
+    # The log is this process's: what the run sets up must not outlast the test.
+    for name, value in (("handlers", []), ("propagate", True), ("level", logs.LOG.level)):
+        monkeypatch.setattr(logs.LOG, name, value)
+    assert ask(monkeypatch, "report", copy) == 0
+    for handler in logs.LOG.handlers:
+        handler.close()
+    *_, said, where, following = capsys.readouterr().out.splitlines()
+    assert said.startswith("CE: rgb ") and where == f"report: {copy}/report.html" and "mmvid predict" in following
+    page = (copy / "report.html").read_text()
+    assert said.removesuffix(" (test, 3 clips)") in page and "verb: train" in page
 
 
 def _damage(copy, **changes):
@@ -250,8 +264,8 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     other = left(tmp_path / "dmcl", 0, title="DMCL", plan="compare")
     assert ask(monkeypatch, "compare", *runs, other, f"--out={tmp_path / 'out'}") == 0
     lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if line.startswith("mml: MML")]
-    assert [line.split()[0] for line in lines if ": " in line[:8]][-4:] == ["mml:", "mml:", "dmcl:", "dmcl:"]
+    (row,) = [line for line in lines if line.startswith("mml: MML  ")]
+    assert [line.split()[0] for line in lines if ": " in line[:8]][-6:-2] == ["mml:", "mml:", "dmcl:", "dmcl:"]
     own = [file.load(run / "mml" / "scores" / "test.npz") for run in runs]
     base = [file.load(run / "ce_continued" / "scores" / "test.npz") for run in runs]
     top1 = [numbers.summary(s)["rgb"]["action"]["top1"] for s in own]
@@ -267,7 +281,8 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     assert mean == pytest.approx((by_clip(own) - by_clip(base)).mean()) and low < mean < high
     assert "Δ: the difference to mml: CE continued" in lines
     page = (tmp_path / "out" / "compare.html").read_text()
-    assert "dmcl: DMCL" in page and page.count("<svg") == 1 and "viewport" in page and 'src="http' not in page
+    assert "mml: MML leads in rgb with" in page and f"report: {tmp_path / 'out'}/compare.html" in lines[-1]
+    assert "dmcl: DMCL" in page and page.count("<svg") == 2 and "viewport" in page and 'src="http' not in page
 
 
 def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monkeypatch, capsys):
@@ -326,7 +341,9 @@ def test_several_labels_are_compared_by_map(tmp_path):
     found = comparison.compared(rows, "test", "rgb", "logits", rows[0])
     assert found["columns"] == ["rgb", "Δ rgb", "flow", "sum", "Δ sum"]
     want = numbers.summary(scores)["rgb"]["action"]["map"]
-    assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f}", "+0.0"]
+    low, high = (f"{100 * v:.1f}" for v in numbers.interval(scores, "rgb", "action"))
+    assert float(low) < 100 * want < float(high)
+    assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f} [{low}, {high}]", "+0.0 [+0.0, +0.0]"]
 
 
 def test_somebody_elses_folder_is_no_run(tmp_path):

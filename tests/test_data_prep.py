@@ -528,6 +528,8 @@ def test_new_labels_cost_no_decoding(tmp_path, monkeypatch):
     assert run("--manifest", written(tmp_path / "m.csv", rows), out=tmp_path / "out") == 0
     info = records.open_dataset(tmp_path / "out").info
     assert info.heads["action"]["names"] == ["pull", "push"] and info.classes == {"action": [1, 2]}
+    by_split = [counts["action"] for counts in info.split_classes.values()]
+    assert np.sum(by_split, axis=0).tolist() == [1, 2] and set(info.split_classes) == set(info.splits)
 
 
 def test_the_unexpected_rejects_a_clip_and_not_the_build(tmp_path, monkeypatch):

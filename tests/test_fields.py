@@ -6,7 +6,7 @@ from fake import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvid.data import fields
+from mmvid.data import fields, pictures
 from mmvid.data.media.files import DecodeError
 from mmvid.streams import FIELDS as NAMES
 
@@ -107,6 +107,39 @@ def test_another_rate_is_explained():
         places(RECORD | {"audio_rate": 8000}, [0])
 
 
-def test_people_see_pictures():
-    assert fields.thumbnails(RECORD, 6).shape == (6, 40, 48, 3)
-    assert fields.thumbnails(RECORD | {"rgb": []}, 6).shape == (0, 1, 1, 3)
+# ---------------------------------------------------------------------------- for people
+def test_every_field_is_shown_as_pictures_of_one_shape():
+    whole = RECORD | {"depth": RECORD["flow_x"]}
+    found = fields.filmstrips(whole, 4)
+    assert set(found) == set(fields.FIELDS)
+    for name, film in found.items():
+        assert film.dtype == np.uint8 and film.shape[0] == 4 and film.shape[3] == 3, name
+        height, width = film.shape[1:3]
+        assert width / height == pytest.approx(48 / 40, abs=0.02), name
+    assert fields.filmstrips(fields.without(RECORD, ["rgb", "flow", "audio", "boxes"]), 4) == {}
+
+
+def test_a_damaged_field_costs_its_own_pictures_alone():
+    found = fields.filmstrips(RECORD | {"flow_x": [b"x"] * 29}, 3)
+    assert set(found) == {"rgb", "audio", "boxes"}
+
+
+def test_flow_is_coloured_by_its_direction():
+    flow = np.zeros((1, 4, 8, 2), np.float32)
+    flow[0, :, :4, 0], flow[0, :, 6:, 0] = 1, -1
+    right, rest, left = pictures.wheel(flow)[0, 0, [0, 5, 7]].tolist()
+    assert right == [255, 0, 0] and rest == [255, 255, 255] and left == [0, 255, 255]
+
+
+def test_boxes_are_drawn_where_they_are():
+    drawn = fields.filmstrips(fields.without(RECORD, ["rgb"]), 30)["boxes"]
+    left = [np.flatnonzero(frame[10:20].any((0, 2)))[0] for frame in drawn]
+    assert left[0] == 0 and left[20] == round(20 / 40 * 47) and not drawn[:, :9].any()
+
+
+def test_a_bang_is_seen_when_it_is_heard():
+    sound = np.zeros(40000, np.int16)
+    sound[20000:20400] = np.random.default_rng(0).integers(-9000, 9000, 400)
+    film = np.concatenate(list(fields.filmstrips(RECORD | {"audio": sound.tobytes()}, 5)["audio"]), 1)
+    loud = film.sum((0, 2)).argmax() / film.shape[1]
+    assert loud == pytest.approx(0.5, abs=0.02)

@@ -173,3 +173,19 @@ def test_scores_that_are_not_finite_rank_last(seed, bad):
 def test_features_that_are_not_finite_are_nobodys_neighbours():
     features, labels = np.array([[0.0], [1], [np.nan], [9]]), np.array([0, 0, 1, 1])
     assert metrics.knn_accuracy(features, labels, [[8.0], [np.nan], [0.5], [0.0]], [1, 0, 0, 0], 1) == 0.75
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_map_of_a_sample_is_that_of_its_examples(seed):
+    """Ties, a class without positives, and an example that is not finite."""
+    rng = np.random.default_rng(seed)
+    scores, labels = np.round(rng.normal(size=(25, 4)), 1), rng.random((25, 4)) < 0.3
+    labels[:, 3], scores[4] = False, np.nan
+    found = metrics.sampled_map(scores, labels, seed, draws=5)
+    weights = np.random.default_rng(seed).multinomial(25, np.full(25, 1 / 25), 5)
+    for value, own in zip(found, weights):
+        index = np.repeat(np.arange(25), own)
+        assert value == pytest.approx(metrics.mean_average_precision(scores[index], labels[index]))
+    # Equal seeds draw the same examples: what is equal differs by nothing.
+    assert not np.any(found - metrics.sampled_map(scores, labels, seed, draws=5))
+    assert np.isnan(metrics.sampled_map(scores, np.zeros((25, 4)), draws=5)).all()

@@ -4,15 +4,16 @@ import json
 import warnings
 from types import SimpleNamespace
 
+import fake
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from test_scores import made
 
 from mmvid import files
-from mmvid.report import figures, finish, panels, table
+from mmvid.report import facts, figures, finish, panels, points, table
 from mmvid.report import page as page_lib
-from mmvid.report.table import Column
+from mmvid.report.points import Column
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
 
@@ -37,14 +38,17 @@ def columns():
 def test_table(columns):
     text = table.table(columns, "test", baseline="ce_continued")
     head = text.splitlines()[0]
-    for part in ("60 of 64 clips", "2 view(s)", "D1U1", "fake (abc)"):
+    for part in ("60 of 64 clips", "2 views", "D1U1", "fake (abc)"):
         assert part in head
     rows = table.rows(columns, "test", baseline="ce_continued")
-    assert [r["output"] for r in rows[::3]] == ["flow", "rgb", "flow + rgb", "flow + rgb"]
-    assert rows[-1]["measure"].startswith("oracle")
-    assert rows[5]["measure"] == "top-1 over CE continued" and "ce_continued" not in text
+    assert [r["output"] for r in rows[::4]] == ["flow", "rgb", "flow + rgb", "flow + rgb"]
+    assert [r["measure"] for r in rows[4:8]] == ["top-1 [95 %]", "over CE continued", "top-5; calibration error",
+                                                 "single views: top-1 / top-5"]  # fmt: skip
+    assert rows[-1]["measure"].startswith("oracle") and "ce_continued" not in text
     difference = rows[5]["cells"]
-    assert difference[1] == "" and difference[2].startswith("+")
+    assert difference[1] == "" and difference[2].startswith("+") and rows[5]["signs"] == [0, 0, 1]
+    # The headline comes first where it is known.
+    assert table.rows(columns, "test", headline="rgb")[0]["output"] == "rgb"
     widths = {len(line.rstrip()) for line in text.splitlines()[2:3]}
     assert widths and "CE continued" in text
 
@@ -52,27 +56,59 @@ def test_table(columns):
 def test_page(columns, tmp_path):
     for c in columns:
         (tmp_path / c.segment).mkdir()
-        lines = [{"step": s, "train/rgb/ce": 1 / s, "train/rgb/top1": 0.5, "val/rgb/top1": 0.4, "lr": 0.1}
+        lines = [{"step": s, "train/rgb/ce": 1 / s, "train/rgb/top1": 0.5, "val/fused/top1": 0.4, "lr": 0.1}
                  for s in (1, 2, 3)]  # fmt: skip
         (tmp_path / c.segment / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    asked = []
-
-    def thumbnails(split, row):
-        asked.append((split, row))
-        return np.full((5, 20, 30, 3), row, np.uint8)
-
     path = page_lib.write(
         tmp_path, columns, config='{"seed": 0, "name": "<script>"}', headline="rgb", baseline="ce_continued",
-        thumbnails=thumbnails, published=[("paper T1", {"rgb": "58.10 / 84.61"})],
+        dataset=fake.dataset(60), published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
     page = path.read_text()
-    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "jax"):
+    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "jax",
+                 "all networks", "trained on 60 train; tested on 60 of 64 test", "d (12)"):  # fmt: skip
         assert part in page, part
     assert "<script>" not in page
+    # Each number once: a cell's value and interval stand in one table.
+    (cell,) = {r["cells"][2] for r in table.rows(columns, "test") if r["output"] == "rgb" and "shares" in r}
+    assert page.count(f">{cell}<") == 1
+    # No names of files, segments or code.
+    assert not [name for name in ("ce_continued", ">fused<", "top1", "grad_norm") if name in page]
     # Self-contained: nothing is fetched; the only addresses are names of XML vocabularies.
-    assert 'src="http' not in page and "@import" not in page and "<link" not in page
-    assert len(asked) == 8 and page.count("data:image/jpeg") == 8
+    assert 'src="http' not in page and "@import" not in page and '<link rel="icon" href="data:,">' in page
+    assert page.count("<link") == 1 and page.count("data:image/jpeg") == 8 * len(("rgb", "flow", "audio", "boxes"))
     assert files.read_lines(tmp_path / "mml" / "metrics.jsonl")[-1]["step"] == 3
+
+
+def test_what_a_run_has_kept_and_what_an_older_one_lacks(columns, tmp_path):
+    own = columns[-1]._replace(parts=("first", "mml"))
+    (without,) = facts.costs(tmp_path, [own])
+    assert without == ("MML", "-", "-", "-")
+    assert facts.facts(tmp_path, own, {}, "-")["code"] == "-"
+    for segment, seconds in (("first", 60.0), ("mml", 240.0)):
+        (tmp_path / segment).mkdir()
+        files.write_json(tmp_path / segment / "done.json", {"steps": 600})
+        note = {"seconds": seconds, "code": ["abc"], "machine": "1 device (cpu)", "date": "2026-11-26T10:00+01:00"}
+        files.write_json(tmp_path / segment / "cost.json", note)
+    tensors = {"rgb": {"params": {"conv": np.zeros((3, 500))}, "stats": {"mean": np.zeros(9)}}}
+    facts.weight_files.save(tmp_path / "mml" / "weights.safetensors", tensors, {})
+    assert facts.costs(tmp_path, [own]) == [("MML", "1,200", "5 min", "rgb 2 k")]
+    found = facts.facts(tmp_path, own, {"seed": 3}, "400 train")
+    assert (found["seed"], found["code"], found["ended"]) == ("3", "abc", "2026-11-26 10:00+01:00")
+    (tmp_path / "mml" / "cost.json").write_text("{")
+    assert facts.costs(tmp_path, [own])[0].time == "-"
+
+
+def test_classes_are_counted_in_the_training_split(monkeypatch):
+    ((what, names, numbers),) = facts.class_counts(fake.dataset(7), "train")
+    assert (what, names, numbers) == ("action: train", list("abcde"), [2, 2, 1, 1, 1])
+    # Of a large split they would cost the reading of all of its records.
+    monkeypatch.setattr(facts, "COUNTED", 3)
+    dataset = fake.dataset(7)
+    known = dataset._replace(info=dataset.info._replace(classes={"action": [1, 2, 3, 4, 5]}))
+    assert facts.class_counts(known, "train")[0][::2] == ("action: all splits", [1, 2, 3, 4, 5])
+    known = dataset._replace(info=known.info._replace(split_classes={"train": {"action": [3, 2, 1, 1, 0]}}))
+    assert facts.class_counts(known, "train")[0][::2] == ("action: train", [3, 2, 1, 1, 0])
+    assert facts.class_counts(dataset, "train") == facts.class_counts(None, "train") == []
 
 
 def test_what_is_fused_is_named_by_its_members(columns):
@@ -83,9 +119,9 @@ def test_what_is_fused_is_named_by_its_members(columns):
     columns[0] = Column("ML", "ml", {"test": other})
     found = {(r["output"], r["measure"].split()[0]): r["cells"]
              for r in table.rows(columns, "test", baseline="ce_continued")}  # fmt: skip
-    assert [cell == "-" for cell in found["flow + rgb", "video"]] == [True, False, False]
-    assert [cell == "-" for cell in found["rgb + rgb2", "video"]] == [False, True, True]
-    assert ("rgb + rgb2", "top-1") not in found  # the baseline has no such pair
+    assert [cell == "-" for cell in found["flow + rgb", "top-1"]] == [True, False, False]
+    assert [cell == "-" for cell in found["rgb + rgb2", "top-1"]] == [False, True, True]
+    assert ("rgb + rgb2", "over") not in found  # the baseline has no such pair
 
 
 def test_unlabelled_clips_are_left_out(columns, tmp_path):
@@ -110,13 +146,15 @@ def test_hardest_are_the_least_probable(columns):
 
 @pytest.mark.parametrize(
     "command, folder, following",
-    [(("make",), "run", "data_prep.build"), ((), "run", "--seeds=0,1,2"), ((), "seed3", "mmvid compare")],
-)
+    [(("make",), "run", "data_prep.build"), ((), "my run", "python -m mmvid predict '"),
+     ((), "seed3", "mmvid compare")],
+)  # fmt: skip
 def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, folder, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
-    result = numbers_lib.summary(columns[-1].scores["test"])
-    line = finish._last_line(config, result, "MML", "test", tmp_path / folder / "report.html")
-    assert "MML, rgb, test: top-1" in line and "n=60" in line and following in line.partition("next")[2]
+    scores = columns[-1].scores["test"]
+    lines = finish.last_lines(config, "MML: rgb 62.9", scores, tmp_path / folder / "report.html").splitlines()
+    assert lines[0] == "MML: rgb 62.9 (test, 60 clips)" and lines[1] == f"report: {tmp_path / folder}/report.html"
+    assert len(lines) == 3 and following in lines[2]
 
 
 def test_the_papers_columns(columns):
@@ -134,20 +172,28 @@ def test_the_papers_columns(columns):
     assert table.overview(alone, "test", "rgb") == [] and table.overview_text(alone, "test", "rgb") == ""
 
 
-def test_missing_modalities_and_neighbours_are_on_the_page(columns, tmp_path):
-    found = panels.missing_modalities(columns, "test")
-    assert [row["subset"] for row in found["rows"]] == ["flow", "rgb", "flow + rgb"]
-    assert found["figure"].startswith("<svg") and all(len(row["cells"]) == 3 for row in found["rows"])
+def test_subsets_and_neighbours_are_on_the_page(columns, tmp_path):
+    third = columns[2].scores["test"]
+    logits = third.logits | {"depth": third.logits["rgb"]}
+    columns[2] = columns[2]._replace(scores={"test": third._replace(
+        logits=logits, present=third.present | {"depth": np.arange(60) < 30})})  # fmt: skip
+    rows = table.rows(columns, "test", baseline="ce_continued", parts=True)
+    assert list(dict.fromkeys(r["output"] for r in rows)) == [
+        "flow", "rgb", "depth", "flow + depth", "rgb + depth", "flow + rgb", "flow + rgb + depth"]  # fmt: skip
+    whole = [r["output"] for r in table.rows(columns, "test")]
+    assert "rgb + depth" not in whole and "flow + rgb + depth" in whole
+    # The sum of both is the subset of one column and all that others have.
+    (both,) = [r["cells"] for r in rows if r["output"] == "flow + rgb" and "shares" in r]
+    assert "-" not in both
+    assert [r["cells"] for r in rows if r["measure"].startswith("clips that")] == [["-", "-", "50.0 %"]]
     files.write_json(tmp_path / "neighbours.json", {"rgb": {"1": 0.125, "5": 0.25}, "flow": {"1": 0.5, "5": 0.5}})
-    paper = [("DMCL (T2)", {"rgb": "93.64", "depth": "83.29", "sum": "93.28"})]
+    paper = [("DMCL (T2)", {"sum": "93.28", "oracle": "97.6", "rgb": "93.64", "depth": "83.29"})]
     page = page_lib.write(
         tmp_path, columns, config="{}", headline="rgb", baseline="ce_continued", published=paper
     ).read_text()
-    for part in ("Modality by modality", "When modalities are missing", "93.28", "12.5", "random features"):
+    for part in ("<b>rgb + depth</b>", "Printed in the paper", "93.28", "12.5", "random features"):
         assert part in page, part
-    assert "<h2>Published" not in page
-    outputs = table.published_outputs(columns, "test", "rgb", paper)
-    assert outputs == ["rgb", "flow", "depth", "sum", "oracle"]
+    assert page_lib._printed(paper) == ["rgb", "depth", "sum", "oracle"]
 
 
 def test_nothing_to_report():
@@ -167,26 +213,29 @@ def multi_columns(labels, **splits):
 
 @pytest.mark.parametrize(
     "labels, cell, last",
-    [(np.zeros((4, 3)), "-", "mAP - (no class has a positive clip) (n=4)"),
-     (np.tile([1, 0, 1], (4, 1)), "100.0 / -", "mAP 100.0 (n=4)")],
+    [(np.zeros((4, 3)), "-", "MML: rgb mAP -, as no class has a positive clip (test, 4 clips)"),
+     (np.tile([1, 0, 1], (4, 1)), "100.0 [100.0, 100.0]",
+      "MML: rgb mAP 100.0, within noise of CE with the same updates (+0.0 [+0.0, +0.0])")],
     ids=["no positive", "in every clip"],
 )  # fmt: skip
-def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last, tmp_path):
+def test_several_labels_of_which_nothing_is_defined_end_a_run(labels, cell, last, tmp_path, caplog, monkeypatch):
     """Table, overview, page, summary.json and last line, as a run ends with them."""
     columns = multi_columns(labels)
     for column in columns:
         file.save(tmp_path / column.segment / "scores" / "test.npz", column.scores["test"])
     rows = table.rows(columns, "test", baseline="ce")
-    assert {r["measure"]: r["cells"] for r in rows} == {"video mAP / mAUC": [cell, cell]}
+    assert {r["measure"]: r["cells"] for r in rows if r["output"] != "x"}["mAP [95 %]"] == [cell, cell]
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
                              published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
     segments = [(c.title, c.segment, ("test",)) for c in columns]
-    result = finish.finish(tmp_path, config, segments, None, baseline="ce")
+    monkeypatch.setattr(finish.logs.LOG, "propagate", True)
+    with caplog.at_level("INFO"):
+        finish.finish(tmp_path, config, segments, None, baseline="ce")
     page = (tmp_path / "report.html").read_text()
     assert "nan" not in page.lower().replace("finance", "") and "None" not in page
     text = (tmp_path / "summary.json").read_text()
     assert "NaN" not in text and set(json.loads(text)) == {"ce", "mml"}
-    assert last in finish._last_line(config, result, "MML", "test", tmp_path)
+    assert last in caplog.records[-1].getMessage()
 
 
 def test_heads_of_both_kinds_and_a_split_that_the_baseline_lacks(columns, tmp_path):
@@ -235,21 +284,25 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
 def test_five_classes_have_no_top_5():
     column = Column("CE", "ce", {"test": made({"rgb": np.eye(5)[[0, 1, 2]][:, None]}, [0, 1, 0], **META)})
     rows = table.rows([column], "test")
-    assert [r["measure"] for r in rows] == ["video top-1 [95 %]", "clip top-1; ECE"]
-    assert "/" not in rows[0]["cells"][0] + rows[1]["cells"][0]
+    assert [r["measure"] for r in rows] == ["top-1 [95 %]", "calibration error"]
+    assert ";" not in rows[0]["cells"][0] + rows[1]["cells"][0]
 
 
 NASTY = ["a$b$", "$", r"\$x^2_3$", "_hidden", "a_b^c", "<script>", "a & b", "跳ぶ", "قفز", "é\nb", "😀", "x" * 300,
          "Pushing something from left to right " * 3, "", " ", "%d {}"]  # fmt: skip
 
 
+POINT = points.Point("MML", 0.5, (0.4, 0.6), (0.1, -0.1, 0.3), {"top1": 0.5})
+
+
 @pytest.mark.parametrize("draw", [
     lambda n: figures.confusion(np.ones((len(n), len(n)), int), n),
-    lambda n: figures.heat(np.full((len(n), len(n)), 0.3), n, n, n[0]),
+    lambda n: figures.values({name: [POINT] * len(n) for name in n}, figures.column_styles(n, n[0]), n[0]),
+    lambda n: figures.counts(n, range(len(n)), n[0]),
     lambda n: figures.changes(n, np.linspace(-1, 1, len(n)), np.ones(len(n), int), n[0]),
     lambda n: figures.reliability({name: np.array([[0.2, 0.3, 4]]) for name in n}),
     lambda n: figures.curves({name: {other: [(1, 0.1), (2, 0.3)] for other in n} for name in n[:3]}),
-], ids=["confusion", "heat", "changes", "reliability", "curves"])  # fmt: skip
+], ids=["confusion", "values", "counts", "changes", "reliability", "curves"])  # fmt: skip
 def test_names_are_shown_as_they_are_written(draw):
     """Every warning is an error here, as in a run of somebody who set PYTHONWARNINGS so."""
     with warnings.catch_warnings():
@@ -266,14 +319,36 @@ def test_long_names_are_told_apart_by_their_ends():
 
 
 def test_all_maps_have_one_scale_and_its_bar(monkeypatch):
+    """That of figures is the page's: from the paper to the same share of the same colour."""
     monkeypatch.setattr(figures, "_svg", lambda figure: figure)
-    low = figures.heat(np.array([[0.07, np.nan]]), ["rgb"], ["CE", "MML"], "")
-    for figure in (low, figures.heat(np.full((1, 1), np.nan), ["rgb"], ["CE"], ""),
-                   figures.confusion(np.eye(3, dtype=int), NAMES[:3])):  # fmt: skip
-        main, bar = figure.axes
-        assert main.images[0].get_clim() == (0, 100) and bar.get_ylim() == (0, 100)
-        assert [t.get_text() for t in bar.get_yticklabels()] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
-        figures.plt.close(figure)
+    figure = figures.confusion(np.eye(3, dtype=int), NAMES[:3])
+    main, bar = figure.axes
+    assert main.images[0].get_clim() == (0, 100) and bar.get_ylim() == (0, 100)
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    assert main.images[0].cmap is figures.HEAT and figures.HEAT(0)[3] == 0
+    figures.plt.close(figure)
+    style = page_lib.template("report.html").environment.loader.get_source(None, "base.html")[0]
+    assert style.count("--heat:") == 1 and f"--heat: {figures.SHADE};" in style
+    assert f"calc(var(--p) * .{100 * figures.FULL:.0f})" in style
+
+
+def test_figures_take_the_pages_colours():
+    style = page_lib.template("report.html").environment.loader.get_source(None, "base.html")[0]
+    light, dark = style.split("@media screen and (prefers-color-scheme: dark)")
+    for colour, name in figures.INKS.items():
+        assert f"--{name}: {colour};" in light and f"--{name}: #" in dark, name
+    page = figures.values({"#27476e": [POINT]}, figures.column_styles(["MML"], ""), "top-1")
+    assert "var(--c1)" in page and "var(--ink)" in page and page.count("#27476e") == 1
+
+
+def test_figures_beside_each_other_have_equal_rows(columns):
+    found = panels.lead(points.lines(columns, "test", baseline="ce_continued"), columns, "test", "ce_continued")
+    heights = {svg.partition('height="')[2].partition("pt")[0] for svg in found.values()}
+    low, high = min(map(float, heights)), max(map(float, heights))
+    assert high - low < 2
+    assert panels.lead([], columns, "test", "") == {}
+    alone = panels.lead(points.lines(columns, "test"), columns, "test", "")
+    assert alone["differences"] == "" and "CE continued" in alone["values"]
 
 
 def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
@@ -287,7 +362,8 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
         options = dict(config="{}", headline="rgb", baseline="ce_continued")
         page = page_lib.write(workdir, some, **options, **paper).read_text()
         for text in ("DMCL (T2)", "flow (figure 3)"):
-            assert f'<tr class="paper"><td>{text}</td>' in page
+            before = page.partition(f'<tr class="paper"><td>{text}</td>')[0]
+            assert before != page and before.rpartition("<aside>")[2].count("</aside>") == 0
     assert panels.neighbours(workdir)["rows"] == [("rgb", ["-", "-"]), ("flow", ["50.0", "-"])]
     files.write_json(workdir / "neighbours.json", {"rgb": {"1": None}})
     assert panels.neighbours(workdir)["figure"] == ""
@@ -326,17 +402,16 @@ def test_their_curves_share_an_axis(columns, tmp_path, monkeypatch):
     assert [title for title, _ in found] == ["C", "CE continued"]
     (drawn, marks), *_ = seen
     assert [step for step, _ in drawn["cross-entropy"]["rgb"]] == [1, 4, 5, 8, 9, 12] and marks == [4, 8]
-    assert set(drawn["learning rate"]) == {"lr", "rgb"}
+    assert set(drawn["learning rate"]) == {"the headline's network", "rgb"}
 
 
-def test_the_last_columns_headline_and_checkpoint_are_the_pages(columns, tmp_path, monkeypatch):
-    monkeypatch.setattr(finish.fields, "thumbnails", lambda record, count: np.zeros((0, 1, 1, 3), np.uint8))
+def test_the_last_columns_headline_and_checkpoint_are_the_pages(columns, tmp_path):
     for c in columns:
         c.scores["test"].meta.update(checkpoint="best", step=700)
         file.save(tmp_path / c.segment / "scores" / "test.npz", c.scores["test"])
     config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
                              published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
     shown = [finish.Shown(c.title, c.segment, ("test",), headline="flow") for c in columns]
-    finish.finish(tmp_path, config, shown, SimpleNamespace(split=lambda name: range(60)), baseline="ce")
+    finish.finish(tmp_path, config, shown, fake.dataset(60), baseline="ce")
     page = (tmp_path / "report.html").read_text()
     assert "Confusions of flow" in page and "best checkpoint (step 700)" in page

@@ -5,9 +5,9 @@ import pathlib
 import shutil
 import types
 
+import fake
 import numpy as np
 import pytest
-from fake import Source
 from test_configs import context
 
 from configs import mml
@@ -136,8 +136,7 @@ def test_an_old_runs_report_is_made_again(old):
     before = json_files.read_json(old.workdir / "summary.json")
     (old.workdir / "summary.json").unlink()
     columns = [(s.title, s.name, ("test",)) for s in old.segments[-2:]]
-    dataset = types.SimpleNamespace(split=lambda name: [Source()[0]] * 40)
-    finish.finish(old.workdir, old.config, columns, dataset, baseline=plans.baseline(old.segments))
+    finish.finish(old.workdir, old.config, columns, fake.dataset(40), baseline=plans.baseline(old.segments))
     after = json_files.read_json(old.workdir / "summary.json")
     assert list(after) == ["ce_continued", "mml"] == list(before)[1:]
     for segment, splits in after.items():

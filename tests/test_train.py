@@ -101,13 +101,16 @@ def finished(data, once, tmp_path_factory):
 
 def test_a_run_ends_with_its_table_and_report(finished):
     workdir, done = finished
-    for text in ("CE continued", "video top-1", "clip top-1", "flow + rgb", "32 of 32 clips", "report.html"):
+    for text in ("CE continued", "top-1 [95 %]", "over CE continued", "flow + rgb", "32 of 32 clips"):
         assert text in done.stdout, text
-    first, *_, last = (workdir / "log.txt").read_text().strip().splitlines()
+    first, *_, said, where, last = (workdir / "log.txt").read_text().strip().splitlines()
     for part in ("1 device", "clips of", "fingerprint", "steps/s", "left", "GB"):
         assert part in first, first
-    assert re.search(r"top-1 [\d.]+ \[[\d.]+, [\d.]+\]", last) and "next" in last
+    assert re.search(r"MML: rgb [\d.]+, .* CE continued with the same updates.*\(test, 32 clips\)", said)
+    assert where.startswith("report: ") and where.endswith("report.html") and last.startswith("next, ")
     page = (workdir / "report.html").read_text()
+    cost = files.read_json(workdir / "mml" / "cost.json")
+    assert cost["seconds"] > 0 and all(text in page for text in (*cost["code"], cost["machine"]))
     assert page.count("<svg") >= 5 and "data:image/jpeg" in page and len(page) < 4e6
     scores = file_lib.load(workdir / "mml" / "scores" / "test.npz")
     assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
@@ -132,7 +135,7 @@ def test_the_same_command_again_only_reports(finished, data):
     workdir, _ = finished
     before = (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns
     again = run(data, workdir)
-    assert "video top-1" in again.stdout
+    assert "top-1 [95 %]" in again.stdout
     assert (workdir / "mml" / "weights.safetensors").stat().st_mtime_ns == before
 
 

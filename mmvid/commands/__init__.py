@@ -16,12 +16,14 @@ COMMANDS = {
     "train": "train what a configuration describes; the same command resumes",
     "evaluate": "score a finished run again, under another protocol or on another split",
     "predict": "what a run makes of your own videos: classes and probabilities",
+    "report": "write a finished run's table and page again",
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
     usage.EXAMPLE,
     "python -m mmvid evaluate runs/smoke --protocol=D1U2",
     "python -m mmvid predict runs/smoke my_video.mp4",
+    "python -m mmvid report runs/smoke",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
 

@@ -212,7 +212,7 @@ def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Seque
     numbers = {split: comparison.plain(rows, split, headline, how, base) for split in chosen}
     files.write_json(out / "compare.json", numbers)
     page = comparison.write(out / "compare.html", tables, rows, headline, how, base=base, across=across or "")
-    print(f"\nthe page: {page}")
+    print(f"\n{tables[0]['verdict']} ({chosen[0]})\nreport: {page}")
 
 
 def execute(arguments: argparse.Namespace) -> None:

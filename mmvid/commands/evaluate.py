@@ -18,8 +18,8 @@ from mmvid import configuration, files, plans, usage
 from mmvid.commands import config as config_lib
 from mmvid.data import augment
 from mmvid.plans.segment import Segment
-from mmvid.report import finish, table
-from mmvid.report.table import Column
+from mmvid.report import points, table
+from mmvid.report.points import Column
 from mmvid.run import build, cache, feed, score
 from mmvid.run.build import Run
 from mmvid.scores import file
@@ -101,7 +101,7 @@ def _column(run: Run, segment: Segment) -> Column:
         # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
         path = run.workdir / segment.name / "scores" / f"{_name(split, run)}.npz"
         file.save(path, found[split])
-        numbers = finish.numbers_of(found[split], spec.aggregate)
+        numbers = points.numbers_of(found[split], spec.aggregate)
         files.write_json(path.with_suffix(".json"), {"meta": found[split].meta, "numbers": numbers})
         print(f"{segment.name}: {path}", flush=True)
     return Column(segment.title or segment.name, segment.name, found)
@@ -119,6 +119,6 @@ def execute(arguments: argparse.Namespace) -> None:
     columns = [_column(run, segment) for segment in segments]
     baseline, how = plans.baseline(run.segments), config.evaluation.aggregate
     for split in config.evaluation.splits:
-        print("\n" + table.table(columns, split, baseline=baseline, how=how))
+        print("\n" + table.table(columns, split, headline=config.headline, baseline=baseline, how=how))
         if overview := table.overview_text(columns, split, config.headline, how):
             print("\n" + overview)

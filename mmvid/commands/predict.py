@@ -1,12 +1,14 @@
 """Says what a run makes of your own videos: the likeliest classes and their probabilities.
 
     python -m mmvid predict runs/mml my_video.mp4
-    python -m mmvid predict runs/mml my_videos clips.csv --topk=3 --json=predicted.json --csv=predicted.csv
+    python -m mmvid predict runs/mml my_videos clips.csv --json=said.json
 
-An input is a video, a picture, a folder (all videos below it; a folder of numbered pictures is one clip), or a CSV
-with the columns id and path and, as in data_prep, start, end, fps, depth, flow, audio and boxes. Class names, the
-way that clips are prepared and cut, and the sum of what several networks say come from the run. What a clip lacks
-is said, what it has is used; a clip that cannot be read is named with the reason, and the others go on.
+An input is a video, a picture, a folder (all videos below it; a folder of
+numbered pictures is one clip), or a CSV with the columns id and path and, as in
+data_prep, start, end, fps, depth, flow, audio and boxes. Class names, the way
+that clips are prepared and cut, and the sum of what several networks say come
+from the run. What a clip lacks is said, what it has is used; a clip that cannot
+be read is named with the reason, and the others go on.
 """
 
 import argparse
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--topk", type=int, default=5, metavar="K", help="classes that are shown; default 5")
     add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
     add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
-    add("--segment", metavar="NAME", help="the stage of training whose networks predict; default the last one")
+    add("--segment", metavar="NAME", help="the segment whose networks predict; default the last one")
     add("--batch_size", type=int, default=8, metavar="N", help="clips at a time; default 8")
 
 

@@ -1,5 +1,6 @@
 """Tabulates what a record holds of each modality: its columns, how many frames there are, how to read them."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid.data import frames as frames_lib
+from mmvid.data import pictures
 from mmvid.data.media.files import DecodeError
 from mmvid.streams import BOX, SLOTS
 
@@ -69,15 +71,16 @@ class Field(NamedTuple):
     ``columns`` of the record hold it. The field is present where one of them is not empty; emptying all hides it.
     ``count(record, columns)`` tells how many frames a stream of it may draw from. ``raw(record, indices)``
     returns what is stored at these places, [n, ..], and ``read`` returns the same as the loader takes it. Places
-    are frames of the clip; for sound they are samples. ``shown``: it consists of pictures for people.
-    ``computed``: where a clip brings none, it can be computed from the pictures, frame by frame.
+    are frames of the clip; for sound they are samples. ``pictures(record, count)`` makes ``count`` pictures for
+    people, evenly over the clip, uint8 [count, H, W, 3]; a field without it is not shown to them. ``computed``:
+    where a clip brings none, it can be computed from the pictures, frame by frame.
     """
 
     columns: tuple[str, ...]
     count: Callable
     raw: Callable
     read: Callable
-    shown: bool = False
+    pictures: Callable | None = None
     computed: bool = False
 
 
@@ -211,12 +214,62 @@ def _layouts(record: dict, indices) -> np.ndarray:
     return out
 
 
+# ---------------------------------------------------------------------------- for people
+def _evenly(record: dict, columns: Sequence[str], count: int) -> np.ndarray:
+    """Returns ``count`` places evenly over what is stored in ``columns``."""
+    return np.linspace(0, _stored(record, columns) - 1, count).astype(int)
+
+
+def _colour_pictures(record: dict, count: int) -> np.ndarray:
+    return _colours(record, np.linspace(0, record["num_frames"] - 1, count).astype(int))
+
+
+def _flow_pictures(record: dict, count: int) -> np.ndarray:
+    """Colours flow: the hue tells its direction, the strength of the colour its length as a share of the clip's
+    longest; what rests is white."""
+    flow = _flow(record, _evenly(record, ("flow_x", "flow_y"), count))
+    return flow if flow.shape[-1] == 3 else pictures.wheel((np.float32(flow) - 127.5) / 127.5)
+
+
+def _depth_pictures(record: dict, count: int) -> np.ndarray:
+    """Draws depth in greys, near in white; where there is no reading it is black."""
+    levels = _depth_bytes(record, _evenly(record, ("depth",), count))
+    return np.repeat(np.where(levels, 256 - levels.astype(int), 0).astype(np.uint8), 3, -1)
+
+
+def _sound_pictures(record: dict, count: int) -> np.ndarray:
+    """Draws the log-mel spectrogram of the clip, cut into ``count`` pieces; low tones are at the bottom."""
+    shape = 64, max(64 * record["width"] // record["height"], 1)
+    rate, steps = record["audio_rate"], count * shape[1]
+    begin, length = -record["audio_start_s"] * rate, record["num_frames"] / record["fps"] * rate
+    window = 512
+    places = np.round(begin + length * np.arange(steps) / steps).astype(int)[:, None] + np.arange(window)
+    samples = _samples(record, places) / (1 << 15)
+    loud = np.log1p(1e6 * pictures.spectrogram(samples, shape[0], rate))
+    # From the median, since steady noise would hide what happens.
+    loud = np.clip(loud - np.median(loud), 0, None)
+    grey = np.uint8(np.rint(255 * loud / max(loud.max(), 1e-9)))
+    pieces = grey.T[::-1].reshape(shape[0], count, shape[1]).swapaxes(0, 1)
+    return pictures.glow(pieces)
+
+
+def _boxes_pictures(record: dict, count: int) -> np.ndarray:
+    """Draws the boxes of frames on the frames, or on black where there are none; a colour for each category."""
+    places = np.linspace(0, record["num_frames"] - 1, count).astype(int)
+    blank = np.zeros((count, record["height"], record["width"], 3), np.uint8)
+    drawn = _colours(record, places) // 2 if present(record, "rgb") else blank
+    for picture, layout in zip(drawn, _layouts(record, places)):
+        for box in layout[layout[:, 4] > 0]:
+            pictures.outline(picture, box[:4], int(box[4]))
+    return drawn
+
+
 FIELDS = {
-    "rgb": Field(("rgb", "rgb_video"), _whole, _colours, _colours, shown=True),
-    "flow": Field(("flow_x", "flow_y"), _stored, _flow, _flow, computed=True),
-    "depth": Field(("depth",), _stored, _depth, _depth_bytes),
-    "audio": Field(("audio",), _whole, _samples, _samples),
-    "boxes": Field(("boxes",), _whole, _layouts, _layouts),
+    "rgb": Field(("rgb", "rgb_video"), _whole, _colours, _colours, _colour_pictures),
+    "flow": Field(("flow_x", "flow_y"), _stored, _flow, _flow, _flow_pictures, computed=True),
+    "depth": Field(("depth",), _stored, _depth, _depth_bytes, _depth_pictures),
+    "audio": Field(("audio",), _whole, _samples, _samples, _sound_pictures),
+    "boxes": Field(("boxes",), _whole, _layouts, _layouts, _boxes_pictures),
 }
 
 
@@ -253,12 +306,15 @@ def without(record: dict, names: Sequence[str]) -> dict:
     return record | {column: record[column][:0] for column in columns}
 
 
-def thumbnails(record: dict, count: int) -> np.ndarray:
-    """Returns pictures of a clip for people, evenly over it: uint8 [count, H, W, 3].
+def filmstrips(record: dict, count: int) -> dict[str, np.ndarray]:
+    """Returns pictures of a clip for people, ``count`` of each field that it has: {field: uint8 [count, H, W, 3]}.
 
-    They are [0, 1, 1, 3] where the clip has no field with pictures for people.
+    A field that cannot be decoded is left out.
     """
+    found = {}
     for name, row in FIELDS.items():
-        if row.shown and present(record, name):
-            return row.raw(record, np.linspace(0, record["num_frames"] - 1, count).astype(int))
-    return np.zeros((0, 1, 1, 3), np.uint8)
+        if row.pictures and count_frames(record, name):
+            # Damage costs the picture, not the page that it was to stand on.
+            with contextlib.suppress(DecodeError):
+                found[name] = row.pictures(record, count)
+    return found

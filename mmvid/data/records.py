@@ -36,6 +36,8 @@ class Info(NamedTuple):
     settings: dict[str, Any]
     # Clips of every class, {head: [count]}, over all splits.
     classes: dict[str, list[int]] = {}  # noqa: RUF012
+    # The same of each split, {split: {head: [count]}}; {} in datasets that were built before it was kept.
+    split_classes: dict[str, dict[str, list[int]]] = {}  # noqa: RUF012
 
 
 def fingerprint(rows: list, settings: dict) -> str:

@@ -136,13 +136,13 @@ def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ())
     # From here on the order is the seed's, so that taking the first rows is a random draw.
     rows.sort(key=lambda row: _rank(rule.seed, ids[row]))
     labels = source.labels(rule.head)
-    shown = np.stack([_classes(labels[row], head) for row in rows])
+    shown = np.stack([classes_of(labels[row], head) for row in rows])
     if head.kind == "single":
         rows, shown = [row for row, has in zip(rows, shown.any(1)) if has], shown[shown.any(1)]
     return sorted(rows[i] for i in _drawn(shown, rule)) if rows else []
 
 
-def _classes(label: np.ndarray, head: Head) -> np.ndarray:
+def classes_of(label: np.ndarray, head: Head) -> np.ndarray:
     """Returns bool [K], the classes of a label: an id, multi-hot [K], or spans [n, 3] (class, start, end)."""
     if label.ndim == 1:
         return label > 0

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import files
-from mmvid.report import figures, page, table
+from mmvid.report import figures, page, table, verdict
+from mmvid.report import text as text_lib
+from mmvid.report.points import Line, Point
+from mmvid.report.text import percent
 from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
@@ -90,21 +93,39 @@ def _mean_hits(row: Row, split: str, output: str, how: str) -> np.ndarray | None
     return None if any(h is None or not len(h) for h in found) else np.mean(found, axis=0)
 
 
+def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
+    """Returns the mAP of bootstrap samples of the clips, averaged over seeds: [D]."""
+    return np.mean([
+        numbers_lib.sampled_map(scores, _key(scores, output), _head(scores), how) for scores in row.scores[split]
+    ], axis=0)  # fmt: skip
+
+
+def interval(row: Row, split: str, output: str, how: str) -> tuple[float, ...]:
+    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds: (low, high), or () where there
+    is no such number."""
+    hits, found = _mean_hits(row, split, output, how), values(row, split, output, how)
+    if hits is not None:
+        return metrics.bootstrap_interval(hits)
+    return numbers_lib.around(float(np.mean(found)), _sampled(row, split, output, how)) if found else ()
+
+
 def difference(row: Row, base: Row, split: str, output: str, how: str) -> tuple[float, ...]:
     """Returns ``row`` minus ``base`` as (mean, low, high), with a 95 % bootstrap interval over clips.
 
-    Each clip's hits are averaged over seeds first, and the two rows are paired clip by clip. For mAP, which no
-    single clip has, the result is (mean,) alone. It is () where either row lacks the number, or where the two
-    are sums or oracles over different outputs.
+    Each clip's hits (or the mAP of each sample of clips) are averaged over seeds first, and the two rows are
+    paired. It is () where either row lacks the number, or where the two are sums or oracles over different
+    outputs.
     """
     if output in ("sum", "oracle") and len({file.members(r.scores[split][0]) for r in (row, base)}) > 1:
         return ()
     pair = [_mean_hits(r, split, output, how) for r in (row, base)]
     if all(hits is not None for hits in pair):
         return metrics.paired_interval(*pair)
-    # mAP ranks all clips together, so that there is nothing to pair.
     means = [values(r, split, output, how) for r in (row, base)]
-    return (float(np.mean(means[0]) - np.mean(means[1])),) if all(means) else ()
+    if not all(means):
+        return ()
+    mean = float(np.mean(means[0]) - np.mean(means[1]))
+    return (mean, *numbers_lib.around(mean, np.subtract(*(_sampled(r, split, output, how) for r in (row, base)))))
 
 
 def _cell(row: Row, split: str, output: str, how: str) -> str:
@@ -113,40 +134,64 @@ def _cell(row: Row, split: str, output: str, how: str) -> str:
     found = values(row, split, output, how)
     if not found:
         return "-"
-    mean = table.percent(float(np.mean(found)))
+    mean = percent(float(np.mean(found)))
     if len(found) > 1:
         # ddof=1: seeds are a sample, and a few of them would look too much alike otherwise.
-        return f"{mean} ± {table.percent(float(np.std(found, ddof=1)))}"
-    hits = _mean_hits(row, split, output, how)
-    if hits is None:
-        return mean
-    low, high = metrics.bootstrap_interval(hits)
-    return f"{mean} [{table.percent(low)}, {table.percent(high)}]"
+        return f"{mean} ± {percent(float(np.std(found, ddof=1)))}"
+    return f"{mean} [{', '.join(map(percent, interval(row, split, output, how)))}]"
 
 
-def _difference_cell(found: tuple[float, ...]) -> str:
-    if not found:
-        return "-"
-    mean, *interval = (f"{100 * value:+.1f}" for value in found)
-    return f"{mean} [{', '.join(interval)}]" if interval else mean
+def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[Line]:
+    """Makes the lines that verdict and figures are made from: every output and the sum, with a point a row."""
+    found = []
+    for output in (o for o in _outputs(rows, split, headline) if o != "oracle"):
+        points = []
+        for row in rows:
+            own = values(row, split, output, how)
+            unit = "map" if _mean_hits(row, split, output, how) is None else "top1"
+            over = () if base in (None, row) else difference(row, base, split, output, how)
+            points.append(Point(row.title, mean := float(np.mean(own)), interval(row, split, output, how), over,
+                                {unit: mean}) if own else None)  # fmt: skip
+        if any(points):
+            found.append(Line(output, "", tuple(points)))
+    return found
+
+
+def _verdict(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> str:
+    """Writes which row leads in the first output, by how much, and what the other outputs make of it."""
+    main = lines[0] if lines else None
+    known = [i for i, row in enumerate(rows) if row is not base and main and main.points[i]]
+    if not known:
+        return "no row has a number to compare"
+    best = max(known, key=lambda i: main.points[i].value)
+    own, other = main.points[best], main.points[rows.index(base)] if base else None
+    if other and other.value > own.value:
+        highest = text_lib.value(other.more)
+        opening = f"{base.title} leads in {main.output} with {highest}; next is {own.title} with"
+    else:
+        opening = f"{own.title} leads in {main.output} with"
+    title = base.title if base else ""
+    return verdict.told(lines, main, best, title, title, others=base is not None, opening=opening)
 
 
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
-    """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}]}.
-    Where there is a ``base``, the columns of the headline and of the sum are each followed by 'Δ', the paired
-    difference to it."""
+    """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}],
+    'verdict'}, and the 'lines' that it is of. Where there is a ``base``, the columns of the headline and of the
+    sum are each followed by 'Δ', the paired difference to it."""
     columns: dict[str, list[str]] = {}
     for output in _outputs(rows, split, headline):
         columns[output] = [_cell(row, split, output, how) for row in rows]
         if base is not None and output in (headline, "sum"):
             found = [() if row is base else difference(row, base, split, output, how) for row in rows]
-            columns[f"Δ {output}"] = [_difference_cell(own) for own in found]
-    lines = [{"title": row.title, "seeds": str(len(row.seeds)), "cells": [cells[i] for cells in columns.values()]}
+            columns[f"Δ {output}"] = [text_lib.difference(own) for own in found]
+    cells = [{"title": row.title, "seeds": str(len(row.seeds)), "cells": [own[i] for own in columns.values()]}
              for i, row in enumerate(rows)]  # fmt: skip
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
-    return {"split": split, "about": about, "columns": list(columns), "rows": lines}
+    lines = _lines(rows, split, headline, how, base)
+    return {"split": split, "about": about, "columns": list(columns), "rows": cells, "lines": lines,
+            "verdict": _verdict(lines, rows, base)}  # fmt: skip
 
 
 def text(found: dict) -> str:
@@ -168,13 +213,24 @@ def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | 
     return found
 
 
+def _figures(found: dict, rows: Sequence[Row], headline: str, how: str, base: Row | None) -> list[str]:
+    """Draws a split's first output: every row with its interval and its seeds, and its difference to ``base``."""
+    if not found["lines"]:
+        return []
+    main, split = found["lines"][0], found["split"]
+    points = {row.title: [point] for row, point in zip(rows, main.points)}
+    dots = {row.title: values(row, split, main.output, how) for row in rows if len(row.seeds) > 1}
+    style, unit = [(figures.COLOURS[0], "o", "")], "mAP" if main.multi else "top-1"
+    drawn = [figures.values(points, style, f"{main.output}: {unit}, percent", dots)]
+    if base is not None:
+        drawn.append(figures.differences(points, style, f"points over {base.title}", base.title))
+    return [figure for figure in drawn if figure]
+
+
 def write(path: pathlib.Path, tables: Sequence[dict], rows: Sequence[Row], headline: str, how: str, *,
           base: Row | None, across: str = "") -> pathlib.Path:  # fmt: skip
     """Writes ``tables``, which `compared` made, as one HTML file that needs no other; returns its ``path``."""
-    pictures = {}
-    for split in (found["split"] for found in tables):
-        points = {row.title: values(row, split, headline, how) for row in rows}
-        pictures[split] = figures.spread(points, f"{headline}: {split}")
+    pictures = {found["split"]: _figures(found, rows, headline, how, base) for found in tables}
     # Rows of one group of runs have the same folders: one segment of each group lists them all once.
     runs = [(row.title, row.runs) for row in rows if row.segment == rows[-1].segment]
     files.write_text(path, page.template("compare.html").render(

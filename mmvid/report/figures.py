@@ -1,44 +1,66 @@
 """The report's pictures, as inline SVG or JPEG text. Lines can be told apart without their hue, too.
 
 Names of classes, outputs and columns are users' texts, shown as they are: STYLE reads no mathematics
-into '$', the reader's own fonts draw them, and long ones lose their middle (`_short`).
+into '$', the reader's own fonts draw them, and long ones lose their middle (`_short`). Colours are named by
+what they are for (`INKS`), so that a page that is read in the dark has others.
 """
 
 import base64
 import io
+import re
 import warnings
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from PIL import Image
+
+from mmvid.report.points import Point
 
 # Before pyplot is imported: a machine without a display has no other.
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-# Lines also differ in how they are dashed (`curves`), for those who see no hues and for print.
-COLOURS = ("#27476e", "#c8553d", "#588b8b", "#e0a458", "#7b5e7b", "#8a8f98")
+# What is drawn in these colours takes those of the page: its stylesheet (base.html) has a variable for each.
+INKS = {"#22262b": "ink", "#5f6670": "soft", "#e3e3df": "line", "#27476e": "c0", "#c8553d": "c1", "#3f7f7f": "c2",
+        "#b97a1e": "c3", "#7b5e7b": "c4", "#8a8f98": "c5"}  # fmt: skip
+INK, SOFT, LINE, *COLOURS = INKS
+# Lines also differ in their dashes and points in their shapes, for those who see no hues and for print.
+DASHES, SHAPES = ("-", "--", "-."), "osD^vP"
+# The one scale of all maps of fractions: from the paper through to this colour; texts on it stay legible.
+SHADE, FULL = "#2f74c0", 0.62
+HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(SHADE), 0.0), (*to_rgb(SHADE), FULL)])
+# Inches: the widest figure that a telephone shows whole, and the height of a row of labels.
+WIDTH, ROW = 4.0, 0.2
 # The fixed salt makes ids, and so the files of equal figures, equal; text stays text, to be searched and copied.
 STYLE = {
     "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e3", "axes.edgecolor": "#999",
+    "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "axes.edgecolor": COLOURS[5],
     "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "xtick.major.size": 0, "ytick.major.size": 0, "axes.axisbelow": True, "xtick.labelsize": 8,
     "legend.frameon": False, "svg.hashsalt": "mmvid", "svg.fonttype": "none", "text.parse_math": False,
 }  # fmt: skip
 
 
 def _svg(figure) -> str:
-    """Writes the figure as an <svg> element and closes it."""
+    """Writes the figure as an <svg> element in the page's colours, and closes it."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The fonts that measure a text here may lack its script; those of a browser draw it.
         warnings.filterwarnings("ignore", message="(?s).*(missing from|not found in) .*font")
-        figure.savefig(buffer, format="svg", bbox_inches="tight")
+        figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.04, transparent=True)
     plt.close(figure)
     text = buffer.getvalue()
-    # What stands before, an XML declaration and a doctype, must not stand within an HTML page.
-    return text[text.index("<svg") :]
+    # What stands before, an XML declaration and a doctype, must not stand within an HTML page; nor may several
+    # figures of one page have groups of one name.
+    text = re.sub(r"<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", "", text[text.index("<svg") :], flags=re.S)
+    # The page's own font: those that measure here are rarely there.
+    text = re.sub(r" font-family: [^;\"]*sans-serif;?", "", text)
+    # Texts could hold such a colour, too: only what stands in a style is one.
+    inks = "|".join(INKS)
+    return re.sub(r'style="[^"]*"', lambda style: re.sub(inks, lambda c: f"var(--{INKS[c[0]]})", style[0]), text)
 
 
 def _short(name: str, length: int = 36) -> str:
@@ -55,50 +77,120 @@ def _legend(axis, lines: dict) -> None:
 
 
 def _percents(figure, axis, values: np.ndarray, **options) -> None:
-    """Draws fractions as colours, on one scale in every figure: white is 0 %, the darkest blue 100 %."""
-    image = axis.imshow(100 * values, cmap="Blues", vmin=0, vmax=100, **options)
+    """Draws fractions as colours, on the scale of all maps."""
+    image = axis.imshow(100 * values, cmap=HEAT, vmin=0, vmax=100, interpolation="nearest", **options)
     bar = figure.colorbar(image, ax=axis, ticks=range(0, 101, 25), format="%d %%", aspect=25)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7)
 
 
-def _ink(value: float) -> str:
-    """Chooses the colour of a text that can be read on the colour that `_percents` gives a fraction."""
-    return "white" if value > 0.55 else "#333"
+# ---------------------------------------------------------------------------- points
+def _offsets(count: int) -> np.ndarray:
+    """Places ``count`` points around the middle of a row that is 1 high."""
+    return (np.arange(count) - (count - 1) / 2) * min(0.2, 0.76 / max(count, 1))
 
 
-def curves(
-    series: dict[str, dict[str, list[tuple[int, float]]]], columns: int = 3, axis_label: str = "step",
-    marks: Sequence[float] = (),
-) -> str:  # fmt: skip
-    """Draws small multiples: {panel title: {line label: [(step, value)]}} -> SVG, with a thin line at each of
-    ``marks``."""
-    titles = list(series)
-    rows = -(-len(titles) // columns)
+def _pointed(rows: dict[str, list], styles: Sequence[tuple], label: str, *, zero: bool = False,
+             dots: dict[str, Sequence[float]] | None = None) -> str:  # fmt: skip
+    """Draws {row: [(value, low, high) or None of each column]} in percent -> SVG. ``zero`` draws a line there,
+    and ``dots`` small ones beside the points of a row."""
+    columns = len(styles)
+    height = 0.8 + max(0.3, 0.18 * columns) * len(rows) + 0.19 * columns
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(3.4 * columns, 2.3 * rows), squeeze=False, layout="constrained"
-        )
-        for axis in axes.flat[len(titles) :]:
-            axis.set_visible(False)
-        for axis, title in zip(axes.flat, titles):
-            lines = {}
-            for i, (label, points) in enumerate(series[title].items()):
-                steps, values = zip(*points)
-                # Few points are told apart; many would be a band.
-                marker = "o" if len(points) < 12 else None
-                (lines[label],) = axis.plot(
-                    steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4,
-                    marker=marker, ms=3, ls=("-", "--", "-.")[i % 3],
-                )  # fmt: skip
-            for mark in marks:
-                axis.axvline(mark, color="#999", lw=0.8, ls=":")
-            axis.set_title(_short(title))
-            axis.set_xlabel(axis_label)
-            _legend(axis, lines)
+        figure, axis = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+        if zero:
+            axis.axvline(0, color=SOFT, lw=1)
+        for i, ((colour, shape, title), offset) in enumerate(zip(styles, _offsets(columns))):
+            # A column without any point stands in the legend, too.
+            axis.plot([], [], shape, ms=4.5, color=colour, label=f" {_short(title)}")
+            found = [(y + offset, own[i]) for y, own in enumerate(rows.values()) if own[i]]
+            for place, point in found:
+                middle, low, high = 100 * np.array(point, float)
+                axis.plot([low, high], [place, place], lw=1.5, color=colour, solid_capstyle="butt")
+                axis.plot([middle], [place], shape, ms=4.5, color=colour)
+        for y, name in enumerate(rows):
+            own = (dots or {}).get(name, ())
+            axis.plot(100 * np.array(own), [y + 0.22] * len(own), "o", ms=3, color=SOFT, mew=0)
+        axis.set_yticks(range(len(rows)), [_short(name, 24) for name in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlabel(label)
+        axis.grid(axis="y", visible=False)
+        for y in range(len(rows) - 1):
+            axis.axhline(y + 0.5, color=LINE, lw=0.7)
+        # One column alone needs no legend, but its room: figures beside each other are as high.
+        if columns > 1:
+            figure.legend(loc="outside upper left", fontsize=8, borderpad=0, handletextpad=0.2)
         return _svg(figure)
 
 
+def column_styles(titles: Sequence[str], base: str) -> list[tuple[str, str, str]]:
+    """Chooses (colour, shape, title) of each column: the last one's stands out, the baseline's is grey."""
+    spare = [0, 2, 3, 4]
+    found = []
+    for i, title in enumerate(titles):
+        if i == len(titles) - 1:
+            number = 1
+        elif title == base:
+            number = 5
+        else:
+            number = spare[len(found) % 4]
+        found.append((COLOURS[number], SHAPES[i % len(SHAPES)], title))
+    return found
+
+
+def values(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple], label: str,
+           dots: dict[str, Sequence[float]] | None = None) -> str:  # fmt: skip
+    """Draws the value of every row and column with its interval: {name: points} -> SVG. ``dots`` are the values
+    that a row's is the mean of, as fractions."""
+    drawn = {
+        name: [(p.value, *(p.interval or (p.value, p.value))) if p and p.value is not None else None for p in own]
+        for name, own in rows.items()
+    }
+    return _pointed(drawn, styles, label, dots=dots)
+
+
+def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple], label: str, base: str) -> str:
+    """Draws every paired difference with its interval, beside ``base`` at 0: {name: points} -> SVG; '' where there
+    is none. The figure is as high as that of `values`, so that rows of the two stand beside each other."""
+    if not any(p and p.over for own in rows.values() for p in own):
+        return ""
+    drawn = {name: [((0.0, 0.0, 0.0) if p.title == base else p.over) if p else () for p in own]
+             for name, own in rows.items()}  # fmt: skip
+    return _pointed(drawn, styles, label, zero=True)
+
+
+# ---------------------------------------------------------------------------- curves
+def _curve(title: str, series: dict[str, list], order: list[str], axis_label: str, marks: Sequence[float]) -> str:
+    """Draws one panel. The place of a label in ``order`` decides how its line looks."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(3.4, 2.3), layout="constrained")
+        lines = {}
+        for label, points in series.items():
+            i, (steps, values) = order.index(label), zip(*points)
+            # Few points are told apart; many would be a band.
+            marker = "o" if len(points) < 12 else None
+            (lines[label],) = axis.plot(
+                steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4, marker=marker, ms=3, ls=DASHES[i % 3],
+            )  # fmt: skip
+        for mark in marks:
+            axis.axvline(mark, color=SOFT, lw=0.8, ls=":")
+        axis.set_title(_short(title))
+        axis.set_xlabel(axis_label)
+        _legend(axis, lines)
+        return _svg(figure)
+
+
+def curves(series: dict[str, dict[str, list[tuple[int, float]]]], axis_label: str = "step",
+           marks: Sequence[float] = ()) -> str:  # fmt: skip
+    """Draws a panel for each title, {panel title: {line label: [(step, value)]}} -> SVGs one after another, with a
+    thin line at each of ``marks``."""
+    # A network looks the same in all panels.
+    order = list(dict.fromkeys(label for lines in series.values() for label in lines))
+    # One SVG a panel: the page sets as many beside each other as it has room for.
+    return "\n".join(_curve(title, lines, order, axis_label, marks) for title, lines in series.items())
+
+
+# ---------------------------------------------------------------------------- classes
 def confusion(matrix: np.ndarray, names: list[str]) -> str:
     """Draws a confusion matrix: counts [K true, K predicted] -> SVG. Each row is shown in shares of its class."""
     shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [_short(n) for n in names]
@@ -112,27 +204,9 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
             axis.set_yticks(range(len(names)), names, fontsize=7)
             for i, j in zip(*np.nonzero(shares >= 0.1)):
-                axis.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center",
-                          fontsize=6, color=_ink(shares[i, j]))  # fmt: skip
+                axis.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6)
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
-        return _svg(figure)
-
-
-def heat(values: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
-    """Draws fractions [rows, columns] as a map of colours with their percent; NaN leaves a cell empty -> SVG."""
-    rows, columns = [_short(name) for name in rows], [_short(name, 28) for name in columns]
-    wide = max(1.1, 0.07 * max(map(len, columns)))
-    size = (wide * len(columns) + 0.07 * max(map(len, rows)) + 1.8, 0.34 * len(rows) + 1.2)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=size, layout="constrained")
-        _percents(figure, axis, values, aspect="auto")
-        axis.set_xticks(range(len(columns)), columns, fontsize=8)
-        axis.set_yticks(range(len(rows)), rows, fontsize=8)
-        for i, j in zip(*np.nonzero(np.isfinite(values))):
-            axis.text(j, i, f"{100 * values[i, j]:.1f}", ha="center", va="center", fontsize=8,
-                      color=_ink(values[i, j]))  # fmt: skip
-        axis.set_title(_short(label, 60))
         return _svg(figure)
 
 
@@ -144,57 +218,54 @@ def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str
         known = known[np.argsort(-np.abs(change[known]))[:40]]
     order = known[np.argsort(change[known], kind="stable")]
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6, 0.2 * len(order) + 0.9), layout="constrained")
+        figure, axis = plt.subplots(figsize=(WIDTH, ROW * len(order) + 0.9), layout="constrained")
         colours = [COLOURS[0] if v >= 0 else COLOURS[1] for v in change[order]]
         axis.barh(range(len(order)), 100 * change[order], color=colours, height=0.7)
         labels = [f"{_short(names[i])} (n={counts[i]})" for i in order]
         axis.set_yticks(range(len(order)), labels, fontsize=7)
-        axis.axvline(0, color="#555", lw=0.8)
+        axis.axvline(0, color=SOFT, lw=0.8)
         axis.set_xlabel("points of top-1")
-        axis.set_title(_short(title, 60))
+        axis.set_title(_short(title, 48))
+        axis.grid(axis="y", visible=False)
+        return _svg(figure)
+
+
+def counts(names: list[str], numbers: Sequence[int], title: str) -> str:
+    """Draws a bar for the number of clips of each class, the most frequent first -> SVG. Of more than 40 classes,
+    the 20 most and the 20 least frequent are shown."""
+    order = np.argsort(-np.asarray(numbers), kind="stable")
+    order = np.concatenate([order[:20], order[-20:]]) if len(order) > 40 else order
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH, ROW * len(order) + 0.9), layout="constrained")
+        axis.barh(range(len(order)), [numbers[i] for i in order], color=COLOURS[0], height=0.7)
+        axis.set_yticks(range(len(order)), [f"{_short(names[i])} ({numbers[i]})" for i in order], fontsize=7)
+        axis.set_ylim(len(order) - 0.5, -0.5)
+        axis.set_xlabel("clips")
+        axis.set_title(_short(title, 48))
         axis.grid(axis="y", visible=False)
         return _svg(figure)
 
 
 def reliability(bins: dict[str, np.ndarray]) -> str:
-    """Draws accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count} -> SVG. A calibrated
-    network lies on the diagonal."""
+    """Draws accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count}, the run's own column
+    first, the baseline second -> SVG. A calibrated network lies on the diagonal."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
-        axis.plot([0, 1], [0, 1], color="#999", lw=0.8)
+        axis.plot([0, 1], [0, 1], color=SOFT, lw=0.8)
         lines = {}
+        inks = (COLOURS[1], COLOURS[5], *COLOURS)
         for i, (label, rows) in enumerate(bins.items()):
             full = rows[rows[:, 2] > 0]
-            (lines[label],) = axis.plot(
-                full[:, 0], full[:, 1], marker="o", ms=3, color=COLOURS[i % len(COLOURS)]
-            )
+            (lines[label],) = axis.plot(full[:, 0], full[:, 1], marker=SHAPES[i % 6], ms=3, color=inks[i % 8])
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         _legend(axis, lines)
         return _svg(figure)
 
 
-def spread(values: dict[str, list[float]], label: str) -> str:
-    """Draws a dot for each value and a line at their mean: {row: fractions} -> SVG, with the first row on top."""
-    names = [_short(name, 28) for name in values]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6, 0.34 * len(names) + 1.0), layout="constrained")
-        for row, own in enumerate(values.values()):
-            axis.plot(100 * np.array(own), [row] * len(own), "o", ms=5, color=COLOURS[0], alpha=0.7, mew=0)
-            if own:
-                axis.plot(2 * [100 * np.mean(own)], [row - 0.28, row + 0.28], color=COLOURS[1], lw=1.6)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-        axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.set_xlabel("percent")
-        axis.set_title(_short(label, 60))
-        axis.grid(axis="y", visible=False)
-        return _svg(figure)
-
-
-def strip(frames: np.ndarray, count: int = 6, height: int = 72) -> str:
-    """Makes a film strip of a clip: uint8 [T, H, W, 3] -> a data URL of a JPEG with up to ``count`` frames."""
-    index = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    film = Image.fromarray(np.concatenate(list(frames[index]), 1))
-    film = film.resize((round(film.width * height / film.height), height))
+def strip(frames: np.ndarray, height: int = 64) -> str:
+    """Makes a film strip of pictures, uint8 [T, H, W, 3], beside each other: a data URL of a JPEG."""
+    film = Image.fromarray(np.concatenate(list(frames), 1))
+    film = film.resize((max(round(film.width * height / film.height), 1), height))
     buffer = io.BytesIO()
     film.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

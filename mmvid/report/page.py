@@ -4,16 +4,16 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jinja2
-import numpy as np
 
 from mmvid import files
-from mmvid.report import figures, table
-from mmvid.report import panels as panels_lib
-from mmvid.report.table import Column
+from mmvid.data import fields
+from mmvid.report import facts, figures, panels, points, table, verdict
+from mmvid.report.points import Column, Line
+from mmvid.scores import file
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
             "opencv-contrib-python-headless")  # fmt: skip
@@ -40,6 +40,30 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
+def _strips(clips: list[dict], dataset, split: str) -> None:
+    """Gives each clip its ``strips``, [(modality, data URL)]; none where the dataset is not at hand."""
+    for clip in clips:
+        found = {} if dataset is None else fields.filmstrips(dataset.split(split)[clip["row"]], 6)
+        clip["strips"] = [(name, figures.strip(pictures)) for name, pictures in found.items()]
+
+
+def _printed(published: Sequence[tuple[str, dict]]) -> list[str]:
+    """Lists the columns of published rows, 'sum' and 'oracle' last."""
+    # Sorting is stable, so that all others keep their order before these two.
+    last = {"sum": 1, "oracle": 2}
+    return sorted(dict.fromkeys(o for _, row in published for o in row), key=lambda name: last.get(name, 0))
+
+
+def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baseline: str, how: str) -> list[dict]:
+    """Makes the table of each split, for the template: which clips it is of, its titles and its rows."""
+    return [
+        {"split": split, "about": table.denominators(columns[-1].scores[split]),
+         "titles": [c.title for c in points.there(columns, split)],
+         "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True)}
+        for split, lines in found.items()
+    ]  # fmt: skip
+
+
 def write(
     workdir: str | pathlib.Path,
     columns: Sequence[Column],
@@ -48,44 +72,45 @@ def write(
     headline: str,
     baseline: str = "",
     how: str = "logits",
-    thumbnails: Callable[[str, int], np.ndarray] | None = None,
+    found: dict[str, Sequence[Line]] | None = None,
+    dataset=None,
     published: Sequence[tuple[str, dict]] = (),
     published_neighbours: Sequence[tuple[str, dict]] = (),
 ) -> pathlib.Path:
     """Writes ``workdir/report.html``, one self-contained page; returns its path.
 
     The last column is the method, and ``baseline`` names the segment that it is compared with ('' for none).
-    ``thumbnails(split, row)`` gives pictures of a clip, uint8 [T, H, W, 3]. ``published`` are rows of a paper,
+    ``found`` are the `points.lines` of each split, where they have been computed. Pictures of clips and counts
+    of classes are made from ``dataset``, where it is given. ``published`` are rows of a paper,
     (what, {output: text}), and ``published_neighbours`` are its rows of nearest neighbours, (what, {k: text}).
     Raises ValueError where there is no column.
     """
     if not columns:
         raise ValueError("a report needs at least one column of scores")
-    workdir, own = pathlib.Path(workdir), columns[-1]
-    splits = list(own.scores)
+    workdir, columns = pathlib.Path(workdir), [points.counted(column, how) for column in columns]
+    own, settings = columns[-1], json.loads(config)
+    first, *_ = own.scores
     base = next((c for c in columns if c.segment == baseline), None)
-    clips = panels_lib.hardest(own.scores[splits[0]], headline, 8, how)
-    for clip in clips if thumbnails else ():
-        pictures = thumbnails(splits[0], clip["row"])
-        # A clip of sound or boxes alone has no pictures.
-        clip["strip"] = figures.strip(pictures) if len(pictures) else ""
-    tables = [
-        {"split": split, "about": table.denominators(own.scores[split]),
-         "titles": [c.title for c in columns if split in c.scores],
-         "rows": table.rows(columns, split, baseline=baseline, how=how)}
-        for split in splits
-    ]  # fmt: skip
+    found = found or points.every(columns, headline=headline, baseline=baseline, how=how)
+    clips = panels.hardest(own.scores[first], headline, 8, how)
+    _strips(clips, dataset, first)
+    learnt = settings.get("split", "train")
     page = template("report.html").render(
-        name=workdir.name, title=own.title, headline=headline, baseline=base and base.title,
-        overviews=[(s, table.overview(columns, s, headline, how)) for s in splits],
-        outputs=table.published_outputs(columns, splits[0], headline, published),
-        missing=[(s, found) for s in splits if (found := panels_lib.missing_modalities(columns, s, how))],
-        neighbours=panels_lib.neighbours(workdir), published_neighbours=list(published_neighbours),
-        tables=tables, published=list(published), clips=clips, versions=versions(),
-        curves=panels_lib.all_curves(workdir, columns),
-        figures=panels_lib.class_figures(own, base, headline, splits[0], how),
+        name=workdir.name, title=own.title, headline=headline, base=base and base.title, split=first,
+        clips_used=len(file.labelled(own.scores[first]).id),
+        multi=bool(found[first]) and all(line.multi for line in found[first]),
+        verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
+        lead=panels.lead(found[first], columns, first, baseline), clips=clips, versions=versions(),
+        facts=facts.facts(workdir, own, settings, facts.trained_on(dataset, learnt)),
+        costs=facts.costs(workdir, columns), tables=_tables(columns, found, baseline, how),
+        published=list(published), printed=_printed(published),
+        neighbours=panels.neighbours(workdir), published_neighbours=list(published_neighbours),
+        curves=panels.all_curves(workdir, columns),
+        figures=panels.class_figures(own, base, headline, first, how),
+        counts=[figures.counts(names, numbers, what)
+                for what, names, numbers in facts.class_counts(dataset, learnt)],
         # Sorted, so that the configurations of two pages can be compared line by line.
-        config=json.dumps(json.loads(config), indent=1, sort_keys=True),
+        config=json.dumps(settings, indent=1, sort_keys=True),
     )  # fmt: skip
     path = workdir / "report.html"
     files.write_text(path, page)

@@ -1,4 +1,4 @@
-"""The parts of the report below its table: curves, classes, subsets, neighbours, the hardest clips."""
+"""The parts of the report around its table: the figure above, curves, classes, neighbours, the hardest clips."""
 
 import pathlib
 from collections.abc import Sequence
@@ -6,45 +6,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmvid import files
-from mmvid.report import figures, table
-from mmvid.report.table import Column
+from mmvid.report import figures, points
+from mmvid.report.points import Column, Line
+from mmvid.report.text import percent
 from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
 
-def missing_modalities(columns: Sequence[Column], split: str, how: str = "logits") -> dict:
-    """Shows what is left of each column when modalities are missing.
-
-    Returns {'rows': [{'subset', 'covered', 'cells'}], 'titles', 'figure': SVG}, with a row for each subset of
-    members and a cell for each column; {} where no column has several members.
-    """
-    there = [c for c in columns if split in c.scores and len(file.members(c.scores[split])) > 1]
-    found = [numbers_lib.subsets(c.scores[split], how) for c in there]
-    names = list(dict.fromkeys(name for subsets in found for name in subsets))
-    # Columns may have different members: together their subsets are again smallest first.
-    names.sort(key=lambda name: (name.count(" + "), name))
-    if not names:
+def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
+    """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
+    in every column with its interval, and the paired differences; {} where no clip has a label."""
+    shown = points.there(columns, split)
+    base = next((c.title for c in shown if c.segment == baseline), "")
+    own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
+    if not own:
         return {}
-    # The panel is of one head, the first; the others are in summary.json.
-    head = next(head for subsets in found for heads in subsets.values() for head in heads)
-    numbers = [[subsets.get(name, {}).get(head) for subsets in found] for name in names]
-    rows = [
-        {"subset": name, "cells": [_subset_cell(n) for n in row],
-         "covered": next(f"{table.percent(n['covered'])} %" for n in row if n)}
-        for name, row in zip(names, numbers)
-    ]  # fmt: skip
-    values = np.array([[table.fraction(n) for n in row] for row in numbers])
-    titles = [c.title for c in there]
-    picture = figures.heat(values, names, titles, f"{split}: what is there at test time")
-    return {"rows": rows, "titles": titles, "figure": picture}
-
-
-def _subset_cell(numbers: dict | None) -> str:
-    if numbers is None or "top1" not in numbers:
-        return table.value(numbers)
-    low, high = numbers["top1_interval"]
-    return f"{table.percent(numbers['top1'])} [{table.percent(low)}, {table.percent(high)}]"
+    styles = figures.column_styles([c.title for c in shown], base)
+    unit = "mAP" if all(line.multi for line in lines) else "top-1"
+    return {
+        "values": figures.values(own, styles, f"{unit}, percent"),
+        "differences": figures.differences(own, styles, f"points of {unit} over {base}", base) if base else "",
+    }
 
 
 def neighbours(workdir: pathlib.Path) -> dict:
@@ -61,8 +44,8 @@ def neighbours(workdir: pathlib.Path) -> dict:
     lines = {o: points for o, points in lines.items() if points}
     return {
         "ks": ks,
-        "rows": [(o, [table.percent(a.get(k)) for k in ks]) for o, a in found.items()],
-        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, 1, "k") if lines else "",
+        "rows": [(o, [percent(a.get(k)) for k in ks]) for o, a in found.items()],
+        "figure": figures.curves({"accuracy of k nearest neighbours": lines}, "k") if lines else "",
     }
 
 
@@ -78,7 +61,8 @@ def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float
 
 
 PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
-          "win": "share of wins", "top1": "top-1", "grad_norm": "norm of the gradient"}  # fmt: skip
+          "win": "share of wins", "top1": "top-1", "map": "mAP", "grad_norm": "norm of the gradient"}  # fmt: skip
+LABELS = {"fused": "sum", "oracle": "any of them"}
 
 
 def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
@@ -105,10 +89,15 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
         phase, output, term = name.split("/")
         title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
         points = _points(lines, name)
-        panels.setdefault(title, {})[output] = _binned(points) if term == "win" else points
+        label = LABELS.get(output, output)
+        panels.setdefault(title, {})[label] = _binned(points) if term == "win" else points
     rates = sorted({n for line in lines for n in line if n == "lr" or n.startswith("lr/")})
     if rates:
-        panels["learning rate"] = {name.removeprefix("lr/"): _points(lines, name) for name in rates}
+        # 'lr' is the headline's, and everybody's where nothing else was logged.
+        first = "all networks" if rates == ["lr"] else "the headline's network"
+        panels["learning rate"] = {
+            first if name == "lr" else name.removeprefix("lr/"): _points(lines, name) for name in rates
+        }
     return figures.curves(panels, marks=ends) if panels else ""
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mmvid import checkpoint, logs, optim, sharding
 from mmvid import step as step_lib
 from mmvid.plans.segment import Segment
-from mmvid.run import begin, feed, programs, score, signals, talk
+from mmvid.run import begin, cost, feed, programs, score, signals, talk
 from mmvid.run.build import Run
 
 
@@ -41,6 +41,7 @@ class Loop(NamedTuple):
     writer: logs.Writer
     late: logs.Late
     clock: logs.Clock
+    meter: cost.Meter
     bar: tqdm
 
 
@@ -134,6 +135,7 @@ def _opened(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> L
         writer=writer,
         late=late,
         clock=logs.Clock(),
+        meter=cost.Meter(directory),
         bar=bar,
     )
 
@@ -153,6 +155,7 @@ def _keep(loop: Loop, state, step: int, value: float | None, *, again: bool = Fa
     loop.writer.flush()
     bare = state._replace(frozen={})
     checkpoint.save(loop.checkpoints, step, bare, frozen=loop.frozen, score=value, again=again)
+    loop.meter.note()
 
 
 def _score_late(loop: Loop, state) -> None:

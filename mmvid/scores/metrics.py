@@ -81,17 +81,26 @@ def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.nda
     return np.stack([s / np.maximum(counts, 1) for s in sums] + [counts], 1)
 
 
-def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Computes the average precision of one class from scores [N] and positives bool [N]: the sum of
-    (R_k - R_{k-1}) P_k over distinct thresholds, where R is recall and P precision."""
+def _average_precisions(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Computes the average precision of one class in each of D samples of the examples: scores [N], positives
+    bool [N] and how often a sample holds each example, [D, N] -> [D], NaN where a sample has no positive.
+
+    It is the sum of (R_k - R_{k-1}) P_k over distinct thresholds, where R is recall and P precision.
+    """
     # A step function without interpolation, as scikit-learn's, with which the papers' codes report mAP.
     order = np.argsort(-scores, kind="stable")
-    scores, positive = scores[order], positive[order]
+    scores, positive, weights = scores[order], positive[order], weights[:, order]
     # Tied scores are one threshold, or the order of the examples would change the result.
     last = np.append(scores[1:] != scores[:-1], True)
-    true = np.cumsum(positive)[last]
-    precision = true / (np.flatnonzero(last) + 1)
-    return float((np.diff(np.append(0, true)) * precision).sum() / positive.sum())
+    true = np.cumsum(weights * positive, 1)[:, last]
+    precision = true / np.maximum(np.cumsum(weights, 1)[:, last], 1)
+    total = np.where(true[:, -1] > 0, true[:, -1], np.nan)
+    return (np.diff(true, axis=1, prepend=0) * precision).sum(1) / total
+
+
+def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Computes the average precision of one class from scores [N] and positives bool [N]."""
+    return float(_average_precisions(scores, positive, np.ones((1, len(scores)), int))[0])
 
 
 def _per_class(scores, multilabels, keep, form) -> float | None:
@@ -130,6 +139,31 @@ def mean_auc(scores: np.ndarray, multilabels: np.ndarray) -> float | None:
     """Averages the ROC-AUC over the classes that have both positives and negatives: scores and labels [N, K] ->
     fraction, None where there is no such class. G-Blend reports it on AudioSet."""
     return _per_class(scores, multilabels, lambda p: p.any(0) & ~p.all(0), _auc)
+
+
+def sampled_map(scores: np.ndarray, multilabels: np.ndarray, seed: int = 0, *, draws: int = 500) -> np.ndarray:
+    """Computes the mAP of ``draws`` bootstrap samples of the examples: scores and labels [N, K] -> [draws].
+
+    Equal seeds draw the same examples, so that samples of two networks are paired. A sample is NaN where no
+    class has a positive in it.
+    """
+    scores, positive = np.asarray(scores, np.float64), np.asarray(multilabels).astype(bool)
+    scores = np.where(finite(scores)[:, None], scores, -np.inf)
+    n = len(scores)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
+    kept = np.flatnonzero(positive.any(0))
+    each = [_average_precisions(scores[:, k], positive[:, k], weights) for k in kept]
+    known = np.isfinite(each) if each else np.zeros((1, draws), bool)
+    sums = np.where(known, each, 0).sum(0) if each else np.zeros(draws)
+    return np.where(known.any(0), sums / np.maximum(known.sum(0), 1), np.nan)
+
+
+def middle(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Returns the bounds that the middle ``level`` of bootstrap samples lies within, samples of NaN left out: [D]
+    -> (low, high)."""
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(samples, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def oracle_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -204,9 +238,7 @@ def bootstrap_interval(
     values = np.asarray(values, np.float64)
     if not len(values):
         return float("nan"), float("nan")
-    tail = (1 - level) / 2
-    low, high = np.quantile(_resample(values, seed, draws), [tail, 1 - tail])
-    return float(low), float(high)
+    return middle(_resample(values, seed, draws), level)
 
 
 def paired_interval(

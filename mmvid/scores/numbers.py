@@ -111,16 +111,74 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
     """Returns the numbers of one output and one head of several labels. A clip that lacks the output, or whose
     scores are not finite, is ranked last. 'map' is None where no class has a positive, 'mauc' where none has
     both a positive and a negative."""
-    (logits, present), labels = file_lib.of_output(scores, output, head), scores.label[head]
-    there = present & metrics.finite(logits)
-    # Left out, these clips would make the ranking of the others look better than it is.
-    values = np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
+    values, labels = _ranked(scores, output, head, how), scores.label[head]
     return {
         "map": metrics.mean_average_precision(values, labels),
         "mauc": metrics.mean_auc(values, labels),
-        "not_finite": int((present & ~there).sum()),
+        "not_finite": file_lib.not_finite(scores, output, head),
         "n": len(labels),
     }
+
+
+def _ranked(scores: Scores, output: str, head: str, how: str) -> np.ndarray:
+    """Returns what ranks the clips of each class of a head of several labels, [N, K]."""
+    logits, present = file_lib.of_output(scores, output, head)
+    there = present & metrics.finite(logits)
+    # Left out, these clips would make the ranking of the others look better than it is.
+    return np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
+
+
+# ---------------------------------------------------------------------------- how sure
+def is_multi(scores: Scores, head: str) -> bool:
+    """Tells whether the labels of a head are of several classes; those of 'noun + verb' are not."""
+    return " + " not in head and scores.label[head].ndim > 1
+
+
+def sampled_map(scores: Scores, output: str, head: str, how: str = "logits") -> np.ndarray:
+    """Computes the mAP of an output in bootstrap samples of the labelled clips: [D]. Files of the same clips in
+    the same order are sampled alike, so that their differences are paired."""
+    scores = file_lib.labelled(scores)
+    return metrics.sampled_map(_ranked(scores, output, head, how), scores.label[head])
+
+
+def around(value: float, samples: np.ndarray) -> tuple[float, float]:
+    """Returns the middle 95 % of bootstrap samples of a mAP (or of a difference), moved so that their mean is
+    ``value``."""
+    # A clip that a sample holds twice ranks beside itself, so that samples have a higher mAP than the clips.
+    return metrics.middle(samples - (np.nanmean(samples) - value))
+
+
+def interval(scores: Scores, output: str, head: str, how: str = "logits") -> tuple[float, ...]:
+    """Computes the 95 % bootstrap interval over labelled clips of an output's top-1, or of its mAP where labels
+    are of several classes: (low, high) as fractions, () where it is undefined."""
+    scores = file_lib.labelled(scores)
+    if not len(scores.id):
+        return ()
+    if not is_multi(scores, head):
+        return metrics.bootstrap_interval(hits(scores, output, head, 1, how))
+    value = mean_ap(scores, output, head, how)
+    return () if value is None else around(value, sampled_map(scores, output, head, how))
+
+
+def difference(scores: Scores, base: Scores, output: str, head: str, how: str = "logits") -> tuple[float, ...]:
+    """Computes top-1 (or mAP) of ``scores`` minus that of ``base``, paired clip by clip over the labelled ones:
+    (mean, low, high) as fractions, with a 95 % bootstrap interval.
+
+    It is () where the two cannot be paired: other clips, no such output, an undefined mAP, or sums over
+    different outputs, though both are called 'fused'.
+    """
+    scores, base = file_lib.labelled(scores), file_lib.labelled(base)
+    own, other = (file_lib.summed(s, output) for s in (scores, base))
+    there = all(o in s.logits for s, outputs in ((scores, own), (base, other)) for o in outputs)
+    if not there or own != other or not len(scores.id) or scores.id.tolist() != base.id.tolist():
+        return ()
+    if not is_multi(scores, head):
+        return metrics.paired_interval(*(hits(s, output, head, 1, how) for s in (scores, base)))
+    values = [mean_ap(s, output, head, how) for s in (scores, base)]
+    if None in values:
+        return ()
+    samples = np.subtract(*(sampled_map(s, output, head, how) for s in (scores, base)))
+    return (values[0] - values[1], *around(values[0] - values[1], samples))
 
 
 def mean_ap(scores: Scores, output: str, head: str, how: str = "logits") -> float | None:

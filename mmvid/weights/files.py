@@ -1,6 +1,7 @@
 """Files of weights: reads and writes our own, and reads those that others published."""
 
 import json
+import math
 import os
 import pathlib
 import urllib.parse
@@ -100,6 +101,18 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
     with _opened(path) as file:
         found = file.metadata() or {}
     return found if found.get("format") == _FORMAT else {}
+
+
+def parameters(path: pathlib.Path) -> dict[str, int]:
+    """Counts the parameters of each network in a file of ours, {network: number}, from its header alone."""
+    counts: dict[str, int] = {}
+    with _opened(path) as file:
+        for key in file.keys():  # noqa: SIM118
+            network, kind, *_ = _unescaped(key)
+            if kind == "params":
+                size = math.prod(file.get_slice(key).get_shape())
+                counts[network] = counts.get(network, 0) + size
+    return counts
 
 
 def describe_layouts(layouts: Mapping[str, Layout]) -> str:

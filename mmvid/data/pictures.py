@@ -1,0 +1,43 @@
+"""Makes what is no picture visible: motion, sound, boxes."""
+
+import cv2
+import numpy as np
+
+
+def wheel(flow: np.ndarray) -> np.ndarray:
+    """Colours displacements, float32 [T, H, W, 2] of any one unit: uint8 [T, H, W, 3].
+
+    The hue tells the direction; the strength of the colour tells the length, as a share of the 99th percentile.
+    """
+    length = np.hypot(flow[..., 0], flow[..., 1])
+    # The single longest one is mostly an error of the flow, and would leave the rest pale.
+    longest = max(float(np.percentile(length, 99)), 1e-3)
+    degrees = np.degrees(np.arctan2(flow[..., 1], flow[..., 0])) % 360
+    hsv = np.stack([degrees, np.clip(length / longest, 0, 1), np.ones_like(length)], -1).astype(np.float32)
+    rgb = cv2.cvtColor(hsv.reshape(-1, flow.shape[2], 3), cv2.COLOR_HSV2RGB).reshape(hsv.shape)
+    return np.uint8(np.rint(255 * rgb))
+
+
+def spectrogram(windows: np.ndarray, bands: int, rate: int) -> np.ndarray:
+    """Reads the power of windows of sound at ``bands`` tones, evenly in mel from 0 to ``rate`` / 2 Hz: [n, window]
+    -> [n, bands], low tones first."""
+    power = np.abs(np.fft.rfft(windows * np.hanning(windows.shape[-1]))) ** 2
+    # A picture needs no filters (prepare.py has them): the nearest tone of the spectrum will do.
+    hertz = 700 * np.expm1(np.linspace(0, np.log1p(rate / 1400), bands))
+    return power[:, np.round(hertz * windows.shape[-1] / rate).astype(int)]
+
+
+def glow(levels: np.ndarray) -> np.ndarray:
+    """Colours levels, uint8 [T, H, W], from black through red and yellow: uint8 [T, H, W, 3]."""
+    flat = cv2.applyColorMap(levels.reshape(-1, levels.shape[-1]), cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(flat[..., ::-1]).reshape(*levels.shape, 3)
+
+
+def outline(picture: np.ndarray, box: np.ndarray, category: int) -> None:
+    """Draws a box, (x1, y1, x2, y2) in [0, 1], into a picture, uint8 [H, W, 3], in the colour of its category."""
+    size = np.array(picture.shape[1::-1] * 2) - 1
+    left, top, right, bottom = (int(v) for v in np.rint(np.clip(box, 0, 1) * size))
+    # 137 degrees a category: those whose numbers are close are far apart on the circle.
+    hue = np.float32([[[category * 137 % 360, 0.8, 1]]])
+    colour = (255 * cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0]).tolist()
+    cv2.rectangle(picture, (left, top), (right, bottom), colour, 1)

@@ -1,0 +1,25 @@
+"""What a number looks like."""
+
+from collections.abc import Mapping
+
+
+def percent(value: float | None) -> str:
+    """Writes a fraction in percent, as '62.1'; '-' where it is undefined."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def value(numbers: Mapping | None) -> str:
+    """Writes top-1 as '62.1' or mAP as 'mAP 35.9'; '-' where it is undefined."""
+    if numbers is None:
+        return "-"
+    if "top1" in numbers:
+        return percent(numbers["top1"])
+    return "-" if numbers["map"] is None else f"mAP {percent(numbers['map'])}"
+
+
+def difference(over: tuple[float, ...]) -> str:
+    """Writes a difference in points, as '+2.5 [-0.4, +5.4]'; '-' where there is none."""
+    if not over:
+        return "-"
+    mean, *interval = (f"{100 * v:+.1f}" for v in over)
+    return f"{mean} [{', '.join(interval)}]" if interval else mean

@@ -1,0 +1,103 @@
+"""The sentence that a run comes down to: what was compared, who won, by how much, and how sure that is."""
+
+from collections.abc import Sequence
+
+from mmvid.report.points import Column, Line, Point, lines, main_line, sign, spoken, there
+from mmvid.report.text import difference, percent, value
+from mmvid.scores import numbers as numbers_lib
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Writes 'a, b and c'."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _measured(point: Point) -> str:
+    """Writes a value with its interval, '62.9 [56.7, 68.8]'."""
+    bounds = f" [{', '.join(map(percent, point.interval))}]" if point.interval else ""
+    return value(point.more) + bounds
+
+
+def _against(point: Point, base: str, rival: str) -> str:
+    """Writes a value and its difference to the ``rival``, which ``base`` describes, in words that say whether
+    that is beyond noise."""
+    if not point.over:
+        return f"{_measured(point)}; {rival} has nothing to pair it with"
+    if not sign(point.over):
+        return f"{value(point.more)}, within noise of {base} ({difference(point.over)})"
+    return f"{value(point.more)}, {difference(point.over)} {'over' if sign(point.over) > 0 else 'under'} {base}"
+
+
+def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> list[str]:
+    """Writes what becomes of the other outputs of a column: those beyond noise each with its difference, then
+    the rest by name. Of other heads, only the headline's are told."""
+    told = [
+        (name, line.points[index]) for name, line in zip(spoken(found), found)
+        if line is not main and not line.part and line.points[index]
+        and (line.head == main.head or line.output == main.output)
+    ]  # fmt: skip
+    if not compared:
+        return [f"{name} {value(point.more)}" for name, point in told]
+    clear = [f"{name} {difference(point.over)}" for name, point in told if sign(point.over)]
+    noise = [name for name, point in told if point.over and not sign(point.over)]
+    return clear + ([f"{_listed(noise)} within noise"] if noise else [])
+
+
+def _higher(main: Line, own: Point, base: str) -> list[str]:
+    """Names the column that has a higher value than the run's own, other than the one it is compared with."""
+    rivals = [p for p in main.points if p and p.title != base and p.value is not None and p.value > own.value]
+    best = max(rivals, key=lambda p: p.value, default=None)
+    return [f"the highest is {best.title}'s {value(best.more)}"] if best else []
+
+
+def _rival(columns: Sequence[Column], main: Line, split: str, how: str) -> tuple[str, Point]:
+    """Pairs the last column with the best of the others, for runs without a baseline: (its title, the last
+    column's point)."""
+    own, best = main.points[-1], max(
+        (i for i, p in enumerate(main.points[:-1]) if p and p.value is not None),
+        key=lambda i: main.points[i].value, default=None,
+    )  # fmt: skip
+    if best is None:
+        return "", own
+    scores = [columns[i].scores[split] for i in (-1, best)]
+    return columns[best].title, own._replace(over=numbers_lib.difference(*scores, main.output, main.head, how))
+
+
+def told(found: Sequence[Line], main: Line, index: int, words: str, rival: str, *, others: bool,
+         opening: str = "") -> str:  # fmt: skip
+    """Writes the sentence about the column number ``index``: what ``main`` says of it against a ``rival``, which
+    ``words`` describe ('' for none), then the other lines and whoever is higher. ``others`` tells whether the
+    differences of the other lines are to that rival, too. The ``opening`` is 'MML: rgb' where none is given."""
+    own = main.points[index]
+    name = spoken(found)[list(found).index(main)]
+    if own.value is None:
+        return f"{own.title}: {name} mAP -, as no class has a positive clip"
+    said = _against(own, words, rival) if words else _measured(own)
+    lost = own.more.get("not_finite", 0)
+    spoilt = [f"{lost} clips have scores that are not finite"] if lost else []
+    rest = [*_others(found, main, index, others), *_higher(main, own, rival), *spoilt]
+    return "; ".join([f"{opening or f'{own.title}: {name}'} {said}", *rest])
+
+
+def verdict(columns: Sequence[Column], split: str, *, headline: str, baseline: str = "",
+            how: str = "logits", found: Sequence[Line] | None = None) -> str:  # fmt: skip
+    """Writes what the last column is worth on a split, in one sentence.
+
+    'MML: rgb 62.9, +7.9 [+3.3, +12.9] over CE continued with the same updates; flow within noise'. Without a
+    ``baseline`` the last column is compared with the best of the others, and one alone is told as it is.
+    ``found`` are the split's `lines`, where they have been computed.
+    """
+    shown, title = there(columns, split), columns[-1].title
+    found = lines(columns, split, headline=headline, baseline=baseline, how=how) if found is None else found
+    main = main_line(found, headline)
+    if main is None or main.points[-1] is None:
+        return f"{title}: no clip of {split} has a label, so nothing can be counted"
+    base = next((c.title for c in shown[:-1] if c.segment == baseline), "")
+    if base:
+        # Plans train their baselines as long as what is compared with them (`plans.BASELINES`).
+        return told(found, main, -1, f"{base} with the same updates", base, others=True)
+    rival, own = _rival(shown, main, split, how)
+    paired = main._replace(points=(*main.points[:-1], own))
+    found = [paired if line is main else line for line in found]
+    return told(found, paired, -1, f"{rival}, the best of the others" if rival else "", rival, others=False)

@@ -1,0 +1,155 @@
+"""The pages in a real browser: no error, nothing fetched, nothing wider than the window, no text cut off.
+
+One headless Chromium opens them all, each in frames of a telephone's and of a desk's width.
+"""
+
+import functools
+import html
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+
+import fake
+import numpy as np
+import pytest
+from test_commands import left
+from test_report import NASTY, column, multi_columns
+from test_scores import made
+
+from mmvid import files
+from mmvid.commands import compare
+from mmvid.report import page
+from mmvid.report.points import Column
+from mmvid.scores import metrics
+
+WIDTHS = 420, 1200
+BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
+
+# What is asked of each page. A text may be cut off by its own box, or by the edge of a drawing.
+PROBE = """
+async function probe(name, width) {
+  const frame = document.createElement("iframe");
+  frame.width = width; frame.height = 900; frame.src = name;
+  const loaded = new Promise(done => frame.onload = done);
+  document.body.append(frame);
+  await loaded;
+  const page = frame.contentDocument, root = page.documentElement, found = [];
+  const say = (what, element) => found.push(what + ": " + element.textContent.trim().slice(0, 60));
+  if (root.scrollWidth > width) found.push("the page is " + root.scrollWidth + " wide");
+  for (const element of page.querySelectorAll("body *:not(svg *)")) {
+    const style = frame.contentWindow.getComputedStyle(element);
+    if (["hidden", "clip"].includes(style.overflowX) && element.scrollWidth > element.clientWidth + 1)
+      say("cut off", element);
+    const box = element.getBoundingClientRect();
+    if (box.right > width + 1 && !element.closest(".wide, figure, .multiples, pre")) say("outside", element);
+  }
+  for (const drawing of page.querySelectorAll("svg")) {
+    const edge = drawing.getBoundingClientRect();
+    for (const text of drawing.querySelectorAll("text")) {
+      const box = text.getBoundingClientRect();
+      if (box.width && (box.left < edge.left - 2 || box.right > edge.right + 2 || box.top < edge.top - 2
+          || box.bottom > edge.bottom + 2)) say("outside its drawing", text);
+    }
+  }
+  for (const image of page.images) if (!image.naturalWidth) found.push("no picture: " + image.alt);
+  frame.remove();
+  return found;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    known = [os.environ.get("CHROME", ""), *BROWSERS]
+    path = next((found for name in known if name and (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser is installed (asked for {', '.join(BROWSERS)}, and $CHROME)")
+    return path
+
+
+def pages(folder):
+    """Reports of several kinds and a comparison, in ``folder``: their names."""
+    columns = [column("CE", "ce", 0, 0.6), column("CE continued", "ce_continued", 1, 0.8),
+               column("MML", "mml", 2, 1.6)]  # fmt: skip
+    lines = [{"step": s, "train/rgb/ce": 1 / s, "val/flow/top1": 0.4, "lr": 0.1} for s in (1, 2, 3)]
+    (folder / "plain" / "mml").mkdir(parents=True)
+    (folder / "plain" / "mml" / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    files.write_json(folder / "plain" / "neighbours.json", {"rgb": {"1": 0.1, "5": 0.2}})
+    paper = [("Mutual Modality Learning, table 3", {"rgb": "58.10 / 84.61", "sum": "61.3"})]
+    page.write(folder / "plain", columns, config="{}", headline="rgb", baseline="ce_continued",
+               dataset=fake.dataset(60), published=paper,
+               published_neighbours=[("figure 3", {"1": "23.2"})])  # fmt: skip
+    # As many classes, outputs and columns as somebody may have, with the names that people give.
+    names, labels = NASTY * 2, np.arange(64) % 32
+    draw = {f"a network with a long name {i}": np.eye(32)[(labels + i) % 32][:, None] for i in range(4)}
+    meta = columns[0].scores["test"].meta | {"classes": {"action": names}}
+    many = [Column(f"method number {i} of them", f"m{i}", {"test": made(draw, labels, **meta)}) for i in range(6)]
+    (folder / "many").mkdir()
+    page.write(folder / "many", many, config="{}", headline=next(iter(draw)), baseline="m0")
+    (folder / "multi").mkdir()
+    page.write(folder / "multi", multi_columns(np.tile([1, 0, 1, 0], (8, 1))), config="{}", headline="rgb")
+    runs = [left(folder / f"mml-seed{seed}", seed) for seed in (0, 1)]
+    compare.compare([*runs, left(folder / "dmcl", 0, title="DMCL", plan="compare")], folder / "out")
+    return ["plain/report.html", "many/report.html", "multi/report.html", "out/compare.html"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, says nothing."""
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder and its address: frames of files may not look into each other."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def looked_at(browser, served, names):
+    """What a browser finds on each page at each width, {(name, width): texts}, and what it printed."""
+    folder, address = served
+    asked = [[name, width] for name in names for width in WIDTHS]
+    (folder / "look.html").write_text(
+        f"<!doctype html><link rel=icon href='data:,'><body><script>{PROBE}\n(async () => {{ const found = [];"
+        f"for (const ask of {json.dumps(asked)}) found.push(await probe(...ask));"
+        "document.body.textContent = 'found:' + JSON.stringify(found) + ':end'; })();</script>"
+    )
+    done = subprocess.run(
+        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=60000",
+         "--window-size=1300,1000", "--dump-dom", f"{address}/look.html"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    text = re.search("found:(.*):end", done.stdout, re.S)
+    assert text, done.stdout[-500:] + done.stderr[-2000:]
+    found = json.loads(html.unescape(text[1]))
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return {tuple(ask): own for ask, own in zip(asked, found)}, said
+
+
+def test_pages_are_whole_at_both_widths(browser, served, monkeypatch):
+    # Intervals of a few samples look like those of many, and take no time.
+    resample = metrics._resample
+    monkeypatch.setattr(metrics, "_resample", lambda values, seed, draws: resample(values, seed, 20))
+    # A page that is wrong in every way that the others are asked about: what finds nothing there proves nothing.
+    wrong = served[0] / "wrong.html"
+    wrong.write_text(
+        "<!doctype html><body><div style='width: 2000px'>wide</div><p style='width: 2rem; overflow: hidden; "
+        "white-space: nowrap'>a long text</p><svg width='20' height='20'><text x='90' y='10'>far</text></svg>"
+        "<img src='data:,' alt='none'><script>console.error('an error')</script>"
+    )
+    found, said = looked_at(browser, served, [*pages(served[0]), "wrong.html"])
+    for width in WIDTHS:
+        told = " ".join(found.pop(("wrong.html", width)))
+        for what in ("the page is 20", "outside: wide", "cut off: a long text", "its drawing: far", "none"):
+            assert what in told
+    assert not any(found.values()), {ask: own for ask, own in found.items() if own}
+    assert len(said) == len(WIDTHS) and all("an error" in line for line in said), said
