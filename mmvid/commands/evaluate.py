@@ -17,7 +17,7 @@ from mmvid.commands import config as config_lib
 from mmvid.plans.segment import Segment
 from mmvid.report import finish, table
 from mmvid.report.table import Column
-from mmvid.run import build, cache, feed, score
+from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
 from mmvid.scores import file
 
@@ -103,6 +103,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Opens the run, scores it, and prints its table of every split."""
     _check_overrides(arguments.overrides)
     config = config_lib.of_run(arguments.run, _overrides(arguments))
+    talk.say_idle_accelerator()
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)
     segments = _segments(run, arguments.segments)
