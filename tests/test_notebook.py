@@ -67,7 +67,7 @@ def test_every_cell_is_python(name):
 
 def test_every_command_line_is_one_that_the_programs_take():
     runs = programs("mmvid")
-    assert [words[0] for words in runs] == ["train", "train"]
+    assert [words[0] for words in runs] == ["train", "train", "predict"]
     for name, *rest in runs:
         if name == "train":
             with flagsaver.flagsaver():
@@ -96,8 +96,6 @@ def test_the_badge_and_the_first_cell_know_the_repository():
     [target] = re.findall(r"^\[!\[Open in Colab\]\(https://\S+\.svg\)\]\((\S+)\)", README, re.M)
     assert target == (f"{colab}/blob/main/{PATH}" if address else PATH)
     assert f'REPOSITORY = "{address}"  # @param' in CODE["install"]
-
-
 
 
 def test_python_versions_are_the_same_everywhere():
