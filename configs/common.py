@@ -198,7 +198,7 @@ def of_variant(file: str, variants: Mapping[str, Callable], variant: str) -> Con
     variants for one that ``file`` does not have."""
     if variant not in variants:
         known = sorted(name for name in variants if name)
-        raise ValueError(f"{file} has no variant {variant!r}; choose one of {known} or none")
+        raise ValueError(f"{file} has no variant {variant!r}; choose one of {', '.join(known)} or none")
     config = get_config().unlock()
     variants[variant](config)
     return config.lock()

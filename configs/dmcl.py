@@ -1,40 +1,46 @@
-"""Distillation multiple choice learning (Garcia et al.): specialists that teach each other.
+"""Distillation Multiple Choice Learning (Garcia et al.): teaching one another.
 
     python -m mmvid train --config=configs/dmcl.py --workdir=runs/dmcl
 
-The default makes the Tabletop dataset on first use and trains RGB, depth and flow networks together
-from scratch, twice on the same batches: independently, and with DMCL, where in every example the
-network of least cross-entropy teaches the others. It ends with the paper's columns: RGB, Depth, Flow,
-the sum of their logits, the oracle (any of them is right); and with every subset of modalities.
+The default makes the Tabletop dataset on first use and trains RGB, depth and
+flow networks together from scratch, twice on the same batches: independently,
+and with DMCL, where in every example the network of least cross-entropy teaches
+the others. It ends with the paper's columns: RGB, Depth, Flow, the sum of their
+logits, the oracle (any of them is right); and with every subset of modalities.
+A variant is given as --config=configs/dmcl.py:smoke.
 
-variant       command suffix               what                                     expected time
-(default)     configs/dmcl.py              Tabletop small, independent and DMCL     11 min, 2 cores
-smoke         configs/dmcl.py:smoke        the same in miniature                    2 min, 2 cores
-table         configs/dmcl.py:table        + SMCL, CMCL, random teacher (tables 1, 2)  45 min, 2 cores
-gd            configs/dmcl.py:gd           generalised distillation from depth (eq. 3) 11 min, 2 cores
-rgb_only      configs/dmcl.py:rgb_only     three RGB networks: SMCL and CMCL must not
-              collapse here; the paper prints nothing of it                         16 min, 2 cores
-rgb_shared    configs/dmcl.py:rgb_shared   the same, CMCL's feature sharing after the stem  as long
-missing       configs/dmcl.py:missing      a third of the clips lack depth, a third flow  11 min, 2 cores
-own           configs/dmcl.py:own          your videos with depth: --config.dataset.path=data/mine  by your data
-nwucla        configs/dmcl.py:nwucla       NW-UCLA, cross-view; table 2: RGB 93.64, Depth 83.29,
-              Flow 91.07, sum 93.28, oracle 97.64. Independent: 87.53 80.30 89.58 93.79 97.86
-uwa3d         configs/dmcl.py:uwa3d        UWA3DII, two views; table 2: 78.39 81.87 88.26 88.51 94.59
-ntu60         configs/dmcl.py:ntu60        NTU RGB+D 60, cross-subject; table 4 (RGB, Depth, Flow):
-              83.61 80.56 85.65. Independent: 77.59 78.97 81.43
-ntu120        configs/dmcl.py:ntu120       NTU RGB+D 120, cross-subject; table 4: 84.31 82.22 86.44.
-              Independent: 84.86 83.32 86.72
-ntu120_mini   configs/dmcl.py:ntu120_mini  half of its training clips; table 4: 81.25 78.98 84.45.
-              Independent: 79.66 78.67 84.21
+variant      what                                              expected time
+(default)    Tabletop small, independent and DMCL              11 min, 2 cores
+smoke        the same in miniature                             2 min, 2 cores
+table        + SMCL, CMCL, random teacher (tables 1, 2)        45 min, 2 cores
+gd           generalised distillation from depth (eq. 3)       11 min, 2 cores
+rgb_only     three RGB networks: SMCL and CMCL must not        16 min, 2 cores
+             collapse here; the paper prints nothing of it
+rgb_shared   the same, CMCL's feature sharing after the stem   as long
+missing      a third of the clips lack depth, a third flow     11 min, 2 cores
+own          your videos with depth:                           by your data
+             --config.dataset.path=data/mine
+nwucla       NW-UCLA, cross-view; table 2: RGB 93.64, Depth 83.29, Flow 91.07,
+             sum 93.28, oracle 97.64. Independent: 87.53 80.30 89.58 93.79
+             97.86
+uwa3d        UWA3DII, two views; table 2: 78.39 81.87 88.26 88.51 94.59
+ntu60        NTU RGB+D 60, cross-subject; table 4 (RGB, Depth, Flow):
+             83.61 80.56 85.65. Independent: 77.59 78.97 81.43
+ntu120       NTU RGB+D 120, cross-subject; table 4: 84.31 82.22 86.44.
+             Independent: 84.86 83.32 86.72
+ntu120_mini  half of its training clips; table 4: 81.25 78.98 84.45.
+             Independent: 79.66 78.67 84.21
 
-``table`` and ``gd`` run on Tabletop what tables 1 and 2 and equation 3 are about; the report prints the
-paper's rows of NW-UCLA and UWA3DII beside them. The times of ``rgb_only``, ``rgb_shared`` and ``missing``
-follow from those of the others (5 min for 600 steps of three networks); they were not measured.
+``table`` and ``gd`` run on Tabletop what tables 1 and 2 and equation 3 are
+about; the report prints the paper's rows of NW-UCLA and UWA3DII beside them.
+The times of ``rgb_only``, ``rgb_shared`` and ``missing`` follow from those of
+the others (5 min for 600 steps of three networks); they were not measured.
 
-The real datasets have the released code's recipe (its own R(2+1)D-18 of 15.4 M parameters, 0..255
-inputs, 220 epochs, scored at the checkpoint with the best oracle on 'val'; the code also scores its
-last one: --config.evaluation.checkpoint=last); days on a GPU; not run by us. How to prepare
-them stands in data_prep/README.md.
+The real datasets have the released code's recipe (its own R(2+1)D-18 of 15.4 M
+parameters, 0..255 inputs, 220 epochs, scored at the checkpoint with the best
+oracle on 'val'; the code also scores its last one:
+--config.evaluation.checkpoint=last); days on a GPU; not run by us. How to
+prepare them stands in data_prep/README.md.
 """
 
 from ml_collections import ConfigDict

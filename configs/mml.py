@@ -1,28 +1,32 @@
-"""Mutual Modality Learning (Komkov et al.): a better RGB network by training with flow.
+"""Mutual Modality Learning (Komkov et al.): better RGB by training with flow.
 
     python -m mmvid train --config=configs/mml.py --workdir=runs/mml
 
-The default makes the Tabletop dataset on first use and trains the reduced pipeline (the paper's
-figure 2 and table 3): cross-entropy per stream, then MML with both networks from the RGB weights,
-and, to compare, cross-entropy continued from the same weights on the same batches.
+The default makes the Tabletop dataset on first use and trains the reduced
+pipeline (the paper's figure 2 and table 3): cross-entropy per stream, then MML
+with both networks from the RGB weights, and, to compare, cross-entropy
+continued from the same weights on the same batches. A variant is given as
+--config=configs/mml.py:smoke.
 
-variant      command suffix        what                                            expected time
-(default)    configs/mml.py        Tabletop small, reduced plan                    12 min, 2 cores
-smoke        configs/mml.py:smoke  the same in miniature, to see that it works     90 s, 2 cores
-epic         configs/mml.py:epic   clips of a verb and a noun, two heads (EPIC)    12 min, 2 cores
-multilabel   configs/mml.py:multilabel  two verbs a clip, scored by mAP (Charades) 12 min, 2 cores
-full         configs/mml.py:full   figure 1: two CE runs, ML, MML from C(RGB)      25 min, 2 cores
-own          configs/mml.py:own    your videos: --config.dataset.path=data/mine    by your data
-ssv2         configs/mml.py:ssv2   Something-Something v2, TSM-R50, 8 frames, full plan; paper's
-             table 7 row 7: RGB 61.30 / 86.99, Flow 58.36 / 85.49 (224 crop, 1 uniform clip);
-             CE only: RGB 58.10 / 84.61 (table 1). Days on 8 GPUs; not run by us.
-ssv2_full_res  configs/mml.py:ssv2_full_res  the same, tested on the full-resolution square in the
-             middle; table 9: RGB 61.87 / 87.32. As long; not run by us.
-ssv2_r101    configs/mml.py:ssv2_r101  the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
-             (1 crop x 3 clips). Longer still; not run by us.
+variant        what                                            expected time
+(default)      Tabletop small, reduced plan                    12 min, 2 cores
+smoke          the same in miniature, to see that it works     90 s, 2 cores
+epic           clips of a verb and a noun, two heads (EPIC)    12 min, 2 cores
+multilabel     two verbs a clip, scored by mAP (Charades)      12 min, 2 cores
+full           figure 1: two CE runs, ML, MML from C(RGB)      25 min, 2 cores
+own            your videos: --config.dataset.path=data/mine    by your data
+ssv2           Something-Something v2, TSM-R50, 8 frames, full plan; paper's
+               table 7 row 7: RGB 61.30 / 86.99, Flow 58.36 / 85.49 (224 crop,
+               1 uniform clip); CE only: RGB 58.10 / 84.61 (table 1).
+               Days on 8 GPUs; not run by us.
+ssv2_full_res  the same, tested on the full-resolution square in the middle;
+               table 9: RGB 61.87 / 87.32. As long; not run by us.
+ssv2_r101      the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
+               (1 crop x 3 clips). Longer still; not run by us.
 
-``ssv2`` starts from ImageNet weights: --config.networks.rgb.weights=resnet50.safetensors (also
-flow and rgb2), a file of torchvision's or timm's names.
+``ssv2`` starts from ImageNet weights:
+--config.networks.rgb.weights=resnet50.safetensors (also flow and rgb2), a file
+of torchvision's or timm's names.
 """
 
 from ml_collections import ConfigDict

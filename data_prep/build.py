@@ -2,10 +2,10 @@
 
     python -m data_prep.build --folder my_videos --out data/mine
     python -m data_prep.build --manifest clips.csv --out data/mine
-    python -m data_prep.build --dataset ssv2 --annotations LABELS --videos VIDEOS --out data/ssv2
     python -m data_prep.build --dataset nwucla --videos ROOT --out data/nwucla
 
-Stage 1 writes one file a clip, stage 2 packs them; a second run redoes only what is missing.
+Every --dataset has flags of its own, which stand at the end. Stage 1 writes one
+file a clip, stage 2 packs them; a second run redoes only what is missing.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 from data_prep import checks, clips, readers, stages, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader
+from mmvid import usage
 from mmvid.run import lock
 
 PROGRAM = "python -m data_prep.build"
@@ -27,14 +28,14 @@ def _listed() -> str:
     """Lists for --help every dataset with its line, the flags that are its own and its defaults."""
     lines = ["datasets, and the flags that are theirs alone:"]
     for name, row in READERS.items():
-        lines.append(f"  {name:16s} {row.about}")
+        lines.append(usage.folded(f"  {name:16s} ", row.about))
         for flag, options in row.flags.items():
             choices = f" ({', '.join(map(str, options['choices']))})" if "choices" in options else ""
             default = f"; default {options['default']}" if "default" in options else ""
-            lines.append(f"    {flag:15s}  {options['help']}{choices}{default}")
+            lines.append(usage.folded(f"    {flag:15s}  ", f"{options['help']}{choices}{default}"))
         if row.stored:
             told = " ".join(f"--{field} {value}" for field, value in row.stored.items())
-            lines.append(f"    by default       {told}")
+            lines.append(usage.folded("    by default       ", told))
     return "\n".join(lines)
 
 
@@ -42,18 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     """Makes the parser of the flags that every dataset has."""
     # No field of `clips.Settings` has a default here, so that `_settings` can tell which ones were given.
     usual = clips.Settings()
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=__doc__,
-        epilog=_listed(),
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    which = " | ".join([*(f"--{name} PATH" for name in OWN_FILES), "--dataset NAME"])
+    line = f"{PROGRAM} --out OUT\n  ({which}) [FLAG ...]"
+    parser = usage.Parser(PROGRAM, __doc__, epilog=_listed(), usage=line)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     for name, row in OWN_FILES.items():
-        what.add_argument(f"--{name}", help=row.about)
-    what.add_argument("--dataset", choices=READERS, help="one of those below")
+        what.add_argument(f"--{name}", metavar="PATH", help=row.about)
+    what.add_argument("--dataset", choices=READERS, metavar="NAME", help="one of those below")
     add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
     add("--flow", choices=clips.FLOWS, help=f"default {usual.flow}")
     add("--flow_bound", type=float, help=f"pixels that map to 0 and 255; default {usual.flow_bound:g}")
@@ -71,23 +68,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raises WrongUse for a number that is out of range."""
+    if args.workers < 1 or (args.short_side or 0) < 0 or not (args.quality is None or 1 <= args.quality <= 100):
+        raise usage.WrongUse("--workers is at least 1, --quality 1 to 100, --short_side 0 or more")
+    if args.flow_bound is not None and not 0 < args.flow_bound < float("inf"):
+        raise usage.WrongUse("--flow_bound is a number of pixels greater than 0")
+
+
+def _own_parser(args: argparse.Namespace) -> usage.Parser:
+    """Makes the parser of the flags that only the named dataset has."""
+    flags = readers.chosen(args).flags
+    named = {flag: options.get("metavar", "VALUE") for flag, options in flags.items() if options.get("required")}
+    needed = [f"{flag} {value}" for flag, value in named.items()]
+    program = f"{PROGRAM} --dataset {args.dataset}"
+    own = usage.Parser(program, " ".join([program, *needed, f"--out data/{args.dataset}"]), add_help=False)
+    for flag, options in flags.items():
+        own.add_argument(flag, **options)
+    return own
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the command line: first the flags that every dataset has, then those of the one that is named."""
+    """Parses the command line: first the flags that every dataset has, then those of the one that is named. Ends
+    the process with exit code 2 where it is wrong."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if args.workers < 1 or (args.short_side or 0) < 0 or not (args.quality is None or 1 <= args.quality <= 100):
-        parser.error("--workers is at least 1, --quality 1 to 100, --short_side 0 or more")
-    if args.flow_bound is not None and args.flow_bound <= 0:
-        parser.error("--flow_bound is a number of pixels greater than 0")
-    own = argparse.ArgumentParser(prog=f"{PROGRAM} --dataset {args.dataset}", add_help=False, allow_abbrev=False)
-    for flag, options in readers.chosen(args).flags.items():
-        own.add_argument(flag, **options)
-    args, unknown = own.parse_known_args(rest, args)
+    try:
+        _check_numbers(args)
+        usage.check_folder("--out", args.out)
+    except usage.WrongUse as error:
+        parser.error(str(error))
+    args, unknown = _own_parser(args).parse_known_args(rest, args)
     # A flag of another dataset is a likelier mistake than one that there is not: it is named with its owners.
     for word in unknown:
         flag = word.partition("=")[0]
         if owners := [name for name, row in READERS.items() if flag in row.flags]:
-            parser.error(f"{flag} is of {', '.join(owners)}")
+            parser.error(f"{flag} is of --dataset {', '.join(owners)}")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
@@ -164,7 +180,7 @@ def alone(root: pathlib.Path) -> contextlib.AbstractContextManager:
 
 def main(argv: list[str] | None = None) -> int:
     """Builds what the command line asks for. Returns 0 when the dataset is there, 1 when it is not (with --strict
-    also when a clip is rejected) and 130 when interrupted; a wrong command line exits with 2."""
+    also when a clip is rejected), 2 when the command line is wrong, and 130 when interrupted."""
     args = parse(argv)
     for stream in (sys.stdout, sys.stderr):
         # What cannot be said in the terminal's alphabet, or in any, must not end the build.
@@ -175,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
             return build(args)
     except (ValueError, OSError) as error:
         print(f"data_prep: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, usage.WrongUse) else 1
     except KeyboardInterrupt:
         print("interrupted: what is prepared is kept, the same command goes on", file=sys.stderr)
         return 130

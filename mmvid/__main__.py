@@ -11,7 +11,9 @@ def main() -> None:
     if name in usage.HELP:
         print(commands.listing())
     elif name not in commands.COMMANDS:
-        print(f"mmvid: there is no command {name!r}\n\n{commands.listing()}", file=sys.stderr)
+        known = ", ".join(commands.COMMANDS)
+        print(f"mmvid: there is no command {name!r}; there are {known}", file=sys.stderr)
+        print("more: python -m mmvid --help", file=sys.stderr)
         sys.exit(2)
     elif name == "train":
         from mmvid import main as training

@@ -8,11 +8,10 @@ from typing import NoReturn
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
-from mmvid import usage
+from mmvid import configuration, usage
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, e.g. configs/mml.py")
+_CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go; the same one resumes")
 _SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
@@ -32,33 +31,35 @@ def _start_processes() -> None:
 
 
 def _seeds() -> list[int]:
-    """The numbers of --seeds. Raises flags.Error for a text that is no whole number, and for a number given
-    twice."""
+    """The numbers of --seeds. Raises flags.Error for a text that is no whole number, for a number given twice, and
+    where there is none."""
     texts = _SEEDS.value
-    if not all(text.strip().isdecimal() for text in texts) or len(set(map(int, texts))) < len(texts):
+    whole = all(text.strip().isdecimal() for text in texts) and bool(texts or not _SEEDS.present)
+    if not whole or len(set(map(int, texts))) < len(texts):
         raise flags.Error(f"--seeds={','.join(texts)}: give whole numbers, each once, for instance --seeds=0,1,2")
     return [int(text) for text in texts]
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses the command line as absl flags and returns what is left of it. Prints the help that is asked for.
-    Ends the process with exit code 2 where a flag is wrong, or a configuration cannot be read or overridden
-    as it says."""
+    """Parses the command line as absl flags and returns its program and its --config.NAME=VALUE. Prints the help
+    that is asked for. Ends the process with exit code 2 where a flag is missing or wrong, or an argument is
+    none."""
     if usage.asked(argv):
         print(usage.text(argv, ["config", "workdir", "seeds", "coordinator", "processes", "process"]))
         sys.exit(0)
     try:
-        rest = flags.FLAGS(argv)
-        dict(_CONFIG.value)  # a file that is missing is noticed only when it is used
+        own, overrides = configuration.apart(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
+        program, *stray = flags.FLAGS(own)
+        if stray:
+            raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
+        usage.check_given(config=_CONFIG.value, workdir=_WORKDIR.value)
+        usage.check_folder("--workdir", pathlib.Path(_WORKDIR.value))
         _seeds()
-        return rest
-    except (flags.Error, OSError) as error:
-        usage.fail(error, str(error).strip().splitlines()[-1].strip(), 2)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        usage.fail(error, usage.no_override(error), 2)
-    except Exception as error:  # whatever the configuration's own code raises
-        reason = f"{type(error).__name__}: {error}"
-        usage.fail(error, f"the configuration cannot be read ({reason}): mend it; MMVID_TRACE=1 shows where", 1)
+        return [program, *overrides]
+    except flags.Error as error:
+        usage.fail(error, usage.of_flags(error), 2)
+    except (usage.WrongUse, OSError) as error:
+        usage.fail(error, str(error), 2)
 
 
 def _leave(code: int) -> NoReturn:
@@ -82,7 +83,7 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
         train.train(config, workdir)
         return
     if (pathlib.Path(workdir) / "config.json").exists():
-        raise ValueError(f"--workdir={workdir} is a run itself; give --seeds another one, where none is yet")
+        raise usage.WrongUse(f"--workdir={workdir} is a run itself; give --seeds another one, where none is yet")
     folders = [pathlib.Path(workdir) / f"seed{seed}" for seed in seeds]
     for seed, folder in zip(seeds, folders):
         with config.unlocked():
@@ -93,29 +94,29 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Trains what the flags say. Ends the process with exit code 0 after a signal, 130 after a second one (or
-    Ctrl-C before the run listens), 1 where the run fails. Raises UsageError for arguments that are no flags."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}; overrides look like --config.seed=1")
+    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 0 after a
+    signal, 130 after a second one (or Ctrl-C before the run listens), 1 where the run fails, 2 for wrong use."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
     from mmvid import train
 
     try:
+        config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         _start_processes()
-        _train(_CONFIG.value, _WORKDIR.value, _seeds())
+        _train(config, _WORKDIR.value, _seeds())
     except train.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)
     except KeyboardInterrupt:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         _leave(130)
+    except usage.WrongUse as error:
+        usage.fail(error, str(error), 2)
     except (ValueError, OSError, train.Diverged) as error:
         usage.fail(error, usage.explained(error), 1)
 
 
 def start(argv: list[str] | None = None) -> None:
     """Runs `main` on the command line ``argv``, by default this process's own."""
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, argv=argv, flags_parser=_parse)
 
 

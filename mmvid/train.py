@@ -248,6 +248,7 @@ def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
     """Builds and checks the run: everything that comes before the first segment. A signal ends it at once,
     since nothing that was trained could be lost."""
     with signals.at_once(stop):
+        reuse.check(config)
         built = build.build(config, workdir, stop)
         feed.check(built)
         # Only the report is left of a run that is done: its end need not be rehearsed.
@@ -295,7 +296,5 @@ def train(config, workdir: str) -> dict:
         built = _trained(config, path)
         if jax.process_index():
             return {}
-        baseline = plans.baseline(built.segments)
-        return finish.finish(
-            path, config, finish.shown(built.segments), built.datasets["dataset"], baseline=baseline
-        )
+        shown, baseline = finish.shown(built.segments), plans.baseline(built.segments)
+        return finish.finish(path, config, shown, built.datasets["dataset"], baseline=baseline)

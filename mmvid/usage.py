@@ -1,31 +1,101 @@
 """The text of --help, on all configurations or on one of them, and how a program ends that was told something
 wrong."""
 
+import argparse
 import ast
+import contextlib
 import errno
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import flags
 
 HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "--helpfull"}
+WIDTH = 79
+EXAMPLE = "python -m mmvid train --config=configs/mml.py:smoke --workdir=runs/smoke"
 _OVERRIDES = """\
-Anything in a configuration can be overridden on the command line, each by its path in the file:
-  --config.seed=1 --config.batch_size=8 --config.networks.rgb.weights=resnet50.safetensors
-  --config.evaluation.splits="('val',)"   values are Python's; a misspelt name is an error
-All of them stand, with their defaults, in configs/common.py."""
+Anything in a configuration can be overridden on the command line, by its path:
+  --config.seed=1 --config.batch_size=8
+  --config.networks.rgb.weights=resnet50.safetensors
+  --config.evaluation.splits="('val',)"   values are Python's
+A misspelt name is an error. All names stand, with their defaults, in
+configs/common.py."""
 
 
 class WrongUse(ValueError):
     """Raised for a command line that cannot be meant as it stands; the message says what can be."""
 
 
+@contextlib.contextmanager
+def wrong_use() -> Iterator[None]:
+    """Makes every ValueError of the block one of wrong use."""
+    try:
+        yield
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose --help is a docstring as it stands, and whose errors are short: what is wrong, the example
+    in that docstring, and where to read more."""
+
+    def __init__(self, program: str, about: str, **options):
+        super().__init__(
+            program, description=about, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter, **options,
+        )  # fmt: skip
+
+    def error(self, message: str) -> NoReturn:
+        """Prints ``message`` and ends the process with exit code 2."""
+        # All of argparse's own usage, on ten lines, would hide what is wrong.
+        lines = (line.strip() for line in (self.description or "").splitlines())
+        example = next((line for line in lines if line.startswith("python -m")), "")
+        print(f"\n{self.prog}: {message}", file=sys.stderr)
+        print(*(["for instance: " + example] if example else []),
+              f"more: {self.prog.split(' --')[0]} --help", sep="\n", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
+
+
+def check_folder(flag: str, path: pathlib.Path) -> None:
+    """Raises WrongUse where ``path``, which ``flag`` names, cannot become a folder: it is a file, or lies in
+    one."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise WrongUse(f"{flag}={path}: {place} is a file; name a folder, which need not exist yet")
+
+
+def listed(text: str | None) -> list[str]:
+    """The names of 'A,B'; [] for None or an empty text."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def chosen(flag: str, text: str, known: Iterable[str], what: str) -> list[str]:
+    """The names of ``text``, 'A,B', which ``flag`` gives. Raises WrongUse where one of them is none of the
+    ``known``, which are ``what``, or where there is no name at all."""
+    names, known = listed(text), list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        problem = f"there is no {unknown[0]!r}" if unknown else "it names nothing"
+        raise WrongUse(f"{flag}={text}: {problem}; the {what} are {', '.join(known) or 'none'}")
+    return names
+
+
+# ---------------------------------------------------------------------------- configurations
 def asked(argv: Sequence[str]) -> bool:
     """Whether the command line asks for help."""
     return bool(HELP & set(argv[1:]))
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Divides FILE:VARIANT into its two parts; the variant is '' where none is named."""
+    file, _, variant = text.rpartition(":")
+    # 'C:\mine.py' has a colon of its own.
+    return (file, variant) if file and "/" not in variant and "\\" not in variant else (text, "")
 
 
 def _config(argv: Sequence[str]) -> str:
@@ -34,9 +104,7 @@ def _config(argv: Sequence[str]) -> str:
         name, given, value = argument.partition("=")
         if name in ("--config", "-config"):
             value = value if given else "".join(a for a in argv[i + 1 : i + 2] if a not in HELP)
-            # 'C:\mine.py' has a colon of its own.
-            file, _, variant = value.rpartition(":")
-            return file if file and "/" not in variant and "\\" not in variant else value
+            return parted(value)[0]
     return ""
 
 
@@ -55,19 +123,23 @@ def folder() -> pathlib.Path:
     return here if here.is_dir() else pathlib.Path(__file__).resolve().parents[1] / "configs"
 
 
-def _known() -> Iterator[str]:
-    for path in sorted(folder().glob("*.py")):
-        text = _docstring(path)
-        # A configuration shows how it is given to a program; the other files of the folder do not.
-        if "--config=" in text:
-            yield f"  --config={path.as_posix():24s} {text.splitlines()[0]}"
+def known() -> dict[str, str]:
+    """{file: the first line of its docstring} of the configurations that there are."""
+    texts = {path.as_posix(): _docstring(path) for path in sorted(folder().glob("*.py"))}
+    # A configuration shows how it is given to a program; the other files of the folder do not.
+    return {path: text.splitlines()[0] for path, text in texts.items() if "--config=" in text}
 
 
 def _flags(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         flag = flags.FLAGS[name]
-        default = f" (default {flag.default!r})" if flag.default not in (None, "") else ""
-        yield f"  --{name:14s} {flag.help}{default}"
+        default = f" (default {flag.default!r})" if flag.default not in (None, "", []) else ""
+        yield folded(f"  --{name:12s} ", f"{flag.help}{default}")
+
+
+def folded(head: str, text: str) -> str:
+    """``head`` and ``text`` on lines of at most `WIDTH` characters; what does not fit stands below the text."""
+    return textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
 
 
 def text(argv: Sequence[str], names: Sequence[str]) -> str:
@@ -80,12 +152,24 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
         missing = [f"{file}: there is no such file, or it says nothing of itself", ""]
         lines = [
             *(missing if file else ()),
-            "python -m mmvid train --config=FILE[:VARIANT] --workdir=FOLDER [--config.NAME=VALUE ...]",
-            "", "Trains what a configuration describes and writes its report; the same command resumes.",
-            "", "configurations (add --help to one to see its variants, commands and expected times):",
-            *_known(),
+            "python -m mmvid train --config=FILE[:VARIANT] --workdir=FOLDER",
+            "                      [--config.NAME=VALUE ...]", "",
+            "Trains what a configuration describes and writes its report; the same command",
+            "resumes. For example:", "", f"  {EXAMPLE}", "",
+            "configurations (add --help to one for its variants and expected times):",
+            *(line for path, about in known().items() for line in (f"  --config={path}", folded("      ", about))),
         ]  # fmt: skip
     return "\n".join([*lines, "", _OVERRIDES, "", "flags:", *_flags(names)])
+
+
+def check_given(**values: str | None) -> None:
+    """Raises WrongUse where one of the flags ``values`` is not given."""
+    if missing := [f"--{name}" for name, value in values.items() if not value]:
+        raise WrongUse(
+            f"{' and '.join(missing)} must be given: the configuration that is trained, and the folder where "
+            f"its results go\nfor instance: {EXAMPLE}\nconfigurations: {', '.join(known())}\n"
+            "more: python -m mmvid train --help"
+        )
 
 
 # ---------------------------------------------------------------------------- how a program ends
@@ -96,13 +180,14 @@ def explained(error: Exception) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
         return f"{text}. The disk is full: make room, then the same command goes on from the last checkpoint"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{text}. This user may not write there: give another --workdir, or have it handed over"
+        return f"{text}. This user may not write there: name another folder, or have it handed over"
     return text
 
 
-def no_override(error: Exception) -> str:
-    """Says in one line what is wrong with a --config.NAME=VALUE, from the error that config_flags raised."""
-    return "cannot override " + " ".join(str(error.args[0]).split("\n"))
+def of_flags(error: flags.Error) -> str:
+    """Says in one line what is wrong with a flag, from the error that absl raised."""
+    line = str(error).strip().splitlines()[-1].strip()
+    return re.sub(r"(invalid literal for int|could not convert).*", "a whole number is expected", line)
 
 
 def fail(error: BaseException, message: str, code: int) -> NoReturn:

@@ -10,7 +10,7 @@ import pytest
 from test_records import pack, record
 
 from configs import mml
-from mmvid import files
+from mmvid import files, usage
 from mmvid.data import records
 from mmvid.run import build, feed, resume, signals
 
@@ -67,12 +67,17 @@ def test_a_run_is_built(dataset, tmp_path):
         ({"streams.flow.modality": "thermal"}, r"'thermal'.*known are"),
         ({"networks.rgb.model": "resnet19"}, "resnet18"),
         ({"heads": {"verb": (3, "single")}}, "3 classes"),
+        ({"heads": {"verb": 3}}, "heads.verb=3: write .classes"),
+        ({"subsets": {"held": 3}}, "subsets.held=3: write a rule"),
+        ({"size": 0}, "1 or more"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_mistakes_are_found_before_anything_trains(dataset, tmp_path, changes, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=match) as error:
         build.build(config(dataset, **changes), tmp_path)
+    # A name that nothing has is wrong use: exit code 2.
+    assert isinstance(error.value, usage.WrongUse) or "evaluation" not in next(iter(changes))
     assert not list(tmp_path.glob("*/"))
 
 
@@ -175,7 +180,7 @@ def test_a_subset_stands_where_a_split_may(dataset, tmp_path):
 def test_a_subset_is_no_split(dataset, tmp_path):
     with pytest.raises(ValueError, match="a split of that name"):
         build.build(divided(dataset, {"val": {"share": 0.5}}), tmp_path)
-    with pytest.raises(ValueError, match=r"split 'rest' of 'dataset'.*config\.subsets"):
+    with pytest.raises(ValueError, match=r"split names 'rest', .* \(40 clips\).*config\.subsets"):
         build.build(divided(dataset, {"held": {"share": 0.5}}), tmp_path)
 
 

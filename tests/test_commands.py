@@ -14,9 +14,8 @@ from test_build import config as configured
 from test_build import dataset  # noqa: F401
 from test_scores import made
 
-from configs import common
 from mmvid import __main__ as program
-from mmvid import commands, files, network, usage
+from mmvid import commands, files, network
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.report import comparison
@@ -56,11 +55,14 @@ def test_every_command_is_a_file_with_a_docstring_and_an_example():
 
 @pytest.mark.parametrize("argv", [
     ("compair",), ("evaluate",), ("compare", "a", "--config.seed=1"), ("evaluate", "a", "--protokol=x"),
-    ("evaluate", "a", "--config.seed"), ("train", "--confg=x"),
+    ("evaluate", "a", "b"), ("compare",), ("compare", "a", "--across=seeds"), ("compare", "a", "--over"),
 ])  # fmt: skip
 def test_wrong_use_ends_with_2(argv, monkeypatch, capsys):
+    """Few lines, which name an example and where to read more."""
     assert ask(monkeypatch, *argv) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and len(said.splitlines()) <= 4
+    assert f"more: python -m mmvid {argv[0]} --help".replace("compair ", "") in said
 
 
 def test_a_commands_help_is_its_docstring(monkeypatch, capsys):
@@ -127,12 +129,6 @@ def test_an_older_configuration_takes_todays_defaults(copy):
     assert config.evaluation.aggregate == "probs" and config.networks.rgb.reads == (("rgb",),)
 
 
-@pytest.mark.parametrize("text", ["--config.evaluation.batchsize=3", "--config.batch_size=many"])
-def test_what_cannot_be_overridden_is_wrong_use(text):
-    with pytest.raises(usage.WrongUse, match="batch"):
-        config_lib.overridden(common.get_config(), [text])
-
-
 def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     """Two views where the run's own had one; what the run has scored itself stays as it is."""
     own = copy / "ce" / "scores" / "test.npz"
@@ -164,25 +160,45 @@ def narrow(workdir):
     files.write_json(workdir / "config.json", found)
 
 
-@pytest.mark.parametrize(
-    "spoil, argv, match",
-    [
-        (lambda c: (c / "config.json").unlink(), (), "is no run"),
-        (lambda c: (c / "ce" / "done.json").unlink(), (), "has not ended: its segment 'ce'"),
-        (lambda c: (c / "ce" / "weights.safetensors").unlink(), (), "weights.safetensors is gone"),
-        (lambda c: files.write_json(c / "data.json", {"dataset": "fedcba987654"}), (), "other clips"),
-        (lambda c: None, ("--splits=tset",), "'tset'; it has"),
-        (lambda c: None, ("--protocol=K3",), "DkUm"),
-        (narrow, (), "does not fit"),
-        (lambda c: None, ("--config.dataset.path=nowhere",), "no longer in nowhere: put it back"),
-    ],
-    ids=["no run", "unfinished", "weights", "clips", "split", "protocol", "networks", "dataset"],
-)
-def test_what_cannot_be_scored_is_said(copy, monkeypatch, capsys, spoil, argv, match):
+def gone(name):
+    return lambda workdir: (workdir / name).unlink()
+
+
+@pytest.mark.parametrize("spoil, match", [
+    (gone("config.json"), "is no run"),
+    (gone("ce/done.json"), "has not ended: its segment 'ce'"),
+    (gone("ce/weights.safetensors"), "weights.safetensors is gone"),
+    (lambda c: files.write_json(c / "data.json", {"dataset": "fedcba987654"}), "other clips"),
+    (narrow, "does not fit"),
+], ids=["no run", "unfinished", "weights", "clips", "networks"])  # fmt: skip
+def test_what_cannot_be_scored_is_said(copy, monkeypatch, capsys, spoil, match):
     spoil(copy)
-    assert ask(monkeypatch, "evaluate", copy, *argv) == 1
+    assert ask(monkeypatch, "evaluate", copy) == 1
     err = capsys.readouterr().err
     assert match in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("argv, code, match", [
+    ("--splits=tset", 2, "evaluation.splits names 'tset', and "),
+    ("--splits=tset", 2, "has no such split; it has train (40 clips), val (3 clips), test (3 clips)"),
+    ("--splits=", 2, "name at least one split"),
+    ("--protocol=K3", 2, "protocol='K3'"),
+    ("--protocol=", 2, "DkUm"),
+    ("--protocol=R3", 2, "draws segments"),
+    ("--crops=middle", 2, "crops='middle': choose one of ('centre', 'three', "),
+    ("--segments=ce,ml", 2, "--segments=ce,ml: there is no 'ml'; the segments of "),
+    ("--segments=", 2, "that have scores are ce"),
+    ("--config.evaluation.batchsize=3", 2, "did you mean --config.evaluation.batch_size?"),
+    ("--config.evaluation.batch_size=all", 2, "a whole number is expected"),
+    ("--config.evaluation.batch_size=0", 2, "evaluation.batch_size=0: it must be 1 or more"),
+    ("--config.evaluation.aggregate=prob", 2, "choose one of "),
+    ("--config.headline=rbg", 2, "'rbg'"),
+    ("--config.dataset.path=nowhere", 1, "no longer in nowhere: put it back"),
+])  # fmt: skip
+def test_a_way_to_score_that_there_is_not(copy, monkeypatch, capsys, argv, code, match):
+    assert ask(monkeypatch, "evaluate", copy, argv) == code
+    err = capsys.readouterr().err
+    assert match in err and "Traceback" not in err, err
 
 
 @pytest.mark.parametrize("text", ["model_options.width=4", "size=16", "missing.flow=0.5"])
@@ -202,11 +218,6 @@ def test_seeds_that_were_scored_in_different_ways_have_no_mean():
     compare._check_alike("test", [one, one])
     with pytest.raises(ValueError, match=r"in different ways.*python -m mmvid evaluate"):
         compare._check_alike("test", [one, other])
-
-
-def test_an_unknown_segment_is_wrong_use(copy, monkeypatch, capsys):
-    assert ask(monkeypatch, "evaluate", copy, "--segments=ml") == 2
-    assert "no segment 'ml' with scores; it has ['ce']" in capsys.readouterr().err
 
 
 def test_a_folder_of_runs_names_them(tmp_path):
@@ -254,6 +265,7 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
 
     mean, low, high = found["over"]["rgb"]
     assert mean == pytest.approx((by_clip(own) - by_clip(base)).mean()) and low < mean < high
+    assert "Δ: the difference to mml: CE continued" in lines
     page = (tmp_path / "out" / "compare.html").read_text()
     assert "dmcl: DMCL" in page and page.count("<svg") == 1 and "viewport" in page and 'src="http' not in page
 
@@ -281,17 +293,28 @@ def test_a_run_of_before_opens_and_is_compared(tmp_path, monkeypatch, capsys):
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, capsys):
-    run = left(tmp_path / "a", 0)
+    run, other = left(tmp_path / "a", 0), left(tmp_path / "b", 0, plan="compare")
+    out = f"--out={tmp_path / 'out'}"
     for argv, code, match in [
         ((run, run), 1, "one seed, 0"), ((tmp_path / "none",), 1, "is no run"),
-        ((run, "--over=foo"), 2, "no such row; there are ['CE continued', 'MML']"),
-        ((run, "--segments=foo"), 2, "there are ['ce_continued', 'mml']"),
-        ((run, "--splits=val"), 1, "no scores at"),
+        ((run, "--over=foo"), 2, "no such row; the rows are CE continued, MML"),
+        ((run, "--segments=foo"), 2, "there is no 'foo'; the segments of these runs are ce_continued, mml"),
+        ((run, "--segments=mml,nope"), 2, "--segments=mml,nope: there is no 'nope'"),
+        ((run, "--over=nope", "--segments=mml"), 2, "no such row; the rows are MML"),
+        ((run, "--segments=,"), 2, "--segments=, names nothing"),
+        ((run, "--splits="), 2, "--splits= names nothing"),
+        ((run, "--splits=val"), 2, "there is no 'val'; the splits on which"),
+        ((run, other, "--splits=test,val"), 2, "is scored (python -m mmvid evaluate makes others) are test"),
+        ((run, "--over=mml", "--across=dataset"), 2, "--over=mml names what differences are taken to, and"),
+        ((run, f"--out={__file__}"), 2, "test_commands.py is a file; name a folder"),
     ]:  # fmt: skip
-        assert ask(monkeypatch, "compare", *argv, f"--out={tmp_path}") == code
+        assert ask(monkeypatch, "compare", out, *argv) == code
         assert match in capsys.readouterr().err
+    (run / "mml" / "scores" / "test.npz").unlink()
+    assert ask(monkeypatch, "compare", run) == 1 and "no scores at" in capsys.readouterr().err
     (run / "summary.json").unlink()
     assert ask(monkeypatch, "compare", run) == 1 and "has not ended" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_labels_are_compared_by_map(tmp_path):
@@ -310,3 +333,6 @@ def test_somebody_elses_folder_is_no_run(tmp_path):
     files.write_json(tmp_path / "config.json", {"a": 1})
     with pytest.raises(ValueError, match=r"config.json is not of a run of mmvid: name the --workdir"):
         config_lib.of_run(tmp_path, [])
+    files.write_json(tmp_path / "summary.json", {"mml": {}})
+    with pytest.raises(ValueError, match=r"config.json is not of a run of mmvid: name the --workdir"):
+        compare.compare([tmp_path], tmp_path)

@@ -459,12 +459,48 @@ def test_nothing_usable(tmp_path, capsys):
     assert "no folder at" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "flags", [["--workers", "0"], ["--quality", "0"], ["--flow_bound", "0"], ["--flow", "magic"], []]
-)
-def test_flags(flags, capsys):
+NWUCLA = ("--dataset", "nwucla", "--videos", "x")
+
+
+@pytest.mark.parametrize("flags, text", [
+    (("--folder", "x", "--workers", "0"), "--workers is at least 1"),
+    (("--folder", "x", "--quality", "0"), "--quality 1 to 100"),
+    (("--folder", "x", "--flow_bound", "0"), "greater than 0"),
+    (("--folder", "x", "--flow_bound", "nan"), "greater than 0"),
+    (("--folder", "x", "--flow", "magic"), "magic"),
+    (("--folder", "x", "--out", __file__), "test_data_prep.py is a file; name a folder"),
+    (("--folder", "x", "--manifest", "y"), "not allowed with"),
+    (("--folder", "x", "--train_views", "1"), "--train_views is of --dataset nwucla, uwa3d"),
+    (("--folder", "x", "--speed", "1"), "unrecognized arguments: --speed 1"),
+    ((), "--manifest --folder --dataset is required"),
+    (("--dataset", "kinetics"), "'kinetics'"),
+    (NWUCLA[:2], "arguments are required: --videos"),
+    (NWUCLA[:2], "for instance: python -m data_prep.build --dataset nwucla --videos ROOT --out data/nwucla"),
+    ((*NWUCLA, "--train_views", "x"), "--train_views: 'x': give the numbers of cameras"),
+    ((*NWUCLA, "--train_views", "1,"), "'1,': give the numbers of cameras"),
+    ((*NWUCLA, "--train_views", "9"), "there is no view 9; the views are 1, 2, 3"),
+    ((*NWUCLA, "--train_views", "1", "--test_views", "1"), "view 1 is both"),
+    ((*NWUCLA, "--train_views", "1,2,3"), "both need one"),
+], ids=lambda value: " ".join(value)[-24:] if isinstance(value, tuple) else "")  # fmt: skip
+def test_a_wrong_command_line_ends_with_2(flags, text, tmp_path, capsys):
+    """Few lines, before any work."""
+    out = [] if "--out" in flags else ["--out", str(tmp_path / "out")]
+    try:
+        code = build.main([*flags, *out])
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr().err
+    assert code == 2 and text in said and len(said.splitlines()) <= 4, said
+    assert not (tmp_path / "out" / "metadata.json").exists()
+
+
+def test_help_has_eighty_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        build.parse([*(["--folder", "x"] if flags else []), "--out", "y", *flags])
+        build.main(["--help"])
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "  python -m data_prep.build --folder" in text and "--train_views" in text
 
 
 def test_folder_of_videos_becomes_a_dataset(tmp_path, capsys):

@@ -18,7 +18,7 @@ LEVELS = [
     {"__main__"},
     {"main"},
     {"commands"},
-    {"train", "usage"},
+    {"train", "configuration"},
     {"run"},
     {"plans", "step", "infer", "report"},
     {"passes"},
@@ -26,7 +26,7 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses"},
     {"streams", "sharding", "logs"},
-    {"files"},
+    {"files", "usage"},
 ]
 
 

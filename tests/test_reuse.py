@@ -4,10 +4,12 @@ import types
 
 import numpy as np
 import pytest
+from test_scores import made
 
-from mmvid import files
+from mmvid import files, train, usage
 from mmvid.plans import keys
 from mmvid.run import resume, reuse
+from mmvid.scores import file
 from mmvid.weights import files as weight_files
 
 KEY = "a" * 64
@@ -25,11 +27,15 @@ def other(tmp_path):
         folder.mkdir(parents=True)
     for run in ("other", "none-of-it"):
         (tmp_path / run / "config.json").write_text("{}")
-    np.savez_compressed(stage / "scores" / "test.npz", id=np.arange(3))
+    scores = made({"rgb": np.zeros((3, 1, 2))}, [0, 1, 0], segment="teacher", title="Teacher", protocol="D0U1")
+    file.save(stage / "scores" / "test.npz", scores)
+    file.save(stage / "scores" / "test@D1U2-centre.npz", scores)
+    files.write_json(stage / "scores" / "test@D1U2-centre.json", {"meta": scores.meta, "numbers": {}})
     weight_files.save(stage / "weights.safetensors", {"rgb": {"params": {"a": np.ones(9)}}}, {})
     files.write_json(stage / "done.json", {"steps": 6})
     files.write_json(stage / "key.json", {"key": KEY, "scores": keys.of_scores(settings)})
-    segments = [types.SimpleNamespace(name=name, evaluate=("test",), measure=()) for name in ("ce", "mml")]
+    segments = [types.SimpleNamespace(name=name, title=name.upper(), evaluate=("test",), measure=())
+                for name in ("ce", "mml")]  # fmt: skip
     return types.SimpleNamespace(workdir=tmp_path / "mine", config=settings, segments=segments)
 
 
@@ -41,7 +47,8 @@ def taken(run):
 def test_a_stage_is_copied_under_the_name_that_it_has_here(other, caplog):
     reuse.LOG.propagate = True
     caplog.set_level("INFO", logger=reuse.LOG.name)
-    names = ["ce/done.json", "ce/key.json", "ce/scores/test.npz", "ce/weights.safetensors"]
+    scores = [f"ce/scores/test{end}" for end in (".npz", "@D1U2-centre.json", "@D1U2-centre.npz")]
+    names = ["ce/done.json", "ce/key.json", *scores, "ce/weights.safetensors"]
     assert taken(other) == names
     note = files.read_json(other.workdir / "ce" / "key.json")
     assert note["key"] == KEY and note["reused"].endswith("other/teacher")
@@ -60,6 +67,16 @@ def test_nor_is_what_could_not_be_scored_anew(other):
     other.config.evaluation["protocol"] = "D0U3"
     (other.workdir.parent / "other" / "teacher" / "checkpoints" / "6").rmdir()
     assert taken(other) == []
+
+
+def test_its_scores_name_the_segment_that_they_are_of_here(other):
+    taken(other)
+    folder, old = other.workdir / "ce" / "scores", other.workdir.parent / "other" / "teacher" / "scores"
+    before, now = (file.load(path / "test.npz") for path in (old, folder))
+    assert (now.meta["segment"], now.meta["title"]) == ("ce", "CE")
+    assert now.meta | {"segment": "teacher", "title": "Teacher"} == before.meta
+    assert np.array_equal(now.logits["rgb"]["action"], before.logits["rgb"]["action"])
+    assert files.read_json(folder / "test@D1U2-centre.json")["meta"] == now.meta
 
 
 @pytest.mark.parametrize("how", ["another split", "scores cut short", "no checkpoint"])
@@ -91,10 +108,25 @@ def test_a_copy_that_fails_leaves_nothing(other, monkeypatch):
     assert list(other.workdir.iterdir()) == []
 
 
-def test_a_path_that_is_no_run_is_refused(other):
-    (other.workdir.parent / "other" / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"other is no run \(it has no config.json\): name the --workdir"):
-        taken(other)
+@pytest.mark.parametrize("name, match", [
+    ("other", None), ("none-of-it", "has no segment that was trained to its end .*or leave it out here"),
+    ("mine", r"mine is no run \(it has no config.json\): name the --workdir"),
+    ("nowhere", r"nowhere is no run \(there is no such folder\)"),
+])  # fmt: skip
+def test_paths_are_looked_at_before_anything_is_built(other, monkeypatch, name, match):
+    root = other.workdir.parent
+    config = types.SimpleNamespace(reuse=f"{root}/other, {root}/{name}")
+    begun = []
+    monkeypatch.setattr(train.build, "build", lambda *args: begun.append(args) or 1 / 0)
+    with pytest.raises(usage.WrongUse if match else ZeroDivisionError, match=match):
+        train._prepared(config, other.workdir, {})
+    assert bool(begun) == (not match)
+
+
+def test_a_run_that_has_nothing_for_this_one_is_said(other, caplog):
+    reuse.LOG.propagate = True
+    taken(other)
+    assert "no segment of" in caplog.text and "none-of-it is made of the same as one here" in caplog.text
 
 
 def test_a_segment_that_went_on_under_another_key_has_none(other):

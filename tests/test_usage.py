@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
@@ -11,9 +10,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from configs import common
+from mmvid import __main__ as program
 from mmvid import main, train, usage
 from mmvid.commands import compare
 
+ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ["config", "workdir"]
 
 
@@ -49,7 +50,7 @@ def test_help_of_what_is_no_configuration(tmp_path):
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a"), "runs/a.*disk is full: make room"),
         (ValueError(f"OUT_OF_RANGE: {os.strerror(errno.ENOSPC)}"), "make room"),
-        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "runs/b"), "runs/b.*another --workdir"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "runs/b"), "runs/b.*another folder"),
         (ValueError("plain"), "^plain$"),
     ],
 )
@@ -80,11 +81,91 @@ def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
         main._train(config, str(tmp_path), [0, 1])
 
 
+# ---------------------------------------------------------------------------- wrong command lines
+@pytest.fixture
+def asked(monkeypatch, capsys):
+    """``asked(*argv)``: (exit code, what it says) of a program that is given ``argv``, in this process."""
+
+    def parsed_and_run(main, argv, flags_parser):
+        main(flags_parser(argv))
+
+    def ask(*argv):
+        # app.run can be called once a process.
+        monkeypatch.setattr(main.app, "run", parsed_and_run)
+        monkeypatch.setattr(sys, "argv", ["mmvid", *map(str, argv)])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
+            program.main()
+        return end.value.code, capsys.readouterr().err
+
+    return ask
+
+
+MML = f"--config={ROOT}/configs/mml.py"
+
+
+@pytest.mark.parametrize("argv, text", [
+    ((), "--config and --workdir must be given"),
+    ((MML,), "--workdir must be given"),
+    (("--workdir=x",), "--config must be given"),
+    (("--config.seed=1", "--workdir=x"), "--config must be given"),
+    (("--config=nope.py", "--workdir=x"), "nope.py is no file of Python; there are "),
+    (("--config=", "--workdir=x"), "--config must be given"),
+    (("--config", "--workdir=x"), "--config"),
+    ((f"{MML}:nope", "--workdir=x"), "mml.py has no variant 'nope'; choose one of epic, full, "),
+    ((MML, "--workdir=x", "--config.stepz.ce=5"), "did you mean --config.steps.ce?"),
+    ((MML, "--workdir=x", "--config.seed=one"), "--config.seed=one: a whole number is expected"),
+    ((MML, "--workdir=x", "foo"), "'foo' is no flag"),
+    ((MML, "--workdir=x", "--config.seed=1", "2"), "'2' is no flag"),
+    ((MML, "--wrkdir=x"), "'wrkdir'. Did you mean: workdir"),
+    ((MML, f"--workdir={__file__}/run"), "test_usage.py is a file; name a folder"),
+    ((MML, "--workdir=x", "--seeds=a"), "--seeds=0,1,2"),
+    ((MML, "--workdir=x", "--seeds="), "--seeds=: give whole numbers"),
+    ((MML, "--workdir=x", "--processes=two"), "--processes=two: a whole number is expected"),
+    ((MML, "--workdir=x", "--config.seed=1", "--flagfile=nope"), "nope"),
+], ids=lambda value: " ".join(value)[-30:] if isinstance(value, tuple) else "")  # fmt: skip
+def test_what_cannot_be_trained_is_wrong_use(asked, argv, text):
+    code, said = asked("train", *argv)
+    assert code == 2 and text in said and "Traceback" not in said, said
+    assert not pathlib.Path("x").exists() and len(said.splitlines()) <= 6
+
+
 @pytest.mark.parametrize("text", ["import nosuchmodule", "def (", "def get_config():\n    return unknown"])
-def test_a_mistake_in_a_configuration_is_no_stack_trace(tmp_path, text):
+def test_a_mistake_in_a_configuration_is_no_stack_trace(asked, tmp_path, text):
     path = tmp_path / "mine.py"
     path.write_text(text)
-    command = [sys.executable, "-m", "mmvid", "train", f"--config={path}", f"--workdir={tmp_path}/run"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1])
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "the configuration cannot be read" in done.stderr and "mend it" in done.stderr
+    code, said = asked("train", f"--config={path}", f"--workdir={tmp_path}/run")
+    assert code == 1 and "Traceback" not in said
+    assert f"the configuration {path} cannot be read" in said and "mend it" in said
+
+
+# ---------------------------------------------------------------------------- pages of help
+@pytest.mark.parametrize("argv", [
+    ("train", "--help"), ("evaluate", "--help"), ("compare", "--help"), ("--help",), ("train", "--help", MML),
+    ("train", "--help", MML.replace("mml", "dmcl")), (),
+], ids=" ".join)  # fmt: skip
+def test_help_has_eighty_columns_and_an_example(monkeypatch, capsys, argv):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(main.app, "run", lambda main, argv, flags_parser: flags_parser(argv))
+    monkeypatch.setattr(sys, "argv", ["mmvid", *argv])
+    try:
+        program.main()
+    except SystemExit as end:
+        assert end.code == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "  python -m mmvid " in text
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(usage.WrongUse, match=f"--out={tmp_path}/{place}: {tmp_path}/file is a file"):
+        usage.check_folder("--out", tmp_path / place)
+    usage.check_folder("--out", tmp_path / "none" / "yet")
+
+
+def test_names_with_commas():
+    assert usage.chosen("--splits", "a, b,", "abc", "splits") == ["a", "b"]
+    for text, problem in (("a,x", "there is no 'x'"), ("", "it names nothing"), (",", "it names nothing")):
+        with pytest.raises(usage.WrongUse, match=f"--splits={text}: {problem}; the splits are a, b, c"):
+            usage.chosen("--splits", text, "abc", "splits")

@@ -36,12 +36,23 @@ class Reader(NamedTuple):
 
 
 # ---------------------------------------------------------------------------- flags
+def _cameras(text: str) -> tuple[int, ...]:
+    """Reads '1,2' from the command line as (1, 2)."""
+    try:
+        return splits.views(text)
+    except ValueError:
+        # Of a ValueError argparse would not show the text.
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give the numbers of cameras, with commas between them, as in 1,2"
+        ) from None
+
+
 _ARCHIVES = {"--videos": dict(required=True, metavar="ROOT", help="folder of the unpacked archives")}
 _LABELS = {"--annotations": dict(required=True, metavar="LABELS", help="folder of the official label files")}
 _FILMS = {"--videos": dict(required=True, metavar="VIDEOS", help="folder of the videos")}
 _VIEWS = {
-    "--train_views": dict(type=splits.views, default="1,2", metavar="1,2", help="cameras to train on"),
-    "--test_views": dict(type=splits.views, metavar="3", help="cameras to test on; all others where not given"),
+    "--train_views": dict(type=_cameras, default="1,2", metavar="1,2", help="cameras to train on"),
+    "--test_views": dict(type=_cameras, metavar="3", help="cameras to test on; all others where not given"),
 }
 _VERSION = {
     "--version": dict(type=int, default=0, choices=ntu.VERSIONS, help="which of the three halves is trained on"),

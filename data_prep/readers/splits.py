@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.manifest import Item
+from mmvid import usage
 
 
 def codes(name: str) -> dict[str, int]:
@@ -23,15 +24,15 @@ def views(text: str) -> tuple[int, ...]:
 def of_views(known: Sequence[int], train: Sequence[int], test: Sequence[int] | None = None) -> dict[int, str]:
     """Returns {view: 'train' or 'test'}; where ``test`` is None, all views that are not trained on are tested.
 
-    Raises ValueError for a view that does not exist or that stands on both sides, and for a side without views.
+    Raises WrongUse for a view that does not exist or that stands on both sides, and for a side without views.
     """
     test = [view for view in known if view not in train] if test is None else test
     if unknown := sorted({*train, *test} - set(known)):
-        raise ValueError(f"there is no view {unknown[0]}; the views are {list(known)}")
+        raise usage.WrongUse(f"there is no view {unknown[0]}; the views are {', '.join(map(str, known))}")
     if both := sorted({*train} & {*test}):
-        raise ValueError(f"view {both[0]} is both trained on and tested: --train_views, --test_views")
+        raise usage.WrongUse(f"view {both[0]} is both trained on and tested: --train_views, --test_views")
     if not (train and test):
-        raise ValueError(f"views to train on: {list(train)}, to test: {list(test)}; both need one")
+        raise usage.WrongUse(f"views to train on: {list(train)}, to test: {list(test)}; both need one")
     return dict.fromkeys(train, "train") | dict.fromkeys(test, "test")
 
 

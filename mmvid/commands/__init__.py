@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mmvid import usage
+from mmvid import configuration, usage
 
 # In the order of their use, with the line of --help. A command is imported when it is asked for: JAX takes
 # seconds.
@@ -18,7 +18,7 @@ COMMANDS = {
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
-    "python -m mmvid train --config=configs/mml.py:smoke --workdir=runs/smoke",
+    usage.EXAMPLE,
     "python -m mmvid evaluate runs/smoke --protocol=D1U2",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
@@ -33,30 +33,20 @@ def listing() -> str:
     """The text of --help: every command with its line, and examples."""
     return "\n".join([
         "python -m mmvid COMMAND ...", "", "commands (each has a --help of its own):",
-        *(f"  {name:10s} {line}" for name, line in COMMANDS.items()), "", "for example:",
+        *(usage.folded(f"  {name:10s} ", line) for name, line in COMMANDS.items()), "", "for example:",
         *(f"  {line}" for line in EXAMPLES),
     ])  # fmt: skip
 
 
-def _apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divides arguments into (the command's own, those that override a configuration)."""
+def parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command, with its --config.NAME=VALUE as ``overrides``. Ends the process with exit code
+    2 where they are wrong."""
     # argparse would take the names of a configuration for unknown arguments.
-    overrides = [a for a in argv if a.lstrip("-").partition("=")[0].startswith("config.") and a.startswith("-")]
-    return [a for a in argv if a not in overrides], overrides
-
-
-def _parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
-    own, overrides = _apart(argv)
-    parser = argparse.ArgumentParser(
-        f"python -m mmvid {name}", description=command.__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    own, overrides = configuration.apart(argv)
+    parser = usage.Parser(f"python -m mmvid {name}", command.__doc__)
     command.add_arguments(parser)
     if overrides and not command.CONFIG:
         parser.error(f"{overrides[0]}: {name} reads what runs have left and takes no configuration")
-    # 'NAME VALUE' in two words would leave VALUE among the command's own arguments.
-    if unfinished := [text for text in overrides if "=" not in text]:
-        parser.error(f"{unfinished[0]}: write {unfinished[0]}=VALUE")
     arguments = parser.parse_args(own)
     arguments.overrides = overrides
     return arguments
@@ -66,7 +56,7 @@ def start(name: str, argv: Sequence[str]) -> None:
     """Runs a command other than 'train'. Ends the process with exit code 1 where the command fails, 2 for
     wrong use, 130 after Ctrl-C."""
     command = of_name(name)
-    arguments = _parsed(name, command, argv)
+    arguments = parsed(name, command, argv)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's
     try:
         command.execute(arguments)

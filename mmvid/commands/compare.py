@@ -1,11 +1,14 @@
-"""One table and one page over runs and their seeds, from the scores that they have left; nothing is run again.
+"""One table and one page over runs and their seeds, from the scores that they
+have left; nothing is run again.
 
     python -m mmvid compare runs/mml runs/dmcl --out=runs/compared
     python -m mmvid compare runs/mml/seed0 runs/mml/seed1 runs/mml/seed2
 
-Runs that share everything but the seed are one row: mean and standard deviation. Differences are paired clip by
-clip, with 95 % bootstrap intervals over clips. Runs on other data are refused, unless they are versions of a
-dataset: --across=dataset gives their means, unpaired. Writes compare.html and compare.json into --out.
+Runs that share everything but the seed are one row: mean and standard
+deviation. Differences are paired clip by clip, with 95 % bootstrap intervals
+over clips. Runs on other data are refused, unless they are versions of a
+dataset: --across=dataset gives their means, unpaired. Writes compare.html and
+compare.json into --out.
 """
 
 import argparse
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR",
                         help="where the page goes; by default the current folder")  # fmt: skip
     parser.add_argument("--splits", metavar="A,B", help="splits, or test@D1U2-centre as `evaluate` scored it")
-    parser.add_argument("--segments", metavar="A,B", help="segments; by default those of the runs' own tables")
+    parser.add_argument("--segments", metavar="A,B", help="some of the segments in the runs' tables")
     parser.add_argument("--over", metavar="ROW", help="the row, or its segment, that the others are compared with")
     parser.add_argument("--across", choices=["dataset"], help="also compare versions of a dataset, unpaired")
 
@@ -51,6 +54,8 @@ def _ended(folder: pathlib.Path) -> Ended:
     has not ended."""
     # The summary is written last: a run that has one has all the rest.
     config, numbers = build.stored(folder), files.read_json(folder / "summary.json")
+    if not (isinstance(config, dict) and {"seed", "headline"} <= set(config)):
+        raise ValueError(f"{folder}/config.json is not of a run of mmvid: name the --workdir of a training run")
     if not numbers:
         raise ValueError(f"{folder} has not ended: give the command that it was started with again, it goes on")
     columns = {segment: list(splits) for segment, splits in numbers.items()}
@@ -106,6 +111,25 @@ def _check_alike(split: str, scores: Sequence[Scores]) -> None:
         )
 
 
+def _check_segments(groups: Sequence[Sequence[Ended]], segments: Sequence[str]) -> None:
+    """Raises WrongUse for a segment that no run has in its table."""
+    known = list(dict.fromkeys(segment for group in groups for segment in group[0].columns))
+    if segments:
+        usage.chosen("--segments", ",".join(segments), known, "segments of these runs")
+
+
+def _check_splits(runs: Sequence[Ended], segments: Sequence[str], splits: Sequence[str]) -> None:
+    """Raises WrongUse for a split on which a run has no scores of a segment that is compared."""
+    for run in runs:
+        for segment in run.columns:
+            if not segments or segment in segments:
+                known = sorted(path.stem for path in (run.folder / segment / "scores").glob("*.npz"))
+                usage.chosen(
+                    "--splits", ",".join(splits), known,
+                    f"splits on which {run.folder}/{segment} is scored (python -m mmvid evaluate makes others)",
+                )  # fmt: skip
+
+
 def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Sequence[str]) -> list[Row]:
     rows = []
     for name, group in zip(_names(groups), groups):
@@ -120,9 +144,6 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
             title = own if len(groups) == 1 else f"{name}: {own}"
             seeds = tuple(run.config["seed"] for run in group)
             rows.append(Row(title, segment, seeds, tuple(str(run.folder) for run in group), scores))
-    if not rows:
-        known = list(dict.fromkeys(s for group in groups for s in group[0].columns))
-        raise usage.WrongUse(f"no run has a segment of {list(segments)}; there are {known}")
     return rows
 
 
@@ -155,7 +176,8 @@ def _base(rows: Sequence[Row], over: str | None) -> Row:
     plans compare with (`plans.BASELINES`), else the first. Raises WrongUse for a name that no row has."""
     named = [row for row in rows if over in (row.title, row.segment)]
     if over and not named:
-        raise usage.WrongUse(f"--over={over}: there is no such row; there are {[row.title for row in rows]}")
+        titles = ", ".join(row.title for row in rows)
+        raise usage.WrongUse(f"--over={over}: there is no such row; the rows are {titles}")
     return (named or [row for row in rows if row.segment in plans.BASELINES] or rows)[0]
 
 
@@ -164,15 +186,24 @@ def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Seque
     """Prints the table of every split and writes ``out``/compare.html and ``out``/compare.json.
 
     Raises ValueError for a folder that is not an ended run and for runs on different data, WrongUse for a
-    segment or a row that does not exist, FileNotFoundError for missing scores.
+    split, a segment or a row that does not exist, FileNotFoundError for scores that are gone.
     """
+    usage.check_folder("--out", out)
+    if over and across:
+        raise usage.WrongUse(
+            f"--over={over} names what differences are taken to, and --across={across} takes none (there are no "
+            "clips in common to pair): leave one of them out"
+        )
     runs = [_ended(folder) for folder in folders]
     groups = _grouped(runs)
+    _check_segments(groups, segments)
+    if splits:
+        _check_splits(runs, segments, splits)
     # The last column of the first run is its own method: its splits are what that run reports.
     chosen = list(splits) or list(list(runs[0].columns.values())[-1])
     rows = _paired(_rows(groups, chosen, segments), across is not None)
     # Versions of a dataset have no clips in common to pair: means, no differences.
-    base = None if across or len(rows) == 1 else _base(rows, over)
+    base = None if across or (len(rows) == 1 and not over) else _base(rows, over)
     headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
     tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]
     for found in tables:
@@ -186,8 +217,11 @@ def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Seque
 
 def execute(arguments: argparse.Namespace) -> None:
     """Compares the runs of the command line."""
-    listed = {name: (getattr(arguments, name) or "").split(",") for name in ("splits", "segments")}
+    for flag in ("splits", "segments"):
+        if (text := getattr(arguments, flag)) is not None and not usage.listed(text):
+            raise usage.WrongUse(f"--{flag}={text} names nothing: give names with commas between, or leave it out")
+    splits, segments = usage.listed(arguments.splits), usage.listed(arguments.segments)
     compare(
-        arguments.runs, arguments.out, over=arguments.over, across=arguments.across,
-        **{name: [text for text in texts if text] for name, texts in listed.items()},
+        arguments.runs, arguments.out, splits=splits, segments=segments, over=arguments.over,
+        across=arguments.across,
     )  # fmt: skip

@@ -1,14 +1,12 @@
-"""Reads the configuration of a run that has ended, completes it by today's defaults, and lets a command line
-change it."""
+"""Reads the configuration of a run that has ended and completes it by today's defaults."""
 
 import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from mmvid import usage
+from mmvid import configuration, usage
 from mmvid.run import build
 
 
@@ -46,25 +44,10 @@ def completed(found: Mapping) -> ConfigDict:
     return config.lock()
 
 
-def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """``config`` with the ``overrides`` '--config.NAME=VALUE', read as in training. Raises WrongUse for an
-    unknown name or a value of another type."""
-    # Flags of its own: the process's have been parsed already, without these.
-    values, argv = flags.FlagValues(), ["mmvid", *overrides]
-    try:
-        holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        values(argv)
-        return holder.value
-    except flags.Error as error:
-        raise usage.WrongUse(str(error).strip().splitlines()[-1].strip()) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise usage.WrongUse(usage.no_override(error)) from None
-
-
 def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
     """The configuration of the run in ``workdir``, completed and overridden. Raises ValueError where there is
-    no run, WrongUse as `overridden` does."""
+    no run, WrongUse as `configuration.overridden` does."""
     found = build.stored(workdir)
     if not (isinstance(found, Mapping) and {"streams", "networks"} <= set(found)):
         raise ValueError(f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run")
-    return overridden(completed(found), overrides)
+    return configuration.overridden(completed(found), overrides)

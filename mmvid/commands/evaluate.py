@@ -1,19 +1,22 @@
-"""Scores a finished run again without training: under another protocol, with other crops, or on another split.
+"""Scores a finished run again without training: under another protocol, with
+other crops, or on another split.
 
-    python -m mmvid evaluate runs/mml --protocol=D1U2 --crops=full_res --splits=test
+    python -m mmvid evaluate runs/mml --protocol=D1U2 --crops=full_res
 
-Whatever the command line does not say is taken from the run's configuration. --config.NAME=VALUE changes more of
-it, for instance --config.evaluation.batch_size=8 or, where the data have moved, --config.dataset.path=FOLDER.
-The scores are written to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside it; the
-run's own scores stay as they are.
+Whatever the command line does not say is taken from the run's configuration.
+--config.NAME=VALUE changes more of it: --config.evaluation.batch_size=8 or,
+where the data have moved, --config.dataset.path=FOLDER. The scores are written
+to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside
+it; the run's own scores stay as they are.
 """
 
 import argparse
 import pathlib
 from collections.abc import Sequence
 
-from mmvid import files, plans, usage
+from mmvid import configuration, files, plans, usage
 from mmvid.commands import config as config_lib
+from mmvid.data import augment
 from mmvid.plans.segment import Segment
 from mmvid.report import finish, table
 from mmvid.report.table import Column
@@ -22,27 +25,32 @@ from mmvid.run.build import Run
 from mmvid.scores import file
 
 CONFIG = True
-FREE = ("evaluation.", "loader.", "headline=")
+# What may differ from training: entries by the beginning of their path.
+FREE = ("evaluation.", "loader.", "headline")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is scored, and how."""
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
     parser.add_argument("--protocol", metavar="DkUm", help="k dense and m uniform clips, or Rn: n random ones")
-    parser.add_argument("--crops", metavar="NAME", help="centre, three, ten, full_res, ...")
+    parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")
     parser.add_argument("--segments", metavar="A,B",
                         help="the segments; by default the columns of the run's table")  # fmt: skip
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
-    """The arguments as overrides of the configuration, followed by the --config.NAME=VALUE of the command
-    line."""
-    # In this order: of two values for one entry the later counts, which is the one under its full name.
-    found = [f"--config.evaluation.{name}={value}" for name in ("protocol", "crops")
-             if (value := getattr(arguments, name))]  # fmt: skip
-    if arguments.splits:
-        found.append(f"--config.evaluation.splits={tuple(arguments.splits.split(','))!r}")
+    """Writes --protocol, --crops and --splits as --config.NAME=VALUE, and adds those that were given so.
+
+    Where an entry is given in both ways, the last one counts: the one given by its path.
+    """
+    found = []
+    if arguments.protocol is not None:
+        found.append(f"--config.evaluation.protocol={arguments.protocol}")
+    if arguments.crops is not None:
+        found.append(f"--config.evaluation.crops={arguments.crops}")
+    if arguments.splits is not None:
+        found.append(f"--config.evaluation.splits={tuple(usage.listed(arguments.splits))!r}")
     return [*found, *arguments.overrides]
 
 
@@ -53,9 +61,8 @@ def _segments(run: Run, names: str | None) -> list[Segment]:
     if names is None:
         return [segment for segment in scored if segment.title]
     known = {segment.name: segment for segment in scored}
-    if unknown := [name for name in names.split(",") if name not in known]:
-        raise usage.WrongUse(f"{run.workdir} has no segment {unknown[0]!r} with scores; it has {sorted(known)}")
-    return [known[name] for name in names.split(",")]
+    chosen = usage.chosen("--segments", names, known, f"segments of {run.workdir} that have scores")
+    return [known[name] for name in chosen]
 
 
 def _steps(run: Run, segment: Segment) -> int:
@@ -66,13 +73,14 @@ def _steps(run: Run, segment: Segment) -> int:
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
-    """Raises WrongUse for what would make other inputs or networks than those that the run was trained with."""
-    for text in overrides:
-        name = text.lstrip("-").removeprefix("config.")
-        if not name.startswith(FREE) and not name.partition("=")[0].endswith(".path"):
+    """Raises WrongUse for an entry that would make other inputs or networks than those that the run was trained
+    with."""
+    for path in configuration.paths(overrides):
+        # Data may lie elsewhere; that they are the same clips is checked when they are opened.
+        if not path.startswith(FREE) and not path.endswith(".path"):
             raise usage.WrongUse(
-                f"{text}: a run is scored as it was trained; here only evaluation.*, loader.* and where data lie "
-                "(dataset.path) may differ"
+                f"--config.{path}: a run is scored as it was trained; here only evaluation.*, loader.*, headline "
+                "and where data lie (dataset.path) may differ"
             )
 
 

@@ -145,7 +145,7 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
              for i, row in enumerate(rows)]  # fmt: skip
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
-    about += [f"Δ: to {base.title}"] if base is not None else []
+    about += [f"Δ: the difference to {base.title}"] if base is not None else []
     return {"split": split, "about": about, "columns": list(columns), "rows": lines}
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmvid import files, network, plans, sharding
+from mmvid import files, network, plans, sharding, usage
 from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
@@ -110,20 +110,36 @@ def _heads(config, info) -> dict[str, Head]:
     return {name: found[name] for name in config.heads} if config.heads else found
 
 
+def _check_split_names(config, dataset: records.Dataset) -> None:
+    """Raises WrongUse for a split that the configuration names and the dataset does not have."""
+    spec, known = config.evaluation, dataset.info.splits
+    named = [("split", config.split), ("evaluation.during", spec.during)]
+    for entry, split in named + [("evaluation.splits", split) for split in spec.splits]:
+        if split not in known:
+            there = ", ".join(f"{name} ({count} clips)" for name, count in known.items())
+            raise usage.WrongUse(
+                f"{entry} names {split!r}, and {dataset.root} has no such split; it has {there}. Name one of "
+                "them, make a subset of that name in config.subsets, or build the dataset with it"
+            )
+
+
 # ---------------------------------------------------------------------------- the run
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Opens the datasets (a missing one is made where its command says how), makes segments and mesh, and
     checks them; nothing is trained. ``stop`` is what `signals.listened` gives.
 
-    Raises ValueError or FileNotFoundError for whatever cannot work; the message says what to do.
+    Raises WrongUse for a name that nothing has, ValueError or FileNotFoundError for whatever else cannot work;
+    the message says what to do.
     """
     # Before data are opened, which may mean to make them for minutes.
-    checks.check_names(config)
+    with usage.wrong_use():
+        checks.check_names(config)
     datasets = _open(config)
     heads = _heads(config, datasets["dataset"].info)
     datasets["dataset"] = subsets.divided(
         datasets["dataset"], config.subsets, heads, workdir / "subsets.json"
     )
+    _check_split_names(config, datasets["dataset"])
     context = segment_lib.Context(
         config=config,
         heads=heads,

@@ -34,10 +34,32 @@ def _check_datasets(config) -> None:
             )
 
 
+def _check_forms(config) -> None:
+    """Raises ValueError for a label space or a subset that is written in another form."""
+    for name, space in config.heads.items():
+        if not isinstance(space, tuple | list) or len(space) != 2:
+            raise ValueError(f"heads.{name}={space!r}: write (classes, 'single') or (classes, 'multi')")
+    for name, rule in config.subsets.items():
+        if not hasattr(rule, "items"):
+            raise ValueError(f"subsets.{name}={rule!r}: write a rule, for instance dict(of='train', share=0.1)")
+
+
+def _check_counts(config) -> None:
+    """Raises ValueError for a count that is too small."""
+    for name in ("size", "accumulate", "batch_size", "log_every", "evaluation.batch_size"):
+        if config[name] < 1:
+            raise ValueError(f"{name}={config[name]}: it must be 1 or more")
+    for name in ("loader.workers", "loader.threads", "loader.prefetch"):
+        if config[name] < 0:
+            raise ValueError(f"{name}={config[name]}: it must be 0 or more")
+
+
 def check_names(config) -> None:
     """Raises ValueError for a name that nothing has, or a number out of range: all that the configuration
     shows by itself, without data."""
     _check_datasets(config)
+    _check_forms(config)
+    _check_counts(config)
     segment_lib.headline_network(config)
     _choose("plan", config.plan, plans.PLANS)
     # The plan 'full' needs a twin; 'reduced' leaves out the one that is named.
@@ -57,9 +79,6 @@ def check_names(config) -> None:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
     if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):
         raise ValueError(f"evaluation.neighbours={spec.neighbours}: numbers of neighbours, 1 or more")
-    for name in ("accumulate", "batch_size", "log_every"):
-        if config[name] < 1:
-            raise ValueError(f"{name}={config[name]}: it must be 1 or more")
     if not 0 <= config.ema < 1:
         raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
     own = {f"networks.{name}": network for name, network in config.networks.items()}

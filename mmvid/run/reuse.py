@@ -5,12 +5,13 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
-from mmvid import files, sharding
+from mmvid import files, sharding, usage
 from mmvid.logs import LOG
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.run import resume
 from mmvid.run.build import Run
+from mmvid.scores import file
 
 
 class _Stage(NamedTuple):
@@ -20,13 +21,18 @@ class _Stage(NamedTuple):
     scores: str
 
 
+def _paths(config) -> list[pathlib.Path]:
+    return [pathlib.Path(path) for path in usage.listed(config.reuse)]
+
+
 def _stages(path: pathlib.Path) -> dict[str, _Stage]:
-    """{key: stage} of the segments that the run in ``path`` has ended and not lost. Raises ValueError where
+    """{key: stage} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
     ``path`` is not the workdir of a run."""
     if not (path / "config.json").exists():
-        raise ValueError(
-            f"--config.reuse: {path} is no run (it has no config.json): name the --workdir of a run of ours, "
-            "several with commas between"
+        problem = "it has no config.json" if path.is_dir() else "there is no such folder"
+        raise usage.WrongUse(
+            f"--config.reuse: {path} is no run ({problem}): name the --workdir of a run of ours, several with "
+            "commas between"
         )
     found = {}
     for note in sorted(path.glob("*/key.json")):
@@ -36,6 +42,21 @@ def _stages(path: pathlib.Path) -> dict[str, _Stage]:
         if content.get("key") and done:
             found[content["key"]] = _Stage(directory, content.get("scores", ""))
     return found
+
+
+def check(config) -> None:
+    """Raises WrongUse where ``config.reuse`` names what is not the workdir of a run, or a run that has no segment
+    to give: none that has ended with its weights and its key."""
+
+    def look() -> None:
+        for path in _paths(config):
+            if not _stages(path):
+                raise usage.WrongUse(
+                    f"--config.reuse: {path} has no segment that was trained to its end (with done.json, key.json "
+                    "and weights.safetensors): give its own command again, it goes on, or leave it out here"
+                )
+
+    sharding.on_first(look, "looking at the runs of --config.reuse")
 
 
 def _has_checkpoints(directory: pathlib.Path) -> bool:
@@ -49,6 +70,21 @@ def _is_scored(run: Run, segment: Segment, stage: _Stage) -> bool:
     return files_there and stage.scores == keys.of_scores(run.config)
 
 
+def _rename(directory: pathlib.Path, segment: Segment) -> None:
+    """Lets the scores in ``directory`` name the segment that they are of here, in place of the one that they
+    were made by."""
+    own = {"segment": segment.name, "title": segment.title}
+    for path in sorted((directory / "scores").glob("*.npz")):
+        if not resume.whole(path):
+            continue  # it is made again, or missed where it is asked for
+        scores = file.load(path)
+        file.save(path, scores._replace(meta=scores.meta | own))
+        # What `evaluate` has added stands twice.
+        if (numbers := path.with_suffix(".json")).exists():
+            found = files.read_json(numbers)
+            files.write_json(numbers, found | {"meta": found["meta"] | own})
+
+
 def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
     """Copies a stage into the workdir, whole or not at all. Scores that were made in another way than this run
     asks for are left out: the run makes them again from the stage's checkpoint."""
@@ -58,6 +94,7 @@ def _copy(run: Run, segment: Segment, key: str, stage: _Stage) -> None:
         shutil.copytree(stage.directory, temporary)
         if not same:
             shutil.rmtree(temporary / "scores", ignore_errors=True)
+        _rename(temporary, segment)
         note = {"key": key, "scores": keys.of_scores(run.config), "reused": str(stage.directory)}
         files.write_json(temporary / "key.json", note)
     LOG.info("%s: reused from %s%s", segment.name, stage.directory, "" if same else ", to be scored anew")
@@ -67,14 +104,17 @@ def take(run: Run, known: dict[str, str]) -> None:
     """Copies those of this run's segments that the workdirs named in ``config.reuse`` have trained, unless
     this run's own workdir has a folder of them already. ``known`` is {segment: key}.
 
-    Raises ValueError for a path that is not the workdir of a run.
+    Raises WrongUse for a path that is not the workdir of a run.
     """
-    paths = [pathlib.Path(path.strip()) for path in run.config.reuse.split(",") if path.strip()]
+    paths = _paths(run.config)
 
     def copy() -> None:
         stages: dict[str, _Stage] = {}
         for path in paths:
-            stages = _stages(path) | stages  # of several workdirs that have it, the first one named
+            own = _stages(path)
+            if not own.keys() & set(known.values()):
+                LOG.warning("--config.reuse: no segment of %s is made of the same as one here", path)
+            stages = own | stages  # of several workdirs that have it, the first one named
         for segment in run.segments:
             stage = stages.get(known[segment.name])
             if stage is None or (run.workdir / segment.name).exists():
