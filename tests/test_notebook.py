@@ -11,7 +11,7 @@ import pytest
 from absl.testing import flagsaver
 
 from data_prep import build
-from mmvid import commands, main
+from mmvid import commands, configuration, main
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +39,13 @@ def programs(name):
     """The arguments of every call of the module ``name``."""
     found = [words for source in CODE.values() for words in shell(source)]
     return [words[3:] for words in found if words[:3] == ["{PYTHON}", "-m", name]]
+
+
+def config_of(words):
+    """The configuration of a command line of 'train'."""
+    with flagsaver.flagsaver():
+        _, *overrides = main._parse(["mmvid train", *words])
+        return configuration.overridden(configuration.read(main._CONFIG.value), overrides)
 
 
 @pytest.fixture(autouse=True)
@@ -70,19 +77,15 @@ def test_every_command_line_is_one_that_the_programs_take():
     assert [words[0] for words in runs] == ["train", "train", "predict"]
     for name, *rest in runs:
         if name == "train":
-            with flagsaver.flagsaver():
-                assert main._parse(["mmvid train", *rest]) == ["mmvid train"]
-                assert main._WORKDIR.value and main._CONFIG.value.loader.workers == 0  # no processes of its own
+            assert config_of(rest).loader.workers == 0  # no processes of its own
         else:
-            commands._parsed(name, commands.of_name(name), rest)
+            commands.parsed(name, commands.of_name(name), rest)
 
 
 def test_it_makes_the_data_that_its_runs_want():
     made = [build.parse(words) for words in programs("data_prep.build")]
-    with flagsaver.flagsaver():
-        main._parse(["mmvid train", *programs("mmvid")[1][1:]])
-        config = main._CONFIG.value
-        assert made == [build.parse([*spec.command[1:]]) for spec in (config.dataset, config.stills)]
+    config = config_of(programs("mmvid")[1][1:])
+    assert made == [build.parse([*spec.command[1:]]) for spec in (config.dataset, config.stills)]
     # What is kept of them is what the run opens.
     [kept] = [words for words in shell(CODE["whole"]) if words[0] == "tar"]
     assert [config.dataset.path, config.stills.path] == kept[-2:]
