@@ -136,6 +136,7 @@ def train(config, workdir: str) -> dict:
     with contextlib.ExitStack() as stack:
         _alone(stack, path)
         logs.setup(path)
+        talk.say_idle_accelerator()
         cache.choose(path)
         built = _trained(config, path)
         if jax.process_index():

@@ -20,7 +20,7 @@ from mmvid.data import augment
 from mmvid.plans.segment import Segment
 from mmvid.report import points, table
 from mmvid.report.points import Column
-from mmvid.run import build, cache, feed, score
+from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
 from mmvid.scores import file
 
@@ -111,6 +111,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Opens the run, scores it, and prints its table of every split."""
     check_overrides(arguments.overrides)
     config = config_lib.of_run(arguments.run, _overrides(arguments))
+    talk.say_idle_accelerator()
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)
     segments = _segments(run, arguments.segments)

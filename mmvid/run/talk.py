@@ -8,6 +8,7 @@ from mmvid.data.groups import Group
 from mmvid.logs import LOG
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
+from mmvid.run import devices
 from mmvid.run.build import Run
 
 
@@ -44,6 +45,12 @@ def _header(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock
         f"{logs.duration(_left(run, segment, step, seconds))} left in all; "
         f"{logs.free_disk(run.workdir)}"
     )
+
+
+def say_idle_accelerator() -> None:
+    """Warns where JAX computes on the CPU of a machine that has an accelerator."""
+    if text := devices.warning(jax.default_backend(), jax.__version__):
+        LOG.warning("%s", text)
 
 
 def say_random(config) -> None:
