@@ -9,7 +9,21 @@ from mmvid import checkpoint, files, logs, plans, sharding
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import finish
-from mmvid.run import begin, build, cache, feed, lock, loop, neighbours, rehearsal, resume, reuse, score, signals
+from mmvid.run import (
+    begin,
+    build,
+    cache,
+    feed,
+    lock,
+    loop,
+    neighbours,
+    rehearsal,
+    resume,
+    reuse,
+    score,
+    signals,
+    talk,
+)
 from mmvid.run.build import Run
 from mmvid.run.loop import Stopped
 
