@@ -29,7 +29,7 @@ from mmvid.commands import evaluate
 from mmvid.data.media import inputs
 from mmvid.plans.segment import Segment
 from mmvid.report import table
-from mmvid.run import cache, kept
+from mmvid.run import cache, kept, talk
 from mmvid.run import predict as predict_lib
 from mmvid.run.build import Run
 from mmvid.run.predict import Prediction
@@ -79,6 +79,7 @@ def _opened(
     # A few clips are not worth the start of worker processes.
     own = [f"--config.evaluation.batch_size={batch_size}", "--config.loader.workers=0"]
     config = config_lib.of_run(folder, [*own, *overrides])
+    talk.say_idle_accelerator()
     cache.choose(folder)
     run = kept.opened(folder, config)
     return run, _segment(run, segment)
