@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 from mmvid import configuration, usage
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
-_WORKDIR = flags.DEFINE_string("workdir", None, "where results go; the same one resumes")
+_WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/CONFIG-VARIANT; the same resumes")
 _SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
@@ -28,6 +28,14 @@ def _start_processes() -> None:
     # A TPU host names its peers here: a comma between names means that there is more than one.
     elif _PROCESSES.value > 1 or os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
         jax.distributed.initialize()
+
+
+def _workdir() -> str:
+    """--workdir; where it is not given, the folder of runs/ that has the configuration's name: runs/mml-smoke."""
+    if _WORKDIR.value is not None:
+        return _WORKDIR.value
+    file, variant = usage.parted(_CONFIG.value)
+    return str(pathlib.Path("runs", "-".join(filter(None, (pathlib.Path(file).stem, variant)))))
 
 
 def _seeds() -> list[int]:
@@ -52,8 +60,8 @@ def _parse(argv: list[str]) -> list[str]:
         program, *stray = flags.FLAGS(own)
         if stray:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
-        usage.check_given(config=_CONFIG.value, workdir=_WORKDIR.value)
-        usage.check_folder("--workdir", pathlib.Path(_WORKDIR.value))
+        usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
+        usage.check_folder("--workdir", pathlib.Path(_workdir()))
         _seeds()
         return [program, *overrides]
     except flags.Error as error:
@@ -102,7 +110,7 @@ def main(argv: list[str]) -> None:
     try:
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         _start_processes()
-        _train(config, _WORKDIR.value, _seeds())
+        _train(config, _workdir(), _seeds())
     except loop.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)

@@ -66,6 +66,16 @@ def test_seeds_are_whole_numbers_each_once(text):
         main._seeds()
 
 
+def test_a_run_without_a_workdir_is_named_after_its_configuration():
+    def of(**given):
+        with flagsaver.flagsaver(**given):
+            return main._workdir()
+
+    assert of(config="configs/mml.py") == str(pathlib.Path("runs/mml"))
+    assert of(config="here/mine.py:smoke") == str(pathlib.Path("runs/mine-smoke"))
+    assert of(config="configs/mml.py", workdir="x/y") == "x/y"
+
+
 def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
     seen, compared = [], []
     monkeypatch.setattr(train, "train", lambda config, workdir: seen.append((config.seed, workdir)))
@@ -104,8 +114,9 @@ MML = f"--config={ROOT}/configs/mml.py"
 
 
 @pytest.mark.parametrize("argv, text", [
-    ((), "--config and --workdir must be given"),
-    ((MML,), "--workdir must be given"),
+    ((), "--config must be given"),
+    (("--workdir=",), "--config and --workdir must be given"),
+    ((MML, "--workdir="), "--workdir must be given"),
     (("--workdir=x",), "--config must be given"),
     (("--config.seed=1", "--workdir=x"), "--config must be given"),
     (("--config=nope.py", "--workdir=x"), "nope.py is no file of Python; there are "),
