@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 from mmvid import configuration, usage
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
-_WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/CONFIG-VARIANT; the same resumes")
+_WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
 _SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
