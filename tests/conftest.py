@@ -1,6 +1,7 @@
 """Strict settings for every test; must run before JAX starts. docs/testing.md says why they are so."""
 
 import fcntl
+import logging
 import os
 import pathlib
 import shutil
@@ -69,3 +70,14 @@ def once(tmp_path_factory):
 def key():
     """A fixed PRNG key."""
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def the_log():
+    """Takes from the log what a run in this process has set up: the next test listens by itself."""
+    yield
+    log = logging.getLogger("mmvid")
+    log.propagate = True
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()

@@ -222,7 +222,7 @@ def test_further_datasets_are_opened_and_stay_the_same(dataset, tmp_path):
         build.build(c.lock(), tmp_path)
 
 
-def labelled(root, fingerprint, count, names=("a", "b")):
+def labelled(root, fingerprint, count, names=("push", "pull")):
     """A dataset of ``count`` clips a split, whose label space is like that of `dataset`."""
     splits = ("train", "val", "test")
     pack(root, [record(i, split, id=f"{root.name} {split}{i}") for split in splits for i in range(count)])
@@ -264,6 +264,6 @@ def test_a_subset_of_a_further_dataset_is_learnt_from_and_scored(dataset, tmp_pa
     told = seen.of(run, run.segments[0])
     met = {(entry["dataset"], entry["name"]): entry["met"] for entry in told["splits"].values()}
     assert met["dataset", "train"] and not met["more", "few"] and [t["clips"] for t in told["trained"]] == [40]
-    labelled(more, "e" * 12, 6, names=("b", "a"))
+    labelled(more, "e" * 12, 6, names=("pull", "push"))
     with pytest.raises(ValueError, match=r"split 'few' of segment 'ce' shows labelled clips of more, whose label"):
         build.build(wanted(), tmp_path / "again")

@@ -151,7 +151,7 @@ def test_permuting_networks_permutes_losses(form, logits, order):
 
 
 @pytest.mark.parametrize(
-    "form", map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl, functools.partial(mcl.random_teacher, key=KEY)))
+    "form", [*map(jax.jit, (mcl.dmcl, mcl.smcl, mcl.cmcl, functools.partial(mcl.random_teacher, key=KEY)))]
 )
 @few
 @given(logits=LOGITS)

@@ -21,7 +21,7 @@ from mmvid.run import kept
 from mmvid.run import predict as predict_lib
 from mmvid.run.predict import Prediction
 from mmvid.scores import file, numbers
-from mmvid.streams import Head, Sampling, Stream
+from mmvid.streams import Head, Sampling, Stream, Views
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_what_is_prepared_is_cut_to_the_bytes_of_the_dataset(data, clips):  # no
     items, _ = inputs.items(clips / "manifest.csv")
     rows = {clip: row for row, clip in enumerate(source.ids())}
     head = {"action": Head(info.heads["action"]["classes"])}
-    spec = example.Eval(source, STREAMS, head, 40, "D1U1", "code", "centre", 48, 1, (0, 1))
+    spec = example.Eval(source, STREAMS, head, 40, 1, Views("D1U1", "code", "centre", 48))
     for item in [item for item in items if item.id in rows][:2]:
         made = record_lib.prepare(item, predict_lib.settings_of(info), lambda r: example.computed_frames(spec, r))
         computed = sum(map(bool, made["flow_x"]))

@@ -1,5 +1,6 @@
 """What each network of a segment learns with: its optimiser and its learning rate."""
 
+import json
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -35,11 +36,15 @@ def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
 def make(learning: Mapping[str, Mapping], *, steps: int, steps_per_epoch: float) -> tuple[dict, dict]:
     """Makes ({network: optimiser}, {network: learning rate by step}) for a segment of ``steps`` steps from
     ``learning``, {network: what `of` gives}."""
-    tx, lr = {}, {}
+    tx, lr, schedules = {}, {}, {}
     for name, spec in learning.items():
         # Paths and factors decide each leaf's rate; optim finds the leaves when it is given the weights.
         factors = {key: spec[key] for key in ("fresh", "first_convolutions", "first_conv_lr")}
         tx[name] = optim.make(SimpleNamespace(**spec["optimizer"]), **factors)
-        schedule = SimpleNamespace(**spec["schedule"])
-        lr[name] = optim.schedule(schedule, steps=steps, steps_per_epoch=steps_per_epoch)
+        # Networks of one schedule share the function, which tells whose rates are worth a line of their own.
+        written = json.dumps(spec["schedule"], sort_keys=True)
+        if written not in schedules:
+            schedule = SimpleNamespace(**spec["schedule"])
+            schedules[written] = optim.schedule(schedule, steps=steps, steps_per_epoch=steps_per_epoch)
+        lr[name] = schedules[written]
     return tx, lr

@@ -54,13 +54,15 @@ def restored(checkpoints, state, step: int | None = None):
 
 def rates(segment: Segment) -> dict[str, np.ndarray]:
     """The learning rates of all steps under the names that they are logged by, each an array of one number a
-    step: 'lr' of the network that has the headline, and 'lr/<network>' of each that learns at another one."""
+    step: 'lr' of the network that has the headline, and 'lr/<network>' of each that has another schedule."""
     steps = jnp.arange(segment.first_step, segment.stop)
     # All at once: asking for one at a time would wait for the device.
     own = {n.name: np.asarray(jax.vmap(segment.lr[n.name])(steps)) for n in segment.networks if not n.frozen}
     heads = [n.name for n in segment.networks if segment.headline in n.outputs and not n.frozen]
-    first = own[[*heads, *own][0]]
-    return {"lr": first} | {f"lr/{n}": lr for n, lr in own.items() if not np.array_equal(lr, first)}
+    first = [*heads, *own][0]
+    # By their functions: a short piece of two schedules may be the same.
+    others = {f"lr/{name}": lr for name, lr in own.items() if segment.lr[name] is not segment.lr[first]}
+    return {"lr": own[first]} | others
 
 
 def rates_at(rates: dict[str, np.ndarray], index: int) -> dict[str, float]:
