@@ -171,7 +171,7 @@ def a_segment(monkeypatch, made=None, method="pseudo", **options):
     known = context(config)
     known = Context(config, HEADS, {"dataset": {"train": 7}, "more": {"train": 16}}, known.stills_heads)
     segment = segment_lib.make(
-        known, "semi", ("rgb",), (method, {}), options.pop("duration", "3 epochs"), {}, stage="semi",
+        known, "semi", ("rgb",), (method, {}), options.pop("duration", "3 epochs"), {}, batches="semi",
         title="Semi", groups=made or BOTH, **({"epoch_of": "unlabelled"} | options),
     )  # fmt: skip
     return config, segment

@@ -35,7 +35,7 @@ def test_a_resumed_segment_goes_on_with_the_next_batch():
         jax.tree.map(np.testing.assert_array_equal, rest, whole[start:])
 
 
-def test_stages_see_other_batches():
+def test_segments_see_batches_of_their_own():
     run, segment = a_run(steps=5)
     ids = [[batch["main"]["id"].tolist() for batch in feed.train_batches(run, segment._replace(seed=s), 0)]
            for s in (segment.seed, segment.seed, segment.seed + 1)]  # fmt: skip

@@ -366,7 +366,7 @@ def test_a_member_starts_another_network_and_its_classifier_goes_along(tmp_path)
 
     def made(start):
         return segment_lib.make(context(config), "next", ("flow",), ("single", {}), "3", {"flow": start},
-                                stage="2", title="")  # fmt: skip
+                                batches="2", title="")  # fmt: skip
 
     found = {s.name: s for s in plans.make(context(sharing()))}
     source, _, _ = hand_over(tmp_path, found, "ce", "cmcl")
@@ -425,7 +425,8 @@ def test_the_encoders_of_a_fusion_start_from_networks_and_networks_from_them(tmp
         config.networks.given = common.fusion(flow=tiny, rgb=tiny, weights=files_of)
 
     def made(name, begins, *networks):
-        return segment_lib.make(context(config), name, networks, ("single", {}), "3", begins, stage="2", title="")
+        method = ("single", {})
+        return segment_lib.make(context(config), name, networks, method, "3", begins, batches="2", title="")
 
     found = {
         "ce": made("ce", {}, "flow", "rgb"),
@@ -508,7 +509,7 @@ def taught(starts, **changes):
         config.update_from_flattened_dict(changes)
     options = {"teacher": "teacher"}
     return segment_lib.make(context(config), "gd", ("teacher", "rgb"), ("generalized_distillation", options), "3",
-                            starts, stage="gd", title="")  # fmt: skip
+                            starts, batches="gd", title="")  # fmt: skip
 
 
 def test_a_teacher_is_another_network_of_an_earlier_segment(tmp_path):

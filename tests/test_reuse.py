@@ -24,18 +24,18 @@ def other(tmp_path):
     settings = types.SimpleNamespace(
         evaluation=evaluation, size=32, subsets={}, reuse=f"{tmp_path}/none-of-it,{tmp_path}/other"
     )
-    stage = tmp_path / "other" / "teacher"
-    for folder in (stage / "scores", stage / "checkpoints" / "6", tmp_path / "none-of-it", tmp_path / "mine"):
+    ended = tmp_path / "other" / "teacher"
+    for folder in (ended / "scores", ended / "checkpoints" / "6", tmp_path / "none-of-it", tmp_path / "mine"):
         folder.mkdir(parents=True)
     for run in ("other", "none-of-it"):
         (tmp_path / run / "config.json").write_text("{}")
     scores = made({"rgb": np.zeros((3, 1, 2))}, [0, 1, 0], segment="teacher", title="Teacher", protocol="D0U1")
-    file.save(stage / "scores" / "test.npz", scores)
-    file.save(stage / "scores" / "test@D1U2-centre.npz", scores)
-    files.write_json(stage / "scores" / "test@D1U2-centre.json", {"meta": scores.meta, "numbers": {}})
-    weight_files.save(stage / "weights.safetensors", {"rgb": {"params": {"a": np.ones(9)}}}, {})
-    files.write_json(stage / "done.json", {"steps": 6})
-    files.write_json(stage / "key.json", {"key": KEY, "scores": keys.of_scores(settings)})
+    file.save(ended / "scores" / "test.npz", scores)
+    file.save(ended / "scores" / "test@D1U2-centre.npz", scores)
+    files.write_json(ended / "scores" / "test@D1U2-centre.json", {"meta": scores.meta, "numbers": {}})
+    weight_files.save(ended / "weights.safetensors", {"rgb": {"params": {"a": np.ones(9)}}}, {})
+    files.write_json(ended / "done.json", {"steps": 6})
+    files.write_json(ended / "key.json", {"key": KEY, "scores": keys.of_scores(settings)})
     what = dict(evaluate=("test",), scored=("test",), measure=())
     segments = [types.SimpleNamespace(name=name, title=name.upper(), **what) for name in ("ce", "mml")]
     return types.SimpleNamespace(workdir=tmp_path / "mine", config=settings, segments=segments)
@@ -46,7 +46,7 @@ def taken(run):
     return sorted(str(p.relative_to(run.workdir)) for p in run.workdir.rglob("*") if p.is_file())
 
 
-def test_a_stage_is_copied_under_the_name_that_it_has_here(other, caplog):
+def test_a_segment_is_copied_under_the_name_that_it_has_here(other, caplog):
     reuse.LOG.propagate = True
     caplog.set_level("INFO", logger=reuse.LOG.name)
     scores = [f"ce/scores/test{end}" for end in (".npz", "@D1U2-centre.json", "@D1U2-centre.npz")]
@@ -95,18 +95,18 @@ def test_its_scores_name_the_segment_that_they_are_of_here(other):
 @pytest.mark.parametrize("how", ["another split", "scores cut short", "no checkpoint"])
 def test_what_lacks_a_score_and_a_checkpoint_is_trained_here(other, how):
     """Copied, it could neither be scored nor trained again."""
-    stage = other.workdir.parent / "other" / "teacher"
+    ended = other.workdir.parent / "other" / "teacher"
     if how == "another split":
         other.segments[0].evaluate = ("test", "unseen")
     elif how == "scores cut short":
-        path = stage / "scores" / "test.npz"
+        path = ended / "scores" / "test.npz"
         path.write_bytes(path.read_bytes()[:-9])
-    (stage / "checkpoints" / "6").rmdir()
+    (ended / "checkpoints" / "6").rmdir()
     assert bool(taken(other)) == (how == "no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["done.json", "weights.safetensors", "key.json"])
-def test_a_stage_that_is_not_whole_is_left(other, name):
+def test_a_segment_that_is_not_whole_is_left(other, name):
     (other.workdir.parent / "other" / "teacher" / name).unlink()
     assert taken(other) == []
 

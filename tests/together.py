@@ -84,11 +84,11 @@ def make_method(outputs, heads):
 
 def make_plan(context, pieces):
     """The teacher, and then one stretch of training in ``pieces`` {segment: steps}; each is measured first."""
-    teacher = segment.make(context, "teacher", (TEACHER,), ("single", {}), "2", {}, stage="teacher", title="")
+    teacher = segment.make(context, "teacher", (TEACHER,), ("single", {}), "2", {}, batches="teacher", title="")
     students = tuple(name for name in context.config.networks if name != TEACHER)
     whole = segment.make(
         context, "whole", (*students, TEACHER), ("together", {}), str(sum(pieces.values())),
-        {TEACHER: Start("teacher", TEACHER)}, stage="together", title="Together", groups=GROUPS,
+        {TEACHER: Start("teacher", TEACHER)}, batches="together", title="Together", groups=GROUPS,
         epoch_of="unlabelled",
     )  # fmt: skip
     return [teacher, *continuation.cut(whole._replace(measure=("val",)), pieces)]

@@ -24,7 +24,7 @@ def make(context: Context) -> list[Segment]:
         options = dict(config.method.get(name) or {})
         # Only what stands before a method in the list has weights by the time that it is trained.
         teachers = _teachers(config, name, options, trained="independent" in names[: len(segments)])
-        # One stage for all: it seeds batches and draws, so that methods differ in nothing but themselves.
+        # The same batches and draws for all, so that methods differ in nothing but themselves.
         made = segment.make(
             context,
             name,
@@ -32,7 +32,7 @@ def make(context: Context) -> list[Segment]:
             (name, options),
             config.steps.method,
             starts | teachers,
-            stage="compare",
+            batches="compare",
             title=TITLES.get(name, name.upper()),
         )
         segments.append(made)

@@ -21,16 +21,16 @@ def reduced(context: Context) -> list[Segment]:
     plain = ("single", {})
     return [
         *first,
-        segment.make(context, "ce", networks, plain, config.steps.ce, starts, stage="ce", title="CE"),
-        segment.make(context, "ce_continued", networks, plain, steps, both, stage="2", title="CE continued"),
-        segment.make(context, name, networks, (name, options), steps, both, stage="2", title=title),
+        segment.make(context, "ce", networks, plain, config.steps.ce, starts, batches="ce", title="CE"),
+        segment.make(context, "ce_continued", networks, plain, steps, both, batches="2", title="CE continued"),
+        segment.make(context, name, networks, (name, options), steps, both, batches="2", title=title),
     ]
 
 
 def full(context: Context) -> list[Segment]:
     """MML's best single model (figure 1): two CE runs of one modality, mutual learning (ML) between the two,
     then mutual modality learning with every network from the first one's ML weights, C(RGB) in table 7.
-    To compare with, CE is continued through two stages with the same batches, schedules and updates."""
+    To compare with, CE is continued in two segments with the same batches, schedules and updates."""
     config = context.config
     head, twin, steps = segment.headline_network(config), config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
@@ -45,14 +45,14 @@ def full(context: Context) -> list[Segment]:
         return {n: Start(segment_name, network or n) for n in networks}
 
     make = functools.partial(segment.make, context)
-    # Stages seed batches and draws. CE continued takes those of the stage that it is the counterpart of:
+    # CE continued takes the batches and draws of the segment that it is the counterpart of:
     # 'ce_again' that of 'ml', 'ce_continued' that of the method.
     return [
         *first,
-        make("ce", networks, plain, steps.ce, own, stage="ce", title="CE"),
-        make("ce2", (twin,), plain, steps.ce, other, stage="ce2", title=""),
-        make("ce_again", networks, plain, steps.ml, after("ce", head), stage="2", title=""),
-        make("ce_continued", networks, plain, steps.method, after("ce_again"), stage="3", title="CE continued"),
-        make("ml", (head, twin), (name, options), steps.ml, apart, stage="2", title="ML"),
-        make(name, networks, (name, options), steps.method, after("ml", head), stage="3", title=title),
+        make("ce", networks, plain, steps.ce, own, batches="ce", title="CE"),
+        make("ce2", (twin,), plain, steps.ce, other, batches="ce2", title=""),
+        make("ce_again", networks, plain, steps.ml, after("ce", head), batches="2", title=""),
+        make("ce_continued", networks, plain, steps.method, after("ce_again"), batches="3", title="CE continued"),
+        make("ml", (head, twin), (name, options), steps.ml, apart, batches="2", title="ML"),
+        make(name, networks, (name, options), steps.method, after("ml", head), batches="3", title=title),
     ]

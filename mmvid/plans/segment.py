@@ -144,11 +144,11 @@ def _headline(config, networks) -> str:
     return config.headline if config.headline in learners else learners[0]
 
 
-def seed_of(config, stage: str) -> int:
-    """The seed of the batches and draws of a ``stage``."""
-    # Of the stage, not the name: a method and its baseline see the same batches. Python's own hash of a
+def seed_of(config, batches: str) -> int:
+    """The seed of what is called ``batches``: the clips of every step, and what is drawn for them."""
+    # Of them, not of the segment: a method and its baseline see the same batches. Python's own hash of a
     # text would differ from process to process.
-    return zlib.crc32(f"{config.seed}/{stage}".encode())
+    return zlib.crc32(f"{config.seed}/{batches}".encode())
 
 
 def assembled(
@@ -158,7 +158,7 @@ def assembled(
     method: tuple[str, dict],
     made: Method,
     *,
-    stage: str,
+    batches: str,
     streams,
     heads,
     groups: Mapping[str, Group],
@@ -173,7 +173,7 @@ def assembled(
     ``made`` is the method (name, options), ``learnt`` is what `learning.of` gives for each network; ``data`` and
     ``spec`` are added to the segment's spec, ``fields`` to the segment.
     """
-    config, seed = context.config, seed_of(context.config, stage)
+    config, seed = context.config, seed_of(context.config, batches)
     per_epoch = epochs.steps(context, groups, fields.get("epoch_of", MAIN))
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     # The schedule's length apart from `steps`: a continuation changes these and keeps the schedule.
@@ -214,7 +214,7 @@ def make(
     duration,
     starts: dict[str, Start],
     *,
-    stage: str,
+    batches: str,
     title: str,
     groups: Mapping[str, Group] | None = None,
     epoch_of: str = MAIN,
@@ -223,7 +223,7 @@ def make(
     ``duration`` (as `optim.steps_of` reads it), from ``starts`` {network: `Start`}.
 
     It learns from the main dataset, or from ``groups``, of which ``epoch_of`` counts the epochs. Segments
-    of one ``stage`` see the same batches and draw the same weights. Raises ValueError or FileNotFoundError
+    of equal ``batches`` see the same batches and draw the same weights. Raises ValueError or FileNotFoundError
     for whatever cannot work.
     """
     config, heads = context.config, context.heads
@@ -244,7 +244,7 @@ def make(
         built,
         method,
         made,
-        stage=stage,
+        batches=batches,
         streams=streams,
         heads=heads,
         groups=groups,

@@ -10,5 +10,5 @@ def make(context: Context) -> list[Segment]:
     networks = tuple(context.config.networks)
     first, starts = stills.beginnings(context, networks)
     steps = context.config.steps.ce
-    ce = segment.make(context, "ce", networks, ("single", {}), steps, starts, stage="ce", title="CE")
+    ce = segment.make(context, "ce", networks, ("single", {}), steps, starts, batches="ce", title="CE")
     return [*first, ce]

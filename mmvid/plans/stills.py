@@ -55,7 +55,7 @@ def make(context: Context, network: str) -> Segment:
         (built,),
         ("single", {}),
         made,
-        stage=STILLS,
+        batches=STILLS,
         streams=streams,
         heads=heads,
         groups=groups,

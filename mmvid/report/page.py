@@ -14,6 +14,7 @@ from mmvid.data import fields
 from mmvid.report import facts, figures, panels, points, table, verdict
 from mmvid.report.points import Column, Line
 from mmvid.scores import file
+from mmvid.scores import numbers as numbers_lib
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
             "opencv-contrib-python-headless")  # fmt: skip
@@ -71,7 +72,7 @@ def write(
     config: str,
     headline: str,
     baseline: str = "",
-    how: str = "logits",
+    how: str = numbers_lib.HOW,
     found: dict[str, Sequence[Line]] | None = None,
     dataset=None,
     published: Sequence[tuple[str, dict]] = (),

@@ -154,7 +154,7 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
     return found | {"reliability": figures.reliability(bins)}
 
 
-def hardest(scores: Scores, output: str, count: int, how: str = "logits") -> list[dict]:
+def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW) -> list[dict]:
     """Lists the ``count`` clips whose true class ``output`` finds least probable, among those that have it, as
     dicts of row, id, label, guess and prob."""
     scores = file.labelled(scores)

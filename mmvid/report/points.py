@@ -122,7 +122,7 @@ def _names(columns: Sequence[Column], split: str, headline: str) -> tuple[list[s
 
 
 def lines(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "",
-          how: str = "logits") -> list[Line]:  # fmt: skip
+          how: str = numbers_lib.HOW) -> list[Line]:  # fmt: skip
     """Computes the lines of a split over the columns that have it (`there`): every output, the headline first,
     then the sums of members, smallest first. [] where no clip has a label.
 

@@ -6,6 +6,7 @@ from mmvid.report import points
 from mmvid.report.points import Column, Line, Point
 from mmvid.report.text import difference, percent, value
 from mmvid.scores import file
+from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
 
@@ -88,7 +89,7 @@ def _line_rows(name: str, line: Line, columns: Sequence[Column], split: str, bas
     return [first, *(row for row in rows if set(row["cells"]) - {"-", ""})]
 
 
-def rows(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "", how: str = "logits",
+def rows(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "", how: str = numbers_lib.HOW,
          found: Sequence[Line] | None = None, parts: bool = False) -> list[dict]:  # fmt: skip
     """Makes the table of a split: a dict for each row, of output (with its head), measure and cells (a text for
     each column that has the split).
@@ -115,7 +116,7 @@ def _outputs(columns: Sequence[Column], split: str, headline: str) -> list[str]:
     return sorted(found, key=lambda o: (o != headline, o))
 
 
-def overview(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> list[dict]:
+def overview(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> list[dict]:
     """Makes the table as multimodal papers print it, with modalities as columns (DMCL's tables 1 and 2).
 
     Each column of the run becomes a row {'title', 'cells': {output, 'sum' or 'oracle': text}}; the result is
@@ -138,7 +139,7 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = "l
     return found
 
 
-def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = "logits") -> str:
+def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> str:
     """Writes `overview` as aligned text; '' where it has no rows."""
     found = overview(columns, split, headline, how)
     if not found:
@@ -176,7 +177,7 @@ def denominators(scores: Scores) -> str:
 
 
 def table(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "",
-          how: str = "logits", found: Sequence[Line] | None = None) -> str:  # fmt: skip
+          how: str = numbers_lib.HOW, found: Sequence[Line] | None = None) -> str:  # fmt: skip
     """Writes `rows` as aligned text, below the line of `denominators`."""
     shown = points.there(columns, split)
     body = [["", "", *(c.title for c in shown)]]

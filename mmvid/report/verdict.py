@@ -81,7 +81,7 @@ def told(found: Sequence[Line], main: Line, index: int, words: str, rival: str, 
 
 
 def verdict(columns: Sequence[Column], split: str, *, headline: str, baseline: str = "",
-            how: str = "logits", found: Sequence[Line] | None = None) -> str:  # fmt: skip
+            how: str = numbers_lib.HOW, found: Sequence[Line] | None = None) -> str:  # fmt: skip
     """Writes what the last column is worth on a split, in one sentence.
 
     'MML: rgb 62.9, +7.9 [+3.3, +12.9] over CE continued with the same updates; flow within noise'. Without a

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from mmvid.scores import numbers
 from mmvid.streams import Views
 
 _VIEWS = Views()
@@ -32,7 +33,7 @@ class Evaluation(NamedTuple):
     variant: str = _VIEWS.variant
     crops: str = _VIEWS.crops
     resize: int = _VIEWS.resize
-    aggregate: str = "logits"
+    aggregate: str = numbers.HOW
     batch_size: int = 32
     every: str = "20%"
     checkpoint: str = "last"

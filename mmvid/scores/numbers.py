@@ -9,9 +9,11 @@ from mmvid.scores import metrics
 from mmvid.scores.file import Scores
 
 AGGREGATES = ("logits", "probs", "max")
+# How the views of a clip are put together where nothing is said.
+HOW = AGGREGATES[0]
 
 
-def aggregate(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
+def aggregate(logits: np.ndarray, how: str = HOW, *, kind: str = "single") -> np.ndarray:
     """Makes one score per clip of its V views: [N, V, K] -> [N, K], in float64.
 
     ``how`` 'logits' is their mean (MML, DMCL and MMD test so), 'probs' the mean of probabilities (G-Blend,
@@ -32,7 +34,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x.astype(np.float64)))
 
 
-def probabilities(logits: np.ndarray, how: str = "logits", *, kind: str = "single") -> np.ndarray:
+def probabilities(logits: np.ndarray, how: str = HOW, *, kind: str = "single") -> np.ndarray:
     """Returns the probabilities of the classes of a head: [N, V, K] -> [N, K].
 
     They are the softmax of mean logits, the mean of probabilities, or the maxima over the views divided by
@@ -45,7 +47,7 @@ def probabilities(logits: np.ndarray, how: str = "logits", *, kind: str = "singl
     return metrics.softmax(values) if how == "logits" else values / values.sum(-1, keepdims=True)
 
 
-def hits(scores: Scores, output: str, head: str, k: int, how: str = "logits") -> np.ndarray:
+def hits(scores: Scores, output: str, head: str, k: int, how: str = HOW) -> np.ndarray:
     """Returns 1 for each clip whose label is among the k best classes, else 0: [N].
 
     ``output`` is an output, a sum ('depth + rgb') or 'fused', the sum of all members. A clip that lacks it, or
@@ -134,7 +136,7 @@ def is_multi(scores: Scores, head: str) -> bool:
     return " + " not in head and scores.label[head].ndim > 1
 
 
-def sampled_map(scores: Scores, output: str, head: str, how: str = "logits") -> np.ndarray:
+def sampled_map(scores: Scores, output: str, head: str, how: str = HOW) -> np.ndarray:
     """Computes the mAP of an output in bootstrap samples of the labelled clips: [D]. Files of the same clips in
     the same order are sampled alike, so that their differences are paired."""
     scores = file_lib.labelled(scores)
@@ -148,7 +150,7 @@ def around(value: float, samples: np.ndarray) -> tuple[float, float]:
     return metrics.middle(samples - (np.nanmean(samples) - value))
 
 
-def interval(scores: Scores, output: str, head: str, how: str = "logits") -> tuple[float, ...]:
+def interval(scores: Scores, output: str, head: str, how: str = HOW) -> tuple[float, ...]:
     """Computes the 95 % bootstrap interval over labelled clips of an output's top-1, or of its mAP where labels
     are of several classes: (low, high) as fractions, () where it is undefined."""
     scores = file_lib.labelled(scores)
@@ -160,7 +162,7 @@ def interval(scores: Scores, output: str, head: str, how: str = "logits") -> tup
     return () if value is None else around(value, sampled_map(scores, output, head, how))
 
 
-def difference(scores: Scores, base: Scores, output: str, head: str, how: str = "logits") -> tuple[float, ...]:
+def difference(scores: Scores, base: Scores, output: str, head: str, how: str = HOW) -> tuple[float, ...]:
     """Computes top-1 (or mAP) of ``scores`` minus that of ``base``, paired clip by clip over the labelled ones:
     (mean, low, high) as fractions, with a 95 % bootstrap interval.
 
@@ -181,12 +183,12 @@ def difference(scores: Scores, base: Scores, output: str, head: str, how: str = 
     return (values[0] - values[1], *around(values[0] - values[1], samples))
 
 
-def mean_ap(scores: Scores, output: str, head: str, how: str = "logits") -> float | None:
+def mean_ap(scores: Scores, output: str, head: str, how: str = HOW) -> float | None:
     """Computes the mAP of a head of several labels, over labelled clips; None where no class has a positive."""
     return _multi(scores, output, head, how)["map"] if len(scores.id) else None
 
 
-def summary(scores: Scores, how: str = "logits") -> dict:
+def summary(scores: Scores, how: str = HOW) -> dict:
     """Computes all numbers of a split: {output: {head: numbers}} of every output.
 
     Where there are several members, 'fused' is one more output, and 'oracle' {head: fraction} says how often
@@ -214,12 +216,12 @@ def summary(scores: Scores, how: str = "logits") -> dict:
     return result
 
 
-def oracle(scores: Scores, head: str, how: str = "logits") -> np.ndarray:
+def oracle(scores: Scores, head: str, how: str = HOW) -> np.ndarray:
     """Returns 1 for each clip on which at least one member is right, else 0: [N] (DMCL's Phi)."""
     return np.max([hits(scores, output, head, 1, how) for output in file_lib.members(scores)], axis=0)
 
 
-def subsets(scores: Scores, how: str = "logits") -> dict[str, dict[str, dict]]:
+def subsets(scores: Scores, how: str = HOW) -> dict[str, dict[str, dict]]:
     """Computes what is left when modalities are missing: {'depth': .., 'depth + rgb': ..} -> {head: numbers}.
 
     There is an entry for every non-empty subset of the members, smallest first, whose logits are summed. A
@@ -247,7 +249,7 @@ def _subset(scores: Scores, name: str, head: str, how: str) -> dict:
     return {"map": mean_ap(scores, name, head, how)} | covered
 
 
-def headline_values(scores: Scores, how: str = "logits") -> dict[str, float]:
+def headline_values(scores: Scores, how: str = HOW) -> dict[str, float]:
     """Returns {'output/top1': .., 'oracle/top1': .., 'output/map': ..}, the numbers that are logged during
     training and that decide which checkpoint is best. Undefined ones are left out, so that the result may
     be {}."""
