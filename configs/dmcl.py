@@ -154,10 +154,19 @@ def _released(c: ConfigDict, path: str, classes: int, *published) -> None:
     c.optimizer.update(dict(momentum=0.9, weight_decay=1e-4, clip=0.0, groups="uniform"))
     c.evaluation.update(
         # Ten clips of each: 40 in a forward.
-        dict(batch_size=4, protocol="R10", crops="window", during_protocol="R10",
-             during_crops="window", splits=("test",), every="5 epochs", checkpoint="best", best_by="oracle",
-             neighbours=(1, 5, 10, 50, 120))
-    )  # fmt: skip
+        dict(
+            batch_size=4,
+            protocol="R10",
+            crops="window",
+            during_protocol="R10",
+            during_crops="window",
+            splits=("test",),
+            every="5 epochs",
+            checkpoint="best",
+            best_by="oracle",
+            neighbours=(1, 5, 10, 50, 120),
+        )
+    )
     c.save_every = "5 epochs"
     c.loader.workers = 8
     c.published = published

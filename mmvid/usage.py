@@ -46,9 +46,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, program: str, about: str, **options):
         super().__init__(
-            program, description=about, allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter, **options,
-        )  # fmt: skip
+            program,
+            description=about,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Prints ``message`` and ends the process with exit code 2."""
@@ -56,8 +59,12 @@ class Parser(argparse.ArgumentParser):
         lines = (line.strip() for line in (self.description or "").splitlines())
         example = next((line for line in lines if line.startswith("python -m")), "")
         print(f"\n{self.prog}: {message}", file=sys.stderr)
-        print(*(["for instance: " + example] if example else []),
-              f"more: {self.prog.split(' --')[0]} --help", sep="\n", file=sys.stderr)  # fmt: skip
+        print(
+            *(["for instance: " + example] if example else []),
+            f"more: {self.prog.split(' --')[0]} --help",
+            sep="\n",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
@@ -153,12 +160,16 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
         lines = [
             *(missing if file else ()),
             "python -m mmvid train --config=FILE[:VARIANT] --workdir=FOLDER",
-            "                      [--config.NAME=VALUE ...]", "",
+            "                      [--config.NAME=VALUE ...]",
+            "",
             "Trains what a configuration describes and writes its report; the same command",
-            "resumes. For example:", "", f"  {EXAMPLE}", "",
+            "resumes. For example:",
+            "",
+            f"  {EXAMPLE}",
+            "",
             "configurations (add --help to one for its variants and expected times):",
             *(line for path, about in known().items() for line in (f"  --config={path}", folded("      ", about))),
-        ]  # fmt: skip
+        ]
     return "\n".join([*lines, "", _OVERRIDES, "", "flags:", *_flags(names)])
 
 

@@ -35,11 +35,17 @@ def of_name(name: str):
 
 def listing() -> str:
     """The text of --help: every command with its line, and examples."""
-    return "\n".join([
-        "python -m mmvid COMMAND ...", "", "commands (each has a --help of its own):",
-        *(usage.folded(f"  {name:10s} ", line) for name, line in COMMANDS.items()), "", "for example:",
-        *(f"  {line}" for line in EXAMPLES),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "python -m mmvid COMMAND ...",
+            "",
+            "commands (each has a --help of its own):",
+            *(usage.folded(f"  {name:10s} ", line) for name, line in COMMANDS.items()),
+            "",
+            "for example:",
+            *(f"  {line}" for line in EXAMPLES),
+        ]
+    )
 
 
 def parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:

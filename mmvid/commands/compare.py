@@ -40,8 +40,13 @@ class Ended(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which runs are compared, and what of them."""
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="workdirs of ended runs")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR",
-                        help="where the page goes; by default the current folder")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path(),
+        metavar="DIR",
+        help="where the page goes; by default the current folder",
+    )
     parser.add_argument("--splits", metavar="A,B", help="splits, or test@D1U2-centre as `evaluate` scored it")
     parser.add_argument("--segments", metavar="A,B", help="some of the segments in the runs' tables")
     parser.add_argument("--over", metavar="ROW", help="the row, or its segment, that the others are compared with")
@@ -125,9 +130,11 @@ def _check_splits(runs: Sequence[Ended], segments: Sequence[str], splits: Sequen
             if not segments or segment in segments:
                 known = sorted(path.stem for path in (run.folder / segment / "scores").glob("*.npz"))
                 usage.chosen(
-                    "--splits", ",".join(splits), known,
+                    "--splits",
+                    ",".join(splits),
+                    known,
                     f"splits on which {run.folder}/{segment} is scored (python -m mmvid evaluate makes others)",
-                )  # fmt: skip
+                )
 
 
 def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Sequence[str]) -> list[Row]:
@@ -181,8 +188,15 @@ def _base(rows: Sequence[Row], over: str | None) -> Row:
     return (named or [row for row in rows if row.segment in plans.BASELINES] or rows)[0]
 
 
-def compare(folders: Sequence[pathlib.Path], out: pathlib.Path, *, splits: Sequence[str] = (),
-            segments: Sequence[str] = (), over: str | None = None, across: str | None = None) -> None:  # fmt: skip
+def compare(
+    folders: Sequence[pathlib.Path],
+    out: pathlib.Path,
+    *,
+    splits: Sequence[str] = (),
+    segments: Sequence[str] = (),
+    over: str | None = None,
+    across: str | None = None,
+) -> None:
     """Prints the table of every split and writes ``out``/compare.html and ``out``/compare.json.
 
     Raises ValueError for a folder that is not an ended run and for runs on different data, WrongUse for a
@@ -222,6 +236,10 @@ def execute(arguments: argparse.Namespace) -> None:
             raise usage.WrongUse(f"--{flag}={text} names nothing: give names with commas between, or leave it out")
     splits, segments = usage.listed(arguments.splits), usage.listed(arguments.segments)
     compare(
-        arguments.runs, arguments.out, splits=splits, segments=segments, over=arguments.over,
+        arguments.runs,
+        arguments.out,
+        splits=splits,
+        segments=segments,
+        over=arguments.over,
         across=arguments.across,
-    )  # fmt: skip
+    )

@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", metavar="DkUm", help="k dense and m uniform clips, or Rn: n random ones")
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")
-    parser.add_argument("--segments", metavar="A,B",
-                        help="the segments; by default the columns of the run's table")  # fmt: skip
+    parser.add_argument(
+        "--segments", metavar="A,B", help="the segments; by default the columns of the run's table"
+    )
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:

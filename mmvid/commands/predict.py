@@ -43,8 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
-    add("--flow", choices=list(predict_lib.FLOWS), default="as-trained",
-        help="how flow is computed: as for training (slow where that was TV-L1), quickly by DIS, or not at all")
+    add(
+        "--flow",
+        choices=list(predict_lib.FLOWS),
+        default="as-trained",
+        help="how flow is computed: as for training (slow where that was TV-L1), quickly by DIS, or not at all",
+    )
     add("--topk", type=int, default=5, metavar="K", help="classes that are shown; default 5")
     add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
     add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
@@ -126,8 +130,10 @@ def text(found: Prediction, topk: int) -> str:
     missing = f"; no {', no '.join(found.missing)}" if found.missing else ""
     parts, columns = [f"{found.id} ({', '.join(found.used)}{missing})"], _columns(found)
     for head in found.fused:
-        rows = [[found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
-                for i in _top(found.fused[head], topk)]  # fmt: skip
+        rows = [
+            [found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
+            for i in _top(found.fused[head], topk)
+        ]
         parts.append(table.aligned([[head, *columns], *rows], right=1))
     return "\n".join(parts)
 
@@ -141,13 +147,19 @@ def plain(found: Prediction, topk: int) -> dict:
     """A prediction as JSON holds it: the ``topk`` classes of every output, and the logits of all classes."""
     said = {} if found.reason else _columns(found)
     return {
-        "id": found.id, "reason": found.reason, "used": found.used, "missing": found.missing,
+        "id": found.id,
+        "reason": found.reason,
+        "used": found.used,
+        "missing": found.missing,
         "sum_of": found.members,
-        "top": {output: {head: _classes(found, head, own, topk) for head, own in heads.items()}
-                for output, heads in said.items()},
-        "logits": {output: {head: own.tolist() for head, own in heads.items()}
-                   for output, heads in found.logits.items()},
-    }  # fmt: skip
+        "top": {
+            output: {head: _classes(found, head, own, topk) for head, own in heads.items()}
+            for output, heads in said.items()
+        },
+        "logits": {
+            output: {head: own.tolist() for head, own in heads.items()} for output, heads in found.logits.items()
+        },
+    }
 
 
 def _rows(found: Sequence[Prediction], topk: int) -> str:
@@ -187,10 +199,14 @@ def _check(arguments: argparse.Namespace) -> None:
 def _announced(run: Run, segment: Segment, topk: int) -> dict:
     own = run.config.evaluation
     return {
-        "run": str(run.workdir), "segment": segment.name, "protocol": own.protocol, "crops": own.crops,
-        "aggregate": own.aggregate, "topk": topk,
+        "run": str(run.workdir),
+        "segment": segment.name,
+        "protocol": own.protocol,
+        "crops": own.crops,
+        "aggregate": own.aggregate,
+        "topk": topk,
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
-    }  # fmt: skip
+    }
 
 
 def _said(predictions: Iterable[Prediction], arguments: argparse.Namespace, about: dict) -> list[Prediction]:

@@ -32,6 +32,9 @@ def execute(arguments: argparse.Namespace) -> None:
     run = build.opened(arguments.run, config_lib.of_run(arguments.run, arguments.overrides))
     logs.setup(arguments.run)
     finish.finish(
-        arguments.run, run.config, finish.shown(run.segments), run.datasets["dataset"],
+        arguments.run,
+        run.config,
+        finish.shown(run.segments),
+        run.datasets["dataset"],
         baseline=plans.baseline(run.segments),
-    )  # fmt: skip
+    )

@@ -46,8 +46,9 @@ PRESETS = {"default": DEFAULT, "fast": FAST, "opencv": OPENCV}
 # ---------------------------------------------------------------------------- finite differences
 def _ahead(x, axis: int):
     """Shifts x so that position i holds the value of i + 1; the last one is repeated (difference zero)."""
-    return jnp.concatenate([lax.slice_in_dim(x, 1, None, axis=axis),
-                            lax.slice_in_dim(x, -1, None, axis=axis)], axis)  # fmt: skip
+    return jnp.concatenate(
+        [lax.slice_in_dim(x, 1, None, axis=axis), lax.slice_in_dim(x, -1, None, axis=axis)], axis
+    )
 
 
 def _behind(x, axis: int):
@@ -60,8 +61,9 @@ def centred_gradient(image):
     """Returns (d/dx, d/dy) of [B, H, W]: half the difference of both neighbours, the edge repeated."""
     out = []
     for axis in (2, 1):
-        before = jnp.concatenate([lax.slice_in_dim(image, 0, 1, axis=axis),
-                                  lax.slice_in_dim(image, 0, -1, axis=axis)], axis)  # fmt: skip
+        before = jnp.concatenate(
+            [lax.slice_in_dim(image, 0, 1, axis=axis), lax.slice_in_dim(image, 0, -1, axis=axis)], axis
+        )
         out.append(0.5 * (_ahead(image, axis) - before))
     return tuple(out)
 
@@ -145,8 +147,7 @@ def median(x, size: int):
         raise ValueError(f"median window {size}: choose 3 or 5 (1 for none)")
     half = size // 2
     padded = jnp.pad(x, ((0, 0), (half, half), (half, half)), mode="edge")
-    values = [padded[:, i : i + x.shape[1], j : j + x.shape[2]]
-              for i in range(size) for j in range(size)]  # fmt: skip
+    values = [padded[:, i : i + x.shape[1], j : j + x.shape[2]] for i in range(size) for j in range(size)]
     # Forgetful selection: of the first n/2 + 2 values the least and the greatest cannot be the
     # median; drop them, take one more value in, and so on.
     keep = len(values) // 2 + 2

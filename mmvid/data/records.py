@@ -109,9 +109,7 @@ class Held:
 
     def __init__(self, records: Sequence[dict], info: Info):
         self.info = info
-        self._records = [
-            with_settings(_as_kept(record), info.settings) | _unlabelled(info) for record in records
-        ]
+        self._records = [with_settings(_as_kept(record), info.settings) | _unlabelled(info) for record in records]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -133,8 +131,12 @@ def _unlabelled(info: Info) -> dict:
     """Returns the column of labels of a clip that has none: -1 for an id, and for each class where several may
     be right."""
     single = {name: spec["kind"] == "single" for name, spec in info.heads.items()}
-    return {"label": {name: np.asarray(-1) if one else np.full(info.heads[name]["classes"], -1)
-                      for name, one in single.items()}}  # fmt: skip
+    return {
+        "label": {
+            name: np.asarray(-1) if one else np.full(info.heads[name]["classes"], -1)
+            for name, one in single.items()
+        }
+    }
 
 
 class Dataset(NamedTuple):

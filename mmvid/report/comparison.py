@@ -95,9 +95,13 @@ def _mean_hits(row: Row, split: str, output: str, how: str) -> np.ndarray | None
 
 def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
     """Returns the mAP of bootstrap samples of the clips, averaged over seeds: [D]."""
-    return np.mean([
-        numbers_lib.sampled_map(scores, _key(scores, output), _head(scores), how) for scores in row.scores[split]
-    ], axis=0)  # fmt: skip
+    return np.mean(
+        [
+            numbers_lib.sampled_map(scores, _key(scores, output), _head(scores), how)
+            for scores in row.scores[split]
+        ],
+        axis=0,
+    )
 
 
 def interval(row: Row, split: str, output: str, how: str) -> tuple[float, ...]:
@@ -150,8 +154,13 @@ def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row |
             own = values(row, split, output, how)
             unit = "map" if _mean_hits(row, split, output, how) is None else "top1"
             over = () if base in (None, row) else difference(row, base, split, output, how)
-            points.append(Point(row.title, mean := float(np.mean(own)), interval(row, split, output, how), over,
-                                {unit: mean}) if own else None)  # fmt: skip
+            points.append(
+                Point(
+                    row.title, mean := float(np.mean(own)), interval(row, split, output, how), over, {unit: mean}
+                )
+                if own
+                else None
+            )
         if any(points):
             found.append(Line(output, "", tuple(points)))
     return found
@@ -184,14 +193,22 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
         if base is not None and output in (headline, "sum"):
             found = [() if row is base else difference(row, base, split, output, how) for row in rows]
             columns[f"Δ {output}"] = [text_lib.difference(own) for own in found]
-    cells = [{"title": row.title, "seeds": str(len(row.seeds)), "cells": [own[i] for own in columns.values()]}
-             for i, row in enumerate(rows)]  # fmt: skip
+    cells = [
+        {"title": row.title, "seeds": str(len(row.seeds)), "cells": [own[i] for own in columns.values()]}
+        for i, row in enumerate(rows)
+    ]
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
     lines = _lines(rows, split, headline, how, base)
-    return {"split": split, "about": about, "columns": list(columns), "rows": cells, "lines": lines,
-            "verdict": _verdict(lines, rows, base)}  # fmt: skip
+    return {
+        "split": split,
+        "about": about,
+        "columns": list(columns),
+        "rows": cells,
+        "lines": lines,
+        "verdict": _verdict(lines, rows, base),
+    }
 
 
 def text(found: dict) -> str:
@@ -227,14 +244,31 @@ def _figures(found: dict, rows: Sequence[Row], headline: str, how: str, base: Ro
     return [figure for figure in drawn if figure]
 
 
-def write(path: pathlib.Path, tables: Sequence[dict], rows: Sequence[Row], headline: str, how: str, *,
-          base: Row | None, across: str = "") -> pathlib.Path:  # fmt: skip
+def write(
+    path: pathlib.Path,
+    tables: Sequence[dict],
+    rows: Sequence[Row],
+    headline: str,
+    how: str,
+    *,
+    base: Row | None,
+    across: str = "",
+) -> pathlib.Path:
     """Writes ``tables``, which `compared` made, as one HTML file that needs no other; returns its ``path``."""
     pictures = {found["split"]: _figures(found, rows, headline, how, base) for found in tables}
     # Rows of one group of runs have the same folders: one segment of each group lists them all once.
     runs = [(row.title, row.runs) for row in rows if row.segment == rows[-1].segment]
-    files.write_text(path, page.template("compare.html").render(
-        tables=tables, figures=pictures, headline=headline, base=base and base.title, across=across, runs=runs,
-        versions=page.versions(), several=any(len(row.seeds) > 1 for row in rows),
-    ))  # fmt: skip
+    files.write_text(
+        path,
+        page.template("compare.html").render(
+            tables=tables,
+            figures=pictures,
+            headline=headline,
+            base=base and base.title,
+            across=across,
+            runs=runs,
+            versions=page.versions(),
+            several=any(len(row.seeds) > 1 for row in rows),
+        ),
+    )
     return path

@@ -61,10 +61,14 @@ def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
         parts = column.parts or (column.segment,)
         steps = _total([_note(workdir, part, "done.json") for part in parts], "steps")
         seconds = _total([_note(workdir, part, "cost.json") for part in parts], "seconds")
-        found.append(Cost(
-            column.title, "-" if steps is None else f"{steps:,}",
-            "-" if seconds is None else logs.duration(seconds), _parameters(workdir, column.segment),
-        ))  # fmt: skip
+        found.append(
+            Cost(
+                column.title,
+                "-" if steps is None else f"{steps:,}",
+                "-" if seconds is None else logs.duration(seconds),
+                _parameters(workdir, column.segment),
+            )
+        )
     return found
 
 
@@ -73,8 +77,9 @@ def facts(workdir: pathlib.Path, column: Column, config: Mapping, trained: str) 
     ``trained`` says how many clips it has learnt from."""
     cost, meta = _note(workdir, column.segment, "cost.json"), next(iter(column.scores.values())).meta
     views = meta["views"]
-    tested = [f"{own.meta['clips_used']} of {own.meta['clips_expected']} {split}"
-              for split, own in column.scores.items()]  # fmt: skip
+    tested = [
+        f"{own.meta['clips_used']} of {own.meta['clips_expected']} {split}" for split, own in column.scores.items()
+    ]
     return {
         "dataset": f"{meta['dataset']} ({meta['fingerprint']})",
         "clips": f"trained on {trained}; tested on {', '.join(tested)}",

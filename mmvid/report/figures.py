@@ -90,8 +90,14 @@ def _offsets(count: int) -> np.ndarray:
     return (np.arange(count) - (count - 1) / 2) * min(0.2, 0.76 / max(count, 1))
 
 
-def _pointed(rows: dict[str, list], styles: Sequence[tuple], label: str, *, zero: bool = False,
-             dots: dict[str, Sequence[float]] | None = None) -> str:  # fmt: skip
+def _pointed(
+    rows: dict[str, list],
+    styles: Sequence[tuple],
+    label: str,
+    *,
+    zero: bool = False,
+    dots: dict[str, Sequence[float]] | None = None,
+) -> str:
     """Draws {row: [(value, low, high) or None of each column]} in percent -> SVG. ``zero`` draws a line there,
     and ``dots`` small ones beside the points of a row."""
     columns = len(styles)
@@ -138,8 +144,12 @@ def column_styles(titles: Sequence[str], base: str) -> list[tuple[str, str, str]
     return found
 
 
-def values(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple], label: str,
-           dots: dict[str, Sequence[float]] | None = None) -> str:  # fmt: skip
+def values(
+    rows: dict[str, Sequence[Point | None]],
+    styles: Sequence[tuple],
+    label: str,
+    dots: dict[str, Sequence[float]] | None = None,
+) -> str:
     """Draws the value of every row and column with its interval: {name: points} -> SVG. ``dots`` are the values
     that a row's is the mean of, as fractions."""
     drawn = {
@@ -154,8 +164,10 @@ def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple]
     is none. The figure is as high as that of `values`, so that rows of the two stand beside each other."""
     if not any(p and p.over for own in rows.values() for p in own):
         return ""
-    drawn = {name: [((0.0, 0.0, 0.0) if p.title == base else p.over) if p else () for p in own]
-             for name, own in rows.items()}  # fmt: skip
+    drawn = {
+        name: [((0.0, 0.0, 0.0) if p.title == base else p.over) if p else () for p in own]
+        for name, own in rows.items()
+    }
     return _pointed(drawn, styles, label, zero=True)
 
 
@@ -170,8 +182,14 @@ def _curve(title: str, series: dict[str, list], order: list[str], axis_label: st
             # Few points are told apart; many would be a band.
             marker = "o" if len(points) < 12 else None
             (lines[label],) = axis.plot(
-                steps, values, color=COLOURS[i % len(COLOURS)], lw=1.4, marker=marker, ms=3, ls=DASHES[i % 3],
-            )  # fmt: skip
+                steps,
+                values,
+                color=COLOURS[i % len(COLOURS)],
+                lw=1.4,
+                marker=marker,
+                ms=3,
+                ls=DASHES[i % 3],
+            )
         for mark in marks:
             axis.axvline(mark, color=SOFT, lw=0.8, ls=":")
         axis.set_title(_short(title))
@@ -180,8 +198,9 @@ def _curve(title: str, series: dict[str, list], order: list[str], axis_label: st
         return _svg(figure)
 
 
-def curves(series: dict[str, dict[str, list[tuple[int, float]]]], axis_label: str = "step",
-           marks: Sequence[float] = ()) -> str:  # fmt: skip
+def curves(
+    series: dict[str, dict[str, list[tuple[int, float]]]], axis_label: str = "step", marks: Sequence[float] = ()
+) -> str:
     """Draws a panel for each title, {panel title: {line label: [(step, value)]}} -> SVGs one after another, with a
     thin line at each of ``marks``."""
     # A network looks the same in all panels.

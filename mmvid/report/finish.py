@@ -63,9 +63,7 @@ def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
     return f"{said} {of}\nreport: {path}\nnext, {_following(config, path.parent)}"
 
 
-def finish(
-    workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = ""
-) -> dict:
+def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = "") -> dict:
     """Ends a run: logs the tables, writes report.html and summary.json (every number of every column), logs
     what to do next. Returns the summary of the last column on its first split.
 
@@ -74,11 +72,17 @@ def finish(
     """
     planned, how = [Shown(*column) for column in columns], config.evaluation.aggregate
     loaded = [
-        points.counted(Column(c.title, c.segment, {
-            split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits
-        }, c.parts), how)
+        points.counted(
+            Column(
+                c.title,
+                c.segment,
+                {split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits},
+                c.parts,
+            ),
+            how,
+        )
         for c in planned
-    ]  # fmt: skip
+    ]
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
@@ -88,10 +92,17 @@ def finish(
         if text := table.overview_text(loaded, split, headline, how):
             logs.LOG.info("%s\n", text)
     path = page_lib.write(
-        workdir, loaded, config=config.to_json_best_effort(), baseline=baseline, headline=headline, how=how,
-        found=found, dataset=dataset, published=config.published,
+        workdir,
+        loaded,
+        config=config.to_json_best_effort(),
+        baseline=baseline,
+        headline=headline,
+        how=how,
+        found=found,
+        dataset=dataset,
+        published=config.published,
         published_neighbours=config.published_neighbours,
-    )  # fmt: skip
+    )
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})
     first = next(iter(own.scores))

@@ -58,11 +58,14 @@ def _printed(published: Sequence[tuple[str, dict]]) -> list[str]:
 def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baseline: str, how: str) -> list[dict]:
     """Makes the table of each split, for the template: which clips it is of, its titles and its rows."""
     return [
-        {"split": split, "about": table.denominators(columns[-1].scores[split]),
-         "titles": [c.title for c in points.there(columns, split)],
-         "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True)}
+        {
+            "split": split,
+            "about": table.denominators(columns[-1].scores[split]),
+            "titles": [c.title for c in points.there(columns, split)],
+            "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True),
+        }
         for split, lines in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def write(
@@ -97,22 +100,32 @@ def write(
     _strips(clips, dataset, first)
     learnt = settings.get("split", "train")
     page = template("report.html").render(
-        name=workdir.name, title=own.title, headline=headline, base=base and base.title, split=first,
+        name=workdir.name,
+        title=own.title,
+        headline=headline,
+        base=base and base.title,
+        split=first,
         clips_used=len(file.labelled(own.scores[first]).id),
         multi=bool(found[first]) and all(line.multi for line in found[first]),
         verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
-        lead=panels.lead(found[first], columns, first, baseline), clips=clips, versions=versions(),
+        lead=panels.lead(found[first], columns, first, baseline),
+        clips=clips,
+        versions=versions(),
         facts=facts.facts(workdir, own, settings, facts.trained_on(dataset, learnt)),
-        costs=facts.costs(workdir, columns), tables=_tables(columns, found, baseline, how),
-        published=list(published), printed=_printed(published),
-        neighbours=panels.neighbours(workdir), published_neighbours=list(published_neighbours),
+        costs=facts.costs(workdir, columns),
+        tables=_tables(columns, found, baseline, how),
+        published=list(published),
+        printed=_printed(published),
+        neighbours=panels.neighbours(workdir),
+        published_neighbours=list(published_neighbours),
         curves=panels.all_curves(workdir, columns),
         figures=panels.class_figures(own, base, headline, first, how),
-        counts=[figures.counts(names, numbers, what)
-                for what, names, numbers in facts.class_counts(dataset, learnt)],
+        counts=[
+            figures.counts(names, numbers, what) for what, names, numbers in facts.class_counts(dataset, learnt)
+        ],
         # Sorted, so that the configurations of two pages can be compared line by line.
         config=json.dumps(settings, indent=1, sort_keys=True),
-    )  # fmt: skip
+    )
     path = workdir / "report.html"
     files.write_text(path, page)
     return path

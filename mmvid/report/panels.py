@@ -167,7 +167,12 @@ def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW)
     there = np.flatnonzero(file.usable(scores, output, head))
     names = _names(scores, head)
     return [
-        {"row": int(scores.row[i]), "id": str(scores.id[i]), "label": names[scores.label[head][i]],
-         "guess": names[probs[i].argmax()], "prob": f"{own[i]:.3f}"}
+        {
+            "row": int(scores.row[i]),
+            "id": str(scores.id[i]),
+            "label": names[scores.label[head][i]],
+            "guess": names[probs[i].argmax()],
+            "prob": f"{own[i]:.3f}",
+        }
         for i in there[np.argsort(own[there])][:count]
-    ]  # fmt: skip
+    ]

@@ -62,9 +62,11 @@ def numbers_of(scores: Scores, how: str) -> dict:
 
 def counted(column: Column, how: str) -> Column:
     """Returns the column with the numbers of each of its splits."""
-    return column._replace(numbers={
-        split: column.numbers.get(split) or numbers_of(scores, how) for split, scores in column.scores.items()
-    })  # fmt: skip
+    return column._replace(
+        numbers={
+            split: column.numbers.get(split) or numbers_of(scores, how) for split, scores in column.scores.items()
+        }
+    )
 
 
 def whole_sum(scores: Scores) -> str:
@@ -121,8 +123,9 @@ def _names(columns: Sequence[Column], split: str, headline: str) -> tuple[list[s
     return single, sorted(part, key=lambda name: name.count(" + ")), whole
 
 
-def lines(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "",
-          how: str = numbers_lib.HOW) -> list[Line]:  # fmt: skip
+def lines(
+    columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "", how: str = numbers_lib.HOW
+) -> list[Line]:
     """Computes the lines of a split over the columns that have it (`there`): every output, the headline first,
     then the sums of members, smallest first. [] where no clip has a label.
 
@@ -144,8 +147,9 @@ def lines(columns: Sequence[Column], split: str, *, headline: str = "", baseline
 
 def every(columns: Sequence[Column], *, headline: str, baseline: str, how: str) -> dict[str, list[Line]]:
     """Computes the `lines` of every split of the last column, {split: lines}."""
-    return {split: lines(columns, split, headline=headline, baseline=baseline, how=how)
-            for split in columns[-1].scores}  # fmt: skip
+    return {
+        split: lines(columns, split, headline=headline, baseline=baseline, how=how) for split in columns[-1].scores
+    }
 
 
 def names(lines: Sequence[Line]) -> list[str]:
@@ -168,7 +172,8 @@ def main_line(lines: Sequence[Line], headline: str) -> Line | None:
     """Finds the line that speaks for a run: that of the headline (or else of the first output) and of all heads
     of single labels together ('noun + verb'), or else of the first head; None where there is no line."""
     own = [line for line in lines if line.output == headline] or [
-        line for line in lines if line.output == lines[0].output]  # fmt: skip
+        line for line in lines if line.output == lines[0].output
+    ]
     return next((line for line in own if " + " in line.head), own[0] if own else None)
 
 

@@ -89,8 +89,16 @@ def _line_rows(name: str, line: Line, columns: Sequence[Column], split: str, bas
     return [first, *(row for row in rows if set(row["cells"]) - {"-", ""})]
 
 
-def rows(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "", how: str = numbers_lib.HOW,
-         found: Sequence[Line] | None = None, parts: bool = False) -> list[dict]:  # fmt: skip
+def rows(
+    columns: Sequence[Column],
+    split: str,
+    *,
+    headline: str = "",
+    baseline: str = "",
+    how: str = numbers_lib.HOW,
+    found: Sequence[Line] | None = None,
+    parts: bool = False,
+) -> list[dict]:
     """Makes the table of a split: a dict for each row, of output (with its head), measure and cells (a text for
     each column that has the split).
 
@@ -105,8 +113,9 @@ def rows(columns: Sequence[Column], split: str, *, headline: str = "", baseline:
         found = points.lines(shown, split, headline=headline, baseline=baseline, how=how)
     base = next((c.title for c in shown if c.segment == baseline), "")
     named = zip(points.names(found), found)
-    return [row for name, line in named if parts or not line.part
-            for row in _line_rows(name, line, shown, split, base)]  # fmt: skip
+    return [
+        row for name, line in named if parts or not line.part for row in _line_rows(name, line, shown, split, base)
+    ]
 
 
 # ---------------------------------------------------------------------------- as papers print it
@@ -176,8 +185,15 @@ def denominators(scores: Scores) -> str:
     )
 
 
-def table(columns: Sequence[Column], split: str, *, headline: str = "", baseline: str = "",
-          how: str = numbers_lib.HOW, found: Sequence[Line] | None = None) -> str:  # fmt: skip
+def table(
+    columns: Sequence[Column],
+    split: str,
+    *,
+    headline: str = "",
+    baseline: str = "",
+    how: str = numbers_lib.HOW,
+    found: Sequence[Line] | None = None,
+) -> str:
     """Writes `rows` as aligned text, below the line of `denominators`."""
     shown = points.there(columns, split)
     body = [["", "", *(c.title for c in shown)]]

@@ -33,10 +33,13 @@ def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> li
     """Writes what becomes of the other outputs of a column: those beyond noise each with its difference, then
     the rest by name. Of other heads, only the headline's are told."""
     told = [
-        (name, line.points[index]) for name, line in zip(spoken(found), found)
-        if line is not main and not line.part and line.points[index]
+        (name, line.points[index])
+        for name, line in zip(spoken(found), found)
+        if line is not main
+        and not line.part
+        and line.points[index]
         and (line.head == main.head or line.output == main.output)
-    ]  # fmt: skip
+    ]
     if not compared:
         return [f"{name} {value(point.more)}" for name, point in told]
     clear = [f"{name} {difference(point.over)}" for name, point in told if sign(point.over)]
@@ -54,18 +57,23 @@ def _higher(main: Line, own: Point, base: str) -> list[str]:
 def _rival(columns: Sequence[Column], main: Line, split: str, how: str) -> tuple[str, Point]:
     """Pairs the last column with the best of the others, for runs without a baseline: (its title, the last
     column's point)."""
-    own, best = main.points[-1], max(
-        (i for i, p in enumerate(main.points[:-1]) if p and p.value is not None),
-        key=lambda i: main.points[i].value, default=None,
-    )  # fmt: skip
+    own, best = (
+        main.points[-1],
+        max(
+            (i for i, p in enumerate(main.points[:-1]) if p and p.value is not None),
+            key=lambda i: main.points[i].value,
+            default=None,
+        ),
+    )
     if best is None:
         return "", own
     scores = [columns[i].scores[split] for i in (-1, best)]
     return columns[best].title, own._replace(over=numbers_lib.difference(*scores, main.output, main.head, how))
 
 
-def told(found: Sequence[Line], main: Line, index: int, words: str, rival: str, *, others: bool,
-         opening: str = "") -> str:  # fmt: skip
+def told(
+    found: Sequence[Line], main: Line, index: int, words: str, rival: str, *, others: bool, opening: str = ""
+) -> str:
     """Writes the sentence about the column number ``index``: what ``main`` says of it against a ``rival``, which
     ``words`` describe ('' for none), then the other lines and whoever is higher. ``others`` tells whether the
     differences of the other lines are to that rival, too. The ``opening`` is 'MML: rgb' where none is given."""
@@ -80,8 +88,15 @@ def told(found: Sequence[Line], main: Line, index: int, words: str, rival: str, 
     return "; ".join([f"{opening or f'{own.title}: {name}'} {said}", *rest])
 
 
-def verdict(columns: Sequence[Column], split: str, *, headline: str, baseline: str = "",
-            how: str = numbers_lib.HOW, found: Sequence[Line] | None = None) -> str:  # fmt: skip
+def verdict(
+    columns: Sequence[Column],
+    split: str,
+    *,
+    headline: str,
+    baseline: str = "",
+    how: str = numbers_lib.HOW,
+    found: Sequence[Line] | None = None,
+) -> str:
     """Writes what the last column is worth on a split, in one sentence.
 
     'MML: rgb 62.9, +7.9 [+3.3, +12.9] over CE continued with the same updates; flow within noise'. Without a

@@ -129,13 +129,15 @@ def _check_split_names(config, dataset: records.Dataset) -> None:
 def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
     """Makes the segments of the configured plan. Of the datasets it needs what their Info says, and no clip.
     Raises ValueError for whatever cannot work."""
-    return plans.make(segment_lib.Context(
-        config=config,
-        heads=_heads(config, datasets["dataset"].info),
-        clips={name: dataset.info.splits for name, dataset in datasets.items()},
-        stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
-        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
-    ))  # fmt: skip
+    return plans.make(
+        segment_lib.Context(
+            config=config,
+            heads=_heads(config, datasets["dataset"].info),
+            clips={name: dataset.info.splits for name, dataset in datasets.items()},
+            stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+            fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
+        )
+    )
 
 
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:

@@ -48,13 +48,16 @@ class Meter:
             return
         now = time.monotonic()
         before = _known(self.path)
-        files.write_json(self.path, {
-            "seconds": round(before.get("seconds", 0.0) + now - self.begun, 1),
-            "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
-            "machine": logs.machine(),
-            # A segment that went on under other code was made by all of it.
-            "code": list(dict.fromkeys([*before.get("code", []), self.code])),
-        })  # fmt: skip
+        files.write_json(
+            self.path,
+            {
+                "seconds": round(before.get("seconds", 0.0) + now - self.begun, 1),
+                "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+                "machine": logs.machine(),
+                # A segment that went on under other code was made by all of it.
+                "code": list(dict.fromkeys([*before.get("code", []), self.code])),
+            },
+        )
         self.begun = now
 
 

@@ -57,25 +57,25 @@ def requirement(found: str) -> str:
     return f"jax[{EXTRAS[found]}]" if found else "jax"
 
 
-def warning(
-    backend: str, version: str, environ: Mapping[str, str] = os.environ, dev: pathlib.Path = _DEV
-) -> str:
+def warning(backend: str, version: str, environ: Mapping[str, str] = os.environ, dev: pathlib.Path = _DEV) -> str:
     """Returns what is to be said where JAX of this ``version`` computes on the ``backend`` 'cpu' beside an
     accelerator: the line that cures it. It is '' where all is well, or JAX_PLATFORMS says that it is meant."""
     if backend != "cpu" or environ.get("JAX_PLATFORMS"):
         return ""
     if not (found := accelerator(environ, dev)):
         return ""
-    return "\n".join([
-        "!" * 80,
-        f"This machine has {found}, but JAX computes on the CPU, many times slower. To use it:",
-        "",
-        # Of the same version: plugin and JAX fit each other or do not work at all.
-        f'    pip install "{requirement(found)}=={version}"',
-        "",
-        "With JAX_PLATFORMS=cpu in front of the command, the CPU is meant and nothing is said.",
-        "!" * 80,
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "!" * 80,
+            f"This machine has {found}, but JAX computes on the CPU, many times slower. To use it:",
+            "",
+            # Of the same version: plugin and JAX fit each other or do not work at all.
+            f'    pip install "{requirement(found)}=={version}"',
+            "",
+            "With JAX_PLATFORMS=cpu in front of the command, the CPU is meant and nothing is said.",
+            "!" * 80,
+        ]
+    )
 
 
 if __name__ == "__main__":

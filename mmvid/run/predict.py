@@ -109,13 +109,16 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
         return {h: numbers.probabilities(x, how, kind=segment.heads[h].kind)[0] for h, x in logits.items()}
 
     return Prediction(
-        record["id"], "", used, missing,
+        record["id"],
+        "",
+        used,
+        missing,
         names={h: space.names or tuple(map(str, range(space.classes))) for h, space in segment.heads.items()},
         logits={output: {h: x[0] for h, x in heads.items()} for output, heads in found.items()},
         probabilities={output: together(heads) for output, heads in found.items()},
         members=members,
         fused=together(file.fused(scores, members)),
-    )  # fmt: skip
+    )
 
 
 # ---------------------------------------------------------------------------- many

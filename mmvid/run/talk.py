@@ -58,9 +58,10 @@ def say_random(config) -> None:
     bare = [name for name, network in config.networks.items() if not network.weights]
     if bare and not stills.has_stills(config):
         logs.LOG.info(
-            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes "
-            "ImageNet's", ", ".join(bare), bare[0],
-        )  # fmt: skip
+            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes ImageNet's",
+            ", ".join(bare),
+            bare[0],
+        )
 
 
 def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
@@ -69,9 +70,13 @@ def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
     if seconds > 1:
         LOG.info(
             "%s: the first step took %s (it is compiled then), the second %s: about %s in all; a closer "
-            "figure follows in %s", segment.name, logs.duration(clock.first), logs.duration(seconds),
-            logs.duration(_left(run, segment, step, seconds)), logs.duration(5 * seconds),
-        )  # fmt: skip
+            "figure follows in %s",
+            segment.name,
+            logs.duration(clock.first),
+            logs.duration(seconds),
+            logs.duration(_left(run, segment, step, seconds)),
+            logs.duration(5 * seconds),
+        )
 
 
 def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock, values) -> None:

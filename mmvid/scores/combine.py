@@ -27,8 +27,11 @@ def log_probabilities(logits: np.ndarray, kind: str = "single") -> np.ndarray:
 def _differences(one: Scores, other: Scores) -> list[str]:
     """Lists in words what shows that two files are not of the same clips and classes; [] where nothing does."""
     # Outputs, steps and numbers of views may differ: a sum needs only the same clips and the same classes.
-    found = [f"{name} {one.meta.get(name)!r} and {other.meta.get(name)!r}" for name in ("fingerprint", "split")
-             if one.meta.get(name) != other.meta.get(name)]  # fmt: skip
+    found = [
+        f"{name} {one.meta.get(name)!r} and {other.meta.get(name)!r}"
+        for name in ("fingerprint", "split")
+        if one.meta.get(name) != other.meta.get(name)
+    ]
     spaces = file.heads_of(one), file.heads_of(other)
     if spaces[0] != spaces[1]:
         found.append(f"label spaces {sorted(spaces[0])} and {sorted(spaces[1])}, or other classes in them")
@@ -62,8 +65,14 @@ def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
         return (mean if form == "logits" else log_probabilities(mean, kind))[:, None]
 
 
-def combine(scores: Mapping[str, Scores], weights: Mapping[str, float] | None = None, *, output: str = "fused",
-            form: str = "logits", name: str = "combined") -> Scores:  # fmt: skip
+def combine(
+    scores: Mapping[str, Scores],
+    weights: Mapping[str, float] | None = None,
+    *,
+    output: str = "fused",
+    form: str = "logits",
+    name: str = "combined",
+) -> Scores:
     """Makes one column of several: adds up, clip by clip, the weighted ``output`` of each, as the output ``name``.
 
     ``scores`` is {what messages call it: Scores}; ``weights`` has the same names, and is 1 for each where it is
@@ -93,7 +102,13 @@ def combine(scores: Mapping[str, Scores], weights: Mapping[str, float] | None = 
             present |= there
         logits[head] = total
     # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
-    meta = {**first.meta, "members": [name], "views": 1, "combined": {
-        key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
-        for key, own in alike.items()}}  # fmt: skip
+    meta = {
+        **first.meta,
+        "members": [name],
+        "views": 1,
+        "combined": {
+            key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
+            for key, own in alike.items()
+        },
+    }
     return first._replace(present={name: present}, logits={name: logits}, meta=meta)

@@ -62,8 +62,12 @@ def predict_split(
         raise RuntimeError(f"{len(ids)} clips were expected, {len(whole['row'])} were evaluated")
     logits = jax.tree.map(lambda x: x.astype(np.float32), whole["logits"])
     scores = Scores(
-        np.asarray(ids), whole["row"], whole["label"], whole["present"], logits,
+        np.asarray(ids),
+        whole["row"],
+        whole["label"],
+        whole["present"],
+        logits,
         {**meta, "clips_used": len(ids)},
-    )  # fmt: skip
+    )
     file_lib.say_not_finite(scores)
     return scores

@@ -38,8 +38,11 @@ def say_not_finite(scores: Scores) -> None:
         if count:
             LOG.warning(
                 "%s: %d of %d clips have scores of %r that are not finite; they count as misses",
-                scores.meta.get("split", "scores"), count, len(scores.id), output,
-            )  # fmt: skip
+                scores.meta.get("split", "scores"),
+                count,
+                len(scores.id),
+                output,
+            )
 
 
 def save(path: str | os.PathLike, scores: Scores) -> None:

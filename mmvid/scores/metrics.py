@@ -176,8 +176,9 @@ def sum_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return top_k_accuracy(np.asarray(scores, np.float64).sum(0), labels, 1)
 
 
-def knn_accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray,
-                 test_labels: np.ndarray, k: int) -> float | None:  # fmt: skip
+def knn_accuracy(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray, k: int
+) -> float | None:
     """Classifies each test feature by the majority of its ``k`` nearest training features and returns the
     accuracy: [N, D], [N], [n, D], [n] -> fraction, None where either side has no finite features.
 

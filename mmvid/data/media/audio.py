@@ -32,8 +32,7 @@ def there(path: str | os.PathLike) -> bool:
 _HOLE = 0.05
 
 
-def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0,
-          end: float | None = None) -> Sound:  # fmt: skip
+def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0, end: float | None = None) -> Sound:
     """Reads sound as int16 mono at ``rate`` samples a second, from ``start`` to ``end`` seconds.
 
     The seconds are of the container's clock, which `video` goes by, too. Holes become silence. Raises

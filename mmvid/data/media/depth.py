@@ -34,9 +34,7 @@ class Maps(NamedTuple):
     length: float
 
 
-def extent(
-    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS
-) -> tuple[int, float]:
+def extent(path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS) -> tuple[int, float]:
     """Returns (frames, seconds from the first to the last) of a whole video or depth film, keeping no frame.
 
     Pictures (a list, or a single one) and arrays are taken at ``fps``; with None the seconds are nan. Raises
@@ -62,9 +60,14 @@ _TICK = 6e-4
 
 
 def read(
-    path: str | os.PathLike | list[pathlib.Path], *, fps: float | None = PICTURES_FPS, start: float = 0.0,
-    end: float | None = None, frames: range | None = None, short_side: int = 0,
-) -> Maps:  # fmt: skip
+    path: str | os.PathLike | list[pathlib.Path],
+    *,
+    fps: float | None = PICTURES_FPS,
+    start: float = 0.0,
+    end: float | None = None,
+    frames: range | None = None,
+    short_side: int = 0,
+) -> Maps:
     """Reads depth from 16-bit PNGs (a folder, a pattern or a list, see ``sequence``), one PNG, a gray video
     (mkv with FFV1), or MATLAB's ``curFrame`` [H, W, T] (UWA3DII).
 

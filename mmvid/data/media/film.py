@@ -52,8 +52,14 @@ def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callabl
     raise DecodeError("decoding it twice gives different frames")
 
 
-def _filled(path: pathlib.Path, table: timetable.Timetable, place: int | None, wanted: tuple[int, int],
-            logs: list, convert: Callable) -> tuple[np.ndarray, float]:  # fmt: skip
+def _filled(
+    path: pathlib.Path,
+    table: timetable.Timetable,
+    place: int | None,
+    wanted: tuple[int, int],
+    logs: list,
+    convert: Callable,
+) -> tuple[np.ndarray, float]:
     """Returns (array of the frames with the numbers ``wanted`` [first, stop), fps), decoded from ``place`` on.
 
     Raises timetable.Lost where decoding does not give these frames, DecodeError where their sizes differ.

@@ -9,8 +9,15 @@ from mmvid.data.media.item import FURTHER, Item, printable
 TABLES = (".csv", ".tsv")
 
 
-def item(path: str | os.PathLike, *, hear: bool = False, start: float = 0.0, end: float | None = None,
-         fps: float | None = None, **further: str | os.PathLike) -> Item:  # fmt: skip
+def item(
+    path: str | os.PathLike,
+    *,
+    hear: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
+    fps: float | None = None,
+    **further: str | os.PathLike,
+) -> Item:
     """Makes the clip that is read from ``path``: a video, a picture, a pattern or a folder of pictures.
 
     ``further`` names files beside it, as the columns of a CSV do (depth, flow, audio, boxes). With ``hear``, a
@@ -28,8 +35,10 @@ def _of_folder(root: pathlib.Path, hear: bool) -> tuple[list[Item], list[str]]:
     """Finds the clips below ``root``, wherever they lie: (clips, notes). Raises ValueError where there is none."""
     # Nothing is a class here: numbered pictures are one clip together, in the root, too.
     found = folder.find(root, lambda parts: 1)
-    notes = [f"passed over in {root}: {len(names)} {kind} ({names[0]}{', ..' if len(names) > 1 else ''})"
-             for kind, names in sorted(found.passed.items())]  # fmt: skip
+    notes = [
+        f"passed over in {root}: {len(names)} {kind} ({names[0]}{', ..' if len(names) > 1 else ''})"
+        for kind, names in sorted(found.passed.items())
+    ]
     if not found.clips:
         raise ValueError("; ".join([f"{root} holds no video and no pictures", *notes]))
     return [item(c.path, hear=hear)._replace(id=printable(str(root / c.id))) for c in found.clips], notes

@@ -10,8 +10,9 @@ _VIDEOS = """3g2 3gp 264 265 amv asf avi divx dv f4v flv gif h264 h265 hevc ivf 
 VIDEO_ENDINGS = {f".{ending}" for ending in _VIDEOS.split()}
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 FURTHER = ("depth", "flow", "audio", "boxes")
-SPLIT_NAMES = dict(train="train", training="train", val="val", valid="val", validation="val",
-                   test="test", testing="test")  # fmt: skip
+SPLIT_NAMES = dict(
+    train="train", training="train", val="val", valid="val", validation="val", test="test", testing="test"
+)
 # TFDS reads it as all splits together.
 RESERVED_SPLITS = ("all",)
 

@@ -65,9 +65,13 @@ def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
 
 
 def images(
-    files: Sequence[pathlib.Path], *, fps: float = PICTURES_FPS, start: float = 0.0,
-    end: float | None = None, short_side: int = 0,
-) -> Video:  # fmt: skip
+    files: Sequence[pathlib.Path],
+    *,
+    fps: float = PICTURES_FPS,
+    start: float = 0.0,
+    end: float | None = None,
+    short_side: int = 0,
+) -> Video:
     """Reads pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
     # A microsecond of slack: i / fps and an interval's end are rounded differently.
@@ -88,9 +92,7 @@ def images(
     return Video(frames, times[wanted] - start, fps, int(wanted[0]))
 
 
-def read(
-    path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options
-) -> Video:
+def read(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options) -> Video:
     """Reads RGB from whatever ``path`` is: a folder of images, a pattern (see ``sequence``) or a list, by
     ``images`` at ``fps``; a file with an image's ending, by ``image``; any other file, by ``of_film``. Raises
     DecodeError."""
