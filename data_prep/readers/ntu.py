@@ -19,28 +19,11 @@ _TRAIN_60 = (1, 2, 4, 5, 8, 9, *range(13, 20), 25, 27, 28, 31, 34, 35, 38)
 # The subjects that train (cross-subject); all others test. In 120, those of 60 and more.
 TRAIN_SUBJECTS = {
     "ntu60": frozenset(_TRAIN_60),
-    "ntu120": frozenset(
-        (
-            *_TRAIN_60,
-            45,
-            46,
-            47,
-            49,
-            50,
-            *range(52, 60),
-            70,
-            74,
-            78,
-            *range(80, 87),
-            89,
-            *range(91, 96),
-            97,
-            98,
-            100,
-            103,
-        )
-    ),
-}
+    "ntu120": frozenset((
+        *_TRAIN_60, 45, 46, 47, 49, 50, *range(52, 60), 70, 74, 78, *range(80, 87), 89, *range(91, 96),
+        97, 98, 100, 103,
+    )),
+}  # fmt: skip
 
 RGB = "nturgb+d_rgb"
 # Masked first: it is what can be downloaded whole. The two are never mixed.
