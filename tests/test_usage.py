@@ -3,13 +3,14 @@
 import errno
 import os
 import pathlib
+import re
 import sys
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from configs import common
+from configs import common, mml
 from mmvid import __main__ as program
 from mmvid import main, train, usage
 from mmvid.commands import compare
@@ -89,6 +90,23 @@ def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is a run itself"):
         main._train(config, str(tmp_path), [0, 1])
+
+
+@pytest.mark.parametrize("line", ["readme", "--config=configs/mml.py"])
+def test_the_first_command_is_the_default_run_in_its_own_folder(line, monkeypatch):
+    """As the README's line gives it to `python -m mmvid`, and as `python -m mmvid.main` alone."""
+    ran = []
+    if line == "readme":
+        written = re.search(r"<!-- run-line -->\n`(.*)`", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
+        start, line = written.split(" && ")[-1].split(" train ")
+        assert start == "python -m mmvid"
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(main, "_train", lambda *given: ran.append(given))
+    with flagsaver.flagsaver():
+        main.main(main._parse(["mmvid", *line.split()]))
+    [(config, workdir, seeds)] = ran
+    assert config.to_dict() == mml.get_config().to_dict() and not seeds
+    assert pathlib.Path(workdir) == pathlib.Path("runs/mml")
 
 
 # ---------------------------------------------------------------------------- wrong command lines
