@@ -122,7 +122,7 @@ def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
     c.model_options.dropout = 0.5
     c.size = 224
     c.batch_size = 64
-    # Every stage is a whole TSM training; the paper prints no length; this is TSM's own.
+    # Every segment is a whole TSM training; the paper prints no length; this is TSM's own.
     c.steps.update(dict(ce="50 epochs", ml="50 epochs", method="50 epochs"))
     c.schedule = common.schedule(0.025, kind="step", boundaries=("40%", "80%"))
     c.optimizer.update(dict(momentum=0.9, weight_decay=5e-4, clip=20.0, groups="tsm"))

@@ -31,11 +31,13 @@ def _start_processes() -> None:
 
 
 def _workdir() -> str:
-    """--workdir; where it is not given, the folder of runs/ that has the configuration's name: runs/mml-smoke."""
+    """--workdir; where it is not given, the folder of runs/ that has the configuration's name: runs/mml-smoke, and
+    runs/mml-smoke-seeds for several seeds."""
     if _WORKDIR.value is not None:
         return _WORKDIR.value
     file, variant = usage.parted(_CONFIG.value)
-    return str(pathlib.Path("runs", "-".join(filter(None, (pathlib.Path(file).stem, variant)))))
+    name = (pathlib.Path(file).stem, variant, "seeds" if _SEEDS.value else "")
+    return str(pathlib.Path("runs", "-".join(filter(None, name))))
 
 
 def _seeds() -> list[int]:
@@ -88,6 +90,8 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
     from mmvid.commands import compare
 
     if not seeds:
+        if sorted(pathlib.Path(workdir).glob("seed*/config.json")):
+            raise ValueError(f"--workdir={workdir} holds runs of several seeds: give --seeds, or another folder")
         train.train(config, workdir)
         return
     if (pathlib.Path(workdir) / "config.json").exists():

@@ -159,7 +159,7 @@ def text(argv: Sequence[str], names: Sequence[str]) -> str:
         missing = [f"{file}: there is no such file, or it says nothing of itself", ""]
         lines = [
             *(missing if file else ()),
-            "python -m mmvid train --config=FILE[:VARIANT] --workdir=FOLDER",
+            "python -m mmvid train --config=FILE[:VARIANT] [--workdir=FOLDER]",
             "                      [--config.NAME=VALUE ...]",
             "",
             "Trains what a configuration describes and writes its report; the same command",
@@ -177,9 +177,8 @@ def check_given(**values: str | None) -> None:
     """Raises WrongUse where one of the flags ``values`` is not given."""
     if missing := [f"--{name}" for name, value in values.items() if not value]:
         raise WrongUse(
-            f"{' and '.join(missing)} must be given: the configuration that is trained, and the folder where "
-            f"its results go\nfor instance: {EXAMPLE}\nconfigurations: {', '.join(known())}\n"
-            "more: python -m mmvid train --help"
+            f"{' and '.join(missing)} must be given\nfor instance: {EXAMPLE}\n"
+            f"configurations: {', '.join(known())}\nmore: python -m mmvid train --help"
         )
 
 

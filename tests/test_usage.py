@@ -75,6 +75,7 @@ def test_a_run_without_a_workdir_is_named_after_its_configuration():
     assert of(config="configs/mml.py") == str(pathlib.Path("runs/mml"))
     assert of(config="here/mine.py:smoke") == str(pathlib.Path("runs/mine-smoke"))
     assert of(config="configs/mml.py", workdir="x/y") == "x/y"
+    assert of(config="configs/mml.py", seeds=["0", "1"]) == str(pathlib.Path("runs/mml-seeds"))
 
 
 def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
@@ -87,6 +88,10 @@ def test_seeds_are_runs_side_by_side_and_end_compared(tmp_path, monkeypatch):
     assert seen == [(0, str(folders[0])), (3, str(folders[1]))] and compared == [(folders, tmp_path)]
     main._train(config, str(tmp_path / "one"), [])
     assert seen[2:] == [(3, str(tmp_path / "one"))] and len(compared) == 1
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds runs of several seeds"):
+        main._train(config, str(tmp_path), [])
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is a run itself"):
         main._train(config, str(tmp_path), [0, 1])

@@ -42,7 +42,7 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
     """
     joint = from_linen(Joint(heads, dropout))
 
-    def run(params, stats, x, train, key):
+    def encoded(params, stats, x, train, key):
         results, new = {}, {}
         for stream, encoder in encoders.items():
             # crc32, not hash(): Python salts the hashes of strings anew in every process.
@@ -58,12 +58,12 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
             own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
             params[stream], stats[stream] = encoder.init(own, x[stream])
         # Only a forward tells how wide each encoder's features are.
-        results, _ = run(params, stats, x, False, key)
+        results, _ = encoded(params, stats, x, False, key)
         params[JOINT], _ = joint.init(jax.random.fold_in(key, zlib.crc32(JOINT.encode())), _concatenated(results))
         return params, stats
 
     def apply(params, stats, x, *, train: bool, key: jax.Array):
-        results, stats = run(params, stats, x, train, key)
+        results, stats = encoded(params, stats, x, train, key)
         joint_key = jax.random.fold_in(key, zlib.crc32(JOINT.encode()))
         # No stop_gradient: the joint loss trains every encoder, as in G-Blend. And no statistics: the joint
         # classifier has no batch norm.

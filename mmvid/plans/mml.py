@@ -32,14 +32,14 @@ def full(context: Context) -> list[Segment]:
     then mutual modality learning with every network from the first one's ML weights, C(RGB) in table 7.
     To compare with, CE is continued in two segments with the same batches, schedules and updates."""
     config = context.config
-    head, twin, steps = segment.headline_network(config), config.twin, config.steps
+    lead, twin, steps = segment.headline_network(config), config.twin, config.steps
     networks = tuple(n for n in config.networks if n != twin)
     first, starts = stills.beginnings(context, (*networks, twin))
     (name, options, title), plain = method.configured(config), ("single", {})
     own = {n: s for n, s in starts.items() if n != twin}
     other = {twin: starts[twin]} if twin in starts else {}
     # ML of two equal networks would learn nothing (`starts.refuse_equals`): the two come from two runs.
-    apart = {head: Start("ce", head), twin: Start("ce2", twin)}
+    apart = {lead: Start("ce", lead), twin: Start("ce2", twin)}
 
     def after(segment_name, network=None):
         return {n: Start(segment_name, network or n) for n in networks}
@@ -51,8 +51,8 @@ def full(context: Context) -> list[Segment]:
         *first,
         make("ce", networks, plain, steps.ce, own, batches="ce", title="CE"),
         make("ce2", (twin,), plain, steps.ce, other, batches="ce2", title=""),
-        make("ce_again", networks, plain, steps.ml, after("ce", head), batches="2", title=""),
+        make("ce_again", networks, plain, steps.ml, after("ce", lead), batches="2", title=""),
         make("ce_continued", networks, plain, steps.method, after("ce_again"), batches="3", title="CE continued"),
-        make("ml", (head, twin), (name, options), steps.ml, apart, batches="2", title="ML"),
-        make(name, networks, (name, options), steps.method, after("ml", head), batches="3", title=title),
+        make("ml", (lead, twin), (name, options), steps.ml, apart, batches="2", title="ML"),
+        make(name, networks, (name, options), steps.method, after("ml", lead), batches="3", title=title),
     ]

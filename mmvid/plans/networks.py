@@ -122,7 +122,7 @@ def check_outputs(config, heads: Iterable[str]) -> None:
         for name in names:
             check_name(kind, name)
     for name, spec in config.networks.items():
-        read = [stream for group in spec.reads for stream in group]
+        read = [stream for together in spec.reads for stream in together]
         if twice := [stream for stream in read if read.count(stream) > 1]:
             raise ValueError(
                 f"network {name!r} reads the stream {twice[0]!r} twice: two of its outputs would have one name. "
@@ -133,7 +133,7 @@ def check_outputs(config, heads: Iterable[str]) -> None:
 
 def check_streams(config) -> None:
     """Raises ValueError for a stream that no network reads: the run would miss what was to learn from it."""
-    read = {stream for spec in config.networks.values() for group in spec.reads for stream in group}
+    read = {stream for spec in config.networks.values() for together in spec.reads for stream in together}
     if idle := sorted(set(config.streams) - read):
         raise ValueError(
             f"the stream {idle[0]!r} is read by no network: give it one, c.networks.{idle[0]} = "

@@ -104,7 +104,7 @@ def _networks(config, names: tuple[str, ...], heads) -> tuple[tuple[Network, ...
     streams = make_streams(config)
     built = tuple(make_network(config, name, heads, streams) for name in names)
     # What another segment's networks read would be decoded here for nothing.
-    read = {stream for network in built for group in network.reads for stream in group}
+    read = {stream for network in built for together in network.reads for stream in together}
     return built, {name: stream for name, stream in streams.items() if name in read}
 
 

@@ -94,7 +94,7 @@ def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Sta
     if not seeing:
         return [], files
     # One network learns the stills for all, as one ImageNet file would serve all.
-    head = segment.headline_network(config)
-    head = head if _sees_pictures(config, head, context.heads) else seeing[0]
+    learner = segment.headline_network(config)
+    learner = learner if _sees_pictures(config, learner, context.heads) else seeing[0]
     given = {target.partition(".")[0] for target in files}
-    return [make(context, head)], {n: Start(STILLS, head) for n in seeing if n not in given} | files
+    return [make(context, learner)], {n: Start(STILLS, learner) for n in seeing if n not in given} | files

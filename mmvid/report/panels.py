@@ -85,9 +85,9 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
-        # Logged names are phase/output/term: train/rgb/ce, val/rgb/top1.
-        phase, output, term = name.split("/")
-        title = PANELS.get(term, term) + (", validation" if phase == "val" else "")
+        # Logged names are when/output/term: train/rgb/ce, val/rgb/top1.
+        when, output, term = name.split("/")
+        title = PANELS.get(term, term) + (", validation" if when == "val" else "")
         points = _points(lines, name)
         label = LABELS.get(output, output)
         panels.setdefault(title, {})[label] = _binned(points) if term == "win" else points

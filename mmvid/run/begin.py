@@ -58,8 +58,8 @@ def rates(segment: Segment) -> dict[str, np.ndarray]:
     steps = jnp.arange(segment.first_step, segment.stop)
     # All at once: asking for one at a time would wait for the device.
     own = {n.name: np.asarray(jax.vmap(segment.lr[n.name])(steps)) for n in segment.networks if not n.frozen}
-    heads = [n.name for n in segment.networks if segment.headline in n.outputs and not n.frozen]
-    first = [*heads, *own][0]
+    leading = [n.name for n in segment.networks if segment.headline in n.outputs and not n.frozen]
+    first = [*leading, *own][0]
     # By their functions: a short piece of two schedules may be the same.
     others = {f"lr/{name}": lr for name, lr in own.items() if segment.lr[name] is not segment.lr[first]}
     return {"lr": own[first]} | others
