@@ -476,7 +476,7 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
     assert len(numbers["subsets"]) == 7
     assert set(files.read_json(whole / "neighbours.json")) == {"rgb", "depth", "flow"}
     page = (whole / "report.html").read_text()
-    for text in ("When modalities are missing", "share of wins", "random features", "93.64"):
+    for text in ("depth + flow", "share of wins", "random features", "93.64"):
         assert text in page, text
     killed = run(data, cut, *LACKING, config="dmcl", check=False, trap=("dmcl", "step", 3))
     assert killed.returncode == -signal.SIGKILL
