@@ -7,7 +7,9 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from test_records import pack, record
 
 from configs import mml
@@ -264,6 +266,13 @@ def test_a_subset_of_a_further_dataset_is_learnt_from_and_scored(dataset, tmp_pa
     told = seen.of(run, run.segments[0])
     met = {(entry["dataset"], entry["name"]): entry["met"] for entry in told["splits"].values()}
     assert met["dataset", "train"] and not met["more", "few"] and [t["clips"] for t in told["trained"]] == [40]
+    # The weights of a segment before are ours: nobody vouches for what lies in their place.
+    path, (*_, last) = tmp_path / "ce" / "weights.safetensors", run.segments
+    path.parent.mkdir()
+    for write in (lambda: None, lambda: path.write_text("cut"), lambda: save_file({"w": np.zeros(1)}, path)):
+        write()
+        told = seen.of(run, last)
+        assert (told["published"], told["unproven"]) == ([], [str(path)])
     labelled(more, "e" * 12, 6, names=("pull", "push"))
     with pytest.raises(ValueError, match=r"split 'few' of segment 'ce' shows labelled clips of more, whose label"):
         build.build(wanted(), tmp_path / "again")

@@ -1,5 +1,6 @@
 """Segments of other runs are copied by key alone, whole, or not at all."""
 
+import shutil
 import types
 
 import numpy as np
@@ -92,17 +93,35 @@ def test_its_scores_name_the_segment_that_they_are_of_here(other):
     assert files.read_json(folder / "test@D1U2-centre.json")["meta"] == now.meta
 
 
-@pytest.mark.parametrize("how", ["another split", "scores cut short", "no checkpoint"])
+@pytest.mark.parametrize("how", ["another split", "split not shown", "scores cut short", "no checkpoint"])
 def test_what_lacks_a_score_and_a_checkpoint_is_trained_here(other, how):
     """Copied, it could neither be scored nor trained again."""
     ended = other.workdir.parent / "other" / "teacher"
     if how == "another split":
-        other.segments[0].evaluate = ("test", "unseen")
+        other.segments[0].evaluate = other.segments[0].scored = ("test", "unseen")
+    elif how == "split not shown":
+        other.segments[0].scored = ("test", "val")
     elif how == "scores cut short":
         path = ended / "scores" / "test.npz"
         path.write_bytes(path.read_bytes()[:-9])
     (ended / "checkpoints" / "6").rmdir()
     assert bool(taken(other)) == (how == "no checkpoint")
+
+
+def test_the_first_that_can_be_used_is_taken(other, caplog):
+    """And what stands before it is told of."""
+    reuse.LOG.propagate = True
+    whole = other.workdir.parent / "other"
+    for name in ("first", "third"):
+        shutil.copytree(whole, whole.parent / name)
+    ended = whole.parent / "first" / "teacher"
+    (ended / "scores" / "test.npz").unlink()
+    (ended / "checkpoints" / "6").rmdir()
+    other.config.reuse = ",".join(str(whole.parent / name) for name in ("first", "other", "third"))
+    taken(other)
+    assert files.read_json(other.workdir / "ce" / "key.json")["reused"] == str(whole / "teacher")
+    said = [r.getMessage() for r in caplog.records if "not taken" in r.getMessage()]
+    assert len(said) == 1 and f"{ended} is made of the same as ce, but not taken: it has neither" in said[0]
 
 
 @pytest.mark.parametrize("name", ["done.json", "weights.safetensors", "key.json"])
@@ -153,3 +172,17 @@ def test_a_segment_that_went_on_under_another_key_has_none(other, monkeypatch):
         note = files.read_json(other.workdir / "ce" / "key.json")
         assert note["key"] == kept
     assert [shown["split"] for shown in note["seen"]["trained"]] == ["c", "b", "a"]
+
+
+def test_where_a_segment_was_copied_from_stays_noted(other, monkeypatch):
+    """While it goes on from that one's checkpoint; trained from its start, it is nobody else's."""
+    other.config.evaluation["protocol"] = "D0U3"
+    (other.workdir.parent / "other" / "teacher" / "checkpoints" / "6" / "state").write_text("..")
+    taken(other)
+    monkeypatch.setattr(resume.seen, "of", lambda *_: seen.of_clips([], []))
+    for goes_on in (True, True, False):
+        if not goes_on:
+            shutil.rmtree(other.workdir / "ce" / "checkpoints")
+        resume.note_key(other, other.segments[0], KEY)
+        note = files.read_json(other.workdir / "ce" / "key.json")
+        assert note["key"] == KEY and str(note.get("reused")).endswith("other/teacher") == goes_on

@@ -49,6 +49,13 @@ def test_what_cannot_be_proved_is_an_error_that_says_what_to_do(tmp_path):
     old, published = saved(tmp_path / "old.safetensors"), str(tmp_path / "published.safetensors")
     save_file({"w": np.zeros(2, np.float32)}, published)
     other = saved(tmp_path / "other.safetensors", segment(REST, splits=()))
+    gone = [seen.of_file(f"{tmp_path}/gone{end}") for end in (".safetensors#rgb", ".pth")]
+    assert [(g["published"], g["unproven"]) for g in gone] == [
+        ([], [f"{tmp_path}/gone{end}"]) for end in (".safetensors", ".pth")
+    ]
+    later = saved(tmp_path / "later.safetensors", segment(REST, gone[0]))
+    with pytest.raises(ValueError, match=r"cannot prove .*gone\.safetensors does not say .*was gone"):
+        seen.saw(later, "held", HELD, published=True)
     for file, match in (
         (old, r"old\.safetensors cannot prove that it never saw 'held': \S+old\.safetensors does not say"),
         (published, r"published\.safetensors is no file of ours"),

@@ -82,29 +82,50 @@ def _known(path: pathlib.Path) -> dict:
         return {}
 
 
+def _why_none(segment: Segment | None) -> str:
+    """Why a segment has no nearest neighbours, as the end of a sentence; '' where it has."""
+    if segment is None:
+        return "no segment is scored"
+    if not any(spec.kind == "single" for spec in segment.heads.values()):
+        return "its label spaces are all of kind 'multi': a clip has no one class to vote for"
+    if not any(group.labels for group in segment.groups.values()):
+        return f"segment {segment.name!r} learns from no labelled clips, among which to look"
+    return ""
+
+
+def _made(run: Run, segment: Segment) -> dict:
+    """The accuracies of a segment that learns from labelled clips, as `_accuracies` gives them."""
+    params, stats = draw_weights(segment, run.config.size, run.config.seed)
+    describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
+    # No `enter` is called: handed-over weights would be no random ones.
+    collect = functools.partial(_features, run, segment, describe=functools.partial(describe, params, stats))
+    labelled = next(group for group in segment.groups.values() if group.labels)
+    # The labelled clips' dataset, which need not be the main one, is also what the segment is scored on.
+    dataset = run.datasets[segment.dataset]
+    known = collect(Some(dataset.split(labelled.split), TRAIN_CLIPS))
+    asked = collect(Some(dataset.split(segment.evaluate[0]), TEST_CLIPS))
+    return _accuracies(known, asked, run.config.evaluation.neighbours)
+
+
 def write(run: Run) -> None:
     """Writes ``workdir/neighbours.json``, {output: {k: accuracy}}, where ``evaluation.neighbours`` asks for a
     k that it does not hold yet.
 
-    The features are those of the first segment's initial weights; clips of the first evaluated split look
-    for neighbours among those that the segment learns from. Every process computes all of it, so that none
-    waits for another, and process 0 writes. A run whose heads are all of kind 'multi' is left out: their
-    clips have no one class to vote for.
+    The features are those of the first scored segment's initial weights; clips of its first evaluated split
+    look for neighbours among the labelled ones that it learns from. Every process computes all of it, so that
+    none waits for another, and process 0 writes. A run that has none (`_why_none`) is told why.
     """
     ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
-    segment = next(s for s in run.segments if s.dataset == "dataset")
-    single = any(spec.kind == "single" for spec in segment.heads.values())
     there = next(iter(_known(path).values()), {})
-    if single and set(map(str, ks)) - set(there):
-        dataset = run.datasets["dataset"]
-        params, stats = draw_weights(segment, run.config.size, run.config.seed)
-        describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
-        # No `enter` is called: handed-over weights would be no random ones.
-        collect = functools.partial(_features, run, segment, describe=functools.partial(describe, params, stats))
-        labelled = next(group for group in segment.groups.values() if group.labels)
-        known = collect(Some(dataset.split(labelled.split), TRAIN_CLIPS))
-        asked = collect(Some(dataset.split(run.config.evaluation.splits[0]), TEST_CLIPS))
-        sharding.meet("neighbours")
-        if jax.process_index() == 0:
-            files.write_json(path, _accuracies(known, asked, ks))
-            LOG.info("nearest neighbours among features of random weights: %s", path)
+    if not set(map(str, ks)) - set(there):
+        return
+    # The stills' segment, which comes first, is not scored.
+    segment = next((s for s in run.segments if s.evaluate), None)
+    if reason := _why_none(segment):
+        LOG.warning("evaluation.neighbours=%s asks in vain: %s", ks, reason)
+        return
+    made = _made(run, segment)
+    sharding.meet("neighbours")
+    if jax.process_index() == 0:
+        files.write_json(path, made)
+        LOG.info("nearest neighbours among features of random weights: %s", path)

@@ -129,13 +129,17 @@ def note_key(run: Run, segment: Segment, key: str) -> None:
     """Writes a segment's key into its folder before it trains, and what its weights will have seen.
 
     A segment that was begun under one key and goes on under another (mmvid, or a file of weights that it
-    started from, was replaced) is made of both: it gets the key '', and is never reused.
+    started from, was replaced) is made of both: it gets the key '', and is never reused. Where it was copied
+    from another run, that stays noted as long as it goes on from a checkpoint of that one.
     """
-    path = run.workdir / segment.name / "key.json"
+    directory = run.workdir / segment.name
+    path = directory / "key.json"
     if jax.process_index() == 0:
         old = files.read_json(path) or {}
         same = old.get("key", key) == key
         note = {"key": key if same else "", "scores": scores_key(run)}
+        if "reused" in old and has_checkpoints(directory):
+            note["reused"] = old["reused"]
         files.write_json(path, note | {"seen": _seen(run, segment, old.get("seen"), same=same and key != "")})
 
 

@@ -23,8 +23,8 @@ def _paths(config) -> list[pathlib.Path]:
     return [pathlib.Path(path) for path in usage.listed(config.reuse)]
 
 
-def _all_ended(path: pathlib.Path) -> dict[str, _Ended]:
-    """{key: segment} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
+def _all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:
+    """{key: segments} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
     ``path`` is not the workdir of a run."""
     if not (path / "config.json").exists():
         problem = "it has no config.json" if path.is_dir() else "there is no such folder"
@@ -32,13 +32,13 @@ def _all_ended(path: pathlib.Path) -> dict[str, _Ended]:
             f"--config.reuse: {path} is no run ({problem}): name the --workdir of a run of ours, several with "
             "commas between"
         )
-    found = {}
+    found: dict[str, list[_Ended]] = {}
     for note in sorted(path.glob("*/key.json")):
         content, directory = files.read_json(note), note.parent
         done = (directory / "done.json").exists() and resume.whole(directory / "weights.safetensors")
         # '' is the key of what nobody can tell from others (`plans.keys.of`, `resume.note_key`).
         if content.get("key") and done:
-            found[content["key"]] = _Ended(directory, content.get("scores", ""))
+            found.setdefault(content["key"], []).append(_Ended(directory, content.get("scores", "")))
     return found
 
 
@@ -59,7 +59,7 @@ def check(config) -> None:
 
 def _is_scored(run: Run, segment: Segment, ended: _Ended) -> bool:
     """Whether an ended segment has every score that this run wants of it, made as this run makes them."""
-    wanted = [*segment.evaluate, *(f"{split}-before" for split in segment.measure)]
+    wanted = [*segment.scored, *(f"{split}-before" for split in segment.measure)]
     files_there = all(resume.whole(ended.directory / "scores" / f"{name}.npz") for name in wanted)
     return files_there and ended.scores == resume.scores_key(run)
 
@@ -94,6 +94,19 @@ def _copy(run: Run, segment: Segment, key: str, ended: _Ended) -> None:
     LOG.info("%s: reused from %s%s", segment.name, ended.directory, "" if same else ", to be scored anew")
 
 
+def _usable(run: Run, segment: Segment, candidates: list[_Ended]) -> _Ended | None:
+    """The first candidate that has what this run needs of the segment, or None; those before it are told of."""
+    for ended in candidates:
+        # Without a checkpoint nothing could be scored anew.
+        if resume.has_checkpoints(ended.directory) or _is_scored(run, segment, ended):
+            return ended
+        LOG.warning(
+            "--config.reuse: %s is made of the same as %s, but not taken: it has neither all scores that this run "
+            "wants, made as here, nor a checkpoint to make them from", ended.directory, segment.name,
+        )  # fmt: skip
+    return None
+
+
 def take(run: Run, known: dict[str, str]) -> None:
     """Copies those of this run's segments that the workdirs named in ``config.reuse`` have trained, unless
     this run's own workdir has a folder of them already. ``known`` is {segment: key}.
@@ -103,18 +116,19 @@ def take(run: Run, known: dict[str, str]) -> None:
     paths = _paths(run.config)
 
     def copy() -> None:
-        found: dict[str, _Ended] = {}
+        found: dict[str, list[_Ended]] = {}
         for path in paths:
             own = _all_ended(path)
             if not own.keys() & set(known.values()):
                 LOG.warning("--config.reuse: no segment of %s is made of the same as one here", path)
-            found = own | found  # of several workdirs that have it, the first one named
+            # Of several workdirs that have it, the first one named comes first.
+            for key, candidates in own.items():
+                found.setdefault(key, []).extend(candidates)
         for segment in run.segments:
-            ended = found.get(known[segment.name])
-            if ended is None or (run.workdir / segment.name).exists():
+            key = known[segment.name]
+            if (run.workdir / segment.name).exists():
                 continue
-            # Without a checkpoint nothing could be scored anew.
-            if resume.has_checkpoints(ended.directory) or _is_scored(run, segment, ended):
-                _copy(run, segment, known[segment.name], ended)
+            if ended := _usable(run, segment, found.get(key, [])):
+                _copy(run, segment, key, ended)
 
     sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")

@@ -2,6 +2,7 @@
 
 from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
+from mmvid.weights import files
 from mmvid.weights import seen as seen_lib
 from mmvid.weights.seen import Shown
 
@@ -21,10 +22,17 @@ def of(run: Run, segment: Segment) -> dict:
     if not segment.spec:
         return own | {"unproven": [f"segment {segment.name!r}"]}
     starts = segment.spec.get("starts", {}).values()
-    return seen_lib.joined(own, [seen_lib.of_file(_file(run, start)) for start in starts])
+    return seen_lib.joined(own, [_before(run, start) for start in starts])
 
 
-def _file(run: Run, start: dict) -> str:
-    if start.get("segment"):
-        return str(run.workdir / start["segment"] / "weights.safetensors")
-    return start["file"]
+def _before(run: Run, start: dict) -> dict:
+    """What a start has seen. That of a segment is a file of ours: whatever else lies in its place (nothing, a
+    damaged file, another's) proves nothing."""
+    if not start.get("segment"):
+        return seen_lib.of_file(start["file"])
+    path = run.workdir / start["segment"] / "weights.safetensors"
+    try:
+        ours = bool(files.metadata(path))
+    except ValueError:
+        ours = False
+    return seen_lib.of_file(path) if ours else seen_lib.unproven(str(path))

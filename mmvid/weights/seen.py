@@ -47,14 +47,22 @@ def of_clips(trained: Iterable[Shown], splits: Iterable[Shown]) -> dict:
     }
 
 
+def unproven(what: str) -> dict:
+    """What networks have seen that started from ``what``, of which nothing is proven."""
+    return of_clips((), ()) | {"unproven": [what]}
+
+
 def of_file(source: str | os.PathLike) -> dict:
     """What the networks of a file have seen, as `of_clips` says it. Of a 'published' file nothing is known, and of
-    an older one of ours nothing is proven: each then stands in the list of that name."""
+    an older one of ours, or of one that is gone, nothing is proven: each then stands in the list of that name."""
+    path, _ = files.split(source)
     known = files.metadata(source)
     if known.get("seen"):
         return json.loads(known["seen"])
-    kind = "unproven" if known else "published"
-    return of_clips((), ()) | {kind: [os.fspath(files.split(source)[0])]}
+    # Nobody can vouch for what is gone: it may have been ours.
+    if known or not path.is_file():
+        return unproven(str(path))
+    return of_clips((), ()) | {"published": [str(path)]}
 
 
 def joined(own: Mapping, before: Iterable[Mapping]) -> dict:
@@ -100,9 +108,10 @@ def saw(source: str | os.PathLike, name: str, ids: Collection[str], *, published
         )
     if found["unproven"]:
         older = found["unproven"][0]
+        also = "" if older == str(path) else ", and then what started from it"
         raise ValueError(
             f"{path} cannot prove that it never saw {name!r}: {older} does not say which clips its networks saw "
-            f"(older files do not): {again}{'' if older == str(path) else ', and then what started from it'}"
+            f"(it is of an older run, or was gone when that was noted): {again}{also}"
         )
     if entry is None:
         raise ValueError(
