@@ -127,7 +127,9 @@ def test_what_a_column_began_with_stands_beside_its_cost(columns, tmp_path):
     assert began(*sources).began == "CE (1,500 updates, 2 min), a.npz"
     taught = began(sources[0]._replace(teaches=True))
     assert taught.began == "new weights; frozen teachers: CE (1,500 updates, 2 min)"
-    assert began(points.Source("none", "none")).began == "none (- updates, -)"
+    assert began(points.Source("none", "none")).began == "none"
+    (tmp_path / "ce" / "cost.json").unlink()
+    assert began(sources[0]).began == "CE (1,500 updates)"
 
 
 def test_bins_of_few_clips_are_left_out(monkeypatch):

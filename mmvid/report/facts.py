@@ -67,11 +67,10 @@ def _spent(workdir: pathlib.Path, segments: Sequence[str]) -> tuple[str, str]:
 
 
 def _source(workdir: pathlib.Path, source: Source) -> str:
-    """Writes what a column began with and what that has cost: 'CE (150 updates, 2 min)'."""
-    if not source.segment:
-        return source.title
-    updates, time = _spent(workdir, [source.segment])
-    return f"{source.title} ({updates} updates, {time})"
+    """Writes what a column began with and what that has cost, as far as it is known: 'CE (150 updates, 2 min)'."""
+    updates, time = _spent(workdir, [source.segment]) if source.segment else ("-", "-")
+    known = [f"{updates} updates"] * (updates != "-") + [time] * (time != "-")
+    return source.title + (f" ({', '.join(known)})" if known else "")
 
 
 def _began(workdir: pathlib.Path, sources: Sequence[Source]) -> str:

@@ -89,9 +89,11 @@ def tie(main: Line, leaders: Sequence[Point], base: str) -> str:
     # More of them would hide the sentence; the table below has them all.
     few = len(leaders) < 5
     who = listed([p.title for p in leaders]) if few else f"{len(leaders)} rows"
-    over = [f"{p.title} {difference(p.over)}" for p in leaders if few and p.over]
     said = f"no row leads in {main.output}: {who} tie at {value(leaders[0].more)}"
-    return f"{said}; over {base}: {listed(over)}" if over else said
+    # Where the base is one of them, it has none.
+    if not few or not all(p.over for p in leaders):
+        return said
+    return f"{said}, {listed([difference(p.over) for p in leaders])} over {base}"
 
 
 def verdict(
