@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import sys
 import tomllib
@@ -139,6 +140,8 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     assert ask(monkeypatch, "evaluate", copy, *args) == 0
     text = capsys.readouterr().out
     assert "3 of 3 clips, 2 views, protocol D0U2" in text and "flow + rgb" in text
+    # No paper's rows are to be held beside it: each number is said once.
+    assert "test, top-1" not in text
     scores = file.load(copy / "ce" / "scores" / "test@D0U2-centre.npz")
     assert scores.logits["rgb"]["verb"].shape == (3, 2, 2)
     assert scores.meta["step"] == 7 and file.members(scores) == ("flow", "rgb")
@@ -260,14 +263,17 @@ def left(folder, seed, fingerprint="abc", labels=None, title="MML", **config):
 
 
 def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, capsys):
-    runs = [left(tmp_path / f"mml-seed{seed}", seed) for seed in (0, 1)]
+    folders = [left(tmp_path / f"mml-seed{seed}", seed) for seed in (0, 1)]
     other = left(tmp_path / "dmcl", 0, title="DMCL", plan="compare")
-    assert ask(monkeypatch, "compare", *runs, other, f"--out={tmp_path / 'out'}") == 0
+    # Its own method is another segment than that of the others.
+    (other / "mml").rename(other / "dmcl")
+    files.write_json(other / "summary.json", {s: {"test": {}} for s in ("ce_continued", "dmcl")})
+    assert ask(monkeypatch, "compare", *folders, other, f"--out={tmp_path / 'out'}") == 0
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if line.startswith("mml: MML  ")]
     assert [line.split()[0] for line in lines if ": " in line[:8]][-6:-2] == ["mml:", "mml:", "dmcl:", "dmcl:"]
-    own = [file.load(run / "mml" / "scores" / "test.npz") for run in runs]
-    base = [file.load(run / "ce_continued" / "scores" / "test.npz") for run in runs]
+    own = [file.load(run / "mml" / "scores" / "test.npz") for run in folders]
+    base = [file.load(run / "ce_continued" / "scores" / "test.npz") for run in folders]
     top1 = [numbers.summary(s)["rgb"]["action"]["top1"] for s in own]
     assert f" {100 * np.mean(top1):.1f} ± {100 * np.std(top1, ddof=1):.1f} " in row and row.split()[2] == "2"
     found = json.loads((tmp_path / "out" / "compare.json").read_text())["test"][1]
@@ -282,6 +288,8 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     assert "Δ: the difference to mml: CE continued" in lines
     page = (tmp_path / "out" / "compare.html").read_text()
     assert "mml: MML leads in rgb with" in page and f"report: {tmp_path / 'out'}/compare.html" in lines[-1]
+    runs = page.partition("<h2>Runs</h2>")[2].partition("<h2>")[0]
+    assert [runs.count(f">{run}<") for run in (*folders, other)] == [1, 1, 1]
     assert "dmcl: DMCL" in page and page.count("<svg") == 2 and "viewport" in page and 'src="http' not in page
 
 
@@ -344,6 +352,36 @@ def test_several_labels_are_compared_by_map(tmp_path):
     low, high = (f"{100 * v:.1f}" for v in numbers.interval(scores, "rgb", "action"))
     assert float(low) < 100 * want < float(high)
     assert found["rows"][1]["cells"][:2] == [f"{100 * want:.1f} [{low}, {high}]", "+0.0 [+0.0, +0.0]"]
+
+
+def _rows(**shares):
+    """A row for each name, whose RGB and flow networks are right for this share of the same 40 clips."""
+    labels = np.arange(40) % 4
+    meta = dict(split="test", protocol="D0U1", crops="centre", views=1, dataset="fake", fingerprint="abc")
+    found = []
+    for name, (rgb, flow) in shares.items():
+        right = lambda share: np.eye(4)[(labels + (np.arange(40) >= 40 * share)) % 4][:, None]  # noqa: E731
+        scores = made({"rgb": right(rgb), "flow": right(flow)}, labels, **meta)
+        found.append(Row(name, name, (0,), (name,), {"test": [scores]}))
+    return found
+
+
+def test_the_verdict_claims_what_the_page_shows_and_no_winner_of_a_tie():
+    def said(rows, base=None):
+        return comparison.compared(rows, "test", "rgb", "logits", base)["verdict"]
+
+    rows = _rows(a=(0.5, 0.5), b=(0.8, 0.5), c=(0.8, 0.9))
+    # With a base: differences of the first output and of the sum alone.
+    assert re.fullmatch(r"b leads in rgb with 80.0, \+30.0 \[.*\] over a; sum .*", said(rows[:2], rows[0]))
+    assert "flow" not in said(rows[:2], rows[0]) and "; flow 50.0; " in said(rows[:2])
+    assert said(rows[1:]) == "no row leads in rgb: b and c tie at 80.0"
+    found = said(rows, rows[0])
+    assert re.fullmatch(r"no row leads in rgb: b and c tie at 80.0, \+30.0 \[.*\] and \+30.0 \[.*\] over a", found)
+    assert said(rows[1:], rows[1]) == said(rows[1:])
+    many = _rows(**dict.fromkeys("abcdef", (0.25, 0.25)))
+    assert said(many, many[0]) == "no row leads in rgb: 6 rows tie at 25.0"
+    highest = _rows(a=(0.9, 0.5), b=(0.5, 0.5), c=(0.5, 0.5))
+    assert said(highest, highest[0]).startswith("a leads in rgb with 90.0; next are b and c: b with 50.0, -40.0 [")
 
 
 def test_somebody_elses_folder_is_no_run(tmp_path):

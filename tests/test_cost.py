@@ -14,11 +14,17 @@ def test_time_adds_up_over_calls_and_so_does_code(tmp_path, monkeypatch):
     first.note()
     assert files.read_json(tmp_path / "cost.json")["seconds"] == 5.0
     second = cost.Meter(tmp_path)
-    second.code = "another"
+    second.made["code"] = "another"
+    # As an older mmvid wrote it: one machine, no versions.
+    before = files.read_json(tmp_path / "cost.json")
+    assert before.pop("versions") == [cost.versions()] and "cpu" in before["machine"][0]
+    files.write_json(tmp_path / "cost.json", before | {"machine": "an older one"})
     second.note()
     found = files.read_json(tmp_path / "cost.json")
-    assert found["seconds"] == 6.0 and found["code"] == [first.code, "another"]
-    assert "cpu" in found["machine"] and "T" in found["date"]
+    assert found["seconds"] == 6.0 and found["code"] == [first.made["code"], "another"] and "T" in found["date"]
+    assert found["machine"] == ["an older one", *before["machine"]]
+    (versions,) = found["versions"]
+    assert versions["jax"] == cost.importlib.metadata.version("jax") and "python" in versions
 
 
 def test_a_damaged_note_begins_anew(tmp_path):

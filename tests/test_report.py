@@ -64,7 +64,7 @@ def test_page(columns, tmp_path):
         dataset=fake.dataset(60), published=[("paper T1", {"rgb": "58.10 / 84.61"})],
     )  # fmt: skip
     page = path.read_text()
-    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "jax",
+    for part in ("58.10 / 84.61", "60 of 64 clips", "MML minus CE continued", "oracle top-1", "fewer than 5 clips",
                  "all networks", "trained on 60 train; tested on 60 of 64 test", "d (12)"):  # fmt: skip
         assert part in page, part
     assert "<script>" not in page
@@ -82,8 +82,8 @@ def test_page(columns, tmp_path):
 def test_what_a_run_has_kept_and_what_an_older_one_lacks(columns, tmp_path):
     own = columns[-1]._replace(parts=("first", "mml"))
     (without,) = facts.costs(tmp_path, [own])
-    assert without == ("MML", "-", "-", "-")
-    assert facts.facts(tmp_path, own, {}, "-")["code"] == "-"
+    assert without == ("MML", "-", "-", "-", "-", "new weights")
+    assert facts.made_by(tmp_path, [own]) == {"code": "-", "machine": "-", "versions": "-"}
     for segment, seconds in (("first", 60.0), ("mml", 240.0)):
         (tmp_path / segment).mkdir()
         files.write_json(tmp_path / segment / "done.json", {"steps": 600})
@@ -91,11 +91,52 @@ def test_what_a_run_has_kept_and_what_an_older_one_lacks(columns, tmp_path):
         files.write_json(tmp_path / segment / "cost.json", note)
     tensors = {"rgb": {"params": {"conv": np.zeros((3, 500))}, "stats": {"mean": np.zeros(9)}}}
     facts.weight_files.save(tmp_path / "mml" / "weights.safetensors", tensors, {})
-    assert facts.costs(tmp_path, [own]) == [("MML", "1,200", "5 min", "rgb 2 k")]
-    found = facts.facts(tmp_path, own, {"seed": 3}, "400 train")
-    assert (found["seed"], found["code"], found["ended"]) == ("3", "abc", "2026-11-26 10:00+01:00")
+    ended = "2026-11-26 10:00+01:00"
+    assert facts.costs(tmp_path, [own]) == [("MML", "1,200", "5 min", ended, "rgb 2 k", "new weights")]
+    assert facts.facts(own, {"seed": 3}, "400 train")["seed"] == "3"
+    assert facts.made_by(tmp_path, [own])["code"] == "abc"
     (tmp_path / "mml" / "cost.json").write_text("{")
     assert facts.costs(tmp_path, [own])[0].time == "-"
+
+
+def test_what_made_each_column_is_said_once(columns, tmp_path):
+    """Every code, machine and set of versions, and whose it is; that of the one who makes the page is none."""
+    for segment, code, jax in (("ce", ["abc"], "1"), ("before", ["def"], "1"), ("mml", ["abc", "def"], "2")):
+        (tmp_path / segment).mkdir()
+        note = {"code": code, "machine": ["1 device (cpu)"], "versions": [{"python": "3", "jax": jax}]}
+        files.write_json(tmp_path / segment / "cost.json", note)
+    columns[2] = columns[2]._replace(sources=(points.Source("CE", "ce"), points.Source("a.npz")))
+    assert facts.made_by(tmp_path, columns[::2]) == {
+        "code": "abc (CE, MML); def (MML)", "machine": "1 device (cpu)",
+        "versions": "python 3, jax 1 (CE, MML); python 3, jax 2 (MML)"}  # fmt: skip
+    found = facts.made_by(tmp_path, columns)
+    assert found["machine"] == "1 device (cpu) (CE, MML); - (CE continued)"
+    options = dict(config="{}", headline="rgb", baseline="ce_continued")
+    page = page_lib.write(tmp_path, columns, **options).read_text()
+    assert all(text in page for text in found.values())
+
+
+def test_what_a_column_began_with_stands_beside_its_cost(columns, tmp_path):
+    for segment, steps, seconds in (("ce", 1500, 120.0), ("mml", 80, 180.0)):
+        (tmp_path / segment).mkdir()
+        files.write_json(tmp_path / segment / "done.json", {"steps": steps})
+        files.write_json(tmp_path / segment / "cost.json", {"seconds": seconds})
+    sources = [points.Source("CE", "ce"), points.Source("a.npz")]
+    began = lambda *own: facts.costs(tmp_path, [columns[2]._replace(sources=own)])[0]  # noqa: E731
+    assert began(*sources)[:3] == ("MML", "80", "3 min")
+    assert began(*sources).began == "CE (1,500 updates, 2 min), a.npz"
+    taught = began(sources[0]._replace(teaches=True))
+    assert taught.began == "new weights; frozen teachers: CE (1,500 updates, 2 min)"
+    assert began(points.Source("none", "none")).began == "none"
+    (tmp_path / "ce" / "cost.json").unlink()
+    assert began(sources[0]).began == "CE (1,500 updates)"
+
+
+def test_bins_of_few_clips_are_left_out(monkeypatch):
+    monkeypatch.setattr(figures, "_svg", lambda figure: figure)
+    figure = figures.reliability({"MML": np.array([[0.1, 1, 1], [0.3, 0.2, 5], [0.5, 0, 4], [0.7, 0.8, 60]])})
+    assert figure.axes[0].lines[1].get_xydata().tolist() == [[0.3, 0.2], [0.7, 0.8]]
+    figures.plt.close(figure)
 
 
 def test_classes_are_counted_in_the_training_split(monkeypatch):
@@ -146,15 +187,16 @@ def test_hardest_are_the_least_probable(columns):
 
 @pytest.mark.parametrize(
     "command, folder, following",
-    [(("make",), "run", "data_prep.build"), ((), "my run", "python -m mmvid predict '"),
-     ((), "seed3", "mmvid compare")],
+    [(("make",), "run", ["mmvid predict ", "data_prep.build"]), ((), "my run", ["mmvid predict '"]),
+     (("make",), "seed3", ["mmvid predict ", "mmvid compare"])],
 )  # fmt: skip
-def test_the_last_line_says_what_to_do_next(columns, tmp_path, command, folder, following):
+def test_the_last_lines_say_what_to_do_next(columns, tmp_path, command, folder, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
     scores = columns[-1].scores["test"]
     lines = finish.last_lines(config, "MML: rgb 62.9", scores, tmp_path / folder / "report.html").splitlines()
     assert lines[0] == "MML: rgb 62.9 (test, 60 clips)" and lines[1] == f"report: {tmp_path / folder}/report.html"
-    assert len(lines) == 3 and following in lines[2]
+    assert len(lines) == 2 + len(following)
+    assert all(line.startswith("next, ") and text in line for line, text in zip(lines[2:], following))
 
 
 def test_the_papers_columns(columns):
@@ -369,9 +411,11 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
     assert panels.neighbours(workdir)["figure"] == ""
 
 
-def segment(name, first=0, stop=4, title="", previous=None, headline="rgb"):
+def segment(name, first=0, stop=4, title="", previous=None, headline="rgb", frozen=(), **starts):
     steps = dict(first_step=first, stop=stop, enter=SimpleNamespace(previous=previous))
-    return SimpleNamespace(name=name, title=title, evaluate=("test",), headline=headline, **steps)
+    networks = [SimpleNamespace(name=own, frozen=own in frozen) for own in ("rgb", "flow")]
+    more = dict(networks=networks, spec={"starts": starts} if starts else {})
+    return SimpleNamespace(name=name, title=title, evaluate=("test",), headline=headline, **steps, **more)
 
 
 def test_segments_that_go_on_from_one_another_are_known():
@@ -387,6 +431,34 @@ def test_segments_that_go_on_from_one_another_are_known():
         ("mml", ("mml",)),
     ]  # fmt: skip
     assert found[-2].headline == "flow"
+
+
+def test_what_segments_began_with_is_known():
+    """Chains of starts, files, parts that go on from one another, and teachers, which may be starts as well."""
+    stills = segment("stills", rgb={"file": "weights/a.safetensors#rgb"})
+    ce = segment("ce", title="CE", **{"rgb": {"segment": "stills"}, "flow.left": {"segment": "stills"}})
+    both = dict(rgb={"segment": "ce", "network": "rgb"}, flow={"segment": "ce", "network": "flow"})
+    mml = segment("mml", **both)
+    further = segment("mml2", 4, 8, "MML", mml, continued={"segment": "mml"})
+    gd = segment("gd", title="GD", frozen=("flow",), flow={"segment": "ce"})
+    mixed = segment("mixed", title="both", frozen=("flow",), **both)
+    found = {c.segment: c.sources for c in finish.shown([stills, ce, mml, further, gd, mixed])}
+    assert found["ce"] == (("stills", "stills", False), ("a.safetensors", "", False))
+    assert found["mml2"] == found["mixed"] == (("CE", "ce", False), *found["ce"])
+    assert found["gd"] == (("CE", "ce", True), ("stills", "stills", True), ("a.safetensors", "", True))
+
+
+@pytest.mark.parametrize("published, times", [((), 0), ([("paper", {"rgb": "58.1"})], 1)])
+def test_numbers_are_said_twice_only_beside_a_papers(published, times, columns, tmp_path, caplog, monkeypatch):
+    for c in columns:
+        file.save(tmp_path / c.segment / "scores" / "test.npz", c.scores["test"])
+    config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=published,
+                             published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
+    monkeypatch.setattr(finish.logs.LOG, "propagate", True)
+    monkeypatch.setattr(finish.page_lib, "write", lambda workdir, *args, **options: workdir / "report.html")
+    with caplog.at_level("INFO"):
+        finish.finish(tmp_path, config, [(c.title, c.segment, ("test",)) for c in columns], None, baseline="ce")
+    assert caplog.text.count("test, top-1") == times and caplog.text.count("test: 60 of 64") == 1
 
 
 def test_their_curves_share_an_axis(columns, tmp_path, monkeypatch):

@@ -103,14 +103,17 @@ def test_a_run_ends_with_its_table_and_report(finished):
     workdir, done = finished
     for text in ("CE continued", "top-1 [95 %]", "over CE continued", "flow + rgb", "32 of 32 clips"):
         assert text in done.stdout, text
-    first, *_, said, where, last = (workdir / "log.txt").read_text().strip().splitlines()
+    first, *_, said, where, seen, last = (workdir / "log.txt").read_text().strip().splitlines()
     for part in ("1 device", "clips of", "fingerprint", "steps/s", "left", "GB"):
         assert part in first, first
     assert re.search(r"MML: rgb [\d.]+, .* CE continued with the same updates.*\(test, 32 clips\)", said)
-    assert where.startswith("report: ") and where.endswith("report.html") and last.startswith("next, ")
+    assert where.startswith("report: ") and where.endswith("report.html") and "mmvid predict" in seen
+    assert last.startswith("next, ")
     page = (workdir / "report.html").read_text()
     cost = files.read_json(workdir / "mml" / "cost.json")
-    assert cost["seconds"] > 0 and all(text in page for text in (*cost["code"], cost["machine"]))
+    (versions,) = cost["versions"]
+    told = (*cost["code"], *cost["machine"], *versions.values())
+    assert cost["seconds"] > 0 and all(text in page for text in told)
     assert page.count("<svg") >= 5 and "data:image/jpeg" in page and len(page) < 4e6
     scores = file_lib.load(workdir / "mml" / "scores" / "test.npz")
     assert scores.logits["rgb"]["action"].shape == (32, 1, 20)

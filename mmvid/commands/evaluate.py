@@ -122,5 +122,6 @@ def execute(arguments: argparse.Namespace) -> None:
     baseline, how = plans.baseline(run.segments), config.evaluation.aggregate
     for split in config.evaluation.splits:
         print("\n" + table.table(columns, split, headline=config.headline, baseline=baseline, how=how))
-        if overview := table.overview_text(columns, split, config.headline, how):
+        # As a run's end does: only where a paper's rows are to be held beside it.
+        if config.published and (overview := table.overview_text(columns, split, config.headline, how)):
             print("\n" + overview)

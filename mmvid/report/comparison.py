@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import files
-from mmvid.report import figures, page, table, verdict
+from mmvid.report import facts, figures, page, table, verdict
 from mmvid.report import text as text_lib
 from mmvid.report.points import Line, Point
 from mmvid.report.text import percent
@@ -167,30 +167,36 @@ def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row |
 
 
 def _verdict(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> str:
-    """Writes which row leads in the first output, by how much, and what the other outputs make of it."""
+    """Writes which row leads in the first output, by how much, and what the other outputs make of it; or which
+    ones tie there, as far as the table shows it."""
     main = lines[0] if lines else None
     known = [i for i, row in enumerate(rows) if row is not base and main and main.points[i]]
     if not known:
         return "no row has a number to compare"
+    highest = max(p.value for p in main.points if p)
+    leaders = [p for p in main.points if p and percent(p.value) == percent(highest)]
+    if len(leaders) > 1:
+        return verdict.tie(main, leaders, base.title if base else "")
     best = max(known, key=lambda i: main.points[i].value)
-    own, other = main.points[best], main.points[rows.index(base)] if base else None
-    if other and other.value > own.value:
-        highest = text_lib.value(other.more)
-        opening = f"{base.title} leads in {main.output} with {highest}; next is {own.title} with"
-    else:
-        opening = f"{own.title} leads in {main.output} with"
-    title = base.title if base else ""
-    return verdict.told(lines, main, best, title, title, others=base is not None, opening=opening)
+    own, title = main.points[best], base.title if base else ""
+    opening = f"{leaders[0].title} leads in {main.output} with"
+    if leaders[0] is not own:
+        second = [p.title for p in main.points if p and percent(p.value) == percent(own.value)]
+        after = f"next are {text_lib.listed(second)}:" if len(second) > 1 else "next is"
+        opening += f" {text_lib.value(leaders[0].more)}; {after} {own.title} with"
+    # Of the others, what the page shows: differences of the sum alone.
+    told = [line for line in lines if base is None or line is main or line.output == "sum"]
+    return verdict.told(told, main, best, title, title, others=base is not None, opening=opening)
 
 
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
     """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}],
-    'verdict'}, and the 'lines' that it is of. Where there is a ``base``, the columns of the headline and of the
-    sum are each followed by 'Δ', the paired difference to it."""
+    'verdict'}, and the 'lines' that it is of. Where there is a ``base``, the columns of the first output and of
+    the sum are each followed by 'Δ', the paired difference to it."""
     columns: dict[str, list[str]] = {}
-    for output in _outputs(rows, split, headline):
+    for output in (outputs := _outputs(rows, split, headline)):
         columns[output] = [_cell(row, split, output, how) for row in rows]
-        if base is not None and output in (headline, "sum"):
+        if base is not None and output in (outputs[0], "sum"):
             found = [() if row is base else difference(row, base, split, output, how) for row in rows]
             columns[f"Δ {output}"] = [text_lib.difference(own) for own in found]
     cells = [
@@ -244,6 +250,20 @@ def _figures(found: dict, rows: Sequence[Row], headline: str, how: str, base: Ro
     return [figure for figure in drawn if figure]
 
 
+def _folders(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Lists every run's folder once, with the titles of its rows: {folder: titles}."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for folder in row.runs:
+            found.setdefault(folder, []).append(row.title)
+    return found
+
+
+def _segments(rows: Sequence[Row]) -> dict[str, list[pathlib.Path]]:
+    """Lists the folders of each row's segments, {title: folders}."""
+    return {row.title: [pathlib.Path(folder) / row.segment for folder in row.runs] for row in rows}
+
+
 def write(
     path: pathlib.Path,
     tables: Sequence[dict],
@@ -256,8 +276,8 @@ def write(
 ) -> pathlib.Path:
     """Writes ``tables``, which `compared` made, as one HTML file that needs no other; returns its ``path``."""
     pictures = {found["split"]: _figures(found, rows, headline, how, base) for found in tables}
-    # Rows of one group of runs have the same folders: one segment of each group lists them all once.
-    runs = [(row.title, row.runs) for row in rows if row.segment == rows[-1].segment]
+    # Of the rows of the same runs, the last is their own method: it names them.
+    names = {row.runs: row.title for row in rows}.values()
     files.write_text(
         path,
         page.template("compare.html").render(
@@ -266,8 +286,9 @@ def write(
             headline=headline,
             base=base and base.title,
             across=across,
-            runs=runs,
-            versions=page.versions(),
+            runs=_folders(rows),
+            names=list(names),
+            made=facts.made(_segments(rows)),
             several=any(len(row.seeds) > 1 for row in rows),
         ),
     )

@@ -9,22 +9,27 @@ import numpy as np
 
 from mmvid import files, logs
 from mmvid.data import subsets
-from mmvid.report.points import Column
+from mmvid.report.points import Column, Source
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
 # Where nobody has counted the classes of a split with more clips, it is not done here: it would mean to read all
 # of its records.
 COUNTED = 2000
+# What readers are told of how a segment was made, as cost.json names it.
+MADE = ("code", "machine", "versions")
 
 
 class Cost(NamedTuple):
-    """What a column has cost, in words: its title, updates, training time and parameters."""
+    """What a column has cost, in words: its title, updates, training time, when it ended, its parameters, and what
+    it began with, which has cost something, too."""
 
     title: str
     updates: str
     time: str
+    ended: str
     parameters: str
+    began: str
 
 
 def _note(workdir: pathlib.Path, segment: str, name: str) -> dict:
@@ -54,28 +59,82 @@ def _parameters(workdir: pathlib.Path, segment: str) -> str:
     return ", ".join(f"{network} {_size(count)}" for network, count in found.items()) or "-"
 
 
+def _spent(workdir: pathlib.Path, segments: Sequence[str]) -> tuple[str, str]:
+    """Writes the updates and the training time of ``segments`` together."""
+    steps = _total([_note(workdir, name, "done.json") for name in segments], "steps")
+    seconds = _total([_note(workdir, name, "cost.json") for name in segments], "seconds")
+    return "-" if steps is None else f"{steps:,}", "-" if seconds is None else logs.duration(seconds)
+
+
+def _source(workdir: pathlib.Path, source: Source) -> str:
+    """Writes what a column began with and what that has cost, as far as it is known: 'CE (150 updates, 2 min)'."""
+    updates, time = _spent(workdir, [source.segment]) if source.segment else ("-", "-")
+    known = [f"{updates} updates"] * (updates != "-") + [time] * (time != "-")
+    return source.title + (f" ({', '.join(known)})" if known else "")
+
+
+def _began(workdir: pathlib.Path, sources: Sequence[Source]) -> str:
+    """Writes all that a column began with, frozen teachers apart."""
+    started, teachers = (
+        ", ".join(_source(workdir, own) for own in sources if own.teaches == teaches) for teaches in (False, True)
+    )
+    return (started or "new weights") + (f"; frozen teachers: {teachers}" if teachers else "")
+
+
 def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
     """Lists what each column has cost. Segments that go on from one another cost what they cost together."""
-    found = []
-    for column in columns:
-        parts = column.parts or (column.segment,)
-        steps = _total([_note(workdir, part, "done.json") for part in parts], "steps")
-        seconds = _total([_note(workdir, part, "cost.json") for part in parts], "seconds")
-        found.append(
-            Cost(
-                column.title,
-                "-" if steps is None else f"{steps:,}",
-                "-" if seconds is None else logs.duration(seconds),
-                _parameters(workdir, column.segment),
-            )
+    return [
+        Cost(
+            column.title,
+            *_spent(workdir, column.parts or (column.segment,)),
+            _note(workdir, column.segment, "cost.json").get("date", "-").replace("T", " "),
+            _parameters(workdir, column.segment),
+            _began(workdir, column.sources),
         )
-    return found
+        for column in columns
+    ]
 
 
-def facts(workdir: pathlib.Path, column: Column, config: Mapping, trained: str) -> dict[str, str]:
-    """Returns {what: words} of a run's data, its way of testing, its seed, its date, machine and code.
-    ``trained`` says how many clips it has learnt from."""
-    cost, meta = _note(workdir, column.segment, "cost.json"), next(iter(column.scores.values())).meta
+# ---------------------------------------------------------------------------- what made it
+def _entries(note: dict, name: str) -> list[str]:
+    """Lists an entry of a note as texts. What several calls have made holds a value of each."""
+    entry = note.get(name, [])
+    values = entry if isinstance(entry, list) else [entry]
+    return [", ".join(f"{k} {v}" for k, v in own.items()) if isinstance(own, dict) else own for own in values]
+
+
+def _whose(titles: Mapping[str, Sequence[dict]], name: str) -> str:
+    """Writes an entry of the notes of every title, each value once, and whose it is where they differ: 'abc (CE);
+    def (CE, MML)'."""
+    owners: dict[str, list[str]] = {}
+    for title, notes in titles.items():
+        for value in dict.fromkeys(value for note in notes for value in _entries(note, name) or ["-"]):
+            owners.setdefault(value, []).append(title)
+    if len(owners) < 2:
+        return next(iter(owners), "-")
+    return "; ".join(f"{value} ({', '.join(own)})" for value, own in owners.items())
+
+
+def made(titles: Mapping[str, Sequence[pathlib.Path]]) -> dict[str, str]:
+    """Says by which code, on which machine and with which versions the segments in these folders were trained,
+    {title: folders}: each value once, with its titles where there are several."""
+    notes = {title: [_note(own.parent, own.name, "cost.json") for own in found] for title, found in titles.items()}
+    return {name: _whose(notes, name) for name in MADE}
+
+
+def made_by(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, str]:
+    """Says the same of a run's columns, with all that each began with in this run."""
+    found: dict[str, list[pathlib.Path]] = {}
+    for column in columns:
+        names = [*(column.parts or (column.segment,)), *(own.segment for own in column.sources if own.segment)]
+        found.setdefault(column.title, []).extend(workdir / name for name in names)
+    return made(found)
+
+
+def facts(column: Column, config: Mapping, trained: str) -> dict[str, str]:
+    """Returns {what: words} of a run's data, its way of testing and its seed. ``trained`` says how many clips it
+    has learnt from."""
+    meta = next(iter(column.scores.values())).meta
     views = meta["views"]
     tested = [
         f"{own.meta['clips_used']} of {own.meta['clips_expected']} {split}" for split, own in column.scores.items()
@@ -85,9 +144,6 @@ def facts(workdir: pathlib.Path, column: Column, config: Mapping, trained: str) 
         "clips": f"trained on {trained}; tested on {', '.join(tested)}",
         "protocol": f"{meta['protocol']}, crop {meta['crops']}, {views} view{'s' * (views != 1)}",
         "seed": str(config.get("seed", "-")),
-        "ended": cost.get("date", "-").replace("T", " "),
-        "machine": cost.get("machine", "-"),
-        "code": ", ".join(cost.get("code", ["-"])),
     }
 
 

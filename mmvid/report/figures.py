@@ -31,6 +31,8 @@ DASHES, SHAPES = ("-", "--", "-."), "osD^vP"
 # The one scale of all maps of fractions: from the paper through to this colour; texts on it stay legible.
 SHADE, FULL = "#2f74c0", 0.62
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(SHADE), 0.0), (*to_rgb(SHADE), FULL)])
+# Clips of a bin below which the reliability diagram leaves it out: the accuracy of one clip is 0 or 1.
+FEWEST = 5
 # Inches: the widest figure that a telephone shows whole, and the height of a row of labels.
 WIDTH, ROW = 4.0, 0.2
 # The fixed salt makes ids, and so the files of equal figures, equal; text stays text, to be searched and copied.
@@ -267,14 +269,15 @@ def counts(names: list[str], numbers: Sequence[int], title: str) -> str:
 
 def reliability(bins: dict[str, np.ndarray]) -> str:
     """Draws accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count}, the run's own column
-    first, the baseline second -> SVG. A calibrated network lies on the diagonal."""
+    first, the baseline second -> SVG. A calibrated network lies on the diagonal. Bins of fewer than `FEWEST`
+    clips are left out."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
         axis.plot([0, 1], [0, 1], color=SOFT, lw=0.8)
         lines = {}
         inks = (COLOURS[1], COLOURS[5], *COLOURS)
         for i, (label, rows) in enumerate(bins.items()):
-            full = rows[rows[:, 2] > 0]
+            full = rows[rows[:, 2] >= FEWEST]
             (lines[label],) = axis.plot(full[:, 0], full[:, 1], marker=SHAPES[i % 6], ms=3, color=inks[i % 8])
         axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         _legend(axis, lines)

@@ -8,20 +8,22 @@ from typing import NamedTuple
 from mmvid import files, logs
 from mmvid.report import page as page_lib
 from mmvid.report import points, table, verdict
-from mmvid.report.points import Column
+from mmvid.report.points import Column, Source
 from mmvid.scores import file
 from mmvid.scores.file import Scores
+from mmvid.weights import files as weight_files
 
 
 class Shown(NamedTuple):
     """A segment that becomes a column of the run's table: its title, its name, the splits that it was scored on,
-    the output whose score speaks for it ('' for the run's), and its ``parts`` (see `Column`)."""
+    the output whose score speaks for it ('' for the run's), its ``parts`` and its ``sources`` (see `Column`)."""
 
     title: str
     segment: str
     splits: tuple[str, ...]
     headline: str = ""
     parts: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 def _parts(segments: Sequence, segment) -> tuple[str, ...]:
@@ -40,27 +42,61 @@ def _parts(segments: Sequence, segment) -> tuple[str, ...]:
     return (*(_parts(segments, found[-1]) if found else ()), segment.name)
 
 
+def _starts(segment) -> list[tuple[str, str, bool]]:
+    """Lists where the weights of a segment came from: (segment, '', whether it only teaches) or ('', file, ..)."""
+    frozen = {network.name for network in segment.networks if network.frozen}
+    # A segment of somebody's own plan may have no spec: then nobody has written down what it began with.
+    starts = segment.spec.get("starts", {}).items()
+    return [(s.get("segment", ""), s.get("file", ""), name.partition(".")[0] in frozen) for name, s in starts]
+
+
+def _sources(segments: Sequence, parts: Sequence[str]) -> tuple[Source, ...]:
+    """Lists what the segments ``parts`` began with, and what that began with, the nearest first."""
+    known, found = {segment.name: segment for segment in segments}, {}
+    waiting = [(name, False) for name in parts]
+    while waiting:
+        name, taught = waiting.pop(0)
+        for source, path, teaches in _starts(known[name]):
+            own, teaches = (source, path), taught or teaches
+            # What was trained on counts as such, though it may teach as well.
+            if source in parts or (own in found and found[own] <= teaches):
+                continue
+            found[own] = teaches
+            waiting += [(source, teaches)] * bool(source)
+    return tuple(
+        Source((known[name].title or name) if name else weight_files.split(path)[0].name, name, teaches)
+        for (name, path), teaches in found.items()
+    )
+
+
 def shown(segments: Sequence) -> list[Shown]:
     """Returns the columns of a run's table, which are those of its segments that have a title."""
-    return [Shown(s.title, s.name, s.evaluate, s.headline, _parts(segments, s)) for s in segments if s.title]
+    parts = {s.name: _parts(segments, s) for s in segments if s.title}
+    return [
+        Shown(s.title, s.name, s.evaluate, s.headline, parts[s.name], _sources(segments, parts[s.name]))
+        for s in segments
+        if s.title
+    ]
 
 
-def _following(config, workdir: pathlib.Path) -> str:
-    """Names the command that is most useful next."""
+def _following(config, workdir: pathlib.Path) -> list[str]:
+    """Lists the commands that are most useful next, each behind what it is for."""
+    found = [f"what it says of a video: python -m mmvid predict {shlex.quote(str(workdir))} VIDEO"]
     # --seeds names each of its workdirs after the seed, which is how they are known here.
     if workdir.name == f"seed{config.seed}":
-        return f"all seeds: python -m mmvid compare {workdir.parent}/seed*"
-    # A dataset with a command is rendered here, so that real videos are the next step.
+        return [*found, f"all seeds: python -m mmvid compare {workdir.parent}/seed*"]
+    # A dataset with a command is rendered here, so that training on real videos is a next step.
     if config.dataset.command:
-        return "your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine"
-    return f"what it says of a video: python -m mmvid predict {shlex.quote(str(workdir))} VIDEO"
+        found.append("your own videos: python -m data_prep.build --folder YOUR_VIDEOS --out data/mine")
+    return found
 
 
 def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
     """Writes the lines that end a run: the verdict ``said`` of ``scores``, the report's path and the next
-    command."""
+    commands."""
     of = f"({scores.meta['split']}, {len(file.labelled(scores).id)} clips)"
-    return f"{said} {of}\nreport: {path}\nnext, {_following(config, path.parent)}"
+    following = [f"next, {command}" for command in _following(config, path.parent)]
+    return "\n".join([f"{said} {of}", f"report: {path}", *following])
 
 
 def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = "") -> dict:
@@ -78,6 +114,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
                 c.segment,
                 {split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits},
                 c.parts,
+                sources=c.sources,
             ),
             how,
         )
@@ -88,7 +125,8 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
     for split, lines in found.items():
         logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
-    for split in own.scores:
+    # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
+    for split in own.scores if config.published else ():
         if text := table.overview_text(loaded, split, headline, how):
             logs.LOG.info("%s\n", text)
     path = page_lib.write(

@@ -1,12 +1,9 @@
 """The page: everything put into the template, and written."""
 
-import importlib.metadata
 import json
 import pathlib
-import platform
 from collections.abc import Sequence
 
-import jax
 import jinja2
 
 from mmvid import files
@@ -15,22 +12,6 @@ from mmvid.report import facts, figures, panels, points, table, verdict
 from mmvid.report.points import Column, Line
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
-            "opencv-contrib-python-headless")  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of Python, of the platform and of the packages that numbers depend on, and the
-    devices."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    found["devices"] = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # a package that is not here cannot have changed a number
-    return found
 
 
 def template(name: str) -> jinja2.Template:
@@ -110,8 +91,8 @@ def write(
         verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
         lead=panels.lead(found[first], columns, first, baseline),
         clips=clips,
-        versions=versions(),
-        facts=facts.facts(workdir, own, settings, facts.trained_on(dataset, learnt)),
+        made=facts.made_by(workdir, columns),
+        facts=facts.facts(own, settings, facts.trained_on(dataset, learnt)),
         costs=facts.costs(workdir, columns),
         tables=_tables(columns, found, baseline, how),
         published=list(published),
@@ -120,6 +101,7 @@ def write(
         published_neighbours=list(published_neighbours),
         curves=panels.all_curves(workdir, columns),
         figures=panels.class_figures(own, base, headline, first, how),
+        fewest=figures.FEWEST,
         counts=[
             figures.counts(names, numbers, what) for what, names, numbers in facts.class_counts(dataset, learnt)
         ],

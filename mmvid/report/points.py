@@ -9,16 +9,27 @@ from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
 
+class Source(NamedTuple):
+    """What a column began with: an earlier ``segment`` of the run, by its name, or '' for a file; the ``title``
+    that readers know it by; and whether it ``teaches`` alone, frozen, and was not trained on."""
+
+    title: str
+    segment: str = ""
+    teaches: bool = False
+
+
 class Column(NamedTuple):
     """A column of the table: its title, the segment it is of, and that segment's scores by split. ``parts`` are
     the names of the segments that it went on from, the first one first, and its own last; () where it began
-    by itself. ``numbers`` are those of each split (`numbers_of`), computed where they are not given."""
+    by itself. ``numbers`` are those of each split (`numbers_of`), computed where they are not given. ``sources``
+    are what its first part began with and what these began with, the nearest first."""
 
     title: str
     segment: str
     scores: dict[str, Scores]
     parts: tuple[str, ...] = ()
     numbers: dict[str, dict] = {}  # noqa: RUF012
+    sources: tuple[Source, ...] = ()
 
 
 class Point(NamedTuple):

@@ -1,6 +1,6 @@
 """What a number looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def percent(value: float | None) -> str:
@@ -23,3 +23,9 @@ def difference(over: tuple[float, ...]) -> str:
         return "-"
     mean, *interval = (f"{100 * v:+.1f}" for v in over)
     return f"{mean} [{', '.join(interval)}]" if interval else mean
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Writes 'a, b and c'."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last

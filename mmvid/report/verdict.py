@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 
 from mmvid.report.points import Column, Line, Point, lines, main_line, sign, spoken, there
-from mmvid.report.text import difference, percent, value
+from mmvid.report.text import difference, listed, percent, value
 from mmvid.scores import numbers as numbers_lib
-
-
-def _listed(texts: Sequence[str]) -> str:
-    """Writes 'a, b and c'."""
-    *first, last = texts
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _measured(point: Point) -> str:
@@ -44,14 +38,16 @@ def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> li
         return [f"{name} {value(point.more)}" for name, point in told]
     clear = [f"{name} {difference(point.over)}" for name, point in told if sign(point.over)]
     noise = [name for name, point in told if point.over and not sign(point.over)]
-    return clear + ([f"{_listed(noise)} within noise"] if noise else [])
+    return clear + ([f"{listed(noise)} within noise"] if noise else [])
 
 
 def _higher(main: Line, own: Point, base: str) -> list[str]:
-    """Names the column that has a higher value than the run's own, other than the one it is compared with."""
+    """Names the columns with the highest value, where that is above the run's own and not that of the one it is
+    compared with."""
     rivals = [p for p in main.points if p and p.title != base and p.value is not None and p.value > own.value]
-    best = max(rivals, key=lambda p: p.value, default=None)
-    return [f"the highest is {best.title}'s {value(best.more)}"] if best else []
+    highest = max((p.value for p in rivals), default=None)
+    best = [p for p in rivals if p.value == highest]
+    return [f"the highest is {listed([p.title for p in best])}'s {value(best[0].more)}"] if best else []
 
 
 def _rival(columns: Sequence[Column], main: Line, split: str, how: str) -> tuple[str, Point]:
@@ -86,6 +82,18 @@ def told(
     spoilt = [f"{lost} clips have scores that are not finite"] if lost else []
     rest = [*_others(found, main, index, others), *_higher(main, own, rival), *spoilt]
     return "; ".join([f"{opening or f'{own.title}: {name}'} {said}", *rest])
+
+
+def tie(main: Line, leaders: Sequence[Point], base: str) -> str:
+    """Writes that several columns have the highest value, and how far each is from the ``base``."""
+    # More of them would hide the sentence; the table below has them all.
+    few = len(leaders) < 5
+    who = listed([p.title for p in leaders]) if few else f"{len(leaders)} rows"
+    said = f"no row leads in {main.output}: {who} tie at {value(leaders[0].more)}"
+    # Where the base is one of them, it has none.
+    if not few or not all(p.over for p in leaders):
+        return said
+    return f"{said}, {listed([difference(p.over) for p in leaders])} over {base}"
 
 
 def verdict(

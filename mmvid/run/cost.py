@@ -1,11 +1,14 @@
-"""Keeps what a segment has cost and what made it: the time that it trained, when, where, and the commit of the
-code. Nothing of it touches a result."""
+"""Keeps what a segment has cost and what made it: the time that it trained, when, where, the commit of the
+code and the versions of its packages. Nothing of it touches a result."""
 
 import datetime
 import functools
+import importlib.metadata
 import pathlib
+import platform
 import subprocess
 import time
+from typing import Any
 
 import jax
 
@@ -13,6 +16,9 @@ import mmvid
 from mmvid import files, logs
 
 ROOT = pathlib.Path(mmvid.__file__).parents[1]
+# Those that numbers depend on.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av",
+            "opencv-contrib-python-headless")  # fmt: skip
 
 
 def _git(*arguments: str) -> str:
@@ -35,12 +41,23 @@ def code() -> str:
         return f"mmvid {mmvid.__version__}"
 
 
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, of the platform and of the packages that numbers depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a package that is not here cannot have changed a number
+    return found
+
+
 class Meter:
     """Adds up the time that a segment trains in ``directory``/cost.json, over all calls that it takes."""
 
     def __init__(self, directory: pathlib.Path):
-        self.path, self.code = directory / "cost.json", code()
-        self.begun = time.monotonic()
+        self.path, self.begun = directory / "cost.json", time.monotonic()
+        self.made = {"machine": logs.machine(), "code": code(), "versions": versions()}
 
     def note(self) -> None:
         """Adds the time since the last note. Call it with each save: what a kill throws away is not counted."""
@@ -53,12 +70,18 @@ class Meter:
             {
                 "seconds": round(before.get("seconds", 0.0) + now - self.begun, 1),
                 "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
-                "machine": logs.machine(),
-                # A segment that went on under other code was made by all of it.
-                "code": list(dict.fromkeys([*before.get("code", []), self.code])),
+                **{name: _with(before.get(name, []), own) for name, own in self.made.items()},
             },
         )
         self.begun = now
+
+
+def _with(earlier: Any, own: Any) -> list:
+    """Adds what this call is made by to what earlier ones were: a segment that went on elsewhere, or under other
+    code, was made by all of it."""
+    # A note of an older mmvid holds one machine, by itself.
+    found = earlier if isinstance(earlier, list) else [earlier]
+    return found if own in found else [*found, own]
 
 
 def _known(path: pathlib.Path) -> dict:
