@@ -80,6 +80,7 @@ def write(
     clips = panels.hardest(own.scores[first], headline, 8, how)
     _strips(clips, dataset, first)
     learnt = settings.get("split", "train")
+    made = facts.made_by(workdir, columns)
     page = template("report.html").render(
         name=workdir.name,
         title=own.title,
@@ -91,8 +92,8 @@ def write(
         verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
         lead=panels.lead(found[first], columns, first, baseline),
         clips=clips,
-        made=facts.made_by(workdir, columns),
-        facts=facts.facts(own, settings, facts.trained_on(dataset, learnt)),
+        made={"versions": made.pop("versions")},
+        facts=facts.facts(own, settings, facts.trained_on(dataset, learnt)) | made,
         costs=facts.costs(workdir, columns),
         tables=_tables(columns, found, baseline, how),
         published=list(published),
