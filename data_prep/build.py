@@ -77,6 +77,15 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise usage.WrongUse("--flow_bound is a number of pixels greater than 0")
 
 
+def _check_inputs(args: argparse.Namespace) -> None:
+    """Raises WrongUse where a flag names a file or folder to read that is not there."""
+    for flag in ("manifest", "folder", "videos", "annotations"):
+        path, what = getattr(args, flag, None), "file" if flag == "manifest" else "folder"
+        there = path is None or (pathlib.Path(path).is_dir() if what == "folder" else pathlib.Path(path).exists())
+        if not there:
+            raise usage.WrongUse(f"--{flag} {path}: there is no such {what}")
+
+
 def _own_parser(args: argparse.Namespace) -> usage.Parser:
     """Makes the parser of the flags that only the named dataset has."""
     flags = readers.chosen(args).flags
@@ -188,6 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_inputs(args)
         with alone(args.out):
             return build(args)
     except (ValueError, OSError) as error:

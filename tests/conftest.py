@@ -72,6 +72,27 @@ def key():
     return jax.random.key(0)
 
 
+@pytest.fixture
+def serial(monkeypatch):
+    """Clips are prepared in this process; the pool has its tests in test_data_prep."""
+    from data_prep import clips, phases
+
+    monkeypatch.setattr(phases, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Lowers as for an accelerator, and gives a list of the platforms that each choice between them was for."""
+    taken = []
+
+    def chosen(*args, default, **platforms):
+        taken.append(sorted(platforms))
+        return default(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    return taken
+
+
 @pytest.fixture(autouse=True)
 def the_log():
     """Takes from the log what a run in this process has set up: the next test listens by itself."""

@@ -82,6 +82,8 @@ def test_records_of_another_schema_name_the_command_that_makes_them(dataset, tmp
         ({"heads": {"verb": (3, "single")}}, "3 classes"),
         ({"heads": {"verb": 3}}, "heads.verb=3: write .classes"),
         ({"subsets": {"held": 3}}, "subsets.held=3: write a rule"),
+        ({"subsets": {"val-during": {"share": 0.5}}}, "subset 'val-during': rename it"),
+        ({"evaluation.splits": ("val", "val")}, "name each split once"),
         ({"size": 0}, "1 or more"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -150,7 +152,7 @@ def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capf
     command = ("data_prep.build", "--folder", "nowhere", "--out", path)
     with pytest.raises(ValueError, match="the reason stands above"):
         build.build(config(dataset, **{"dataset.path": path, "dataset.command": command}), tmp_path)
-    assert "no folder at nowhere" in capfd.readouterr().err
+    assert "nowhere: there is no such folder" in capfd.readouterr().err
     # A path that the command does not make is the user's own.
     with pytest.raises(FileNotFoundError, match=r"data_prep\.build --folder"):
         build.build(config(dataset, **{"dataset.path": "mine", "dataset.command": command}), tmp_path)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_records import record
 
-from data_prep import build, builder, checks, clips, manifest, phases, summary
+from data_prep import build, builder, checks, manifest, summary
 from data_prep.manifest import Item
 from data_prep.readers import OWN_FILES, READERS
 from mmvid.data import frames as frames_lib
@@ -128,12 +128,6 @@ def test_splits_and_heads_that_are_let_through_can_be_read(tmp_path, split):
 
 
 # ---------------------------------------------------------------------------- the command
-@pytest.fixture
-def serial(monkeypatch):
-    """Phase 1 in this process."""
-    monkeypatch.setattr(phases, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
-
-
 def film(path, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = np.random.default_rng(seed).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)

@@ -190,7 +190,8 @@ def gone(name):
 ], ids=["no run", "unfinished", "weights", "clips", "networks"])  # fmt: skip
 def test_what_cannot_be_scored_is_said(copy, monkeypatch, capsys, spoil, match):
     spoil(copy)
-    assert ask(monkeypatch, "evaluate", copy) == 1
+    # What is no run at all is wrong use.
+    assert ask(monkeypatch, "evaluate", copy) == (2 if match == "is no run" else 1)
     err = capsys.readouterr().err
     assert match in err and "Traceback" not in err
 
@@ -319,7 +320,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, capsys):
     run, other = left(tmp_path / "a", 0), left(tmp_path / "b", 0, plan="compare")
     out = f"--out={tmp_path / 'out'}"
     for argv, code, match in [
-        ((run, run), 1, "one seed, 0"), ((tmp_path / "none",), 1, "is no run"),
+        ((run, run), 2, "one seed, 0"), ((tmp_path / "none",), 2, "is no run"),
         ((run, "--over=foo"), 2, "no such row; the rows are CE continued, MML"),
         ((run, "--segments=foo"), 2, "there is no 'foo'; the segments of these runs are ce_continued, mml"),
         ((run, "--segments=mml,nope"), 2, "--segments=mml,nope: there is no 'nope'"),

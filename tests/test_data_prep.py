@@ -449,8 +449,11 @@ def test_nothing_usable(tmp_path, capsys):
     (tmp_path / "in" / "push" / "a.mp4").touch()
     assert run("--folder", tmp_path / "in", out=tmp_path / "out") == 1
     assert "no clip could be used" in capsys.readouterr().err
-    assert run("--folder", tmp_path / "nowhere", out=tmp_path / "out") == 1
-    assert "no folder at" in capsys.readouterr().err
+    named = (("--folder",), ("--manifest",), ("--dataset", "nwucla", "--videos"))
+    for *flags, flag in named:
+        assert run(*flags, flag, tmp_path / "nowhere", out=tmp_path / "none") == 2
+        assert f"{flag} {tmp_path}/nowhere: there is no such" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 NWUCLA = ("--dataset", "nwucla", "--videos", "x")
@@ -550,12 +553,6 @@ def test_other_pictures_are_another_dataset(tmp_path):
         assert sum(info.splits.values()) == 6, (tmp_path / f"out{n}" / "rejected.csv").read_text()
         found.append(info.fingerprint)
     assert found[0] == found[1] != found[2]
-
-
-@pytest.fixture
-def serial(monkeypatch):
-    """Phase 1 in this process."""
-    monkeypatch.setattr(phases, "_pool", lambda jobs, *rest: [clips.write(*j, *rest[:2]) for j in jobs])
 
 
 def test_what_a_clip_lacks_is_no_error(tmp_path, serial, capsys):

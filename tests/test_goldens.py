@@ -344,16 +344,9 @@ def test_float64(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tsm_r18_rgb", "tsm_r50_rgb"])
-def test_as_gpu_and_tpu_lower_it(name, monkeypatch):
+def test_as_gpu_and_tpu_lower_it(name, elsewhere):
     """The branch that no CPU takes by itself."""
-    taken = []
-
-    def elsewhere(*args, default, **platforms):
-        taken.append(sorted(platforms))
-        return default(*args)
-
-    monkeypatch.setattr(jax.lax, "platform_dependent", elsewhere)
     spec, _ = load(name)
     check_logits(name, "float32", only=["eval_8x64"])
     check_training(name, cases(spec, "train")[0], "float32")
-    assert taken
+    assert elsewhere

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from test_configs import context, shrunken
 
 from configs import common, dmcl, mml
+from mmvid import names, plans, weights
 from mmvid import network as network_lib
-from mmvid import plans, weights
 from mmvid.methods import METHODS
 from mmvid.methods.base import Method, Pass
 from mmvid.models import MODELS, build_model
@@ -384,7 +384,7 @@ def test_a_member_starts_another_network_and_its_classifier_goes_along(tmp_path)
         np.testing.assert_allclose(begun["conv1"]["kernel"][:, :, 4], given["conv1"]["kernel"].mean(2), rtol=1e-5)
     for start, match in (
         (Start("ce", "shared", part="rbg"), r"segment 'ce': network 'shared' has no part 'rbg': .*'rgb2'"),
-        (Start("ce", "flow", part="rgb"), r"network 'flow' has no part 'rgb': it reads one stream"),
+        (Start("ce", "flow", part="rgb"), r"network 'flow' has no part 'rgb': it has no parts"),
         (Start("ce", "flwo", part="rgb"), r"no network 'flwo' to start from; there are \['flow', 'shared'\]"),
         (Start(file=f"{path}#shared", part="rbg"), r"weights\.safetensors: network 'shared' has no part 'rbg'"),
         (Start(file=f"{path}#shared"), "do not fit network 'flow'"),
@@ -522,6 +522,29 @@ def test_a_teacher_is_another_network_of_an_earlier_segment(tmp_path):
     # From its file it may be called anything, too.
     path = f"{tmp_path}/ce/weights.safetensors#rgb"
     assert taught({"teacher": Start(file=path)}).networks[0].frozen
+    # The plan that a refused teacher is sent to takes the file as well.
+    config = shrunken("")
+    with config.unlocked():
+        config.networks.flow.weights = path.replace("#rgb", "#flow")
+        config.plan, config.compare, config.twin = "compare", ("generalized_distillation",), ""
+        config.method.name, config.method.generalized_distillation.teacher = config.compare[0], "flow"
+    *_, made = plans.make(context(config))
+    assert [n.frozen for n in made.networks if n.name == "flow"] == [True]
+    assert made.spec["starts"]["flow"]["file"] == path.replace("#rgb", "#flow")
+
+
+def test_a_start_without_a_network_is_from_the_one_of_that_name():
+    by_name = taught({"teacher": Start("ce", "rgb"), "rgb": Start("ce")})
+    assert by_name.spec["starts"]["rgb"]["network"] == "rgb"
+    for wrong in (Start(), Start("ce", "rgb", file="x")):
+        with pytest.raises(ValueError, match=r"'rgb'.*name a segment or a file"):
+            taught({"teacher": Start("ce", "rgb"), "rgb": wrong})
+
+
+def test_a_network_of_several_outputs_is_no_teacher():
+    network = types.SimpleNamespace(name="av", outputs=("av.joint", "av.rgb"))
+    with pytest.raises(ValueError, match=r"'av' cannot teach and learn.*leaves \['av.joint'\] to learn\. Name"):
+        method_lib.teaches(network, ("av.rgb",))
 
 
 @pytest.mark.parametrize(
@@ -689,7 +712,19 @@ def test_the_options_of_a_pass_are_checked(pass_, match):
         method_lib.check_options("x", made, {"rgb": None}, 0.0)
 
 
-@pytest.mark.parametrize("name", ["fused", "oracle", "a + b", "a.b", "a/b"])
-def test_names_that_tables_use_are_refused(name):
-    with pytest.raises(ValueError, match="rename it"):
-        networks.check_name("network", name)
+@pytest.mark.parametrize("kind, refused", [
+    ("network", ["fused", "oracle", "subsets", "a + b", "a.b", "a/b", "a,b", "", " a"]),
+    ("segment", ["x/y", "a.b", ""]),
+    ("subset", ["a/b", "val-during", "val-before", "test@D1U2-centre", ""]),
+])  # fmt: skip
+def test_names_that_tables_and_files_use_are_refused(kind, refused):
+    for name in refused:
+        with pytest.raises(ValueError, match=f"{kind} .*rename it"):
+            names.check(kind, name)
+    names.check(kind, "val-during2")
+
+
+def test_the_names_of_segments_are_checked():
+    stills_, whole, *_ = segments("").values()
+    with pytest.raises(ValueError, match=r"segment 'x/y': rename it"):
+        plans.check_order([stills_, whole, whole._replace(name="x/y")])

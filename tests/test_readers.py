@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from data_prep import build, clips, phases, summary
+from data_prep import build, summary
 from data_prep.manifest import Item, Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader, ntu, nwucla, splits, uwa3d
 from mmvid.data import fields, records
@@ -39,17 +39,6 @@ def film(path, frames=6):
     for picture in made:
         writer.write(picture)
     writer.release()
-
-
-@pytest.fixture
-def serial(monkeypatch):
-    """Clips are prepared in this process; the pool has its tests in test_data_prep."""
-
-    def serial(jobs, settings, directory, workers):
-        for job in jobs:
-            clips.write(*job, settings, directory)
-
-    monkeypatch.setattr(phases, "_pool", serial)
 
 
 @pytest.fixture

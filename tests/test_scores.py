@@ -372,9 +372,10 @@ def test_log_probabilities_of_several_labels_are_each_classs_own():
         (dict(meta={"fingerprint": "xyz"}), "a and b.*fingerprint 'abc' and 'xyz'"),
         (dict(id=np.array([f"d{i}" for i in range(12)])), "24 clips that only one has, 'c0'"),
         (dict(label={"verb": np.zeros(12, int)}, logits={"rgb": {"verb": np.zeros((12, 1, 6))}}), "label spaces"),
+        (dict(label={"action": np.arange(12) % 6 + 6}), "labels 'action' of 12 clips, 'c0' among them"),
         (dict(logits={"depth": {"action": np.zeros((12, 1, 6))}}), "b has no output 'rgb'; it has .'depth'"),
     ],
-    ids=["fingerprint", "ids", "heads", "output"],
+    ids=["fingerprint", "ids", "heads", "labels", "output"],
 )
 def test_other_data_are_not_combined(change, match):
     one, other = pair()
@@ -382,7 +383,28 @@ def test_other_data_are_not_combined(change, match):
         combine_lib.combine({"a": one, "b": other._replace(**change)}, output="rgb")
 
 
-@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": np.nan}, {"a": 1.0, "b": 1.0, "c": 1.0}])
+@pytest.mark.parametrize("options, match", [
+    (dict(name="x/y"), "rename it"), (dict(name="fused"), "rename it"), (dict(output="rgb + rgb"), "one twice"),
+])  # fmt: skip
+def test_what_no_file_of_scores_can_hold_is_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        combine_lib.combine(dict(zip("ab", pair())), **options)
+
+
+def test_a_sum_says_what_all_of_it_have_in_common():
+    one, other = (
+        own._replace(meta=own.meta | more | {"dataset": "x", "protocol": "D1U2"})
+        for own, more in zip(pair(), (dict(title="CE", step=1), dict(title="MML", step=2)))
+    )
+    meta = combine_lib.combine({"a": one, "b": other}).meta
+    assert meta["title"] == "CE + MML" and "step" not in meta
+    assert (meta["dataset"], meta["protocol"], meta["fingerprint"]) == ("x", "D1U2", "abc")
+
+
+@pytest.mark.parametrize("weights", [
+    {"a": 1.0}, {"a": 1.0, "b": np.nan}, {"a": 1.0, "b": 1.0, "c": 1.0},
+    {"a": 1.0, "b": None}, {"a": 1.0, "b": "x"},
+])  # fmt: skip
 def test_weights_are_numbers_of_all(weights):
     with pytest.raises(ValueError, match="give each of"):
         combine_lib.combine(dict(zip("ab", pair())), weights)

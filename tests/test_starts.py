@@ -122,7 +122,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path):
         ({"av.rgb": Start("ce", "rgb")}, r"ce/weights\.safetensors#rgb: .*'av\.rgb':\n.*block/kernel: \(2, 4\)"),
         ({"av.depth": Start("ce", "rgb")}, rf"part 'depth' of network 'av': {parts}"),
         ({"av.rgb": Start("ce", "av", part="depth")}, rf"network 'av' has no part 'depth': {parts}"),
-        ({"av.rgb": Start("ce", "rgb", part="rgb")}, r"network 'rgb' has no part 'rgb': it reads one stream"),
+        ({"av.rgb": Start("ce", "rgb", part="rgb")}, r"network 'rgb' has no part 'rgb': it has no parts"),
         ({"va": Start("ce", "rgb")}, r"network 'va'; there are \['av'\]"),
         ({"av": Start("ce", "rgb")}, r"rgb, flow at once and starts from a file of such a network"),
     ):

@@ -188,14 +188,6 @@ def test_several_actions_are_different_verbs():
     assert all(len(set(p)) == 2 for p in pairs)
 
 
-def test_labelled_subsets_are_nested_and_balanced():
-    train = specs.clips("small", "train")
-    one, five = (specs.labelled_subset(train, n) for n in (1, 5))
-    assert len(one) == 20 and len(five) == 100 and set(one) < set(five)
-    with pytest.raises(ValueError, match="1 to 20"):
-        specs.labelled_subset(train, 21)
-
-
 def test_unknown_names_say_what_is_known():
     for wrong in (("tiny", "train"), ("small", "training"), ("small", "train", "verbs")):
         with pytest.raises(ValueError, match="choose from"):

@@ -45,20 +45,3 @@ def clips(size: str, split: str, view: str = "verb", seed: int = 0) -> list[Spec
             verbs += (int((verbs[0] + 1 + other) % len(VERBS)),)
         specs.append(Spec(split, index, verbs, int(rng.integers(len(NOUNS))), seed))
     return specs
-
-
-def labelled_subset(specs: list[Spec], per_class: int) -> list[Spec]:
-    """Returns the first ``per_class`` clips of every verb: 1 stands for "1 %" of labels, 5 for "10 %".
-
-    Raises ValueError where a verb has fewer.
-    """
-    counts: dict[int, int] = {}
-    chosen = []
-    for spec in specs:
-        counts[spec.verbs[0]] = counts.get(spec.verbs[0], 0) + 1
-        if counts[spec.verbs[0]] <= per_class:
-            chosen.append(spec)
-    fewest = min((counts.get(v, 0) for v in range(len(VERBS))), default=0)
-    if not 1 <= per_class <= fewest:
-        raise ValueError(f"per_class={per_class}: choose 1 to {fewest}, what every verb has")
-    return chosen

@@ -55,12 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 # ---------------------------------------------------------------------------- what the runs have left
 def _ended(folder: pathlib.Path) -> Ended:
-    """Reads what a run has left. Raises ValueError for a folder that is not a run's workdir, or where the run
-    has not ended."""
+    """Reads what a run has left. Raises WrongUse for a folder that is not a run's workdir, ValueError where the
+    run has not ended."""
     # The summary is written last: a run that has one has all the rest.
     config, numbers = build.stored(folder), files.read_json(folder / "summary.json")
     if not (isinstance(config, dict) and {"seed", "headline"} <= set(config)):
-        raise ValueError(f"{folder}/config.json is not of a run of mmvid: name the --workdir of a training run")
+        raise usage.WrongUse(
+            f"{folder}/config.json is not of a run of mmvid: name the --workdir of a training run"
+        )
     if not numbers:
         raise ValueError(f"{folder} has not ended: give the command that it was started with again, it goes on")
     columns = {segment: list(splits) for segment, splits in numbers.items()}
@@ -77,13 +79,13 @@ def _apart_from_seed(run: Ended) -> tuple:
 
 
 def _grouped(runs: Sequence[Ended]) -> list[list[Ended]]:
-    """Groups runs that differ in their seed alone, in the order of each group's first. Raises ValueError for
+    """Groups runs that differ in their seed alone, in the order of each group's first. Raises WrongUse for
     two runs of one configuration with one seed: the mean would count them twice."""
     groups: dict[tuple, dict[int, Ended]] = {}
     for run in runs:
         group, seed = groups.setdefault(_apart_from_seed(run), {}), run.config["seed"]
         if seed in group:
-            raise ValueError(
+            raise usage.WrongUse(
                 f"{group[seed].folder} and {run.folder} are one configuration with one seed, {seed}: leave one out"
             )
         group[seed] = run
@@ -199,8 +201,9 @@ def compare(
 ) -> None:
     """Prints the table of every split and writes ``out``/compare.html and ``out``/compare.json.
 
-    Raises ValueError for a folder that is not an ended run and for runs on different data, WrongUse for a
-    split, a segment or a row that does not exist, FileNotFoundError for scores that are gone.
+    Raises WrongUse for a folder that is no run, a run that is named twice, and a split, a segment or a row that
+    does not exist; ValueError for a run that has not ended and for runs on different data; FileNotFoundError for
+    scores that are gone.
     """
     usage.check_folder("--out", out)
     if over and across:

@@ -45,9 +45,11 @@ def completed(found: Mapping) -> ConfigDict:
 
 
 def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
-    """The configuration of the run in ``workdir``, completed and overridden. Raises ValueError where there is
-    no run, WrongUse as `configuration.overridden` does."""
+    """The configuration of the run in ``workdir``, completed and overridden. Raises WrongUse where there is
+    no run, and as `configuration.overridden` does."""
     found = build.stored(workdir)
     if not (isinstance(found, Mapping) and {"streams", "networks"} <= set(found)):
-        raise ValueError(f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run")
+        raise usage.WrongUse(
+            f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run"
+        )
     return configuration.overridden(completed(found), overrides)

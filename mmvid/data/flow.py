@@ -337,8 +337,3 @@ def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
     exactly the negated flow of a stored value s.
     """
     return np.uint8(np.rint((np.clip(flow / bound, -1, 1) + 1) * 127.5))
-
-
-def dequantise(planes: np.ndarray, bound: float) -> np.ndarray:
-    """Inverts ``quantise``, up to an error of bound / 255."""
-    return (np.float32(planes) / 127.5 - 1) * np.float32(bound)

@@ -1,5 +1,6 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
+from mmvid import names
 from mmvid.plans import compare, mml, single
 from mmvid.plans.networks import check_outputs, check_streams
 from mmvid.plans.segment import Context, Segment
@@ -31,10 +32,12 @@ def make(context: Context) -> list[Segment]:
 
 
 def check_order(segments: list[Segment]) -> None:
-    """Raises ValueError for two segments of one name, of which the second would be taken for done, and for a
-    start from a segment that does not come before, or that does not train the network."""
+    """Raises ValueError for two segments of one name, of which the second would be taken for done, for a name
+    that no folder of a run can have, and for a start from a segment that does not come before, or that does
+    not train the network."""
     before: dict[str, list[str]] = {}
     for segment in segments:
+        names.check("segment", segment.name)
         if segment.name in before:
             raise ValueError(f"two segments of the plan are called {segment.name!r}: each needs a name of its own")
         for network, start in segment.spec.get("starts", {}).items():

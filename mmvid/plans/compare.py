@@ -10,7 +10,8 @@ from mmvid.streams import Head
 def make(context: Context) -> list[Segment]:
     """The methods of ``config.compare`` one after another, each from the same draw of weights on
     the same batches with the same schedule. Frozen teachers come from 'independent', which must
-    stand before a method that asks for some.
+    stand before a method that asks for some, or, without it, from the file of weights that their network is
+    given.
 
     Raises ValueError for a method named twice, none at all, or teachers that nobody has trained.
     """
@@ -40,19 +41,24 @@ def make(context: Context) -> list[Segment]:
 
 
 def _teachers(config, name: str, options: dict, *, trained: bool) -> dict[str, Start]:
-    """The starts of a method's frozen networks, {network: Start}: each from the segment 'independent'.
+    """The starts of a method's frozen networks, {network: Start}, from the segment 'independent'; {} where this
+    has not ``trained`` them, and they begin with a file of weights.
 
-    Raises ValueError where the method has teachers and they are not ``trained`` before it.
+    Raises ValueError where the method has teachers with neither.
     """
     owners = configured(config)
     # The method is made for its teachers alone, and who they are does not depend on the label spaces.
     teachers = method.make(name, tuple(owners), {"any": Head(2)}, options).teachers
-    if teachers and not trained:
+    networks = tuple(dict.fromkeys(owners[t].name for t in teachers))
+    if trained:
+        return {network: Start("independent", network) for network in networks}
+    # Whether a file holds what can teach is checked with all weights (`fit.check_teachers`).
+    if untaught := [network for network in networks if not config.networks[network].weights]:
         raise ValueError(
-            f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it "
-            "in --config.compare"
+            f"{name} learns from {', '.join(teachers)}, trained before: put 'independent' before it in "
+            f"--config.compare, or name a run's weights.safetensors in --config.networks.{untaught[0]}.weights"
         )
-    return {owners[t].name: Start("independent", owners[t].name) for t in teachers}
+    return {}
 
 
 TITLES = {

@@ -71,7 +71,6 @@ def _check_segment(config, network: Network, target: str, start: Start, heads) -
         path = starts_lib.place((network,), target)[1]
         starts_lib.filled(network, path, _blank(network, make_streams(config)), fit)
         return
-    start = start._replace(network=start.network or network.name)
     _check_known(config, start)
     own, other = (_architecture(config, n) for n in (network.name, start.network))
     if own != other:
@@ -129,7 +128,7 @@ def _untaught(config, network: Network, starts: Mapping[str, Start]) -> str:
     """Why the weights that a network starts from cannot teach, as the end of a sentence about the network; ''
     where they can."""
     for target, start in starts.items():
-        part, source = target.partition(".")[2], start.network or network.name
+        part, source = target.partition(".")[2], start.network
         # Of a file only the weights are known, not what they were trained to read.
         if start.segment and _inputs(config, network.name, part) != _inputs(config, source, start.part):
             return f"starts from {source!r} of segment {start.segment!r}, which reads something else"
@@ -154,6 +153,6 @@ def check_teachers(config, networks, starts: dict[str, Start], heads) -> None:
         if why := why or _untaught(config, network, own):
             raise ValueError(
                 f"network {network.name!r} is a frozen teacher, but {why} in plan {config.plan!r}: take "
-                "--config.plan=compare with 'independent' before the method in --config.compare, or name a "
-                f"run's weights.safetensors in --config.networks.{network.name}.weights"
+                "--config.plan=compare, with 'independent' before the method in --config.compare, or, in place of "
+                f"it, a run's weights.safetensors in --config.networks.{network.name}.weights"
             )

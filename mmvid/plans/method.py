@@ -81,5 +81,9 @@ def teaches(network: Network, teachers: tuple[str, ...]) -> bool:
     the others would learn, and a network is frozen as a whole."""
     own = [output in teachers for output in network.outputs]
     if any(own) and not all(own):
-        raise ValueError(f"network {network.name!r} cannot be a teacher and learn, too: {network.reads}")
+        learning = [output for output, teacher in zip(network.outputs, own) if not teacher]
+        raise ValueError(
+            f"network {network.name!r} cannot teach and learn, too: of its outputs {list(network.outputs)} the "
+            f"method leaves {learning} to learn. Name the output of a network with one output as the teacher"
+        )
     return all(own)

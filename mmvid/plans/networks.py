@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
+from mmvid import names as names_lib
 from mmvid import streams as streams_lib
 from mmvid.models import FUSION, build_model, options_of
 from mmvid.models.model import Model
@@ -102,25 +103,12 @@ def configured(config) -> dict[str, Network]:
     return {output: network for network in made for output in network.outputs}
 
 
-# What scores hold beside the outputs themselves.
-TAKEN = ("fused", "oracle", "subsets")
-
-
-def check_name(kind: str, name: str) -> None:
-    """Raises ValueError for a name with '.', '/' or ' + ', which separate names in 'network.part', 'output/term',
-    paths and sums, and for a network called as those. ``kind`` says what is named."""
-    if "." in name or "/" in name or " + " in name:
-        raise ValueError(f"{kind} {name!r}: rename it; '.', '/' and ' + ' stand between names, none may hold them")
-    if kind == "network" and name in TAKEN:
-        raise ValueError(f"network {name!r}: rename it; tables call sums and best choices of outputs so")
-
-
 def check_outputs(config, heads: Iterable[str]) -> None:
-    """Raises ValueError where two outputs could have one name: a name of a network, stream or head has '.' or
-    '/' in it, or a network reads a stream twice."""
+    """Raises ValueError where two outputs could have one name: that of a network, stream or head is none
+    (`names.check`), or a network reads a stream twice."""
     for kind, names in (("network", config.networks), ("stream", config.streams), ("head", heads)):
         for name in names:
-            check_name(kind, name)
+            names_lib.check(kind, name)
     for name, spec in config.networks.items():
         read = [stream for together in spec.reads for stream in together]
         if twice := [stream for stream in read if read.count(stream) > 1]:

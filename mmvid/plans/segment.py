@@ -226,7 +226,7 @@ def make(
     of equal ``batches`` see the same batches and draw the same weights. Raises ValueError or FileNotFoundError
     for whatever cannot work.
     """
-    config, heads = context.config, context.heads
+    config, heads, starts = context.config, context.heads, starts_lib.named(starts)
     groups = dict(groups or epochs.default_groups(config))
     built, streams = _networks(config, networks, heads)
     fit.check(config, built, starts, heads)

@@ -4,7 +4,7 @@ the check that networks which learn from each other do not start equal."""
 import functools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -21,8 +21,8 @@ STILLS = "stills"
 
 
 class Start(NamedTuple):
-    """Where weights come from: the ``network`` of an earlier ``segment`` of this run, or a ``file``
-    ('path#network').
+    """Where weights come from: the ``network`` of an earlier ``segment`` of this run (where none is named, the
+    one that is called as the network that starts), or a ``file`` ('path#network').
 
     Where the source reads several streams at once, ``part`` names the stream whose part is taken: an
     encoder of a fusion, or a member of networks that share features. The other way round, a plan fills
@@ -34,6 +34,18 @@ class Start(NamedTuple):
     network: str = ""
     file: str = ""
     part: str = ""
+
+
+def named(starts: Mapping[str, Start]) -> dict[str, Start]:
+    """Returns the starts with the network in each that comes from a segment. Raises ValueError for one that names
+    both a segment and a file, or neither."""
+    found = {}
+    for target, start in starts.items():
+        if bool(start.segment) == bool(start.file):
+            raise ValueError(f"the start of {target!r}, {start}: name a segment or a file, one of the two")
+        own = start.network or target.partition(".")[0]
+        found[target] = start._replace(network=own) if start.segment else start
+    return found
 
 
 def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
@@ -88,7 +100,8 @@ def place(networks, target: str) -> tuple[Network, Path]:
         raise ValueError(f"weights are given for network {name!r}; there are {sorted(known)}")
     encoders = known[name].model.encoders
     if part and part not in encoders:
-        parts = f"it has {sorted(encoders)}" if encoders else "it reads one stream and has none"
+        alone = "it has no parts: one encoder reads all of its streams"
+        parts = f"it has {sorted(encoders)}" if encoders else alone
         raise ValueError(f"weights are given for part {part!r} of network {name!r}: {parts}")
     return known[name], tuple(encoders[part]) if part else ()
 

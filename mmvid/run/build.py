@@ -171,14 +171,14 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
 def stored(workdir: pathlib.Path) -> dict:
     """The configuration that a run was trained with, as its workdir keeps it, with tuples for JSON's lists.
 
-    Raises ValueError where the folder is not a run's workdir.
+    Raises WrongUse where the folder is not a run's workdir.
     """
     found = files.read_json(workdir / "config.json")
     if found is None:
         inside = sorted(path.parent.name for path in workdir.glob("*/config.json"))
         there = f"it holds the runs {', '.join(inside)}: name one of them"
         hint = there if inside else "name the --workdir of a training run"
-        raise ValueError(f"{workdir} is no run, there is no config.json in it: {hint}")
+        raise usage.WrongUse(f"{workdir} is no run, there is no config.json in it: {hint}")
     return _with_tuples(found)
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 
-from mmvid import plans, sharding
+from mmvid import names, plans, sharding
 from mmvid import streams as streams_lib
 from mmvid.data import augment, records, sampling
 from mmvid.data import groups as groups_lib
@@ -19,9 +19,10 @@ def _choose(name: str, value, known) -> None:
 
 
 def _check_datasets(config) -> None:
-    """Raises ValueError for a further dataset whose name is taken, or that is described in another way than by
-    a path and a command."""
+    """Raises ValueError for a further dataset whose name is none or taken, or that is described in another way
+    than by a path and a command."""
     for name, spec in config.datasets.items():
+        names.check("dataset", name)
         if name in ("dataset", "stills"):
             raise ValueError(f"datasets.{name}: that name is config.{name}'s; choose another one")
         if set(spec) != {"path", "command"} or not spec["path"]:
@@ -32,11 +33,13 @@ def _check_datasets(config) -> None:
 
 
 def _check_forms(config) -> None:
-    """Raises ValueError for a label space or a subset that is written in another form."""
+    """Raises ValueError for a label space or a subset that is written in another form, and for a subset whose
+    scores could not be told from others."""
     for name, space in config.heads.items():
         if not isinstance(space, tuple | list) or len(space) != 2:
             raise ValueError(f"heads.{name}={space!r}: write (classes, 'single') or (classes, 'multi')")
     for name, rule in config.subsets.items():
+        names.check("subset", name)
         if not hasattr(rule, "items"):
             raise ValueError(f"subsets.{name}={rule!r}: write a rule, for instance dict(of='train', share=0.1)")
 
@@ -75,6 +78,8 @@ def check_names(config) -> None:
         augment.test_windows(256, 256, config.size, views)
     if not spec.splits:
         raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
+    if len(set(spec.splits)) < len(spec.splits):
+        raise ValueError(f"evaluation.splits={tuple(spec.splits)}: name each split once")
     if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):
         raise ValueError(f"evaluation.neighbours={spec.neighbours}: numbers of neighbours, 1 or more")
     if not 0 <= config.ema < 1:

@@ -1,9 +1,11 @@
 """Scores of several runs or segments added up, clip by clip."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
+from mmvid import names
 from mmvid.scores import file, numbers
 from mmvid.scores.file import Scores
 
@@ -40,20 +42,48 @@ def _differences(one: Scores, other: Scores) -> list[str]:
     return found
 
 
+def _relabelled(one: Scores, other: Scores) -> list[str]:
+    """Lists in words the label spaces in which two files, with their clips in one order, differ in labels."""
+    found = []
+    for head, label in one.label.items():
+        differs = (label != other.label[head]).reshape(len(label), -1).any(1)
+        if changed := one.id[differs].tolist():
+            found.append(f"labels {head!r} of {len(changed)} clips, {changed[0]!r} among them")
+    return found
+
+
 def aligned(scores: Mapping[str, Scores]) -> dict[str, Scores]:
     """Returns the same scores with the rows of all in the order of the first one's.
 
-    Raises ValueError where two are not of the same clips (dataset's fingerprint, split, ids) and classes,
-    saying which and how they differ.
+    Raises ValueError where two are not of the same clips (dataset's fingerprint, split, ids, labels) and
+    classes, saying which and how they differ.
     """
     first, *_ = scores
     found = {}
-    for name, own in scores.items():
-        if differences := _differences(scores[first], own):
+
+    def check(name: str, differences: list[str]) -> None:
+        if differences:
             raise ValueError(f"{first} and {name} are not of the same data: {'; '.join(differences)}")
+
+    for name, own in scores.items():
+        check(name, _differences(scores[first], own))
         # The sets of ids are equal here, but nothing says that their order is.
         place = {clip: row for row, clip in enumerate(own.id.tolist())}
         found[name] = file.rows(own, np.array([place[clip] for clip in scores[first].id.tolist()], int))
+        check(name, _relabelled(found[first], found[name]))
+    return found
+
+
+def _said_of_all(scores: Sequence[Scores]) -> dict:
+    """What the meta of all say. Texts in which they differ, such as titles, are joined to 'CE + MML'; whatever
+    else differs, such as the step, is true of no sum and left out."""
+    found = {}
+    for name, value in scores[0].meta.items():
+        values = [own.meta.get(name) for own in scores]
+        if all(other == value for other in values):
+            found[name] = value
+        elif all(isinstance(other, str) for other in values):
+            found[name] = " + ".join(dict.fromkeys(filter(None, values)))
     return found
 
 
@@ -63,6 +93,10 @@ def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
     mean = numbers.aggregate(logits, "logits")
     with np.errstate(invalid="ignore"):  # what is not finite stays so, and is counted as such
         return (mean if form == "logits" else log_probabilities(mean, kind))[:, None]
+
+
+def _is_finite(weight) -> bool:
+    return isinstance(weight, Real) and bool(np.isfinite(weight))
 
 
 def combine(
@@ -78,17 +112,22 @@ def combine(
     ``scores`` is {what messages call it: Scores}; ``weights`` has the same names, and is 1 for each where it is
     None. ``output`` is an output's name, a sum such as 'flow + rgb', or 'fused' for the sum of all members.
     ``form`` says what is added: 'logits' (their mean over views) or 'log_probs' (of that mean). An output that
-    is absent from a clip is left out of that clip's sum. Raises ValueError for scores of other data, an output
-    that is not there, or weights that are no finite numbers.
+    is absent from a clip is left out of that clip's sum. The meta of the result is what all have in common
+    (`_said_of_all`). Raises ValueError for scores of other data, an output that is not there or named twice,
+    weights that are no finite numbers, or a ``name`` that no output can have.
     """
     weights = dict.fromkeys(scores, 1.0) if weights is None else weights
+    names.check("output", name)
     if form not in FORMS:
         raise ValueError(f"form={form!r}: choose one of {FORMS}")
-    if not scores or set(weights) != set(scores) or not all(np.isfinite(w) for w in weights.values()):
+    if not scores or set(weights) != set(scores) or not all(map(_is_finite, weights.values())):
         raise ValueError(f"weights={weights}: give each of {list(scores)} a number")
     for key, own in scores.items():
-        if unknown := [o for o in file.summed(own, output) if o not in own.logits]:
+        added = file.summed(own, output)
+        if unknown := [o for o in added if o not in own.logits]:
             raise ValueError(f"{key} has no output {unknown[0]!r}; it has {list(own.logits)}")
+        if len(set(added)) < len(added):
+            raise ValueError(f"output={output!r} names one twice: a weight says how much each run counts")
     alike = aligned(scores)
     first = next(iter(alike.values()))
     present, logits = np.zeros(len(first.id), bool), {}
@@ -103,7 +142,7 @@ def combine(
         logits[head] = total
     # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
     meta = {
-        **first.meta,
+        **_said_of_all(list(alike.values())),
         "members": [name],
         "views": 1,
         "combined": {

@@ -58,7 +58,8 @@ def part_of(tree: Tree, layout: Layout, part: str, name: str) -> Found:
     Raises ValueError, which lists the parts, for an unknown one; the message calls the network ``name``.
     """
     if part and part not in layout.encoders:
-        known = f"it has {sorted(layout.encoders)}" if layout.encoders else "it reads one stream and has none"
+        alone = "it has no parts: one encoder reads all of its streams"
+        known = f"it has {sorted(layout.encoders)}" if layout.encoders else alone
         raise ValueError(f"{name} has no part {part!r}: {known}")
     if not part:
         return Found(trees.leaves(tree), layout, {}, ())
