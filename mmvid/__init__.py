@@ -11,8 +11,8 @@ def load(run, *, segment=None, flow="as-trained"):
     Returns ``predict(path, *, start=0.0, end=None, fps=None, depth=.., flow=.., audio=.., boxes=..)``: the clip is
     a video, a picture or a folder of pictures, and may have files beside it. It returns a
     `mmvid.run.predict.Prediction` (logits of every output, probabilities, class names; ``best(k)`` lists classes)
-    and raises ValueError with the reason for a clip that cannot be predicted. ``segment`` names a stage of
-    training other than the last, ``flow`` is 'as-trained', 'dis' (quick) or 'skip'. Raises ValueError or
+    and raises ValueError with the reason for a clip that cannot be predicted. ``segment`` names another segment
+    than the last, ``flow`` is 'as-trained', 'dis' (quick) or 'skip'. Raises ValueError or
     FileNotFoundError for a folder that is no run that has ended.
     """
     # JAX takes seconds to import: whoever wants the version alone need not wait for it.

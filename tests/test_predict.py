@@ -1,7 +1,11 @@
 """`mmvid predict`: a run says of files what it has scored of the records that were made from them."""
 
+import argparse
 import csv
+import functools
 import json
+import os
+import re
 import shutil
 
 import cv2
@@ -11,12 +15,15 @@ from test_commands import ask
 from test_train import data, finished  # noqa: F401
 
 import mmvid
-from mmvid import files
+from mmvid import files, usage
+from mmvid.commands import config as config_lib
 from mmvid.commands import predict
 from mmvid.data import example, records
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import inputs
 from mmvid.data.media import record as record_lib
+from mmvid.data.media import video as video_lib
+from mmvid.data.media.item import Refused
 from mmvid.run import kept
 from mmvid.run import predict as predict_lib
 from mmvid.run.predict import Prediction
@@ -52,10 +59,13 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     (folder / "empty.mp4").touch()
     (folder / "cut.mp4").write_bytes((clips / "rgb" / "test-00000.mp4").read_bytes()[:900])
     (folder / "notes.txt").write_text("no clip")
+    (tmp_path / "rows.csv").write_text("id,path,start,end\nbad,mine/cut.mp4,2,1\n")
     args = (f"--json={tmp_path / 'a.json'}", f"--csv={tmp_path / 'a.csv'}", "--topk=2", tmp_path / "none.mp4")
+    args = (*args, tmp_path / "rows.csv", tmp_path / "none.csv")
     assert ask(monkeypatch, "predict", run, folder, *args) == 0
     out, err = capsys.readouterr()
-    assert "3 of 35 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
+    assert "5 of 37 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
+    assert "bad: not predicted: line 2: end=1.0 must be" in out and "none.csv: not predicted: missing file" in out
     assert f"{folder}/empty.mp4: not predicted: empty file empty.mp4" in out
     assert "none.mp4: not predicted: missing file" in out and "(flow, rgb)" in out
     told = files.read_json(tmp_path / "a.json")
@@ -65,6 +75,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     good = [clip for clip in told["clips"] if not clip["reason"]]
     assert len(good) == len(row_of) == 32 and told["segment"] == "mml"
     for clip in good:
+        assert clip["path"] == clip["id"]
         row = row_of[clip["id"].rpartition("/")[2].removesuffix(".mp4")]
         for output in ("rgb", "flow"):
             own = np.asarray(clip["logits"][output]["action"])
@@ -75,7 +86,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
         assert f"{best['class']} " in out and f"{100 * best['probability']:.1f} %" in out
     with (tmp_path / "a.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert len(rows) == 32 * 3 * 2 + 3 and {row["rank"] for row in rows} == {"1", "2", ""}
+    assert len(rows) == 32 * 3 * 2 + 5 and {row["rank"] for row in rows} == {"1", "2", ""}
 
 
 def test_in_python_and_without_flow(run, clips):
@@ -90,6 +101,10 @@ def test_in_python_and_without_flow(run, clips):
     assert [p for _, p in best] == sorted((p for _, p in best), reverse=True) and len(best) == 3
     with pytest.raises(ValueError, match="missing file"):
         ask(clips / "none.mp4")
+    with pytest.raises(ValueError, match="must be greater than start"):
+        ask(clips / "rgb" / "test-00001.mp4", start=2, end=1)
+    with pytest.raises(ValueError, match="folder of videos"):
+        ask(clips / "rgb")
     # Depth alone is a clip, but nothing that these networks read.
     blind = inputs.item(clips, depth=clips / "depth" / "test-00001")._replace(path=None)
     (found,) = predict_lib.predictor(*predict._opened(run, None, 1))([blind])
@@ -114,7 +129,8 @@ def test_what_is_prepared_is_cut_to_the_bytes_of_the_dataset(data, clips):  # no
     head = {"action": Head(info.heads["action"]["classes"])}
     spec = example.Eval(source, STREAMS, head, 40, 1, Views("D1U1", "code", "centre", 48))
     for item in [item for item in items if item.id in rows][:2]:
-        made = record_lib.prepare(item, predict_lib.settings_of(info), lambda r: example.computed_frames(spec, r))
+        reads = functools.partial(example.frames_read, spec)
+        made = record_lib.prepare(item, predict_lib.settings_of(info), reads)
         computed = sum(map(bool, made["flow_x"]))
         assert 0 < computed < len(made["flow_x"]) == len(source[rows[item.id]]["flow_x"])
         own = example.eval_example(spec._replace(source=records.Held([made], info)), 0)
@@ -123,6 +139,34 @@ def test_what_is_prepared_is_cut_to_the_bytes_of_the_dataset(data, clips):  # no
         for name, value in wanted["inputs"]["test"].items():
             np.testing.assert_array_equal(own["inputs"]["test"][name], value, err_msg=name)
         assert own["label"]["action"] == -1
+
+
+@pytest.mark.parametrize("path", ["film", "pictures"])
+def test_frames_that_nobody_reads_are_not_kept(clips, tmp_path, path):
+    film = video_lib.of_film(clips / "rgb" / "test-00000.mp4")
+    for i, frame in enumerate(film.frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    item = inputs.item(tmp_path if path == "pictures" else clips / "rgb" / "test-00000.mp4", start=0.2)
+    settings = record_lib.Settings(flow="dis")
+    whole = record_lib.prepare(item, settings)
+    part = record_lib.prepare(item, settings, lambda record: {"rgb": [3], "flow": [5]})
+    for column, places in {"rgb": [0, 3, 5, 6], "flow_x": [5], "flow_y": [5]}.items():
+        assert [i for i, picture in enumerate(part[column]) if picture] == places
+        assert len(part[column]) == len(whole[column]) and all(part[column][i] == whole[column][i] for i in places)
+    np.testing.assert_array_equal(part["times"], whole["times"])
+    assert part["num_frames"] == whole["num_frames"]
+    # A film is stored whole, and given flow is matched to all frames.
+    film = record_lib._kept(item, settings._replace(rgb_storage="mp4"), lambda record: {}, 7)
+    given = record_lib._kept(item._replace(paths={"flow": tmp_path}), settings, lambda record: {}, 7)
+    alone = record_lib._kept(item, settings, lambda record: {"flow": [0]}, 1)
+    assert (len(film), len(given), len(alone)) == (7, 7, 1)
+
+
+def test_a_film_that_memory_cannot_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(files_lib.memory, "available", lambda: 100 << 20)
+    files_lib.check_room(10, 90 << 20)
+    with pytest.raises(files_lib.DecodeError, match=r"too long: 10 frames fill 200 MiB, .* 100 MiB"):
+        files_lib.check_room(10, 200 << 20)
 
 
 # ---------------------------------------------------------------------------- what a run keeps
@@ -159,11 +203,35 @@ def test_a_damaged_description_says_what_to_do(run, tmp_path):
     assert not predict_lib.note(segment, given, "dis") and not predict_lib.note(segment, info, "as-trained")
 
 
+@pytest.mark.parametrize("change", [
+    lambda own: [], lambda own: {}, lambda own: {"stills": own}, lambda own: {"dataset": []},
+    lambda own: {"dataset": own | {"heads": {}}}, lambda own: {"dataset": own | {"splits": 3}},
+    lambda own: {"dataset": own | {"heads": {"action": {"classes": 3, "kind": "single", "names": ["a"]}}}},
+])  # fmt: skip
+def test_a_description_that_says_too_little_is_damaged(run, tmp_path, change):
+    files.write_json(tmp_path / "datasets.json", change(files.read_json(run / "datasets.json")["dataset"]))
+    with pytest.raises(ValueError, match=r"datasets.json cannot be read.*delete it"):
+        kept._datasets(tmp_path)
+
+
+@pytest.mark.parametrize("change, match", [
+    ({"streams": ["rgb"]}, "streams=.* no group"), ({"networks": "rgb"}, "networks='rgb' is no group"),
+    ({"networks": {"rgb": 3}}, "networks.rgb=3 is no group"), ({"streams": {"rgb": {}}}, "streams.rgb lacks 'mod"),
+    ({"evaluation": 3}, "evaluation=3 is no group"),
+])  # fmt: skip
+def test_a_damaged_configuration_is_said_in_a_line(run, tmp_path, change, match):
+    files.write_json(tmp_path / "config.json", files.read_json(run / "config.json") | change)
+    with pytest.raises(ValueError, match=rf"config.json is damaged \({match}") as error:
+        config_lib.of_run(tmp_path, [])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("argv, code, match", [
     (("--segment=mlm",), 2, r"has no segment 'mlm'; it has ['ce', 'ce_continued', 'mml']"),
     (("--topk=0",), 2, "1 or more"), (("--json=-", "--csv=-"), 2, "mixed"),
     (("--json=nowhere/a.json",), 2, "no folder nowhere"), (("--config.size=9",), 2, "scored as it was trained"),
-    ((), 1, "none of 1 clip could be predicted"),
+    ((), 1, "none of 1 clip could be predicted"), (("--json=.",), 2, "is a folder"),
+    (("--json=b.json", "--csv=./b.json"), 2, "name two files"),
 ])  # fmt: skip
 def test_what_cannot_be_predicted_is_said(run, tmp_path, monkeypatch, capsys, argv, code, match):
     (tmp_path / "a.mp4").write_bytes(b"no video")
@@ -173,6 +241,13 @@ def test_what_cannot_be_predicted_is_said(run, tmp_path, monkeypatch, capsys, ar
 
 
 # ---------------------------------------------------------------------------- what is named
+def refused(path):
+    """Why nothing of what ``path`` names is a clip."""
+    ((found,), _) = inputs.items(path)
+    assert isinstance(found, Refused)
+    return found.reason
+
+
 def test_inputs(tmp_path):
     """Videos lie anywhere below a folder; numbered pictures are one clip, in the folder itself, too."""
     grey = np.zeros((8, 8, 3), np.uint8)
@@ -184,24 +259,94 @@ def test_inputs(tmp_path):
     assert not notes
     ((one,), _) = inputs.items(tmp_path / "b")
     assert one.path == tmp_path / "b" and one.id == str(tmp_path / "b")
-    with pytest.raises(ValueError, match=r"holds no video and no pictures; .*1 .txt"):
-        inputs.items(tmp_path / "c")
+    assert re.search(r"holds no video and no pictures; .*1 .txt", refused(tmp_path / "c"))
     (tmp_path / "a.csv").write_text("id,path,depth,start\none,a/2.mov,d,1.5\n")
     ((row,), _) = inputs.items(tmp_path / "a.csv")
     assert (row.id, row.start, row.paths) == ("one", 1.5, {"depth": tmp_path / "d"})
     (tmp_path / "a.csv").write_text("id,video\none,a/2.mov\n")
-    with pytest.raises(ValueError, match="lacks the column path"):
-        inputs.items(tmp_path / "a.csv")
+    assert "lacks the column path" in refused(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="'sound' is nothing that a clip can have"):
         inputs.item("a.mp4", sound="a.wav")
 
 
-def test_a_video_brings_its_own_sound(clips):
+def test_a_video_brings_its_own_sound(clips, tmp_path):
     sound = clips / "audio" / "test-00000.wav"
     assert inputs.item(sound, hear=True).paths == {"audio": sound} and not inputs.item(sound).paths
     assert not inputs.item(clips / "rgb" / "test-00000.mp4", hear=True).paths
     named = inputs.item(sound, hear=True, audio=clips / "other.wav")
     assert named.paths == {"audio": clips / "other.wav"}
+    table = tmp_path / "a.csv"
+    table.write_text(f"id,path,audio\nown,{sound},\nnamed,{sound},{clips / 'other.wav'}\n")
+    assert [row.paths["audio"] for row in inputs.items(table, hear=True)[0]] == [sound, clips / "other.wav"]
+
+
+def test_one_bad_input_leaves_the_others(tmp_path):
+    """A bad row costs itself alone, a folder of two series too; whatever is no clip says why."""
+    for name in ("two/x_rgb1.png", "two/x_rgb2.png", "two/y_d1.png", "two/y_d2.png", "two/ok.mp4", "c.csv/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    good, mixed = inputs.items(tmp_path / "two")[0]
+    assert good.path == tmp_path / "two/ok.mp4" and mixed.path == tmp_path / "two"
+    assert mixed.reason.startswith("it holds several series of pictures ('x_rgb#.png', 'y_d#.png'): name each in a")
+    table = tmp_path / "a.csv"
+    table.write_text("id,path,start,end\na,a.mp4,0,1\nb,a.mp4,2,1\n,a.mp4\nd,two,,\ne,a.mp4,,\n")
+    rows, _ = inputs.items(table)
+    assert [row.id for row in rows] == ["a", "b", f"{table}, line 4", "d", "e"]
+    assert [isinstance(row, Refused) for row in rows] == [False, True, True, False, False]
+    assert rows[1].reason == "line 3: end=1.0 must be greater than start=2.0"
+    assert rows[1].path == tmp_path / "a.mp4"
+    table.write_text('id,path\na,a.mp4\nb,c.csv\nc,"a.mp4\n')
+    good, films, rest = inputs.items(table)[0]
+    assert good.id == "a" and "folder of videos ('a.mp4')" in films.reason and "from here on: line" in rest.reason
+    ((inside,), _) = inputs.items(tmp_path / "c.csv")
+    assert inside.path == tmp_path / "c.csv/a.mp4"
+    os.mkfifo(tmp_path / "pipe.mp4")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert refused(tmp_path / "none.csv") == "missing file none.csv" and "path=''" in refused("")
+    assert refused(tmp_path / "pipe.csv") == "it is neither a file nor a folder"
+    ((pipe,), _) = inputs.items(tmp_path / "pipe.mp4", hear=True)
+    with pytest.raises(files_lib.DecodeError, match=r"pipe.mp4 is neither a file nor a folder"):
+        record_lib.prepare(pipe, record_lib.Settings())
+
+
+@pytest.mark.parametrize("given, match", [
+    (dict(start=-1), "start='-1' is not a number of seconds"), (dict(start=2, end=1), "must be greater"),
+    (dict(end=0), "end=0.0 must be greater"), (dict(fps=0), "fps='0' is not"),
+    (dict(end=float("nan")), "end='nan'"),
+])  # fmt: skip
+def test_a_call_is_checked_as_a_row(given, match):
+    with pytest.raises(ValueError, match=match):
+        inputs.item("a.mp4", **given)
+
+
+# ---------------------------------------------------------------------------- what is written
+@pytest.mark.parametrize("named, target", [
+    ("a.mp4", "a.mp4"), ("mine", "mine/b.mp4"), ("a.csv", "a.csv"), ("a.csv", "a.wav"), ("mine", "link.json"),
+    ("mine", "mine/frames/1.png"), ("mine/frames/*.png", "mine/frames/2.png"), ("a.mp4", "run/config.json"),
+])  # fmt: skip
+def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "mine/b.mp4", "mine/frames/1.png", "mine/frames/2.png", "a.wav", "run/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link.json").symlink_to(tmp_path / "mine/b.mp4")
+    (tmp_path / "a.csv").write_text("id,path,audio\na,a.mp4,a.wav\n")
+    (tmp_path / "mine/said.json").write_text("{}")
+    items, _ = inputs.items(named)
+    for which in ("json", "csv"):
+        arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None)
+        setattr(arguments, which, target)
+        with pytest.raises(usage.WrongUse, match="written over an input"):
+            predict._check_targets(arguments, items)
+        setattr(arguments, which, "mine/said.json")  # of an earlier call
+        predict._check_targets(arguments, items)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_other(tmp_path):
+    arguments = argparse.Namespace(json=str(tmp_path / "gone" / "a.json"), csv=str(tmp_path / "a.csv"), topk=1)
+    with pytest.raises(OSError, match=r"a.json could not be written"):
+        predict._said([Prediction("a", "odd", path="x/a.mp4")], arguments, {}, {"a"})
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "a,x/a.mp4,,,,,,odd"
 
 
 # ---------------------------------------------------------------------------- what is said
@@ -244,7 +389,10 @@ def test_a_prediction_is_written_for_people_and_for_machines():
                                     "noun": [{"class": "x", "probability": 0.9}]}}  # fmt: skip
     lost = Prediction("bad.mp4", "truncated: half of it")
     assert predict.text(lost, 2) == "bad.mp4: not predicted: truncated: half of it"
-    assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,truncated: half of it"
+    assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
+    twice = found._replace(path="x/my.mp4")
+    assert predict.text(twice, 2, {"my.mp4"}).startswith("my.mp4 [x/my.mp4] (rgb;")
+    assert predict.plain(twice, 1)["path"] == "x/my.mp4"
 
 
 def test_one_clip_that_cannot_be_cut_leaves_the_others():

@@ -88,6 +88,12 @@ def read(root: str | pathlib.Path) -> Manifest:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}")
     found = folder.find(root, _below)
+    for parts, what in found.mixed[:1]:
+        raise ValueError(
+            f"{folder.name_of(parts)} holds {what}: give each clip a folder of its own; or say in a CSV what "
+            "belongs where (--manifest; path=clip/*_rgb.jpg, depth=clip/*_depth.png); pictures that are no film "
+            "belong straight into their class's folder"
+        )
     if not found.clips:
         expected = (
             f"{root} holds no videos in class folders: expected {root}/CLASS/clip.mp4 or "

@@ -26,19 +26,31 @@ def _lay_over(config: ConfigDict, values: Mapping) -> None:
     for name, value in values.items():
         if isinstance(value, Mapping) and isinstance(config.get(name), ConfigDict):
             _lay_over(config[name], value)
+        elif isinstance(config.get(name), ConfigDict):
+            _group(name, value)
         else:
             config[name] = value
 
 
+def _group(name: str, value) -> Mapping:
+    """Returns the entries ``value``. Raises ValueError where it is no group of entries."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}={value!r} is no group of entries")
+    return value
+
+
 def completed(found: Mapping) -> ConfigDict:
-    """A stored configuration, with today's defaults for the keys that are younger than it."""
+    """A stored configuration, with today's defaults for the keys that are younger than it. Raises ValueError where
+    an entry is no group of entries, and has to be."""
     common = _defaults()
     config = common.get_config().unlock()
     # Streams and networks are the run's own: each is completed by the defaults of its kind.
-    for name, spec in found["streams"].items():
-        config.streams[name] = common.stream(spec["modality"])
-    for name, spec in found["networks"].items():
-        config.networks[name] = common.network(spec["model"])
+    kinds = {"streams": ("modality", common.stream), "networks": ("model", common.network)}
+    for group, (kind, default) in kinds.items():
+        for name, spec in _group(group, found[group]).items():
+            if kind not in _group(f"{group}.{name}", spec):
+                raise ValueError(f"{group}.{name} lacks {kind!r}")
+            config[group][name] = default(spec[kind])
     with config.ignore_type():
         _lay_over(config, found)
     return config.lock()
@@ -52,4 +64,10 @@ def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
         raise usage.WrongUse(
             f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run"
         )
-    return configuration.overridden(completed(found), overrides)
+    try:
+        whole = completed(found)
+    except ValueError as error:
+        raise ValueError(
+            f"{workdir}/config.json is damaged ({error}): put back the one that the run was trained with"
+        ) from None
+    return configuration.overridden(whole, overrides)

@@ -12,6 +12,7 @@ be read is named with the reason, and the others go on.
 """
 
 import argparse
+import collections
 import csv
 import functools
 import io
@@ -19,7 +20,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from mmvid import files, usage
 from mmvid.commands import config as config_lib
 from mmvid.commands import evaluate
 from mmvid.data.media import inputs
+from mmvid.data.media.item import Item, Refused
 from mmvid.plans.segment import Segment
 from mmvid.report import table
 from mmvid.run import cache, kept, talk
@@ -123,12 +125,14 @@ def _top(probabilities: np.ndarray, topk: int) -> list[int]:
     return np.argsort(-probabilities, kind="stable")[:topk].tolist()
 
 
-def text(found: Prediction, topk: int) -> str:
-    """Writes a prediction for people: the clip, what was used of it and what it lacks, and a table a head."""
+def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
+    """Writes a prediction for people: the clip, what was used of it and what it lacks, and a table a head.
+    Ids that are ``repeated`` stand with the path of the clip."""
+    name = f"{found.id} [{found.path}]" if found.id in repeated else found.id
     if found.reason:
-        return f"{found.id}: not predicted: {found.reason}"
+        return f"{name}: not predicted: {found.reason}"
     missing = f"; no {', no '.join(found.missing)}" if found.missing else ""
-    parts, columns = [f"{found.id} ({', '.join(found.used)}{missing})"], _columns(found)
+    parts, columns = [f"{name} ({', '.join(found.used)}{missing})"], _columns(found)
     for head in found.fused:
         rows = [
             [found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
@@ -148,6 +152,7 @@ def plain(found: Prediction, topk: int) -> dict:
     said = {} if found.reason else _columns(found)
     return {
         "id": found.id,
+        "path": found.path,
         "reason": found.reason,
         "used": found.used,
         "missing": found.missing,
@@ -166,34 +171,59 @@ def _rows(found: Sequence[Prediction], topk: int) -> str:
     """The CSV: a row for each clip, head, output and class, the sum's classes first."""
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\n")
-    rows.writerow(["id", "head", "output", "rank", "class", "probability", "reason"])
+    rows.writerow(["id", "path", "head", "output", "rank", "class", "probability", "reason"])
     for one in map(functools.partial(plain, topk=topk), found):
         if one["reason"]:
-            rows.writerow([one["id"], "", "", "", "", "", one["reason"]])
+            rows.writerow([one["id"], one["path"], "", "", "", "", "", one["reason"]])
         for output, heads in one["top"].items():
             for head, classes in heads.items():
                 for rank, own in enumerate(classes, 1):
-                    rows.writerow([one["id"], head, output, rank, own["class"], own["probability"], ""])
+                    known = [one["id"], one["path"], head, output]
+                    rows.writerow([*known, rank, own["class"], own["probability"], ""])
     return written.getvalue()
 
 
-def _put(target: str | None, content: str) -> None:
-    """Writes ``content`` to the file ``target``; '-' is the terminal, None nowhere."""
-    if target == "-":
-        print(content)
-    elif target:
-        files.write_text(pathlib.Path(target), content)
+def _put(target: str | None, content: str) -> str:
+    """Writes ``content`` to the file ``target``; '-' is the terminal, None nowhere. Returns what went wrong."""
+    try:
+        if target == "-":
+            print(content)
+        elif target:
+            files.write_text(pathlib.Path(target), content)
+    except OSError as error:
+        return f"{target} could not be written: {usage.explained(error)}"
+    return ""
 
 
 # ---------------------------------------------------------------------------- the command
+# Files of a run that its later commands read.
+_OF_RUNS = {"config.json", "data.json", "datasets.json", "metrics.jsonl", "subsets.json", "summary.json"}
+
+
+def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused]) -> None:
+    """Raises WrongUse where a file that is to be written is one that is read."""
+    # A folder that is searched may hold what an earlier call has written: of it, the clips count.
+    named = [pathlib.Path(path) for path in arguments.inputs if path and not os.path.isdir(path)]
+    named += [path for path in arguments.run.glob("*.json*") if path.name in _OF_RUNS]
+    beside = [path for one in items if isinstance(one, Item) for path in (one.path, *one.paths.values()) if path]
+    for target in {arguments.json, arguments.csv} - {None, "", "-"}:
+        if read := next((own for own in (*named, *beside) if inputs.holds(own, pathlib.Path(target))), None):
+            raise usage.WrongUse(f"{target} would be written over an input ({read}): name another file")
+
+
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.topk < 1 or arguments.batch_size < 1:
         raise usage.WrongUse("--topk and --batch_size are 1 or more")
     if arguments.json == arguments.csv == "-":
         raise usage.WrongUse("--json=- and --csv=- would be mixed on the terminal: name a file for one of them")
+    if arguments.json and arguments.csv and inputs.same(arguments.json, arguments.csv):
+        raise usage.WrongUse(f"--json and --csv are both {arguments.json}: name two files")
     for target in (arguments.json, arguments.csv):
+        if target and pathlib.Path(target).is_dir():
+            raise usage.WrongUse(f"{target} is a folder: name a file in it")
         if target and not pathlib.Path(target).resolve().parent.is_dir():
             raise usage.WrongUse(f"{target}: there is no folder {pathlib.Path(target).parent}")
+    _check_targets(arguments, [])
 
 
 def _announced(run: Run, segment: Segment, topk: int) -> dict:
@@ -209,17 +239,22 @@ def _announced(run: Run, segment: Segment, topk: int) -> dict:
     }
 
 
-def _said(predictions: Iterable[Prediction], arguments: argparse.Namespace, about: dict) -> list[Prediction]:
-    """Prints each prediction as it comes, and writes the files at the end, or when something ends it before."""
+def _said(
+    predictions: Iterable[Prediction], arguments: argparse.Namespace, about: dict, repeated: Collection[str]
+) -> list[Prediction]:
+    """Prints each prediction as it comes, and writes the files at the end, or when something ends it before.
+    Raises OSError where one of them could not be written; the other one is."""
     out, found = sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout, []
     try:
         for prediction in predictions:
             found.append(prediction)
-            print(text(prediction, arguments.topk), file=out, end="\n\n", flush=True)
+            print(text(prediction, arguments.topk, repeated), file=out, end="\n\n", flush=True)
     finally:
         rows = [plain(one, arguments.topk) for one in found]
-        _put(arguments.json, json.dumps({**about, "clips": rows}, indent=1))
-        _put(arguments.csv, _rows(found, arguments.topk))
+        wrong = _put(arguments.json, json.dumps({**about, "clips": rows}, indent=1))
+        wrong = "; ".join(filter(None, (wrong, _put(arguments.csv, _rows(found, arguments.topk)))))
+        if wrong:
+            raise OSError(wrong)
     return found
 
 
@@ -231,13 +266,15 @@ def execute(arguments: argparse.Namespace) -> None:
     for path in arguments.inputs:
         own, said = inputs.items(path, hear=_hears(segment))
         items, notes = items + own, notes + said
+    _check_targets(arguments, items)
     for note in filter(None, notes):
         print(f"note: {note}", file=sys.stderr)
     # A batch is filled up with copies, which cost as much as clips.
     with run.config.unlocked():
         run.config.evaluation.batch_size = min(run.config.evaluation.batch_size, len(items))
     ask = predict_lib.predictor(run, segment, flow=arguments.flow)
-    found = _said(ask(items), arguments, _announced(run, segment, arguments.topk))
+    repeated = {name for name, count in collections.Counter(one.id for one in items).items() if count > 1}
+    found = _said(ask(items), arguments, _announced(run, segment, arguments.topk), repeated)
     lost = sum(bool(one.reason) for one in found)
     if lost == len(found):
         raise ValueError(f"none of {len(found)} clip{'s' * (len(found) > 1)} could be predicted; why stands above")

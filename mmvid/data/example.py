@@ -204,11 +204,13 @@ def _train_views(
     return views, cut.span(frames, there)
 
 
-def computed_frames(spec: Eval, record: dict) -> list[int]:
-    """Returns the places that the test clips of a record read in fields that are computed, rising, each once."""
+def frames_read(spec: Eval, record: dict) -> dict[str, list[int]]:
+    """Returns what the test clips of a record read of each field: {field: places, rising, each once}."""
     frames = _test_frames(spec, record["id"], cut.lengths(record, spec.streams))
-    own = [frames[s.name] for s in spec.streams if fields.FIELDS[cut.field_of(s)].computed]
-    return sorted({int(i) for places in own for i in places.ravel()})
+    places: dict[str, set[int]] = {}
+    for stream in spec.streams:
+        places.setdefault(cut.field_of(stream), set()).update(frames[stream.name].ravel().tolist())
+    return {field: sorted(own) for field, own in places.items()}
 
 
 def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -16,12 +16,33 @@ def write(run: Run) -> None:
     files.write_json(run.workdir / _FILE, {name: d.info._asdict() for name, d in run.datasets.items()})
 
 
+def _info(name: str, kept) -> records.Info:
+    """Makes the Info of what `write` kept of a dataset. Raises ValueError or TypeError where it is damaged."""
+    if not isinstance(kept, dict):
+        raise ValueError(f"{name} is no description of a dataset")
+    info = records.Info(**kept)
+    if not (isinstance(info.heads, dict) and info.heads and all(isinstance(h, dict) for h in info.heads.values())):
+        raise ValueError(f"{name} has no heads")
+    for head, spec in info.heads.items():
+        names, classes, kind = spec.get("names") or [], spec.get("classes"), spec.get("kind")
+        if kind not in ("single", "multi") or not isinstance(classes, int) or len(names) not in (0, classes):
+            raise ValueError(f"{name} has the head {head}: {kind!r}, {classes!r} classes, {len(names)} names")
+    wrong = [entry for entry in ("splits", "settings") if not isinstance(getattr(info, entry), dict)]
+    if wrong:
+        raise ValueError(f"{name} has no {wrong[0]}")
+    return info
+
+
 def _datasets(workdir: pathlib.Path) -> dict[str, records.Dataset] | None:
     """Returns the datasets that `write` described, which have no clips; None where the run is older than it."""
     found = files.read_json(workdir / _FILE)
+    if found is None:
+        return None
     try:
-        return found and {name: records.Dataset(workdir, records.Info(**info)) for name, info in found.items()}
-    except TypeError as error:
+        if not (isinstance(found, dict) and "dataset" in found):
+            raise ValueError("it describes no dataset")
+        return {name: records.Dataset(workdir, _info(name, kept)) for name, kept in found.items()}
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"{workdir / _FILE} cannot be read ({error}): delete it, and give the command that the run was "
             "started with again"
@@ -36,6 +57,11 @@ def opened(workdir: pathlib.Path, config) -> Run:
     that is gone.
     """
     datasets = _datasets(workdir)
+    if datasets is not None and (gone := sorted(set(config.datasets) - set(datasets))):
+        raise ValueError(
+            f"{workdir / _FILE} says nothing of the dataset {gone[0]}: delete it, and give the command that the "
+            "run was started with again"
+        )
     if datasets is None:
         try:
             return build.opened(workdir, config)

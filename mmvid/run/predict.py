@@ -1,5 +1,6 @@
 """Predicts clips that are in no dataset, as a run that has ended scores those of its own."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from mmvid.data import example, fields, records
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import record as record_lib
-from mmvid.data.media.item import Item
+from mmvid.data.media.item import Item, Refused, printable
 from mmvid.plans.segment import Segment
 from mmvid.run import build, checks, feed, score
 from mmvid.run.build import Run
@@ -25,7 +26,7 @@ class Prediction(NamedTuple):
     ``used`` and ``missing`` are the modalities that the networks read, by whether the clip has them. ``logits``
     {output: {head: [V, K]}} are of the outputs that have what they need, for each of V views; ``probabilities``
     {output: {head: [K]}} puts the views together. ``fused`` {head: [K]} are those of the sum of the outputs
-    ``members``. ``names`` {head: K class names}.
+    ``members``. ``names`` {head: K class names}. ``path`` is where the clip is read from, '' for one without RGB.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Prediction(NamedTuple):
     probabilities: Mapping[str, Mapping[str, np.ndarray]] = {}
     members: tuple[str, ...] = ()
     fused: Mapping[str, np.ndarray] = {}
+    path: str = ""
 
     def best(self, k: int = 5, head: str = "") -> list[tuple[str, float]]:
         """Returns the ``k`` likeliest classes of a head, by default the first one, with their probabilities."""
@@ -75,10 +77,12 @@ def note(segment: Segment, info: records.Info, flow: str) -> str:
 
 
 # ---------------------------------------------------------------------------- one clip
-def _prepared(item: Item, settings: record_lib.Settings, spec: example.Eval) -> dict | str:
-    """Returns the record of a clip, with flow where ``spec`` reads it; or the reason why there is none."""
+def _prepared(item: Item | Refused, settings: record_lib.Settings, spec: example.Eval) -> dict | str:
+    """Returns the record of a clip, with those pictures that ``spec`` reads; or the reason why there is none."""
+    if isinstance(item, Refused):
+        return item.reason
     try:
-        return record_lib.prepare(item, settings, lambda record: example.computed_frames(spec, record))
+        return record_lib.prepare(item, settings, functools.partial(example.frames_read, spec))
     except Exception as error:  # whatever it is, other clips go on
         return files_lib.reason(error)
 
@@ -134,9 +138,9 @@ def _each(score_of: Callable[[Sequence[dict]], Scores], prepared: Sequence[dict]
         return [found for record in prepared for found in _each(score_of, [record])]
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def _batches(items: Iterable[Item | Refused], size: int) -> Iterator[list[Item | Refused]]:
     """Yields ``items`` in lists of up to ``size``."""
-    batch: list[Item] = []
+    batch: list[Item | Refused] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:
@@ -146,8 +150,9 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callable[[Iterable[Item]], Iterator]:
-    """Returns predict(items), which yields a Prediction for each clip, in order, a batch at a time.
+def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callable[[Iterable], Iterator]:
+    """Returns predict(items), which yields a Prediction for each clip, in order, a batch at a time; of what is
+    Refused it holds the reason.
 
     Clips are read, cut and put together as those of the run's own dataset were. Raises ValueError or
     FileNotFoundError where the segment's weights, or what its dataset says of itself, are gone.
@@ -162,16 +167,17 @@ def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callab
     def score_of(prepared: Sequence[dict]) -> Scores:
         return forward(weights, records.Held(prepared, info), dict(meta))
 
-    def together(items: Sequence[Item]) -> Iterator[Prediction]:
+    def together(items: Sequence[Item | Refused]) -> Iterator[Prediction]:
         prepared = [_prepared(item, settings, spec) for item in items]
         whole = [record for record in prepared if isinstance(record, dict)]
         found = iter(_each(score_of, whole) if whole else [])
         for item, record in zip(items, prepared):
             scores = record if isinstance(record, str) else next(found)
             lost = isinstance(scores, str)
-            yield Prediction(item.id, scores) if lost else _prediction(scores, record, run, segment)
+            made = Prediction(item.id, scores) if lost else _prediction(scores, record, run, segment)
+            yield made._replace(path=printable(str(item.path or "")))
 
-    def predict(items: Iterable[Item]) -> Iterator[Prediction]:
+    def predict(items: Iterable[Item | Refused]) -> Iterator[Prediction]:
         for batch in _batches(items, feed.eval_batch_size(run)):
             yield from together(batch)
 

@@ -80,7 +80,8 @@ def read(
     where = f"between {start} s and {'the end' if end is None else end}"
     nothing = "no depth maps " + (f"from number {frames.start} to {frames.stop - 1}" if frames else where)
     if files is None and existing(path).suffix.lower() not in (".png", ".mat"):
-        maps, times, rate, first = _depth_video(pathlib.Path(path), wanted, short_side, nothing)
+        maps, times, rate, own = _depth_video(pathlib.Path(path), wanted, short_side, nothing)
+        first = own.start
     else:
         readers = _depth_readers(files, path)
         times, rate = (np.arange(len(readers)) / fps if fps else np.full(len(readers), np.nan)), fps
@@ -153,7 +154,7 @@ def _depth_array(plane: np.ndarray) -> np.ndarray:
 
 
 def _depth_video(path: pathlib.Path, wanted: Callable, short_side: int, nothing: str) -> tuple:
-    """Returns (maps [T, H, W], times of all frames of the film, fps, number of the first map)."""
+    """Returns (maps [T, H, W], times of all frames of the film, fps, range of the maps' numbers)."""
     reformatter = VideoReformatter()
 
     def convert(frame: av.VideoFrame, _) -> np.ndarray:

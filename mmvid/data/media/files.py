@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import av
 
+from mmvid.data import memory
+
 # FFmpeg's log belongs to the process, so one file is read at a time in it.
 _LOG = threading.Lock()
 
@@ -29,10 +31,13 @@ def reason(error: Exception) -> str:
 
 
 def existing(path: str | os.PathLike) -> pathlib.Path:
-    """Returns ``path``. Raises DecodeError where it does not exist, or is an empty file."""
+    """Returns ``path``. Raises DecodeError where it is missing, an empty file, or neither file nor folder."""
     path = pathlib.Path(path)
     if not path.exists():
         raise DecodeError(f"missing file {path.name}")
+    # A pipe would be waited for without end.
+    if not (path.is_file() or path.is_dir()):
+        raise DecodeError(f"{path.name} is neither a file nor a folder")
     if path.is_file() and path.stat().st_size == 0:
         raise DecodeError(f"empty file {path.name}")
     return path
@@ -83,9 +88,17 @@ def listening(what: str) -> Iterator[list]:
 
 # Bytes. More than this of one clip would crowd a worker's memory.
 MAX_BYTES = 4 << 30
+_MUCH = 128 << 20
 
 
 def check_room(count: int, size: int) -> None:
-    """Raises DecodeError where ``count`` frames, ``size`` bytes in all, are too many."""
+    """Raises DecodeError where ``count`` frames, ``size`` bytes in all, are too many, or do not fit in memory."""
     if size > MAX_BYTES:
         raise DecodeError(f"too long: {count} frames fill {size >> 30} GiB; cut it with start and end")
+    # Asked only where it may matter: of depth, each map asks here.
+    free = memory.available() if size > _MUCH else None
+    if free is not None and size > free:
+        raise DecodeError(
+            f"too long: {count} frames fill {size >> 20} MiB, of memory {free >> 20} MiB are free; cut it with "
+            "start and end"
+        )

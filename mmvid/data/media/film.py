@@ -16,23 +16,26 @@ from mmvid.data.media.files import DecodeError, listening, opened
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-def read(path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str) -> tuple:
+def read(
+    path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str, keep: Callable = np.arange
+) -> tuple:
     """Reads the frames [first, stop) that ``wanted(timetable)`` names, each as ``convert(frame, its stream)``.
 
-    Returns (array [T, ...], times of all frames of the file in seconds, fps, number of the first frame).
-    Raises DecodeError, with the message ``nothing`` where there are no such frames.
+    All of them are decoded; of T frames, those at the places ``keep(T)``, which rise, are converted and kept.
+    Returns (array [kept, ...], times of all frames of the file in seconds, fps, range of the numbers of the
+    frames). Raises DecodeError, with the message ``nothing`` where there are no such frames.
     """
     with listening(what) as logs:
-        table, array, fps = _searched(path, logs, wanted, convert)
+        table, array, fps = _searched(path, logs, wanted, convert, keep)
     first, stop = wanted(table)
     if table.missing and stop == len(table.times):
         raise DecodeError(f"truncated: {table.missing}")
     if first == stop:
         raise DecodeError(nothing)
-    return array, table.times, fps, first
+    return array, table.times, fps, range(first, stop)
 
 
-def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callable) -> tuple:
+def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callable, keep: Callable) -> tuple:
     """Returns (timetable, array of the frames, fps).
 
     It tries places to begin from the nearest to the file's start, first with the table from the packets, then
@@ -48,7 +51,7 @@ def _searched(path: pathlib.Path, logs: list, wanted: Callable, convert: Callabl
         for place in table.beginnings(first):
             logs.clear()
             with contextlib.suppress(timetable.Lost):
-                return table, *_filled(path, table, place, (first, stop), logs, convert)
+                return table, *_filled(path, table, place, (first, stop), logs, convert, keep)
     raise DecodeError("decoding it twice gives different frames")
 
 
@@ -59,28 +62,33 @@ def _filled(
     wanted: tuple[int, int],
     logs: list,
     convert: Callable,
+    keep: Callable,
 ) -> tuple[np.ndarray, float]:
-    """Returns (array of the frames with the numbers ``wanted`` [first, stop), fps), decoded from ``place`` on.
+    """Returns (array of those of the frames with the numbers ``wanted`` [first, stop) that `read` keeps, fps),
+    decoded from ``place`` on.
 
     Raises timetable.Lost where decoding does not give these frames, DecodeError where their sizes differ.
     """
     first, stop = wanted
     array, sizes, seen = None, set(), first
+    rows = {first + int(kept): row for row, kept in enumerate(keep(stop - first))}
     with opened(path) as container:
         stream = timetable.video_stream(container)
         numbered = _without_head(timetable.frames(container, table, place), logs, table.cut or place is not None)
         for number, frame in display.progressive(_window(numbered, first, stop)):
             if not first <= number < stop:
                 continue
+            seen += 1
+            if number not in rows:
+                continue
             shown = convert(frame, stream)
             # One array from the beginning: stacking them in the end would need the memory twice.
             if array is None:
-                files_lib.check_room(stop - first, (stop - first) * shown.nbytes)
-                array = np.empty((stop - first, *shown.shape), shown.dtype)
+                files_lib.check_room(len(rows), len(rows) * shown.nbytes)
+                array = np.empty((len(rows), *shown.shape), shown.dtype)
             sizes.add(shown.shape[:2])
             if len(sizes) == 1:
-                array[number - first] = shown
-            seen += 1
+                array[rows[number]] = shown
         fps = _rate(stream, table.times)
     if seen < stop:
         raise timetable.Lost

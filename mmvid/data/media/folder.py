@@ -45,12 +45,14 @@ class Clip(NamedTuple):
 
 class Found(NamedTuple):
     """What was found below a root: its ``clips``, the parts of all ``folders``, {how pictures were read: ids of
-    clips} in ``pictures``, and {what they are: names} of the files that are no clips in ``passed``."""
+    clips} in ``pictures``, {what they are: names} of the files that are no clips in ``passed``, and in ``mixed``
+    (parts, what it holds) of each folder with pictures of several clips, which are left out."""
 
     clips: list[Clip]
     folders: list[tuple[str, ...]]
     pictures: dict[str, list[str]]
     passed: dict[str, list[str]]
+    mixed: list[tuple[tuple[str, ...], str]]
 
 
 # ``below(parts)``: how many folders a folder lies below that of its class; negative above the folders of classes.
@@ -106,11 +108,15 @@ def _kind(file: pathlib.Path) -> str:
 
 
 # ---------------------------------------------------------------------------- pictures that make a clip
-def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]:
+class _Mixed(ValueError):
+    """Says that pictures are of several clips; the message names them."""
+
+
+def _series(pictures: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """Returns the pictures that are numbered in one way (frame_1.jpg, frame_2.jpg, ..), which are the frames of a
     clip; [] where fewer than half of the pictures are numbered.
 
-    Raises ValueError where there are several such series.
+    Raises _Mixed where there are several such series.
     """
     masks = collections.defaultdict(list)
     for picture in pictures:
@@ -124,11 +130,7 @@ def _series(pictures: Sequence[pathlib.Path], folder: str) -> list[pathlib.Path]
         [files] = numbered.values()
         if not _several(files):
             return files
-    raise ValueError(
-        f"{folder} holds several series of pictures ({few(sorted(numbered), 4)}): give each clip a "
-        "folder of its own; or say in a CSV what belongs where (--manifest; path=clip/*_rgb.jpg, "
-        "depth=clip/*_depth.png); pictures that are no film belong straight into their class's folder"
-    )
+    raise _Mixed(f"several series of pictures ({few(sorted(numbered), 4)})")
 
 
 def _several(files: Sequence[pathlib.Path]) -> bool:
@@ -192,7 +194,7 @@ def _take_pictures(
         _add_stills(found, folder, pictures, below)
     elif folder.path.name.lower() in NOT_RGB:
         _pass_over(found, folder, "pictures of depth, flow or masks, which a CSV can name", pictures)
-    elif not (series := pictures and _series(pictures, name_of(folder.parts))):
+    elif not (series := pictures and _series(pictures)):
         _add_stills(found, folder, pictures, below)
     elif folder.path in films or beside:
         _pass_over(found, folder, "frames beside their video", pictures)
@@ -206,10 +208,10 @@ def find(root: pathlib.Path, below: Below) -> Found:
     """Walks through ``root`` and decides of every file whether it is a clip, a part of one, or neither.
 
     In the folder of a class (``below`` is 0) each picture is a clip of one frame; further down, numbered ones are
-    one clip together. Raises ValueError where a folder holds pictures of several clips.
+    one clip together.
     """
     lists = collections.defaultdict
-    found, films = Found([], [], lists(list), lists(list)), set()
+    found, films = Found([], [], lists(list), lists(list), []), set()
     for folder in _folders(root, found.passed):
         level, kinds = below(folder.parts), collections.defaultdict(list)
         found.folders.append(folder.parts)
@@ -220,5 +222,8 @@ def find(root: pathlib.Path, below: Below) -> Found:
         films |= {file.with_suffix("") for file in kinds["video"]}
         for file in kinds["video"]:
             _add(found, folder, file, (*folder.parts, file.name))
-        _take_pictures(found, folder, kinds["picture"], films, bool(kinds["video"]), level)
+        try:
+            _take_pictures(found, folder, kinds["picture"], films, bool(kinds["video"]), level)
+        except _Mixed as error:
+            found.mixed.append((folder.parts, str(error)))
     return found

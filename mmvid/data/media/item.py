@@ -35,6 +35,14 @@ class Item(NamedTuple):
     fps: float | None = None
 
 
+class Refused(NamedTuple):
+    """What was named as a clip, and in ``reason`` why it is none. ``path`` is where it was looked for."""
+
+    id: str
+    path: pathlib.Path | None
+    reason: str
+
+
 def check_split(name: str) -> None:
     """Raises ValueError for a name that a split cannot have."""
     if not name.isidentifier():

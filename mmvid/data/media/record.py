@@ -1,8 +1,9 @@
 """Reads a clip's files into the record that a dataset keeps of it, but for its split and labels."""
 
+import functools
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,13 +77,33 @@ def _sources(item: Item) -> _Sources:
     return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
 
 
-def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> video_lib.Video | None:
+# ``reads(record)``: {field: places} that are read of a clip whose pictures need not be made yet.
+Reads = Callable[[dict], Mapping[str, Sequence[int]]]
+
+
+def _kept(item: Item, settings: Settings, reads: Reads | None, count: int) -> np.ndarray:
+    """Returns the places, rising, of the ``count`` frames of a clip's RGB that must be kept for what ``reads``
+    names, and for the pairs whose flow it names; all for None."""
+    # A film is encoded from all frames, and what flow was given is known only when it is matched to the frames.
+    if reads is None or settings.rgb_storage == "mp4" or "flow" in item.paths:
+        return np.arange(count)
+    blank = {"id": item.id, "num_frames": count, "rgb": [b""] * count, "rgb_video": b"", **_flow(count, settings)}
+    # What else the clip has is as long as its RGB, so it changes nothing of what is read of RGB and flow.
+    wanted = reads(blank | {"depth": [], "audio": b"", "boxes": ()})
+    pairs = wanted.get("flow", ()) if blank["flow_x"] else ()
+    # The first one is always kept, as it tells the size of all.
+    return np.array(sorted({0, *wanted.get("rgb", ()), *pairs, *(pair + 1 for pair in pairs)}))
+
+
+def _video(
+    rgb: pathlib.Path | list | None, item: Item, settings: Settings, reads: Reads | None
+) -> video_lib.Video | None:
     """Decodes the frames of a clip's RGB at the size at which they are stored; None where it has no RGB."""
     if rgb is None:
         return None
-    video = video_lib.read(
-        rgb, fps=item.fps or pictures.PICTURES_FPS, start=item.start, end=item.end, short_side=settings.short_side
-    )
+    options = dict(start=item.start, end=item.end, short_side=settings.short_side)
+    keep = functools.partial(_kept, item, settings, reads)
+    video = video_lib.read(rgb, fps=item.fps or pictures.PICTURES_FPS, keep=keep, **options)
     if settings.rgb_storage == "mp4":
         # The codec wants even sides; every modality gets the same picture.
         height, width = (n // 2 * 2 for n in video.frames.shape[1:3])
@@ -91,20 +112,22 @@ def _video(rgb: pathlib.Path | list | None, item: Item, settings: Settings) -> v
 
 
 def _rgb(video: video_lib.Video | None, settings: Settings) -> dict:
-    """Makes the record's RGB: a JPEG per frame, or one mp4."""
+    """Makes the record's RGB: a JPEG per frame, b'' for one that was not kept; or one mp4."""
     if video is None:
         return {"rgb": [], "rgb_video": b""}
     if settings.rgb_storage == "mp4":
         return {"rgb": [], "rgb_video": frames_lib.encode_mp4(video.frames, video.fps)}
-    images = [frames_lib.encode_jpeg(f, settings.quality) for f in video.frames]
+    images = [b""] * len(video.times)
+    for place, frame in zip(video.places, video.frames):
+        images[place] = frames_lib.encode_jpeg(frame, settings.quality)
     return {"rgb": images, "rgb_video": b""}
 
 
 # ---------------------------------------------------------------------------- flow
-def _flow(frames: np.ndarray | tuple[()], settings: Settings) -> dict:
-    """Makes the record's flow as it is before any of it is computed: b'' for each pair of ``frames`` [T, H, W, 3].
-    It is empty where these are fewer than two, or no flow is wanted."""
-    pairs = 0 if settings.flow == "none" else max(len(frames) - 1, 0)
+def _flow(count: int, settings: Settings) -> dict:
+    """Makes the record's flow as it is before any of it is computed: b'' for each pair of ``count`` frames. It is
+    empty where these are fewer than two, or no flow is wanted."""
+    pairs = 0 if settings.flow == "none" else max(count - 1, 0)
     return {"flow_x": [b""] * pairs, "flow_y": [b""] * pairs, "flow_bound": float(settings.flow_bound)}
 
 
@@ -119,13 +142,16 @@ def _computed(frames: np.ndarray, settings: Settings, pairs: Sequence[int]) -> n
     return flow.clip_flow(frames, settings=preset, batch_size=8, pairs=pairs)
 
 
-def _fill_flow(record: dict, frames: np.ndarray, settings: Settings, pairs: Sequence[int]) -> None:
-    """Computes the flow of ``pairs`` of ``frames`` and puts it into the record, as pictures of two planes."""
+def _fill_flow(record: dict, video: video_lib.Video, settings: Settings, pairs: Sequence[int]) -> None:
+    """Computes the flow of ``pairs`` of a video, which kept both frames of each, and puts it into the record, as
+    pictures of two planes."""
     from mmvid.data import flow
 
     jpeg = settings.flow_codec == "jpeg"
     encode = (lambda p: frames_lib.encode_jpeg(p, settings.quality)) if jpeg else frames_lib.encode_png
-    planes = flow.quantise(_computed(frames, settings, pairs), settings.flow_bound)
+    # Places rise, so that the two frames of a pair stand side by side among those kept, too.
+    rows = np.searchsorted(video.places, pairs)
+    planes = flow.quantise(_computed(video.frames, settings, rows), settings.flow_bound)
     for i, pair in zip(pairs, planes):
         record["flow_x"][i], record["flow_y"][i] = (encode(np.ascontiguousarray(pair[..., k])) for k in (0, 1))
 
@@ -188,11 +214,11 @@ class _Read(NamedTuple):
     frames: timeline.Frames
 
 
-def _read(item: Item, settings: Settings) -> _Read:
+def _read(item: Item, settings: Settings, reads: Reads | None) -> _Read:
     """Reads RGB, depth and flow of a clip, in this order: what comes later is matched to the frames of what was
     read before it."""
     rgb, depth, places = _sources(item)
-    video, maps, given = _video(rgb, item, settings), None, None
+    video, maps, given = _video(rgb, item, settings, reads), None, None
     frames = timeline.of_video(video, rgb) if video else None
     if depth:
         maps = timeline.depth(
@@ -223,16 +249,17 @@ def _maps(maps: depth_lib.Maps | None) -> list[bytes]:
     return [made[number] for number in maps.numbers.tolist()]
 
 
-def prepare(item: Item, settings: Settings, pairs: Callable[[dict], Sequence[int]] | None = None) -> dict:
+def prepare(item: Item, settings: Settings, reads: Reads | None = None) -> dict:
     """Makes the record of a clip (data_prep/README.md), which lacks split and labels. Raises DecodeError where
     anything of it cannot be read.
 
-    Where flow is to be computed, ``pairs(record)`` may say for which pairs of frames alone. It is shown the record
-    with b'' for every picture of flow, which those that it does not name stay.
+    ``reads(record)`` may say which places alone of RGB and of computed flow are made; it is shown a record with
+    b'' for pictures, which those that it does not name may stay. A long film then needs no more memory than what
+    is read of it.
     """
-    read = _read(item, settings)
+    read = _read(item, settings, reads)
     video, frames, (height, width) = read.video, read.frames, _size(read)
-    flow = _flow_fields(read.given, settings) if read.given else _flow(video.frames if video else (), settings)
+    flow = _flow_fields(read.given, settings) if read.given else _flow(frames.number if video else 0, settings)
     record = {
         "id": item.id,
         "num_frames": frames.number,
@@ -247,6 +274,6 @@ def prepare(item: Item, settings: Settings, pairs: Callable[[dict], Sequence[int
         **_further(item, settings, frames),
     }
     if video and flow["flow_x"] and not read.given:
-        wanted = range(len(flow["flow_x"])) if pairs is None else pairs(record)
-        _fill_flow(record, video.frames, settings, wanted)
+        pairs = range(len(flow["flow_x"])) if reads is None else reads(record).get("flow", ())
+        _fill_flow(record, video, settings, pairs)
     return record

@@ -160,7 +160,7 @@ def _seconds(row: dict, name: str, default):
     return seconds
 
 
-def _fps(text: str | None) -> float | None:
+def rate(text: str | None) -> float | None:
     """Reads a rate in frames a second; None where the cell is empty. Raises ValueError for what is no such
     number."""
     if not text:
@@ -174,7 +174,7 @@ def _fps(text: str | None) -> float | None:
     return fps
 
 
-def _interval(row: dict) -> tuple[float, float | None]:
+def interval(row: dict) -> tuple[float, float | None]:
     """Reads (start, end) of a clip in seconds; an end of None is that of the video. Raises ValueError for an
     interval that is empty, and for a start other than 0 in a single picture, which has one frame."""
     start, end = _seconds(row, "start", 0.0), _seconds(row, "end", None)
@@ -211,8 +211,8 @@ def _item(row: dict[str, str], root: pathlib.Path, heads: dict[str, str]) -> Ite
         for column, head in heads.items()
     }
     path = root / row["path"] if row["path"] else None
-    start, end = _interval(row)
-    return Item(row["id"], path, _split(row.get("split")), labels, start, end, further, _fps(row.get("fps")))
+    start, end = interval(row)
+    return Item(row["id"], path, _split(row.get("split")), labels, start, end, further, rate(row.get("fps")))
 
 
 def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
@@ -226,21 +226,31 @@ def _row(cells: list[str], columns: list[str]) -> dict[str, str]:
     return dict(zip(columns, [*cells, *[""] * (len(columns) - len(cells))]))
 
 
+def each(found: Table, root: pathlib.Path) -> Iterator[tuple[int, list[str], Item | ValueError]]:
+    """Yields (line, cells, the clip, or what is wrong with the row) of all rows; paths are relative to
+    ``root``. Raises ValueError naming the line from which on nothing can be read."""
+    for line, cells in found.rows:
+        try:
+            made = _item(_row(cells, found.header.columns), root, found.header.heads)
+        except ValueError as error:
+            made = ValueError(f"line {line}: {error}")
+        yield line, cells, made
+
+
 def items(found: Table, root: pathlib.Path) -> tuple[list[Item], list[int], list[str]]:
     """Reads all rows: (clips, the line of each, notes); their paths are relative to ``root``. Raises ValueError
     naming the line that is wrong, or that there is none."""
     clips, lines, short, renamed = [], [], [], collections.Counter()
-    for line, cells in found.rows:
+    for line, cells, clip in each(found, root):
+        if isinstance(clip, ValueError):
+            raise clip
         if len(cells) < len(found.header.columns):
             short.append(line)
-        try:
-            row = _row(cells, found.header.columns)
-            clips.append(_item(row, root, found.header.heads))
-        except ValueError as error:
-            raise ValueError(f"line {line}: {error}") from None
+        clips.append(clip)
         lines.append(line)
-        if row.get("split") and row["split"] != clips[-1].split:
-            renamed[row["split"], clips[-1].split] += 1
+        split = dict(zip(found.header.columns, cells)).get("split")
+        if split and split != clip.split:
+            renamed[split, clip.split] += 1
     if not clips:
         raise ValueError("a header and no rows")
     notes = [f"split {old!r} was read as {new!r} ({n} clips)" for (old, new), n in sorted(renamed.items())]

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import av
@@ -19,7 +19,8 @@ from mmvid.data.media.pictures import IMAGES, PICTURES_FPS
 
 
 class Video(NamedTuple):
-    """A clip's ``frames``, uint8 [T, H, W, 3], at ``times`` [T] in seconds from the clip's start.
+    """A clip of T frames at ``times`` [T] in seconds from its start. ``frames``, uint8 [kept, H, W, 3], are those
+    at ``places`` [kept], which rise: all of them, unless a reader is told to keep fewer.
 
     Times keep a variable rate; ``fps`` is the average one. ``first`` is the number of the first frame in the
     whole video, from 0.
@@ -28,11 +29,21 @@ class Video(NamedTuple):
     frames: np.ndarray
     times: np.ndarray
     fps: float
-    first: int = 0
+    first: int
+    places: np.ndarray
+
+
+# ``keep(T)``: the places that are kept of a clip of T frames.
+Keep = Callable[[int], np.ndarray]
 
 
 def of_film(
-    path: str | os.PathLike, *, start: float = 0.0, end: float | None = None, short_side: int = 0
+    path: str | os.PathLike,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    short_side: int = 0,
+    keep: Keep = np.arange,
 ) -> Video:
     """Reads all frames between ``start`` and ``end`` seconds as players show them (deinterlaced, in square pixels,
     upright), shrunk to a short side of ``short_side`` pixels.
@@ -43,10 +54,10 @@ def of_film(
     """
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
     nothing = f"no frames between {start} s and {'the end' if end is None else end}"
-    frames, times, fps, first = film.read(
-        existing(path), "video", lambda table: table.between(start, end), convert, nothing
+    frames, times, fps, own = film.read(
+        existing(path), "video", lambda table: table.between(start, end), convert, nothing, keep
     )
-    return Video(frames, times[first : first + len(frames)] - start, fps, first)
+    return Video(frames, times[own.start : own.stop] - start, fps, own.start, keep(len(own)))
 
 
 def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
@@ -61,7 +72,7 @@ def image(path: str | os.PathLike, *, short_side: int = 0) -> Video:
     """Reads a still image as a clip of one frame. Raises DecodeError."""
     picture = pictures_lib.read_image(pathlib.Path(path), cv2.IMREAD_COLOR)
     frame = pictures_lib.fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), short_side)
-    return Video(frame[None], np.zeros(1), 1.0)
+    return Video(frame[None], np.zeros(1), 1.0, 0, np.arange(1))
 
 
 def images(
@@ -71,6 +82,7 @@ def images(
     start: float = 0.0,
     end: float | None = None,
     short_side: int = 0,
+    keep: Keep = np.arange,
 ) -> Video:
     """Reads pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
@@ -78,18 +90,18 @@ def images(
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
     if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    frames = None
-    for row, i in enumerate(wanted):
+    frames, places = None, keep(len(wanted))
+    for row, i in enumerate(wanted[places]):
         with pictures_lib.naming(files[i]):
             frame = image(files[i], short_side=short_side).frames[0]
         # One array, filled in place: stacking at the end would need the memory twice.
         if frames is None:
-            files_lib.check_room(len(wanted), len(wanted) * frame.nbytes)
-            frames = np.empty((len(wanted), *frame.shape), np.uint8)
+            files_lib.check_room(len(places), len(places) * frame.nbytes)
+            frames = np.empty((len(places), *frame.shape), np.uint8)
         if frame.shape != frames.shape[1:]:
             raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
         frames[row] = frame
-    return Video(frames, times[wanted] - start, fps, int(wanted[0]))
+    return Video(frames, times[wanted] - start, fps, int(wanted[0]), places)
 
 
 def read(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options) -> Video:
