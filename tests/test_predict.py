@@ -287,7 +287,7 @@ def test_one_bad_input_leaves_the_others(tmp_path):
         (tmp_path / name).touch()
     good, mixed = inputs.items(tmp_path / "two")[0]
     assert good.path == tmp_path / "two/ok.mp4" and mixed.path == tmp_path / "two"
-    assert mixed.reason.startswith("it holds several series of pictures ('x_rgb#.png', 'y_d#.png'): name each in a")
+    assert mixed.reason.startswith("it holds several series of pictures ('x_rgb#.png', 'y_d#.png'): name")
     table = tmp_path / "a.csv"
     table.write_text("id,path,start,end\na,a.mp4,0,1\nb,a.mp4,2,1\n,a.mp4\nd,two,,\ne,a.mp4,,\n")
     rows, _ = inputs.items(table)
