@@ -66,6 +66,14 @@ def test_wrong_use_ends_with_2(argv, monkeypatch, capsys):
     assert f"more: python -m mmvid {argv[0]} --help".replace("compair ", "") in said
 
 
+@pytest.mark.parametrize("argv", [("evaluate",), ("predict", "a.mp4"), ("report",), ("compare",)])
+def test_what_is_no_run_is_wrong_use(argv, tmp_path, monkeypatch, capsys):
+    """As it is in --config.reuse."""
+    name, *inputs = argv
+    assert ask(monkeypatch, name, tmp_path / "none", *inputs) == 2
+    assert "none is no run" in capsys.readouterr().err
+
+
 def test_a_commands_help_is_its_docstring(monkeypatch, capsys):
     assert ask(monkeypatch, "evaluate", "--help") == 0
     text = capsys.readouterr().out
@@ -182,16 +190,14 @@ def gone(name):
 
 
 @pytest.mark.parametrize("spoil, match", [
-    (gone("config.json"), "is no run"),
     (gone("ce/done.json"), "has not ended: its segment 'ce'"),
     (gone("ce/weights.safetensors"), "weights.safetensors is gone"),
     (lambda c: files.write_json(c / "data.json", {"dataset": "fedcba987654"}), "other clips"),
     (narrow, "does not fit"),
-], ids=["no run", "unfinished", "weights", "clips", "networks"])  # fmt: skip
+], ids=["unfinished", "weights", "clips", "networks"])  # fmt: skip
 def test_what_cannot_be_scored_is_said(copy, monkeypatch, capsys, spoil, match):
     spoil(copy)
-    # What is no run at all is wrong use.
-    assert ask(monkeypatch, "evaluate", copy) == (2 if match == "is no run" else 1)
+    assert ask(monkeypatch, "evaluate", copy) == 1
     err = capsys.readouterr().err
     assert match in err and "Traceback" not in err
 

@@ -456,7 +456,7 @@ def test_nothing_usable(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
-NWUCLA = ("--dataset", "nwucla", "--videos", "x")
+NWUCLA = ("--dataset", "nwucla", "--videos", ".")
 
 
 @pytest.mark.parametrize("flags, text", [
