@@ -59,7 +59,7 @@ def settings_of(info: records.Info, flow: str = "as-trained") -> record_lib.Sett
     return settings if FLOWS[flow] is None else settings._replace(flow=FLOWS[flow])
 
 
-def reads(segment: Segment) -> tuple[str, ...]:
+def fields_read(segment: Segment) -> tuple[str, ...]:
     """Returns the fields of a record that a segment's trained networks read."""
     wanted = {stream for needs in score.needs(segment).values() for stream in needs.streams}
     return checks.fields_of({name: s for name, s in segment.streams.items() if name in wanted})
@@ -67,7 +67,7 @@ def reads(segment: Segment) -> tuple[str, ...]:
 
 def note(segment: Segment, info: records.Info, flow: str) -> str:
     """Returns what is to be said before clips without flow of their own are predicted; '' where it is nothing."""
-    wanted = [field for field in reads(segment) if fields.FIELDS[field].computed]
+    wanted = [field for field in fields_read(segment) if fields.FIELDS[field].computed]
     if not wanted or flow != "as-trained" or settings_of(info, flow).flow != FLOWS["skip"]:
         return ""
     return (
@@ -97,7 +97,7 @@ def _members(scores: Scores, headline: str) -> tuple[str, ...]:
 
 def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Prediction:
     """Makes the prediction of the one clip of ``scores``, which has this record."""
-    how, wanted = run.config.evaluation.aggregate, reads(segment)
+    how, wanted = run.config.evaluation.aggregate, fields_read(segment)
     there = {field: fields.present(record, field) for field in wanted}
     used, missing = (tuple(f for f in wanted if there[f] is has) for has in (True, False))
     members = _members(scores, segment.headline)
