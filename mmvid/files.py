@@ -67,6 +67,14 @@ def read_json(path: pathlib.Path):
         ) from None
 
 
+def read_note(path: pathlib.Path) -> dict:
+    """Reads a JSON object that no result depends on; {} where it is gone or damaged."""
+    try:
+        return read_json(path) or {}
+    except ValueError:
+        return {}
+
+
 def _row(line: str) -> dict | None:
     try:
         found = json.loads(line)

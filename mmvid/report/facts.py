@@ -32,13 +32,6 @@ class Cost(NamedTuple):
     began: str
 
 
-def _note(workdir: pathlib.Path, segment: str, name: str) -> dict:
-    try:
-        return files.read_json(workdir / segment / name) or {}
-    except ValueError:  # a damaged note costs a fact, not the page
-        return {}
-
-
 def _total(notes: Sequence[dict], name: str) -> float | None:
     """Adds up an entry of the parts of a column; None where any of them has not kept it."""
     found = [note.get(name) for note in notes]
@@ -61,8 +54,8 @@ def _parameters(workdir: pathlib.Path, segment: str) -> str:
 
 def _spent(workdir: pathlib.Path, segments: Sequence[str]) -> tuple[str, str]:
     """Writes the updates and the training time of ``segments`` together."""
-    steps = _total([_note(workdir, name, "done.json") for name in segments], "steps")
-    seconds = _total([_note(workdir, name, "cost.json") for name in segments], "seconds")
+    steps = _total([files.read_note(workdir / name / "done.json") for name in segments], "steps")
+    seconds = _total([files.read_note(workdir / name / "cost.json") for name in segments], "seconds")
     return "-" if steps is None else f"{steps:,}", "-" if seconds is None else logs.duration(seconds)
 
 
@@ -87,7 +80,7 @@ def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
         Cost(
             column.title,
             *_spent(workdir, column.parts or (column.segment,)),
-            _note(workdir, column.segment, "cost.json").get("date", "-").replace("T", " "),
+            files.read_note(workdir / column.segment / "cost.json").get("date", "-").replace("T", " "),
             _parameters(workdir, column.segment),
             _began(workdir, column.sources),
         )
@@ -118,7 +111,7 @@ def _whose(titles: Mapping[str, Sequence[dict]], name: str) -> str:
 def made(titles: Mapping[str, Sequence[pathlib.Path]]) -> dict[str, str]:
     """Says by which code, on which machine and with which versions the segments in these folders were trained,
     {title: folders}: each value once, with its titles where there are several."""
-    notes = {title: [_note(own.parent, own.name, "cost.json") for own in found] for title, found in titles.items()}
+    notes = {title: [files.read_note(own / "cost.json") for own in found] for title, found in titles.items()}
     return {name: _whose(notes, name) for name in MADE}
 
 

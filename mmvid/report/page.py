@@ -49,6 +49,15 @@ def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baselin
     ]
 
 
+def _origin(workdir: pathlib.Path, columns: Sequence[Column], settings: dict, trained: str) -> dict:
+    """What the page says of where its numbers come from: the facts beside the verdict, what each column has cost,
+    and at the end the versions that it was made with."""
+    made = facts.made_by(workdir, columns)
+    versions = {"versions": made.pop("versions")}
+    told = facts.facts(columns[-1], settings, trained) | made
+    return {"facts": told, "costs": facts.costs(workdir, columns), "made": versions}
+
+
 def write(
     workdir: str | pathlib.Path,
     columns: Sequence[Column],
@@ -80,7 +89,6 @@ def write(
     clips = panels.hardest(own.scores[first], headline, 8, how)
     _strips(clips, dataset, first)
     learnt = settings.get("split", "train")
-    made = facts.made_by(workdir, columns)
     page = template("report.html").render(
         name=workdir.name,
         title=own.title,
@@ -92,9 +100,7 @@ def write(
         verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
         lead=panels.lead(found[first], columns, first, baseline),
         clips=clips,
-        made={"versions": made.pop("versions")},
-        facts=facts.facts(own, settings, facts.trained_on(dataset, learnt)) | made,
-        costs=facts.costs(workdir, columns),
+        **_origin(workdir, columns, settings, facts.trained_on(dataset, learnt)),
         tables=_tables(columns, found, baseline, how),
         published=list(published),
         printed=_printed(published),

@@ -64,7 +64,7 @@ class Meter:
         if jax.process_index():
             return
         now = time.monotonic()
-        before = _known(self.path)
+        before = files.read_note(self.path)
         files.write_json(
             self.path,
             {
@@ -82,11 +82,3 @@ def _with(earlier: Any, own: Any) -> list:
     # A note of an older mmvid holds one machine, by itself.
     found = earlier if isinstance(earlier, list) else [earlier]
     return found if own in found else [*found, own]
-
-
-def _known(path: pathlib.Path) -> dict:
-    """Reads what earlier calls noted; {} where it is gone or damaged, since no result depends on it."""
-    try:
-        return files.read_json(path) or {}
-    except ValueError:
-        return {}

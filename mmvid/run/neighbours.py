@@ -3,7 +3,6 @@ random weights (DMCL, figure 3). A modality whose raw structure gives labels awa
 """
 
 import functools
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -73,15 +72,6 @@ def _accuracies(known: dict, asked: dict, ks: Sequence[int]) -> dict[str, dict[s
     return found
 
 
-def _known(path: pathlib.Path) -> dict:
-    """The accuracies that an earlier call wrote; {} where they are gone or damaged, so that they are made
-    again."""
-    try:
-        return files.read_json(path) or {}
-    except ValueError:
-        return {}
-
-
 def _why_none(segment: Segment | None) -> str:
     """Why a segment has no nearest neighbours, as the end of a sentence; '' where it has."""
     if segment is None:
@@ -116,7 +106,8 @@ def write(run: Run) -> None:
     none waits for another, and process 0 writes. A run that has none (`_why_none`) is told why.
     """
     ks, path = run.config.evaluation.neighbours, run.workdir / "neighbours.json"
-    there = next(iter(_known(path).values()), {})
+    # Of an earlier call; a damaged file is made again.
+    there = next(iter(files.read_note(path).values()), {})
     if not set(map(str, ks)) - set(there):
         return
     # The stills' segment, which comes first, is not scored.
