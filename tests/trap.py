@@ -42,13 +42,21 @@ def _after(segment, step, act):
     talk.announce = announced
 
 
+def _die_once_made(folder, seconds):
+    """Dies ``seconds`` after the folder is there: what announces it comes before it."""
+    while not os.path.isdir(folder):
+        time.sleep(0.0005)
+    time.sleep(seconds)
+    _die()
+
+
 def _in_save(segment, step):
     """While the step's checkpoint is written: a folder that is made, filled by threads, and renamed."""
     folder = f"{segment}/checkpoints/{step}."
 
     def heard(event, args):
         if event == "os.mkdir" and folder in str(args[0]):
-            threading.Timer(random.uniform(0, 0.02), _die).start()
+            threading.Thread(target=_die_once_made, args=(args[0], random.uniform(0, 0.02))).start()
         elif event == "os.rename" and folder in str(args[0]):
             _hang()  # the timer ends it
 
