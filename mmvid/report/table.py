@@ -26,7 +26,7 @@ def _further_cell(point: Point) -> str:
     """Writes '91.3; 8.6', top-5 and calibration error, or the latter alone where there is no top-5."""
     if "ece" not in point.more:
         return "-"
-    five = point.more["top5"]
+    five = point.more.get("top5")
     return ("" if five is None else f"{percent(five)}; ") + percent(point.more["ece"])
 
 
