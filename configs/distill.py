@@ -55,24 +55,24 @@ def student(c: ConfigDict, model: str, **sampling) -> None:
     c.networks.rgb = common.network(model, "rgb")
 
 
-def teacher(c: ConfigDict, model: str, modality: str, *, form: str, learning: dict | None = None, **sampling) -> None:
+def teacher(c: ConfigDict, model: str, modality: str, form: str, *, learning=(), **sampling) -> None:
     """A teacher of another modality and its stream; ``learning`` are the entries of its own optimiser and schedule
     that differ from the run's, {'optimizer': {..}, 'schedule': {..}}."""
     c.streams[modality] = common.stream(modality, form=form, **sampling)
     c.networks[f"teacher_{modality}"] = common.network(model, modality)
-    for part, changes in (learning or {}).items():
+    for part, changes in dict(learning).items():
         c.networks[f"teacher_{modality}"][part].update(changes)
 
 
 def teachers(c: ConfigDict) -> None:
     """Tabletop's small teachers."""
     c.networks.teacher_rgb = common.network("tsm_tiny", "rgb")
-    teacher(c, "tsm_tiny", "flow", form="stack5", dense_length=16)
+    teacher(c, "tsm_tiny", "flow", "stack5", dense_length=16)
     adamw = dict(name="adamw", weight_decay=0.05, clip=5.0, groups="all")
     sound = dict(optimizer=adamw, schedule=dict(lr=2e-3, warmup="5%", kind="linear"))
-    teacher(c, "audio_tiny", "audio", form="logmel", learning=sound, dense_length=16)
+    teacher(c, "audio_tiny", "audio", "logmel", learning=sound, dense_length=16)
     layout = dict(optimizer=adamw, schedule=dict(lr=1e-3, warmup="5%", kind="linear"))
-    teacher(c, "stlt_tiny", "boxes", form="layout", learning=layout, dense_length=16)
+    teacher(c, "stlt_tiny", "boxes", "layout", learning=layout, dense_length=16)
 
 
 def tabletop(c: ConfigDict, size: str = "small") -> None:

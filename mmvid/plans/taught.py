@@ -11,18 +11,14 @@ import numpy as np
 
 from mmvid import files
 from mmvid.logs import LOG
-from mmvid.methods import distill
 from mmvid.network import Beginning
 from mmvid.plans import keys
 from mmvid.plans import starts as starts_lib
+from mmvid.scores import ensembles, numbers
 from mmvid.scores import file as file_lib
-from mmvid.scores import numbers
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 from mmvid.weights import seen
-
-# In the folder of the segment that learns from them.
-NAME = "teachers.json"
 
 
 class Teacher(NamedTuple):
@@ -181,7 +177,7 @@ def _cross_entropy(run, teacher: Teacher, held: str, ids: set[str], heads) -> di
 
 
 def weigh(run, teachers: Sequence[Teacher], heads, *, gamma: float) -> dict:
-    """Weighs teachers by their cross-entropies on ``config.teachers.held``, as plain data for `NAME`.
+    """Weighs teachers by their cross-entropies on ``config.teachers.held``, as plain data for `ensembles.NAME`.
 
     Each file of weights must prove that no clip of it was seen. Raises ValueError or FileNotFoundError as `check`.
     """
@@ -191,12 +187,8 @@ def weigh(run, teachers: Sequence[Teacher], heads, *, gamma: float) -> dict:
         _prove(teacher.output, teacher.file or teacher.weights(run.workdir), held, ids)
     errors = {teacher.output: _cross_entropy(run, teacher, held, ids, heads) for teacher in teachers}
     found = {head: {output: own[head] for output, own in errors.items()} for head in heads}
-    weights = {
-        head: np.asarray(distill.ensemble_weights(np.array([*own.values()], np.float32), gamma=gamma))
-        for head, own in found.items()
-    }
-    plain = {head: dict(zip(errors, map(float, own))) for head, own in weights.items()}
-    return {"split": held, "clips": len(ids), "weights": plain, "cross_entropy": found}
+    weights = ensembles.weights(found, gamma)
+    return {"split": held, "clips": len(ids), "weights": weights, "cross_entropy": found}
 
 
 def _unweighed(teachers: Sequence[Teacher], heads, scheme: str) -> dict:
@@ -208,7 +200,7 @@ def _unweighed(teachers: Sequence[Teacher], heads, scheme: str) -> dict:
 
 def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, options: Mapping) -> Callable:
     """Returns ``enter`` followed by the weighing of ``teachers``: the weights go into the method's state and, with
-    what they were made from, into ``segment``'s `NAME`."""
+    what they were made from, into ``segment``'s `ensembles.NAME`."""
     gamma, scheme = options["gamma"], options["scheme"]
 
     def entered(beginning: Beginning, run) -> Beginning:
@@ -224,7 +216,7 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
             where = {t.output: {"scores": _folder(run, t), "output": t.scored} for t in teachers}
             # Strict JSON knows no infinity.
             note = {"gamma": gamma if np.isfinite(gamma) else str(gamma), "scheme": scheme}
-            files.write_json(run.workdir / segment / NAME, note | own | {"teachers": where})
+            files.write_json(run.workdir / segment / ensembles.NAME, note | own | {"teachers": where})
         if scheme == "per_sample":
             return beginning
         weights = {head: np.array([*found.values()], np.float32) for head, found in own["weights"].items()}
