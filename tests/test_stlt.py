@@ -21,8 +21,8 @@ def layouts(seed=0, clips=2, there=3):
     x[..., :4] = EMPTY
     corners = np.sort(draws.uniform(size=(clips, FRAMES, there, 2, 2)), -2)
     x[:, :, :there, :4] = corners.reshape(clips, FRAMES, there, 4)
-    x[:, :, :there, 4] = draws.integers(1, 3, x.shape[:2] + (there,))
-    x[:, :, :there, 5] = draws.uniform(0.5, 1, x.shape[:2] + (there,))
+    x[:, :, :there, 4] = draws.integers(1, 3, (*x.shape[:2], there))
+    x[:, :, :there, 5] = draws.uniform(0.5, 1, (*x.shape[:2], there))
     return x
 
 
