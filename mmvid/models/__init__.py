@@ -7,6 +7,7 @@ from mmvid.models.fusion import fuse
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
+from mmvid.models.stlt import Stlt
 from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
@@ -40,6 +41,9 @@ MODELS = {
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
     # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
     "audio_tiny": dict(module=AudioNet, stages=(1, 1, 1, 1)),
+    # Boxes (multimodal-distillation's code), and the same for Tabletop's.
+    "stlt": dict(module=Stlt),
+    "stlt_tiny": dict(module=Stlt, width=64, layers=(2, 2), attention_heads=4, expansion=2),
 }
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
@@ -87,7 +91,8 @@ def build_model(
     settings = {"dtype": "float32"} | _checked_options(name, known, options)
     module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
-    settings["stages"] = tuple(settings["stages"])
+    # A configuration that was read back has lists.
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if not share and not members:
         return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
     if module is not ResNet or len(members) < 2 or not 0 < share <= 1:
