@@ -73,6 +73,7 @@ def teachers(c: ConfigDict) -> None:
     teacher(c, "audio_tiny", "audio", "logmel", learning=sound, dense_length=16)
     layout = dict(optimizer=adamw, schedule=dict(lr=1e-3, warmup="5%", kind="linear"))
     teacher(c, "stlt_tiny", "boxes", "layout", learning=layout, dense_length=16)
+    c.networks.teacher_boxes.options.dropout = 0.1
 
 
 def tabletop(c: ConfigDict, size: str = "small") -> None:
