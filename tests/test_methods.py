@@ -29,6 +29,7 @@ def options_of(name, outputs):
     several = {
         "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
         "generalized_distillation": [{"teacher": outputs[-1]}],
+        "distillation": [{"teachers": outputs[1:]} | own for own in ({"weight": 0.8}, {"scheme": "per_sample"})],
     }
     return several.get(name, [{}])
 
@@ -327,7 +328,8 @@ TAKEN, REFUSED = cases()
 
 def test_a_method_takes_what_it_wants():
     """One output has nobody to teach; more are taken by every method here."""
-    assert {(case.name, len(case.outputs)) for case in REFUSED} == {("mml", 1), ("generalized_distillation", 1)}
+    alone = {(name, 1) for name in ("mml", "generalized_distillation", "distillation")}
+    assert {(case.name, len(case.outputs)) for case in REFUSED} == alone
 
 
 @functools.cache
