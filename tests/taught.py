@@ -21,6 +21,7 @@ def configured(dataset, **changes):
         c.networks[name] = common.network("toy", stream)
     distill.plan(c, share=0.25)
     c.method.distillation.gamma = 1.0
+    c.students.alike = dict(scheme="equal", teachers=("teacher_flow",), weight=0.5, title="Alike")
     c.steps.ce = c.steps.method = "6"
     c.save_every, c.log_every, c.schedule = "2", 1, common.schedule(0.01, kind="constant")
     c.evaluation.batch_size, c.evaluation.splits, c.loader.workers, c.loader.threads = 4, ("test",), 0, 1

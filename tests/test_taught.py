@@ -52,7 +52,7 @@ def finished(dataset, tmp_path_factory):
     return workdir
 
 
-def test_teachers_are_weighed_on_clips_that_none_has_seen(finished):
+def test_teachers_are_weighed_on_clips_that_none_has_seen(dataset, finished):
     note = files.read_json(finished / "distillation" / "teachers.json")
     assert (note["gamma"], note["scheme"], note["split"], note["clips"]) == (1.0, "weighted", "held", 4)
     scores = file_lib.load(finished / "teachers" / "scores" / "held.npz")
@@ -61,10 +61,11 @@ def test_teachers_are_weighed_on_clips_that_none_has_seen(finished):
     np.testing.assert_allclose([note["cross_entropy"]["verb"][o] for o in OUTPUTS], errors, rtol=1e-5)
     want = distill.ensemble_weights(np.array(errors), gamma=1.0)
     np.testing.assert_allclose([note["weights"]["verb"][o] for o in OUTPUTS], want, rtol=1e-5)
-    shown = {s: {i for line in files.read_lines(finished / s / "ids-0.jsonl") for i in line["main"]}
-             for s in ("teachers", "baseline", "distillation")}  # fmt: skip
-    held = set(scores.row.tolist())
-    assert len(held) == 4 and not held & shown["teachers"] and held & shown["distillation"]
+    clips = files.read_json(dataset / "index.json")["train"]
+    shown = {s: {clips[i] for line in files.read_lines(finished / s / "ids-0.jsonl") for i in line["main"]}
+             for s in ("teachers", "distillation")}  # fmt: skip
+    held = set(scores.id.tolist())
+    assert len(held) == 4 and not held & shown["teachers"] and held < shown["distillation"]
 
 
 def test_the_student_is_the_baseline_but_for_its_teachers(finished):
@@ -83,11 +84,12 @@ def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
     train.train(config_lib.of_run(finished, ()), str(finished))
     page, note = (finished / "report.html").read_text(), files.read_json(finished / "distillation/teachers.json")
     for text in ("Teachers, gamma 30", "Teachers, gamma 1", "Teachers: teacher_flow", "Baseline", "Student",
-                 ensembles.told(note)):  # fmt: skip
+                 "Alike: teachers weighed alike: verb: teacher_flow 1.000", ensembles.told(note)):  # fmt: skip
         assert text in caplog.text and text in page, text
     assert "accuracy / calibration error" in caplog.text and "Baseline with the same updates" in caplog.text
-    columns = ["teachers", "baseline", "ensemble-30", "ensemble-1", "distillation"]
-    assert list(files.read_json(finished / "summary.json")) == columns
+    *columns, own = files.read_json(finished / "summary.json")
+    assert columns == ["teachers", "baseline", "alike-ensemble-alike", "alike", "ensemble-30", "ensemble-1"]
+    assert own == "distillation"
     scores = file_lib.load(finished / "teachers" / "scores" / "test.npz")
     combined = file_lib.load(finished / "ensemble-1" / "scores" / "test.npz")
     want = sum(note["weights"]["verb"][o] * scores.logits[o]["verb"].mean(1) for o in OUTPUTS)

@@ -13,15 +13,23 @@ from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
+# Lines of a figure that are still taken in at a glance.
+MANY = 12
+
 
 def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
     """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
-    in every column with its interval, and the paired differences; {} where no clip has a label."""
+    in every column with its interval, and the paired differences; {} where no clip has a label. Where lines are more than
+    `MANY`, those of other outputs than the headline are of its main head alone."""
     shown = points.there(columns, split)
     base = next((c.title for c in shown if c.segment == baseline), "")
-    own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
-    if not own:
+    named = [(name, line) for name, line in zip(points.spoken(lines), lines) if not line.part]
+    if not named:
         return {}
+    main = points.main_line(lines, lines[0].output)
+    if len(named) > MANY:
+        named = [(name, line) for name, line in named if line.head == main.head or line.output == main.output]
+    own = {name: line.points for name, line in named}
     styles = figures.column_styles([c.title for c in shown], base)
     unit = "mAP" if all(line.multi for line in lines) else "top-1"
     return {
