@@ -19,8 +19,8 @@ MANY = 12
 
 def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
     """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
-    in every column with its interval, and the paired differences; {} where no clip has a label. Where lines are more than
-    `MANY`, those of other outputs than the headline are of its main head alone."""
+    in every column with its interval, and the paired differences; {} where no clip has a label. Where lines are
+    more than `MANY`, those of other outputs than the headline are of its main head alone."""
     shown = points.there(columns, split)
     base = next((c.title for c in shown if c.segment == baseline), "")
     named = [(name, line) for name, line in zip(points.spoken(lines), lines) if not line.part]
