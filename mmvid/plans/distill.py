@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from mmvid import methods
 from mmvid.data.groups import Group
-from mmvid.plans import epochs, segment, stills, taught
+from mmvid.plans import epochs, omnivore, segment, stills, taught
 from mmvid.plans.networks import configured
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -21,7 +21,8 @@ TEACHERS, BASELINE = "teachers", "baseline"
 
 
 def make(context: Context) -> list[Segment]:
-    """The network of the headline is the student, all others are teachers. Those that come trained, in a file or a
+    """The network of the headline is the student. All others are teachers, except for those that read several
+    streams in turn: each of these is an Omnivore, to compare with. Teachers that come trained, in a file or a
     workdir under their ``weights`` (`taught.trained`), are not trained here.
 
     Raises ValueError for another method, for a plan without teachers, and for teachers that cannot be weighed.
@@ -30,10 +31,12 @@ def make(context: Context) -> list[Segment]:
     if config.method.name != METHOD:
         raise ValueError(f"plan 'distill' distils: method.name={config.method.name!r}, set it to {METHOD!r}")
     student = segment.headline_network(config)
-    names = tuple(name for name in config.networks if name != student)
+    others = tuple(name for name in config.networks if name != student)
+    omnivores = tuple(name for name in others if len(config.networks[name].reads) > 1)
+    names = tuple(name for name in others if name not in omnivores)
     files = {name: file for name in names if (file := taught.trained(config, name, context.heads))}
     untrained = tuple(name for name in names if name not in files)
-    first, starts = stills.beginnings(context, (student, *names))
+    first, starts = stills.beginnings(context, (student, *others))
     _check(context, untrained)
     segments = [*first]
     if untrained:
@@ -41,8 +44,16 @@ def make(context: Context) -> list[Segment]:
     own = {target: start for target, start in starts.items() if target.partition(".")[0] == student}
     plain = ("single", {})
     segments.append(_student(context, BASELINE, (student,), plain, own, title="Baseline"))
+    for name in omnivores:
+        title = "Omnivore" if len(omnivores) == 1 else f"Omnivore {name}"
+        made = omnivore.of(
+            context, name, config.steps.method, starts, batches="students", name=f"omnivore_{name}", title=title,
+            groups=_groups(config, _split(config)),
+        )  # fmt: skip
+        segments.append(made)
+    owners = {output: network.name for output, network in configured(config).items() if network.name in names}
     for name, changes in {**config.students, METHOD: {}}.items():
-        segments.append(_pupil(context, name, student, files, own, starts, changes))
+        segments.append(_pupil(context, name, student, owners, files, own, starts, changes))
     return segments
 
 
@@ -59,6 +70,11 @@ def _check(context: Context, untrained: tuple[str, ...]) -> None:
                 "dict(of='train', share=.2), c.subsets.taught = dict(of='train', without='held') and "
                 "c.teachers.update(dict(held='held', split='taught'))"
             )
+
+
+def _split(config) -> str:
+    """What the student and those that it is compared with learn from."""
+    return config.split if config.teachers.student_sees_held else config.teachers.split
 
 
 def _groups(config, split: str) -> dict[str, Group]:
@@ -89,25 +105,30 @@ def _student(context: Context, name: str, networks, chosen: tuple[str, dict], st
     """A segment in which the student's network learns: batches, updates and weights to begin with are the same for
     all of them."""
     config = context.config
-    split = config.split if config.teachers.student_sees_held else config.teachers.split
-    groups, steps = _groups(config, split), config.steps.method
+    groups, steps = _groups(config, _split(config)), config.steps.method
     return segment.make(
         context, name, networks, chosen, steps, starts, batches="students", title=title, groups=groups
     )
 
 
 def _pupil(
-    context: Context, name: str, student: str, files: Mapping[str, str], own: Mapping, starts: Mapping, changes
+    context: Context,
+    name: str,
+    student: str,
+    owners: Mapping[str, str],
+    files: Mapping[str, str],
+    own: Mapping,
+    starts: Mapping,
+    changes: Mapping,
 ) -> Segment:
-    """The segment ``name``, in which ``student`` learns from teachers; ``changes`` are options of the method, and
-    its ``title``, that differ from the configured ones. ``own`` are the student's starts, ``starts`` those of all
-    networks."""
+    """The segment ``name``, in which ``student`` learns from teachers, whose outputs and networks are ``owners``;
+    ``changes`` are options of the method, and its ``title``, that differ from the configured ones. ``own`` are
+    the student's starts, ``starts`` those of all networks."""
     config = context.config
     changes, title = dict(changes), config.method.title or "Student"
     title = changes.pop("title", title if name == METHOD else name)
     options = methods.options(METHOD) | dict(config.method[METHOD]) | changes
-    owners = {output: network.name for output, network in configured(config).items()}
-    options["teachers"] = tuple(options["teachers"]) or tuple(o for o, n in owners.items() if n != student)
+    options["teachers"] = tuple(options["teachers"]) or tuple(owners)
     _check_teachers(options["teachers"], owners, student)
     teachers = [_teacher(output, owners[output], files) for output in options["teachers"]]
     networks = tuple(dict.fromkeys((student, *(teacher.network for teacher in teachers))))
@@ -127,7 +148,7 @@ def _teacher(output: str, network: str, files: Mapping[str, str]) -> Teacher:
 
 
 def _check_teachers(teachers: tuple[str, ...], owners: Mapping[str, str], student: str) -> None:
-    known = [output for output, network in owners.items() if network != student]
+    known = list(owners)
     if not known:
         example = "c.networks.teacher_flow = common.network(MODEL, 'flow')"
         raise ValueError(f"nobody can teach {student!r}: add a network beside it, {example}")

@@ -4,6 +4,7 @@ multimodal distillation (Radevski et al. 2023), whose code is not published."""
 from collections.abc import Mapping
 
 from mmvid import optim
+from mmvid.data.groups import Group
 from mmvid.plans import epochs, segment, stills
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -18,6 +19,7 @@ def of(
     batches: str,
     name: str = "omnivore",
     title: str = "Omnivore",
+    groups: Mapping[str, Group] | None = None,
 ) -> Segment:
     """The segment ``name`` that trains ``network`` on one of its streams a step, for M times ``duration`` where it
     reads M: each modality has as many updates, on average, as a network of its own has in ``duration``.
@@ -33,10 +35,14 @@ def of(
             f"network {network!r} cannot be an Omnivore: it reads {config.networks[network].reads}. Let it read "
             f"streams of one shape in turn, c.networks.{network} = common.network(MODEL, 'rgb', 'flow')"
         )
-    per_epoch = epochs.steps(context, epochs.default_groups(config))
+    groups = dict(groups or epochs.default_groups(config))
+    per_epoch = epochs.steps(context, groups)
     steps = reads * optim.steps_of(duration, steps_per_epoch=per_epoch)
     own = {target: start for target, start in starts.items() if target.partition(".")[0] == network}
-    made = segment.make(context, name, (network,), ("omnivore", {}), str(steps), own, batches=batches, title=title)
+    chosen = ("omnivore", {})
+    made = segment.make(
+        context, name, (network,), chosen, str(steps), own, batches=batches, title=title, groups=groups
+    )
     # The others are in no table of the paper, and would be decoded for nothing.
     return made._replace(outputs=(made.headline,))
 
