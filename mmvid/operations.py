@@ -5,6 +5,7 @@ A painter computes with NumPy where it is given NumPy's arrays and with JAX wher
 and step share it. This module imports no JAX, because the loader's worker processes import it.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -14,13 +15,15 @@ from mmvid.streams import MODALITIES, Stream, form_of
 
 
 class Operation(NamedTuple):
-    """One operation: ``draw(rng)`` makes a clip's number, ``paint(stream, x, numbers [B])`` changes the loader's
-    array x [B, ..] by the numbers of its clips and keeps its shape and type. ``moves``: it moves what is shown,
-    so that streams without a geometry group are spared."""
+    """One operation: ``draw(rng)`` makes a clip's numbers, ``paint(stream, x, numbers [B, ..])`` changes the
+    loader's array x [B, ..] by the numbers of its clips and keeps its shape and type. ``moves``: it moves what is
+    shown, so that streams without a geometry group are spared. ``late``: it changes what `prepare.prepare` makes
+    of the loader's array instead."""
 
-    draw: Callable[[np.random.Generator], np.generic]
+    draw: Callable[[np.random.Generator], np.generic | np.ndarray]
     paint: Callable
     moves: bool = False
+    late: bool = False
 
 
 def _by_row(values, x):
@@ -52,6 +55,7 @@ _MIRRORED = {
     "differences": _mirrored_pictures,
     "layouts": mirrored_boxes,
     "logmel": lambda x: x,
+    "decibels": lambda x: x,
 }
 
 
@@ -87,11 +91,40 @@ def _brightness(stream: Stream, x, factors):
     return xp.clip(brighter, 0, 255).astype(x.dtype)
 
 
+# ---------------------------------------------------------------------------- masks of sound
+# Of the rows or columns of log-mel, a mask covers so many at most: 80 of 224 (MMD's code).
+WIDEST = 80 / 224
+# The axes of time and of pitch, by the function of prepare.py that makes the form.
+_AXES = {"logmel": (-3, -2), "decibels": (-2, -3)}
+
+
+def _mask(which: int, stream: Stream, x, drawn):
+    """Silences a stretch of log-mel along its axis ``which`` of _AXES (SpecAugment, Park et al. 2019; torchaudio's
+    masks): ``drawn`` [B, 2] are the width as a share of WIDEST, and the place as a share of what is left."""
+    form = form_of(stream)
+    if form.made not in _AXES:
+        return x
+    axis = _AXES[form.made][which]
+    size, xp = x.shape[axis], x.__array_namespace__()
+    width = drawn[:, 0] * np.float32(WIDEST * size)
+    begin = xp.floor(drawn[:, 1] * (size - width))
+    place = np.arange(size, dtype=np.float32).reshape(-1, *(1,) * (-1 - axis))
+    place = place.reshape((1,) * (x.ndim - place.ndim) + place.shape)
+    covered = (place >= _by_row(begin, x)) & (place < _by_row(begin + xp.floor(width), x))
+    return xp.where(covered, np.float32(form.silence), x)
+
+
+def _two(rng: np.random.Generator) -> np.ndarray:
+    return rng.random(2, np.float32)
+
+
 # ---------------------------------------------------------------------------- all of them
 # In the order in which they are painted.
 OPERATIONS = {
     "flip": Operation(lambda rng: np.bool_(rng.random() < 0.5), _flip, moves=True),
     "brightness": Operation(lambda rng: np.float32(rng.uniform(0.5, 1.5)), _brightness),
+    "time_mask": Operation(_two, functools.partial(_mask, 0), late=True),
+    "pitch_mask": Operation(_two, functools.partial(_mask, 1), late=True),
 }
 
 
@@ -102,7 +135,7 @@ def sharing(stream: Stream) -> str:
 
 
 def draw(rng: np.random.Generator, names: Collection[str], streams: Collection[Stream]) -> dict[str, dict]:
-    """Draws the numbers of a clip for the operations ``names``: {`sharing`: {operation: number}}."""
+    """Draws the numbers of a clip for the operations ``names``: {`sharing`: {operation: its numbers}}."""
     groups = sorted({s.geometry for s in streams} - {""})
     alone = sorted(sharing(s) for s in streams if not s.geometry)
     still = [name for name in names if not OPERATIONS[name].moves]
@@ -110,13 +143,14 @@ def draw(rng: np.random.Generator, names: Collection[str], streams: Collection[S
     return {group: {name: OPERATIONS[name].draw(rng) for name in own} for group, own in chosen.items()}
 
 
-def paint(stream: Stream, x, drawn: Mapping[str, Mapping]):
-    """Applies to the loader's array [B, ..] of a stream what was drawn, {`sharing`: {operation: [B]}}; without
-    draws nothing changes. Raises ValueError for an unknown operation."""
+def paint(stream: Stream, x, drawn: Mapping[str, Mapping], *, late: bool = False):
+    """Applies to the loader's array [B, ..] of a stream what was drawn, {`sharing`: {operation: [B, ..]}}; without
+    draws nothing changes. ``late``: to what `prepare.prepare` made of it, by the operations that are for this.
+    Raises ValueError for an unknown operation."""
     own = drawn.get(sharing(stream), {})
     if unknown := sorted(set(own) - set(OPERATIONS)):
         raise ValueError(f"the operation {unknown[0]!r} is unknown on the device; known are {sorted(OPERATIONS)}")
     for name, operation in OPERATIONS.items():
-        if name in own:
+        if name in own and operation.late == late:
             x = operation.paint(stream, x, own[name])
     return x

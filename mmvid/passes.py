@@ -67,7 +67,8 @@ def _gathered(batch, of, streams: Streams, *, fill: bool) -> dict:
         # Before the draws, which are of rows: a filled row is augmented in its own way.
         x = _fill_absent(x, own["present"][name]) if fill else x
         drawn = own.get("draws", {}).get(view, {})
-        return prepare(streams[name], operations.paint(streams[name], x, drawn))
+        seen = prepare(streams[name], operations.paint(streams[name], x, drawn))
+        return operations.paint(streams[name], seen, drawn, late=True)
 
     def joined(name):
         x = jnp.concatenate([prepared(name, *view) for view in of])

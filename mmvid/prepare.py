@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from mmvid.streams import MODALITIES, Form, Modality, Stream, form_of
+from mmvid.streams import MODALITIES, Form, Modality, Stream, form_of, nearest
 
 
 def _last(values, x) -> np.ndarray:
@@ -76,6 +76,41 @@ def _logmel(form: Form, modality: Modality, x):
     return jnp.where(loud, jnp.log(jnp.where(loud, power, 1.0)), power / math.e)[..., None]
 
 
+# What the released code of MMD leaves at torchaudio's defaults, and the length of its Fourier transform.
+FFT, BANDS = 1024, 128
+
+
+@functools.lru_cache(maxsize=8)
+def htk_filters(rate: int) -> np.ndarray:
+    """Returns torchaudio's mel filters, float32 [513, 128]: triangles over frequency, of height 1, whose corners
+    are evenly spaced by HTK's formula, mel = 2595 log10(1 + f / 700), from 0 to ``rate`` / 2 Hz."""
+    corners = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), BANDS + 2) / 2595) - 1)
+    hertz = np.linspace(0, rate / 2, FFT // 2 + 1)[:, None]
+    rising = (hertz - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - hertz) / np.diff(corners)[1:]
+    return np.float32(np.maximum(np.minimum(rising, falling), 0))
+
+
+def _decibels(form: Form, modality: Modality, x):
+    """Turns windows of sound, int16 [.., side, window], into pictures of log-mel, [.., side, side, channels]: low
+    tones come first along the height, time runs along the width (MMD's code).
+
+    Each window goes through a periodic Hann window, the power spectrum and the mel filters; bands are picked like
+    columns (`streams.nearest`) before the logarithm. Channels are copies. The Fourier transform is faster than
+    two products with cosines and sines, 369 against 512 ms for 57,344 windows on two CPU cores.
+    """
+    samples = x.astype(np.float32) / np.float32(1 << 15)
+    samples = samples * _last(np.hanning(form.raw + 1)[:-1], x)
+    spectrum = jnp.fft.rfft(samples, FFT)
+    power = spectrum.real**2 + spectrum.imag**2
+    # The filters that are not shown are left out. The rate is that of the code, whatever the sound's is.
+    filters = htk_filters(16_000)[:, nearest(BANDS, x.shape[-2])]
+    power = jnp.matmul(power, filters, precision="highest")
+    levels = 10 * jnp.log10(jnp.maximum(power, 1e-10))
+    pictures = (jnp.swapaxes(levels, -1, -2)[..., None] - form.mean[0]) / form.std[0]
+    return jnp.broadcast_to(pictures, (*pictures.shape[:-1], form.channels))
+
+
 # ---------------------------------------------------------------------------- boxes
 def _layouts(form: Form, modality: Modality, x):
     """Leaves boxes as they are, in float32: the loader has made them valid (`cut._sane`)."""
@@ -83,7 +118,13 @@ def _layouts(form: Form, modality: Modality, x):
 
 
 # ---------------------------------------------------------------------------- what networks see
-_MADE = {"pictures": _pictures, "differences": _differences, "logmel": _logmel, "layouts": _layouts}
+_MADE = {
+    "pictures": _pictures,
+    "differences": _differences,
+    "logmel": _logmel,
+    "decibels": _decibels,
+    "layouts": _layouts,
+}
 
 
 def prepare(stream: Stream, x):

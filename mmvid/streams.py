@@ -86,7 +86,8 @@ class Form(NamedTuple):
     Pictures: each anchor gives ``stack`` consecutive frames. They are normalised as (x / unit - mean) / std; a
     form without a ``mean`` takes the modality's mean and std. One raw channel is repeated to make three.
     With ``negate_x``, a horizontal flip replaces the value v in the first of every two stored channels by
-    255 - v. Sound: the form reads ``rate`` samples a second.
+    255 - v. Sound: the form reads ``rate`` samples a second, ``reach`` seconds of them around each frame where it
+    is made frame by frame; ``silence`` is what the network sees where there is none.
     """
 
     stack: int
@@ -102,6 +103,8 @@ class Form(NamedTuple):
     unit: float = 255.0
     negate_x: bool = False
     rate: int = 0
+    reach: float = 0.0
+    silence: float = 0.0
 
 
 class Modality(NamedTuple):
@@ -124,6 +127,11 @@ class Modality(NamedTuple):
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # 0..255 as they are: DMCL's released code normalises nothing (rescale=False).
 AS_IS = {"mean": (0.0,), "std": (1.0,), "unit": 1.0}
+# Pictures of the sound around each frame, normalised as MMD's code does.
+AROUND = {
+    **{"axes": ("frames", "side"), "seen": ("frames", "side", "side"), "dtype": "int16", "rate": 16_000},
+    **{"reach": 1.116, "mean": (-28.1125,), "std": (16.5627,), "silence": (-100 + 28.1125) / 16.5627},
+}
 # Boxes of a frame, and numbers of a box: x1, y1, x2, y2, category, score, side, state (STLT).
 SLOTS, BOX = 14, 8
 
@@ -164,11 +172,16 @@ MODALITIES = {
         nearest=True,
         settings=("depth_range",),
     ),
-    # 100 windows of 16 ms, evenly over what the clip's frames span, become 40 mel bands each; the gain and
+    # logmel: 100 windows of 16 ms, evenly over what the clip's frames span, become 40 mel bands each; the gain and
     # the logarithm normalise them (G-Blend's code). A span of 1.006 s has the usual hop of 10 ms.
+    # logmel_windows: a picture of the 1.116 s around each frame (MMD), in windows of 10 ms, of which the host cuts
+    # those alone that the picture's columns show. Whatever reads RGB frames can read it.
     "audio": Modality(
         "audio",
-        {"logmel": Form(1, 256, 1, "logmel", "sound", axes=(100,), seen=(100, 40), dtype="int16", rate=16_000)},
+        {
+            "logmel": Form(1, 256, 1, "logmel", "sound", (100,), (100, 40), "int16", rate=16_000),
+            "logmel_windows": Form(1, 160, 3, "decibels", "sound_around", **AROUND),
+        },
     ),
     "boxes": Modality(
         "boxes",
@@ -233,7 +246,7 @@ def host_bytes(stream: Stream, side: int) -> int:
 
 def shape(stream: Stream, side: int) -> tuple[int, ...]:
     """Returns the shape of what a network sees of a clip, after `prepare.prepare`: (T, side, side, channels)
-    for pictures, (100, 40, 1) for log-mel, (T, 14, 8) for layouts."""
+    for pictures, (100, 40, 1) for a clip's log-mel, (T, 14, 8) for layouts."""
     form = form_of(stream)
     return (*_sizes(form.seen or form.axes, stream, side), form.channels)
 
@@ -250,6 +263,15 @@ def negated(stream: Stream, stored: int) -> bool:
 def in_channels(stream: Stream) -> int:
     """Returns the length of the last axis of what the network sees, after `prepare.prepare`."""
     return form_of(stream).channels
+
+
+def nearest(count: int, side: int) -> np.ndarray:
+    """Returns which of ``count`` rows or columns a picture of ``side`` of them shows: the nearest, int [side].
+
+    As torch.nn.functional.interpolate picks them, down to its arithmetic in float32.
+    """
+    places = np.floor(np.arange(side, dtype=np.float32) * np.float32(count / side))
+    return np.minimum(places.astype(np.int64), count - 1)
 
 
 def unfit(stream: Stream, settings: Mapping) -> str:

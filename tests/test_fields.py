@@ -1,4 +1,4 @@
-"""The table of what records hold: counting, reading, hiding; sound and boxes on the clip's clock."""
+"""The table of what records hold: counting, reading, hiding; the clip's clock."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmvid.data import fields, pictures
-from mmvid.data.media.files import DecodeError
 from mmvid.streams import FIELDS as NAMES
 
 RECORD = Source(1, frames=30)[0]
@@ -64,47 +63,10 @@ def test_the_best_fourteen_boxes_stay_in_their_order(scores):
     np.testing.assert_array_equal(kept[:, 0], [i for i in range(20) if scores[i] >= 6])
 
 
-# ---------------------------------------------------------------------------- sound
-def places(record, frames, rows=100, window=256):
-    return fields.sound_places(record, np.asarray(frames), rows, window, 16_000)
-
-
-def test_windows_span_the_frames():
-    """Frames 6 to 17 of 12 a second are from 0.5 to 1.5 s."""
-    found = places(RECORD, [17, 6, 9])
-    assert found.shape == (100, 256) and (np.diff(found, axis=1) == 1).all()
-    assert found[0, 0] == 8000 and found[-1, -1] == 23_999
-    assert set(np.diff(found[:, 0]).tolist()) == {159, 160, 158} - {158} or np.ptp(np.diff(found[:, 0])) <= 1
-
-
-def test_a_span_of_a_second_has_a_hop_of_ten_milliseconds():
-    record = RECORD | {"fps": 16_000 / (256 + 99 * 160)}
-    assert (np.diff(places(record, [0])[:, 0]) == 160).all()
-
-
-def test_a_clip_shorter_than_a_window_is_heard_again_and_again():
-    assert (places(RECORD | {"fps": 100.0}, [4]) == 640 + np.arange(256)).all()
-
-
 def test_the_clock_is_the_records():
     times = np.float32(np.arange(30) / 12 + (np.arange(30) > 9))  # a second without pictures
     np.testing.assert_allclose(fields.seconds(RECORD | {"times": times}, [9, 10]), [0.75, 10 / 12 + 1], rtol=1e-6)
     np.testing.assert_allclose(fields.seconds(RECORD, [9, 10]), [0.75, 10 / 12])
-    late = places(RECORD | {"times": times}, [10, 11])
-    np.testing.assert_array_equal(late, places(RECORD, [10, 11]) + 16_000)
-
-
-def test_sound_that_begins_late_or_ends_early_is_silent_there():
-    record = RECORD | {"audio": np.full(1000, 7, np.int16).tobytes(), "audio_start_s": 0.5}
-    heard = fields.decode_bytes(record, "audio", places(record, np.arange(30)))
-    assert heard.dtype == np.int16 and heard.shape == (100, 256)
-    at = places(RECORD, np.arange(30))  # samples from the clip's start
-    np.testing.assert_array_equal(heard != 0, (at >= 8000) & (at < 9000))
-
-
-def test_another_rate_is_explained():
-    with pytest.raises(DecodeError, match="8000 samples a second, 16000"):
-        places(RECORD | {"audio_rate": 8000}, [0])
 
 
 # ---------------------------------------------------------------------------- for people

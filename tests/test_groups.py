@@ -145,7 +145,7 @@ def test_one_read_a_step_is_decoded(monkeypatch):
     "views, match",
     [
         ({}, "has no views"),
-        ({"weak": Augment(device=("blur",))}, r"'blur': choose from \['brightness', 'flip'\]"),
+        ({"weak": Augment(device=("blur",))}, r"'blur': choose from \['brightness', 'flip', 'pitch_mask', "),
         ({"weak": Augment(device=("flip",), flip_labels=((0, 1),))}, "flip on the device cannot exchange"),
         ({"weak": Augment(), "strong": Augment(flip=True, flip_labels=((0, 1),))}, "same flip and flip_labels"),
         ({"weak": Augment(scales=())}, "scales"),

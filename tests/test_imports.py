@@ -128,7 +128,7 @@ def test_data_and_streams_load_no_jax():
 
 # Columns of a record that only one modality has, or that are the clip's clock.
 OF_RECORDS = set(fields.COLUMNS) - {"id", "split", "num_frames", "height", "width"} | {"depth_range"}
-TABLES = {"streams.py", "data/fields.py"}
+TABLES = {"streams.py", "data/fields.py", "data/sound.py"}
 
 
 def spelt(path):

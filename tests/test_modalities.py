@@ -139,8 +139,9 @@ def mirrored(layouts, rows):
 
 def test_what_is_drawn_for_the_device_moves_boxes(dataset, run, step, tmp_path):
     """From the configuration through loader and step: mirrored boxes teach what they would if the loader had
-    mirrored them; a draw of nothing changes no bit, and sound has no sides."""
-    batch = first_batch(build.build(config(dataset, **{"augment.device": ("flip", "brightness")}), tmp_path))
+    mirrored them; a draw of nothing changes no bit; sound has no sides, and masks are of sound alone."""
+    device = ("flip", "brightness", "time_mask", "pitch_mask")
+    batch = first_batch(build.build(config(dataset, **{"augment.device": device}), tmp_path))
     draws, plain = batch["main"].pop("draws")["train"]["main"], first_batch(run)
     jax.tree.map(np.testing.assert_array_equal, batch, plain)
     # Of clips that are there: a row that stands in for an absent one is mirrored by a draw of its own.
@@ -155,11 +156,15 @@ def test_what_is_drawn_for_the_device_moves_boxes(dataset, run, step, tmp_path):
         return jax.device_get(step(state, {"main": group})[0].params)
 
     boxes = plain["main"]["inputs"]["train"]["boxes"]
-    as_it_is, on_the_device, by_hand = learnt({}), learnt({}, **draws), learnt({"boxes": mirrored(boxes, flips)})
-    nothing = learnt({}, flip=np.zeros_like(flips), brightness=np.ones_like(draws["brightness"]))
+    blank = jax.tree.map(np.zeros_like, draws) | {"brightness": np.ones_like(draws["brightness"])}
+    unmasked = draws | {name: blank[name] for name in ("time_mask", "pitch_mask")}
+    as_it_is, by_hand = learnt({}), learnt({"boxes": mirrored(boxes, flips)})
+    on_the_device, nothing, masked = (learnt({}, **own) for own in (unmasked, blank, draws))
     jax.tree.map(np.testing.assert_array_equal, (on_the_device, nothing), (by_hand, as_it_is))
     changed = jax.tree.map(lambda a, b: (a != b).any(), on_the_device, as_it_is)
     assert changed["boxes"]["hidden"]["kernel"] and not any(jax.tree.leaves(changed["audio"]))
+    changed = jax.tree.map(lambda a, b: (a != b).any(), masked, on_the_device)
+    assert changed["audio"]["hidden"]["kernel"] and not any(jax.tree.leaves(changed["boxes"]))
 
 
 def attentive():

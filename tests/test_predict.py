@@ -116,6 +116,7 @@ STREAMS = (
     Stream("rgb", "rgb", Sampling("uniform", 4)), Stream("diff", "diff", Sampling("uniform", 2), "stack5"),
     Stream("flow", "flow", Sampling("uniform", 2), "stack5"), Stream("depth", "depth", Sampling("uniform", 3)),
     Stream("audio", "audio", Sampling("uniform", 4), "logmel"),
+    Stream("around", "audio", Sampling("uniform", 3), "logmel_windows"),
     Stream("boxes", "boxes", Sampling("uniform", 4), "layout"),
 )  # fmt: skip
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from mmvid import operations, streams
 from mmvid import prepare as prepare_lib
-from mmvid import streams
 from mmvid.prepare import prepare
 from mmvid.streams import Sampling, Stream
 
@@ -124,3 +124,37 @@ def test_a_tone_is_loudest_in_its_band():
 def test_layouts_are_as_the_loader_made_them():
     boxes = np.random.default_rng(0).random((2, 3, 14, 8), np.float32)
     np.testing.assert_array_equal(prepare(Stream("b", "boxes", form="layout"), boxes), boxes)
+
+
+# ---------------------------------------------------------------------------- masks of sound
+@pytest.mark.parametrize("form, time, pitch", [("logmel", 1, 2), ("logmel_windows", 3, 2)])
+def test_masks_silence_a_stretch_of_time_or_pitch(form, time, pitch):
+    """As torchaudio's TimeMasking and FrequencyMasking of 80 in 224; every frame of a clip alike."""
+    stream = Stream("x", "audio", Sampling(frames=2), form)
+    seen = np.random.default_rng(0).normal(size=(3, *streams.shape(stream, 56))).astype(np.float32)
+    draws = np.random.default_rng(1).random((2, 3, 2), np.float32)
+    drawn = {"main": {"time_mask": draws[0], "pitch_mask": draws[1]}}
+    found = np.asarray(jax.jit(lambda x, d: operations.paint(stream, x, d, late=True))(seen, drawn))
+    want, silence = seen.copy(), np.float32(streams.form_of(stream).silence)
+    for axis, numbers in ((time, draws[0]), (pitch, draws[1])):
+        for clip, (width, place) in zip(want, numbers):
+            value = width * 80 / 224 * seen.shape[axis]
+            start = int(place * (seen.shape[axis] - value))
+            np.moveaxis(clip, axis - 1, 0)[start : start + int(value)] = silence
+    np.testing.assert_array_equal(found, want)
+    assert 0.1 < (found == silence).mean() < 0.6
+    # What silence is to the network is what silent samples become.
+    blank = np.zeros((1, *streams.host_shape(stream, 8)), np.int16)
+    np.testing.assert_allclose(prepare(stream, blank), silence, atol=1e-6)
+
+
+def test_masks_are_of_sound_alone_and_of_what_the_network_sees():
+    drawn = {"main": {name: np.float32([[1, 0.5]]) for name in ("time_mask", "pitch_mask")}}
+    for stream in (RGB, DEPTH, Stream("b", "boxes", form="layout")):
+        x = np.ones((1, *streams.shape(stream, 8)), np.float32)
+        assert operations.paint(stream, x, drawn, late=True) is x
+    x = np.ones((1, 100, 256), np.int16)
+    assert operations.paint(AUDIO, x, drawn) is x
+    brighter = {"main": {"brightness": np.float32([0.5])}}
+    pictures = np.full((1, 1, 4, 4, 3), 9.0, np.float32)
+    assert operations.paint(RGB, pictures, brighter, late=True) is pictures

@@ -6,10 +6,12 @@ import fractions
 import av
 import numpy as np
 import pytest
+import test_media as media
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvid.data.media import audio, files, track
+from mmvid.data.media import audio, files, inputs, track
+from mmvid.data.media import record as record_lib
 
 # Noise that a decoder draws itself (AAC's noise substitution) is not the same from another beginning on.
 KINDS = {
@@ -218,6 +220,19 @@ def test_sound_that_ends_before_the_video_is_as_long_as_it_is(tracks):
     np.testing.assert_array_equal(heard, wholes[16000][0][round((19.5 - wholes[16000][1]) * 16000) :])
     with pytest.raises(files.DecodeError, match=r"no sound in a\.mp4 between 25 s and 30"):
         audio.read(path, start=25, end=30)
+
+
+def test_a_clip_of_ones_own_film_brings_the_sound_of_its_seconds(tmp_path, monkeypatch):
+    """As data_prep and predict read it; little of the sound is decoded."""
+    path = media.write(tmp_path / "a.mp4", frames=np.zeros((360, 16, 16, 3), np.uint8), sound=30.0)
+    samples, first = whole(path, 16000)
+    clip, settings = inputs.item(path, hear=True, start=20.0, end=21.5), record_lib.Settings(flow="none")
+    with counting(monkeypatch) as seen:
+        record = record_lib.prepare(clip, settings)
+    assert len(seen) < 8.5 / 30 * len(samples) / 1024 and record["num_frames"] == 18
+    heard = np.frombuffer(record["audio"], np.int16)
+    np.testing.assert_array_equal(heard, cut(samples, first, 16000, 20.0, 21.5))
+    assert record["audio_start_s"] == 0 and len(heard) == 24_000 and abs(heard).max() > 5000
 
 
 # ---------------------------------------------------------------------------- damage

@@ -39,8 +39,8 @@ class Augment(NamedTuple):
     With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``,
     by the ``distortion`` 'dmcl' or 'jitter' (MMD: torchvision's), which are those of data/colours.py.
     ``flip_labels`` are pairs (a, b) of class ids that a flip exchanges (left, right), or (head, a, b) where
-    there are several heads. ``device`` names rows of `operations.OPERATIONS`, which the device applies to
-    the pixels after all of this.
+    there are several heads. ``device`` names rows of `operations.OPERATIONS`, which the device applies after all
+    of this: 'flip' and 'brightness' to pixels, 'time_mask' and 'pitch_mask' (SpecAugment) to log-mel.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)

@@ -1,6 +1,7 @@
 """Reads what the streams of a clip need and cuts it: pictures, sound, boxes. Each kind has a function."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
 from mmvid.data import fields as fields_lib
 from mmvid.data import pictures as pictures_lib
+from mmvid.data import sound
 from mmvid.data.augment import Geometry
 from mmvid.data.media.files import DecodeError
 from mmvid.operations import mirrored_boxes
@@ -165,17 +167,20 @@ def _stacks(pictures: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------- sound
-def _sound(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
-    """Cuts sound: {stream: int16 [.., rows, window]}, windows over the time of the frames that a stream reads.
+def _sound(
+    places: Callable, record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show
+) -> dict:
+    """Cuts sound: {stream: int16 [*host_shape]}, the windows whose ``places`` (see data/sound.py) follow from the
+    frames that a stream reads.
 
     A stream of sound therefore hears what a stream of pictures with the same sampling shows.
     """
     out = {}
     for stream in streams:
-        form, field = form_of(stream), field_of(stream)
+        field = field_of(stream)
         try:
-            places = fields_lib.sound_places(record, frames[stream.name][..., 0], *form.axes, form.raw, form.rate)
-            out[stream.name] = fields_lib.decode_bytes(record, field, places)
+            wanted = places(record, frames[stream.name][..., 0], form_of(stream), how.side)
+            out[stream.name] = fields_lib.decode_bytes(record, field, wanted)
         except ValueError as error:
             raise ValueError(
                 f"clip {record['id']!r}: its {field} cannot be read ({error}): run python -m data_prep.build again"
@@ -230,7 +235,13 @@ def _outlines(record: dict, decoded: dict, streams: Sequence[Stream], frames: Ma
     return {name: pictures_lib.outlines(boxes, how.side) for name, boxes in layouts.items()}
 
 
-_CUT = {"pictures": _pictures, "sound": _sound, "layouts": _layouts, "outlines": _outlines}
+_CUT = {
+    "pictures": _pictures,
+    "sound": functools.partial(_sound, sound.over_span),
+    "sound_around": functools.partial(_sound, sound.around),
+    "layouts": _layouts,
+    "outlines": _outlines,
+}
 
 
 def cut(

@@ -175,24 +175,6 @@ def seconds(record: dict, indices) -> np.ndarray:
     return indices / record["fps"]
 
 
-def sound_places(record: dict, indices: np.ndarray, rows: int, window: int, rate: int) -> np.ndarray:
-    """Returns the places of the samples that ``rows`` windows of ``window`` samples read: int [.., rows, window].
-
-    The windows lie evenly from the beginning of the first to the end of the last of the frames ``indices``
-    [.., T]. Places before 0 and beyond the last sample are silent. Raises DecodeError where the sound has
-    another rate than ``rate``.
-    """
-    if record["audio_rate"] != rate:
-        raise DecodeError(f"its sound has {record['audio_rate']} samples a second, {rate} are read")
-    first, last = (seconds(record, end) for end in (indices.min(-1), indices.max(-1)))
-    # The sound of a clip may begin after its pictures, and places count from its first sample.
-    begin = (first - record["audio_start_s"]) * rate
-    # The last frame is heard as long as it is shown.
-    room = np.maximum((last - first + 1 / record["fps"]) * rate - window, 0)
-    starts = begin[..., None] + room[..., None] * np.linspace(0, 1, rows)
-    return np.round(starts).astype(np.int64)[..., None] + np.arange(window)
-
-
 def _samples(record: dict, indices) -> np.ndarray:
     """Returns samples, int16 of the shape of ``indices``; where nothing is stored, they are 0 (silence)."""
     track, indices = np.frombuffer(record["audio"], "<i2"), np.asarray(indices)
