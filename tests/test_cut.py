@@ -209,6 +209,14 @@ def test_flow_in_two_or_three_channels_is_one_flow():
     assert inputs["frames"].shape == (8, 4, 24, 24, 2) and inputs["image3"].shape == (8, 4, 24, 24, 3)
     np.testing.assert_array_equal(inputs["frames"], inputs["image3"][..., :2])
     assert not inputs["image3"][..., 2].any()
+    # On the device a flip is what it is in the loader; colour pictures of flow are mirrored alone.
+    flips = {"main": {"flip": np.arange(8) % 2 == 0}}
+    flipped = {s.name: operations.paint(s, inputs[s.name], flips) for s in (two, three)}
+    np.testing.assert_array_equal(flipped["frames"], flipped["image3"][..., :2])
+    np.testing.assert_array_equal(flipped["frames"][::2, ..., 0], 255 - inputs["frames"][::2, :, :, ::-1, 0])
+    assert not flipped["image3"][..., 2].any()
+    colours = inputs["image3"] + np.uint8(1)
+    np.testing.assert_array_equal(operations.paint(three, colours, flips)[::2], colours[::2, :, :, ::-1])
     for stream in (two, three):
         seen = prepare.prepare(stream, inputs[stream.name])
         model = build_model("r3d_18", heads=HEADS, in_channels=in_channels(stream), stages=(1, 1, 1, 1), width=4)
