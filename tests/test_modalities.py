@@ -81,7 +81,7 @@ def test_sound_and_boxes_of_an_older_edition_are_refused(dataset, tmp_path, monk
     if not refused:
         assert build.build(c, tmp_path).segments
         return
-    with pytest.raises(ValueError, match="(?s)'boxes' was something else.*edition 3.*\n") as error:
+    with pytest.raises(ValueError, match="'boxes' was something else") as error:
         build.build(c, tmp_path)
     assert str(error.value).endswith(f"python -m data_prep.build --out {dataset} --size smoke")
 

@@ -57,7 +57,7 @@ def test_every_modality_of_every_clip(drawn):
     found = clip.detections
     assert found.dtype == np.float32 and found.shape[1] == 9 and set(found[:, 0]) <= set(range(frames))
     assert (found[:, 1:3] < found[:, 3:5]).all() and found[:, 1:5].min() >= 0 and found[:, 1:5].max() <= 1
-    assert set(found[:, 5]) <= {1.0, 2.0} and 0 <= found[:, 6].min() and found[:, 6].max() <= 1
+    assert set(found[:, 5]) <= {1.0, 2.0} and found[:, 6].min() >= 0 and found[:, 6].max() <= 1
     assert not found[:, 7:].any()  # no side, no state: what takes part is for a network to find out
     order = np.lexsort([-found[:, 6], found[:, 0]])
     np.testing.assert_array_equal(found, found[order])

@@ -189,7 +189,8 @@ def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
     heard = [h for h in halves if h < len(p) and active[int(h)]]
     if held:
         pose = poses(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
-        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [Sound("rattle", h) for h in heard])
+        rattles = [Sound("rattle", h) for h in heard]
+        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), rattles)
     pose = poses(len(p), x, y, 0, (0.25 + 0.4 * amount) * wave * active * (1 - 0.6 * p))
     hand = poses(len(p), x + 0.35 + 0.5 * p, y, 0.1)[:, :3]
     knocks = [Sound("knock", h, 1 - 0.6 * p[int(h)]) for h in heard]

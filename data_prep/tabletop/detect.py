@@ -1,9 +1,9 @@
 """Makes detections of perfect boxes: what a detector of hands and objects would find.
 
-It misses things, the more the more they are hidden, finds things where there are none, and places what it finds
-with an error; sides and states it does not know. Its scores are honest: of its boxes with a score s, a share s lies
-on a thing (an overlap of half or more with one of that category). The constants were chosen once, before any method
-was compared (docs/measured.md).
+It misses things, the more the more they are hidden, finds things where there are none, and places what it
+finds with an error; sides and states it does not know. Its scores are honest: of its boxes with a score s, a
+share s lies on a thing (an overlap of half or more with one of that category). The constants were chosen once,
+before any method was compared (docs/measured.md).
 """
 
 import numpy as np

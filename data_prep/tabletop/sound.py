@@ -45,8 +45,8 @@ def _stroke(t: np.ndarray, kind: Stroke, noun: int, rng) -> np.ndarray:
 
 
 def _scrape(t: np.ndarray, seconds: float, low: float, high: float, rng) -> np.ndarray:
-    """Makes a rough tone that lasts from time 0 of ``t`` [n] for so many ``seconds`` and goes from pitch ``low`` to
-    ``high`` in Hz, in even steps of pitch."""
+    """Makes a rough tone that lasts from time 0 of ``t`` [n] for so many ``seconds`` and goes from pitch ``low``
+    to ``high`` in Hz, in even steps of pitch."""
     done = np.clip(t / seconds, 0, 1)
     # The integral of low (high / low) ** done: a pitch that is multiplied by the same factor every second.
     rate = np.log(high / low)
@@ -57,8 +57,8 @@ def _scrape(t: np.ndarray, seconds: float, low: float, high: float, rng) -> np.n
 
 
 def _room(n: int, rng) -> np.ndarray:
-    """Draws the clip's room tone [n]: noise whose spectrum is smooth and random, its log-gain of a standard deviation
-    of 1, and a hum."""
+    """Draws the clip's room tone [n]: noise whose spectrum is smooth and random, its log-gain of a standard
+    deviation of 1, and a hum."""
     loudness, white = rng.uniform(0.005, 0.03), rng.normal(0, 1, n)
     pitch = np.fft.rfftfreq(n, 1 / AUDIO_RATE)
     # Gains drawn at ten pitches an equal way apart as one hears them, and lines between them.
