@@ -114,18 +114,20 @@ class Modality(NamedTuple):
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # 0..255 as they are: DMCL's released code normalises nothing (rescale=False).
 AS_IS = {"mean": (0.0,), "std": (1.0,), "unit": 1.0}
+# [-1, 1]: Hara's networks.
+HALF = {"mean": (0.5,), "std": (0.5,)}
 # Boxes of a frame, and numbers of a box: x1, y1, x2, y2, category, score, side, state (STLT).
 SLOTS, BOX = 14, 8
 
 MODALITIES = {
     "rgb": Modality(
         "rgb",
-        {"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS)},
+        {"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS), "image05": Form(1, 3, 3, **HALF)},
         **IMAGENET,
         coloured=True,
     ),
     # image3: (u, v, 0), as MMD feeds it, but negated by a flip; or the record's colour pictures.
-    # image255: DMCL's, whose code forgets to negate.
+    # image255: DMCL's, whose code forgets to negate. image05: image3 as Hara's networks see it.
     "flow": Modality(
         "flow",
         {
@@ -133,6 +135,7 @@ MODALITIES = {
             "frames": Form(1, 2, 2, negate_x=True),
             "image3": Form(1, 3, 3, **IMAGENET, negate_x=True),
             "image255": Form(1, 3, 3, **AS_IS),
+            "image05": Form(1, 3, 3, **HALF, negate_x=True),
         },
         mean=(0.5,),
         std=(0.226,),
@@ -148,6 +151,7 @@ MODALITIES = {
             "frames": Form(1, 1, 1),
             "image3": Form(1, 1, 3, **IMAGENET),
             "image255": Form(1, 1, 3, **AS_IS),
+            "image05": Form(1, 1, 3, **HALF),
         },
         mean=(0.5,),
         std=(0.25,),
