@@ -132,18 +132,20 @@ AROUND = {
     **{"axes": ("frames", "side"), "seen": ("frames", "side", "side"), "dtype": "int16", "rate": 16_000},
     **{"reach": 1.116, "mean": (-28.1125,), "std": (16.5627,), "silence": (-100 + 28.1125) / 16.5627},
 }
+# [-1, 1]: Hara's networks.
+HALF = {"mean": (0.5,), "std": (0.5,)}
 # Boxes of a frame, and numbers of a box: x1, y1, x2, y2, category, score, side, state (STLT).
 SLOTS, BOX = 14, 8
 
 MODALITIES = {
     "rgb": Modality(
         "rgb",
-        {"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS)},
+        {"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS), "image05": Form(1, 3, 3, **HALF)},
         **IMAGENET,
         coloured=True,
     ),
     # image3: (u, v, 0), as MMD feeds it, but negated by a flip; or the record's colour pictures.
-    # image255: DMCL's, whose code forgets to negate.
+    # image255: DMCL's, whose code forgets to negate. image05: image3 as Hara's networks see it.
     "flow": Modality(
         "flow",
         {
@@ -151,6 +153,7 @@ MODALITIES = {
             "frames": Form(1, 2, 2, negate_x=True),
             "image3": Form(1, 3, 3, **IMAGENET, negate_x=True),
             "image255": Form(1, 3, 3, **AS_IS),
+            "image05": Form(1, 3, 3, **HALF, negate_x=True),
         },
         mean=(0.5,),
         std=(0.226,),
@@ -166,6 +169,7 @@ MODALITIES = {
             "frames": Form(1, 1, 1),
             "image3": Form(1, 1, 3, **IMAGENET),
             "image255": Form(1, 1, 3, **AS_IS),
+            "image05": Form(1, 1, 3, **HALF),
         },
         mean=(0.5,),
         std=(0.25,),

@@ -31,7 +31,7 @@ def _tensor(key: str, shape, spec) -> np.ndarray:
     if leaf == "num_batches_tracked":
         return np.zeros(shape, np.int64)
     n = _normal(key, shape, spec["seed"])
-    if leaf == "running_mean" or (len(shape) == 1 and leaf == "bias"):
+    if leaf == "running_mean" or (len(shape) == 1 and leaf.endswith("bias")):
         value = 0.1 * n
     elif leaf == "running_var":
         value = 1 + 0.1 * np.abs(n)
@@ -44,8 +44,9 @@ def _tensor(key: str, shape, spec) -> np.ndarray:
 
 
 def weights(spec) -> dict[str, np.ndarray]:
-    """{torch key: array} of a golden network, its whole state_dict."""
-    return {key: _tensor(key, tuple(shape), spec) for key, shape, _ in spec["state_dict"]}
+    """{torch key: array} of a golden network, its state_dict without the tables that networks compute."""
+    kept = [entry for entry in spec["state_dict"] if entry[0] not in spec["recipe"]["buffers"]]
+    return {key: _tensor(key, tuple(shape), spec) for key, shape, _ in kept}
 
 
 def checksum(tensors: dict[str, np.ndarray]) -> str:

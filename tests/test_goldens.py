@@ -1,4 +1,4 @@
-"""Every TSM, torchvision image and video ResNet against the numbers of its PyTorch original.
+"""Every TSM, torchvision's image and video ResNets and Hara's against the numbers of their PyTorch originals.
 
 Logits, feature maps, gradients and batch-norm updates; in float32 what the rounding allows, in
 float64 far less, so that a mistake cannot pass for rounding.
@@ -26,9 +26,16 @@ ARCHITECTURES = {
     "tv_r2plus1d_18": "r2plus1d_18",
     "tv_r3d_18": "r3d_18",
     "tv_mc3_18": "mc3_18",
+    "hara_r3d18": "hara_r3d_18",
+    "hara_r3d50": "hara_r3d_50",
+    "radevski_r3d18": "hara_r3d_18",
+    "radevski_r3d50": "hara_r3d_50",
 }
+# Multimodal distillation's wrapper.
+OPTIONS = {"radevski_r3d18": dict(resize=112, hidden=2048), "radevski_r3d50": dict(resize=112)}
 QUICK = ("tsm_r18_rgb", "tsm_r18_flow", "tsm_r18_rgbdiff", "tv_resnet18")
-VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18")
+HARA = ("hara_r3d18", "hara_r3d50", "radevski_r3d18", "radevski_r3d50")
+VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA)
 DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO)
 NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)]
 # TSM's gradients are taken quickly in float64, whose bounds are tighter.
@@ -41,7 +48,7 @@ RAW_CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 18}
 
 
 def architecture(name):
-    return ARCHITECTURES[name if name.startswith("tv_") else name.rpartition("_")[0]]
+    return ARCHITECTURES[name if name in ARCHITECTURES else name.rpartition("_")[0]]
 
 
 def channels(name):
@@ -51,6 +58,9 @@ def channels(name):
 def clip(name, spec, case, dtype):
     """The case's input in our layout: an image, or a clip of the reference's raw channels."""
     x = case_input(spec, case).astype(dtype)
+    if name in OPTIONS:
+        # The wrapper folds the clips of an example into the batch.
+        return x.reshape(-1, *x.shape[2:]).transpose(0, 1, 3, 4, 2)
     if name in VIDEO:
         return x.transpose(0, 2, 3, 4, 1)
     if name.startswith("tv_"):
@@ -59,14 +69,16 @@ def clip(name, spec, case, dtype):
     return x.reshape(x.shape[0], -1, raw, *x.shape[2:]).transpose(0, 1, 3, 4, 2)
 
 
-def differenced(name, x):
-    """What ``prepare.prepare`` does for 'diff', whose reference takes the six frames."""
+def prepared(name, x):
+    """What ``prepare.prepare`` does: for 'diff', whose reference takes the six frames, and for 'image05'."""
+    if name in OPTIONS:
+        return (x - 0.5) / 0.5
     return x[..., 3:] - x[..., :-3] if name.endswith("rgbdiff") else x
 
 
 def trees(name, spec, model, x, dtype):
     """The golden weights through ``weights.load``, as arrays of ``dtype``."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), differenced(name, x[:1]))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), prepared(name, x[:1]))
     made = weights_lib.load(name, weights(spec), params=shapes[0], stats=shapes[1])
     return jax.tree.map(lambda v: jnp.asarray(v, dtype), made)
 
@@ -88,13 +100,13 @@ def logit_errors(name, dtype="float32", only=()):
     """{case: largest error of a logit in units of the logits' standard deviation}."""
     spec, gold = load(name)
     options = {"num_classes": spec["num_classes"], "in_channels": channels(name), "dtype": dtype}
-    model = build_model(architecture(name), **options)
+    model = build_model(architecture(name), **options, **OPTIONS.get(name, {}))
     apply = jax.jit(lambda p, s, x: model.apply(p, s, x, train=False, key=None)[0]["logits"])
     errors = {}
     for case in [c["name"] for c in cases(spec, "eval") if not only or c["name"] in only]:
         x = clip(name, spec, case, dtype)
         params, stats = trees(name, spec, model, x, dtype)
-        logits = np.asarray(apply(params, stats, differenced(name, x))["action"])
+        logits = np.asarray(apply(params, stats, prepared(name, x))["action"])
         want = gold[f"{case}/logits{suffix(dtype)}"]
         errors[case] = np.abs(logits - want).max() / want.std()
     assert sum(v.size for v in jax.tree.leaves(params)) == spec["param_count"]
@@ -103,9 +115,10 @@ def logit_errors(name, dtype="float32", only=()):
 
 def stages_of(name, spec, case, dtype):
     """{stage: map in our layout} of one run, and the classifier's weights."""
-    options = dict(MODELS[architecture(name)], dtype=jnp.dtype(dtype))
+    options = dict(MODELS[architecture(name)], **OPTIONS.get(name, {}), dtype=jnp.dtype(dtype))
     module = options.pop("module")(heads={"action": spec["num_classes"]}, **options)
-    model = build_model(architecture(name), num_classes=spec["num_classes"], in_channels=channels(name))
+    model = build_model(architecture(name), num_classes=spec["num_classes"], in_channels=channels(name),
+                        **OPTIONS.get(name, {}))  # fmt: skip
     x = clip(name, spec, case, dtype)
     params, stats = trees(name, spec, model, x, dtype)
     assert sum(v.size for v in jax.tree.leaves(params)) == spec["param_count"]
@@ -115,7 +128,7 @@ def stages_of(name, spec, case, dtype):
         variables = {"params": params, "batch_stats": stats}
         return module.apply(variables, x, train=False, mutable=["intermediates"])
 
-    result, kept = run(differenced(name, x))
+    result, kept = run(prepared(name, x))
     maps = {k: np.asarray(v[0]) for k, v in kept["intermediates"].items() if k != "classifier"}
     maps["layer4"] = np.asarray(result["map"])
     return maps, result, params["classifier"]["action"]
@@ -127,6 +140,8 @@ def pooled_stages(maps, result, linear, frames):
         maps["layer4"] = maps["layer4"].reshape(-1, *result["map"].shape[2:])
     axes = tuple(range(1, maps["layer4"].ndim - 1))
     maps["pooled"] = maps["layer4"].mean(axes, keepdims=True)
+    if "hidden" in maps:
+        return maps | {"projector": maps["hidden"]}
     means = maps["pooled"].reshape(result["features"].shape[0], -1, result["features"].shape[-1])
     np.testing.assert_allclose(result["features"], means.mean(1), rtol=1e-5, atol=1e-6)
     flat = maps["pooled"].reshape(-1, means.shape[-1])
@@ -142,7 +157,7 @@ def stage_errors(name, dtype="float32"):
     want = gold[f"{case['name']}/logits{suffix(dtype)}"]
     errors = {"logits": np.abs(result["logits"]["action"] - want).max() / want.std()}
     for stage in case["features"]:
-        mine = np.moveaxis(maps[stage], -1, 1)
+        mine = np.moveaxis(maps[stage], -1, 1) if maps[stage].ndim > 2 else maps[stage]
         prefix = f"{case['name']}/feat/{stage}"
         assert stage == "frame_logits" or list(mine.shape) == case["features"][stage]["shape"]
         gaps = [np.abs(v - gold[f"{prefix}/{q}"]).max() for q, v in probes(mine).items()]
@@ -154,12 +169,12 @@ def train_step(name, spec, case, dtype):
     """One forward and backward pass: loss, logits, new statistics, gradients, input gradient."""
     frozen = "all_but_first" if case.get("partial_bn") else "none"
     model = build_model(architecture(name), num_classes=spec["num_classes"], frozen_bn=frozen,
-                        in_channels=channels(name), dtype=dtype)  # fmt: skip
+                        in_channels=channels(name), dtype=dtype, **OPTIONS.get(name, {}))  # fmt: skip
     x = clip(name, spec, case["name"], dtype)
     params, stats = trees(name, spec, model, x, dtype)
 
     def loss(params, x):
-        inputs = differenced(name, x)
+        inputs = prepared(name, x)
         result, new = model.apply(params, stats, inputs, train=True, key=jax.random.key(0))
         logits = result["logits"]["action"]
         return losses.softmax_cross_entropy(logits, jnp.arange(2)).mean(), (logits, new)
@@ -303,8 +318,9 @@ def test_logits(name):
     check_logits(name, "float32", SIZES[name])
 
 
-def test_logits_of_a_video_network():
-    check_logits("tv_r2plus1d_18", "float32", ["eval_8x64"])
+@pytest.mark.parametrize("name", ["tv_r2plus1d_18", "hara_r3d18"])
+def test_logits_of_a_video_network(name):
+    check_logits(name, "float32", ["eval_8x64"])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from mmvid.data.cut import EMPTY
 from mmvid.models import build_model
+from mmvid.models.stlt import VOCABULARIES, as_the_code_has_them
 
 FRAMES, SLOTS = 4, 6
 
@@ -60,6 +61,29 @@ def test_every_number_of_a_box_and_its_frame_are_seen(number):
     other[:, 1, 0, number] = 3 - other[:, 1, 0, number] if number == 4 else 1 - other[:, 1, 0, number]
     assert np.abs(evaluated()(other)["features"] - want).max() > 1e-4
     assert np.abs(evaluated()(x[:, ::-1])["features"] - want).max() > 1e-4
+
+
+def test_a_layout_as_the_older_code_has_it():
+    """A hand, an object of a low score, a frame of that object alone, a frame without boxes."""
+    hand, faint = [0.1, 0.2, 0.3, 0.4, 2, 0.5, 1, 3], [0.5, 0.5, 0.6, 0.6, 1, 0.49, 0, 0]
+    x = np.zeros((1, 3, 2, 8), np.float32)
+    x[..., :4] = EMPTY
+    x[0, 0], x[0, 1, 0] = [faint, hand], faint
+    boxes, categories, scores, types = as_the_code_has_them(x, VOCABULARIES["something"], 0.5)
+    whole, none = [0, 0, 1, 1], [0, 0, 0, 0]
+    want = [[whole, none, hand[:4]], *[[whole, none, none]] * 3]
+    np.testing.assert_array_equal(boxes[0], np.float32(want))
+    np.testing.assert_array_equal(categories[0], [[3, 0, 1], [3, 0, 0], [3, 0, 0], [3, 0, 0]])
+    np.testing.assert_array_equal(scores[0, ..., 0], np.float32([[1, 0, 0.5], [1, 0, 0], [1, 0, 0], [1, 0, 0]]))
+    np.testing.assert_array_equal(types[0], [2, 2, 3, 4])
+    # Action Genome's persons and objects come after its token.
+    assert as_the_code_has_them(x, VOCABULARIES["action_genome"], 0.5)[1][0, 0].tolist() == [1, 0, 3]
+
+
+def test_a_category_that_no_network_knows_is_no_number():
+    x = layouts()
+    x[0, 1, 0, 4] = 3
+    assert np.isnan(evaluated()(x)["features"][0]).all() and np.isfinite(evaluated()(x)["features"][1]).all()
 
 
 def test_more_frames_than_it_has_places_for_are_refused():

@@ -78,7 +78,7 @@ def test_every_spelling_of_video_networks(name, spelling):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("name", ["resnet18", "tsm_resnet18", "tsm_resnet50", "tsm_resnet101"])
+@pytest.mark.parametrize("name", ["resnet18", "tsm_resnet18", "tsm_resnet50", "tsm_resnet101", "hara_r3d_50"])
 def test_every_spelling_of_every_depth(name, spelling):
     shapes = shapes_of(name)
     made = drawn(shapes)
@@ -252,6 +252,61 @@ def test_skip_does_not_excuse_the_trunk():
     del source["bn1.running_var"]
     with pytest.raises(ValueError, match="stats/bn1/var"):
         loaded(source, drawn(shapes), classifier="skip")
+
+
+WRAPPED = {"conv1": "resnet.0", "bn1": "resnet.1", **{f"layer{i}": f"resnet.{i + 3}" for i in range(1, 5)}}
+
+
+def wrapped(key):
+    """A key of Hara's network in multimodal distillation's wrapper."""
+    first, _, rest = key.partition(".")
+    return f"{WRAPPED[first]}.{rest}" if first in WRAPPED else key.replace("fc.", "classifiers.VERB.")
+
+
+def test_a_wrapped_network_of_haras_keeps_its_heads_and_its_hidden_layer():
+    model = build_model("hara_r3d_18", heads={"noun": 4, "verb": 5}, width=4, hidden=6)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 16, 16, 3), jnp.float32))
+    made = drawn(shapes)
+    nouns = {key.replace("fc.", "classifiers.NOUN."): v
+             for key, v in weights.torch_names(*made, head="noun").items() if key.startswith("fc.")}  # fmt: skip
+    source = {wrapped(key): v for key, v in weights.torch_names(*made, head="verb").items()} | nouns
+    assert {"resnet.4.0.bn1.running_var", "projector.0.bias", "classifiers.NOUN.weight"} <= set(source)
+    same(loaded(source, shapes, "hara_r3d_18"), made)
+
+
+def test_a_neck_that_only_one_side_has_goes_with_the_classifiers():
+    models = [build_model("hara_r3d_18", num_classes=5, width=4, hidden=hidden) for hidden in (6, 0)]
+    clip = jax.ShapeDtypeStruct((1, 2, 16, 16, 3), jnp.float32)
+    deep, plain = (drawn(jax.eval_shape(m.init, jax.random.key(0), clip), i) for i, m in enumerate(models))
+    with_neck, without = ({"name": "hara_r3d_18", "layout": model} for model in models)
+    with pytest.raises(ValueError, match=r"hidden/kernel.*\n.*classifier='skip'"):
+        loaded(weights.torch_names(*plain), deep, **with_neck)
+    params, stats = loaded(weights.torch_names(*plain), deep, **with_neck, classifier="skip")
+    same(params, plain[0] | {name: deep[0][name] for name in ("classifier", "hidden")})
+    same(stats, plain[1])
+    params, _ = loaded(weights.torch_names(*deep), plain, **without, classifier="skip")
+    same(params["conv1"], deep[0]["conv1"])
+    assert "hidden" not in params
+    # Where both have it, it is the file's.
+    params, _ = loaded(weights.torch_names(*deep), drawn(deep, 2), **with_neck, classifier="skip")
+    same(params["hidden"], deep[0]["hidden"])
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["stlt", "stlt_layouts"])
+def test_the_names_of_both_releases_of_stlt(name, prefix):
+    model = build_model(name, num_classes=5, in_channels=8, width=8, layers=(2, 2), attention_heads=2)
+    made = drawn(jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 3, 8), np.float32)))
+    source = {prefix + key: v for key, v in weights.torch_names(*made).items()}
+    assert len(source) == len(jax.tree.leaves(made))
+    same(loaded(source, made, name, layout=model), made)
+    pattern = {"norm1.bias": (8,), "norm1.weight": (8,), "self_attn.in_proj_weight": (24, 8)}
+    unread = {f"backbone.frames_embeddings.layout_embedding.encoder_layer.{key}": np.ones(shape)
+              for key, shape in pattern.items()}  # fmt: skip
+    same(loaded(source | unread, made, name, layout=model), made)
+    strange = f"{prefix}backbone.transformer.layers.0.linear9.weight"
+    with pytest.raises(ValueError, match="linear9"):
+        loaded(source | {strange: np.ones(2)}, made, name, layout=model)
 
 
 def test_unknown_classifier_choice():

@@ -7,7 +7,8 @@ from mmvid.models.fusion import fuse
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
-from mmvid.models.stlt import Stlt
+from mmvid.models.stlt import VOCABULARIES, Stlt, StltLayouts
+from mmvid.models.swin3d import Swin3D
 from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
@@ -22,6 +23,8 @@ _VMZ = dict(module=VideoResNet, form="factorised", middle="own", eps=1e-3)
 _FACTORED = dict(form="factorised", middle="equal", stem_pool=True)
 # DMCL's code calls it R(2+1)D-18, with TensorFlow's padding.
 _DMCL = dict(_FACTORED, padding="same", project_first=True, kernel_init="fan_in", momentum=0.003)
+# Hara's: a stem of 7x7x7, and a pool that halves the frames.
+_HARA = dict(module=VideoResNet, form="full", stem_frames=7, stem_pool=True, pool_frames=True)
 MODELS = {
     "resnet18": dict(_BASIC, **_STILL),
     "resnet50": dict(_DEEP, **_STILL),
@@ -32,6 +35,8 @@ MODELS = {
     # For Tabletop's 48 pixels: a 5x5 stem, then one block a stage at 12, 6 and 3 pixels.
     "tsm_tiny": dict(_TSM, stages=(1, 1, 1), bottleneck=False, width=32, stem=5),
     "r3d_18": dict(_VIDEO, form="full"),
+    "hara_r3d_18": dict(_BASIC, **_HARA),
+    "hara_r3d_50": dict(_DEEP, **_HARA),
     "mc3_18": dict(_VIDEO, form="mixed"),
     "r2plus1d_18": dict(_VIDEO, form="factorised"),
     "r2plus1d_18_true": dict(_BASIC, **_VMZ),
@@ -41,9 +46,11 @@ MODELS = {
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
     # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
     "audio_tiny": dict(module=AudioNet, stages=(1, 1, 1, 1)),
-    # Boxes (multimodal-distillation's code), and the same for Tabletop's.
+    # Boxes: of the distillation paper, the same for Tabletop's few, and of the older paper.
     "stlt": dict(module=Stlt),
     "stlt_tiny": dict(module=Stlt, width=64, layers=(2, 2), attention_heads=4, expansion=2),
+    "stlt_layouts": dict(module=StltLayouts),
+    "swin3d_tiny": dict(module=Swin3D, stages=(2, 2, 6, 2)),
 }
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
@@ -54,6 +61,7 @@ CHOICES = {
     "middle": ("block", "own", "equal"),
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),
+    "vocabulary": tuple(VOCABULARIES),
 }
 
 

@@ -77,6 +77,7 @@ def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 
         encoders={stream: (stream,) for stream in encoders},
         first_convolutions=_under(encoders, "first_convolutions"),
         classifiers=(*_under(encoders, "classifiers"), (JOINT, "classifier")),
+        necks=_under(encoders, "necks"),
     )
 
 

@@ -43,10 +43,10 @@ class Model(NamedTuple):
     returns {part: result} from ``apply``. A model of several streams takes {stream: x}; if one of its
     outputs needs 'any' of them, it is also given ``present`` {stream: [B]} and must ignore absent rows.
 
-    Three fields say where layers stand in ``params``, because only the model knows what it calls them:
+    Four fields say where layers stand in ``params``, because only the model knows what it calls them:
     ``first_convolutions`` are the paths of the layers that read the input, ``classifiers`` those of the
-    classifiers (each with all its heads), and ``encoders`` {stream: path} those of the encoders of a
-    model that reads several streams.
+    classifiers (each with all its heads), ``necks`` those of layers just before the classifiers that others of
+    its kind lack, and ``encoders`` {stream: path} those of the encoders of a model that reads several streams.
     """
 
     init: Callable
@@ -55,13 +55,14 @@ class Model(NamedTuple):
     encoders: Mapping[str, Path] = {}
     first_convolutions: tuple[Path, ...] = ()
     classifiers: tuple[Path, ...] = ()
+    necks: tuple[Path, ...] = ()
 
 
 def from_linen(module: nn.Module) -> Model:
     """Wraps a Linen module, called as ``module(x, train=..)``, as a ``Model``.
 
     ``stats`` is Linen's 'batch_stats'; in training mode the updated ones are returned. The module may
-    name its ``first_convolutions`` and ``classifiers`` as attributes. A module that heeds absent rows
+    name its ``first_convolutions``, ``classifiers`` and ``necks`` as attributes. A module that heeds absent rows
     takes ``present`` as well; its default must be None, which it gets while its parameters are drawn.
     """
 
@@ -81,5 +82,5 @@ def from_linen(module: nn.Module) -> Model:
         )
         return result, new.get("batch_stats", stats)
 
-    paths = {name: getattr(module, name, ()) for name in ("first_convolutions", "classifiers")}
+    paths = {name: getattr(module, name, ()) for name in ("first_convolutions", "classifiers", "necks")}
     return Model(init, apply, **paths)

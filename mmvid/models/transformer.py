@@ -1,4 +1,4 @@
-"""What networks of tokens are made of: linear layers and tables as PyTorch draws them, and an encoder."""
+"""What networks of tokens are made of: tables of what is learnt for each number, and an encoder."""
 
 from typing import Any
 
@@ -7,14 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-
-def linear(inputs: int, features: int, dtype, name: str) -> nn.Dense:
-    """Makes a linear layer that is drawn as PyTorch draws it: kernel and bias within 1 / sqrt(``inputs``)."""
-
-    def draw(key, shape, dtype):
-        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
-
-    return nn.Dense(features, dtype=dtype, kernel_init=draw, bias_init=draw, name=name)
+from mmvid.models.layers import linear
 
 
 def norm(eps: float, dtype, name: str) -> nn.LayerNorm:
@@ -23,10 +16,10 @@ def norm(eps: float, dtype, name: str) -> nn.LayerNorm:
 
 
 class Table(nn.Module):
-    """A learnt row for each of ``rows`` numbers: int [..] -> [.., ``features``].
+    """A learnt column for each of ``rows`` numbers: int [..] -> [.., ``features``].
 
-    With ``padded``, row 0 stands for what is not there: it starts at zero and gets no gradient
-    (PyTorch's padding_idx). A number without a row gives NaN, so that training stops.
+    With ``padded``, number 0 stands for what is not there: its column starts at zero and gets no gradient
+    (PyTorch's padding_idx). A number beyond the table gives NaN, so that training stops.
     """
 
     rows: int
@@ -37,12 +30,13 @@ class Table(nn.Module):
     def __call__(self, numbers):
         def draw(key, shape):
             drawn = jax.random.normal(key, shape)
-            return drawn.at[0].set(0.0) if self.padded else drawn
+            return drawn.at[:, 0].set(0.0) if self.padded else drawn
 
-        table = self.param("embedding", draw, (self.rows, self.features))
+        # Lying, as importers turn every matrix of PyTorch's.
+        table = self.param("embedding", draw, (self.features, self.rows))
         if self.padded:
-            table = jnp.concatenate([lax.stop_gradient(table[:1]), table[1:]])
-        return jnp.take(table, numbers, axis=0)
+            table = jnp.concatenate([lax.stop_gradient(table[:, :1]), table[:, 1:]], 1)
+        return jnp.take(table.T, numbers, axis=0)
 
 
 class Asked(nn.Module):
@@ -81,7 +75,9 @@ class Layer(nn.Module):
         x = norm(1e-5, self.dtype, "norm1")(asking + drop(heard))
         y = linear(width, self.expansion * width, self.dtype, "linear1")(x)
         y = linear(self.expansion * width, width, self.dtype, "linear2")(drop(nn.gelu(y, approximate=False)))
-        return norm(1e-5, self.dtype, "norm2")(x + drop(y))
+        out = norm(1e-5, self.dtype, "norm2")(x + drop(y))
+        self.sow("intermediates", "out", out)
+        return out
 
     def _attention(self, asking, x, mask, train: bool):
         query, key, value = Asked(self.attention_heads, self.dtype, name="attention_in")(asking, x)
@@ -113,5 +109,4 @@ class Encoder(nn.Module):
             own = (self.attention_heads, self.expansion, self.dropout, self.dtype)
             asked = read if i == self.layers - 1 else None
             x = Layer(*own, name=f"layer{i}")(x, mask, asked, train)
-            self.sow("intermediates", f"layer{i}", x)
         return x[:, 0]

@@ -1,14 +1,16 @@
-"""ResNets that convolve over time: R3D, MC3 and R(2+1)D (Tran et al. 2018) in the forms that exist."""
+"""ResNets that convolve over time: R3D, MC3 and R(2+1)D (Tran et al. 2018; Hara et al. 2018) in the forms that
+exist."""
 
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmvid.models.convolution import max_pool
-from mmvid.models.layers import BatchNorm, Classifier, ClipConv
+from mmvid.models.layers import BatchNorm, Classifier, ClipConv, linear
 
 # Channels between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45
@@ -18,6 +20,14 @@ def middle_channels(inputs: int, outputs: int) -> int:
     """Returns how many channels a 1x3x3 and a 3x1x1 convolution have between them, so that together they
     have as many weights as one 3x3x3 (Tran et al. 2018, section 3.5)."""
     return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+
+
+def resized(x: jax.Array, side: int) -> jax.Array:
+    """Resizes the pictures of clips [B, T, H, W, C] that are larger than ``side`` to it: bilinear, without
+    aliasing (torchvision's on tensors)."""
+    if max(x.shape[2:4]) <= side:
+        return x
+    return jax.image.resize(x, (*x.shape[:2], side, side, x.shape[-1]), "linear")
 
 
 class Block(nn.Module):
@@ -83,7 +93,11 @@ class VideoResNet(nn.Module):
     'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
     even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
-    too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense.
+    too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense. The stem convolves over ``stem_frames``
+    frames and with ``stem_pool`` is pooled in space, with ``pool_frames`` in time as well (Hara et al.).
+
+    Pictures larger than ``resize`` pixels, if it is set, are resized to it. ``hidden`` adds a layer of so many
+    units with a ReLU before the classifiers; 'features' are then its values. (Both MMD's code for Hara's.)
     """
 
     heads: dict[str, int]
@@ -93,7 +107,11 @@ class VideoResNet(nn.Module):
     middle: str = "block"
     width: int = 64
     stem: int = 7
+    stem_frames: int = 3
     stem_pool: bool = False
+    pool_frames: bool = False
+    resize: int = 0
+    hidden: int = 0
     padding: str = "symmetric"
     project_first: bool = False
     kernel_init: str = "fan_out"
@@ -108,6 +126,11 @@ class VideoResNet(nn.Module):
     first_convolutions: ClassVar = (("conv1",),)
     classifiers: ClassVar = (("classifier",),)
 
+    @property
+    def necks(self):
+        """The path of the hidden layer, where there is one; see `Model`."""
+        return (("hidden",),) if self.hidden else ()
+
     def _conv(self):
         return functools.partial(ClipConv, padding=self.padding, kernel_init=self.kernel_init, dtype=self.dtype)
 
@@ -119,13 +142,17 @@ class VideoResNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool):
         x = x[:, None] if x.ndim == 4 else x
+        x = resized(x, self.resize) if self.resize else x
         x = self._stem(x, train)
-        x = max_pool(x, self.padding) if self.stem_pool else x
+        x = max_pool(x, self.padding, time=self.pool_frames) if self.stem_pool else x
         self.sow("intermediates", "stem", x)
         x = self._blocks(x, train)
         # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2, 3))
+        if self.hidden:
+            pooled = nn.relu(linear(pooled.shape[-1], self.hidden, pooled.dtype, "hidden")(pooled))
+            self.sow("intermediates", "hidden", pooled)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         logits = Classifier(self.heads, name="classifier")(dropped)
         return {"logits": logits, "features": pooled, "map": x}
@@ -133,7 +160,7 @@ class VideoResNet(nn.Module):
     def _stem(self, x, train: bool):
         conv = self._conv()
         if self.form != "factorised":
-            x = conv(self.width, (3, self.stem), (1, 2), name="conv1")(x)
+            x = conv(self.width, (self.stem_frames, self.stem), (1, 2), name="conv1")(x)
             return nn.relu(self._norm(first=True)(name="bn1")(x, train=train))
         middle = self.width if self.middle == "equal" else _STEM_MIDDLE
         x = conv(middle, (1, self.stem), (1, 2), name="conv1")(x)

@@ -1,7 +1,7 @@
 """Weights: published checkpoints converted into our trees and back, and files of our own.
 
 Our files are safetensors of a tree {network: {'params': .., 'stats': ..}} whose keys are joined by '/'.
-``names_resnet`` knows what published files call their tensors.
+``names_*`` know what published files call their tensors.
 """
 
 import os
@@ -11,13 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.weights import files, names_resnet, trees
-from mmvid.weights.names_resnet import PLAIN, torch_names
+from mmvid.weights import files, names_resnet, names_stlt, names_swin3d, trees
+from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree, within
 
 __all__ = ["Found", "fitted", "found", "load", "torch_names"]
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
+_FORMATS = (names_resnet, names_swin3d, names_stlt)
+# {a published tensor that our trees do not keep: the leaf beside it that they have in its place}
+_UNREAD = {f"unread {leaf}": leaf for leaf in ("kernel", "bias", "scale")}
+_IMPLIED = {"count": "mean", "index": "bias_table", "ids": "embedding", **_UNREAD}
 
 
 class Found(NamedTuple):
@@ -82,14 +86,30 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
     return part_of(tree[network], layout, part, f"{path}: network {network!r}")
 
 
+def _addresses(names, keys, head: str) -> dict[str, Path | None]:
+    """Returns the place of each key in the format ``names``; None for a key that it does not know."""
+
+    def address(key):
+        try:
+            return names.address(key, head)
+        except ValueError:
+            return None
+
+    return {key: address(key) for key in keys}
+
+
 def _published(source: Source, head: str) -> Found:
-    """Reads a published checkpoint, whose classifier becomes ``head``'s."""
+    """Reads a published checkpoint, whose classifier becomes ``head``'s.
+
+    Its format is the one that knows the most of its keys.
+    """
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
+    formats = [(names.LAYOUT, _addresses(names, tensors, head)) for names in _FORMATS]
+    layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
-        try:
-            path = names_resnet.address(key, head)
-        except ValueError:
+        path = addresses[key]
+        if path is None:
             # Kept, not raised: one error later names everything that does not fit.
             strange.append(key)
             continue
@@ -98,7 +118,7 @@ def _published(source: Source, head: str) -> Found:
             strange.append(f"{key} (beside {keys[path]})")
             continue
         placed[path], keys[path] = names_resnet.to_ours(np.asarray(value)), key
-    return Found(placed, PLAIN, keys, tuple(strange))
+    return Found(placed, layout, keys, tuple(strange))
 
 
 def found(source: Source, *, part: str = "", head: str = "") -> Found:
@@ -153,15 +173,18 @@ def _renamed(have: Found, layout: Layout) -> Found:
 def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
     """Evens out what may differ between a source and a model.
 
-    Counters of batch norms are dropped, classifiers that are skipped are replaced by the model's own,
-    and first convolutions are averaged to the model's input channels.
+    Counters of batch norms and what else no tree keeps is dropped, classifiers that are skipped are replaced by
+    the model's own, with them the necks that only one of the two has, and first convolutions are averaged to
+    the model's input channels.
     """
-    placed = {p: v for p, v in have.placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
+    placed = {p: v for p, v in have.placed.items() if (*p[:-1], _IMPLIED.get(p[-1])) not in wanted}
     if classifier == "skip" or not layout.classifiers:
         # Both layouts: a classifier of theirs may stand where the model has none.
         theirs = (*have.layout.classifiers, *layout.classifiers)
         placed = {p: v for p, v in placed.items() if not within(p[1:], theirs)}
         placed |= {p: v for p, v in wanted.items() if within(p[1:], layout.classifiers)}
+        placed = {p: v for p, v in placed.items() if p in wanted or not within(p[1:], have.layout.necks)}
+        placed = {p: v for p, v in wanted.items() if within(p[1:], layout.necks)} | placed
     for first in layout.first_convolutions:
         path = ("params", *first, "kernel")
         # What is no convolution has no channels to average.
@@ -183,7 +206,7 @@ def fitted(
     params: Tree,
     stats: Tree,
     classifier: str = "load",
-    layout: Layout = PLAIN,
+    layout: Layout = LAYOUT,
 ) -> tuple[Tree, Tree]:
     """Puts what ``source`` holds into the trees of a model, as `load` explains: new (params, stats).
 
@@ -203,7 +226,8 @@ def fitted(
     have = _renamed(have, layout)
     have = have._replace(placed=_adapted(have, wanted, layout, classifier))
     if lines := _misfits(have, wanted):
-        only = all(within(p[1:], layout.classifiers) for p in _differing(have, wanted))
+        skipped = (*layout.classifiers, *layout.necks)
+        only = all(within(p[1:], skipped) for p in _differing(have, wanted))
         advice = _advice(only and not have.strange, heads_of(params, layout))
         raise ValueError("\n".join([f"{source}: these weights do not fit {name}:", *lines, advice]))
     # The model's precision: a checkpoint in half precision must not make its parameters half.
@@ -226,6 +250,17 @@ def _advice(classifier_alone: bool, heads: list[str]) -> str:
     return "Name the model (and its options) that the file was saved from, or give another file."
 
 
+def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
+    """Converts our trees into {published key: array in torch's layout}; inverts `load`.
+
+    The keys are torchvision's; those of a Video Swin or an STLT are its authors'. ``head``'s classifier
+    becomes the file's; those of other heads are left out. Raises ValueError for an unknown head, or for
+    several networks in one tree.
+    """
+    own = next((names for names in _FORMATS[1:] if names.owns(params)), names_resnet)
+    return names_resnet.torch_names(params, stats, own.key_of(params), head=head)
+
+
 def load(
     name: str,
     source: Source,
@@ -234,7 +269,7 @@ def load(
     stats: Tree,
     classifier: str = "load",
     part: str = "",
-    layout: Layout = PLAIN,
+    layout: Layout = LAYOUT,
 ) -> tuple[Tree, Tree]:
     """Loads the weights of ``source`` into the trees of the model ``name``: new (params, stats).
 

@@ -129,8 +129,10 @@ def layout(metadata: Mapping[str, str], network: str, params: Mapping) -> Layout
     told = json.loads(metadata.get("layouts", "{}")).get(network)
     if told is None:
         return names_resnet.layout_of(params)
-    first, classifiers = ([tuple(path) for path in told[field]] for field in Layout._fields[:2])
-    return Layout(tuple(first), tuple(classifiers), {k: tuple(path) for k, path in told["encoders"].items()})
+    # A file may be older than a field.
+    listed = ("first_convolutions", "classifiers", "necks")
+    paths = {field: tuple(tuple(path) for path in told.get(field, ())) for field in listed}
+    return Layout(**paths, encoders={k: tuple(path) for k, path in told["encoders"].items()})
 
 
 def _escaped(path: Path) -> str:

@@ -5,10 +5,14 @@ MML 'base_model.layer1.0.conv1.net.weight' where the shift wraps a convolution, 
 'new_fc.weight'; either may carry DataParallel's 'module.'. torchvision's video networks count
 instead: 'stem.0.weight', 'layer1.0.conv1.0.weight' and its norm 'layer1.0.conv1.1.weight'; where the
 convolution has two factors 'conv1.0.0', norm 'conv1.0.1', and 'conv1.0.3'.
+
+Hara's video networks have the names of images; multimodal distillation writes theirs as the children of an
+nn.Sequential, 'resnet.0.weight', 'resnet.1...' and 'resnet.4...' to 'resnet.7...', with 'projector.0.weight' and
+'classifiers.ACTION.weight', or NOUN and VERB.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,17 +20,17 @@ from mmvid.weights import trees
 from mmvid.weights.trees import Layout, Path, Tree
 
 # Where a ResNet's layers stand in our trees.
-PLAIN = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),))
+LAYOUT = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),), necks=(("hidden",),))
 
 
 def layout_of(params: Mapping) -> Layout:
     """Returns the layout of a tree of parameters whose file does not say it: that of one network, or of
     several that share features."""
     if "classifier" in params:
-        return PLAIN
+        return LAYOUT
     inside = [n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree]
     if not inside:
-        return PLAIN
+        return LAYOUT
     return Layout(
         first_convolutions=tuple((name, "conv1") for name in inside),
         classifiers=tuple((name, "classifier") for name in inside),
@@ -47,6 +51,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 # Layers that have names (images, TSM): 'layer1.0.conv2.weight', 'bn1.bias', 'layer2.0.downsample.0.weight'.
 _LAYER = re.compile(r"(?:layer(\d+)\.(\d+)\.)?(conv\d|bn\d|downsample\.[01])\.(\w+)")
 _DOWNSAMPLE = {"downsample.0": "downsample_conv", "downsample.1": "downsample_bn"}
+_WRAPPED = {"0": "conv1", "1": "bn1", **{str(stage + 3): f"layer{stage}" for stage in range(1, 5)}}
 _STEM = {"stem.0": "conv1", "stem.1": "bn1", "stem.3": "conv2", "stem.4": "bn2"}
 # {what follows 'conv1.' in a block of a video network: our layer, with the same number}. The numbers are
 # places in nn.Sequential; those left out are ReLUs, which have no weights.
@@ -64,7 +69,9 @@ def torchvision_key(key: str) -> str:
     """Rewrites a key from any of the known spellings into torchvision's; returns others unchanged."""
     key = re.sub(r"^(module\.)?(base_model\.)?", "", key)
     key = re.sub(r"\b(conv\d)\.net\.", r"\1.", key)
-    return re.sub(r"^(new_fc|last_linear)\.", "fc.", key)
+    key = re.sub(r"^resnet\.([014567])\.", lambda found: f"{_WRAPPED[found[1]]}.", key)
+    # ACTION stands alone: it is whatever the one head is called.
+    return re.sub(r"^(new_fc|last_linear|classifiers\.ACTION)\.", "fc.", key)
 
 
 def _layer(key: str) -> tuple[Path, str] | None:
@@ -89,12 +96,14 @@ def _layer(key: str) -> tuple[Path, str] | None:
 def address(key: str, head: str) -> Path:
     """Returns the place of a torch key in our trees: ('params' or 'stats', *path).
 
-    The classifier 'fc' becomes ``head``'s. A batch norm's counter, which our trees do not keep, gets the
-    leaf name 'count'. Raises ValueError for a key that no ResNet has.
+    The classifier 'fc' becomes ``head``'s; NOUN and VERB keep their names. A batch norm's counter, which our
+    trees do not keep, gets the leaf name 'count'. Raises ValueError for a key that no ResNet has.
     """
     plain = torchvision_key(key)
-    if match := re.fullmatch(r"fc\.(weight|bias)", plain):
-        return "params", "classifier", head, "kernel" if match[1] == "weight" else "bias"
+    if match := re.fullmatch(r"(fc|projector\.0|classifiers\.(?:NOUN|VERB))\.(weight|bias)", plain):
+        layer = {"fc": ("classifier", head), "projector.0": ("hidden",)}.get(match[1])
+        layer = layer or ("classifier", match[1].rpartition(".")[2].lower())
+        return "params", *layer, "kernel" if match[2] == "weight" else "bias"
     layers, leaf = _layer(plain) or (("",), "")
     # 'weight' is a kernel in a convolution and a scale in a batch norm; convolutions have no bias.
     known = {"weight": ("params", "kernel")} if "conv" in layers[-1] else _NORM
@@ -105,13 +114,15 @@ def address(key: str, head: str) -> Path:
 
 
 def torch_key(path: Path) -> str:
-    """Returns the torchvision key of a path in the params or stats of an image network or a TSM.
+    """Returns the torchvision key of a path in the params or stats of an image network, a TSM or Hara's.
 
     It inverts ``address``.
     """
     leaf = _LEAVES.get(path[-1], path[-1])
     if path[0] == "classifier":
         return f"fc.{leaf}"
+    if path[0] == "hidden":
+        return f"projector.0.{leaf}"
     layer = _theirs(_DOWNSAMPLE).get(path[-2], path[-2])
     block = path[0].replace("_", ".") + "." if len(path) == 3 else ""
     return f"{block}{layer}.{leaf}"
@@ -151,11 +162,17 @@ def to_torch(value: np.ndarray) -> np.ndarray:
     return np.array(np.transpose(value, axes) if axes else value, order="C")
 
 
-def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
-    """Converts our trees into {torchvision key: array in torch's layout}; inverts `weights.load`.
+def key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names the paths of these parameters: a network whose first convolution
+    reaches over time has the keys of torchvision's video networks, over 7 frames Hara's, those of images."""
+    shape = np.shape(params.get("conv1", {}).get("kernel"))
+    return torch_video_key if len(shape) == 5 and shape[0] < 7 else torch_key
 
-    ``head``'s classifier becomes 'fc'; those of other heads are left out. A network whose first
-    convolution reaches over time gets the keys of torchvision's video networks. Raises ValueError for an
+
+def torch_names(params: Tree, stats: Tree, name: Callable[[Path], str], *, head: str) -> dict[str, np.ndarray]:
+    """Converts our trees into {``name(path)``: array in torch's layout}.
+
+    ``head``'s classifier becomes the file's; those of other heads are left out. Raises ValueError for an
     unknown head, or for several networks in one tree.
     """
     if inside := list(layout_of(params).encoders):
@@ -163,7 +180,6 @@ def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str,
     heads = sorted(params.get("classifier", ()))
     if heads and head not in heads:
         raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
-    name = torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
     return {
         name(path): to_torch(np.asarray(value))
         for path, value in (trees.flatten(params) | trees.flatten(stats)).items()

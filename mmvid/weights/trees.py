@@ -11,7 +11,8 @@ Path = tuple[str, ...]
 
 class Layout(NamedTuple):
     """Where layers stand in a network's tree of parameters: the paths of its first convolutions, of its
-    classifiers and, if it reads several streams at once, of each stream's encoder.
+    classifiers and, if it reads several streams at once, of each stream's encoder. ``necks`` are those of
+    layers between the encoder and the classifiers, which a network may have and another of its kind lack.
 
     A `Model` has the same fields and may be given wherever a layout is asked for.
     """
@@ -19,6 +20,7 @@ class Layout(NamedTuple):
     first_convolutions: tuple[Path, ...] = ()
     classifiers: tuple[Path, ...] = ()
     encoders: Mapping[str, Path] = {}
+    necks: tuple[Path, ...] = ()
 
 
 def within(path: Path, layers: tuple[Path, ...]) -> bool:
@@ -33,7 +35,7 @@ def part_of(layout, path: Path) -> Layout:
         return tuple(layer[len(path) :] for layer in layers if within(layer, (path,)))
 
     # No encoders: a part reads one stream.
-    return Layout(inside(layout.first_convolutions), inside(layout.classifiers))
+    return Layout(inside(layout.first_convolutions), inside(layout.classifiers), necks=inside(layout.necks))
 
 
 def subtree(tree: Mapping, path: Path) -> Tree:
