@@ -142,6 +142,8 @@ def test_outside_of_the_clips_own_sound_is_silence():
     form = form_of(WINDOWS)
     places = sound.around(record, np.array([[0, 12]]), form, 224)
     heard = fields.decode_bytes(record, "audio", places)
+    # Frame 12 is at 1 s, 0.558 s to either side of it are heard, and the sound begins at 0.25 s.
+    assert (places[0, 1].min(), places[0, 1].max()) == (16_000 - 8928 - 4000, 16_000 + 8927 - 4000)
     at = places + 4000  # samples from the clip's start
     np.testing.assert_array_equal(heard == 7, (at >= 4000) & (at < 12_000))
     assert 0 < (heard[0, 0] == 7).mean() < 0.6 and (heard[0, 1] == 7).mean() < 0.5

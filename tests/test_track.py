@@ -162,11 +162,15 @@ def test_every_kind_is_searched(tracks, name):
 
 
 @pytest.mark.parametrize("wrong", ["sizes", "stamps", "samples"])
+@pytest.mark.parametrize("begin", [0, 12])
 @pytest.mark.parametrize("name", ["a.mp4", "a.ogg"])
-def test_what_differs_from_the_table_is_never_heard(tracks, monkeypatch, name, wrong):
+def test_what_differs_from_the_table_is_never_heard(tracks, monkeypatch, name, wrong, begin):
+    """From the first packet on, or from one behind the search: the track is decoded from its start instead."""
     path, wholes = tracks[name]
     table = track.read(path)
-    changed = table._replace(**{wrong: getattr(table, wrong) + 1})
+    changed = table._replace(**{wrong: getattr(table, wrong) + (table.places > begin * table.rate)})
+    with files.listening("sound") as logs, pytest.raises(track.Lost):
+        audio._read(path, 16000, (15.0, 16.0), changed, logs)
     monkeypatch.setattr(track, "read", lambda path: changed)
     heard = audio.read(path, start=15.0, end=16.0).samples
     np.testing.assert_array_equal(heard, cut(*wholes[16000], 16000, 15.0, 16.0))
