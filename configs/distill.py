@@ -304,8 +304,10 @@ def something_else(c: ConfigDict) -> None:
 
 
 def _r3d(c: ConfigDict, model: str, **options) -> None:
-    """EPIC-Kitchens-100 with a student of 112 pixels (figure 5, lambda 0.8, gamma 1): Hara's network. It wants weights
-    from Kinetics-700, as its batch norms stay as they come."""
+    """EPIC-Kitchens-100 with a student of 112 pixels (figure 5, lambda 0.8, gamma 1): one of Hara's networks.
+
+    It wants weights from Kinetics-700, as its batch norms stay as they come.
+    """
     epic100(c)
     # The frames, crops and colours of the RGB teacher, normalised as the student wants them.
     c.streams.rgb05 = common.stream("rgb", form="image05", kind="strided", frames=32, dense_length=64)

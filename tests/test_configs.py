@@ -19,7 +19,7 @@ from mmvid.data.fields import FIELDS
 from mmvid.data.workers import Loader
 from mmvid.methods import METHODS
 from mmvid.models import MODELS
-from mmvid.plans import networks
+from mmvid.plans import keys, networks
 from mmvid.plans import segment as segment_lib
 from mmvid.run import loop
 from mmvid.run.evaluation import Evaluation
@@ -29,6 +29,7 @@ VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its tes
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
+DISTILL = ("omnivore", "epic100", "something_else", "r3d18", "r3d50")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": {"train": 400}, "stills": {"train": 1000}}
 TWO = (1, 1)  # stages: a block, and one that halves the maps
@@ -68,7 +69,9 @@ def a_batch(segment, size, batch_size):
         for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
-    return {"main": {
+    turns = any(pass_.one_of for pass_ in segment.method.passes)
+    chosen = {n.name: np.int32(0) for n in segment.networks if len(n.reads) > 1}
+    return {"main": ({"one_of": chosen} if turns else {}) | {
         "inputs": {"train": inputs},
         "label": {name: a_label(head, rows) for name, head in segment.heads.items()},
         "mask": np.ones(batch_size, bool),
@@ -93,8 +96,10 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     distill.get_config(), *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP)],
-    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", *(f"dmcl-{v}" for v in DEEP)],
+     distill.get_config(), *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
+     *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL)],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", *(f"dmcl-{v}" for v in DEEP),
+         *(f"distill-{v}" for v in DISTILL)],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
@@ -200,6 +205,41 @@ def test_the_default_of_distillation():
     learning = segments["teachers"].spec["program"]["learning"]
     names = [learning[f"teacher_{m}"]["optimizer"]["name"] for m in ("audio", "boxes", "flow", "rgb")]
     assert names == ["adamw", "adamw", "sgd", "sgd"]
+
+
+@pytest.mark.parametrize("variant, frames", [("epic100", 32), ("ssv2", 16), ("something_else", 16), ("r3d18", 32)])
+def test_the_recipe_of_distillation(variant, frames):
+    """The paper's implementation details; boxes are neither cropped nor mirrored, and only EPIC is mirrored."""
+    config = distill.get_config(variant)
+    spec = config.optimizer
+    assert (spec.name, spec.weight_decay, spec.clip, spec.groups) == ("adamw", 0.05, 5.0, "all")
+    assert config.augment.flip == (frames == 32) and config.augment.crop == "resized"
+    streams = networks.make_streams(config)
+    assert sampling.check_streams(tuple(streams.values()))
+    assert {s.sampling.frames for s in streams.values()} == {frames}
+    teachers, baseline, student = plans.make(context(config))
+    rate = student.lr["rgb"]
+    peak = max(range(0, student.steps + 1, 15), key=rate)
+    assert peak == pytest.approx(0.05 * student.steps, abs=15)
+    assert float(rate(peak)) == pytest.approx(1e-4, rel=0.02)
+    assert float(rate(student.steps // 2)) == pytest.approx(1e-4 * 0.5 / 0.95, rel=0.01)
+    # 400 clips, 16 a step, 60 epochs; 80 of them teach no teacher.
+    assert (baseline.steps, student.steps, teachers.steps) == (1500, 1500, 300)
+    clips = round(config.subsets.held.share * distill.CLIPS["epic100" if variant == "r3d18" else variant])
+    assert clips == 1000 and streams.get("boxes", Stream("", "rgb", geometry="")).geometry == ""
+
+
+def test_the_table_of_distillation():
+    """Students have batches, updates and weights to begin with in common; what differs is what the table is of."""
+    config = distill.get_config("table")
+    segments = {s.name: s for s in plans.make(context(config))}
+    students = {n: s for n, s in segments.items() if s.method.teachers}
+    assert len(students) == 11 and list(segments)[-1] == "distillation"
+    assert {(s.steps, s.seed) for s in students.values()} == {(300, segments["baseline"].seed)}
+    assert segments["omnivore_omni"].steps == 4 * 300 and segments["omnivore_omni"].outputs == ("omni.rgb",)
+    sets = {frozenset(s.method.teachers) for s in students.values()}
+    assert len(sets) == 6 and all("teacher_rgb" in own for own in sets)
+    assert len(set(keys.of(list(segments.values())).values())) == len(segments)
 
 
 @pytest.mark.parametrize("variant", RECIPES)
