@@ -20,6 +20,8 @@ def test_shapes_of_what_is_no_picture():
     audio, boxes = Stream("a", "audio", form="logmel"), Stream("b", "boxes", Sampling(frames=5), "layout")
     assert (streams.host_shape(audio, 48), streams.shape(audio, 48)) == ((100, 256), (100, 40, 1))
     assert streams.host_shape(boxes, 48) == streams.shape(boxes, 48) == (5, 14, 8)
+    around = audio._replace(form="logmel_windows", sampling=Sampling(frames=5))
+    assert (streams.host_shape(around, 48), streams.shape(around, 48)) == ((5, 48, 160), (5, 48, 48, 3))
     assert streams.host_bytes(audio, 48) == 100 * 256 * 2 and streams.host_bytes(boxes, 48) == 5 * 14 * 8 * 4
 
 
@@ -27,7 +29,8 @@ def test_a_dataset_must_tell_what_a_modality_needs():
     depth, audio = Stream("d", "depth"), Stream("a", "audio", form="logmel")
     assert "depth_range" in streams.unfit(depth, {}) and not streams.unfit(depth, {"depth_range": (0, 1)})
     assert not streams.unfit(audio, {}) and not streams.unfit(audio, {"audio_rate": 16_000})
-    assert "8000 Hz" in streams.unfit(audio, {"audio_rate": 8000})
+    for form in streams.MODALITIES["audio"].forms:
+        assert "8000 Hz" in streams.unfit(audio._replace(form=form), {"audio_rate": 8000})
 
 
 def test_unknown_names_list_the_known():

@@ -58,8 +58,9 @@ def written(path, codec, rate, options, seconds=20.0):
     return path
 
 
-def repeated(path, codec, rate, options, seconds):
-    """A long track that costs little: pieces of six seconds, encoded once, follow each other in a drawn order."""
+def repeated(path, codec, rate, options, seconds, jitter=0):
+    """A long track that costs little: pieces of six seconds, encoded once, follow each other in a drawn order.
+    Stamps are off by up to ``jitter`` samples, as those of telephones are."""
     with av.open(str(path), "w") as container:
         stream = opened(container, codec, rate, options)
         pieces = [[bytes(p) for p in encoded(stream, sound(6, rate, 0), rate)]]
@@ -77,7 +78,7 @@ def repeated(path, codec, rate, options, seconds):
         for i, data in enumerate(data for piece in order for data in pieces[piece]):
             packet = av.Packet(data)
             packet.stream, packet.time_base = stream, fractions.Fraction(1, rate)
-            packet.pts = packet.dts = i * size
+            packet.pts = packet.dts = i * size + int(np.random.default_rng(i).integers(jitter + 1))
             packet.duration, packet.is_keyframe = size, True
             container.mux(packet)
     return path
@@ -216,6 +217,21 @@ def test_holes_drifts_and_late_beginnings_are_those_of_the_whole(tmp_path_factor
     with contextlib.suppress(files.DecodeError):
         heard = audio.read(path, rate=8000, start=start, end=start + 2).samples
     np.testing.assert_array_equal(heard, cut(samples, first, 8000, start, start + 2))
+
+
+def test_stamps_that_jitter_move_no_sample(tmp_path):
+    path = repeated(tmp_path / "a.mp4", "aac", 16000, KINDS["a.mp4"][2], 40, jitter=300)
+    table = track.read(path)
+    assert np.ptp(np.diff(table.stamps)) > 100 and set(np.diff(table.places).tolist()) == {1024}
+    heard = audio.read(path, start=31.7, end=33).samples
+    np.testing.assert_array_equal(heard, cut(*whole(path, 16000), 16000, 31.7, 33))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_a_track_that_ended_long_before(tmp_path, count):
+    path = stamped(tmp_path / "a.mka", 160 * np.arange(count))
+    with pytest.raises(files.DecodeError, match=r"no sound in a\.mka between 11 s"):
+        audio.read(path, start=11)
 
 
 def test_sound_that_ends_before_the_video_is_as_long_as_it_is(tracks):

@@ -26,10 +26,11 @@ HOLE = 0.05
 # Seconds that are decoded before what is wanted. Overlaps, bit reservoirs and the headers of spectral band
 # replication reach back for less than one; what Opus remembers has faded from 16 bits after two or three.
 PREROLL = 6.0
+# Codecs all of whose packets are decoded to as many samples, whatever their container makes of it.
+_EVEN = {"aac", "ac3", "mp2", "mp2float", "mp3", "mp3float"}
 # Codecs whose sound depends on the packets of the last PREROLL seconds alone, but for noise that decoders draw
 # themselves where the encoder only said how loud it was (AAC's noise substitution, AC-3's dither).
-_FORGETFUL = {"aac", "ac3", "eac3", "mp2", "mp2float", "mp3", "mp3float", "opus", "libopus", "vorbis"}
-_FORGETFUL |= {"flac", "alac"}
+_FORGETFUL = _EVEN | {"eac3", "opus", "libopus", "vorbis", "flac", "alac"}
 
 
 class Lost(Exception):
@@ -130,7 +131,7 @@ def _demuxed(container, stream) -> list[tuple]:
     found = []
     # Where reading fails, decoding fails, too, and raises it if the clip reaches that far.
     with contextlib.suppress(av.error.FFmpegError):
-        found += ((p.pts, p.size, p.duration) for p in container.demux(stream) if p.size)
+        found += ((p.pts, p.size, p.duration or 0) for p in container.demux(stream) if p.size)
     return found
 
 
@@ -138,7 +139,7 @@ def _table(packets: list[tuple], anchor: tuple, container, stream) -> Track | No
     """Makes the table from the packet on that the frame of ``anchor`` (place, first, frame) was decoded from."""
     place, first, frame = anchor
     begin = next((i for i, packet in enumerate(packets) if packet[0] == frame.pts), None)
-    if begin is None or any(packet[0] is None for packet in packets[begin:]):
+    if begin in (None, len(packets) - 1) or any(packet[0] is None for packet in packets[begin:]):
         return None
     stamps, sizes, durations = np.asarray(packets[begin:], np.int64).T
     samples = _samples(durations, frame, stream)
@@ -157,11 +158,16 @@ def _samples(durations: np.ndarray, frame: av.AudioFrame, stream) -> np.ndarray 
 
     ``frame`` is what the first of them is decoded to; the last packet may be cut.
     """
-    if np.ptp(durations[:-1]) <= 1 and durations[:-1].min() > 0:
-        return np.full(len(durations), frame.samples)
+    even = np.full(len(durations), frame.samples)
+    if stream.codec_context.name in _EVEN:
+        return even
+    if durations[:-1].min() <= 0:
+        return None
     ticks = float(stream.time_base * frame.sample_rate)
-    # Coarser ticks would be rounded to a wrong number of samples.
-    return np.round(durations * ticks).astype(np.int64) if ticks <= 0.5 or ticks == 1 else None
+    if ticks <= 0.5 or ticks == 1:
+        return np.round(durations * ticks).astype(np.int64)
+    # Coarser ticks would be rounded to a wrong number of samples, unless all are of one length.
+    return even if np.ptp(durations[:-1]) <= 1 else None
 
 
 # ---------------------------------------------------------------------------- reading
