@@ -47,14 +47,14 @@ def make(context: Context) -> list[Segment]:
 
 
 def _check(context: Context, names: tuple[str, ...], untrained: tuple[str, ...]) -> None:
-    """Raises ValueError where the splits that teachers learn from and are weighed on are not named, and for a segment
-    of its own that is nobody's or says something else than steps and batch size."""
+    """Raises ValueError where the splits that teachers learn from and are weighed on are not named, and for a
+    segment of its own that is nobody's or says something else than steps and batch size."""
     config, scheme = context.config, context.config.method[METHOD].scheme
     for name, own in config.teachers.alone.items():
         if name not in names or set(own) - {"steps", "batch_size"}:
             raise ValueError(
-                f"teachers.alone.{name}={dict(own)}: write dict(steps='750', batch_size=64), or one of the two, for "
-                f"one of the teachers {names}"
+                f"teachers.alone.{name}={dict(own)}: write dict(steps='750', batch_size=64), or one of the two, "
+                f"for one of the teachers {names}"
             )
     known = {*context.clips["dataset"], *config.subsets}
     weighed = [scheme, *(changes.get("scheme", scheme) for changes in config.students.values())]
