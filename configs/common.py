@@ -157,7 +157,8 @@ def get_config() -> ConfigDict:
     c.split = "train"  # what is learnt from: a split or a subset
     # The plan 'distill': teachers learn from `split` and are weighed on `held`, which none of them sees. Student
     # and baseline learn from config.split, or, where student_sees_held is False, from the teachers' split, too.
-    c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True))
+    # `alone` are teachers with a segment of their own, {network: dict(steps="750", batch_size=64)}.
+    c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True, alone=ConfigDict()))
     # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
     c.students = ConfigDict()
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
