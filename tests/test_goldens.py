@@ -36,14 +36,17 @@ OPTIONS = {"radevski_r3d18": dict(resize=112, hidden=2048), "radevski_r3d50": di
 QUICK = ("tsm_r18_rgb", "tsm_r18_flow", "tsm_r18_rgbdiff", "tv_resnet18")
 HARA = ("hara_r3d18", "hara_r3d50", "radevski_r3d18", "radevski_r3d50")
 VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA)
-DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO)
-NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)]
-# TSM's gradients are taken quickly in float64, whose bounds are tighter.
+DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO[:3])
+# The wrapper is the same network: of each depth one is checked in all ways, the other by its logits.
+DEEPEST = ("radevski_r3d18", "hara_r3d50")
+NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in (*DEEP, *HARA))]
+# TSM's gradients are taken quickly in float64, whose bounds are tighter; Hara's in float64 alone.
 TRAINED = [QUICK[3], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[:3], *DEEP))]
-STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP))]
+STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP, *DEEPEST))]
 # Sizes that the quick suite compiles; the slow one runs all others.
 SIZES = {"tsm_r18_rgb": ("eval_8x64", "eval_8x96x128"), "tsm_r18_flow": ("eval_8x64",),
-         "tsm_r18_rgbdiff": ("eval_8x64",), "tv_resnet18": ("eval_64", "eval_96x160")}  # fmt: skip
+         "tsm_r18_rgbdiff": ("eval_8x64",), "tv_resnet18": ("eval_64", "eval_96x160"),
+         "hara_r3d18": ("eval_8x64",)}  # fmt: skip
 RAW_CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 18}
 
 
@@ -324,7 +327,7 @@ def test_logits_of_a_video_network(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in (*QUICK, *DEEP) if n != "tsm_r101_rgb"])
+@pytest.mark.parametrize("name", [n for n in (*QUICK, *DEEP, *HARA) if n != "tsm_r101_rgb"])
 def test_logits_of_other_sizes(name):
     """Those that neither the quick suite nor `test_stages` runs, which has the first one's logits."""
     sizes = [case["name"] for case in cases(load(name)[0], "eval")[1:]]
@@ -350,7 +353,7 @@ def test_float64_separates_mistakes_from_rounding():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*QUICK, *DEEP])
+@pytest.mark.parametrize("name", [*QUICK, *DEEP, *DEEPEST])
 def test_float64(name):
     spec, _ = load(name)
     check_logits(name, "float64", only=[cases(spec, "eval")[0]["name"]])

@@ -185,6 +185,14 @@ def test_clips_are_pooled_frame_by_frame(padding):
     np.testing.assert_array_equal(convolution.max_pool(x, padding), frames)
 
 
+@pytest.mark.parametrize("frames", [1, 4, 5])
+def test_pooling_in_time_too_is_pooling_by_cubes(frames):
+    x = drawn((2, frames, 6, 5, 4), "float32")
+    pads = ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0))
+    want = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 3, 1), (1, 2, 2, 2, 1), pads)
+    np.testing.assert_array_equal(convolution.max_pool(x, time=True), want)
+
+
 def test_a_tie_shares_its_gradient():
     gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
     assert float(gradient.sum()) == 4.0 and float(gradient.min()) > 0

@@ -11,7 +11,8 @@ from mmvid.models import MODELS, build_model
 from mmvid.models.video_resnet import middle_channels
 
 CLIP = (1, 8, 112, 112, 3)
-FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18")
+FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18",
+         "hara_r3d_18", "hara_r3d_50")  # fmt: skip
 
 
 @functools.cache
@@ -54,12 +55,25 @@ COUNTS = [
     ("r2plus1d_18_dmcl", 30, 15_394_142),
     ("r2plus1d_18_dmcl", 60, 15_409_532),
     ("r2plus1d_18_dmcl", 120, 15_440_312),
+    ("hara_r3d_18", 700, 33_563_004),
+    ("hara_r3d_50", 700, 47_633_276),
 ]
 
 
 @pytest.mark.parametrize("name, classes, count", COUNTS)
 def test_parameters_are_those_of_the_papers(name, classes, count):
     assert size(shapes_of(name, num_classes=classes)[0]) == count
+
+
+WRAPPED = [("hara_r3d_18", 2048, 35_067_981), ("hara_r3d_50", 0, 47_012_429)]
+
+
+@pytest.mark.parametrize("name, hidden, count", WRAPPED)
+def test_parameters_of_haras_with_nouns_and_verbs(name, hidden, count):
+    """Multimodal distillation's students for EPIC-Kitchens."""
+    model = build_model(name, heads={"noun": 300, "verb": 97}, hidden=hidden)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(CLIP, jnp.float32))
+    assert size(shapes[0]) == count
 
 
 def test_the_trunk_of_101_layers_is_gradient_blendings():
@@ -75,6 +89,8 @@ STAGES = {
     "r2plus1d_18_dmcl": [(8, 28, 64), (8, 28, 64), (4, 14, 128), (2, 7, 256), (1, 4, 512)],
     "r2plus1d_101": [(8, 56, 64), (8, 56, 256), (4, 28, 512), (2, 14, 1024), (1, 7, 2048)],
     "r3d_18": [(8, 56, 64), (8, 56, 64), (4, 28, 128), (2, 14, 256), (1, 7, 512)],
+    "hara_r3d_18": [(4, 28, 64), (4, 28, 64), (2, 14, 128), (1, 7, 256), (1, 4, 512)],
+    "hara_r3d_50": [(4, 28, 64), (4, 28, 256), (2, 14, 512), (1, 7, 1024), (1, 4, 2048)],
     "mc3_18": [(8, 56, 64), (8, 56, 64), (8, 28, 128), (8, 14, 256), (8, 7, 512)],
 }
 

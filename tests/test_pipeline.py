@@ -567,7 +567,8 @@ def test_flow_in_colour_is_read_as_it_is_and_only_mirrored(form):
 
 @pytest.mark.parametrize("form", ["stack5", "frames"])
 def test_flow_in_colour_has_no_planes(form):
-    with pytest.raises(files.DecodeError, match=r"3 channels.*reads 2; choose one of \['image255', 'image3'\]"):
+    message = r"3 channels.*reads 2; choose one of \['image05', 'image255', 'image3'\]"
+    with pytest.raises(files.DecodeError, match=message):
         train(Coloured(), (Stream("flow", "flow", CUT, form),))[0]
 
 

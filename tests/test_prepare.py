@@ -49,6 +49,14 @@ def test_image255_is_the_pictures_as_they_are(modality):
     np.testing.assert_array_equal(prepare(stream, x), np.broadcast_to(x, (2, 3, 4, 4, 3)))
 
 
+@pytest.mark.parametrize("modality", ["rgb", "flow", "depth"])
+def test_image05_spans_minus_one_to_one(modality):
+    stream = Stream("x", modality, form="image05")
+    x = np.arange(256, dtype=np.uint8).repeat(streams.form_of(stream).raw).reshape(1, 1, 16, 16, -1)
+    want = np.broadcast_to(np.linspace(-1, 1, 256).reshape(1, 1, 16, 16, 1), (1, 1, 16, 16, 3))
+    np.testing.assert_allclose(prepare(stream, x), want, atol=1e-6)
+
+
 @pytest.mark.parametrize("modality", ["flow", "depth"])
 def test_image3_has_the_normalisation_of_imagenet(modality):
     """Whatever network was pretrained on pictures reads it as RGB (MMD)."""
@@ -58,7 +66,7 @@ def test_image3_has_the_normalisation_of_imagenet(modality):
     np.testing.assert_array_equal(prepare(stream, x), as_rgb)
 
 
-@pytest.mark.parametrize("form, channels", [("frames", 1), ("image3", 3), ("image255", 3)])
+@pytest.mark.parametrize("form, channels", [("frames", 1), ("image3", 3), ("image255", 3), ("image05", 3)])
 def test_depth_travels_in_one_channel_whatever_is_read(form, channels):
     stream = DEPTH._replace(form=form)
     assert (streams.form_of(stream).raw, streams.in_channels(stream)) == (1, channels)

@@ -45,6 +45,14 @@ def test_it_classifies_boxes_for_every_head():
     assert out["features"].shape == (2, 64) and out["features"].dtype == jnp.float32
 
 
+# With 174 classes; the older code counts 7,087,872 more, of a layer that nothing reads.
+@pytest.mark.parametrize("name, count", [("stlt", 85_219_758), ("stlt_layouts", 93_080_238 - 7_087_872)])
+def test_parameters_are_those_of_the_papers(name, count):
+    model = build_model(name, num_classes=174, in_channels=8)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0), layouts())
+    assert sum(v.size for v in jax.tree.leaves(params)) == count and not stats
+
+
 def test_empty_slots_and_the_order_of_slots_are_not_seen():
     x, order = layouts(), [4, 2, 0, 5, 1, 3]
     want = evaluated()(x)["features"]

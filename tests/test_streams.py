@@ -49,4 +49,4 @@ def test_a_flip_negates_planes_of_flow_alone():
         for stored in (1, 2, 3)
         if streams.negated(Stream("x", modality, form=form), stored)
     }
-    assert found == {("flow", form, 2) for form in ("stack5", "frames", "image3")}
+    assert found == {("flow", form, 2) for form in ("stack5", "frames", "image3", "image05")}

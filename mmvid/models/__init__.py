@@ -77,16 +77,16 @@ def build_model(
 ) -> Model:
     """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
-    It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32. A ``resnet*``
-    sees every frame alone (TSN), a ``tsm_*`` shifts features between frames, an ``audio_*`` reads log-mel
-    as an image, the others convolve over time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype``
-    ('float32', 'bfloat16' or 'float64', of the activations), ``remat``, ``frozen_bn`` ('none', 'all', or
-    'all_but_first', which is TSM's partial BN), and what else the module has (`ResNet`, `VideoResNet`,
-    `AudioNet`). With ``share`` > 0 there is one such network for each of the streams ``members``, and they
-    share features after the stem with this probability (CMCL). The model 'fusion' reads {stream: x} at once:
-    ``encoders`` {stream: model, or (model, its options)} read ``in_channels`` {stream: channels}, and other
-    options go to every encoder that knows them (`fuse`). Raises ValueError for an unknown name, option or
-    choice, or a wrong number of channels.
+    It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; an ``stlt*`` reads
+    layouts [B, T, slots, 8], an ``audio_*`` log-mel as an image. A ``resnet*`` sees every frame alone (TSN), a
+    ``tsm_*`` shifts features between frames, the others convolve over time. ``options`` are ``width``,
+    ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
+    ``frozen_bn`` ('none', 'all', or 'all_but_first', which is TSM's partial BN), and what else the module has
+    (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`). With ``share`` > 0 there is one such
+    network for each of the streams ``members``, and they share features after the stem with this probability
+    (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)}
+    read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`fuse`).
+    Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     known = options_of(name)
     if heads is None:

@@ -273,12 +273,11 @@ def of_clips(x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding
 
 
 def max_pool(x: jax.Array, padding: str = "symmetric", *, time: bool = False) -> jax.Array:
-    """Pools 3x3 windows with stride 2 by their maximum, [.., H, W, C], one axis at a time; with ``time``
-    3x3x3 windows, [.., T, H, W, C].
+    """Pools 3x3 windows of [.., H, W, C], with ``time`` 3x3x3 ones, with stride 2 by their maximum, axis by axis.
 
-    Each output is the maximum of an even row, the odd row after it and the odd row before it;
-    TensorFlow's 'same' padding takes the even row that follows instead of the odd one before where the
-    size is even. On CPU the gradient costs a tenth of that of XLA's windows. Equal maxima share it.
+    Each output is the maximum of an even row, the odd row after it and the odd row before it; TensorFlow's 'same'
+    padding takes the even row that follows instead of the odd one before where the size is even. On CPU the
+    gradient costs a tenth of that of XLA's windows. Equal maxima share it.
     """
     low = jnp.asarray(jnp.finfo(x.dtype).min, x.dtype)
     for axis in range(x.ndim - (4 if time else 3), x.ndim - 1):

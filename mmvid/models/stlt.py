@@ -14,6 +14,9 @@ import numpy as np
 from mmvid.models.layers import Classifier, linear
 from mmvid.models.transformer import Encoder, Table, norm
 
+# How many there are, with 0.
+_CATEGORIES, _SIDES, _STATES = 3, 3, 6
+
 
 def _check_frames(given: int, known: int) -> None:
     """Raises ValueError where a network is given more frames than it has places for."""
@@ -80,9 +83,9 @@ class Stlt(nn.Module):
         """Embeds each slot, [B, T, slots, 8] -> [B, T, slots, C]."""
         box, score = x[..., :4].astype(self.dtype), x[..., 5:6].astype(self.dtype)
         category, side, state = (x[..., i].astype(jnp.int32) for i in (4, 6, 7))
-        y = Table(3, self.width, name="category")(category)
+        y = Table(_CATEGORIES, self.width, name="category")(category)
         y += linear(4, self.width, self.dtype, "box")(box) + linear(1, self.width, self.dtype, "score")(score)
-        y += Table(3, self.width, name="side")(side) + Table(6, self.width, name="state")(state)
+        y += Table(_SIDES, self.width, name="side")(side) + Table(_STATES, self.width, name="state")(state)
         return norm(self.eps, self.dtype, "box_norm")(y.astype(self.dtype))
 
     def _in_space(self, y, there, train: bool):
