@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.readers import table
 from mmvid.data.media import detections, hand_objects
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import record as record_lib
@@ -234,6 +235,15 @@ def test_what_is_packed_reads_the_same(tmp_path):
     assert detections.packed("x", wrong["x"]) == json.dumps(wrong)
 
 
+def test_a_csv_names_detections(tmp_path, film):
+    stored(tmp_path, {"2": annotated("2", range(15))})
+    kitchen(tmp_path / "b.pkl", FRAMES)
+    rows = [f"{name},{film},x,{fps},{boxes}" for name, fps, boxes in (("a", 5, "b.json"), ("b", "", "b.pkl"))]
+    (tmp_path / "clips.csv").write_text("\n".join(["id,path,label,fps,boxes", *rows]))
+    made = [record_lib.prepare(item, NO_FLOW) for item in table.read(tmp_path / "clips.csv").items]
+    assert lefts(made[0]["boxes"])[:3] == [(0, 0), (1, 1), (2, 1)] and made[1]["boxes"][-1, 0] == FRAMES - 1
+
+
 # ---------------------------------------------------------------------------- hand-object detections
 def kitchen(path, count, protocol=pickle.DEFAULT_PROTOCOL):
     """The file of a video: frame n has an object at x1 = n / 1000, and a hand where n is even."""
@@ -254,7 +264,7 @@ def test_hands_and_objects(tmp_path, film, protocol):
     boxes = prepared(film, kitchen(tmp_path / "P01_01.pkl", FRAMES, protocol), 1.0, 1.2)
     np.testing.assert_allclose(
         boxes,
-        [[0, 0, 0.5, 0.125, 0.75, 2, 0.875, 1, 3], [0, 0.01, 0.25, 0.5, 1, 1, 0.5, 0, 0],
+        [[0, 0, 0.5, 0.125, 0.75, 2, 0.875, 2, 4], [0, 0.01, 0.25, 0.5, 1, 1, 0.5, 0, 0],
          [1, 0.011, 0.25, 0.5, 1, 1, 0.5, 0, 0]],
         atol=1e-6,
     )  # fmt: skip
@@ -279,6 +289,17 @@ def test_only_the_segments_messages_are_read(tmp_path):
     assert len(detections.read(path, clip, 0, 30).rows) == 45
     with pytest.raises(files_lib.DecodeError, match="boxes of frame 30"):
         detections.read(path, clip, 30, 31)
+
+
+@pytest.mark.parametrize("side, state", [(0, 0), (1, 4), (2, 0), (0, 5)])
+def test_sides_and_states_count_from_one(side, state):
+    """As STLT's embeddings do, where 0 is unknown; the file leaves out what is 0."""
+    message = detected(hands=[(0.0, 0.5, 0.125, 0.75, 0.875, side, state)])
+    if side < 2 and state < 5:
+        assert hand_objects.rows([message], 0, 1)[0, 7:].tolist() == [side + 1, state + 1]
+    else:
+        with pytest.raises(files_lib.DecodeError, match=f"side {side} and state {state} of a hand"):
+            hand_objects.rows([message], 0, 1)
 
 
 class Evil:

@@ -161,7 +161,7 @@ def test_built_from_the_official_files(kitchens, tmp_path, serial, capsys):
         np.testing.assert_allclose(
             objects[:, 1] * 10, np.arange(first, first + count) / RATE, atol=0.5 / 50 + 1e-6
         )
-        assert boxes[boxes[:, 5] == 2][0, 6:].tolist() == pytest.approx([0.9, 1, 3])
+        assert boxes[boxes[:, 5] == 2][0, 6:].tolist() == pytest.approx([0.9, 2, 4])
     # The sound is the film's own: it begins after a second.
     for name, begins, lasts in (("P01_01_0", 0.86, 0.81), ("P01_01_1", 0.0, 1.0), ("P01_101_0", 0.5, 1.0)):
         samples = np.frombuffer(clips[name]["audio"], "<i2")

@@ -16,6 +16,7 @@ import numpy as np
 from mmvid.data.media.files import DecodeError, existing
 
 OBJECT, HAND = 1.0, 2.0
+SIDES, STATES = 2, 5
 
 
 class _Plain(pickle.Unpickler):
@@ -78,12 +79,16 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
 
 
 def _row(data: bytes, category: float) -> list[float]:
-    """Reads a hand or an object as x1, y1, x2, y2, category, score, side, state."""
+    """Reads a hand or an object as x1, y1, x2, y2, category, score, side, state. Raises ValueError."""
     found = dict(_fields(data))
     box = dict(_fields(found.get(1, b"")))
     corners = [box.get(i, 0.0) for i in (1, 2, 3, 4)]
-    # An object has neither a side nor a state.
-    return [*corners, category, found.get(2, 0.0), float(found.get(5, 0)), float(found.get(3, 0))]
+    # 0 stands for unknown in a record; the file counts from 0: sides left, right; states none, self, other person,
+    # portable, stationary. An object has neither.
+    side, state = (found.get(5, 0) + 1, found.get(3, 0) + 1) if category == HAND else (0, 0)
+    if side > SIDES or state > STATES:
+        raise ValueError(f"side {side - 1} and state {state - 1} of a hand")
+    return [*corners, category, found.get(2, 0.0), float(side), float(state)]
 
 
 def rows(found: Sequence[bytes], first: int, stop: int) -> np.ndarray:
