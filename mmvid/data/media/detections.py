@@ -89,6 +89,7 @@ def _values(file, text: str) -> Iterator:
         closed = text[place : place + 1] in ("]", "}") if place < len(text) else closed
         if closed:
             return
+        wrong = "the last bracket lacks"
         try:
             value, end = _DECODER.raw_decode(text, place)
         except json.JSONDecodeError as error:
@@ -97,7 +98,7 @@ def _values(file, text: str) -> Iterator:
         if end == len(text):
             more = file.read(max(_CHUNK, len(text) - place))
             if not more or len(text) > _MOST:
-                raise ValueError(f"it breaks off ({wrong})" if value is None else "it breaks off")
+                raise ValueError(f"it breaks off or is damaged: {wrong}")
             text, place = text[place:] + more, 0
             continue
         place = end
