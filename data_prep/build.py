@@ -159,16 +159,18 @@ def build(args: argparse.Namespace) -> int:
             source, keys, settings, prepared, workers=args.workers, beam_options=args.beam_options
         )
         summary.write_rejected(args.out, source, reasons)
+        # A clip may be in two splits.
+        refused = sum(item.id in reasons for item in source.items)
         if reasons and args.strict:
             first = next(iter(reasons))
             print(
-                f"data_prep: --strict: {len(reasons)} of {len(source.items)} clips rejected, first "
+                f"data_prep: --strict: {refused} of {len(source.items)} clips rejected, first "
                 f"{first}: {reasons[first]}; all in {args.out / 'rejected.csv'}",
                 file=sys.stderr,
             )
             return 1
         # As many rejected as before: the retry changed nothing, and what is packed stays.
-        if info is None or len(reasons) != rejected:
+        if info is None or refused != rejected:
             info = phases.pack_dataset(source, keys, settings, args.out, reasons)
             print(summary.of(info, args.out, reader, notes))
             return 0

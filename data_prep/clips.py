@@ -1,5 +1,6 @@
 """Phase 1: prepares one clip into a file with everything that its record needs, or writes the reason why not."""
 
+import functools
 import hashlib
 import json
 import os
@@ -49,9 +50,11 @@ def keys(items: list[Item], settings: record.Settings) -> dict[str, str]:
     """Returns {id: name of the clip's file}, a hash that changes with the clip's sources and the settings."""
     # Labels and splits are no part of it: phase 2 adds them, so that changing them costs no decoding.
     shared = json.dumps([VERSION, settings._asdict()], sort_keys=True)
+    # A film may hold hundreds of clips, and a file system on the network is slow to answer.
+    stamp = functools.cache(_stamp)
     out = {}
     for item in items:
-        stamps = [(str(path), _stamp(path)) for path in (item.path, *item.paths.values()) if path]
+        stamps = [(str(path), stamp(path)) for path in (item.path, *item.paths.values()) if path]
         own = [item.id, item.start, item.end, item.fps, item.path is None, *item.paths, stamps]
         text = shared + json.dumps(own, sort_keys=True)
         out[item.id] = hashlib.sha256(text.encode()).hexdigest()[:24]

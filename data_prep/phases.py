@@ -85,7 +85,8 @@ def prepare_clips(
     wanted = [(item, keys[item.id]) for item in source.items if item.id not in reasons]
     # One listing, as a file system on the network answers a hundred thousand questions slowly.
     there = set(os.listdir(directory))
-    jobs = [(item, key) for item, key in wanted if f"{key}.pkl" not in there]
+    # By key: a clip that is in two splits is prepared once.
+    jobs = list({key: (item, key) for item, key in wanted if f"{key}.pkl" not in there}.values())
     if jobs and beam_options is not None:
         from data_prep import beam  # it is not installed everywhere
 

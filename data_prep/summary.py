@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import DMCL, MML, Reader
+from data_prep.readers import DMCL, MML, OWN, Reader
 from mmvid.data import records
 from mmvid.files import whole
 
@@ -63,8 +63,10 @@ def _command(training: Training, info: records.Info, root: pathlib.Path, reader:
     variant, workdir = reader.variants[training.config], root.resolve().name + training.ending
     config = f"{training.config}:{variant}" if variant else training.config
     words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
+    scored = "test" if variant in OWN.values() else reader.scored
     # Without the split that the variant is scored on, the run would end before it begins.
-    told = "" if reader.scored in info.splits else " --config.evaluation.splits=\"('val',)\""
+    others = tuple(split for split in ("val", "unseen") if split in info.splits)
+    told = "" if scored in info.splits else f' --config.evaluation.splits="{others}"'
     return f"python -m mmvid train {' '.join(map(shlex.quote, words))}{told}"
 
 

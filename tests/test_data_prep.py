@@ -27,6 +27,7 @@ from data_prep.readers import ssv2
 from data_prep.tabletop import files as tabletop_files
 from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
+from mmvid.data.media import detections
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import record as record_lib
 from mmvid.streams import Head, Sampling, Stream
@@ -331,14 +332,14 @@ def test_flow_in_colours_has_no_second_plane(tmp_path):
 def test_boxes_that_are_wrong(tmp_path, text, reason):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(files_lib.DecodeError, match=reason):
-        record_lib._boxes(tmp_path / "b.csv")
+        detections.in_shares(detections.table(tmp_path / "b.csv"))
 
 
 def test_boxes_with_a_header_and_none_at_all(tmp_path):
     (tmp_path / "b.csv").write_text("frame,x1,y1,x2,y2,category,score,side,state\n0,0,0,1,1,1,1,0,0\n")
-    assert record_lib._boxes(tmp_path / "b.csv").shape == (1, 9)
+    assert detections.in_shares(detections.table(tmp_path / "b.csv")).shape == (1, 9)
     (tmp_path / "b.csv").write_text("frame,x1\n")
-    assert record_lib._boxes(tmp_path / "b.csv").shape == (0, 9)
+    assert detections.in_shares(detections.table(tmp_path / "b.csv")).shape == (0, 9)
 
 
 def test_key_follows_sources_and_settings(tmp_path):

@@ -9,7 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import folder, ntu, nwucla, splits, ssv2, table, tabletop, uwa3d
+from data_prep.readers import (
+    boxes,
+    epic,
+    folder,
+    ntu,
+    nwucla,
+    something_else,
+    splits,
+    ssv2,
+    table,
+    tabletop,
+    uwa3d,
+)
 from data_prep.tabletop import specs
 
 MML, DMCL = "configs/mml.py", "configs/dmcl.py"
@@ -24,7 +36,7 @@ class Reader(NamedTuple):
     (``args.out`` too). ``flags`` {'--name': arguments of argparse's add_argument} belong to this dataset
     alone. ``stored`` has the fields of `record.Settings` whose default differs here. ``variants``
     {configuration file: its variant} are the trainings that fit; the summary offers no others. ``scored`` is
-    the split on which these variants are scored.
+    the split on which those of them are scored that are the dataset's own.
     """
 
     about: str
@@ -50,6 +62,10 @@ def _cameras(text: str) -> tuple[int, ...]:
 _ARCHIVES = {"--videos": dict(required=True, metavar="ROOT", help="folder of the unpacked archives")}
 _LABELS = {"--annotations": dict(required=True, metavar="LABELS", help="folder of the official label files")}
 _FILMS = {"--videos": dict(required=True, metavar="VIDEOS", help="folder of the videos")}
+_KITCHENS = {"--videos": dict(required=True, metavar="ROOT", help="folder of P01/videos/P01_01.MP4 and its like")}
+_SPLIT = {
+    "--split": dict(default="compositional", choices=tuple(something_else.SPLITS), help="which of the splits"),
+}
 _VIEWS = {
     "--train_views": dict(type=_cameras, default="1,2", metavar="1,2", help="cameras to train on"),
     "--test_views": dict(type=_cameras, metavar="3", help="cameras to test on; all others where not given"),
@@ -86,9 +102,23 @@ def _ntu(about: str, name: str) -> Reader:
 READERS = {
     "ssv2": Reader(
         "Something-Something v2",
-        lambda args: ssv2.read(args.annotations, args.videos),
-        flags=_LABELS | _FILMS,
+        lambda args: ssv2.read(args.annotations, args.videos, named=args.boxes, out=args.out),
+        flags=_LABELS | _FILMS | boxes.FLAGS,
         variants=OWN | {MML: "ssv2"},
+        scored="val",
+    ),
+    "something_else": Reader(
+        "Something-Else: Something-Something v2 split by the objects that are seen, with boxes",
+        lambda args: something_else.read(
+            args.annotations, args.videos, args.out, split=args.split, named=args.boxes
+        ),
+        flags=_LABELS | _FILMS | boxes.FLAGS | _SPLIT,
+        scored="val",
+    ),
+    "epic100": Reader(
+        "EPIC-Kitchens-100: nouns and verbs of what a cook does, with sound and hand-object boxes",
+        lambda args: epic.read(args.annotations, args.videos),
+        flags=_LABELS | _KITCHENS,
         scored="val",
     ),
     "nwucla": _by_view("Northwestern-UCLA, RGB and depth before three cameras", nwucla.read, "nwucla"),

@@ -1,9 +1,12 @@
 """Something-Something v2, read from the official label files under their old and new names."""
 
 import json
+import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 from data_prep.manifest import Item, Manifest, check_ids
+from data_prep.readers import boxes
 
 # The label files were published under long names first and under short ones later.
 _PREFIXES = ("something-something-v2-", "")
@@ -52,7 +55,7 @@ def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
     return rows
 
 
-def _class(template: str) -> str:
+def class_of(template: str) -> str:
     """Returns the class that a clip's template names: 'Pushing something' for 'Pushing [something]'."""
     # Only the brackets go: case, commas and repeated words belong to the class's name.
     return template.replace("[", "").replace("]", "")
@@ -66,31 +69,44 @@ def _answers(folder: pathlib.Path) -> dict[str, str]:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifest:
-    """Makes the manifest of SSv2: train and val, and test where its answers are there.
-
-    ``videos``: the folder of <id>.webm (or another ending, if converted). Raises FileNotFoundError
-    naming the missing file, ValueError for rows of another form.
-    """
-    folder, videos = pathlib.Path(annotations), pathlib.Path(videos)
+def paths(videos: pathlib.Path) -> Callable[[str], pathlib.Path]:
+    """Returns the function from an id to its video in the folder ``videos``, <id>.webm or another ending, if
+    converted. Raises FileNotFoundError where there is no folder."""
     if not videos.is_dir():
         raise FileNotFoundError(f"no folder of videos at {videos}")
     there = {p.stem: p for p in videos.iterdir() if p.suffix.lower() in _ENDINGS}
+    # A video that lacks keeps its place in the list, so that it is rejected with a reason and counted.
+    return lambda name: there.get(name, videos / f"{name}.webm")
+
+
+def read(
+    annotations: str | pathlib.Path,
+    videos: str | pathlib.Path,
+    *,
+    named: Sequence[str | os.PathLike] | None = None,
+    out: str | os.PathLike = "",
+) -> Manifest:
+    """Makes the manifest of SSv2: train and val, and test where its answers are there.
+
+    ``videos``: the folder of <id>.webm (or another ending, if converted). ``named`` are files of boxes in JSON
+    (see `boxes.shared_out`, which writes beside ``out``). Raises FileNotFoundError naming the missing file,
+    ValueError for rows of another form.
+    """
+    folder, path_of = pathlib.Path(annotations), paths(pathlib.Path(videos))
     names = _names(folder)
 
     def item(row: dict, split: str, label: str | None) -> Item:
         name = str(row["id"])
-        # A video that lacks keeps its place in the list, so that it is rejected with a reason and counted.
-        path = there.get(name, videos / f"{name}.webm")
-        return Item(name, path, split, {"action": (label,) if label else ()})
+        return Item(name, path_of(name), split, {"action": (label,) if label else ()})
 
     items = []
     for split, file in (("train", "train.json"), ("val", "validation.json")):
         rows = _rows(folder, file, "id", "template")
-        items += [item(row, split, _class(row["template"])) for row in rows]
+        items += [item(row, split, class_of(row["template"])) for row in rows]
     answers = _answers(folder)
     if answers:
         rows = _rows(folder, "test.json", "id")
         items += [item(row, "test", answers.get(str(row["id"]))) for row in rows]
     check_ids(items, folder)
-    return Manifest("ssv2", items, {"action": {"kind": "single", "names": names}})
+    items, notes = boxes.shared_out(items, named, out)
+    return Manifest("ssv2", items, {"action": {"kind": "single", "names": names}}, notes)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid.data import frames as frames_lib
-from mmvid.data.media import audio, flow_pictures, pictures, timeline
+from mmvid.data.media import audio, detections, flow_pictures, pictures, timeline
 from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import video as video_lib
-from mmvid.data.media.files import DecodeError, existing
+from mmvid.data.media.files import DecodeError
 from mmvid.data.media.item import Item
 
 FLOWS = ("tvl1", "tvl1-fast", "dis", "none")
@@ -164,29 +164,6 @@ def _flow_fields(made: flow_pictures.FlowPictures, settings: Settings) -> dict:
 
 
 # ---------------------------------------------------------------------------- sound and boxes
-def _boxes(path: pathlib.Path) -> np.ndarray:
-    """Reads boxes from an .npy or a CSV as rows float32 [n, 9] (data_prep/README.md). Raises DecodeError for
-    rows of another form."""
-    existing(path)
-    try:
-        if path.suffix == ".npy":
-            rows = np.load(path)
-        else:
-            lines = [line for line in path.read_text().splitlines() if line.strip()]
-            lines = lines[1:] if lines and lines[0].startswith("frame") else lines
-            rows = np.array([line.split(",") for line in lines], np.float64)
-        rows = rows.reshape(0, 9) if rows.size == 0 else rows
-    except (ValueError, EOFError, OSError) as error:
-        raise DecodeError(f"boxes not readable: {error}") from None
-    if rows.ndim != 2 or rows.shape[1] != 9:
-        raise DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
-    # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
-    corners = rows[:, 1:5]
-    if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
-        raise DecodeError("boxes must be finite, with x1, y1, x2, y2 in [0, 1]")
-    return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
-
-
 def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
     """Makes the record's sound and boxes, empty where the manifest names none."""
     out = {
@@ -199,7 +176,10 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
         sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
-        out["boxes"] = timeline.boxes(_boxes(path), frames)
+        rate = item.fps if pathlib.Path(path).suffix in detections.CLOCKED else None
+        numbers = timeline.numbers(item, frames, rate)
+        found = detections.read(path, item, int(numbers[0]), int(numbers[-1]) + 1)
+        out["boxes"] = timeline.boxes(found, numbers, frames, rate)
     return out
 
 

@@ -12,6 +12,7 @@ from mmvid.data.media import depth as depth_lib
 from mmvid.data.media import files, flow_pictures
 from mmvid.data.media import pictures as pictures_lib
 from mmvid.data.media import video as video_lib
+from mmvid.data.media.detections import Detections
 from mmvid.data.media.item import Item
 
 
@@ -72,11 +73,16 @@ def _spare(count: int) -> int:
     return max(count // 10, 1)
 
 
+def _seconds(length: float, count: int) -> float:
+    """Returns the seconds that a film of ``count`` frames lasts; ``length`` pass from its first to its last."""
+    # The last frame is taken to be shown as long as the others are on average.
+    return length * count / max(count - 1, 1)
+
+
 def _lasting(length: float, count: int) -> str:
     """Writes for a message how long a film of ``count`` frames lasts, ' in 2.00 s', where ``length`` seconds pass
     from its first frame to its last; '' where there is no clock."""
-    # The last frame is taken to be shown as long as the others are on average.
-    return "" if np.isnan(length) else f" in {length * count / max(count - 1, 1):.2f} s"
+    return "" if np.isnan(length) else f" in {_seconds(length, count):.2f} s"
 
 
 def _film(count: int, length: float) -> str:
@@ -197,17 +203,43 @@ def _cut_flow(pictures: list[bytes], item: Item, frames: Frames | None) -> list[
     return kept + [kept[-1]] * (lacking - 1)
 
 
-def boxes(rows: np.ndarray, frames: Frames) -> np.ndarray:
+def numbers(item: Item, frames: Frames, rate: float | None) -> np.ndarray:
+    """Returns which of the frames that boxes count each frame of the clip is, int [T]: the frame of its number or,
+    where boxes count ``rate`` frames a second, the one nearest in time."""
+    if rate is None:
+        return frames.first + np.arange(frames.number)
+    return np.floor((item.start + frames.times) * rate + 0.5).astype(int)
+
+
+def boxes(found: Detections, numbers: np.ndarray, frames: Frames, rate: float | None) -> np.ndarray:
     """Returns the rows of boxes, float32 [n, 9], that lie in the clip, their frames counted from its first one.
 
-    Raises DecodeError where they name frames that the whole video does not have.
+    ``numbers`` [T] are the clip's frames as the boxes count them, ``rate`` a second. Raises DecodeError where they
+    speak of frames that the whole video does not have.
     """
-    numbers = rows[:, 0]
-    last = frames.whole - 1 + _spare(frames.whole)
-    if len(rows) and (numbers.min() < 0 or numbers.max() > last):
+    _check_boxes(found, frames, rate)
+    if rate is None:
+        rows = found.rows - np.float32([frames.first] + [0] * 8)
+        return rows[(rows[:, 0] >= 0) & (rows[:, 0] < frames.number)]
+    rows = found.rows[np.argsort(found.rows[:, 0], kind="stable")]
+    # A picture of a faster film shares its boxes with the next, one of a slower film skips some.
+    low, high = (np.searchsorted(rows[:, 0], numbers, side) for side in ("left", "right"))
+    places = [np.arange(*ends) for ends in zip(low, high)]
+    chosen = rows[np.concatenate(places)]
+    chosen[:, 0] = np.repeat(np.arange(len(numbers)), high - low)
+    return chosen
+
+
+def _check_boxes(found: Detections, frames: Frames, rate: float | None) -> None:
+    """Raises DecodeError where boxes are of a longer video, or of a shorter one though they should be of all of
+    it."""
+    lowest, last = found.rows[:, 0].min() if len(found.rows) else 0, found.count - 1
+    # Without a clock the length is NaN, and nothing can be compared with it.
+    whole = frames.whole if rate is None else _seconds(frames.length, frames.whole) * rate
+    spare = _spare(frames.whole) if rate is None else max(0.1 * whole, frames.period * rate, 1)
+    if lowest < 0 or last > whole - 1 + spare or (found.whole and found.count < whole - spare):
+        hint = "count from 0, from the start of the whole video"
+        clock = "" if rate is None else f", or {whole:.0f} at {rate:g} a second"
         raise files.DecodeError(
-            f"boxes of the frames {numbers.min():.0f} to {numbers.max():.0f} of a video that has {frames.whole}: "
-            "count from 0, from the start of the whole video"
+            f"boxes of the frames {lowest:.0f} to {last:.0f} of a video that has {frames.whole}{clock}: {hint}"
         )
-    rows = rows - np.float32([frames.first] + [0] * 8)
-    return rows[(rows[:, 0] >= 0) & (rows[:, 0] < frames.number)]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmvid.data.media import display, film
+from mmvid.data.media import display, film, timetable
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import pictures as pictures_lib
 from mmvid.data.media.files import DecodeError, existing
@@ -114,3 +114,18 @@ def read(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_
     if pathlib.Path(path).suffix.lower() in IMAGES:
         return image(path, short_side=options.get("short_side", 0))
     return of_film(path, **options)
+
+
+def size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (width, height) of the RGB that `read` gives of ``path``, before it is made smaller. Raises
+    DecodeError."""
+    files = pictures_lib.sequence(path) or [pathlib.Path(path)]
+    if files[0].suffix.lower() in IMAGES:
+        shape = image(files[0]).frames.shape[1:]
+    else:
+        with files_lib.listening("video") as logs, files_lib.opened(existing(path)) as container:
+            stream = timetable.video_stream(container)
+            shape = _rgb(VideoReformatter(), 0, next(container.decode(stream)), stream).shape
+            # Complaints are for whoever reads the film.
+            logs.clear()
+    return shape[1], shape[0]

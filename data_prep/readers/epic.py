@@ -1,0 +1,186 @@
+"""EPIC-Kitchens-100, read from its official CSV files and the tree that its download script makes.
+
+Its own test set has no labels. The papers' regular split is the whole validation set, and 'unseen' are those of
+its segments whose cooks never train: they stand in both splits, under one id.
+"""
+
+import collections
+import csv
+import pathlib
+import re
+from collections.abc import Iterator
+
+from data_prep.manifest import Item, Manifest, check_ids
+from mmvid.data.media import audio, hand_objects
+from mmvid.data.media.item import VIDEO_ENDINGS
+
+LISTS = {"train": "EPIC_100_train.csv", "val": "EPIC_100_validation.csv"}
+TEST = "EPIC_100_test_timestamps.csv"
+UNSEEN = "EPIC_100_unseen_participant_ids_validation.csv"
+# What that file says, for where it is not there.
+UNSEEN_PARTICIPANTS = ("P18", "P32")
+HEADS = ("noun", "verb")
+# Of the download script; of the videos by themselves; of EPIC-Kitchens-55.
+TREES = ("P[0-9]*/videos", "videos/P[0-9]*", "P[0-9]*", "videos/*/P[0-9]*")
+_NEEDED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
+
+
+# ---------------------------------------------------------------------------- lists
+def _rows(folder: pathlib.Path, name: str, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line, {column: cell}) of a CSV. Raises FileNotFoundError, and ValueError for one that lacks any of
+    the columns ``needed``."""
+    path = folder / name
+    if not path.exists():
+        raise FileNotFoundError(f"no {name} in {folder}: it is in the repository epic-kitchens-100-annotations")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file)
+        if lacking := [column for column in needed if column not in (table.fieldnames or ())]:
+            raise ValueError(f"{path} lacks the column {lacking[0]!r}; it has {table.fieldnames}")
+        for row in table:
+            yield table.line_num, row
+
+
+def _names(folder: pathlib.Path, head: str) -> list[str]:
+    """Lists the classes of a head in the order of their ids. Raises ValueError where these are not 0 to K - 1."""
+    name = f"EPIC_100_{head}_classes.csv"
+    rows = [row for _, row in _rows(folder, name, "id", "key")]
+    if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
+        raise ValueError(f"the ids of {folder / name} are not 0..{len(rows) - 1} in this order")
+    return [row["key"].strip() for row in rows]
+
+
+def _seconds(text: str) -> float:
+    """Reads '00:01:02.34' as 62.34 seconds. Raises ValueError for anything else."""
+    if not (match := re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", text.strip())):
+        raise ValueError(f"{text!r} is no time like 00:01:02.34")
+    hours, minutes, seconds = match.groups()
+    # Rounded, since 60 + 2.34 is not quite 62.34.
+    return round(3600 * int(hours) + 60 * int(minutes) + float(seconds), 6)
+
+
+def _interval(row: dict[str, str]) -> tuple[float, float]:
+    """Reads (start, end) of a segment in seconds of its video. Raises ValueError for what is none."""
+    start, end = _seconds(row["start_timestamp"]), _seconds(row["stop_timestamp"])
+    if end <= start:
+        raise ValueError(f"the segment ends at {end} s, and begins at {start}")
+    return start, end
+
+
+def _unseen(folder: pathlib.Path) -> set[str]:
+    """Returns the participants of the validation set that never train."""
+    if not (folder / UNSEEN).exists():
+        return set(UNSEEN_PARTICIPANTS)
+    return {row["participant_id"].strip() for _, row in _rows(folder, UNSEEN, "participant_id")}
+
+
+def _label(row: dict[str, str], head: str, names: list[str]) -> tuple[str, ...]:
+    """Returns the class of a row; what is no class's number is kept as it is, and rejects the clip by name."""
+    cell = (row[f"{head}_class"] or "").strip()
+    known = cell.isdecimal() and int(cell) < len(names)
+    return ((names[int(cell)] if known else cell),) if cell else ()
+
+
+# ---------------------------------------------------------------------------- videos
+def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns {video id: video} of the first of TREES that has any, below ``root`` or its folder EPIC-KITCHENS."""
+    for base in (root, root / "EPIC-KITCHENS"):
+        for tree in TREES:
+            files = [file for folder in sorted(base.glob(tree)) if folder.is_dir() for file in folder.iterdir()]
+            found = {
+                file.stem: file
+                for file in files
+                if re.fullmatch(r"P\d+_\d+", file.stem) and file.suffix.lower() in VIDEO_ENDINGS
+            }
+            if found:
+                return found
+    tars = any(root.glob("**/rgb_frames/*.tar"))
+    hint = "; the tars of rgb_frames are not read: fetch the videos (epic_downloader.py --videos)" if tars else ""
+    raise FileNotFoundError(f"{root} holds no videos like P01/videos/P01_01.MP4{hint}")
+
+
+def rate(video: str) -> float:
+    """Returns how many of a video's frames EPIC-Kitchens counts a second, in detections, too: 60, or 50 in the
+    videos of 2020 (three digits)."""
+    return 50.0 if re.fullmatch(r"P\d+_1\d\d", video) else 60.0
+
+
+def _beside(film: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns what a video has beside its pictures: {'audio': itself, if it has sound, 'boxes': its
+    detections}."""
+    out = {"audio": film} if audio.there(film) else {}
+    # The folder of the participant, below whose videos it lies or beside them.
+    for folder in (film.parent.parent, film.parent):
+        path = hand_objects.path_of(folder, film.stem)
+        if path.exists():
+            return out | {"boxes": path}
+    return out
+
+
+def _with(item: Item, beside: dict[str, pathlib.Path]) -> Item:
+    """Returns the segment with what its video has beside its pictures."""
+    return item._replace(paths=beside, fps=rate(item.path.stem) if "boxes" in beside else None)
+
+
+# ---------------------------------------------------------------------------- the manifest
+def _items(
+    folder: pathlib.Path,
+    split: str,
+    names: dict[str, list[str]],
+    films: dict[str, pathlib.Path],
+    missing: pathlib.Path,
+) -> Iterator[Item]:
+    """Yields the segments of a list, without what their videos have beside them. Raises ValueError naming the line
+    of a segment without its times."""
+    columns = [f"{head}_class" for head in HEADS]
+    for line, row in _rows(folder, LISTS[split], *_NEEDED, *columns):
+        try:
+            start, end = _interval(row)
+        except ValueError as error:
+            raise ValueError(f"{folder / LISTS[split]}, line {line}: {error}") from None
+        video = row["video_id"].strip()
+        # A video that lacks keeps its segments in the list, so that they are rejected with a reason.
+        path = films.get(video, missing / row["participant_id"].strip() / "videos" / f"{video}.MP4")
+        labels = {head: _label(row, head, names[head]) for head in HEADS}
+        yield Item(row["narration_id"].strip(), path, split, labels, start, end)
+
+
+def _notes(
+    folder: pathlib.Path, items: list[Item], films: dict[str, pathlib.Path], beside: dict
+) -> tuple[str, ...]:
+    """Makes the notes on segments that are left out, videos that lack something, and what is in two splits."""
+    notes = []
+    if (folder / TEST).exists():
+        count = sum(1 for _ in _rows(folder, TEST))
+        notes.append(f"the {count} segments of {TEST} have no labels and are left out")
+    used = {item.path.stem for item in items}
+    for what, lack in (
+        ("are not there, so that their segments are rejected", used - films.keys()),
+        ("have no sound", {video for video in used & films.keys() if "audio" not in beside[video]}),
+    ):
+        if lack:
+            notes.append(f"{len(lack)} of {len(used)} videos {what}: {', '.join(sorted(lack)[:3])}")
+    return (*notes, "the segments of 'unseen' are those of its cooks in 'val', which is the whole validation set")
+
+
+def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifest:
+    """Makes EPIC-Kitchens-100's manifest: 'train', 'val' and 'unseen', those of 'val' whose cooks never train.
+
+    ``annotations`` is the folder of the official CSV files, ``videos`` that of Pxx/videos/Pxx_yy.MP4 and, where
+    they are there, of Pxx/hand-objects/Pxx_yy.pkl. Sound is the videos' own. Raises FileNotFoundError naming the
+    missing file, ValueError for lists of another form.
+    """
+    folder, root = pathlib.Path(annotations), pathlib.Path(videos)
+    names = {head: _names(folder, head) for head in HEADS}
+    films, unseen = _films(root), _unseen(folder)
+    items = [item for split in LISTS for item in _items(folder, split, names, films, root)]
+    check_ids(items, folder)
+    beside: dict[str, dict] = collections.defaultdict(dict)
+    beside |= {video: _beside(films[video]) for video in {i.path.stem for i in items} & films.keys()}
+    items = [_with(item, beside[item.path.stem]) for item in items]
+    notes = _notes(folder, items, films, beside)
+    of_unseen = (item for item in items if item.split == "val" and item.path.stem.split("_")[0] in unseen)
+    items = [*items, *(item._replace(split="unseen") for item in of_unseen)]
+    # Segments of one video together: what a worker knows of it serves the next one.
+    items.sort(key=lambda item: (item.path.stem, item.start, item.id))
+    heads = {head: {"kind": "single", "names": names[head]} for head in HEADS}
+    return Manifest("epic100", items, heads, notes)
