@@ -14,12 +14,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmvid import configuration, files, flops, logs, streams, usage
-from mmvid.data import augment, sampling
+from mmvid import configuration, files, flops, logs, usage
 from mmvid.network import Network
 from mmvid.plans.segment import Segment, headline_network
 from mmvid.report import text
-from mmvid.run import feed, inference, outline
+from mmvid.run import inference, outline
 from mmvid.run.build import Run
 from mmvid.run.inference import Computed, Pipeline
 
@@ -71,20 +70,10 @@ def _teachers(run: Run) -> dict[str, tuple[Network, Segment]]:
     return {network.name: (network, s) for s in run.segments for network in s.networks if network.frozen}
 
 
-def _shown(run: Run, segment: Segment) -> tuple[streams.Views, int, int]:
-    """How a clip is cut at test, into how many views, and the side of their pictures."""
-    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
-    views = feed.views(run, spec.protocol, spec.crops)
-    # Asked of a clip of 1000 frames for the number of clips alone.
-    clips = max(len(sampling.test_indices(1000, s, views)) for s in segment.streams.values())
-    windows, side = augment.test_windows(info.height, info.width, run.config.size, views)
-    return views, clips * len(windows), side
-
-
 def cost_of(run: Run, *, measure: bool) -> Cost:
     """Counts, and where ``measure`` also runs, what one view of a clip costs."""
     segment, teachers = _last(run), _teachers(run)
-    views, shown, side = _shown(run, segment)
+    views, shown, side = inference.shown(run, segment)
     others = teachers or {network.name: (network, segment) for network in segment.networks}
     read = {name: stream for _, s in others.values() for name, stream in s.streams.items()} | segment.streams
     effort = inference.measured if measure else inference.counted
@@ -139,15 +128,6 @@ def _rows(cost: Cost) -> list[tuple[str, ...]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [
-        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    return "\n".join([lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
-
-
 def saved(own: float, other: float) -> str:
     """How much less than ``other`` the number ``own`` is, in words: '75.98 % less'."""
     share = 1 - own / other
@@ -187,7 +167,7 @@ def said(run: Run, cost: Cost) -> str:
     if unknown:
         lines.append(f"Not counted in full: {text.listed(unknown)}.")
     first, *rest = (usage.folded("", line) for line in lines)
-    return "\n".join([first, "", _aligned([HEADER, *_rows(cost)]), "", *rest])
+    return "\n".join([first, "", text.aligned([HEADER, *_rows(cost)], right=range(2, 8)), "", *rest])
 
 
 def plain(cost: Cost) -> dict:

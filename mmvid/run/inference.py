@@ -14,13 +14,18 @@ import numpy as np
 from mmvid import flops
 from mmvid import network as network_lib
 from mmvid import streams as streams_lib
-from mmvid.data import fields, sampling
+from mmvid.data import augment, fields, sampling
 from mmvid.data.media import record
 from mmvid.flops import Products
 from mmvid.network import Network, Streams
+from mmvid.plans.segment import Segment
+from mmvid.run import feed
+from mmvid.run.build import Run
 
 # Seconds that are spent on timing one network.
 SECONDS = 3.0
+# Frames of a clip that is long enough for streams to read no frame twice.
+_LONG = 1000
 
 
 class Effort(NamedTuple):
@@ -79,6 +84,15 @@ class Pipeline(NamedTuple):
         """The bytes of the network that takes the most; None where nothing was run."""
         parts = [effort.peak for effort in self.efforts]
         return None if None in parts else max(parts)
+
+
+def shown(run: Run, segment: Segment) -> tuple[streams_lib.Views, int, int]:
+    """How a segment's clips are cut at test, into how many views, and the side of their pictures."""
+    spec, info = run.config.evaluation, run.datasets[segment.dataset].info
+    views = feed.views(run, spec.protocol, spec.crops)
+    clips = max(len(sampling.test_indices(_LONG, stream, views)) for stream in segment.streams.values())
+    windows, side = augment.test_windows(info.height, info.width, run.config.size, views)
+    return views, clips * len(windows), side
 
 
 # ---------------------------------------------------------------------------- networks
@@ -155,10 +169,6 @@ def milliseconds(once: Callable[[], object]) -> float:
 
 
 # ---------------------------------------------------------------------------- what they are given
-# Frames of a clip that is long enough for streams to read no frame twice.
-_LONG = 1000
-
-
 def _pairs(streams: Iterable[streams_lib.Stream], views: streams_lib.Views) -> int:
     """The pairs of frames of which one view of a clip needs something computed: those that any of the ``streams``
     reads."""
