@@ -6,6 +6,7 @@ from mmvid.models.fusion import fuse
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
+from mmvid.models.swin3d import Swin3D
 from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
@@ -37,6 +38,7 @@ MODELS = {
     "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
+    "swin3d_tiny": dict(module=Swin3D, stages=(2, 2, 6, 2)),
 }
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
