@@ -56,9 +56,9 @@ def _last(run: Run) -> Segment:
     return [s for s in run.segments if any(n.name == name and not n.frozen for n in s.networks)][-1]
 
 
-def _student(run: Run, segment: Segment) -> Network:
-    """The network of the headline, with those of its reads alone that the headline is made of."""
-    (network,) = (n for n in segment.networks if n.name == headline_network(run.config))
+def _student(run: Run, segment: Segment, name: str) -> Network:
+    """The network of the headline, ``name``, with those of its reads alone that the headline is made of."""
+    (network,) = (n for n in segment.networks if n.name == name)
     if len(network.reads) == 1:
         return network
     # One that reads its streams in turn says the headline from one of them.
@@ -83,7 +83,7 @@ def cost_of(run: Run, *, measure: bool) -> Cost:
         computed = inference.computed(networks, read, views, info, run=measure)
         return Pipeline(name, tuple(effort(network, read, side) for network in networks), computed)
 
-    student = _student(run, segment)
+    student = _student(run, segment, headline_network(run.config))
     name = "teachers" if teachers else "all networks"
     return Cost(pipeline(student.name, [student]), pipeline(name, [n for n, _ in others.values()]), shown)
 

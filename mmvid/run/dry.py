@@ -28,9 +28,12 @@ STEPS, PATIENCE = 5, 120.0
 
 
 class Tried(NamedTuple):
-    """What a segment's step takes: the bytes of ``peak`` (None where the compiler does not tell) and those that
-    are ``free``; the ``seconds`` of each step that was timed, none where it would not fit; the bytes of the ``state``
-    that a checkpoint holds, and of the ``weights`` that are left at the end."""
+    """What a segment's step takes, in bytes and seconds.
+
+    ``peak`` are the bytes that it uses at once, of which ``free`` are there (None where nobody tells).
+    ``seconds`` are those of each step that was timed, none where it does not fit. A checkpoint holds
+    ``state``, and ``weights`` are left at the end.
+    """
 
     peak: int | None
     free: int | None
@@ -127,12 +130,21 @@ def tried(run: Run, segment: Segment) -> Tried:
     state = begin.initial_state(segment, run, enter=False)
     placed = sharding.place(run.mesh, batch(segment, run.config.size))
     step = step_lib.jit_train_step(loop.make_step(segment, run.config), sharding.replicated(run.mesh))
-    # Once more around the trainer's jit: only what is lowered by hand tells its memory.
-    program = jax.jit(step, donate_argnums=0).lower(state, placed).compile()
-    peak, free = inference.peak(program), _free()
     state_bytes, weights = _bytes(state._replace(frozen={}, key=())), _bytes(network.final_weights(state))
-    fits = peak is None or free is None or peak <= free
-    return Tried(peak, free, _timed(program, state, placed) if fits else (), state_bytes, weights)
+    found = Tried(None, _free(), (), state_bytes, weights)
+    try:
+        # Once more around the trainer's jit: only what is lowered by hand tells its memory.
+        program = jax.jit(step, donate_argnums=0).lower(state, placed).compile()
+        found = found._replace(peak=inference.peak(program))
+        known = found.peak is not None and found.free is not None
+        return (
+            found if known and found.peak > found.free else found._replace(seconds=_timed(program, state, placed))
+        )
+    except jax.errors.JaxRuntimeError as error:
+        # An accelerator that is too small says so when it compiles or when it runs.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return found
 
 
 def _alike(segment: Segment) -> str:
@@ -197,56 +209,73 @@ def _row(run: Run, segment: Segment, found: Tried) -> tuple[str, ...]:
 HEADER = ("segment", "networks", "steps", "batch", "s a step", "in all", "memory", "disk")
 
 
+def _time(run: Run, known: dict[str, Tried], of: str, seeds: int) -> str:
+    """How long it takes, from the steps that were timed; '' where none was."""
+    timed = [(segment.steps, known[segment.name]) for segment in run.segments if known[segment.name].seconds]
+    if not timed:
+        return ""
+    whole = seeds * sum(steps * found.mean for steps, found in timed)
+    least = min(len(found.seconds) for _, found in timed)
+    return (
+        f"{duration(whole)} of training{of} on {logs.machine()}, by {least} steps of each segment; compiling, "
+        "scoring and a loader that is slower come on top."
+    )
+
+
+def _too_large(name: str, found: Tried) -> str:
+    needs = "more" if found.peak is None else _size(found.peak)
+    free = "" if found.free is None else f" than the {_size(found.free)} that are free"
+    return (
+        f"{name} does not fit into memory: a step needs {needs}{free}. Take a smaller --config.batch_size, a "
+        "larger --config.accumulate, or --config.model_options.remat=True."
+    )
+
+
 def _closing(outline: Outline, known: dict[str, Tried], workdir: pathlib.Path, seeds: int) -> list[str]:
     """What it comes to, and what is not in it, in sentences."""
-    run, tries = outline.run, list(known.values())
-    lines = []
-    timed = [s for s in run.segments if known[s.name].mean is not None]
-    whole = seeds * sum(s.steps * known[s.name].mean for s in timed)
-    of = f" of {seeds} seeds" if seeds > 1 else ""
-    if timed:
-        counts = sorted({len(found.seconds) for found in tries if found.seconds})
-        lines.append(
-            f"{duration(whole)} of training{of} on {logs.machine()}, as {counts[0]} steps of each segment took; "
-            "compiling, scoring and a loader that is slower come on top."
-        )
-    for segment in run.segments:
-        if (found := known[segment.name]).mean is None:
-            lines.append(
-                f"{segment.name}: a step needs {_size(found.peak)}, of {_size(found.free)} that are free: take a "
-                "smaller --config.batch_size, a larger --config.accumulate, or --config.model_options.remat=True."
-            )
+    run, of = outline.run, f" of {seeds} seeds" if seeds > 1 else ""
     disk = seeds * sum(_disk(run, segment, known[segment.name]) for segment in run.segments)
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    guess = " (their number of clips is a guess)" if outline.guessed else ""
-    lines.append(
-        f"{_size(disk)} on the disk{of}, with checkpoints, weights and scores{guess}; {logs.free_disk(place)}."
-    )
-    return lines
+    guess = " of a number of clips that is a guess" if outline.guessed else ""
+    return [
+        *filter(None, [_time(run, known, of, seeds)]),
+        *(_too_large(name, found) for name, found in known.items() if not found.seconds),
+        f"{_size(disk)} on the disk{of}: checkpoints, weights, and scores{guess}; {logs.free_disk(place)}.",
+        "A dry run: nothing was trained, nothing was written.",
+    ]
+
+
+def _tried(run: Run) -> dict[str, Tried]:
+    """{segment: what its step takes}; segments whose steps do the same work are tried once."""
+    by_work: dict[str, Tried] = {}
+    known = {}
+    for segment in run.segments:
+        key = _alike(segment)
+        if key not in by_work:
+            _say(f"{segment.name}: trying a step ...")
+            by_work[key] = tried(run, segment)
+        known[segment.name] = by_work[key]
+    return known
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 def dry(outline: Outline, workdir: pathlib.Path, seeds: int = 1) -> None:
-    """Prints what a run is made of, what its steps take and what it will come to, for each of ``seeds`` runs.
-    Raises ValueError for whatever would not train."""
-    run, lead = outline.run, jax.process_index() == 0
-    say = print if lead else (lambda *texts, **rest: None)
+    """Prints what a run is made of, what its steps take and what it will come to, with ``seeds`` such runs in
+    ``workdir``. Raises ValueError for what cannot be trained."""
+    run = outline.run
     for line in outline.assumed:
-        say(folded("", line))
-    say("\n" + text.aligned(_networks(run), right=(3,)) + "\n")
+        _say(folded("", line))
+    _say("\n" + text.aligned(_networks(run), right=(3,)) + "\n")
     try:
         feed.check(run)
-    except ValueError as error:
-        say(folded("", f"It would not start here: {error}"))
-    known: dict[str, Tried] = {}
-    by_work: dict[str, Tried] = {}
-    for segment in run.segments:
-        say(f"{segment.name}: trying its step ...", flush=True)
-        key = _alike(segment)
-        if key not in by_work:
-            by_work[key] = tried(run, segment)
-        known[segment.name] = by_work[key]
+    except ValueError as error:  # the rest is worth knowing all the same
+        _say(folded("", f"It would not start here: {error}"))
+    known = _tried(run)
     rows = [_row(run, segment, known[segment.name]) for segment in run.segments]
-    say("\n" + text.aligned([HEADER, *rows], right=range(2, 8)) + "\n")
+    _say("\n" + text.aligned([HEADER, *rows], right=range(2, 8)) + "\n")
     for line in _closing(outline, known, workdir, seeds):
-        say(folded("", line))
-    say("A dry run: nothing was trained, nothing was written.")
+        _say(folded("", line))
