@@ -222,12 +222,17 @@ def _time(run: Run, known: dict[str, Tried], of: str, seeds: int) -> str:
     )
 
 
-def _too_large(name: str, found: Tried) -> str:
-    needs = "more" if found.peak is None else _size(found.peak)
-    free = "" if found.free is None else f" than the {_size(found.free)} that are free"
+def _too_large(known: dict[str, Tried]) -> str:
+    """Which segments do not fit into memory, and what to do; '' where all do."""
+    large = {name: found for name, found in known.items() if not found.seconds}
+    if not large:
+        return ""
+    peaks, free = ([own for own in column if own is not None] for column in zip(*(f[:2] for f in large.values())))
+    needs = f"up to {_size(max(peaks))}" if peaks else "more than there is"
     return (
-        f"{name} does not fit into memory: a step needs {needs}{free}. Take a smaller --config.batch_size, a "
-        "larger --config.accumulate, or --config.model_options.remat=True."
+        f"{text.listed(list(large))} will not fit into memory: a step needs {needs}"
+        f"{f', and {_size(min(free))} are free' if free else ''}. Take a smaller --config.batch_size, a larger "
+        "--config.accumulate, or --config.model_options.remat=True."
     )
 
 
@@ -238,8 +243,7 @@ def _closing(outline: Outline, known: dict[str, Tried], workdir: pathlib.Path, s
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     guess = " of a number of clips that is a guess" if outline.guessed else ""
     return [
-        *filter(None, [_time(run, known, of, seeds)]),
-        *(_too_large(name, found) for name, found in known.items() if not found.seconds),
+        *filter(None, [_time(run, known, of, seeds), _too_large(known)]),
         f"{_size(disk)} on the disk{of}: checkpoints, weights, and scores{guess}; {logs.free_disk(place)}.",
         "A dry run: nothing was trained, nothing was written.",
     ]

@@ -71,8 +71,19 @@ def _made_up(config, name: str, spec) -> Dataset:
     """Stands in for a dataset that is not there: it has an Info, and no clip."""
     clips = {split: spec.get("clips", {}).get(split, CLIPS) for split in _splits(config)}
     path, heads = pathlib.Path(spec.path), _spaces(config)
-    facts = {"height": HEIGHT, "width": WIDTH, "fps": 12.0, "fingerprint": "", "settings": {}}
-    info = Info(path.name or name, records.SCHEMA, heads, clips, clips, {}, **facts)
+    info = Info(
+        name=path.name or name,
+        version=records.SCHEMA,
+        heads=heads,
+        splits=clips,
+        expected=clips,
+        modalities={},
+        fingerprint="",
+        height=HEIGHT,
+        width=WIDTH,
+        fps=12.0,
+        settings={},
+    )
     return Dataset(path, info)
 
 
