@@ -6,6 +6,7 @@ import pytest
 import toy
 from absl.testing import flagsaver
 from test_build import config, dataset  # noqa: F401
+from test_commands import TINY
 
 from mmvid import main
 from mmvid.data.augment import Augment
@@ -84,3 +85,15 @@ def test_the_flag_trains_nothing(tmp_path, monkeypatch):
     with flagsaver.flagsaver():
         main.main(main._parse(["mmvid", "--config=configs/mml.py", f"--workdir={tmp_path}/run", "--dry"]))
     assert seen == [(48, tmp_path / "run", 1)] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_plan_with_a_frozen_teacher_is_tried_from_end_to_end(dataset, tmp_path, capsys):  # noqa: F811
+    """Its teacher would start from a segment that was never trained."""
+    changes = TINY | {"plan": "compare", "compare": ("independent", "generalized_distillation"),
+                      "method.name": "generalized_distillation",
+                      "method.generalized_distillation.teacher": "flow"}  # fmt: skip
+    dry.dry(outline.outline(config(dataset, **changes), tmp_path / "run"), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "flow (frozen) + rgb" in said.replace("rgb + flow (frozen)", "flow (frozen) + rgb")
+    assert "by 5 steps of each segment" in said and not list(tmp_path.iterdir())

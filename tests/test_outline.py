@@ -1,10 +1,12 @@
 """What a configuration tells of a run whose data are not there."""
 
+import pathlib
+
 import pytest
 from test_build import config, dataset  # noqa: F401
 
 from configs import dmcl, mml
-from mmvid import usage
+from mmvid import configuration, usage
 from mmvid.run import outline
 
 
@@ -29,7 +31,8 @@ def test_what_nobody_knows_is_a_guess_that_can_be_corrected(tmp_path):
     found = outline.outline(c.lock(), tmp_path)
     splits = found.run.datasets["dataset"].info.splits
     assert (splits["train"], splits["held"], splits["few"], splits["test"]) == (800, 80, 35, outline.CLIPS)
-    assert found.guessed == {"val", "test"} and "10000 test (a guess)" in found.assumed[0]
+    assert found.guessed == {"val", "test"}
+    assert "800 train clips and (a guess) 10000 each of val and test, of" in found.assumed[0]
     assert found.run.segments[0].steps_per_epoch == 35 / 16
 
 
@@ -47,3 +50,24 @@ def test_what_is_there_is_opened(dataset, tmp_path):  # noqa: F811
     stills = {"stills.path": str(tmp_path / "none"), "stills.steps": "9"}
     found = outline.outline(config(dataset, **stills), tmp_path)
     assert "stills is left out" in found.assumed[0] and found.run.segments[0].name == "ce"
+
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+VARIANTS = [
+    f"{path}:{variant}".rstrip(":")
+    for path in sorted(CONFIGS.glob("*.py"))
+    if hasattr(module := configuration._module(path), "VARIANTS")
+    for variant in module.VARIANTS
+]
+
+
+@pytest.mark.parametrize("text", VARIANTS, ids=lambda text: pathlib.Path(text).name)
+def test_every_configuration_has_an_outline_or_asks_for_its_label_spaces(text, tmp_path):
+    c = configuration.read(text).unlock()
+    c.dataset.path = str(tmp_path / "none")
+    if c.heads:
+        found = outline.outline(c.lock(), tmp_path)
+        assert found.run.segments and all(segment.steps > 0 for segment in found.run.segments)
+    else:
+        with pytest.raises(usage.WrongUse, match="not there to say its label spaces"):
+            outline.outline(c.lock(), tmp_path)

@@ -17,7 +17,7 @@ from mmvid.logs import duration
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import text
-from mmvid.run import begin, feed, inference, loop, score
+from mmvid.run import begin, feed, inference, loop
 from mmvid.run.build import Run
 from mmvid.run.outline import Outline
 from mmvid.streams import Head
@@ -163,7 +163,8 @@ def _scores(run: Run, segment: Segment) -> int:
     classes = sum(head.classes for head in segment.heads.values())
     dataset, views = run.datasets[segment.dataset], inference.shown(run, segment)[1]
     clips = sum(dataset.info.splits.get(split, 0) for split in (*segment.scored, *segment.measure))
-    return 4 * clips * views * len(score.needs(segment)) * classes
+    outputs = sum(len(own.outputs) for own in segment.networks if not own.frozen)
+    return 4 * clips * views * outputs * classes
 
 
 def _disk(run: Run, segment: Segment, found: Tried) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mmvid import sharding, usage
 from mmvid.data import records, rules
 from mmvid.data.records import Dataset, Info
+from mmvid.report import text
 from mmvid.run import build, checks
 from mmvid.run.build import Run
 from mmvid.streams import Head
@@ -104,11 +105,12 @@ def _with_subsets(config, datasets: dict[str, Dataset]) -> dict[str, Dataset]:
 def _said(spec, dataset: Dataset) -> str:
     """What was assumed of a dataset that is not there."""
     told = spec.get("clips", {})
-    counts = ", ".join(f"{count} {split}{'' if split in told else ' (a guess)'}"
-                       for split, count in dataset.info.splits.items())  # fmt: skip
+    counts = [f"{count} {split} clips" for split, count in dataset.info.splits.items() if split in told]
+    if guessed := [split for split in dataset.info.splits if split not in told]:
+        counts.append(f"(a guess) {CLIPS} each of {text.listed(guessed)}")
     return (
-        f"{spec.path} is not there; it is taken to have {counts} clips, of {HEIGHT} x {WIDTH} pixels. "
-        "--config.dataset.clips=\"{'train': 9000}\" says what you know"
+        f"{spec.path} is not there; it is taken to have {text.listed(counts)}, of {HEIGHT} x {WIDTH} pixels. "
+        "--config.dataset.clips=\"{'train': 9000}\" says what you know."
     )
 
 
@@ -122,7 +124,7 @@ def outline(config, workdir: pathlib.Path) -> Outline:
         checks.check_names(config)
     lines, absent = [], [name for name, spec in build.wanted(config).items() if not _there(spec)]
     if "stills" in absent:
-        lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out")
+        lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out.")
         config = _without_stills(config)
         absent.remove("stills")
     if not absent:
