@@ -140,7 +140,7 @@ def _verdict(cost: Cost) -> list[str]:
     if cost.alone:
         return []
     own, work = student.products.flops, others.products.flops
-    lines = [f"{student.name} takes {saved(own, work)} FLOPs than {others.name}."]
+    lines = [f"{student.name} takes {saved(own, work)} computation (FLOPs) than {others.name}."]
     if others.milliseconds is not None:
         lines.append(f"It takes {saved(student.milliseconds, others.milliseconds)} time, flow included.")
     if others.computed:

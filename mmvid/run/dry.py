@@ -192,12 +192,13 @@ def _networks(run: Run) -> list[tuple[str, ...]]:
 
 
 def _row(run: Run, segment: Segment, found: Tried) -> tuple[str, ...]:
-    names = [f"{n.name}{' (frozen)' * n.frozen}" for n in segment.networks]
+    learners = " + ".join(own.name for own in segment.networks if not own.frozen)
+    frozen = sum(own.frozen for own in segment.networks)
     sizes = "+".join(str(group.batch_size) for group in segment.groups.values())
     mean = found.mean
     return (
         segment.name,
-        " + ".join(names),
+        f"{learners}; {frozen} frozen" if frozen else learners,
         f"{segment.steps:,}",
         sizes,
         "does not fit" if mean is None else f"{mean:.3g}",
