@@ -146,8 +146,9 @@ def get_config() -> ConfigDict:
     c.method = methods()
 
     # Where the clips are. `command`: how to make them, for datasets that need no download. `since`: the edition of
-    # what the command makes from which on a field is what the networks here mean by it, {"boxes": 3}.
-    c.dataset = ConfigDict(dict(path="", command=(), since=ConfigDict()))
+    # what the command makes from which on a field is what the networks here mean by it, {"boxes": 3}. `clips`: how
+    # many a published dataset has, {split: number}, for what is asked before it is there.
+    c.dataset = ConfigDict(dict(path="", command=(), since=ConfigDict(), clips=ConfigDict()))
     # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
     c.datasets = ConfigDict()
     # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or

@@ -248,6 +248,7 @@ HELD = 1000
 def _published(c: ConfigDict, name: str) -> None:
     """The recipe of the paper: AdamW, 60 epochs, lambda 1, gamma 30, tau 10; Video Swin-T on 224 pixels."""
     c.dataset.path = f"data/{name}"
+    c.dataset.clips.train = CLIPS[name]
     c.optimizer.update(dict(name="adamw", weight_decay=0.05, clip=5.0, groups="all"))
     c.schedule = common.schedule(1e-4, kind="linear", warmup="5%")
     c.size, c.batch_size = 224, 16

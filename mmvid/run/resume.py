@@ -21,13 +21,14 @@ from mmvid.weights import seen as weights_seen
 # Entries that may change when a run goes on: none of them touches a result of training.
 FREE = (
     "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
-    "dataset.command", "dataset.since", "stills.command", "reuse",
+    "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse",
 )  # fmt: skip
 
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
 # default is None needs no row: None counts as not there.
 SINCE = {
-    "augment.device": (), "augment.distortion": "dmcl", "missing.audio": 0.0, "missing.boxes": 0.0, "split": "train",
+    "augment.device": (), "augment.distortion": "dmcl",
+    "missing.audio": 0.0, "missing.boxes": 0.0, "split": "train",
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True,
 }  # fmt: skip
 
