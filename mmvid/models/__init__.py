@@ -79,7 +79,8 @@ def build_model(
 
     It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; an ``stlt*`` reads
     layouts [B, T, slots, 8], an ``audio_*`` log-mel as an image. A ``resnet*`` sees every frame alone (TSN), a
-    ``tsm_*`` shifts features between frames, the others convolve over time. ``options`` are ``width``,
+    ``tsm_*`` shifts features between frames, ``swin3d_tiny`` attends within windows of frames and pixels, the
+    others convolve over time. ``options`` are ``width``,
     ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
     ``frozen_bn`` ('none', 'all', or 'all_but_first', which is TSM's partial BN), and what else the module has
     (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`). With ``share`` > 0 there is one such
