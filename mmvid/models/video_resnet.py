@@ -152,7 +152,7 @@ class VideoResNet(nn.Module):
         pooled = x.mean((1, 2, 3))
         if self.hidden:
             pooled = nn.relu(linear(pooled.shape[-1], self.hidden, pooled.dtype, "hidden")(pooled))
-            self.sow("intermediates", "hidden", pooled)
+            self.sow("intermediates", "neck", pooled)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         logits = Classifier(self.heads, name="classifier")(dropped)
         return {"logits": logits, "features": pooled, "map": x}
