@@ -169,8 +169,8 @@ def said(run: Run, cost: Cost) -> str:
     spec, efforts = run.config.evaluation, (*cost.student.efforts, *cost.others.efforts)
     unknown = flops.add(effort.products for effort in efforts).unknown
     lines = [
-        f"One view of a clip at a time; protocol {spec.protocol} with crops {spec.crops} shows {cost.views} of each "
-        "clip. 'linear+conv' and 'attention' are multiply-adds.",
+        f"One view of a clip at a time; protocol {spec.protocol}, crops {spec.crops}: {cost.views} of each clip. "
+        "'linear+conv' and 'attention' are multiply-adds.",
         *_of_clips(cost),
         *_verdict(cost),
         flops.CONVENTION,
