@@ -68,9 +68,7 @@ def _draws(segment: Segment, group: Group, count: int, rng: np.random.Generator)
     found = {}
     for view, augment in group.views.items():
         if augment.device:
-            rows = [
-                operations.draw(rng, augment.device, segment.streams.values()) for _ in range(group.batch_size)
-            ]
+            rows = [operations.draw(rng, augment.device, segment.streams.values()) for _ in range(count)]
             found[view] = jax.tree.map(lambda *own: np.stack(own), *rows)
     return {"draws": found} if found else {}
 
