@@ -19,7 +19,7 @@ from mmvid import losses, sharding, step
 from mmvid import network as network_lib
 from mmvid import weights as weights_lib
 from mmvid.methods import METHODS
-from mmvid.models import MODELS, build_model, swin3d
+from mmvid.models import build_model, swin3d
 from mmvid.network import Network
 from mmvid.streams import Head, Sampling, Stream
 from mmvid.weights.names_swin3d import authors_key
@@ -246,7 +246,7 @@ def test_chunks_of_windows_are_all_at_once(monkeypatch, numbered):
 
 
 # ---------------------------------------------------------------------------- options
-SMALL = dict(width=12, stages=(1, 1, 1, 1), window=(2, 3, 3))
+SMALL = dict(width=12, head_width=4, stages=(1, 1, 1, 1), window=(2, 3, 3))
 
 
 @functools.cache
@@ -312,7 +312,13 @@ def test_images_are_clips_of_one_frame():
 def test_unknown_options_are_named():
     with pytest.raises(ValueError, match=r"'swin3d_tiny' has no option \['frozen_bn'\]; it knows .*'drop_path'"):
         build_model("swin3d_tiny", num_classes=5, frozen_bn="all")
-    assert MODELS["swin3d_tiny"]["stages"] == (2, 2, 6, 2)
+
+
+def test_attention_heads_share_the_channels():
+    assert [swin3d.attention_heads(96 * 2**stage, 32) for stage in range(4)] == [3, 6, 12, 24]
+    assert swin3d.attention_heads(8, 32) == 1
+    with pytest.raises(ValueError, match="3 attention heads cannot share 112 channels equally: choose a width"):
+        swin3d.attention_heads(112, 32)
 
 
 @pytest.mark.slow

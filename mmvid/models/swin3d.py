@@ -76,6 +76,18 @@ def bias_of(table, window: Triple, tokens: int):
 
 
 # ---------------------------------------------------------------------------- layers
+def attention_heads(channels: int, head_width: int) -> int:
+    """Returns how many attention heads share ``channels``: at least one. Raises ValueError if they cannot
+    share them equally."""
+    heads = max(1, channels // head_width)
+    if channels % heads:
+        raise ValueError(
+            f"{heads} attention heads cannot share {channels} channels equally: choose a width that "
+            f"head_width={head_width} divides, or a smaller one"
+        )
+    return heads
+
+
 def gelu(x):
     """The exact GELU, x times the normal distribution's share below x."""
     # By erf, not by jax.nn.gelu's erfc, which costs more.
@@ -219,15 +231,15 @@ class Swin3D(nn.Module):
     {'logits' {head: [B, K]}, 'features' [B, D], 'map' [B, T', H', W', D]}.
 
     ``heads`` is {name: classes}. ``stages`` are the numbers of blocks; the first stage has ``width``
-    channels and ``attention_heads``, each later one twice as many. Every second block shifts its
-    ``window`` by half. ``drop_path`` is the last block's probability of leaving a branch out; it rises
+    channels, each later one twice as many, and as many attention heads as ``head_width`` goes into them.
+    Every second block shifts its ``window`` by half. ``drop_path`` is the last block's probability of leaving a branch out; it rises
     linearly from 0 at the first. ``dropout`` is that of the features before the classifier.
     """
 
     heads: dict[str, int]
     stages: tuple[int, ...] = (2, 2, 6, 2)
     width: int = 96
-    attention_heads: int = 3
+    head_width: int = 32
     window: Triple = WINDOW
     mlp_ratio: float = 4.0
     drop_path: float = 0.2
@@ -253,7 +265,7 @@ class Swin3D(nn.Module):
                 self.sow("intermediates", f"merged{stage}", x)
             for i in range(count):
                 x = block(
-                    attention_heads=self.attention_heads * 2**stage,
+                    attention_heads=attention_heads(self.width * 2**stage, self.head_width),
                     window=tuple(self.window),
                     shifted=i % 2 == 1,
                     mlp_ratio=self.mlp_ratio,
