@@ -232,8 +232,9 @@ class Swin3D(nn.Module):
 
     ``heads`` is {name: classes}. ``stages`` are the numbers of blocks; the first stage has ``width``
     channels, each later one twice as many, and as many attention heads as ``head_width`` goes into them.
-    Every second block shifts its ``window`` by half. ``drop_path`` is the last block's probability of leaving a branch out; it rises
-    linearly from 0 at the first. ``dropout`` is that of the features before the classifier.
+    Every second block shifts its ``window`` by half. ``drop_path`` is the last block's probability of
+    leaving a branch out; it rises linearly from 0 at the first. ``dropout`` is that of the features
+    before the classifier. Raises ValueError for a width that the heads cannot share.
     """
 
     heads: dict[str, int]
