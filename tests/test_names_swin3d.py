@@ -14,14 +14,14 @@ from mmvid.models import build_model
 from mmvid.weights import files, trees
 from mmvid.weights.names_swin3d import address, authors_key, torch_key
 
+OPTIONS = dict(width=12, head_width=4, stages=(2, 1), window=(2, 3, 3))
 LAYERS = re.compile(r"^backbone\.layers\.(\d)\.(blocks|downsample)")
 
 
 @functools.cache
 def made(heads=("action",)):
     """The params of a narrow network of two stages, every number another."""
-    options = dict(width=12, stages=(2, 1), window=(2, 3, 3))
-    model = build_model("swin3d_tiny", heads=dict.fromkeys(heads, 5), **options)
+    model = build_model("swin3d_tiny", heads=dict.fromkeys(heads, 5), **OPTIONS)
     return drawn.weights(model.init, jax.random.key(0), jnp.zeros((1, 2, 8, 8, 3)))[0]
 
 
@@ -113,7 +113,7 @@ def test_another_window_does_not_fit():
 
 
 def test_flow_starts_from_rgbs_kernels(tmp_path):
-    model = build_model("swin3d_tiny", num_classes=5, in_channels=10, width=12, stages=(2, 1), window=(2, 3, 3))
+    model = build_model("swin3d_tiny", num_classes=5, in_channels=10, **OPTIONS)
     params = drawn.weights(model.init, jax.random.key(1), jnp.zeros((1, 2, 8, 8, 10)))[0]
     for source in (checkpoint(made()), tmp_path / "rgb.safetensors"):
         if isinstance(source, type(tmp_path)):

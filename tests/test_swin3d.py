@@ -19,7 +19,7 @@ from mmvid import losses, sharding, step
 from mmvid import network as network_lib
 from mmvid import weights as weights_lib
 from mmvid.methods import METHODS
-from mmvid.models import MODELS, build_model, swin3d
+from mmvid.models import build_model, swin3d
 from mmvid.network import Network
 from mmvid.streams import Head, Sampling, Stream
 from mmvid.weights.names_swin3d import authors_key
@@ -246,7 +246,7 @@ def test_chunks_of_windows_are_all_at_once(monkeypatch, numbered):
 
 
 # ---------------------------------------------------------------------------- options
-SMALL = dict(width=12, stages=(1, 1, 1, 1), window=(2, 3, 3))
+SMALL = dict(width=12, head_width=4, stages=(1, 1, 1, 1), window=(2, 3, 3))
 
 
 @functools.cache
@@ -277,18 +277,21 @@ def test_whole_branches_are_dropped():
     assert ["random_bits" in text for text in drawing] == [True, False]
 
 
-def test_options_change_precision_and_memory_alone():
-    model, x, params = small(stages=(1,))
-    half, again = (small(stages=(1,), **option)[0] for option in ({"dtype": "bfloat16"}, {"remat": True}))
+def test_bfloat16_rounds():
+    exact, half = (small(stages=(1,), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    want, found = (features(model, train=False)(params, x, None) for model, x, params in (exact, half))
+    assert found.dtype == jnp.float32 and 0 < np.abs(found - want).max() < 0.1 * want.std()
 
-    def gradients(model):
+
+@pytest.mark.slow
+def test_recomputing_changes_nothing():
+    def gradients(**options):
+        model, x, params = small(stages=(2,), drop_path=0.5, **options)
         run = features(model)
         return jax.jit(jax.grad(lambda params: jnp.sin(run(params, x, jax.random.key(0))).sum()))(params)
 
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    jax.tree.map(close, gradients(again), gradients(model))
-    found, exact = (features(m, train=False)(params, x, None) for m in (half, model))
-    assert found.dtype == jnp.float32 and 0 < np.abs(found - exact).max() < 0.1 * exact.std()
+    jax.tree.map(close, gradients(remat=True), gradients())
 
 
 def test_weights_are_drawn_as_torchvision_does():
@@ -312,7 +315,13 @@ def test_images_are_clips_of_one_frame():
 def test_unknown_options_are_named():
     with pytest.raises(ValueError, match=r"'swin3d_tiny' has no option \['frozen_bn'\]; it knows .*'drop_path'"):
         build_model("swin3d_tiny", num_classes=5, frozen_bn="all")
-    assert MODELS["swin3d_tiny"]["stages"] == (2, 2, 6, 2)
+
+
+def test_attention_heads_share_the_channels():
+    assert [swin3d.attention_heads(96 * 2**stage, 32) for stage in range(4)] == [3, 6, 12, 24]
+    assert swin3d.attention_heads(8, 32) == 1
+    with pytest.raises(ValueError, match="3 attention heads cannot share 112 channels equally: choose a width"):
+        swin3d.attention_heads(112, 32)
 
 
 @pytest.mark.slow
