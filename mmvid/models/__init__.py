@@ -76,14 +76,15 @@ def build_model(
 
     It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; an ``stlt*`` reads
     layouts [B, T, slots, 8]. A ``resnet*`` sees every frame alone (TSN), a ``tsm_*`` shifts features between
-    frames, the others convolve over time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype``
-    ('float32', 'bfloat16' or 'float64', of the activations), ``remat``, ``frozen_bn`` ('none', 'all', or
-    'all_but_first', which is TSM's partial BN), and what else the module has (`ResNet`, `VideoResNet`,
-    `Swin3D`, `Stlt`, `StltLayouts`). With ``share`` > 0 there is one such network for each of the streams
-    ``members``, and they share features after the stem with this probability (CMCL). The model 'fusion' reads
-    {stream: x} at once: ``encoders`` {stream: model, or (model, its options)} read ``in_channels`` {stream:
-    channels}, and other options go to every encoder that knows them (`fuse`). Raises ValueError for an unknown
-    name, option or choice, or a wrong number of channels.
+    frames, ``swin3d_tiny`` attends within windows of frames and pixels, the others convolve over time.
+    ``options`` are ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64', of the
+    activations), ``remat``, ``frozen_bn`` ('none', 'all', or 'all_but_first', which is TSM's partial BN), and
+    what else the module has (`ResNet`, `VideoResNet`; `Swin3D`, `Stlt` and `StltLayouts`, which have no batch
+    norm). With ``share`` > 0 there is one such network for each of the streams ``members``, and they share
+    features after the stem with this probability (CMCL). The model 'fusion' reads {stream: x} at once:
+    ``encoders`` {stream: model, or (model, its options)} read ``in_channels`` {stream: channels}, and other
+    options go to every encoder that knows them (`fuse`). Raises ValueError for an unknown name, option or
+    choice, or a wrong number of channels.
     """
     known = options_of(name)
     if heads is None:
