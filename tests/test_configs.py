@@ -225,7 +225,7 @@ def test_the_recipe_of_distillation(variant, frames):
     assert float(rate(student.steps // 2)) == pytest.approx(1e-4 * 0.5 / 0.95, rel=0.01)
     # 400 clips, 16 a step, 60 epochs; 80 of them teach no teacher.
     assert (baseline.steps, student.steps, teachers.steps) == (1500, 1500, 300)
-    clips = round(config.subsets.held.share * distill.CLIPS["epic100" if variant == "r3d18" else variant])
+    clips = round(config.subsets.held.share * config.dataset.clips.train)
     assert clips == 1000 and streams.get("boxes", Stream("", "rgb", geometry="")).geometry == ""
 
 
