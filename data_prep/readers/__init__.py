@@ -24,7 +24,7 @@ from data_prep.readers import (
 )
 from data_prep.tabletop import specs
 
-MML, DMCL = "configs/mml.py", "configs/dmcl.py"
+MML, DMCL, DISTILL = "configs/mml.py", "configs/dmcl.py", "configs/distill.py"
 # The variants of the configurations for data that no published recipe is about.
 OWN = {MML: "own", DMCL: "own"}
 
@@ -104,7 +104,7 @@ READERS = {
         "Something-Something v2",
         lambda args: ssv2.read(args.annotations, args.videos, named=args.boxes, out=args.out),
         flags=_LABELS | _FILMS | boxes.FLAGS,
-        variants=OWN | {MML: "ssv2"},
+        variants=OWN | {MML: "ssv2", DISTILL: "ssv2"},
         scored="val",
     ),
     "something_else": Reader(
@@ -113,12 +113,14 @@ READERS = {
             args.annotations, args.videos, args.out, split=args.split, named=args.boxes
         ),
         flags=_LABELS | _FILMS | boxes.FLAGS | _SPLIT,
+        variants=OWN | {DISTILL: "something_else"},
         scored="val",
     ),
     "epic100": Reader(
         "EPIC-Kitchens-100: nouns and verbs of what a cook does, with sound and hand-object boxes",
         lambda args: epic.read(args.annotations, args.videos),
         flags=_LABELS | _KITCHENS,
+        variants=OWN | {DISTILL: "epic100"},
         scored="val",
     ),
     "nwucla": _by_view("Northwestern-UCLA, RGB and depth before three cameras", nwucla.read, "nwucla"),
