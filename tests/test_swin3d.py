@@ -286,7 +286,7 @@ def test_bfloat16_rounds():
 @pytest.mark.slow
 def test_recomputing_changes_nothing():
     def gradients(**options):
-        model, x, params = small(stages=(2,), drop_path=0.5, **options)
+        model, x, params = small(stages=(2,), drop_path=0.0, **options)
         run = features(model)
         return jax.jit(jax.grad(lambda params: jnp.sin(run(params, x, jax.random.key(0))).sum()))(params)
 
