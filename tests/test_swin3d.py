@@ -92,7 +92,7 @@ def check_case(name, case, dtype="float32"):
     case = next(c for c in spec["cases"] if c["name"] == case)
     with precision(dtype):
         x = clip(name, spec, case["name"], dtype)
-        logits, maps = network(dtype)(params_of(name, spec, dtype), x)
+        logits, maps = jax.device_get(network(dtype)(params_of(name, spec, dtype), x))
     want = gold[f"{case['name']}/logits{'_f64' if dtype == 'float64' else ''}"]
     assert np.abs(logits - want).max() / want.std() < LOGITS[dtype]
     for stage, told in case["features"].items():
@@ -286,7 +286,7 @@ def test_bfloat16_rounds():
 @pytest.mark.slow
 def test_recomputing_changes_nothing():
     def gradients(**options):
-        model, x, params = small(stages=(2,), drop_path=0.5, **options)
+        model, x, params = small(stages=(2,), drop_path=0.0, **options)
         run = features(model)
         return jax.jit(jax.grad(lambda params: jnp.sin(run(params, x, jax.random.key(0))).sum()))(params)
 
