@@ -9,7 +9,7 @@ from mmvid import files, logs
 from mmvid.report import page as page_lib
 from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
-from mmvid.scores import file
+from mmvid.scores import file, temperature
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 
@@ -91,6 +91,26 @@ def _following(config, workdir: pathlib.Path) -> list[str]:
     return found
 
 
+def _temperatures(path: pathlib.Path, how: str) -> dict[str, dict[str, float]]:
+    """Returns the temperatures that are fitted on the scores file at ``path``; {} where there is none, as in runs
+    from before `points.FITTED` was always scored."""
+    return temperature.fitted(file.load(path), how) if path.exists() else {}
+
+
+def _loaded(workdir: pathlib.Path, column: Shown, how: str) -> Column:
+    """Reads the scores of a column and computes its numbers. Raises FileNotFoundError where a file is missing."""
+    folder = workdir / column.segment / "scores"
+    made = Column(
+        column.title,
+        column.segment,
+        {split: file.load(folder / f"{split}.npz") for split in column.splits},
+        column.parts,
+        sources=column.sources,
+        temperatures=_temperatures(folder / f"{points.FITTED}.npz", how),
+    )
+    return points.counted(made, how)
+
+
 def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
     """Writes the lines that end a run: the verdict ``said`` of ``scores``, the report's path and the next
     commands."""
@@ -107,19 +127,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     the run's. Raises FileNotFoundError where the scores file of any is not there.
     """
     planned, how = [Shown(*column) for column in columns], config.evaluation.aggregate
-    loaded = [
-        points.counted(
-            Column(
-                c.title,
-                c.segment,
-                {split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits},
-                c.parts,
-                sources=c.sources,
-            ),
-            how,
-        )
-        for c in planned
-    ]
+    loaded = [_loaded(workdir, column, how) for column in planned]
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
