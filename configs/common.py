@@ -152,6 +152,11 @@ def get_config() -> ConfigDict:
     # dataset="extra" takes them from a further dataset; a group that shows such a subset names its dataset, too.
     c.subsets = ConfigDict()
     c.split = "train"  # what is learnt from: a split or a subset
+    # The plan 'distill': teachers learn from `split` and are weighed on `held`, which none of them sees. Student
+    # and baseline learn from config.split, or, where student_sees_held is False, from the teachers' split, too.
+    c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True))
+    # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
+    c.students = ConfigDict()
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -119,6 +119,13 @@ def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
     return built
 
 
+def _check(run: Run) -> None:
+    """Asks every segment that is not done whether it can begin with what earlier runs have left."""
+    for segment in run.segments:
+        if segment.check and not resume.ended(run, segment):
+            segment.check(run)
+
+
 def _trained(config, workdir: pathlib.Path) -> Run:
     """Builds the run and trains all of its segments. Raises Stopped after a signal."""
     with signals.listened() as stop:
@@ -128,6 +135,8 @@ def _trained(config, workdir: pathlib.Path) -> Run:
             known = keys.of(built.segments)
             with signals.at_once(stop):
                 reuse.take(built, known)
+                # After that: what was taken must prove what it has seen, too.
+                _check(built)
             for segment in built.segments:
                 _run_segment(built, segment, known[segment.name])
             return built

@@ -13,6 +13,7 @@ METHODS = {
     "cmcl": mcl.make_cmcl,
     "random_teacher": mcl.make_random_teacher,
     "generalized_distillation": distill.make_generalized_distillation,
+    "distillation": distill.make_distillation,
 }
 
 

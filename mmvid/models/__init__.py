@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 
+from mmvid.models.audio import AudioNet
 from mmvid.models.fusion import fuse
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
+from mmvid.models.stlt import Stlt
 from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
@@ -37,6 +39,11 @@ MODELS = {
     "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
+    # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
+    "audio_tiny": dict(module=AudioNet, stages=(1, 1, 1, 1)),
+    # Boxes (multimodal-distillation's code), and the same for Tabletop's.
+    "stlt": dict(module=Stlt),
+    "stlt_tiny": dict(module=Stlt, width=64, layers=(2, 2), attention_heads=4, expansion=2),
 }
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.
@@ -63,15 +70,15 @@ def build_model(
     """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
     It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32. A ``resnet*``
-    sees every frame alone (TSN), a ``tsm_*`` shifts features between frames, the others convolve over
-    time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or
-    'float64', of the activations), ``remat``, ``frozen_bn`` ('none', 'all', or 'all_but_first', which is
-    TSM's partial BN), and what else the module has (`ResNet`, `VideoResNet`). With ``share`` > 0 there
-    is one such network for each of the streams ``members``, and they share features after the stem with
-    this probability (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model,
-    or (model, its options)} read ``in_channels`` {stream: channels}, and other options go to every
-    encoder that knows them (`fuse`). Raises ValueError for an unknown name, option or choice, or a
-    wrong number of channels.
+    sees every frame alone (TSN), a ``tsm_*`` shifts features between frames, an ``audio_*`` reads log-mel
+    as an image, the others convolve over time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype``
+    ('float32', 'bfloat16' or 'float64', of the activations), ``remat``, ``frozen_bn`` ('none', 'all', or
+    'all_but_first', which is TSM's partial BN), and what else the module has (`ResNet`, `VideoResNet`,
+    `AudioNet`). With ``share`` > 0 there is one such network for each of the streams ``members``, and they
+    share features after the stem with this probability (CMCL). The model 'fusion' reads {stream: x} at once:
+    ``encoders`` {stream: model, or (model, its options)} read ``in_channels`` {stream: channels}, and other
+    options go to every encoder that knows them (`fuse`). Raises ValueError for an unknown name, option or
+    choice, or a wrong number of channels.
     """
     known = options_of(name)
     if heads is None:
@@ -84,7 +91,8 @@ def build_model(
     settings = {"dtype": "float32"} | _checked_options(name, known, options)
     module = settings.pop("module")
     settings["dtype"] = jnp.dtype(settings["dtype"])
-    settings["stages"] = tuple(settings["stages"])
+    # A configuration that was read back has lists.
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if not share and not members:
         return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
     if module is not ResNet or len(members) < 2 or not 0 < share <= 1:

@@ -1,13 +1,19 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
 from mmvid import names
-from mmvid.plans import compare, mml, single
+from mmvid.plans import compare, distill, mml, single
 from mmvid.plans.networks import check_outputs, check_streams
 from mmvid.plans.segment import Context, Segment
 
-PLANS = {"single": single.make, "reduced": mml.reduced, "full": mml.full, "compare": compare.make}
-# Segments that train the same networks without the method, as long as it does: of `mml` and of `compare`.
-BASELINES = ("ce_continued", "independent")
+PLANS = {
+    "single": single.make,
+    "reduced": mml.reduced,
+    "full": mml.full,
+    "compare": compare.make,
+    "distill": distill.make,
+}
+# Segments that train the same networks without the method, as long as it does: of each plan that has one.
+BASELINES = ("ce_continued", "independent", distill.BASELINE)
 
 
 def baseline(segments: list[Segment]) -> str:

@@ -11,7 +11,7 @@ from mmvid.report import facts, figures, page, table, verdict
 from mmvid.report import text as text_lib
 from mmvid.report.points import Line, Point
 from mmvid.report.text import percent
-from mmvid.scores import file, metrics
+from mmvid.scores import ensembles, file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
@@ -205,6 +205,7 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
     ]
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
+    about += [f"{row.title}: {text}" for row in rows for text in ensembles.of_all(row.scores[split])]
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
     lines = _lines(rows, split, headline, how, base)
     return {

@@ -9,7 +9,7 @@ from mmvid import files, logs
 from mmvid.report import page as page_lib
 from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
-from mmvid.scores import file, temperature
+from mmvid.scores import ensembles, file, temperature
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 
@@ -119,6 +119,21 @@ def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
     return "\n".join([f"{said} {of}", f"report: {path}", *following])
 
 
+def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
+    """Adds the ensembles of teachers, each before the column of the student that they taught. Those of the last
+    column, the run's own, have no prefix."""
+    found = []
+    for column in planned:
+        prefix = "" if column is planned[-1] else f"{column.segment} "
+        splits = dict.fromkeys(column.splits)
+        # An ensemble's temperature is fitted as any output's.
+        if (workdir / column.segment / "scores" / f"{points.FITTED}.npz").exists():
+            splits[points.FITTED] = None
+        made = ensembles.write(workdir, column.segment, tuple(splits), prefix)
+        found += [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
+    return found
+
+
 def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = "") -> dict:
     """Ends a run: logs the tables, writes report.html and summary.json (every number of every column), logs
     what to do next. Returns the summary of the last column on its first split.
@@ -126,7 +141,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     ``columns`` are `Shown`, or tuples of its fields, in the order of the table; the headline of the last one is
     the run's. Raises FileNotFoundError where the scores file of any is not there.
     """
-    planned, how = [Shown(*column) for column in columns], config.evaluation.aggregate
+    planned, how = _with_ensembles(workdir, [Shown(*column) for column in columns]), config.evaluation.aggregate
     loaded = [_loaded(workdir, column, how) for column in planned]
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
@@ -134,8 +149,11 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     for split, lines in found.items():
         logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
     # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
-    for split in own.scores if config.published else ():
-        if text := table.overview_text(loaded, split, headline, how):
+    for split in own.scores:
+        text = table.taught_text(loaded, split, how)
+        if not text and config.published:
+            text = table.overview_text(loaded, split, headline, how)
+        if text:
             logs.LOG.info("%s\n", text)
     path = page_lib.write(
         workdir,

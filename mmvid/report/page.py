@@ -44,6 +44,8 @@ def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baselin
             "about": table.denominators(columns[-1].scores[split]),
             "titles": [c.title for c in points.there(columns, split)],
             "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True),
+            "taught": table.taught(columns, split, how),
+            "weights": table.weights(columns, split),
         }
         for split, lines in found.items()
     ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from mmvid.report import points
 from mmvid.report.points import Column, Line, Point
 from mmvid.report.text import difference, percent, value
-from mmvid.scores import file
+from mmvid.scores import ensembles, file
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
@@ -26,7 +26,7 @@ def _further_cell(point: Point) -> str:
     """Writes '91.3; 8.6', top-5 and calibration error, or the latter alone where there is no top-5."""
     if "ece" not in point.more:
         return "-"
-    five = point.more["top5"]
+    five = point.more.get("top5")
     return ("" if five is None else f"{percent(five)}; ") + percent(point.more["ece"])
 
 
@@ -156,6 +156,37 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = nu
     return found
 
 
+def taught(columns: Sequence[Column], split: str, how: str = numbers_lib.HOW) -> list[dict]:
+    """Makes the table as multimodal distillation prints it (tables 1 to 3), with heads as columns: a row for each
+    output of each column, {'title', 'cells': {head: 'accuracy / calibration error'}}, where all heads of single
+    labels together are an action; [] where no column has learnt from teachers."""
+    shown = [points.counted(column, how) for column in points.there(columns, split)]
+    if not any("teachers" in column.scores[split].meta for column in shown):
+        return []
+    return [
+        {
+            "title": f"{column.title}: {output}" if len(column.scores[split].logits) > 1 else column.title,
+            "cells": {head: _head_cell(own) for head, own in column.numbers[split].get(output, {}).items()},
+        }
+        for column in shown
+        for output in column.scores[split].logits
+    ]
+
+
+def _head_cell(numbers: dict) -> str:
+    return _both(numbers["top1"], numbers.get("ece")) if "top1" in numbers else value(numbers)
+
+
+def taught_text(columns: Sequence[Column], split: str, how: str = numbers_lib.HOW) -> str:
+    """Writes `taught` as aligned text; '' where it has no rows."""
+    found = taught(columns, split, how)
+    if not found:
+        return ""
+    heads = list(dict.fromkeys(head for row in found for head in row["cells"]))
+    body = [["", *heads], *([row["title"], *(row["cells"].get(head, "-") for head in heads)] for row in found)]
+    return f"{split}, accuracy / calibration error\n" + aligned(body)
+
+
 def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> str:
     """Writes `overview` as aligned text; '' where it has no rows."""
     found = overview(columns, split, headline, how)
@@ -193,6 +224,12 @@ def denominators(scores: Scores) -> str:
     )
 
 
+def weights(columns: Sequence[Column], split: str) -> list[str]:
+    """Says what the teachers of each column that has some weigh, a line each."""
+    shown = points.there(columns, split)
+    return [f"{column.title}: {text}" for column in shown for text in ensembles.of_all([column.scores[split]])]
+
+
 def table(
     columns: Sequence[Column],
     split: str,
@@ -202,11 +239,11 @@ def table(
     how: str = numbers_lib.HOW,
     found: Sequence[Line] | None = None,
 ) -> str:
-    """Writes `rows` as aligned text, below the line of `denominators`."""
+    """Writes `rows` as aligned text, below the lines of `denominators` and of teachers' `weights`."""
     shown = points.there(columns, split)
     body = [["", "", *(c.title for c in shown)]]
     last = None
     for row in rows(columns, split, headline=headline, baseline=baseline, how=how, found=found):
         body.append([row["output"] if row["output"] != last else "", row["measure"], *row["cells"]])
         last = row["output"]
-    return denominators(shown[-1].scores[split]) + "\n" + aligned(body)
+    return "\n".join([denominators(shown[-1].scores[split]), *weights(shown, split), aligned(body)])

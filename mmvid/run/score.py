@@ -5,13 +5,13 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from mmvid import infer, network, sharding
+from mmvid import files, infer, network, sharding
 from mmvid.models.model import Needs
 from mmvid.plans.segment import Segment
 from mmvid.run import feed, programs
 from mmvid.run.build import Run
+from mmvid.scores import ensembles, file, numbers
 from mmvid.scores import evaluate as evaluate_lib
-from mmvid.scores import file, numbers
 from mmvid.scores.file import Scores
 
 # Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
@@ -37,7 +37,14 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "title": segment.title,
         "members": members(segment),
         "checkpoint": segment.checkpoint,
+        **_taught(run, segment),
     }
+
+
+def _taught(run: Run, segment: Segment) -> dict:
+    """What the teachers of a segment weigh, where it learns from some."""
+    note = files.read_note(run.workdir / segment.name / ensembles.NAME)
+    return {"teachers": {name: own for name, own in note.items() if name != "teachers"}} if note else {}
 
 
 def needs(segment: Segment) -> dict[str, Needs]:

@@ -96,25 +96,39 @@ def _views_together(logits: np.ndarray, form: str, kind: str) -> np.ndarray:
 
 
 def _is_finite(weight) -> bool:
+    if isinstance(weight, Mapping):
+        return bool(weight) and all(map(_is_finite, weight.values()))
     return isinstance(weight, Real) and bool(np.isfinite(weight))
+
+
+def _in_head(weight, head: str) -> float:
+    """The weight in a head, of one that is the same in all or one for each. Raises ValueError for a head that
+    has none."""
+    if not isinstance(weight, Mapping):
+        return weight
+    if head not in weight:
+        raise ValueError(f"a weight is given for {list(weight)}, and none for {head!r}: give one for each head")
+    return weight[head]
 
 
 def combine(
     scores: Mapping[str, Scores],
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, float | Mapping[str, float]] | None = None,
     *,
     output: str = "fused",
     form: str = "logits",
     name: str = "combined",
+    share_out: bool = False,
 ) -> Scores:
     """Makes one column of several: adds up, clip by clip, the weighted ``output`` of each, as the output ``name``.
 
     ``scores`` is {what messages call it: Scores}; ``weights`` has the same names, and is 1 for each where it is
-    None. ``output`` is an output's name, a sum such as 'flow + rgb', or 'fused' for the sum of all members.
-    ``form`` says what is added: 'logits' (their mean over views) or 'log_probs' (of that mean). An output that
-    is absent from a clip is left out of that clip's sum. The meta of the result is what all have in common
-    (`_said_of_all`). Raises ValueError for scores of other data, an output that is not there or named twice,
-    weights that are no finite numbers, or a ``name`` that no output can have.
+    None; a weight may also be {head: weight}. ``output`` is an output's name, a sum such as 'flow + rgb', or
+    'fused' for the sum of all members. ``form`` says what is added: 'logits' (their mean over views) or
+    'log_probs' (of that mean). An output that is absent from a clip is left out of that clip's sum; with
+    ``share_out`` the others take over its weight, in proportion to theirs. The meta of the result is what all
+    have in common (`_said_of_all`). Raises ValueError for scores of other data, an output that is not there or
+    named twice, weights that are no finite numbers, or a ``name`` that no output can have.
     """
     weights = dict.fromkeys(scores, 1.0) if weights is None else weights
     names.check("output", name)
@@ -133,12 +147,17 @@ def combine(
     present, logits = np.zeros(len(first.id), bool), {}
     for head, space in file.heads_of(first).items():
         total = np.zeros((len(first.id), 1, space.classes))
+        counted, every = np.zeros(len(first.id)), 0.0
         for key, own in alike.items():
             values, there = file.of_output(own, output, head)
-            part = weights[key] * _views_together(values, form, space.kind)
+            weight = _in_head(weights[key], head)
+            part = weight * _views_together(values, form, space.kind)
             # Chosen, not multiplied by 0: NaN in the row of an absent output would stay NaN.
             total += np.where(there[:, None, None], part, 0)
+            counted, every = counted + np.where(there, weight, 0), every + weight
             present |= there
+        if share_out:
+            total *= (every / np.where(counted == 0, 1, counted))[:, None, None]
         logits[head] = total
     # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
     meta = {

@@ -110,6 +110,17 @@ def labelled(scores: Scores) -> Scores:
     return scores if there.all() else rows(scores, there)
 
 
+def only(scores: Scores, output: str) -> Scores:
+    """Returns the scores of one output alone. Raises ValueError where there is no such output."""
+    if output not in scores.logits:
+        raise ValueError(f"there are no scores of {output!r}; there are those of {list(scores.logits)}")
+    return scores._replace(
+        present={output: scores.present[output]},
+        logits={output: scores.logits[output]},
+        meta=scores.meta | {"members": [output]},
+    )
+
+
 def members(scores: Scores) -> tuple[str, ...]:
     """Returns the outputs over which sums and oracles are formed: those that the run has named, one of each
     network (the joint one of a fusion). In an older file, which names none, these are all outputs."""

@@ -59,7 +59,11 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
 
     Source: Guo et al. 2017; bin edges as float32 linspace, as in MMD's code.
     """
-    confidence, hits = _confidence(probs, labels)
+    return calibration_error(*_confidence(probs, labels), bins)
+
+
+def calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = 15) -> float | None:
+    """Computes the same from the confidence of each prediction and whether it is right: [N], [N] -> fraction."""
     if not len(hits):
         return None
     edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
@@ -69,6 +73,17 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
     # |B| / N * |acc - conf| of a bin is |sum of conf - sum of hits| / N: the bin's size cancels.
     gaps = np.bincount(index, confidence, bins) - np.bincount(index, hits, bins)
     return float(np.abs(gaps[counts > 0]).sum() / len(hits))
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Computes each example's cross-entropy: logits [N, K] and class ids [N] -> [N]; of multi-hot labels [N, K] it
+    is that of sigmoids, a mean over the classes."""
+    if labels.ndim > 1:
+        # log(1 + e^x) - y x, which does not overflow.
+        return (np.logaddexp(0, logits) - labels * logits).mean(-1)
+    peak = logits.max(-1, keepdims=True)
+    log_sum = peak[:, 0] + np.log(np.exp(logits - peak).sum(-1))
+    return log_sum - logits[np.arange(len(labels)), labels]
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:

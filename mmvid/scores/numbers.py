@@ -94,6 +94,30 @@ def _single(scores: Scores, output: str, head: str, how: str) -> dict:
     }
 
 
+def _joint_calibration_error(scores: Scores, output: str, heads: list[str], how: str) -> float | None:
+    """Computes the calibration error of several heads of single labels together, over the clips that have the
+    output: the confidence is the product of theirs, and right is who is right in all of them."""
+    there = np.all([file_lib.usable(scores, output, head) for head in heads], axis=0)
+    confidence, right = np.ones(int(there.sum())), np.ones(int(there.sum()), bool)
+    for head in heads:
+        probs = probabilities(file_lib.of_output(scores, output, head)[0][there], how)
+        confidence *= probs.max(1)
+        right &= probs.argmax(1) == scores.label[head][there]
+    return metrics.calibration_error(confidence, right)
+
+
+def cross_entropy(scores: Scores, output: str, head: str) -> float | None:
+    """Computes the mean cross-entropy of an output over the labelled clips that have it with finite scores, the
+    logits of its views averaged; None where no clip has."""
+    scores = file_lib.labelled(scores)
+    there = file_lib.usable(scores, output, head)
+    if not there.any():
+        return None
+    # Logits, however probabilities are put together: a teacher's are what its student learns from.
+    values = aggregate(file_lib.of_output(scores, output, head)[0][there], "logits")
+    return float(metrics.cross_entropy(values, scores.label[head][there]).mean())
+
+
 def _clip_accuracy(logits: np.ndarray, labels: np.ndarray, present: np.ndarray, k: int) -> float:
     """Computes top-k accuracy over single views, before any averaging: [N, V, K], [N], [N] -> fraction."""
     views = logits.shape[1]
@@ -210,7 +234,8 @@ def summary(scores: Scores, how: str = HOW) -> dict:
             result[output][head] = form(scores, output, head, how)
         if len(single) > 1:
             every = hits(scores, output, " + ".join(single), 1, how)
-            result[output][" + ".join(single)] = {**_top(every, 1), "n": len(every)}
+            error = _joint_calibration_error(scores, output, single, how)
+            result[output][" + ".join(single)] = {**_top(every, 1), "ece": error, "n": len(every)}
     if several and single:
         result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}
     return result

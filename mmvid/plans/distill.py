@@ -1,0 +1,137 @@
+"""The plan 'distill': a network of one modality learns from teachers of several (Radevski et al. 2023).
+
+Each teacher learns alone from the labels, without the clips on which it is weighed. Then the student learns from
+all of them, and, to compare with, the baseline from the labels: the same network from the same start, on the same
+clips in the same batches, with the same updates. The RGB teacher is not the baseline: it has seen fewer clips.
+"""
+
+from collections.abc import Mapping
+
+from mmvid import methods
+from mmvid.data.groups import Group
+from mmvid.plans import epochs, segment, stills, taught
+from mmvid.plans.networks import configured
+from mmvid.plans.segment import Context, Segment
+from mmvid.plans.starts import Start
+from mmvid.plans.taught import Teacher
+
+METHOD = "distillation"
+# Of the segments: the teachers', and that of the student which learns from labels alone.
+TEACHERS, BASELINE = "teachers", "baseline"
+
+
+def make(context: Context) -> list[Segment]:
+    """The network of the headline is the student, all others are teachers. Those that come trained, in a file or a
+    workdir under their ``weights`` (`taught.trained`), are not trained here.
+
+    Raises ValueError for another method, for a plan without teachers, and for teachers that cannot be weighed.
+    """
+    config = context.config
+    if config.method.name != METHOD:
+        raise ValueError(f"plan 'distill' distils: method.name={config.method.name!r}, set it to {METHOD!r}")
+    student = segment.headline_network(config)
+    names = tuple(name for name in config.networks if name != student)
+    files = {name: file for name in names if (file := taught.trained(config, name, context.heads))}
+    untrained = tuple(name for name in names if name not in files)
+    first, starts = stills.beginnings(context, (student, *names))
+    _check(context, untrained)
+    segments = [*first]
+    if untrained:
+        segments.append(_teachers(context, untrained, starts))
+    own = {target: start for target, start in starts.items() if target.partition(".")[0] == student}
+    plain = ("single", {})
+    segments.append(_student(context, BASELINE, (student,), plain, own, title="Baseline"))
+    for name, changes in {**config.students, METHOD: {}}.items():
+        segments.append(_pupil(context, name, student, files, own, starts, changes))
+    return segments
+
+
+def _check(context: Context, untrained: tuple[str, ...]) -> None:
+    """Raises ValueError where the splits that teachers learn from and are weighed on are not named."""
+    config, scheme = context.config, context.config.method[METHOD].scheme
+    known = {*context.clips["dataset"], *config.subsets}
+    weighed = [scheme, *(changes.get("scheme", scheme) for changes in config.students.values())]
+    needed = {"split": bool(untrained) or not config.teachers.student_sees_held, "held": "weighted" in weighed}
+    for entry, asked in needed.items():
+        if asked and config.teachers[entry] not in known:
+            raise ValueError(
+                f"teachers.{entry}={config.teachers[entry]!r} is no split or subset: write c.subsets.held = "
+                "dict(of='train', share=.2), c.subsets.taught = dict(of='train', without='held') and "
+                "c.teachers.update(dict(held='held', split='taught'))"
+            )
+
+
+def _groups(config, split: str) -> dict[str, Group]:
+    return {name: group._replace(split=split) for name, group in epochs.default_groups(config).items()}
+
+
+def _teachers(context: Context, names: tuple[str, ...], starts: Mapping[str, Start]) -> Segment:
+    """All teachers at once, each alone from the labels, scored on what they are weighed on as well."""
+    config = context.config
+    own = {target: start for target, start in starts.items() if target.partition(".")[0] in names}
+    made = segment.make(
+        context,
+        TEACHERS,
+        names,
+        ("single", {}),
+        config.steps.ce,
+        own,
+        batches=TEACHERS,
+        title="Teachers",
+        groups=_groups(config, config.teachers.split),
+    )
+    held = config.teachers.held
+    wanted = (held,) if held and held not in made.scored else ()
+    return made._replace(also=(*made.also, *wanted))
+
+
+def _student(context: Context, name: str, networks, chosen: tuple[str, dict], starts, *, title: str) -> Segment:
+    """A segment in which the student's network learns: batches, updates and weights to begin with are the same for
+    all of them."""
+    config = context.config
+    split = config.split if config.teachers.student_sees_held else config.teachers.split
+    groups, steps = _groups(config, split), config.steps.method
+    return segment.make(
+        context, name, networks, chosen, steps, starts, batches="students", title=title, groups=groups
+    )
+
+
+def _pupil(
+    context: Context, name: str, student: str, files: Mapping[str, str], own: Mapping, starts: Mapping, changes
+) -> Segment:
+    """The segment ``name``, in which ``student`` learns from teachers; ``changes`` are options of the method, and
+    its ``title``, that differ from the configured ones. ``own`` are the student's starts, ``starts`` those of all
+    networks."""
+    config = context.config
+    changes, title = dict(changes), config.method.title or "Student"
+    title = changes.pop("title", title if name == METHOD else name)
+    options = methods.options(METHOD) | dict(config.method[METHOD]) | changes
+    owners = {output: network.name for output, network in configured(config).items()}
+    options["teachers"] = tuple(options["teachers"]) or tuple(o for o, n in owners.items() if n != student)
+    _check_teachers(options["teachers"], owners, student)
+    teachers = [_teacher(output, owners[output], files) for output in options["teachers"]]
+    networks = tuple(dict.fromkeys((student, *(teacher.network for teacher in teachers))))
+    begin = {t.network: Start(file=t.file) if t.file else Start(TEACHERS, t.network) for t in teachers}
+    made = _student(context, name, networks, (METHOD, options), {**own, **begin}, title=title)
+    enter = taught.weighing(made.enter, name, teachers, made.heads, options)
+    if options["scheme"] != "weighted":
+        return made._replace(enter=enter)
+    check = taught.check(config, teachers, starts)
+    return made._replace(enter=enter, check=check, spec={**made.spec, "weighed": taught.spec(config)})
+
+
+def _teacher(output: str, network: str, files: Mapping[str, str]) -> Teacher:
+    if network in files:
+        return Teacher(output, network, file=files[network])
+    return Teacher(output, network, segment=TEACHERS)
+
+
+def _check_teachers(teachers: tuple[str, ...], owners: Mapping[str, str], student: str) -> None:
+    known = [output for output, network in owners.items() if network != student]
+    if not known:
+        example = "c.networks.teacher_flow = common.network(MODEL, 'flow')"
+        raise ValueError(f"nobody can teach {student!r}: add a network beside it, {example}")
+    if unknown := [output for output in teachers if output not in known]:
+        raise ValueError(
+            f"method.{METHOD}.teachers={teachers}: {unknown[0]!r} cannot teach {student!r}; choose among {known}"
+        )

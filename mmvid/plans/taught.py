@@ -1,0 +1,238 @@
+"""The teachers of a plan: where each comes from, the proof that it never saw the clips on which it is weighed, and
+what it weighs."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mmvid import files
+from mmvid.logs import LOG
+from mmvid.network import Beginning
+from mmvid.plans import keys
+from mmvid.plans import starts as starts_lib
+from mmvid.scores import ensembles, numbers
+from mmvid.scores import file as file_lib
+from mmvid.scores.file import Scores
+from mmvid.weights import files as weight_files
+from mmvid.weights import seen
+
+
+class Teacher(NamedTuple):
+    """A teacher: the ``output`` that teaches, its ``network``, and where that was trained: a ``segment`` of this
+    run, or a ``file`` of an earlier one ('path#network')."""
+
+    output: str
+    network: str
+    segment: str = ""
+    file: str = ""
+
+    def weights(self, workdir: pathlib.Path) -> pathlib.Path:
+        """Returns the path of the file that holds its weights."""
+        return weight_files.split(self.file)[0] if self.file else workdir / self.segment / "weights.safetensors"
+
+    @property
+    def scored(self) -> str:
+        """Returns the name that its output has where it was trained."""
+        own = weight_files.split(self.file)[1] if self.file else ""
+        return (own or self.network) + self.output.removeprefix(self.network)
+
+
+def trained(config, network: str, heads) -> str:
+    """Returns the file ('path#network') in which a teacher comes trained; '' where it is to be trained here.
+
+    ``config.networks.NETWORK.weights`` is such a file, or the workdir of such a run, where a run with these label
+    spaces has written it; any other file is what the teacher starts from. Raises ValueError for a folder in which
+    the network is not found, or is found twice.
+    """
+    source = config.networks[network].weights
+    if not isinstance(source, str) or not source:
+        return ""
+    path, name = weight_files.split(source)
+    if path.is_dir():
+        path = _in_run(path, network)
+    if not starts_lib.same_heads(path, heads):
+        return ""
+    networks = _networks(path)
+    return f"{path}#{name or (networks[0] if len(networks) == 1 else network)}"
+
+
+def _networks(path: pathlib.Path) -> list[str]:
+    return json.loads(weight_files.metadata(path).get("networks", "[]"))
+
+
+def _in_run(folder: pathlib.Path, network: str) -> pathlib.Path:
+    """The file of weights in a workdir, or in the folder of one of its segments, that holds a network."""
+    found = [
+        path
+        for path in sorted({*folder.glob("weights.safetensors"), *folder.glob("*/weights.safetensors")})
+        if network in _networks(path)
+    ]
+    # Students' files hold no teachers: only one that trained the network has it.
+    if len(found) != 1:
+        there = ", ".join(str(path) for path in found) or "nowhere"
+        raise ValueError(
+            f"--config.networks.{network}.weights={folder}: the network {network!r} is found {there} in it: name "
+            "the file, RUN/SEGMENT/weights.safetensors#NETWORK"
+        )
+    return found[0]
+
+
+# ---------------------------------------------------------------------------- the proof
+def check(config, teachers: Sequence[Teacher], starts: Mapping) -> Callable:
+    """Returns a ``check(run)`` of a segment that learns from ``teachers``, which begin with ``starts``: whatever
+    would keep them from being weighed on ``config.teachers.held`` is found before anything is trained.
+
+    It raises ValueError for a teacher that learns from such clips, or starts from weights that have seen any, or
+    cannot prove that they have not, and FileNotFoundError for one without scores of them.
+    """
+
+    def checked(run) -> None:
+        held, ids = config.teachers.held, _ids(run, config.teachers.held)
+        if any(teacher.segment for teacher in teachers):
+            own = set(_ids(run, config.teachers.split)) & ids
+            if own:
+                raise ValueError(
+                    f"teachers learn from {config.teachers.split!r}, which has {len(own)} of the {len(ids)} clips "
+                    f"of {held!r}, on which they are weighed. Set teachers.split to a subset without them: "
+                    f"c.subsets.NAME = dict(of={config.split!r}, without={held!r})"
+                )
+        for teacher in teachers:
+            if teacher.file:
+                _prove(teacher.output, teacher.file, held, ids)
+                _held_scores(run, teacher, held, ids)
+                LOG.info("%s comes trained, from %s", teacher.output, teacher.file)
+            else:
+                _check_start(run, teacher, starts, held, ids)
+
+    return checked
+
+
+def _ids(run, split: str) -> set[str]:
+    return set(run.datasets["dataset"].split(split).ids())
+
+
+def _check_start(run, teacher: Teacher, starts: Mapping, held: str, ids: set[str]) -> None:
+    """Raises ValueError where what a teacher will start from has seen the held clips, or cannot prove that it has
+    not. What nobody of ours has trained, such as ImageNet's weights, is taken to have seen none."""
+    for target, start in starts.items():
+        if target.partition(".")[0] != teacher.network:
+            continue
+        path = start.file or str(run.workdir / start.segment / "weights.safetensors")
+        # An earlier segment of this run that has not ended tells what it has seen when it has: `weigh` asks.
+        if not weight_files.split(path)[0].is_file() or seen.of_file(path)["published"]:
+            continue
+        _prove(f"what {teacher.output} starts from", path, held, ids)
+
+
+def _prove(what: str, path: str | pathlib.Path, held: str, ids: set[str]) -> None:
+    if seen.saw(path, held, ids, published=True):
+        raise ValueError(
+            f"{what}, {path}, was trained on clips of {held!r}, on which teachers are weighed, or started from "
+            "weights that were: it would look better than it is. Train it without them (this plan does, where no "
+            f"file is given), or weigh all alike: --config.method.distillation.scheme=equal"
+        )
+
+
+# ---------------------------------------------------------------------------- what they weigh
+def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
+    """The scores of a teacher on the held clips, as its run has left them, or `mmvid evaluate` has added them.
+    Raises FileNotFoundError where there are none, ValueError where they are of other clips."""
+    spec, folder = run.config.evaluation, teacher.weights(run.workdir).parent
+    again = f"python -m mmvid evaluate {folder.parent} --splits={held} --segments={folder.name}"
+    again += f" --protocol={spec.protocol} --crops={spec.crops}"
+    names = (f"{held}@{spec.protocol}-{spec.crops}", held)
+    paths = [folder / "scores" / f"{name}.npz" for name in names]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"no scores of {teacher.output!r} on {held!r} at {paths[1]}: make them with {again}, or weigh all "
+            "teachers alike, --config.method.distillation.scheme=equal"
+        )
+    scores = file_lib.only(file_lib.load(path), teacher.scored)
+    if (scores.meta.get("protocol"), scores.meta.get("crops")) != (spec.protocol, spec.crops):
+        raise ValueError(f"{path} was scored in another way than this run's: score it again with {again}")
+    fingerprint = run.datasets["dataset"].split(held).info.fingerprint
+    if set(scores.id.tolist()) != ids or scores.meta.get("fingerprint") != fingerprint:
+        raise ValueError(
+            f"{path} is of other clips than the {len(ids)} of {held!r} here: give a teacher of a run that has the "
+            "same data and subset"
+        )
+    return scores
+
+
+def _cross_entropy(run, teacher: Teacher, held: str, ids: set[str], heads) -> dict[str, float]:
+    """{head: mean cross-entropy} of a teacher on the held clips. Raises ValueError where it has none."""
+    scores = _held_scores(run, teacher, held, ids)
+    found = {head: numbers.cross_entropy(scores, teacher.scored, head) for head in heads}
+    if bad := [head for head, value in found.items() if value is None or not np.isfinite(value)]:
+        raise ValueError(
+            f"teacher {teacher.output!r} cannot be weighed: no clip of {held!r} has what it reads, or its scores "
+            f"of {bad[0]!r} are not finite. Leave it out of --config.method.distillation.teachers"
+        )
+    return found
+
+
+def weigh(run, teachers: Sequence[Teacher], heads, *, gamma: float) -> dict:
+    """Weighs teachers by their cross-entropies on ``config.teachers.held``, as plain data for `ensembles.NAME`.
+
+    Each file of weights must prove that no clip of it was seen. Raises ValueError or FileNotFoundError as `check`.
+    """
+    held = run.config.teachers.held
+    ids = _ids(run, held)
+    for teacher in teachers:
+        _prove(teacher.output, teacher.file or teacher.weights(run.workdir), held, ids)
+    errors = {teacher.output: _cross_entropy(run, teacher, held, ids, heads) for teacher in teachers}
+    found = {head: {output: own[head] for output, own in errors.items()} for head in heads}
+    weights = ensembles.weights(found, gamma)
+    return {"split": held, "clips": len(ids), "weights": weights, "cross_entropy": found}
+
+
+def _unweighed(teachers: Sequence[Teacher], heads, scheme: str) -> dict:
+    """The same of teachers that nothing is weighed on: all alike, or example by example, which leaves none."""
+    one = {teacher.output: 1 / len(teachers) for teacher in teachers}
+    weights = {head: dict(one) for head in heads} if scheme == "equal" else {}
+    return {"split": "", "clips": 0, "weights": weights, "cross_entropy": {}}
+
+
+def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, options: Mapping) -> Callable:
+    """Returns ``enter`` followed by the weighing of ``teachers``: the weights go into the method's state and, with
+    what they were made from, into ``segment``'s `ensembles.NAME`."""
+    gamma, scheme = options["gamma"], options["scheme"]
+
+    def entered(beginning: Beginning, run) -> Beginning:
+        beginning = enter(beginning, run)
+        # A resumed segment has its weights in its checkpoint.
+        if not beginning.params:
+            return beginning
+        if scheme == "weighted":
+            own = weigh(run, teachers, heads, gamma=gamma)
+        else:
+            own = _unweighed(teachers, heads, scheme)
+        if jax.process_index() == 0:
+            where = {t.output: {"scores": _folder(run, t), "output": t.scored} for t in teachers}
+            # Strict JSON knows no infinity.
+            note = {"gamma": gamma if np.isfinite(gamma) else str(gamma), "scheme": scheme}
+            files.write_json(run.workdir / segment / ensembles.NAME, note | own | {"teachers": where})
+        if scheme == "per_sample":
+            return beginning
+        weights = {head: np.array([*found.values()], np.float32) for head, found in own["weights"].items()}
+        return beginning._replace(method={"weights": weights})
+
+    return entered
+
+
+def _folder(run, teacher: Teacher) -> str:
+    folder = teacher.weights(run.workdir).parent
+    # A run that is moved takes its own segments along.
+    return f"{folder.name}/scores" if teacher.segment else str(folder.absolute() / "scores")
+
+
+def spec(config) -> dict:
+    """The plain data that weights follow from, beside the teachers themselves: on which clips they are scored, and
+    how."""
+    how = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
+    return keys.plain({"held": config.teachers.held, "rules": config.subsets, "scored": how})

@@ -1,0 +1,90 @@
+"""Ensembles of teachers: what a run has noted of their weights, and their scores added up by these."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmvid import files
+from mmvid.logs import LOG
+from mmvid.methods import distill
+from mmvid.scores import combine, file
+from mmvid.scores.file import Scores
+
+# In the folder of a segment that learns from teachers: {'gamma', 'scheme', 'split', 'clips', 'weights': {head:
+# {output: weight}}, 'cross_entropy': {head: {output: mean}}, 'teachers': {output: {'scores': folder, 'output'}}}.
+NAME = "teachers.json"
+# Those of the paper's table 1.
+GAMMAS = (30.0, 1.0)
+OUTPUT = "ensemble"
+
+
+def weights(cross_entropy: Mapping[str, Mapping[str, float]], gamma: float) -> dict[str, dict[str, float]]:
+    """Weighs teachers in each head: {head: {output: mean cross-entropy}} -> {head: {output: weight}}."""
+    found = {}
+    for head, own in cross_entropy.items():
+        shares = distill.ensemble_weights(np.array([*own.values()], np.float32), gamma=gamma)
+        found[head] = dict(zip(own, np.asarray(shares).tolist()))
+    return found
+
+
+def told(note: Mapping) -> str:
+    """Says in words what teachers weigh: 'teachers weighed on 80 clips of held, gamma 1: verb: teacher_rgb 0.31,
+    ..'."""
+    each = "; ".join(
+        f"{head}: " + ", ".join(f"{output} {weight:.3f}" for output, weight in own.items())
+        for head, own in note["weights"].items()
+    )
+    if note["scheme"] == "weighted":
+        return f"teachers weighed on {note['clips']} clips of {note['split']}, gamma {note['gamma']:g}: {each}"
+    return f"teachers weighed {'alike' if each else 'example by example'}" + (f": {each}" if each else "")
+
+
+def of_all(scores: Sequence[Scores]) -> list[str]:
+    """Says what the teachers of some scores weigh, each text once; [] where none learnt from any."""
+    return list(dict.fromkeys(told(own.meta["teachers"]) for own in scores if "teachers" in own.meta))
+
+
+def _variants(note: Mapping) -> dict[str, dict]:
+    """The notes of the ensembles of a segment's teachers, {how they are weighed: note}: those of the paper's
+    gammas and of its own, or all alike where nothing was weighed."""
+    if not note["cross_entropy"]:
+        alike = {head: own for head, own in note["weights"].items() if own}
+        return {"alike": {**note, "weights": alike}} if alike else {}
+    gammas = dict.fromkeys((*GAMMAS, float(note["gamma"])))
+    made = {gamma: weights(note["cross_entropy"], gamma) for gamma in gammas}
+    return {f"gamma {g:g}": {**note, "scheme": "weighted", "gamma": g, "weights": own} for g, own in made.items()}
+
+
+def _combined(workdir: pathlib.Path, note: Mapping, split: str) -> Scores:
+    """The scores of an ensemble on a split, its teachers' added up. Raises FileNotFoundError or ValueError where
+    one has none, or those of other clips."""
+    scores = {
+        output: file.only(file.load(workdir / where["scores"] / f"{split}.npz"), where["output"])
+        for output, where in note["teachers"].items()
+    }
+    own = {output: {head: by[output] for head, by in note["weights"].items()} for output in scores}
+    # As the student is taught: absent teachers' weights are shared out.
+    return combine.combine(scores, own, name=OUTPUT, share_out=True)
+
+
+def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "") -> list[tuple[str, str]]:
+    """Writes the scores of the ensembles of a segment's teachers, as if each were a segment: [(title, folder)]; []
+    where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments.
+
+    Where a teacher of another run was not scored on the same clips, that is logged, and there is no ensemble.
+    """
+    note = files.read_json(workdir / segment / NAME)
+    found = []
+    for how, own in _variants(note).items() if note else ():
+        title, folder = f"{prefix}Teachers, {how}", f"{prefix}ensemble-{how.rpartition(' ')[2]}".replace(" ", "-")
+        meta = {"title": title, "segment": folder, "teachers": {k: v for k, v in own.items() if k != "teachers"}}
+        try:
+            for split in splits:
+                scores = _combined(workdir, own, split)
+                file.save(workdir / folder / "scores" / f"{split}.npz", scores._replace(meta=scores.meta | meta))
+        except (FileNotFoundError, ValueError) as error:
+            LOG.warning("%s: no ensemble of teachers to show: %s", segment, error)
+            return []
+        found.append((title, folder))
+    return found
