@@ -8,7 +8,7 @@ import jinja2
 
 from mmvid import files
 from mmvid.data import fields
-from mmvid.report import facts, figures, panels, points, table, verdict
+from mmvid.report import calibration, diagrams, facts, figures, panels, points, table, teachers, verdict
 from mmvid.report.points import Column, Line
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
@@ -110,7 +110,11 @@ def write(
         published_neighbours=list(published_neighbours),
         curves=panels.all_curves(workdir, columns),
         figures=panels.class_figures(own, base, headline, first, how),
-        fewest=figures.FEWEST,
+        fewest=diagrams.FEWEST,
+        reliability=calibration.reliabilities(columns, first, baseline, how),
+        views=calibration.as_views_shrink(columns, first, headline, how),
+        frequent=calibration.frequent(columns, first, headline, baseline, how),
+        teachers=teachers.panel(workdir, columns, first, how),
         counts=[
             figures.counts(names, numbers, what) for what, names, numbers in facts.class_counts(dataset, learnt)
         ],

@@ -123,10 +123,10 @@ def _shown(scores: Scores, output: str, head: str) -> str:
 
 
 def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
-    """Draws the confusion matrix, the reliability diagram and the change of each class against ``base``.
+    """Draws the confusion matrix and the change of each class against ``base``.
 
     All are of the first head of single labels, over the clips that have ``output`` with finite scores. Returns
-    {'confusion', 'changes', 'reliability': SVG, 'shown': text}, without 'changes' where there is no ``base``
+    {'confusion', 'changes': SVG, 'shown': text}, without 'changes' where there is no ``base``
     on the same clips, and {} where there is no such head or output.
     """
     scores = file.labelled(column.scores[split])
@@ -135,7 +135,6 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
         return {}
     there, labels, names = file.usable(scores, output, head), scores.label[head], _names(scores, head)
     probs = numbers_lib.probabilities(scores.logits[output][head], how)
-    bins = {column.title: metrics.reliability(probs[there], labels[there])}
     found = {
         "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
         "shown": _shown(scores, output, head),
@@ -144,14 +143,13 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
     if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
         before = numbers_lib.probabilities(earlier.logits[output][head], how)
         old = file.usable(earlier, output, head)
-        bins[base.title] = metrics.reliability(before[old], labels[old])
         # A class's change is over clips that both have: otherwise it would be one of coverage, too.
         both = there & old
         change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
         counts = np.bincount(labels[both], minlength=probs.shape[1])
         title = f"{output}: {column.title} minus {base.title}"
         found["changes"] = figures.changes(names, change, counts, title)
-    return found | {"reliability": figures.reliability(bins)}
+    return found
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW) -> list[dict]:

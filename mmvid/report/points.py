@@ -4,11 +4,9 @@ is from the baseline's. Sentence, figure and tables are all made from them."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmvid.scores import file
+from mmvid.scores import file, temperature
 from mmvid.scores import numbers as numbers_lib
-from mmvid.scores import temperature
 from mmvid.scores.file import Scores
-
 
 # Temperatures are fitted on this split, and shown on every other one.
 FITTED = "val"

@@ -1,4 +1,7 @@
-"""Temperature scaling: one number for each output and head that makes its probabilities honest (Guo et al. 2017)."""
+"""Temperature scaling: one number for each output and head that makes its probabilities honest.
+
+Source: Guo et al. 2017.
+"""
 
 import numpy as np
 from scipy import optimize
