@@ -17,8 +17,9 @@ def scores(outputs, seed=0, n=80, views=3):
     """Scores of two heads; each next output knows less."""
     rng = np.random.default_rng(seed)
     labels = {head: rng.integers(0, k, n) for head, k in HEADS.items()}
+    classes = {head: list("abcde"[:k]) for head, k in HEADS.items()}
     meta = dict(split="test", step=9, protocol="D1U1", crops="centre", views=views, dataset="fake",
-                fingerprint="abc", clips_expected=n, classes={h: list("abcde"[:k]) for h, k in HEADS.items()})  # fmt: skip
+                fingerprint="abc", clips_expected=n, classes=classes)  # fmt: skip
     logits = {
         output: {
             head: rng.normal(size=(n, views, k)) + (2 - 0.5 * i) * np.eye(k)[labels[head]][:, None]
@@ -46,7 +47,7 @@ def run(tmp_path):
 
 
 def test_the_largest_ensemble_is_the_one_that_taught(run, monkeypatch):
-    workdir, columns, note = run
+    workdir, columns, _ = run
     seen = []
     monkeypatch.setattr(diagrams, "growth", lambda values, others, *labels: seen.append((values, others)))
     monkeypatch.setattr(diagrams, "grid", lambda values, *names: (values, *names))
