@@ -16,14 +16,16 @@ from mmvid.scores.file import Scores
 
 def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
     """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
-    in every column with its interval, and the paired differences; {} where no clip has a label."""
-    shown = points.there(columns, split)
+    in every column with its interval, and the paired differences; {} where no clip has a label. Of several heads
+    it shows what they say together."""
+    shown, lines = points.there(columns, split), points.together(lines)
     base = next((c.title for c in shown if c.segment == baseline), "")
     own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
     if not own:
         return {}
     styles = figures.column_styles([c.title for c in shown], base)
     unit = "mAP" if all(line.multi for line in lines) else "top-1"
+    unit += f" of {lines[0].head}" if " + " in lines[0].head else ""
     return {
         "values": figures.values(own, styles, f"{unit}, percent"),
         "differences": figures.differences(own, styles, f"points of {unit} over {base}", base) if base else "",

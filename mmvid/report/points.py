@@ -189,6 +189,11 @@ def spoken(lines: Sequence[Line]) -> list[str]:
     return found
 
 
+def together(lines: Sequence[Line]) -> list[Line]:
+    """Keeps the lines of all heads of single labels together ('noun + verb'); all lines, where there are none."""
+    return [line for line in lines if " + " in line.head] or list(lines)
+
+
 def main_line(lines: Sequence[Line], headline: str) -> Line | None:
     """Finds the line that speaks for a run: that of the headline (or else of the first output) and of all heads
     of single labels together ('noun + verb'), or else of the first head; None where there is no line."""

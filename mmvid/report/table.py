@@ -114,15 +114,19 @@ def rows(
     paired difference to the column whose segment is ``baseline`` (with ``signs``: 1 or -1 where it is beyond
     noise), top-5, the calibration error, single views where there are several, mAUC, and the number of clips
     whose scores are not finite. A row that is a sum, named by its members, also says how often any of these is
-    right. With ``parts``, sums of some members stand there, too. ``found`` are the split's `points.lines`.
+    right. With ``parts``, sums of some members stand there, too; of several heads, for all of them together.
+    ``found`` are the split's `points.lines`.
     """
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if found is None:
         found = points.lines(shown, split, headline=headline, baseline=baseline, how=how)
     base = next((c.title for c in shown if c.segment == baseline), "")
-    named = zip(points.names(found), found)
+    named, kept = zip(points.names(found), found), points.together(found)
     return [
-        row for name, line in named if parts or not line.part for row in _line_rows(name, line, shown, split, base)
+        row
+        for name, line in named
+        if not line.part or (parts and line in kept)
+        for row in _line_rows(name, line, shown, split, base)
     ]
 
 
