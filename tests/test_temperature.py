@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_scores import made
 
-from mmvid.scores import metrics, numbers, temperature
+from mmvid.report import finish, table
+from mmvid.scores import file, metrics, numbers, temperature
 
 
 def drawn(seed, n=400, classes=6, views=1, sharp=1.0):
@@ -64,3 +65,25 @@ def test_a_split_is_scaled_by_what_was_fitted_on_another():
     scores.label["action"][10:20] = -1
     kept = made({"rgb": other[20:]}, truth[20:], **meta)
     assert temperature.scaled(scores, fitted) == temperature.scaled(kept, fitted)
+
+
+def test_the_table_shows_it_on_clips_that_it_was_not_fitted_on(tmp_path):
+    folder = tmp_path / "ce" / "scores"
+    for seed, split in enumerate(("val", "test")):
+        logits, labels = drawn(seed, 200, sharp=5.0)
+        meta = dict(split=split, classes={"action": list("abcdef")}, views=1)
+        scores = made({"rgb": logits}, labels, **meta)
+        scores = scores._replace(id=np.char.add(f"{split} ", scores.id))
+        file.save(folder / f"{split}.npz", scores)
+        # Half of it lies in 'val', as the unseen kitchens of EPIC do.
+        if split == "val":
+            file.save(folder / "unseen.npz", file.rows(scores, np.arange(100)))
+    column = finish._loaded(tmp_path, finish.Shown("CE", "ce", ("test", "val", "unseen")), "logits")
+    assert set(column.temperatures) == {"test"}
+    rows = {row["measure"]: row["cells"] for row in table.rows([column], "test")}
+    (cell,) = rows["calibration error, temperature fitted on val"]
+    error, told = cell.split(" ", 1)
+    own = column.numbers["test"]["rgb"]["action"]
+    assert float(error) == round(100 * own["ece_scaled"], 1) < 100 * own["ece"]
+    assert told == f"(T {own['temperature']:.2f})"
+    assert not any("fitted" in row["measure"] for row in table.rows([column], "val"))

@@ -2,7 +2,7 @@
 
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
@@ -91,23 +91,23 @@ def _following(config, workdir: pathlib.Path) -> list[str]:
     return found
 
 
-def _temperatures(path: pathlib.Path, how: str) -> dict[str, dict[str, float]]:
-    """Returns the temperatures that are fitted on the scores file at ``path``; {} where there is none, as in runs
-    from before `points.FITTED` was always scored."""
-    return temperature.fitted(file.load(path), how) if path.exists() else {}
+def _temperatures(path: pathlib.Path, scores: Mapping[str, Scores], how: str) -> dict[str, dict]:
+    """Returns {split: temperatures} that are fitted on the scores file at ``path``; {} where there is none, as in
+    runs from before `points.FITTED` was always scored."""
+    if not path.exists():
+        return {}
+    own = file.load(path)
+    # On the clips that it was fitted on, a temperature would flatter: EPIC-Kitchens' 'unseen' lies in its 'val'.
+    apart = [split for split, other in scores.items() if not set(other.id.tolist()) & set(own.id.tolist())]
+    return dict.fromkeys(apart, temperature.fitted(own, how) if apart else {})
 
 
 def _loaded(workdir: pathlib.Path, column: Shown, how: str) -> Column:
     """Reads the scores of a column and computes its numbers. Raises FileNotFoundError where a file is missing."""
     folder = workdir / column.segment / "scores"
-    made = Column(
-        column.title,
-        column.segment,
-        {split: file.load(folder / f"{split}.npz") for split in column.splits},
-        column.parts,
-        sources=column.sources,
-        temperatures=_temperatures(folder / f"{points.FITTED}.npz", how),
-    )
+    scores = {split: file.load(folder / f"{split}.npz") for split in column.splits}
+    fitted = _temperatures(folder / f"{points.FITTED}.npz", scores, how)
+    made = Column(column.title, column.segment, scores, column.parts, sources=column.sources, temperatures=fitted)
     return points.counted(made, how)
 
 

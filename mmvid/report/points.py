@@ -8,7 +8,7 @@ from mmvid.scores import file, temperature
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
-# Temperatures are fitted on this split, and shown on every other one.
+# Temperatures are fitted on this split, and shown on those that share no clip with it.
 FITTED = "val"
 
 
@@ -33,7 +33,7 @@ class Column(NamedTuple):
     parts: tuple[str, ...] = ()
     numbers: dict[str, dict] = {}  # noqa: RUF012
     sources: tuple[Source, ...] = ()
-    temperatures: dict[str, dict[str, float]] = {}  # noqa: RUF012
+    temperatures: dict[str, dict] = {}  # noqa: RUF012
 
 
 class Point(NamedTuple):
@@ -83,8 +83,7 @@ def counted(column: Column, how: str) -> Column:
     """Returns the column with the numbers of each of its splits."""
 
     def made(split: str) -> dict:
-        # On the clips that it was fitted on, a temperature would flatter.
-        temperatures = {} if split == FITTED else column.temperatures
+        temperatures = column.temperatures.get(split)
         return column.numbers.get(split) or numbers_of(column.scores[split], how, temperatures)
 
     return column._replace(numbers={split: made(split) for split in column.scores})
