@@ -143,8 +143,9 @@ def get_config() -> ConfigDict:
     c.compare = ()  # the methods of the plan 'compare', in order; the last one is the run's own
     c.method = methods()
 
-    # Where the clips are. `command`: how to make them, for datasets that need no download.
-    c.dataset = ConfigDict(dict(path="", command=()))
+    # Where the clips are. `command`: how to make them, for datasets that need no download. `clips`: how many a
+    # published dataset has, {split: number}, for what is asked before it is there.
+    c.dataset = ConfigDict(dict(path="", command=(), clips=ConfigDict()))
     # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
     c.datasets = ConfigDict()
     # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or

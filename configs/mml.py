@@ -114,6 +114,7 @@ def ssv2(c: ConfigDict, model: str = "tsm_resnet50", frames: int = 8) -> None:
     c.plan = "full"
     c.twin = "rgb2"
     c.dataset.path = "data/ssv2"
+    c.dataset.clips.update(dict(train=168_913, val=24_777))
     c.heads.action = (174, "single")
     for name, modality in (("rgb", "rgb"), ("rgb2", "rgb"), ("flow", "flow")):
         form = "stack5" if modality == "flow" else "frames"

@@ -18,7 +18,7 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
           tuple: "a tuple of Python's", ConfigDict: "a dict of Python's"}  # fmt: skip
 
 # The parts whose entries are named by whoever writes the configuration: others have the entries that they have.
-_OPEN = ("datasets", "heads", "networks", "streams", "subsets")
+_OPEN = ("dataset.clips", "datasets", "heads", "networks", "streams", "subsets")
 
 
 # ---------------------------------------------------------------------------- the file

@@ -14,6 +14,7 @@ from mmvid import configuration, usage
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
 _SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
+_DRY = flags.DEFINE_bool("dry", False, "print what it will take (memory, hours, disk) and train nothing")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
 _PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask the cluster")
@@ -55,7 +56,7 @@ def _parse(argv: list[str]) -> list[str]:
     that is asked for. Ends the process with exit code 2 where a flag is missing or wrong, or an argument is
     none."""
     if usage.asked(argv):
-        print(usage.text(argv, ["config", "workdir", "seeds", "coordinator", "processes", "process"]))
+        print(usage.text(argv, ["config", "workdir", "seeds", "dry", "coordinator", "processes", "process"]))
         sys.exit(0)
     try:
         own, overrides = configuration.apart(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
@@ -81,6 +82,14 @@ def _leave(code: int) -> NoReturn:
     if jax.process_count() == 1:
         os._exit(code)
     sys.exit(code)
+
+
+def _try(config, workdir: str, seeds: list[int]) -> None:
+    """Prints what the run would take, of one seed or of several. Nothing is trained or written."""
+    from mmvid.run import dry, outline
+
+    folder = pathlib.Path(workdir)
+    dry.dry(outline.outline(config, folder), folder, max(len(seeds), 1))
 
 
 def _train(config, workdir: str, seeds: list[int]) -> None:
@@ -114,7 +123,7 @@ def main(argv: list[str]) -> None:
     try:
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         _start_processes()
-        _train(config, _workdir(), _seeds())
+        (_try if _DRY.value else _train)(config, _workdir(), _seeds())
     except loop.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         _leave(0)

@@ -26,7 +26,7 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
     {"streams", "sharding", "logs"},
-    {"files", "names", "usage"},
+    {"files", "flops", "names", "usage"},
 ]
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "score a finished run again, under another protocol or on another split",
     "predict": "what a run makes of your own videos: classes and probabilities",
     "report": "write a finished run's table and page again",
+    "cost": "parameters, FLOPs, milliseconds and memory of a configuration's networks",
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
@@ -24,6 +25,7 @@ EXAMPLES = (
     "python -m mmvid evaluate runs/smoke --protocol=D1U2",
     "python -m mmvid predict runs/smoke my_video.mp4",
     "python -m mmvid report runs/smoke",
+    "python -m mmvid cost --config=configs/mml.py:ssv2 --counts",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
 

@@ -8,6 +8,7 @@ from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.stlt import Stlt
+from mmvid.models.swin3d import Swin3D
 from mmvid.models.video_resnet import VideoResNet
 from mmvid.streams import Head
 
@@ -44,6 +45,7 @@ MODELS = {
     # Boxes (multimodal-distillation's code), and the same for Tabletop's.
     "stlt": dict(module=Stlt),
     "stlt_tiny": dict(module=Stlt, width=64, layers=(2, 2), attention_heads=4, expansion=2),
+    "swin3d_tiny": dict(module=Swin3D, stages=(2, 2, 6, 2)),
 }
 FUSION = "fusion"  # of several of these
 # Options that are one of a few words.

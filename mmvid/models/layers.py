@@ -116,14 +116,15 @@ class BatchNorm(nn.Module):
 class Classifier(nn.Module):
     """One linear classifier for each head: features [.., D] -> {head: logits [.., K]}.
 
-    Kernels are drawn from N(0, 0.001) and biases start at 0, as in TSM's and MML's code.
+    Kernels are drawn from N(0, ``std``) and biases start at 0; 0.001 is TSM's and MML's code.
     """
 
     heads: dict[str, int]
+    std: float = 0.001
 
     @nn.compact
     def __call__(self, features):
-        draw = nn.initializers.normal(0.001)
+        draw = nn.initializers.normal(self.std)
         return {
             name: nn.Dense(classes, kernel_init=draw, name=name)(features)
             for name, classes in sorted(self.heads.items())

@@ -1,6 +1,6 @@
 """What a number looks like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 
 def percent(value: float | None) -> str:
@@ -29,3 +29,15 @@ def listed(texts: Sequence[str]) -> str:
     """Writes 'a, b and c'."""
     *first, last = texts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Writes a table: the header ``rows[0]``, a line, the other rows; the columns ``right`` stand at their right
+    edge."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(rows[0]), "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, rows[1:])])

@@ -76,20 +76,26 @@ def _ensure(spec) -> None:
     sharding.on_first(make if due else lambda: None, f"making {spec.path}")
 
 
-def _wanted(config) -> dict:
+def wanted(config) -> dict:
     """{name: its part of the configuration} of every dataset that a run reads."""
     own = {"dataset": config.dataset} | dict(config.datasets.items())
     return own | ({"stills": config.stills} if stills.has_stills(config) else {})
 
 
+def open_dataset(spec) -> records.Dataset:
+    """Opens the dataset ``spec``. Raises FileNotFoundError or ValueError, which say how to build it."""
+    return records.open_dataset(spec.path, checks.made_by(spec))
+
+
 def _open(config) -> dict[str, records.Dataset]:
-    wanted = _wanted(config)
-    for spec in wanted.values():
+    specs = wanted(config)
+    for spec in specs.values():
         _ensure(spec)
-    return {name: records.open_dataset(spec.path, checks.made_by(spec)) for name, spec in wanted.items()}
+    return {name: open_dataset(spec) for name, spec in specs.items()}
 
 
-def _spaces(info) -> dict[str, Head]:
+def label_spaces(info) -> dict[str, Head]:
+    """The label spaces of a dataset, from its Info."""
     # Spans are read as the classes that occur in a clip.
     kinds = {"spans": "multi"}
     return {
@@ -101,7 +107,7 @@ def _spaces(info) -> dict[str, Head]:
 def _heads(config, info) -> dict[str, Head]:
     """The label spaces that the configuration names, or all of the dataset's where it names none. Raises
     ValueError for one that the dataset lacks or has in another form."""
-    found = _spaces(info)
+    found = label_spaces(info)
     for name, (classes, kind) in config.heads.items():
         have = found.get(name)
         if have is None or (have.classes, have.kind) != (classes, kind):
@@ -134,7 +140,7 @@ def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
             config=config,
             heads=_heads(config, datasets["dataset"].info),
             clips={name: dataset.info.splits for name, dataset in datasets.items()},
-            stills_heads=_spaces(datasets["stills"].info) if "stills" in datasets else {},
+            stills_heads=label_spaces(datasets["stills"].info) if "stills" in datasets else {},
             fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
         )
     )
@@ -152,18 +158,18 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
         checks.check_names(config)
     datasets = _open(config)
     heads = _heads(config, datasets["dataset"].info)
-    spaces = {name: _spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
+    spaces = {name: label_spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
     datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
     _check_split_names(config, datasets["dataset"])
     mesh, segments = sharding.make_mesh(), planned(config, datasets)
     checks.check_batches(config, mesh, segments)
-    checks.check_groups(segments, datasets, _spaces)
+    checks.check_groups(segments, datasets, label_spaces)
     # The main dataset need not have what only a segment on another one reads (stills, for one).
     own = [segment.streams for segment in segments if segment.dataset == "dataset"]
     read = {name: stream for streams in own for name, stream in streams.items()}
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
-    checks.check_data(segments, datasets, _spaces)
+    checks.check_data(segments, datasets, label_spaces)
     return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
 
 
@@ -196,7 +202,7 @@ def _place(name: str) -> str:
 def _check_still_there(config, workdir: pathlib.Path) -> None:
     """Raises FileNotFoundError for a dataset that is gone. `build` would make it anew, perhaps with other clips
     than those that the run has learnt from."""
-    for name, spec in _wanted(config).items():
+    for name, spec in wanted(config).items():
         if not (pathlib.Path(spec.path) / "metadata.json").exists():
             own = spec.path in spec.command
             again = f"make it again (python -m {' '.join(spec.command)})" if own else "put it back"

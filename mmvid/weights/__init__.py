@@ -1,7 +1,7 @@
 """Weights: published checkpoints converted into our trees and back, and files of our own.
 
 Our files are safetensors of a tree {network: {'params': .., 'stats': ..}} whose keys are joined by '/'.
-``names_resnet`` knows what published files call their tensors.
+``names_resnet`` and ``names_swin3d`` know what published files call their tensors.
 """
 
 import os
@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.weights import files, names_resnet, trees
-from mmvid.weights.names_resnet import PLAIN, torch_names
+from mmvid.weights import files, names_resnet, names_swin3d, trees
+from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree, within
 
 __all__ = ["Found", "fitted", "found", "load", "torch_names"]
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
+_FORMATS = (names_resnet, names_swin3d)
+# {a published tensor that our trees do not keep: the leaf beside it that they have in its place}
+_IMPLIED = {"count": "mean", "index": "bias_table"}
 
 
 class Found(NamedTuple):
@@ -82,14 +85,30 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
     return part_of(tree[network], layout, part, f"{path}: network {network!r}")
 
 
+def _addresses(names, keys, head: str) -> dict[str, Path | None]:
+    """Returns the place of each key in the format ``names``; None for a key that it does not know."""
+
+    def address(key):
+        try:
+            return names.address(key, head)
+        except ValueError:
+            return None
+
+    return {key: address(key) for key in keys}
+
+
 def _published(source: Source, head: str) -> Found:
-    """Reads a published checkpoint, whose classifier becomes ``head``'s."""
+    """Reads a published checkpoint, whose classifier becomes ``head``'s.
+
+    Its format is the one that knows the most of its keys.
+    """
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
+    formats = [(names.LAYOUT, _addresses(names, tensors, head)) for names in _FORMATS]
+    layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
-        try:
-            path = names_resnet.address(key, head)
-        except ValueError:
+        path = addresses[key]
+        if path is None:
             # Kept, not raised: one error later names everything that does not fit.
             strange.append(key)
             continue
@@ -98,7 +117,7 @@ def _published(source: Source, head: str) -> Found:
             strange.append(f"{key} (beside {keys[path]})")
             continue
         placed[path], keys[path] = names_resnet.to_ours(np.asarray(value)), key
-    return Found(placed, PLAIN, keys, tuple(strange))
+    return Found(placed, layout, keys, tuple(strange))
 
 
 def found(source: Source, *, part: str = "", head: str = "") -> Found:
@@ -153,10 +172,10 @@ def _renamed(have: Found, layout: Layout) -> Found:
 def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
     """Evens out what may differ between a source and a model.
 
-    Counters of batch norms are dropped, classifiers that are skipped are replaced by the model's own,
-    and first convolutions are averaged to the model's input channels.
+    Counters of batch norms and tables of pairs are dropped, classifiers that are skipped are replaced by the
+    model's own, and first convolutions are averaged to the model's input channels.
     """
-    placed = {p: v for p, v in have.placed.items() if p[-1] != "count" or (*p[:-1], "mean") not in wanted}
+    placed = {p: v for p, v in have.placed.items() if (*p[:-1], _IMPLIED.get(p[-1])) not in wanted}
     if classifier == "skip" or not layout.classifiers:
         # Both layouts: a classifier of theirs may stand where the model has none.
         theirs = (*have.layout.classifiers, *layout.classifiers)
@@ -183,7 +202,7 @@ def fitted(
     params: Tree,
     stats: Tree,
     classifier: str = "load",
-    layout: Layout = PLAIN,
+    layout: Layout = LAYOUT,
 ) -> tuple[Tree, Tree]:
     """Puts what ``source`` holds into the trees of a model, as `load` explains: new (params, stats).
 
@@ -226,6 +245,17 @@ def _advice(classifier_alone: bool, heads: list[str]) -> str:
     return "Name the model (and its options) that the file was saved from, or give another file."
 
 
+def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
+    """Converts our trees into {published key: array in torch's layout}; inverts `load`.
+
+    The keys are torchvision's, a Video Swin's those of its authors. ``head``'s classifier becomes the
+    file's; those of other heads are left out. Raises ValueError for an unknown head, or for several
+    networks in one tree.
+    """
+    name = names_swin3d.torch_key if names_swin3d.owns(params) else names_resnet.key_of(params)
+    return names_resnet.torch_names(params, stats, name, head=head)
+
+
 def load(
     name: str,
     source: Source,
@@ -234,7 +264,7 @@ def load(
     stats: Tree,
     classifier: str = "load",
     part: str = "",
-    layout: Layout = PLAIN,
+    layout: Layout = LAYOUT,
 ) -> tuple[Tree, Tree]:
     """Loads the weights of ``source`` into the trees of the model ``name``: new (params, stats).
 

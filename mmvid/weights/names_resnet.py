@@ -8,7 +8,7 @@ convolution has two factors 'conv1.0.0', norm 'conv1.0.1', and 'conv1.0.3'.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,17 +16,17 @@ from mmvid.weights import trees
 from mmvid.weights.trees import Layout, Path, Tree
 
 # Where a ResNet's layers stand in our trees.
-PLAIN = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),))
+LAYOUT = Layout(first_convolutions=(("conv1",),), classifiers=(("classifier",),))
 
 
 def layout_of(params: Mapping) -> Layout:
     """Returns the layout of a tree of parameters whose file does not say it: that of one network, or of
     several that share features."""
     if "classifier" in params:
-        return PLAIN
+        return LAYOUT
     inside = [n for n, tree in params.items() if isinstance(tree, Mapping) and "classifier" in tree]
     if not inside:
-        return PLAIN
+        return LAYOUT
     return Layout(
         first_convolutions=tuple((name, "conv1") for name in inside),
         classifiers=tuple((name, "classifier") for name in inside),
@@ -151,11 +151,16 @@ def to_torch(value: np.ndarray) -> np.ndarray:
     return np.array(np.transpose(value, axes) if axes else value, order="C")
 
 
-def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
-    """Converts our trees into {torchvision key: array in torch's layout}; inverts `weights.load`.
+def key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names the paths of these parameters: a network whose first convolution
+    reaches over time has the keys of torchvision's video networks."""
+    return torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
 
-    ``head``'s classifier becomes 'fc'; those of other heads are left out. A network whose first
-    convolution reaches over time gets the keys of torchvision's video networks. Raises ValueError for an
+
+def torch_names(params: Tree, stats: Tree, name: Callable[[Path], str], *, head: str) -> dict[str, np.ndarray]:
+    """Converts our trees into {``name(path)``: array in torch's layout}.
+
+    ``head``'s classifier becomes the file's; those of other heads are left out. Raises ValueError for an
     unknown head, or for several networks in one tree.
     """
     if inside := list(layout_of(params).encoders):
@@ -163,7 +168,6 @@ def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str,
     heads = sorted(params.get("classifier", ()))
     if heads and head not in heads:
         raise ValueError(f"head={head!r}: these weights have the heads {heads}; choose one")
-    name = torch_video_key if np.ndim(params.get("conv1", {}).get("kernel")) == 5 else torch_key
     return {
         name(path): to_torch(np.asarray(value))
         for path, value in (trees.flatten(params) | trees.flatten(stats)).items()

@@ -131,13 +131,21 @@ def _flow(count: int, settings: Settings) -> dict:
     return {"flow_x": [b""] * pairs, "flow_y": [b""] * pairs, "flow_bound": float(settings.flow_bound)}
 
 
-def _computed(frames: np.ndarray, settings: Settings, pairs: Sequence[int]) -> np.ndarray:
-    """Computes the flow of ``pairs`` of ``frames``, float32 [n, H, W, 2] in pixels."""
+def how_computed(settings: Mapping) -> str:
+    """Returns how a dataset that was built with ``settings`` has flow computed, 'tvl1', 'tvl1-fast' or 'dis'; the
+    default where its clips brought their own."""
+    how = settings.get("flow", "none")
+    return "tvl1" if how == "none" else how
+
+
+def computed(frames: np.ndarray, how: str, pairs: Sequence[int] | None = None) -> np.ndarray:
+    """Computes the flow of ``pairs`` of ``frames``, by default of all: float32 [n, H, W, 2] in pixels. ``how`` is
+    'dis', 'tvl1' or 'tvl1-fast'."""
     from mmvid.data import flow  # it imports JAX, which a worker needs for nothing else
 
-    if settings.flow == "dis":
+    if how == "dis":
         return flow.dis(frames, pairs=pairs)
-    preset = "fast" if settings.flow == "tvl1-fast" else "default"
+    preset = "fast" if how == "tvl1-fast" else "default"
     # Measured on a core: no slower a pair than larger batches, and little is padded.
     return flow.clip_flow(frames, settings=preset, batch_size=8, pairs=pairs)
 
@@ -151,7 +159,7 @@ def _fill_flow(record: dict, video: video_lib.Video, settings: Settings, pairs: 
     encode = (lambda p: frames_lib.encode_jpeg(p, settings.quality)) if jpeg else frames_lib.encode_png
     # Places rise, so that the two frames of a pair stand side by side among those kept, too.
     rows = np.searchsorted(video.places, pairs)
-    planes = flow.quantise(_computed(video.frames, settings, rows), settings.flow_bound)
+    planes = flow.quantise(computed(video.frames, settings.flow, rows), settings.flow_bound)
     for i, pair in zip(pairs, planes):
         record["flow_x"][i], record["flow_y"][i] = (encode(np.ascontiguousarray(pair[..., k])) for k in (0, 1))
 

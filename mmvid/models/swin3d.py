@@ -1,0 +1,241 @@
+"""Video Swin Transformer (Liu et al. 2022, "Video Swin Transformer"): attention within shifted windows."""
+
+import functools
+import math
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mmvid.models.layers import Classifier
+
+Triple = tuple[int, int, int]  # (time, height, width)
+# In tokens; half of each in the shift.
+WINDOW = (8, 7, 7)
+# In pixels: what becomes one token.
+PATCH = (2, 4, 4)
+# Added to the logits of pairs that the shift brought into one window, as in the released code: not -inf.
+_APART = -100.0
+# torch's trunc_normal_ cuts at -2 and 2, a hundred standard deviations away.
+_DRAW = nn.initializers.normal(0.02)
+
+
+# ---------------------------------------------------------------------------- windows
+def fitted_window(grid: Triple, window: Triple, shifted: bool) -> tuple[Triple, Triple]:
+    """Returns (window, shift) for a ``grid`` of tokens: where the grid is not larger than the window, the
+    window shrinks to it and nothing shifts."""
+    size = tuple(min(n, w) for n, w in zip(grid, window))
+    shift = tuple(w // 2 if shifted and n > w else 0 for n, w in zip(grid, window))
+    return size, shift
+
+
+def partition(x, window: Triple):
+    """Cuts [B, T, H, W, C], whole windows, into [B * windows, tokens of a window, C]."""
+    batch, *grid, channels = x.shape
+    (t, h, w), (i, j, k) = (n // size for n, size in zip(grid, window)), window
+    x = x.reshape(batch, t, i, h, j, w, k, channels).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(-1, i * j * k, channels)
+
+
+def joined(x, window: Triple, grid: Triple):
+    """Inverts ``partition``: [B * windows, tokens, C] -> [B, *grid, C]."""
+    (t, h, w), (i, j, k) = (n // size for n, size in zip(grid, window)), window
+    x = x.reshape(-1, t, h, w, i, j, k, x.shape[-1]).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(-1, *grid, x.shape[-1])
+
+
+def regions(grid: Triple, window: Triple, shift: Triple) -> np.ndarray:
+    """Numbers the regions of a shifted grid: [windows, tokens]; tokens of one window attend to each other
+    only if their numbers agree, since the others met by the shift's wrapping round."""
+    number = np.zeros((1, *grid, 1), np.int32)
+    for axis, (n, w, s) in enumerate(zip(grid, window, shift)):
+        place = np.arange(n)
+        part = (place >= n - w).astype(np.int32) + (place >= n - s) if s else np.zeros(n, np.int32)
+        number = 3 * number + part.reshape(-1, *[1] * (3 - axis))
+    return partition(number, window)[..., 0]
+
+
+def bias_of(table, window: Triple, tokens: int):
+    """Looks up the relative-position bias of every pair of tokens: [heads, tokens, tokens].
+
+    ``table`` [heads, (2t-1)(2h-1)(2w-1)] belongs to the whole ``window``. A shrunk window takes its first
+    ``tokens`` (the released code's index[:N, :N]), whose offsets are right only where time alone shrank.
+    """
+    # Every axis is a Toeplitz matrix, hence slices: a gather's gradient would be a scatter, element by element.
+    t, h, w = window
+    times = min(t, -(-tokens // (h * w)))
+    bias = table.reshape(-1, 2 * t - 1, 2 * h - 1, 2 * w - 1)
+    bias = jnp.stack([bias[..., w - 1 - j : 2 * w - 1 - j] for j in range(w)], -1)
+    bias = jnp.stack([bias[:, :, h - 1 - j : 2 * h - 1 - j] for j in range(h)], -2)
+    bias = jnp.stack([bias[:, t - 1 - j : t - 1 - j + times] for j in range(times)], -3)
+    # [heads, t, h, w, h', w'] with t' before h': the pairs' order is (t h w, t' h' w').
+    return bias.reshape(table.shape[0], times * h * w, -1)[:, :tokens, :tokens]
+
+
+# ---------------------------------------------------------------------------- layers
+def gelu(x):
+    """The exact GELU, x times the normal distribution's share below x."""
+    # By erf, not by jax.nn.gelu's erfc, which costs more.
+    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
+def attend(q, k, v, bias, apart):
+    """Attends within windows: [G, N, heads, D] each -> [G, N, heads, D].
+
+    ``bias`` [heads, N, N] is every window's, ``apart`` None or bool [windows, N, N], true for pairs that
+    do not belong together; G runs over examples, then windows.
+    """
+    scores = jnp.einsum("gnhd,gmhd->ghnm", q * q.shape[-1] ** -0.5, k)
+    scores = scores.astype(jnp.promote_types(jnp.float32, scores.dtype)) + bias
+    if apart is not None:
+        grouped = scores.reshape(-1, apart.shape[0], *scores.shape[1:])
+        scores = jnp.where(apart[:, None], grouped + _APART, grouped).reshape(scores.shape)
+    return jnp.einsum("ghnm,gmhd->gnhd", jax.nn.softmax(scores).astype(v.dtype), v)
+
+
+class Block(nn.Module):
+    """A block, [B, T, H, W, C] -> the same: attention within windows of tokens, then an MLP, each after a
+    norm and beside a shortcut. In training a branch is left out of an example with probability ``drop``."""
+
+    attention_heads: int
+    window: Triple
+    shifted: bool
+    mlp_ratio: float
+    drop: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        # One draw an example and branch (stochastic depth).
+        dropped = nn.Dropout(self.drop, broadcast_dims=(1, 2, 3, 4), deterministic=not train)
+        x = x + dropped(self._attention(norm(self.dtype, "norm1")(x)))
+        return x + dropped(self._mlp(norm(self.dtype, "norm2")(x)))
+
+    def _attention(self, x):
+        channels, grid = x.shape[-1], x.shape[1:4]
+        window, shift = fitted_window(grid, self.window, self.shifted)
+        # Zeros after the norm: what pads is attended to, as in the released code.
+        padded = jnp.pad(x, ((0, 0), *((0, -n % w) for n, w in zip(grid, window)), (0, 0)))
+        whole = padded.shape[1:4]
+        tokens = partition(jnp.roll(padded, [-s for s in shift], (1, 2, 3)), window)
+        size = tokens.shape[1]
+        qkv = linear(3 * channels, self.dtype, "qkv")(tokens.reshape(-1, channels))
+        q, k, v = jnp.moveaxis(qkv.reshape(-1, size, 3, self.attention_heads, channels // self.attention_heads), 2, 0)
+        table = self.param("bias_table", _DRAW, (self.attention_heads, math.prod(2 * w - 1 for w in self.window)))
+        number = regions(whole, window, shift)
+        apart = number[:, :, None] != number[:, None] if any(shift) else None
+        y = attend(q, k, v, bias_of(table, self.window, size), apart)
+        y = linear(channels, self.dtype, "proj")(y.reshape(-1, channels)).reshape(tokens.shape)
+        y = jnp.roll(joined(y, window, whole), shift, (1, 2, 3))
+        return y[:, : grid[0], : grid[1], : grid[2]]
+
+    def _mlp(self, x):
+        hidden = gelu(linear(int(self.mlp_ratio * x.shape[-1]), self.dtype, "fc1")(x.reshape(-1, x.shape[-1])))
+        return linear(x.shape[-1], self.dtype, "fc2")(hidden).reshape(x.shape)
+
+
+def norm(dtype, name: str) -> nn.Module:
+    """Makes a layer norm with PyTorch's eps."""
+    # Not E[x^2] - E[x]^2, which cancels where the mean is large.
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)
+
+
+def linear(features: int, dtype, name: str, bias: bool = True) -> nn.Module:
+    """Makes a linear layer, to be given rows [n, C]: with more axes XLA's CPU product is slower."""
+    return nn.Dense(features, use_bias=bias, kernel_init=_DRAW, dtype=dtype, name=name)
+
+
+class Embedding(nn.Module):
+    """Makes tokens of patches, [B, T, H, W, C] -> [B, T/2, H/4, W/4, features]; zeros fill the last ones."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.pad(x, ((0, 0), *((0, -n % p) for n, p in zip(x.shape[1:4], PATCH)), (0, 0)))
+        shape = (*PATCH, x.shape[-1], self.features)
+        # PyTorch's convolution draws both from the uniform distribution within 1/sqrt(fan_in).
+        bound = math.prod(shape[:4]) ** -0.5
+        draw = nn.initializers.uniform(2 * bound)
+        kernel, bias = (self.param(n, lambda k, s: draw(k, s) - bound, s) for n, s in (("kernel", shape), ("bias", shape[-1:])))  # fmt: skip
+        # Stride equals size, so that the convolution is a product of patches.
+        grid = tuple(n // p for n, p in zip(x.shape[1:4], PATCH))
+        patches = partition(x.astype(self.dtype), PATCH).reshape(-1, math.prod(shape[:4]))
+        y = patches @ kernel.reshape(-1, self.features).astype(self.dtype) + bias.astype(self.dtype)
+        return y.reshape(x.shape[0], *grid, self.features)
+
+
+class Merging(nn.Module):
+    """Halves height and width: four neighbours [.., 4C], a norm, a linear layer to [.., 2C]."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2), (0, 0)))
+        batch, frames, height, width, channels = x.shape
+        # In the order (0, 0), (1, 0), (0, 1), (1, 1) of (row, column).
+        x = x.reshape(batch, frames, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 2, 4, 5, 3, 6)
+        x = norm(self.dtype, "norm")(x.reshape(-1, 4 * channels))
+        x = linear(2 * channels, self.dtype, "reduction", bias=False)(x)
+        return x.reshape(batch, frames, height // 2, width // 2, 2 * channels)
+
+
+class Swin3D(nn.Module):
+    """A Video Swin Transformer: clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame, to
+    {'logits' {head: [B, K]}, 'features' [B, D], 'map' [B, T', H', W', D]}.
+
+    ``heads`` is {name: classes}. ``stages`` are the numbers of blocks; the first stage has ``width``
+    channels and ``attention_heads``, each later one twice as many. Every second block shifts its
+    ``window`` by half. ``drop_path`` is the last block's probability of leaving a branch out; it rises
+    linearly from 0 at the first. ``dropout`` is that of the features before the classifier.
+    """
+
+    heads: dict[str, int]
+    stages: tuple[int, ...] = (2, 2, 6, 2)
+    width: int = 96
+    attention_heads: int = 3
+    window: Triple = WINDOW
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.2
+    dropout: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    # Where in its params; see `Model`.
+    first_convolutions: ClassVar = (("patch_embed",),)
+    classifiers: ClassVar = (("classifier",),)
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = x[:, None] if x.ndim == 4 else x
+        x = norm(self.dtype, "patch_norm")(Embedding(self.width, self.dtype, name="patch_embed")(x))
+        self.sow("intermediates", "patch_embed", x)
+        # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        drops = iter(np.linspace(0, self.drop_path, sum(self.stages)))
+        for stage, count in enumerate(self.stages):
+            if stage:
+                x = Merging(self.dtype, name=f"merge{stage}")(x)
+                self.sow("intermediates", f"merge{stage}", x)
+            for i in range(count):
+                x = block(
+                    attention_heads=self.attention_heads * 2**stage,
+                    window=tuple(self.window),
+                    shifted=i % 2 == 1,
+                    mlp_ratio=self.mlp_ratio,
+                    drop=float(next(drops)),
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{i}",
+                )(x, train)
+            self.sow("intermediates", f"layer{stage + 1}", x)
+        # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
+        x = norm(jnp.promote_types(jnp.float32, self.dtype), "norm")(x)
+        pooled = x.mean((1, 2, 3))
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        logits = Classifier(self.heads, std=0.02, name="classifier")(dropped)
+        return {"logits": logits, "features": pooled, "map": x}

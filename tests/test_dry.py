@@ -1,0 +1,99 @@
+"""A dry run says what a run will take, and leaves nothing behind."""
+
+import jax
+import numpy as np
+import pytest
+import toy
+from absl.testing import flagsaver
+from test_build import config, dataset  # noqa: F401
+from test_commands import TINY
+
+from mmvid import main
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
+from mmvid.methods.base import Pass
+from mmvid.run import build, dry, feed, outline
+from mmvid.run.outline import Outline
+from mmvid.streams import Head
+
+
+@pytest.fixture
+def run(dataset, tmp_path):  # noqa: F811
+    return toy.a_run(config(dataset), tmp_path / "run")
+
+
+def test_it_says_what_a_run_takes_and_leaves_nothing(run, capsys, monkeypatch):
+    monkeypatch.setattr(dry, "STEPS", 2)
+    dry.dry(Outline(run, ("all of it is made up",)), run.workdir, seeds=3)
+    said = capsys.readouterr().out
+    assert said.startswith("all of it is made up\n") and "flow [8, 32, 32, 10]" in said
+    (row,) = (line.split() for line in said.splitlines() if line.startswith("whole  "))
+    assert row[1:4] == ["flow", "+", "rgb"] and row[4:6] == [str(run.segments[0].steps), "8"] and float(row[6]) > 0
+    assert "of training of 3 seeds on 8 devices (cpu), by 2 steps" in said and "GB free" in said
+    assert "nothing was written" in said and not run.workdir.exists()
+
+
+def test_a_step_that_does_not_fit_is_not_run(run, capsys, monkeypatch):
+    monkeypatch.setattr(dry, "_free", lambda: 10)
+    monkeypatch.setattr(dry, "_timed", None)
+    dry.dry(Outline(run), run.workdir)
+    said = capsys.readouterr().out
+    assert "does not fit" in said and "--config.accumulate" in said and "of training" not in said
+
+
+def test_segments_of_the_same_work_are_tried_once(dataset, tmp_path, monkeypatch):  # noqa: F811
+    tried = []
+    monkeypatch.setattr(dry, "tried", lambda run, segment: tried.append(segment.name))
+    found = dry._tried(build.build(config(dataset), tmp_path))
+    assert list(found) == ["ce", "ce_continued", "mml"] and tried == ["ce", "mml"]
+
+
+def like(tree):
+    return jax.tree.map(lambda x: (np.shape(x), np.asarray(x).dtype), tree)
+
+
+def test_a_made_up_batch_is_like_the_loaders(dataset, tmp_path):  # noqa: F811
+    """With a view that leaves operations to the device, and a network that runs one of its reads a step."""
+    run = build.build(config(dataset, **{"loader.threads": 1, "loader.prefetch": 1}), tmp_path)
+    (segment, *_) = run.segments
+    strong = {"weak": Augment(), "strong": Augment(device=("flip", "brightness"))}
+    groups = {"main": Group("train", 8, strong), "more": Group("val", 2, {"weak": Augment()}, labels=False)}
+    shared = segment.networks[0]._replace(name="omni", reads=(("flow",), ("rgb",)))
+    method = segment.method._replace(passes=(Pass((("main", "weak"), ("main", "strong")), one_of=True),))
+    segment = segment._replace(groups=groups, networks=(shared,), method=method)
+    batches = feed.train_batches(run, segment, 0)
+    try:
+        loaded = next(iter(batches))
+    finally:
+        batches.close()
+    made = dry.batch(segment, run.config.size)
+    assert "one_of" in made["main"] and "draws" in made["main"] and "label" not in made["more"]
+    assert like(made) == like(loaded)
+
+
+def test_labels_of_several_classes_are_multi_hot():
+    rng = np.random.default_rng(0)
+    assert dry._label(Head(5, "multi"), 4, rng).shape == (4, 5)
+    assert dry._label(Head(5), 4, rng).max() < 5
+
+
+def test_the_flag_trains_nothing(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(main, "_train", lambda *given: pytest.fail("it trains"))
+    monkeypatch.setattr(outline, "outline", lambda config, workdir: config.size)
+    monkeypatch.setattr(dry, "dry", lambda *given: seen.append(given))
+    with flagsaver.flagsaver():
+        main.main(main._parse(["mmvid", "--config=configs/mml.py", f"--workdir={tmp_path}/run", "--dry"]))
+    assert seen == [(48, tmp_path / "run", 1)] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_plan_with_a_frozen_teacher_is_tried_from_end_to_end(dataset, tmp_path, capsys):  # noqa: F811
+    """Its teacher would start from a segment that was never trained."""
+    changes = TINY | {"plan": "compare", "compare": ("independent", "generalized_distillation"),
+                      "method.name": "generalized_distillation",
+                      "method.generalized_distillation.teacher": "flow"}  # fmt: skip
+    dry.dry(outline.outline(config(dataset, **changes), tmp_path / "run"), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "flow (frozen) + rgb" in said.replace("rgb + flow (frozen)", "flow (frozen) + rgb")
+    assert "by 5 steps of each segment" in said and not list(tmp_path.iterdir())
