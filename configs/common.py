@@ -122,6 +122,8 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
     c.dataset.path = "-".join(["data/tabletop", size, *seen[1:]])
     which = ("--dataset", "tabletop", "--size", size, *seen)
     c.dataset.command = ("data_prep.build", "--out", c.dataset.path, *which)
+    # Before, few verbs sounded, and boxes were the renderer's own, without an error.
+    c.dataset.since.update(dict(audio=3, boxes=3))
     c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)
@@ -143,9 +145,10 @@ def get_config() -> ConfigDict:
     c.compare = ()  # the methods of the plan 'compare', in order; the last one is the run's own
     c.method = methods()
 
-    # Where the clips are. `command`: how to make them, for datasets that need no download. `clips`: how many a
-    # published dataset has, {split: number}, for what is asked before it is there.
-    c.dataset = ConfigDict(dict(path="", command=(), clips=ConfigDict()))
+    # Where the clips are. `command`: how to make them, for datasets that need no download. `since`: the edition of
+    # what the command makes from which on a field is what the networks here mean by it, {"boxes": 3}. `clips`: how
+    # many a published dataset has, {split: number}, for what is asked before it is there.
+    c.dataset = ConfigDict(dict(path="", command=(), since=ConfigDict(), clips=ConfigDict()))
     # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
     c.datasets = ConfigDict()
     # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or
@@ -155,7 +158,8 @@ def get_config() -> ConfigDict:
     c.split = "train"  # what is learnt from: a split or a subset
     # The plan 'distill': teachers learn from `split` and are weighed on `held`, which none of them sees. Student
     # and baseline learn from config.split, or, where student_sees_held is False, from the teachers' split, too.
-    c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True))
+    # `alone` are teachers with a segment of their own, {network: dict(steps="750", batch_size=64)}.
+    c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True, alone=ConfigDict()))
     # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
     c.students = ConfigDict()
     # Generated images that stand in for ImageNet; steps="0" leaves them out.

@@ -18,12 +18,14 @@ FEW = 0.05
 
 class Manifest(NamedTuple):
     """A dataset before anything of it is opened. ``heads`` {name: {kind, names}} are the label spaces, with
-    the class names in order of their ids; ``notes`` tell the user how the files were read."""
+    the class names in order of their ids; ``notes`` tell the user how the files were read. ``edition`` numbers the
+    versions of a dataset that is made here, which may differ in what a field means; 0 where there is one only."""
 
     name: str
     items: list[Item]
     heads: dict[str, dict]
     notes: tuple[str, ...] = ()
+    edition: int = 0
 
 
 _SPAN = re.compile(r"(?P<name>.+)@(?P<start>\d+\.?\d*)-(?P<end>\d+\.?\d*)")

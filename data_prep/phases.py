@@ -168,6 +168,8 @@ def pack_dataset(
     further = {"inputs": inputs(source, keys)} | _depth_range(files, rows)
     if notes:
         further["notes"] = notes
+    if source.edition:
+        further["edition"] = source.edition
     info = _info(source, settings, rows, further)
     write_json(root / "index.json", {split: [r.id for r in rows if r.split == split] for split in files})
     write_json(root / "metadata.json", info._asdict())

@@ -1,6 +1,6 @@
 """Trained networks in use: logits of every view, and features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,9 @@ from mmvid.network import Streams
 from mmvid.prepare import prepare
 
 
-def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[dict, int]:
-    """Runs every trained network in evaluation mode: (results, V), with the V views folded into the batch."""
+def _forward_views(networks, streams: Streams, wanted, params, stats, batch) -> tuple[dict, int]:
+    """Runs every trained network in evaluation mode: (results of the outputs ``wanted``, V), with the V views
+    folded into the batch. None wants all."""
     inputs = batch["main"]["inputs"]["test"]
     views = next(iter(inputs.values())).shape[1]
     folded = {name: prepare(streams[name], x.reshape(-1, *x.shape[2:])) for name, x in inputs.items()}
@@ -23,19 +24,20 @@ def _forward_views(networks, streams: Streams, params, stats, batch) -> tuple[di
     for network in trained:
         # Nothing is drawn in evaluation mode: any key does.
         own, key = (params[network.name], stats[network.name]), jax.random.key(0)
-        outputs |= network_lib.forward(network, *own, folded, train=False, key=key, present=present)[0]
-    return outputs, views
+        how = dict(train=False, key=key, present=present, outputs=wanted)
+        outputs |= network_lib.forward(network, *own, folded, **how)[0]
+    return {name: own for name, own in outputs.items() if wanted is None or name in wanted}, views
 
 
-def make_predict(networks, streams: Streams) -> Callable:
+def make_predict(networks, streams: Streams, wanted: Collection[str] | None = None) -> Callable:
     """Makes predict(params, stats, batch) -> {output: {head: logits [B, V, K]}}, in evaluation mode.
 
-    ``batch`` has the group 'main' with the view 'test', inputs [B, V, T, H, W, C]. The evaluator uses
-    nothing else of a network.
+    ``batch`` has the group 'main' with the view 'test', inputs [B, V, T, H, W, C] of the streams that the
+    outputs ``wanted`` need; None wants all of them. The evaluator uses nothing else of a network.
     """
 
     def predict(params, stats, batch):
-        outputs, views = _forward_views(networks, streams, params, stats, batch)
+        outputs, views = _forward_views(networks, streams, wanted, params, stats, batch)
         # Views stay apart: papers differ in averaging logits or probabilities over them.
         return {
             output: {
@@ -47,14 +49,14 @@ def make_predict(networks, streams: Streams) -> Callable:
     return predict
 
 
-def make_describe(networks, streams: Streams) -> Callable:
+def make_describe(networks, streams: Streams, wanted: Collection[str] | None = None) -> Callable:
     """Makes describe(params, stats, batch) -> {output: features [B, D]}, the mean over views.
 
-    ``batch`` is as for ``make_predict``.
+    ``batch`` and ``wanted`` are as for ``make_predict``.
     """
 
     def describe(params, stats, batch):
-        outputs, views = _forward_views(networks, streams, params, stats, batch)
+        outputs, views = _forward_views(networks, streams, wanted, params, stats, batch)
         return {
             output: result["features"].reshape(-1, views, result["features"].shape[-1]).mean(1)
             for output, result in outputs.items()

@@ -160,16 +160,20 @@ def _run_one(runs, choice: jax.Array, params, stats):
     return jax.lax.switch(choice, [branch(run) for run in runs], params, stats)
 
 
-def forward(network: Network, params, stats, inputs: dict, *, train: bool, key, present=None, choice=None):
+def forward(
+    network: Network, params, stats, inputs: dict, *, train: bool, key, present=None, choice=None, outputs=None
+):
     """Runs one network on the streams it reads -> ({output: {'logits', 'features', ..}}, stats).
 
     ``inputs`` {stream: [B, ..]} are prepared. Only a network that is ``told`` needs ``present`` {stream:
     [B]}. ``choice`` is the index, on the device, of the one read that runs; without it all run, one
-    after another.
+    after another, or of a network that reads in turn those that give some of ``outputs``.
     """
+    alone = len(network.reads) == 1 or outputs is None
     runs = [
         functools.partial(_run_read, network, index, inputs=inputs, train=train, key=key, present=present)
         for index in range(len(network.reads))
+        if alone or network.outputs[index] in outputs
     ]
     if choice is not None:
         return _run_one(runs, choice, params, stats)

@@ -55,14 +55,25 @@ _MIRRORED = {
 }
 
 
+def _horizontal(x):
+    """Tells which values of flow [B, .., C] are horizontal motion, as an array that broadcasts over it: the first
+    of every two channels, and of (u, v, 0) the first. Flow that was kept as colour pictures has none."""
+    channels = x.shape[-1]
+    index = np.arange(channels)
+    first = (index % 2 == 0) & (index < channels // 2 * 2)
+    first = first.reshape((1,) * (x.ndim - 1) + (channels,))
+    if channels % 2 == 0:
+        return first
+    # In colours nothing that moves or rests is without blue everywhere.
+    return first & _by_row(~x[..., -1].any(tuple(range(1, x.ndim - 1))), x)
+
+
 def _flip(stream: Stream, x, flipped):
     """Mirrors the rows that are ``flipped``; horizontal motion v becomes 255 - v."""
     xp, form = x.__array_namespace__(), form_of(stream)
-    mirrored, channels = _MIRRORED[form.made](x), x.shape[-1]
-    # An odd number of channels (flow kept as colour pictures) holds no channel of horizontal motion.
-    if form.negate_x and channels % 2 == 0:
-        horizontal = (np.arange(channels) % 2 == 0).reshape((1,) * (x.ndim - 1) + (channels,))
-        mirrored = xp.where(horizontal, 255 - mirrored, mirrored)
+    mirrored = _MIRRORED[form.made](x)
+    if form.negate_x:
+        mirrored = xp.where(_horizontal(x), 255 - mirrored, mirrored)
     return xp.where(_by_row(flipped, x), mirrored, x)
 
 

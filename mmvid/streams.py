@@ -18,7 +18,7 @@ class Head(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-SAMPLINGS = ("uniform", "dense", "mixed", "segments")
+SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided")
 
 
 class Sampling(NamedTuple):
@@ -27,6 +27,11 @@ class Sampling(NamedTuple):
     'uniform' takes one from each of as many equal parts of the clip; 'dense' takes them at a fixed stride
     over ``dense_length`` consecutive frames (TSM's D); 'mixed' throws a coin between the two for each
     training clip (MML). 'segments' takes one from each part, too, and the same ones for every stream (DMCL).
+
+    'ranges' and 'strided' are those of multimodal distillation (MMD), the same ones for every stream as well:
+    'ranges' takes one from each of as many ranges between the first and the last frame, which share their ends
+    (its FRAME_UNIFORM); 'strided' takes them at a fixed stride over ``dense_length`` frames, and repeats the
+    last one that lies in the clip (its 32 frames at stride 2 of EPIC-Kitchens: frames=32, dense_length=64).
     """
 
     kind: str = "uniform"
@@ -55,7 +60,8 @@ class Stream(NamedTuple):
     and not mirrored; the exception is a flip that changes the label, which all streams share.
 
     Sound and boxes are never cropped. Boxes are mirrored when their group is, so that they show what its
-    pictures show; MMD's code never mirrors them, which the group '' reproduces.
+    pictures show; MMD's code never mirrors them, which the group '' reproduces. Drawn as pictures (the form
+    'outlines') they are cut no more than boxes are.
     """
 
     name: str
@@ -63,6 +69,10 @@ class Stream(NamedTuple):
     sampling: Sampling = Sampling()
     form: str = "frames"
     geometry: str = "main"
+
+
+# The axes of pictures.
+PICTURES = ("frames", "side", "side")
 
 
 class Form(NamedTuple):
@@ -84,7 +94,7 @@ class Form(NamedTuple):
     channels: int
     made: str = "pictures"
     cut: str = "pictures"
-    axes: tuple = ("frames", "side", "side")
+    axes: tuple = PICTURES
     seen: tuple = ()
     dtype: str = "uint8"
     mean: tuple[float, ...] = ()
@@ -162,13 +172,23 @@ MODALITIES = {
     ),
     "boxes": Modality(
         "boxes",
-        {"layout": Form(1, BOX, BOX, "layouts", "layouts", axes=("frames", SLOTS), dtype="float32")},
+        # outlines: drawn on white, for networks that read pictures of several modalities (MMD's Omnivore).
+        {
+            "layout": Form(1, BOX, BOX, "layouts", "layouts", axes=("frames", SLOTS), dtype="float32"),
+            "outlines": Form(1, 3, 3, cut="outlines", **IMAGENET),
+        },
     ),
 }
 # Generated images, which stand in for ImageNet, are of this modality.
 STILLS = "rgb"
 # The rows of data/fields.py, that is, what a clip may have or lack.
 FIELDS = tuple(dict.fromkeys(row.field for row in MODALITIES.values()))
+
+
+def pictured(stream: Stream) -> bool:
+    """Tells whether a network sees pictures of a stream, whatever the loader makes them of."""
+    form = form_of(stream)
+    return (form.seen or form.axes) == PICTURES
 
 
 def form_of(stream: Stream) -> Form:

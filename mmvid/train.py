@@ -103,6 +103,13 @@ def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
     sharding.on_first(take, f"locking {workdir}")
 
 
+def _check(run: Run) -> None:
+    """Asks every segment that is not done whether it can begin with what earlier runs have left."""
+    for segment in run.segments:
+        if segment.check and not resume.ended(run, segment):
+            segment.check(run)
+
+
 def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
     """Builds and checks the run: everything that comes before the first segment. A signal ends it at once,
     since nothing that was trained could be lost."""
@@ -113,17 +120,11 @@ def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
         # Only the report is left of a run that is done: its end need not be rehearsed.
         if not resume.all_done(built):
             sharding.on_first(lambda: rehearsal.rehearse(built), "the rehearsal of the run's end")
+        _check(built)
         # After all checks: a configuration that cannot work leaves the workdir free for one that can.
         resume.remember(built)
         neighbours.write(built)
     return built
-
-
-def _check(run: Run) -> None:
-    """Asks every segment that is not done whether it can begin with what earlier runs have left."""
-    for segment in run.segments:
-        if segment.check and not resume.ended(run, segment):
-            segment.check(run)
 
 
 def _trained(config, workdir: pathlib.Path) -> Run:
@@ -135,7 +136,7 @@ def _trained(config, workdir: pathlib.Path) -> Run:
             known = keys.of(built.segments)
             with signals.at_once(stop):
                 reuse.take(built, known)
-                # After that: what was taken must prove what it has seen, too.
+                # Once more: what was taken must prove what it has seen, too.
                 _check(built)
             for segment in built.segments:
                 _run_segment(built, segment, known[segment.name])

@@ -237,6 +237,59 @@ def test_pixels_are_chosen_where_no_average_makes_sense():
         np.testing.assert_array_equal(flipped, plain[:, :, ::-1])
 
 
+# ---------------------------------------------------------------------------- MMD's crop
+RESIZED = Augment(crop="resized", scales=(1.15, 1.43))
+
+
+def test_the_short_side_is_resized_and_a_square_is_cut_anywhere():
+    """int(224 U(1.15, 1.43)) = 257 to 320; at 256 x 340 the long side follows, truncated."""
+    found, places = set(), set()
+    for seed in range(3000):
+        g = augment.draw(np.random.default_rng(seed), 256, 340, 224, RESIZED)
+        short, long = 224 / g.height, 224 / g.width
+        assert abs(short - round(short)) < 1e-9 and round(long) == int(round(short) * 340 / 256)
+        x, y = g.x * long, g.y * short
+        assert (
+            abs(x - round(x)) < 1e-9 and 0 <= round(x) <= round(long) - 224 and 0 <= round(y) <= round(short) - 224
+        )
+        found.add(round(short))
+        places |= {
+            ("x", round(x) == 0),
+            ("y", round(y) == round(short) - 224),
+            ("x end", round(x) == round(long) - 224),
+        }
+    assert found == set(range(257, 321)) and len(places) == 6
+    assert augment.draw(np.random.default_rng(0), 256, 256, 224, RESIZED._replace(scales=(1.0, 1.0))) == Geometry(
+        0, 0, 1, 1
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(20, 300), st.integers(20, 300), st.integers(0, 10**6), st.integers(8, 64))
+def test_a_resized_window_is_a_square_inside(height, width, seed, size):
+    g = augment.draw(np.random.default_rng(seed), height, width, size, RESIZED)
+    assert g.x >= 0 and g.x + g.width <= 1 + 1e-9 and g.y >= 0 and g.y + g.height <= 1 + 1e-9
+    side = g.height * height
+    # But for a truncation of less than a pixel of the resized picture.
+    assert abs(g.width * width - side) <= 1 + 2 * max(height, width) / size
+    assert 1 / 1.44 < side / min(height, width) < 1 or size < 16
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.875, 0.75, 0.66), (0.9, 1.2), (1.3, 1.2), (1.2,), (1.0, float("inf"))])
+def test_a_resized_crop_needs_two_scales(scales):
+    augment.check(RESIZED, HEADS)
+    with pytest.raises(ValueError, match=r"augment.scales=.*\(1.15, 1.43\)"):
+        augment.check(RESIZED._replace(scales=scales), HEADS)
+
+
+def test_the_short_side_is_all_of_a_test_crop():
+    """MMD's test: the short side is 224, and so is the crop; three lie left, in the middle and right."""
+    windows, side = augment.test_windows(256, 340, 224, Views(crops="three", resize=224))
+    assert side == 224 and [round(w.x * 340) for w in windows] == [0, 42, 84]
+    assert all(round(w.width * 340) == 256 and (w.y, w.height) == (0, 1) for w in windows)
+    assert augment.test_windows(256, 340, 224, Views(resize=224)) == (windows[1:2], 224)
+
+
 # ---------------------------------------------------------------------------- colours
 def pictures(seed=0, shape=(3, 12, 10, 3)):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -312,8 +365,56 @@ def test_ranges_and_orders_of_the_code():
     assert not any(colours_lib.draw_colours(np.random.default_rng(s), Augment()) for s in range(20))
 
 
-@pytest.mark.parametrize("name, value", [("crop", "middle"), ("jitter", 17.0), ("jitter", -1.0),
-                                         ("jitter", float("nan")), ("colour", 1.1), ("colour", -0.1)])  # fmt: skip
+# ---------------------------------------------------------------------------- torchvision's jitter
+def jittered(pixels, order, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0):
+    """Rows of pixels (R, G, B), one picture, as they come out."""
+    jitter = colours_lib.Jitter(order, brightness, contrast, saturation, hue)
+    return colours_lib.recolour(np.uint8(pixels)[None, None], jitter)[0, 0].tolist()
+
+
+def test_the_jitter_is_torchvisions():
+    """Worked out by hand from its formulas; grey is .2989 R + .587 G + .114 B."""
+    # 200 x 1.25 = 250, 220 x 1.25 = 275 is cut; 3 x .5 = 1.5 is rounded to even.
+    assert jittered([[200, 220, 3]], "b", brightness=1.25) == [[250, 255, 4]]
+    assert jittered([[3, 5, 200]], "b", brightness=0.5) == [[2, 2, 100]]
+    # Grey of (100, 0, 0) is 29.89: .75 x 100 + .25 x 29.89 = 82.47, .25 x 29.89 = 7.47.
+    assert jittered([[100, 0, 0]], "s", saturation=0.75) == [[82, 7, 7]]
+    # 1.25 x 100 - .25 x 29.89 = 117.53; what would be below 0 is 0.
+    assert jittered([[100, 0, 0]], "s", saturation=1.25) == [[118, 0, 0]]
+    # The mean of the greys 200 and 100 (their weights sum to .9999) is 149.985.
+    assert jittered([[200] * 3, [100] * 3], "c", contrast=0.5) == [[175] * 3, [125] * 3]
+    assert jittered([[240] * 3, [40] * 3], "c", contrast=1.25) == [[255] * 3, [15] * 3]
+    # A tenth of a turn from red, 36 degrees: .6 of the way to yellow.
+    assert jittered([[200, 0, 0]], "h", hue=0.1) == [[200, 120, 0]]
+    assert jittered([[200, 0, 0]], "h", hue=-0.1) == [[200, 0, 120]]
+    # Each operation is cut before the next: (250, 250, 250) does not come back.
+    assert jittered([[250] * 3, [0] * 3], "bc", brightness=1.25, contrast=0.0) == [[127] * 3] * 2
+    assert jittered([[250] * 3, [0] * 3], "cb", brightness=1.25, contrast=0.0) == [[156] * 3] * 2
+
+
+def test_a_jitter_of_nothing_changes_nothing():
+    frames = pictures()
+    frames[0, :4], frames[0, 4:8], frames[0, 8:] = 0, 255, 7
+    np.testing.assert_array_equal(
+        colours_lib.recolour(frames, colours_lib.Jitter("hscb", 1.0, 1.0, 1.0, 0.0)), frames
+    )
+
+
+def test_ranges_and_orders_of_the_jitter():
+    spec = Augment(colour=1.0, distortion="jitter")
+    drawn = [colours_lib.draw_colours(np.random.default_rng(s), spec) for s in range(2000)]
+    counts = collections.Counter(d.order for d in drawn)
+    assert len(counts) == 24 and min(counts.values()) > 50
+    values = np.array([d[1:] for d in drawn])
+    least, most = np.array([0.75, 0.75, 0.75, -0.1]), np.array([1.25, 1.25, 1.25, 0.1])
+    assert (values >= least).all() and (values <= most).all()
+    np.testing.assert_allclose(values.min(0), least, atol=0.01)
+    np.testing.assert_allclose(values.max(0), most, atol=0.01)
+
+
+@pytest.mark.parametrize("name, value", [("crop", "middle"), ("distortion", "grey"), ("jitter", 17.0),
+                                         ("jitter", -1.0), ("jitter", float("nan")), ("colour", 1.1),
+                                         ("colour", -0.1)])  # fmt: skip
 def test_augmentations_that_cannot_be_are_explained(name, value):
     augment.check(Augment(crop="window", jitter=16.0, colour=1.0), HEADS)
     with pytest.raises(ValueError, match=f"augment.{name}="):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import common, dmcl, mml
+from configs import common, distill, dmcl, mml
 from data_prep import build
 from data_prep.tabletop import files
 from mmvid import methods, network, plans
@@ -50,7 +50,9 @@ def _slow(variant):
 
 def context(config):
     heads = {n: Head(*spec) for n, spec in config.heads.items()} or {"action": Head(20)}
-    return segment_lib.Context(config, heads, CLIPS, {"noun": Head(8)})
+    # Subsets stand beside the splits that they are of.
+    clips = CLIPS | {"dataset": CLIPS["dataset"] | dict.fromkeys(config.subsets, 80)}
+    return segment_lib.Context(config, heads, clips, {"noun": Head(8)})
 
 
 def a_label(head, rows):
@@ -91,8 +93,8 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP)],
-    ids=[*VARIANTS, *(f"dmcl-{v}" for v in (*DMCL, *DEEP))],
+     distill.get_config(), *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP)],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", *(f"dmcl-{v}" for v in DEEP)],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
@@ -111,7 +113,8 @@ def shrunken(variant, experiment=mml, stages=()):
     config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
-        spec.options.stages = stages or (1,) * len(MODELS[spec.model]["stages"])
+        if "stages" in MODELS[spec.model]:
+            spec.options.stages = stages or (1,) * len(MODELS[spec.model]["stages"])
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
@@ -171,6 +174,32 @@ def test_one_real_step_of_dmcl(variant, name):
     wins = [float(metrics[f"{o}/win"]) for o in outputs if f"{o}/win" in metrics]
     assert not wins or sum(wins) == pytest.approx(1)
     jax.tree.map(np.testing.assert_array_equal, state.frozen, new.frozen)
+
+
+@pytest.mark.slow
+def test_one_real_step_of_distillation():
+    """Of the teachers, and of the student that learns from all of them."""
+    config = shrunken("", distill, TWO)
+    for segment in (s for s in plans.make(context(config)) if s.name in ("teachers", "distillation")):
+        state = a_state(segment, 32, False, drawn_weights)(jax.random.key(0))
+        new, metrics = jax.jit(loop.make_step(segment, config))(state, a_batch(segment, 32, 2))
+        assert all(np.isfinite(m) for m in jax.tree.leaves(metrics)), metrics
+        assert int(new.step) == 1 and alike(state, new)
+        jax.tree.map(np.testing.assert_array_equal, state.frozen, new.frozen)
+    assert {n for n in metrics if n.endswith("/distill")} == {"rgb/distill"} and len(state.frozen) == 4
+
+
+def test_the_default_of_distillation():
+    """What a run of it on two cores may cost, and whose optimisers are their own."""
+    config = distill.get_config()
+    segments = {s.name: s for s in plans.make(context(config))}
+    assert list(segments) == ["stills", "teachers", "baseline", "distillation"]
+    assert all(s.steps <= 750 for s in segments.values())
+    assert segments["baseline"].seed == segments["distillation"].seed != segments["teachers"].seed
+    assert segments["baseline"].lr["rgb"] is not None and "held" in segments["teachers"].scored
+    learning = segments["teachers"].spec["program"]["learning"]
+    names = [learning[f"teacher_{m}"]["optimizer"]["name"] for m in ("audio", "boxes", "flow", "rgb")]
+    assert names == ["adamw", "adamw", "sgd", "sgd"]
 
 
 @pytest.mark.parametrize("variant", RECIPES)
@@ -243,7 +272,7 @@ def test_what_may_be_missing_are_the_fields_of_records():
     assert dict(common.get_config().missing) == dict.fromkeys(FIELDS, 0.0)
 
 
-EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl) for v in m.VARIANTS]
+EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill) for v in m.VARIANTS]
 
 
 @pytest.mark.parametrize("config", EVERY)
@@ -279,10 +308,12 @@ def test_published_recipe():
 @pytest.mark.parametrize("config", EVERY)
 def test_published_rows_have_the_columns_of_their_configuration(config):
     outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
+    # Multimodal distillation prints its tables by heads, and of all heads together.
+    heads = {*config.heads, " + ".join(sorted(config.heads))}
     for what, numbers in config.published:
-        assert numbers and set(numbers) <= outputs | {"sum", "oracle"}, what
+        assert numbers and set(numbers) <= outputs | heads | {"sum", "oracle"}, what
         for text in numbers.values():
-            assert re.fullmatch(r"\d\d?\.\d\d?( / \d\d\.\d\d)?", text), (what, text)
+            assert re.fullmatch(r"\d\d?\.\d\d?( / \d\d?\.\d\d?)?", text), (what, text)
             assert all(0 < float(number) < 100 for number in text.split(" / "))
     for what, accuracies in config.published_neighbours:
         assert set(accuracies) == set(map(str, (1, 5, 10, 50, 120))) and "NW-UCLA" in what

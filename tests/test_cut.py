@@ -9,11 +9,12 @@ from fake import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvid import operations
-from mmvid.data import cut
+from mmvid import operations, prepare
+from mmvid.data import cut, pictures
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
-from mmvid.streams import Head, Sampling, Stream
+from mmvid.models import build_model
+from mmvid.streams import Head, Sampling, Stream, in_channels
 
 DENSE = Sampling("dense", 4, 4)
 RGB, FLOW = Stream("rgb", "rgb", DENSE), Stream("flow", "flow", DENSE, "stack5")
@@ -137,3 +138,89 @@ def test_layouts_are_sane_and_mirrored_twice_the_same(rows):
     np.testing.assert_array_equal(there, mirrored)
     np.testing.assert_array_equal(here, plain)
     np.testing.assert_allclose(operations.mirrored_boxes(mirrored), plain, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------- boxes as pictures
+WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
+
+
+def drawn(boxes, side, flip=False):
+    """The picture of a frame with boxes (x1, y1, x2, y2, category)."""
+    record = {"id": "a", "num_frames": 1, "width": 224, "height": 224,
+              "boxes": np.float32([[0, *box, 0.9, 0, 1] for box in boxes]).reshape(-1, 9)}  # fmt: skip
+    stream = BOXES._replace(form="outlines", sampling=Sampling("dense", 1, 1))
+    how = cut.Show({"main": cut.WHOLE._replace(flip=flip)}, side)
+    return cut.cut(record, {}, (stream,), {"boxes": np.zeros((1, 1), int)}, how)["boxes"][0]
+
+
+def test_boxes_are_drawn_in_the_colours_of_their_categories():
+    """Two pixels wide on white at 224, objects red, hands blue, inside and outside white."""
+    picture = drawn([(0.25, 0.5, 0.5, 0.75, 1), (0.75, 0.25, 1, 0.5, 2)], 224)
+    expected = np.full((224, 224, 3), 255, np.uint8)
+    expected[112:168, 56:112] = RED
+    expected[114:166, 58:110] = WHITE
+    # The loader ends boxes a pixel before the picture does (`_sane`).
+    expected[56:112, 168:223] = BLUE
+    expected[58:110, 170:221] = WHITE
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, expected)
+    np.testing.assert_array_equal(
+        drawn([(0.25, 0.5, 0.5, 0.75, 1)], 224, flip=True), drawn([(0.5, 0.5, 0.75, 0.75, 1)], 224)
+    )
+    # A quarter of the side: half a pixel would be nothing.
+    small = drawn([(0.25, 0.5, 0.5, 0.75, 1)], 48)
+    expected = np.full((48, 48, 3), 255, np.uint8)
+    expected[24:36, 12:24] = RED
+    expected[25:35, 13:23] = WHITE
+    np.testing.assert_array_equal(small, expected)
+
+
+def test_what_is_no_box_is_not_drawn_and_what_is_small_is():
+    assert (drawn([(0.1, 0.1, 0.9, 0.9, 0)], 48) == 255).all() and (drawn([], 48) == 255).all()
+    point = drawn([(1, 1, 1, 1, 2)], 48)
+    assert (point[47, 47] == BLUE).all() and (point == 255).all(-1).sum() == 48 * 48 - 1
+    # The later one is on top.
+    over = drawn([(0.25, 0.25, 0.75, 0.75, 1), (0.25, 0.25, 0.75, 0.75, 2)], 48)
+    assert not (over == RED).all(-1).any() and (over == BLUE).all(-1).sum() == 4 * 23
+
+
+def test_pictures_of_boxes_go_beside_others():
+    """Never cropped, of the frames of their stream, black where they are absent, mirrored with their group."""
+    outlines = BOXES._replace(name="outlines", form="outlines")
+    source, streams = Source(20, frames=30, silent=(2,)), (RGB, BOXES, outlines)
+    batch = batch_of(streams, source, size=20, flip=True)
+    shown, layouts = (batch["inputs"]["train"][name] for name in ("outlines", "boxes"))
+    assert shown.shape == (20, 4, 24, 24, 3) and shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown.any((1, 2, 3, 4)), batch["present"]["outlines"])
+    there = batch["present"]["outlines"]
+    np.testing.assert_array_equal(shown[there], pictures.outlines(layouts[there], 24))
+    alone = batch_of((RGB, BOXES), source, size=20, flip=True)["inputs"]["train"]
+    jax.tree.map(np.testing.assert_array_equal, alone, {name: batch["inputs"]["train"][name] for name in alone})
+    crops = evaluated((outlines,), Source(4, frames=30), crops="three", resize=28)["inputs"]["test"]["outlines"]
+    assert crops.shape == (4, 3, 4, 24, 24, 3)
+    np.testing.assert_array_equal(crops[:, 0], crops[:, 2])
+
+
+# ---------------------------------------------------------------------------- flow in 2 and 3 channels
+def test_flow_in_two_or_three_channels_is_one_flow():
+    """(u, v) and (u, v, 0), cut, mirrored and negated alike; both fit a 3-D network."""
+    two, three = (FLOW._replace(name=form, form=form) for form in ("frames", "image3"))
+    inputs = batch_of((two, three), Source(8, frames=30), size=8, flip=True)["inputs"]["train"]
+    assert inputs["frames"].shape == (8, 4, 24, 24, 2) and inputs["image3"].shape == (8, 4, 24, 24, 3)
+    np.testing.assert_array_equal(inputs["frames"], inputs["image3"][..., :2])
+    assert not inputs["image3"][..., 2].any()
+    # On the device a flip is what it is in the loader; colour pictures of flow are mirrored alone.
+    flips = {"main": {"flip": np.arange(8) % 2 == 0}}
+    flipped = {s.name: operations.paint(s, inputs[s.name], flips) for s in (two, three)}
+    np.testing.assert_array_equal(flipped["frames"], flipped["image3"][..., :2])
+    np.testing.assert_array_equal(flipped["frames"][::2, ..., 0], 255 - inputs["frames"][::2, :, :, ::-1, 0])
+    assert not flipped["image3"][..., 2].any()
+    colours = inputs["image3"] + np.uint8(1)
+    np.testing.assert_array_equal(operations.paint(three, colours, flips)[::2], colours[::2, :, :, ::-1])
+    for stream in (two, three):
+        seen = prepare.prepare(stream, inputs[stream.name])
+        model = build_model("r3d_18", heads=HEADS, in_channels=in_channels(stream), stages=(1, 1, 1, 1), width=4)
+        out = jax.eval_shape(
+            lambda x, m=model: m.apply(*m.init(jax.random.key(0), x), x, train=False, key=None)[0], seen
+        )
+        assert out["logits"]["action"].shape == (8, 5)

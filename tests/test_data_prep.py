@@ -24,6 +24,7 @@ from test_manifest import written
 from data_prep import build, clips, phases
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
+from data_prep.tabletop import files as tabletop_files
 from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import files as files_lib
@@ -617,6 +618,7 @@ def test_tabletop(tmp_path, capsys):
     assert run(*flags, out=tmp_path / "t", flow="none") == 0
     info = records.open_dataset(tmp_path / "t").info
     assert info.name == "tabletop-smoke-epic" and set(info.heads) == {"noun", "verb"}
+    assert info.settings["edition"] == tabletop_files.VERSION
     assert info.splits == info.expected == {"train": 48, "val": 16, "test": 32, "unseen": 16}
     assert all(n == info.splits[s] for s, have in info.modalities.items()
                for m, n in have.items() if m != "flow")  # fmt: skip

@@ -29,12 +29,14 @@ def options_of(name, outputs):
     several = {
         "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
         "generalized_distillation": [{"teacher": outputs[-1]}],
+        "distillation": [{"teachers": outputs[1:]} | own for own in ({"weight": 0.8}, {"scheme": "per_sample"})],
     }
     return several.get(name, [{}])
 
 
 # 'independent' is 'single' by another name; cmcl's version 1 is in tests/test_mcl.py.
-NAMES = [name for name in METHODS if name != "independent"]
+# Those two have the terms of "single".
+NAMES = [name for name in METHODS if name not in ("independent", "omnivore")]
 CASES = [(name, options) for name in NAMES for options in options_of(name, OUTPUTS)]
 LOTS = {"random_teacher"}  # one draw for the batch: an example's depends on its neighbours' number
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
@@ -327,7 +329,8 @@ TAKEN, REFUSED = cases()
 
 def test_a_method_takes_what_it_wants():
     """One output has nobody to teach; more are taken by every method here."""
-    assert {(case.name, len(case.outputs)) for case in REFUSED} == {("mml", 1), ("generalized_distillation", 1)}
+    alone = {(name, 1) for name in ("mml", "generalized_distillation", "distillation")}
+    assert {(case.name, len(case.outputs)) for case in REFUSED} == alone
 
 
 @functools.cache

@@ -72,6 +72,20 @@ def run(dataset, tmp_path_factory):
         yield build.build(config(dataset), tmp_path_factory.mktemp("run"))
 
 
+@pytest.mark.parametrize("made, refused", [("data/test", True), ("data/other", False)])
+def test_sound_and_boxes_of_an_older_edition_are_refused(dataset, tmp_path, monkeypatch, made, refused):
+    """If the dataset is the one that the configuration's command makes; anybody else's has no editions."""
+    monkeypatch.setitem(MODELS, "toy", toy.MODEL)
+    c = config(dataset).unlock()
+    c.dataset.command, c.dataset.since.boxes = ("data_prep.build", "--out", made, "--size", "smoke"), 3
+    if not refused:
+        assert build.build(c, tmp_path).segments
+        return
+    with pytest.raises(ValueError, match="'boxes' was something else") as error:
+        build.build(c, tmp_path)
+    assert str(error.value).endswith(f"python -m data_prep.build --out {dataset} --size smoke")
+
+
 @pytest.fixture(scope="module")
 def step(run):
     return jax.jit(loop.make_step(run.segments[-1], run.config))

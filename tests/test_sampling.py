@@ -251,3 +251,82 @@ def test_segments_go_with_segments_only():
     with pytest.raises(ValueError, match="all of them have it, or none"):
         sampling.train_indices(np.random.default_rng(0), {"rgb": 40, "flow": 39}, [MODALITIES[0], FLOW])
     assert sampling.check_streams(MODALITIES) and not sampling.check_streams([RGB, FLOW])
+
+
+# ---------------------------------------------------------------------------- ranges, strided (MMD)
+def mmd(kind, *names, frames=16, dense_length=64):
+    sampling = Sampling(kind, frames, dense_length)
+    return [Stream(name, name, sampling, "layout" if name == "boxes" else "frames") for name in names]
+
+
+def test_ranges_of_the_spec():
+    """Worked out by hand from MMD's code: halves to even, ends inclusive."""
+    (rgb,) = mmd("ranges", "rgb")
+    wanted = {
+        40: [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 25, 28, 30, 33, 35, 38],
+        10: [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6, 7, 7, 8, 8],
+    }
+    for n, frames in wanted.items():
+        np.testing.assert_array_equal(sampling.test_indices(n, rgb, Views("C1")), [frames])
+        np.testing.assert_array_equal(sampling.test_indices(n, rgb, Views("val")), [frames])
+    # Clip k is the k-th part of the whole clip.
+    three = sampling.test_indices(100, rgb, Views("C3"))
+    whole = sampling.test_indices(100, rgb._replace(sampling=Sampling("ranges", 48)), Views("C1"))
+    np.testing.assert_array_equal(three, whole.reshape(3, 16))
+    # Five frames in two ranges: [0, 2] and [2, 4]; of six, 2.5 is rounded to 2.
+    (two,) = mmd("ranges", "rgb", frames=2)
+    for n, ends in ((5, ((0, 2), (2, 4))), (6, ((0, 2), (2, 5)))):
+        seen = draws(n, two, 200)
+        assert [(own.min(), own.max()) for own in seen.T] == list(ends)
+        assert all(len(set(own.tolist())) == high - low + 1 for own, (low, high) in zip(seen.T, ends))
+
+
+def test_strided_clips_of_the_spec():
+    (rgb,) = mmd("strided", "rgb", frames=32)
+    clip = lambda n, views="C1": sampling.test_indices(n, rgb, Views(views))  # noqa: E731
+    np.testing.assert_array_equal(clip(100), [np.arange(18, 81, 2)])
+    # 38 is the last even frame of the clip; 39 is none of the sequence.
+    np.testing.assert_array_equal(clip(40), [[*range(0, 39, 2), *[38] * 12]])
+    np.testing.assert_array_equal(clip(40, "val"), clip(40))
+    # int(k avg / K + avg / 2K) with avg = 100 - 63.
+    np.testing.assert_array_equal(clip(100, "C3")[:, 0], [6, 18, 30])
+    np.testing.assert_array_equal(clip(40, "C2"), [clip(40)[0]] * 2)
+    assert not clip(0, "C2").any() and clip(0, "C2").shape == (2, 32)
+    # Unlike in MML's dense clips, the last possible start is drawn.
+    assert set(draws(67, rgb)[:, 0].tolist()) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(draws(64, rgb, 1), [np.arange(0, 64, 2)])
+    np.testing.assert_array_equal(draws(41, rgb, 1), [[*range(0, 41, 2), *[40] * 11]])
+
+
+@pytest.mark.parametrize("kind", ["ranges", "strided"])
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 200), st.integers(0, 10**6))
+def test_every_stream_reads_the_frames_of_the_shortest(kind, n, seed):
+    """No stream is shifted, and an absent one shortens nobody (MMD's code; there flow is the shortest)."""
+    streams = mmd(kind, "rgb", "flow", "boxes", "audio")
+    lengths = {"rgb": n, "flow": n - 1, "boxes": n, "audio": 0}
+    found = sampling.train_indices(np.random.default_rng(seed), lengths, streams)
+    alone = sampling.train_indices(np.random.default_rng(seed), lengths, streams[1:2])
+    for name in ("rgb", "flow", "boxes"):
+        np.testing.assert_array_equal(found[name], alone["flow"])
+    assert not found["audio"].any() and found["rgb"].min() >= 0 and found["rgb"].max() <= n - 2
+    assert (np.diff(found["rgb"]) >= 0).all()
+    for clips in (1, 3):
+        tested = sampling.test_indices(n, streams[0], Views(f"C{clips}"))
+        assert tested.shape == (clips, 16) and tested.min() >= 0 and tested.max() <= n - 1
+
+
+def test_own_clips_go_with_their_kinds_alone():
+    (ranges,), (strided,) = mmd("ranges", "rgb"), mmd("strided", "flow")
+    with pytest.raises(ValueError, match=r"'C2' takes clips of .*'ranges'.*'uniform'"):
+        sampling.test_indices(40, RGB, Views("C2"))
+    for views in (Views(), Views("D1U2"), Views("R10")):
+        with pytest.raises(ValueError, match="write 'C1'"):
+            sampling.test_indices(40, ranges, views)
+    for pair in ((ranges, strided), (ranges, RGB._replace(name="other"))):
+        with pytest.raises(ValueError, match="all of them have it, or none"):
+            sampling.check_streams(pair)
+    short = strided._replace(sampling=Sampling("strided", 32, 16))
+    with pytest.raises(ValueError, match=r"'flow' takes 32 frames from sampling.dense_length=16"):
+        sampling.check_streams([short])
+    assert sampling.check_streams([ranges]) == "ranges" and sampling.check_streams([RGB, FLOW]) == ""

@@ -1,13 +1,14 @@
 """Which number decides what is best, and what stands for one that is none."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 
 from mmvid.models.model import ONE, Model, Needs
 from mmvid.network import Network
-from mmvid.run import score
+from mmvid.plans.segment import Segment
+from mmvid.run import feed, score
+from mmvid.streams import Sampling, Stream
 
 VALUES = {"rgb/top1": 0.5, "flow/top1": 0.7, "fused/top1": 0.8, "oracle/top1": 0.9}
 
@@ -36,6 +37,14 @@ def network(name, *reads, outputs=ONE):
     return Network(name, Model(None, None, outputs), reads)
 
 
+def segment(networks, kind="uniform", outputs=()):
+    """One of these networks and of three streams; the rest is empty."""
+    streams = {name: Stream(name, name, Sampling(kind), FORMS[name]) for name in FORMS}
+    blank = dict.fromkeys(Segment._fields, ())
+    return Segment(**blank | {"networks": tuple(networks), "streams": streams, "outputs": outputs})
+
+
+FORMS = {"rgb": "frames", "flow": "stack5", "boxes": "layout"}
 AUDIO_RGB = {"audio": Needs(("audio",)), "rgb": Needs(("rgb",)), "joint": Needs()}
 
 
@@ -50,5 +59,15 @@ AUDIO_RGB = {"audio": Needs(("audio",)), "rgb": Needs(("rgb",)), "joint": Needs(
     ids=["two networks", "a teacher", "one stream at a time", "a fusion"],
 )
 def test_sums_take_one_output_of_a_network(networks, members):
-    segment = SimpleNamespace(networks=networks)
-    assert score.members(segment) == members
+    assert score.members(segment(networks)) == members
+
+
+def test_what_is_not_scored_is_neither_summed_nor_decoded():
+    omni, flow = network("omni", ("rgb",), ("boxes",)), network("flow", ("flow",))
+    one = segment([omni, flow], outputs=("omni.rgb",))
+    assert score.members(one) == list(one.needs) == ["omni.rgb"]
+    assert [s.name for s in feed.scored_streams(one)] == ["rgb"]
+    # A teacher's stream is not decoded either, but that random clips are drawn from the shortest of all.
+    taught = [network("rgb", ("rgb",)), flow._replace(frozen=True)]
+    assert [s.name for s in feed.scored_streams(segment(taught))] == ["rgb"]
+    assert [s.name for s in feed.scored_streams(segment(taught, "segments"))] == ["rgb", "flow", "boxes"]

@@ -91,7 +91,7 @@ def alone(method, peers, own, present):
 
 
 # Where a teacher is frozen, there is nothing joint about it.
-JOINT = [n for n in METHODS if n not in ("independent", "generalized_distillation")]
+JOINT = [n for n in METHODS if n not in ("independent", "generalized_distillation", "distillation")]
 QUICK = ("single", "mml")
 # XLA fuses the others' sums over networks in another order when one of them stands alone.
 ROUNDED = ("dmcl", "smcl", "cmcl", "random_teacher")
@@ -211,7 +211,8 @@ def sparse(size=16):
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("random_teacher", "independent")])
 def test_microbatches_are_the_whole_batch(name):
     """Gradients and metrics, whichever microbatch lacks a modality."""
-    options = {"teacher": "flow"} if name == "generalized_distillation" else {}
+    several = {"teachers": ("flow",), "weight": 0.8}
+    options = {"generalized_distillation": {"teacher": "flow"}, "distillation": several}.get(name, {})
     method = METHODS[name](("flow", "rgb"), HEADS, **options)
     nets = linear(method.teachers)
     tx = transforms(nets)

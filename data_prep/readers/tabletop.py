@@ -21,7 +21,7 @@ def read(out: pathlib.Path, size: str, view: str, *, seed: int, workers: int) ->
     root = _beside(out) / f"{size}-{view}-seed{seed}-v{files.VERSION}"
     path = files.write(root, size, view, seed=seed, workers=workers)
     name = f"tabletop-{size}" if view == "verb" else f"tabletop-{size}-{view}"
-    return table.read(path)._replace(name=name)
+    return table.read(path)._replace(name=name, edition=files.VERSION)
 
 
 def read_stills(out: pathlib.Path, *, seed: int) -> Manifest:

@@ -2,7 +2,7 @@
 
 x runs from left to right (-1..1), y from near to far (0..1), z upwards from the table (0); `scene.project` maps
 them to pixels. Everything is a pure function of a NumPy generator: the order of its draws is part of the dataset,
-and a change of it makes other clips (`render._DRAWS`).
+and a change of it makes other clips (`render.PICTURES`).
 """
 
 from typing import NamedTuple
@@ -26,13 +26,23 @@ class Actor(NamedTuple):
     size: float = 1.5
 
 
+class Sound(NamedTuple):
+    """What is heard of an action: a ``kind`` of sound.py, which begins at ``frame`` (a fraction where it falls
+    between two) and, if it is no stroke, lasts until ``end``."""
+
+    kind: str
+    frame: float
+    loudness: float = 1.0
+    end: float = 0.0
+
+
 class Action(NamedTuple):
-    """What happens in a clip: the actors, the hand's path [T, 3] (None where there is no hand), and the impacts
-    that are heard, as (frame, loudness)."""
+    """What happens in a clip: the actors, the hand's path [T, 3] (None where there is no hand), and what is heard
+    of it besides things that slide."""
 
     actors: list[Actor]
     hand: np.ndarray | None
-    impacts: list[tuple[int, float]]
+    sounds: list[Sound]
 
 
 def progress(frames: int, start: float, end: float) -> np.ndarray:
@@ -47,10 +57,20 @@ def poses(frames: int, x=0.0, y=0.5, z=0.0, angle=0.0) -> np.ndarray:
     return np.stack([np.broadcast_to(v, frames) for v in (x, y, z, angle)], 1).astype(float)
 
 
+def _start(p: np.ndarray) -> int:
+    """Returns the first frame in which an action is under way."""
+    return int(np.argmax(p > 0.02))
+
+
+def _end(p: np.ndarray) -> int:
+    """Returns the first frame in which an action is done."""
+    return int(np.argmax(p > 0.98))
+
+
 def _reach(hand: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Lets the hand come from beyond the near edge to its path before the action begins: [T, 3] -> [T, 3]."""
     # It starts out of sight: y = -0.5 lies below the image's lower edge.
-    before = np.clip(np.arange(len(p)) / max(np.argmax(p > 0.02), 1), 0, 1)
+    before = np.clip(np.arange(len(p)) / max(_start(p), 1), 0, 1)
     away = np.array([hand[0, 0] * 0.5 + 0.5, -0.5, 0.2])
     return away + (hand - away) * before[:, None]
 
@@ -75,13 +95,13 @@ def _vertical(p, rng, amount, down: bool, noun: int) -> Action:
     x, y = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.6)
     if not down:
         pose = poses(len(p), x, y, height * p, rng.uniform(-0.4, 0.4))
-        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
+        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [Sound("high click", _start(p))])
     release = int(np.argmax(p > 0.5))
     # Height goes with the square of time, as in free fall.
     fall = np.clip((np.arange(len(p)) - release) / 4, 0, 1)
     pose = poses(len(p), x, y, height * (1 - fall**2), rng.uniform(-0.4, 0.4))
     hand = poses(len(p), x, y, height + 0.3)[:, :3]
-    return Action([Actor(noun, pose)], hand, [(min(release + 4, len(p) - 1), 1.0)])
+    return Action([Actor(noun, pose)], hand, [Sound("impact", min(release + 4, len(p) - 1))])
 
 
 def _turn(p, rng, amount, sign: int, noun: int) -> Action:
@@ -90,7 +110,8 @@ def _turn(p, rng, amount, sign: int, noun: int) -> Action:
     angle = rng.uniform(-np.pi, np.pi) + sign * np.pi * (0.4 + 0.7 * amount) * p
     pose = poses(len(p), rng.uniform(-0.5, 0.5), rng.uniform(0.25, 0.7), 0, angle)
     hand = pose[:, :3] + np.stack([0.3 * np.cos(angle), 0.12 * np.sin(angle), 0.1 + 0 * angle], 1)
-    return Action([Actor(noun, pose)], _reach(hand, p), [])
+    scrape = Sound("rising scrape" if sign > 0 else "falling scrape", _start(p), end=_end(p))
+    return Action([Actor(noun, pose)], _reach(hand, p), [scrape])
 
 
 def _tip(p, rng, amount, noun: int) -> Action:
@@ -101,7 +122,7 @@ def _tip(p, rng, amount, noun: int) -> Action:
     pose = poses(len(p), x + sign * 0.25 * fall, y, 0.12 * np.sin(np.pi * fall), 0)
     pose[:, 3] = sign * np.pi / 2 * fall
     hand = poses(len(p), x - sign * (0.4 - 0.15 * p), y, 0.3)[:, :3]
-    return Action([Actor(noun, pose)], _reach(hand, p), [(int(np.argmax(fall >= 1)), 0.8)])
+    return Action([Actor(noun, pose)], _reach(hand, p), [Sound("impact", int(np.argmax(fall >= 1)), 0.8)])
 
 
 def _place(p, rng, amount, behind: bool, nouns) -> Action:
@@ -115,7 +136,7 @@ def _place(p, rng, amount, behind: bool, nouns) -> Action:
     return Action(
         [Actor(nouns[0], moving), Actor(nouns[1], still)],
         _reach(moving[:, :3] + [side * 0.25, 0, 0.1], p),
-        [],
+        [Sound("dull knock", _end(p))],
     )
 
 
@@ -128,7 +149,8 @@ def _cover(p, rng, amount, reverse: bool, nouns) -> Action:
     side = rng.choice([-1, 1])
     lid = poses(len(p), x + side * 0.6 * (1 - q) ** 2, y - 0.02, (0.6 + 0.3 * amount) * (1 - q))
     actors = [Actor(nouns[0], still, 1.15), Actor(nouns[1], lid, 2.1)]
-    return Action(actors, _reach(lid[:, :3] + [0, 0, 0.4], p), [])
+    sound = Sound("click", _start(p)) if reverse else Sound("dull knock", _end(p))
+    return Action(actors, _reach(lid[:, :3] + [0, 0, 0.4], p), [sound])
 
 
 def _meet(p, rng, amount, kind: str, nouns) -> Action:
@@ -140,17 +162,18 @@ def _meet(p, rng, amount, kind: str, nouns) -> Action:
         hit = 0.45
         a = -far + (far - near) * np.clip(p / hit, 0, 1) + 0.08 * np.clip((p - hit) / 0.3, 0, 1)
         b = near + (0.3 + 0.4 * amount) * np.clip((p - hit) / (1 - hit), 0, 1) ** 0.7
-        impacts = [(int(np.argmax(p >= hit)), 1.0)]
+        sound = Sound("impact", int(np.argmax(p >= hit)))
     else:
         q = p if kind == "bring together" else 1 - p
         a = -(far - (far - near) * q)
-        b, impacts = -a, []
+        b = -a
+        sound = Sound("click", _end(p) if kind == "bring together" else _start(p))
     first = poses(len(p), sign * a, y, 0, rng.uniform(-0.4, 0.4))
     second = poses(len(p), sign * b, y, 0, rng.uniform(-0.4, 0.4))
     hand = first[:, :3] + [-sign * 0.3, 0, 0.05]
     if kind != "collide":
         hand = poses(len(p), 0, y - 0.3, 0.25)[:, :3] + 0.1 * first[:, :3]
-    return Action([Actor(nouns[0], first), Actor(nouns[1], second)], _reach(hand, p), impacts)
+    return Action([Actor(nouns[0], first), Actor(nouns[1], second)], _reach(hand, p), [sound])
 
 
 def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
@@ -159,13 +182,19 @@ def _oscillate(p, rng, amount, held: bool, noun: int) -> Action:
     active = (p > 0.01) & (p < 0.99)
     x, y = rng.uniform(-0.4, 0.4), rng.uniform(0.25, 0.6)
     # About two swings a second, at 12 frames a second.
-    wave = np.sin(2 * np.pi * t / rng.uniform(4.5, 6.5))
+    period = rng.uniform(4.5, 6.5)
+    wave = np.sin(2 * np.pi * t / period)
+    # The wave is 0, upright, at whole halves of a period, and the swing ends a quarter later.
+    halves = period * (np.arange(len(p) // 2 + 1) / 2 + (0.25 if held else 0))
+    heard = [h for h in halves if h < len(p) and active[int(h)]]
     if held:
         pose = poses(len(p), x + (0.12 + 0.15 * amount) * wave * active, y, 0.45)
-        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), [])
+        rattles = [Sound("rattle", h) for h in heard]
+        return Action([Actor(noun, pose)], _reach(pose[:, :3] + [0, 0, 0.3], p), rattles)
     pose = poses(len(p), x, y, 0, (0.25 + 0.4 * amount) * wave * active * (1 - 0.6 * p))
     hand = poses(len(p), x + 0.35 + 0.5 * p, y, 0.1)[:, :3]
-    return Action([Actor(noun, pose)], _reach(hand, p), [])
+    knocks = [Sound("knock", h, 1 - 0.6 * p[int(h)]) for h in heard]
+    return Action([Actor(noun, pose)], _reach(hand, p), knocks)
 
 
 def _idle(p, rng, amount, pretend: bool, noun: int) -> Action:

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from data_prep.tabletop import render, specs
 from data_prep.tabletop.actions import VERBS
-from data_prep.tabletop.render import AUDIO_RATE, FPS
 from data_prep.tabletop.scene import NOUNS
+from data_prep.tabletop.sound import AUDIO_RATE, FPS
 from data_prep.tabletop.specs import Spec
 from mmvid.files import whole
 
-# The version of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat.
-VERSION = 2
+# The version of the files; 2: boxes are tight and follow the camera, all that slides hisses, mp4s repeat;
+# 3: most verbs sound, every clip has a room tone, boxes are detections. Pictures, depth and splits are those of 2.
+VERSION = 3
 
 
 def _write_video(path: pathlib.Path, rgb: np.ndarray) -> None:
@@ -53,7 +54,7 @@ def _write_clip(spec: Spec, folder: pathlib.Path, name: str) -> None:
         file.setsampwidth(2)
         file.setframerate(AUDIO_RATE)
         file.writeframes(clip.audio.tobytes())
-    np.save(folder / "boxes" / f"{name}.npy", clip.boxes)
+    np.save(folder / "boxes" / f"{name}.npy", clip.detections)
 
 
 def _row(spec: Spec, name: str, view: str) -> dict[str, str]:

@@ -5,32 +5,34 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_prep.tabletop import actions, scene
+from data_prep.tabletop import actions, detect, scene, sound
 from data_prep.tabletop.actions import VERBS, Action, Actor
 from data_prep.tabletop.scene import NOUNS, SIZE
 from data_prep.tabletop.specs import SPLITS, Spec
 
-FPS = 12
-AUDIO_RATE = 16_000
 INSTANCES = 4  # of each noun in train, val and test; 'unseen' has as many others
 BACKGROUNDS = 20  # in train; val and test share 20 others, 'unseen' has 20 more
 _FIRST_BACKGROUND = dict(train=0, val=BACKGROUNDS, test=BACKGROUNDS, unseen=2 * BACKGROUNDS)
-_DRAWS = 1  # the version of the random draws: a change makes other clips
+# A clip's draws come from three generators, told apart by these numbers: another one makes other clips, and
+# draws of sounds or detections, however many, leave the pictures as they are.
+PICTURES, SOUNDS, DETECTIONS = 1, 2, 3
 
 
 class Clip(NamedTuple):
     """A rendered clip: ``rgb`` uint8 [T, 48, 48, 3], ``depth`` uint16 [T, 48, 48] in mm, ``audio`` int16 [n] at
-    16 kHz, and ``boxes`` float32 [n, 9].
+    16 kHz, ``boxes`` and ``detections`` float32 [n, 9].
 
     A row of boxes has frame, x1, y1, x2, y2 in [0, 1], category (1 object, 2 hand, as in MMD's STLT), score,
     side, and state (1: takes part in the action). A box is tight around the part of a thing that lies inside
-    the image, even where other things hide it.
+    the image, even where other things hide it. No network may see ``boxes``: what a detector makes of them is in
+    ``detections``.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
     audio: np.ndarray
     boxes: np.ndarray
+    detections: np.ndarray
 
 
 # ---------------------------------------------------------------------------- what is drawn by lot
@@ -63,7 +65,7 @@ def _action(spec: Spec, frames: int, rng) -> Action:
     return Action(
         [actor for part in parts for actor in part.actors],
         hand,
-        [impact for part in parts for impact in part.impacts],
+        [sound for part in parts for sound in part.sounds],
     )
 
 
@@ -160,35 +162,13 @@ def _cast(spec: Spec, action: Action, rng, frames: int) -> list[tuple]:
     ]
 
 
-def _sliding(actors: list[Actor]) -> np.ndarray:
-    """Returns how fast the objects on the table slide along it, summed over them, in units per frame: [T]."""
-    pose = np.stack([actor.pose for actor in actors])
-    speed = np.abs(np.diff(pose[..., :2], axis=1, prepend=pose[:, :1, :2])).sum(-1)
-    return (speed * (pose[..., 2] < 0.03)).sum(0)
-
-
-def _sound(action: Action, noun: int, frames: int, rng) -> np.ndarray:
-    """Makes the sound, int16 [n]: impacts ring at the noun's pitch, sliding hisses, and every clip has a noise and
-    a hum of its own."""
-    n = frames * AUDIO_RATE // FPS
-    t = np.arange(n) / AUDIO_RATE
-    hum = rng.uniform(0.002, 0.02) * np.sin(2 * np.pi * rng.uniform(80, 400) * t)
-    audio = rng.normal(0, rng.uniform(0.005, 0.03), n) + hum
-    hiss = np.repeat(_sliding(action.actors), AUDIO_RATE // FPS + 1)[:n]
-    audio += 0.25 * hiss * rng.normal(0, 1, n)
-    for frame, strength in action.impacts:
-        since = t - frame / FPS
-        ring = np.exp(-since / 0.05) * np.sin(2 * np.pi * (350 + 180 * noun) * since)
-        audio += np.where(since >= 0, 0.5 * strength * rng.uniform(0.7, 1.3) * ring, 0)
-    return np.int16(np.clip(audio, -1, 1) * 32767)
-
-
 def clip(spec: Spec) -> Clip:
     """Renders the clip of a spec in all modalities, as a pure function of it.
 
     Raises ValueError for an unknown split, IndexError for a verb or noun out of range.
     """
-    rng = np.random.default_rng([spec.seed, SPLITS.index(spec.split), spec.index, _DRAWS])
+    place = [spec.seed, SPLITS.index(spec.split), spec.index]
+    rng, sounds, detections = (np.random.default_rng([*place, n]) for n in (PICTURES, SOUNDS, DETECTIONS))
     frames = int(rng.integers(24, 41))
     action = _action(spec, frames, rng)
     actors = _cast(spec, action, rng, frames)
@@ -199,8 +179,13 @@ def clip(spec: Spec) -> Clip:
     rgb = np.clip(rgb + rng.normal(0, 0.01, rgb.shape), 0, 1)
     depth = np.stack([d[1] for d in drawn]) + rng.normal(0, 4, (frames, SIZE, SIZE))
     boxes = np.array([b for d in drawn for b in d[2]], np.float32).reshape(-1, 9)
-    audio = _sound(action, spec.noun, frames, rng)
-    return Clip(np.uint8(rgb * 255 + 0.5), np.uint16(np.clip(depth, 0, 65535)), audio, boxes)
+    return Clip(
+        np.uint8(rgb * 255 + 0.5),
+        np.uint16(np.clip(depth, 0, 65535)),
+        sound.of(action, spec.noun, frames, sounds),
+        boxes,
+        detect.detections(boxes, frames, detections),
+    )
 
 
 def still(noun: int, rng: np.random.Generator) -> np.ndarray:

@@ -32,7 +32,11 @@ FREE = ("evaluation.", "loader.", "headline")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is scored, and how."""
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
-    parser.add_argument("--protocol", metavar="DkUm", help="k dense and m uniform clips, or Rn: n random ones")
+    parser.add_argument(
+        "--protocol",
+        metavar="DkUm",
+        help="k dense and m uniform clips, Rn: n random ones, or Cn: n of the streams' own kind",
+    )
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")
     parser.add_argument(

@@ -19,7 +19,8 @@ POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2,
 # Above this ratio of a window's side to the output's, pixels are averaged.
 SHRINKS = 4 / 3
 CROPS = ("centre", "three", "full_res", "three_full_res", "window")
-TRAIN_CROPS = ("multiscale", "window")
+TRAIN_CROPS = ("multiscale", "window", "resized")
+DISTORTIONS = ("dmcl", "jitter")
 # DMCL cuts 224 of pictures of 256 x 256, whatever their shape was.
 WINDOW, PICTURE = 224, 256
 ROOM = (PICTURE - WINDOW) / 2
@@ -31,9 +32,12 @@ class Augment(NamedTuple):
     ``crop`` 'multiscale' (TSM, MML) cuts a window whose sides are ``scales`` of the picture's short side.
     'window' (DMCL) cuts 224/256 of both sides, in the middle or, with probability 1/2, off it by a draw of
     U(-``jitter``, ``jitter``) / 256 of each side. DMCL's paper has ``jitter`` 16; in its code it is effectively
-    8, because the operation that cuts (TensorFlow's glimpse) halves an offset.
+    8, because the operation that cuts (TensorFlow's glimpse) halves an offset. 'resized' (multimodal distillation,
+    MMD) resizes the short side to int(side U(low, high)) pixels, where (low, high) = ``scales``, (1.15, 1.43) in
+    MMD's code, and cuts a square of ``side`` anywhere; the aspect stays.
 
-    With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``.
+    With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``,
+    by the ``distortion`` 'dmcl' or 'jitter' (MMD: torchvision's), which are those of data/colours.py.
     ``flip_labels`` are pairs (a, b) of class ids that a flip exchanges (left, right), or (head, a, b) where
     there are several heads. ``device`` names rows of `operations.OPERATIONS`, which the device applies to
     the pixels after all of this.
@@ -45,6 +49,7 @@ class Augment(NamedTuple):
     crop: str = "multiscale"
     jitter: float = 8.0
     colour: float = 0.0
+    distortion: str = "dmcl"
     device: tuple[str, ...] = ()
 
 
@@ -81,6 +86,18 @@ def _share_of_both(x: float = 0.0, y: float = 0.0) -> Geometry:
     return Geometry((ROOM + x) / PICTURE, (ROOM + y) / PICTURE, side, side)
 
 
+def _resized(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
+    """Draws MMD's crop: a square of ``size`` anywhere in the picture, whose short side is resized by a draw."""
+    short = int(size * rng.uniform(*spec.scales))
+    # As torchvision resizes: the long side is truncated, too.
+    sides = [short * side // min(height, width) for side in (width, height)]
+    x, y = rng.integers(0, np.array(sides) - size + 1)
+    return Geometry(x / sides[0], y / sides[1], size / sides[0], size / sides[1])
+
+
+_DRAWN = {"multiscale": _multiscale, "resized": _resized}
+
+
 def draw(
     rng: np.random.Generator,
     height: int,
@@ -98,7 +115,7 @@ def draw(
         moved = rng.random() < 0.5
         window = _share_of_both(*rng.uniform(-spec.jitter, spec.jitter, 2)) if moved else _share_of_both()
     else:
-        window = _multiscale(rng, height, width, size, spec)
+        window = _DRAWN[spec.crop](rng, height, width, size, spec)
     if flip is None:
         flip = bool(spec.flip and rng.random() < 0.5)
     return window._replace(flip=flip)
@@ -174,10 +191,18 @@ def apply(
 
 # ---------------------------------------------------------------------------- checks, labels
 def _check_numbers(spec: Augment) -> None:
-    if not spec.scales or not all(0 < s <= 1 for s in spec.scales):
-        raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")
     if spec.crop not in TRAIN_CROPS:
         raise ValueError(f"augment.crop={spec.crop!r}: choose one of {TRAIN_CROPS}")
+    if spec.crop == "resized":
+        if len(spec.scales) != 2 or not 1 <= spec.scales[0] <= spec.scales[1] < float("inf"):
+            raise ValueError(
+                f"augment.scales={spec.scales}: the crop 'resized' takes (low, high), the least and the greatest "
+                "short side in sides of the crop, for instance (1.15, 1.43)"
+            )
+    elif not spec.scales or not all(0 < s <= 1 for s in spec.scales):
+        raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")
+    if spec.distortion not in DISTORTIONS:
+        raise ValueError(f"augment.distortion={spec.distortion!r}: choose one of {DISTORTIONS}")
     if not 0 <= spec.jitter <= ROOM:
         raise ValueError(f"augment.jitter={spec.jitter}: a window of {WINDOW} in {PICTURE} moves by 0 to {ROOM:g}")
     if not 0 <= spec.colour <= 1:

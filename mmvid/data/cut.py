@@ -8,6 +8,7 @@ import numpy as np
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
 from mmvid.data import fields as fields_lib
+from mmvid.data import pictures as pictures_lib
 from mmvid.data.augment import Geometry
 from mmvid.data.media.files import DecodeError
 from mmvid.operations import mirrored_boxes
@@ -23,7 +24,7 @@ class Show(NamedTuple):
 
     windows: Mapping[str, Geometry]
     side: int
-    colours: Mapping[tuple[str, str], colours_lib.Colours | None] = {}
+    colours: Mapping[tuple[str, str], colours_lib.Colours | colours_lib.Jitter | None] = {}
 
     def window(self, stream: Stream) -> Geometry:
         """Returns the window of a stream's group."""
@@ -91,7 +92,7 @@ class _Pictures(NamedTuple):
     geometry: str
     negate_x: bool
     nearest: bool
-    colours: colours_lib.Colours | None
+    colours: colours_lib.Colours | colours_lib.Jitter | None
 
 
 def _how(stream: Stream, stored: int, colours: Mapping) -> _Pictures:
@@ -223,7 +224,13 @@ def _layouts(record: dict, decoded: dict, streams: Sequence[Stream], frames: Map
     return out
 
 
-_CUT = {"pictures": _pictures, "sound": _sound, "layouts": _layouts}
+def _outlines(record: dict, decoded: dict, streams: Sequence[Stream], frames: Mapping, how: Show) -> dict:
+    """Draws the boxes of `_layouts` on white: {stream: uint8 [.., T, side, side, 3]}."""
+    layouts = _layouts(record, decoded, streams, frames, how)
+    return {name: pictures_lib.outlines(boxes, how.side) for name, boxes in layouts.items()}
+
+
+_CUT = {"pictures": _pictures, "sound": _sound, "layouts": _layouts, "outlines": _outlines}
 
 
 def cut(

@@ -41,3 +41,27 @@ def outline(picture: np.ndarray, box: np.ndarray, category: int) -> None:
     hue = np.float32([[[category * 137 % 360, 0.8, 1]]])
     colour = (255 * cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0]).tolist()
     cv2.rectangle(picture, (left, top), (right, bottom), colour, 1)
+
+
+# The category of hands among boxes, and its colour beside that of all others (MMD's paper).
+HAND, BLUE, RED = 2, (0, 0, 255), (255, 0, 0)
+
+
+def outlines(layouts: np.ndarray, side: int) -> np.ndarray:
+    """Draws layouts, float32 [.., 14, 8], on white: uint8 [.., side, side, 3]. Hands are blue, objects red.
+
+    A picture shows the whole frame. Lines lie within their boxes and are 2 pixels wide where ``side`` is 224
+    (MMD's paper), in proportion elsewhere, 1 pixel at least; boxes of later slots cover those of earlier ones.
+    """
+    out = np.full((*layouts.shape[:-2], side, side, 3), 255, np.uint8)
+    line = max(round(2 * side / 224), 1)
+    corners = np.rint(layouts[..., :4] * side).astype(int)
+    for place in zip(*np.nonzero(layouts[..., 4] > 0)):
+        left, top, right, bottom = corners[place]
+        # A box of less than a pixel, or at the far edge, still has one.
+        left, top = min(left, side - 1), min(top, side - 1)
+        across, down = slice(left, max(right, left + 1)), slice(top, max(bottom, top + 1))
+        box = out[place[:-1]][down, across]
+        for edge in (box[:line], box[-line:], box[:, :line], box[:, -line:]):
+            edge[:] = BLUE if layouts[place][4] == HAND else RED
+    return out

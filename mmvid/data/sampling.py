@@ -1,6 +1,7 @@
 """Chooses the frames of a clip that each stream reads, by pure functions.
 
-Sources: MML's section 3.1, its appendix 1 and its code; DMCL's code for segments.
+Sources: MML's section 3.1, its appendix 1 and its code; DMCL's code for segments; for ranges and strided clips the
+code of multimodal distillation (MMD).
 """
 
 import re
@@ -14,6 +15,8 @@ from mmvid.streams import Sampling, Stream, Views, stack_length
 VARIANTS = ("code", "paper")
 # DMCL's converters repeat the last frame of shorter clips up to so many.
 PADDED = 9
+# The kinds of which a stream's test clips are 'Cn'.
+OWN = ("ranges", "strided")
 
 
 # ---------------------------------------------------------------------------- training
@@ -44,30 +47,82 @@ def _segments(rng: np.random.Generator | np.random.RandomState, n: int, frames: 
     return np.minimum(picked, n - 1)
 
 
-def check_streams(streams: Sequence[Stream]) -> bool:
-    """Returns whether all of a run's streams are cut by segments. Raises ValueError where only some are."""
+def _ends(n: int, ranges: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the (first, last) frames of ``ranges`` equal ranges from the first to the last frame of a clip.
+
+    Both belong to a range, so that neighbours share one (MMD's code; it rounds halves to even, as NumPy does).
+    """
+    edges = np.round((n - 1) / ranges * np.arange(ranges + 1)).astype(np.int64)
+    return edges[:-1], edges[1:]
+
+
+def _ranges(rng: np.random.Generator, n: int, frames: int) -> np.ndarray:
+    """Draws one frame of each range (MMD's code): int [frames]."""
+    first, last = _ends(n, frames)
+    return rng.integers(first, last + 1)
+
+
+def _strides(start: np.ndarray, n: int, s: Sampling) -> np.ndarray:
+    """Returns the frames at a fixed stride from ``start`` [..], int [.., frames]; once they are beyond the clip,
+    the last one within it repeats. That is not always the clip's last frame (MMD's code)."""
+    stride = s.dense_length // s.frames
+    steps = stride * np.arange(s.frames)
+    return start[..., None] + np.minimum(steps, (n - 1 - start[..., None]) // stride * stride)
+
+
+def _strided(rng: np.random.Generator, n: int, s: Sampling) -> np.ndarray:
+    """Draws a strided clip; unlike in a dense one, the last possible start is drawn, too: int [frames]."""
+    return _strides(np.asarray(rng.integers(max(n - s.dense_length + 1, 1))), n, s)
+
+
+# The kinds that give every stream the same frames: draw(rng, n, sampling).
+_SHARED = {
+    "segments": lambda rng, n, s: _segments(rng, n, s.frames),
+    "ranges": lambda rng, n, s: _ranges(rng, n, s.frames),
+    "strided": _strided,
+}
+
+
+def check_streams(streams: Sequence[Stream]) -> str:
+    """Returns the kind by which all of a run's streams read the same frames; '' where each reads its own.
+
+    Raises ValueError where only some streams are of such a kind, or two of different ones, and for strided
+    frames whose stride would be none.
+    """
     kinds = {s.name: s.sampling.kind for s in streams}
-    segments = [kind == "segments" for kind in kinds.values()]
-    if any(segments) and not all(segments):
+    shared = sorted(set(kinds.values()) & set(_SHARED))
+    if shared and len(set(kinds.values())) > 1:
         raise ValueError(
-            f"sampling.kind of the streams is {kinds}: 'segments' gives every stream the same frames, "
+            f"sampling.kind of the streams is {kinds}: {shared[0]!r} gives every stream the same frames, "
             "so let all of them have it, or none"
         )
-    return any(segments)
+    for stream in streams:
+        s = stream.sampling
+        if s.kind == "strided" and s.dense_length < s.frames:
+            raise ValueError(
+                f"stream {stream.name!r} takes {s.frames} frames from sampling.dense_length={s.dense_length}: "
+                f"give it {s.frames} (a stride of 1) or a multiple"
+            )
+    return shared[0] if shared else ""
 
 
-def _train_segments(
-    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream]
+def _train_shared(
+    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream], kind: str
 ) -> dict[str, np.ndarray]:
-    """Returns {stream: int [frames]}: one draw of segments of the shortest stream, which all streams read."""
+    """Returns {stream: int [frames]}: one draw from the shortest stream, whose frames all streams read."""
     n = min((lengths[s.name] for s in streams if lengths[s.name] > 0), default=0)
-    picked: dict[int, np.ndarray] = {}
+    picked: dict = {}
     out = {}
     for stream in streams:
-        k = stream.sampling.frames
-        if lengths[stream.name] > 0 and k not in picked:
-            picked[k] = _segments(rng, n, k)
-        out[stream.name] = picked[k] if lengths[stream.name] > 0 else np.zeros(k, np.int64)
+        s = stream.sampling
+        if lengths[stream.name] <= 0:
+            out[stream.name] = np.zeros(s.frames, np.int64)
+            continue
+        # Only strided frames follow from the length that they span.
+        key = (s.frames, s.dense_length if kind == "strided" else 0)
+        if key not in picked:
+            picked[key] = _SHARED[kind](rng, n, s)
+        out[stream.name] = picked[key]
     return out
 
 
@@ -82,11 +137,11 @@ def train_indices(
     streams of one modality share their xi_m, so that two networks of one modality see the same. An absent
     stream (length 0) gets zeros and defines nothing. Source: MML's code.
 
-    Streams of the kind 'segments' all read the same random frame of each segment of the shortest stream
-    (DMCL's code). Raises ValueError where only some streams are of that kind.
+    Streams of the kinds 'segments' (DMCL's code), 'ranges' and 'strided' (MMD's) all read the same frames of the
+    shortest stream, without a shift. Raises ValueError where only some streams are of such a kind.
     """
-    if check_streams(streams):
-        return _train_segments(rng, lengths, streams)
+    if kind := check_streams(streams):
+        return _train_shared(rng, lengths, streams, kind)
     # As in MML's code, all modalities of a clip share one coin.
     coin = rng.random() < 0.5
     anchors: dict[Sampling, np.ndarray] = {}
@@ -155,15 +210,36 @@ def _frozen(n: int, stream: Stream, count: int, clip: str) -> np.ndarray:
     return np.stack([_segments(rng, n, stream.sampling.frames) for _ in range(count)])
 
 
-def _protocol(protocol: str, variant: str) -> tuple[int, int, int]:
-    """Parses a protocol into (dense, uniform, random) counts of clips. Raises ValueError for an unknown one, or
-    for an unknown variant."""
-    match = re.fullmatch(r"D(\d+)U(\d+)|R(\d+)", protocol)
-    counts = tuple(int(text or 0) for text in match.groups()) if match else (0, 0, 0)
+def _own(n: int, stream: Stream, count: int) -> np.ndarray:
+    """Returns ``count`` test clips of the stream's own kind (MMD's code): int [count, frames].
+
+    Of 'ranges' they are the middles of so many times as many ranges, so that clip k is the k-th part of the whole
+    clip. Of 'strided' they begin at the middles of as many equal parts of the possible starts.
+    """
+    s = stream.sampling
+    if s.kind not in OWN:
+        raise ValueError(
+            f"protocol='C{count}' takes clips of the kinds {OWN} (MMD), stream {stream.name!r} has sampling.kind="
+            f"{s.kind!r}: set it to one of them, or write 'DkUm'"
+        )
+    if n <= 0:
+        return np.zeros((count, s.frames), np.int64)
+    if s.kind == "ranges":
+        first, last = _ends(n, count * s.frames)
+        return ((first + last) // 2).reshape(count, s.frames)
+    room = max(n - s.dense_length + 1, 0)
+    return _strides((np.arange(count) * room / count + room / (2 * count)).astype(np.int64), n, s)
+
+
+def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
+    """Parses a protocol into (dense, uniform, random, own) counts of clips. Raises ValueError for an unknown one,
+    or for an unknown variant."""
+    match = re.fullmatch(r"D(\d+)U(\d+)|R(\d+)|C(\d+)", protocol)
+    counts = tuple(int(text or 0) for text in match.groups()) if match else (0, 0, 0, 0)
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
-            f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform "
-            f"clips, for instance 'D1U2'), 'Rn' (n random ones) or 'val', and one of {VARIANTS}"
+            f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
+            f"'D1U2'), 'Rn' (n random ones), 'Cn' (n of {OWN}) or 'val', and one of {VARIANTS}"
         )
     return counts
 
@@ -177,12 +253,22 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
 
     'Rn' (DMCL) takes n clips of random segments, which never change: they follow from the id ``clip`` and from
     ``shared``, the least length of the streams (None: ``n``), and so are the same for all streams. Raises
-    ValueError for an unknown protocol or variant, or 'Rn' for a stream of another kind than 'segments'.
+    ValueError for an unknown protocol or variant, or one that does not go with the stream's kind of sampling.
+
+    'Cn' (MMD) takes n clips of the kinds 'ranges' or 'strided'; streams of these kinds take no others, and one of
+    them for 'val'.
     """
     s, stack = stream.sampling, stack_length(stream)
     if views.protocol == "val":
-        return val_indices(n, s.frames, stack)[None]
-    k, m, random = _protocol(views.protocol, views.variant)
+        return _own(n, stream, 1) if s.kind in OWN else val_indices(n, s.frames, stack)[None]
+    k, m, random, own = _protocol(views.protocol, views.variant)
+    if own:
+        return _own(n, stream, own)
+    if s.kind in OWN:
+        raise ValueError(
+            f"protocol={views.protocol!r} does not go with stream {stream.name!r} of sampling.kind={s.kind!r}, "
+            "whose test clips are 'Cn': write 'C1' for one"
+        )
     if random:
         drawn = _frozen(max(n if shared is None else shared, 1), stream, random, clip)
         return drawn if n > 0 else np.zeros_like(drawn)

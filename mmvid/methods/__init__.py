@@ -2,12 +2,13 @@
 
 import inspect
 
-from mmvid.methods import distill, mcl, mml, single
+from mmvid.methods import distill, mcl, mml, omnivore, single
 
 METHODS = {
     "single": single.make,
     "mml": mml.make,
     "independent": single.make,
+    "omnivore": omnivore.make,
     "dmcl": mcl.make_dmcl,
     "smcl": mcl.make_smcl,
     "cmcl": mcl.make_cmcl,

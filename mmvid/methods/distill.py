@@ -4,6 +4,7 @@ Generalised distillation has one teacher (DMCL, equation 3). Multimodal distilla
 are added up by weights that they earn on clips which none of them has seen (Radevski et al. 2023).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -138,7 +139,7 @@ def ensemble_weights(cross_entropy: jax.Array, *, gamma: float) -> jax.Array:
     if math.isinf(gamma):
         return jnp.full_like(cross_entropy, 1 / len(cross_entropy))
     # Less the least: nothing overflows, and the best teacher's 0 is never divided by a gamma of 0.
-    excess = cross_entropy - cross_entropy.min(0)
+    excess = cross_entropy - cross_entropy.min(0, keepdims=True)
     return jax.nn.softmax(-jnp.where(excess > 0, excess / gamma, 0), axis=0)
 
 
@@ -148,7 +149,7 @@ def shared_out(weights: jax.Array, present: jax.Array) -> jax.Array:
     weights = jnp.asarray(weights)
     own = weights.reshape(weights.shape + (1,) * (present.ndim - weights.ndim))
     own = jnp.where(present, own, 0)
-    total = own.sum(0)
+    total = own.sum(0, keepdims=True)
     return own / jnp.where(total > 0, total, 1)
 
 
@@ -209,8 +210,10 @@ def make_distillation(
         for head, asked in zip(heads, terms_lib.answers(own, group, students, heads)):
             taught = terms_lib.Answers(terms_lib.stack(own, teachers, head), asked.label, asked.kind)
             shares = shared_out(own_weights(state, head, taught, there), there)
-            soft = distillation(taught.logits, asked.logits, shares, temperature=temperature, kind=asked.kind)
-            hard, has = terms_lib.cross_entropy(*asked), shares.sum(0) > 0
+            # Each student learns from the same sum: mapped over students, not over teachers.
+            form = functools.partial(distillation, temperature=temperature, kind=asked.kind)
+            soft = jax.vmap(form, in_axes=(None, 0, None))(taught.logits, asked.logits, shares)
+            hard, has = terms_lib.cross_entropy(*asked), terms_lib.for_each_network(shares.sum(0) > 0, len(soft))
             # Without a teacher the labels count in full, not 1 - lambda of them.
             ce, kl = jnp.where(has, 1 - weight, 1) * hard, jnp.where(has, weight * soft, 0)
             parts.append({"ce": ce, "distill": kl})

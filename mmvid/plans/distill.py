@@ -34,10 +34,10 @@ def make(context: Context) -> list[Segment]:
     files = {name: file for name in names if (file := taught.trained(config, name, context.heads))}
     untrained = tuple(name for name in names if name not in files)
     first, starts = stills.beginnings(context, (student, *names))
-    _check(context, untrained)
+    _check(context, names, untrained)
     segments = [*first]
-    if untrained:
-        segments.append(_teachers(context, untrained, starts))
+    for name, found in _classes(config, untrained).items():
+        segments.append(_teachers(context, name, found, starts))
     own = {target: start for target, start in starts.items() if target.partition(".")[0] == student}
     plain = ("single", {})
     segments.append(_student(context, BASELINE, (student,), plain, own, title="Baseline"))
@@ -46,9 +46,16 @@ def make(context: Context) -> list[Segment]:
     return segments
 
 
-def _check(context: Context, untrained: tuple[str, ...]) -> None:
-    """Raises ValueError where the splits that teachers learn from and are weighed on are not named."""
+def _check(context: Context, names: tuple[str, ...], untrained: tuple[str, ...]) -> None:
+    """Raises ValueError where the splits that teachers learn from and are weighed on are not named, and for a
+    segment of its own that is nobody's or says something else than steps and batch size."""
     config, scheme = context.config, context.config.method[METHOD].scheme
+    for name, own in config.teachers.alone.items():
+        if name not in names or set(own) - {"steps", "batch_size"}:
+            raise ValueError(
+                f"teachers.alone.{name}={dict(own)}: write dict(steps='750', batch_size=64), or one of the two, "
+                f"for one of the teachers {names}"
+            )
     known = {*context.clips["dataset"], *config.subsets}
     weighed = [scheme, *(changes.get("scheme", scheme) for changes in config.students.values())]
     needed = {"split": bool(untrained) or not config.teachers.student_sees_held, "held": "weighted" in weighed}
@@ -65,20 +72,37 @@ def _groups(config, split: str) -> dict[str, Group]:
     return {name: group._replace(split=split) for name, group in epochs.default_groups(config).items()}
 
 
-def _teachers(context: Context, names: tuple[str, ...], starts: Mapping[str, Start]) -> Segment:
-    """All teachers at once, each alone from the labels, scored on what they are weighed on as well."""
+def _segment_of(config, network: str) -> str:
+    """The segment in which a teacher is trained: that of all, or one of its own, which has its name."""
+    return network if network in config.teachers.alone else TEACHERS
+
+
+def _classes(config, networks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """{segment: its teachers} of those that are trained here."""
+    found: dict[str, tuple[str, ...]] = {}
+    for network in networks:
+        name = _segment_of(config, network)
+        found[name] = (*found.get(name, ()), network)
+    return found
+
+
+def _teachers(context: Context, name: str, networks: tuple[str, ...], starts: Mapping[str, Start]) -> Segment:
+    """The segment ``name`` of teachers, each of which learns from the labels alone; they are scored on what they
+    are weighed on as well."""
     config = context.config
-    own = {target: start for target, start in starts.items() if target.partition(".")[0] in names}
+    own = {target: start for target, start in starts.items() if target.partition(".")[0] in networks}
+    how = {"steps": config.steps.ce, "batch_size": config.batch_size, **config.teachers.alone.get(name, {})}
+    groups = _groups(config, config.teachers.split)
     made = segment.make(
         context,
-        TEACHERS,
-        names,
+        name,
+        networks,
         ("single", {}),
-        config.steps.ce,
+        how["steps"],
         own,
-        batches=TEACHERS,
-        title="Teachers",
-        groups=_groups(config, config.teachers.split),
+        batches=name,
+        title="Teachers" if name == TEACHERS else name,
+        groups={group: spec._replace(batch_size=how["batch_size"]) for group, spec in groups.items()},
     )
     held = config.teachers.held
     wanted = (held,) if held and held not in made.scored else ()
@@ -109,9 +133,9 @@ def _pupil(
     owners = {output: network.name for output, network in configured(config).items()}
     options["teachers"] = tuple(options["teachers"]) or tuple(o for o, n in owners.items() if n != student)
     _check_teachers(options["teachers"], owners, student)
-    teachers = [_teacher(output, owners[output], files) for output in options["teachers"]]
+    teachers = [_teacher(config, output, owners[output], files) for output in options["teachers"]]
     networks = tuple(dict.fromkeys((student, *(teacher.network for teacher in teachers))))
-    begin = {t.network: Start(file=t.file) if t.file else Start(TEACHERS, t.network) for t in teachers}
+    begin = {t.network: Start(t.segment, "" if t.file else t.network, t.file) for t in teachers}
     made = _student(context, name, networks, (METHOD, options), {**own, **begin}, title=title)
     enter = taught.weighing(made.enter, name, teachers, made.heads, options)
     if options["scheme"] != "weighted":
@@ -120,10 +144,10 @@ def _pupil(
     return made._replace(enter=enter, check=check, spec={**made.spec, "weighed": taught.spec(config)})
 
 
-def _teacher(output: str, network: str, files: Mapping[str, str]) -> Teacher:
+def _teacher(config, output: str, network: str, files: Mapping[str, str]) -> Teacher:
     if network in files:
         return Teacher(output, network, file=files[network])
-    return Teacher(output, network, segment=TEACHERS)
+    return Teacher(output, network, segment=_segment_of(config, network))
 
 
 def _check_teachers(teachers: tuple[str, ...], owners: Mapping[str, str], student: str) -> None:

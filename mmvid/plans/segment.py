@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from mmvid import optim
 from mmvid.data.groups import Group
 from mmvid.methods.base import Method
+from mmvid.models.model import Needs
 from mmvid.network import Network
 from mmvid.plans import epochs, fit, keys, learning
 from mmvid.plans import method as method_lib
@@ -35,10 +36,10 @@ class Segment(NamedTuple):
     are asked for.
     ``evaluate`` names the splits that are scored at the end and shown, ``also`` those that are scored then
     and not shown, ``measure`` those that are also scored before the first step. ``checkpoint`` says which
-    one is scored and kept at the end: the 'last', or the 'best', by the output ``headline``. A segment without
-    a ``title`` is not shown in tables.
-    ``check(run)`` raises ValueError or FileNotFoundError, before anything is trained, for files of earlier runs
-    that ``enter`` could not use.
+    one is scored and kept at the end: the 'last', or the 'best', by the output ``headline``. ``outputs`` are
+    those that are scored, and () all of the networks that learn. A segment without a ``title`` is not shown in
+    tables. ``check(run)`` raises ValueError or FileNotFoundError, before anything is trained, for files of earlier
+    runs that ``enter`` could not use.
     ``spec`` is the plain data that all this was made from (`keys.spec`), or {} where there is none.
     Segments with equal specs share compiled programs and results: who replaces a part of a segment must
     replace it there, too.
@@ -65,6 +66,7 @@ class Segment(NamedTuple):
     measure: tuple[str, ...] = ()
     checkpoint: str = "last"
     headline: str = ""
+    outputs: tuple[str, ...] = ()
     spec: Mapping = {}
     check: Callable | None = None
 
@@ -77,6 +79,13 @@ class Segment(NamedTuple):
     def scored(self) -> tuple[str, ...]:
         """The splits that are scored at its end, shown or not."""
         return (*self.evaluate, *self.also) if self.evaluate else ()
+
+    @property
+    def needs(self) -> dict[str, Needs]:
+        """{output: the streams that it needs} of every scored output. Frozen teachers are not scored."""
+        learners = [network for network in self.networks if not network.frozen]
+        found = {output: needs for network in learners for output, needs in network.needs.items()}
+        return {output: needs for output, needs in found.items() if not self.outputs or output in self.outputs}
 
     @property
     def main(self) -> Group:

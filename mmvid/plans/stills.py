@@ -78,10 +78,10 @@ def _files(config, network: str) -> dict[str, Start]:
 
 def _sees_pictures(config, name: str, heads) -> bool:
     """Whether a network's first convolutions read pictures alone, so that weights learnt from stills fit them.
-    Those of sound see another plane, and boxes are no picture at all."""
+    Those of sound see another plane, and boxes that are not drawn are no picture at all."""
     network = make_network(config, name, heads, made := make_streams(config))
-    forms = [streams_lib.form_of(made[stream]) for read in network.reads for stream in read]
-    return bool(network.model.first_convolutions) and all(form.cut == "pictures" for form in forms)
+    seen = [streams_lib.pictured(made[stream]) for read in network.reads for stream in read]
+    return bool(network.model.first_convolutions) and all(seen)
 
 
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:

@@ -1,7 +1,6 @@
 """The teachers of a plan: where each comes from, the proof that it never saw the clips on which it is weighed, and
 what it weighs."""
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -61,7 +60,8 @@ def trained(config, network: str, heads) -> str:
 
 
 def _networks(path: pathlib.Path) -> list[str]:
-    return json.loads(weight_files.metadata(path).get("networks", "[]"))
+    # What is in it: the metadata name frozen teachers as well.
+    return list(weight_files.parameters(path))
 
 
 def _in_run(folder: pathlib.Path, network: str) -> pathlib.Path:
@@ -71,7 +71,6 @@ def _in_run(folder: pathlib.Path, network: str) -> pathlib.Path:
         for path in sorted({*folder.glob("weights.safetensors"), *folder.glob("*/weights.safetensors")})
         if network in _networks(path)
     ]
-    # Students' files hold no teachers: only one that trained the network has it.
     if len(found) != 1:
         there = ", ".join(str(path) for path in found) or "nowhere"
         raise ValueError(
@@ -104,7 +103,6 @@ def check(config, teachers: Sequence[Teacher], starts: Mapping) -> Callable:
             if teacher.file:
                 _prove(teacher.output, teacher.file, held, ids)
                 _held_scores(run, teacher, held, ids)
-                LOG.info("%s comes trained, from %s", teacher.output, teacher.file)
             else:
                 _check_start(run, teacher, starts, held, ids)
 
@@ -212,6 +210,8 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
             own = weigh(run, teachers, heads, gamma=gamma)
         else:
             own = _unweighed(teachers, heads, scheme)
+        for teacher in (t for t in teachers if t.file):
+            LOG.info("%s comes trained, from %s", teacher.output, teacher.file)
         if jax.process_index() == 0:
             where = {t.output: {"scores": _folder(run, t), "output": t.scored} for t in teachers}
             # Strict JSON knows no infinity.

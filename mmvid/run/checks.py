@@ -1,5 +1,6 @@
 """Checks of a run's configuration and data that find, before anything is trained, what would fail later."""
 
+import pathlib
 import shlex
 
 from mmvid import names, plans, sharding
@@ -231,3 +232,19 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
                 f"stream {stream.name!r}: {dataset.root} {reason}: run the command that built it "
                 f"again{f' ({command})' if command else ''}"
             )
+        _check_edition(config.dataset, dataset, field)
+
+
+def _check_edition(spec, dataset: records.Dataset, field: str) -> None:
+    """Raises ValueError where ``field`` of a dataset is of an older edition than the configuration means, if the
+    dataset is the one that the command of ``spec`` makes, here or at another place."""
+    edition, wanted = dataset.info.settings.get("edition", 0), spec.since.get(field, 0)
+    made = [pathlib.PurePath(word).name for word in spec.command]
+    if edition < wanted and dataset.info.name in made:
+        # The same folder as the run's own: who gave another path wants that one made again.
+        again = [str(dataset.root) if name == dataset.info.name else w for name, w in zip(made, spec.command)]
+        raise ValueError(
+            f"{dataset.root} was made by an older mmvid (edition {edition}), whose {field!r} was something else: "
+            f"this configuration means that of edition {wanted}. Make it again, which leaves pictures as they "
+            f"are and changes the fingerprint:\n  python -m {shlex.join(again)}"
+        )

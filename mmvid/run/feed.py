@@ -12,7 +12,7 @@ from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
 from mmvid.run import checks
 from mmvid.run.build import Run
-from mmvid.streams import Views
+from mmvid.streams import Stream, Views
 
 
 def _clips(run: Run, segment: Segment, group: Group):
@@ -72,12 +72,22 @@ def views(run: Run, protocol: str, crops: str) -> Views:
     return Views(protocol, run.config.evaluation.variant, crops, run.config.evaluation.resize)
 
 
+def scored_streams(segment: Segment) -> tuple[Stream, ...]:
+    """The streams that a segment's scored outputs read: of the others nothing is decoded."""
+    wanted = {stream for needs in segment.needs.values() for stream in needs.streams}
+    streams = tuple(segment.streams.values())
+    # Random clips are drawn from the shortest stream: without one of them they might be others.
+    if sampling.check_streams(streams) == "segments":
+        return streams
+    return tuple(stream for stream in streams if stream.name in wanted)
+
+
 def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     """An iterator over batches that show every clip of ``source`` once, made ahead of their use; close it at
     the end."""
     spec = Eval(
         source,
-        tuple(segment.streams.values()),
+        scored_streams(segment),
         segment.heads,
         run.config.size,
         eval_batch_size(run),
@@ -96,16 +106,15 @@ def _train_bytes(run: Run, segment: Segment) -> int:
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
     how = views(run, protocol, crops)
     # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    clips = max(len(sampling.test_indices(1000, s, how)) for s in segment.streams.values())
+    streams = scored_streams(segment)
+    clips = max(len(sampling.test_indices(1000, s, how)) for s in streams)
     # Subsets may be of further datasets, whose pictures have another size.
     dataset = run.datasets[segment.dataset]
     sizes = {(info.height, info.width) for info in (dataset.split(split).info for split in segment.scored)}
     found = []
     for height, width in sizes:
         windows, side = augment.test_windows(height, width, run.config.size, how)
-        found.append(
-            pipeline.batch_bytes(segment.streams.values(), eval_batch_size(run), clips * len(windows), side)
-        )
+        found.append(pipeline.batch_bytes(streams, eval_batch_size(run), clips * len(windows), side))
     return max(found)
 
 

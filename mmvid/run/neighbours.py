@@ -14,7 +14,7 @@ from mmvid.data.example import Eval
 from mmvid.logs import LOG
 from mmvid.network import draw_weights
 from mmvid.plans.segment import Segment
-from mmvid.run import score
+from mmvid.run import feed
 from mmvid.run.build import Run
 from mmvid.scores import evaluate, metrics
 from mmvid.streams import Views
@@ -43,7 +43,7 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
     config = run.config
     # One vote needs one class a clip: the first head that gives one.
     head = next(name for name, spec in segment.heads.items() if spec.kind == "single")
-    streams, views = tuple(segment.streams.values()), Views("val", resize=config.evaluation.resize)
+    streams, views = feed.scored_streams(segment), Views("val", resize=config.evaluation.resize)
     spec = Eval(source, streams, segment.heads, config.size, config.evaluation.batch_size, views)
     batches = workers.iterate(pipeline.eval_dataset(spec), workers.Loader(**config.loader))
     parts = []
@@ -52,7 +52,7 @@ def _features(run: Run, segment: Segment, source, describe) -> dict:
             group = batch["main"]
             # The last batch is filled up; its mask says which rows are clips.
             features, keep = describe(batch), group["mask"]
-            present = evaluate.presence(group, score.needs(segment))
+            present = evaluate.presence(group, segment.needs)
             part = {"features": features, "label": group["label"][head], "present": present}
             parts.append(jax.tree.map(lambda x, keep=keep: np.asarray(x)[keep], part))
     finally:
@@ -86,7 +86,7 @@ def _why_none(segment: Segment | None) -> str:
 def _made(run: Run, segment: Segment) -> dict:
     """The accuracies of a segment that learns from labelled clips, as `_accuracies` gives them."""
     params, stats = draw_weights(segment, run.config.size, run.config.seed)
-    describe = jax.jit(infer.make_describe(segment.networks, segment.streams))
+    describe = jax.jit(infer.make_describe(segment.networks, segment.streams, tuple(segment.needs)))
     # No `enter` is called: handed-over weights would be no random ones.
     collect = functools.partial(_features, run, segment, describe=functools.partial(describe, params, stats))
     labelled = next(group for group in segment.groups.values() if group.labels)

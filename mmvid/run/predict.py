@@ -61,7 +61,7 @@ def settings_of(info: records.Info, flow: str = "as-trained") -> record_lib.Sett
 
 def fields_read(segment: Segment) -> tuple[str, ...]:
     """Returns the fields of a record that a segment's trained networks read."""
-    wanted = {stream for needs in score.needs(segment).values() for stream in needs.streams}
+    wanted = {stream for needs in segment.needs.values() for stream in needs.streams}
     return checks.fields_of({name: s for name, s in segment.streams.items() if name in wanted})
 
 
@@ -162,7 +162,7 @@ def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callab
     forward = score.predictor(run, segment)
     meta = score.meta(run, segment, "predicted", segment.stop, own.protocol, own.crops)
     views = feed.views(run, own.protocol, own.crops)
-    spec = example.Eval(None, tuple(segment.streams.values()), segment.heads, config.size, 1, views)
+    spec = example.Eval(None, feed.scored_streams(segment), segment.heads, config.size, 1, views)
 
     def score_of(prepared: Sequence[dict]) -> Scores:
         return forward(weights, records.Held(prepared, info), dict(meta))

@@ -35,7 +35,7 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     """The scores that an evaluation of ``split`` would give, for a few clips and with zeros in place of
     predictions. The last of several clips has no modality."""
     source = run.datasets[segment.dataset].split(split)
-    count, outputs = min(len(source), CLIPS), score.needs(segment)
+    count, outputs = min(len(source), CLIPS), segment.needs
     present = np.arange(count) < max(count - 1, 1)
     meta = score.meta(run, segment, split, segment.stop, protocol, crops)
     logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
@@ -87,7 +87,7 @@ def _scored(run: Run, segment: Segment, split: str, directory: pathlib.Path) -> 
 def _report(run: Run, columns: list[Segment], split: str, directory: pathlib.Path) -> None:
     if ks := run.config.evaluation.neighbours:
         known = {str(k): 0.0 for k in ks}
-        files.write_json(directory / "neighbours.json", dict.fromkeys(score.needs(columns[-1]), known))
+        files.write_json(directory / "neighbours.json", dict.fromkeys(columns[-1].needs, known))
     shown = [(s.title, s.name, (split,), s.headline) for s in columns]
     baseline = plans.baseline(run.segments)
     finish.finish(directory, run.config, shown, run.datasets["dataset"], baseline=baseline)

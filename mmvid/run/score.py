@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from mmvid import files, infer, network, sharding
-from mmvid.models.model import Needs
 from mmvid.plans.segment import Segment
 from mmvid.run import feed, programs
 from mmvid.run.build import Run
@@ -47,21 +46,16 @@ def _taught(run: Run, segment: Segment) -> dict:
     return {"teachers": {name: own for name, own in note.items() if name != "teachers"}} if note else {}
 
 
-def needs(segment: Segment) -> dict[str, Needs]:
-    """{output: the streams that it needs} of every scored output. Frozen teachers are not scored."""
-    trained = [n for n in segment.networks if not n.frozen]
-    return {output: needs for network in trained for output, needs in network.needs.items()}
-
-
 def members(segment: Segment) -> list[str]:
     """The outputs that sums and oracles are formed over: those of each network that need the most streams.
 
     For a network that reads several streams together these are its joint outputs, so that no stream is
     counted twice; for others these are all of its outputs.
     """
-    wants, found = needs(segment), []
-    for own in (n.outputs for n in segment.networks if not n.frozen):
-        most = max(len(wants[output].streams) for output in own)
+    wants, found = segment.needs, []
+    for outputs in (n.outputs for n in segment.networks):
+        own = [output for output in outputs if output in wants]
+        most = max((len(wants[output].streams) for output in own), default=0)
         found += [output for output in own if len(wants[output].streams) == most]
     return found
 
@@ -72,10 +66,11 @@ def predictor(run: Run, segment: Segment) -> Callable:
     compiled once for all sources that are cut alike."""
 
     def compiled():
-        predict = infer.make_predict(segment.networks, segment.streams)
+        predict = infer.make_predict(segment.networks, segment.streams, tuple(segment.needs))
         return jax.jit(predict, out_shardings=sharding.batched(run.mesh))
 
-    forward = programs.shared(run, "predict", segment, compiled, programs.FORWARD)
+    kind = " ".join(("predict", *segment.outputs))
+    forward = programs.shared(run, kind, segment, compiled, programs.FORWARD)
 
     def predict(weights, source, meta: dict) -> Scores:
         def outputs(batch):
@@ -85,9 +80,7 @@ def predictor(run: Run, segment: Segment) -> Callable:
 
         batches = feed.eval_batches(run, segment, source, meta["protocol"], meta["crops"])
         try:
-            scores = evaluate_lib.predict_split(
-                outputs, batches, needs=needs(segment), ids=source.ids(), meta=meta
-            )
+            scores = evaluate_lib.predict_split(outputs, batches, needs=segment.needs, ids=source.ids(), meta=meta)
         finally:
             batches.close()
         # The number of views is the protocol's clips times its crops: logits are [N, views, classes].

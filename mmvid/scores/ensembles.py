@@ -36,7 +36,8 @@ def told(note: Mapping) -> str:
         for head, own in note["weights"].items()
     )
     if note["scheme"] == "weighted":
-        return f"teachers weighed on {note['clips']} clips of {note['split']}, gamma {note['gamma']:g}: {each}"
+        held = f"{note['clips']} clips of {note['split']}"
+        return f"teachers weighed on {held}, gamma {float(note['gamma']):g}: {each}"
     return f"teachers weighed {'alike' if each else 'example by example'}" + (f": {each}" if each else "")
 
 
@@ -68,6 +69,13 @@ def _combined(workdir: pathlib.Path, note: Mapping, split: str) -> Scores:
     return combine.combine(scores, own, name=OUTPUT, share_out=True)
 
 
+def _made(workdir: pathlib.Path, note: Mapping) -> dict:
+    """What made an ensemble is what made its first teacher; it has cost nothing of its own."""
+    first = next(iter(note["teachers"].values()))
+    known = files.read_note((workdir / first["scores"]).parent / "cost.json")
+    return {name: known[name] for name in ("code", "machine", "versions") if name in known}
+
+
 def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "") -> list[tuple[str, str]]:
     """Writes the scores of the ensembles of a segment's teachers, as if each were a segment: [(title, folder)]; []
     where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments.
@@ -86,5 +94,6 @@ def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: st
         except (FileNotFoundError, ValueError) as error:
             LOG.warning("%s: no ensemble of teachers to show: %s", segment, error)
             return []
+        files.write_json(workdir / folder / "cost.json", _made(workdir, note))
         found.append((title, folder))
     return found

@@ -1,12 +1,15 @@
 """Reads sound: mono, at one rate."""
 
+import math
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import av
 import numpy as np
 
 from mmvid.data.media import files as files_lib
+from mmvid.data.media import track
 from mmvid.data.media.files import DecodeError, existing, listening, opened
 
 
@@ -28,43 +31,94 @@ def there(path: str | os.PathLike) -> bool:
         return False
 
 
-# Seconds. Containers round the times of sound; a longer gap is a hole in it.
-_HOLE = 0.05
+# Seconds. What begins before is decoded from the file's start, for which no table is needed.
+_NEAR = 10.0
 
 
 def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0, end: float | None = None) -> Sound:
     """Reads sound as int16 mono at ``rate`` samples a second, from ``start`` to ``end`` seconds.
 
-    The seconds are of the container's clock, which `video` goes by, too. Holes become silence. Raises
-    DecodeError, for instance where there is no stream of sound, or no sound in the interval.
+    The seconds are of the container's clock, which `video` goes by, too. The samples are those that decoding the
+    whole file and cutting it would give, wherever the search for ``start`` leads (see ``media.track``): what is
+    resampled lies on a grid that begins with the track. Holes become silence. Raises DecodeError, for instance
+    where there is no stream of sound, or no sound in the interval.
     """
     path = existing(path)
-    with listening("sound"), opened(path) as container:
-        if not container.streams.audio:
-            raise DecodeError(f"no sound stream in {path.name}")
-        samples, first = _samples(container, rate)
-    stop = len(samples) if end is None else max(round((end - first) * rate), 0)
-    samples = samples[max(round((start - first) * rate), 0) : stop]
+    with listening("sound") as logs:
+        table = track.read(path) if start > _NEAR else None
+        try:
+            samples, first = _read(path, rate, (start, end), table, logs)
+        except track.Lost:
+            samples, first = _read(path, rate, (start, end), None, logs)
     if not len(samples):
         raise DecodeError(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
     return Sound(samples, max(first - start, 0.0))
 
 
-def _samples(container, rate: int) -> tuple[np.ndarray, float]:
-    """Returns (samples int16 [n], the second at which the first of them sounds)."""
-    origin = (container.start_time or 0) / av.time_base
+def _read(path, rate: int, wanted: tuple, table: track.Track | None, logs: list) -> tuple[np.ndarray, float]:
+    """Returns (samples int16 [n] of ``wanted`` (start, end) in seconds, second of the track's first sample)."""
+    # What FFmpeg complained of before, it complains of again in decoding, if the clip reaches that far.
+    logs.clear()
+    with opened(path) as container:
+        stream = track.sound_stream(container, path.name)
+        if table is None:
+            frames = track.whole(container, stream)
+        else:
+            settled = int((wanted[0] - table.first) * table.rate) - _reach(table.rate, rate)
+            frames = track.searched(container, stream, table, settled, logs)
+        return _cut(frames, rate, *wanted)
+
+
+def _reach(own: int, rate: int) -> int:
+    """Returns within how many samples of a track, at ``own`` samples a second, a resampler to ``rate`` finds all
+    that a sample of its own is made from: 32 of the slower rate, by far."""
+    # Besides, the grids of the two rates meet only once in so many.
+    return 64 * own // min(own, rate) + own // math.gcd(own, rate)
+
+
+def _cut(frames: Iterator, rate: int, start: float, end: float | None) -> tuple[np.ndarray, float]:
+    """Resamples what `track.whole` yields, and cuts it: returns (samples int16 [n] from ``start`` to ``end``, the
+    second of the track's first sample).
+
+    Raises DecodeError where the sound changes its rate or channels, or is too long.
+    """
     resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
-    parts, first, due = [], None, 0.0
-    for frame in container.decode(audio=0):
-        time = due if frame.time is None else float(frame.time) - origin
-        if first is None:
-            first = due = time
-        if time - due > _HOLE:
-            files_lib.check_room(1, round((time - first) * rate) * 2)
-            parts.append(np.zeros(round((time - due) * rate), np.int16))
-            due = time
-        parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        due += frame.samples / frame.sample_rate
+    parts, first, begin, due, stop, kind = [], 0.0, 0, None, math.inf, None
+    for place, first, frame in frames:
+        own = frame.sample_rate
+        if due is None:
+            # Where the grids of the two rates meet; the silence up to the first frame is cut off again.
+            due, kind = place - place % (own // math.gcd(own, rate)), _kind(frame)
+            begin = due * rate // own
+            stop = math.inf if end is None else math.ceil((end - first) * own) + _reach(own, rate)
+        if _kind(frame) != kind:
+            raise DecodeError(
+                f"the sound changes from {kind} to {_kind(frame)}: convert it (ffmpeg -i FILE NEW.wav)"
+            )
+        files_lib.check_room(1, (min(place, stop) - due) * 2)
+        for silence in _silences(frame, min(place, stop) - due):
+            parts += resampler.resample(silence)
+        if place >= stop:
+            break
+        parts += resampler.resample(frame)
+        due = place + frame.samples
     # The resampler holds back some samples until it is told that no more come.
-    parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int16), first or 0.0
+    parts += resampler.resample(None)
+    samples = np.concatenate([f.to_ndarray()[0] for f in parts]) if parts else np.zeros(0, np.int16)
+    edges = [None if t is None else max(round((t - first) * rate) - begin, 0) for t in (start, end)]
+    return samples[slice(*edges)], first
+
+
+def _kind(frame: av.AudioFrame) -> str:
+    return f"{frame.sample_rate} Hz {frame.layout.name} {frame.format.name}"
+
+
+def _silences(like: av.AudioFrame, count: int) -> Iterator[av.AudioFrame]:
+    """Yields frames of silence of the kind of ``like``, ``count`` samples in all."""
+    for done in range(0, count, like.sample_rate):
+        frame = av.AudioFrame(like.format, like.layout, min(like.sample_rate, count - done))
+        frame.sample_rate, frame.time_base = like.sample_rate, like.time_base
+        for plane in frame.planes:
+            # The middle of what 8 bits without a sign hold; of all other formats it is 0.
+            plane.update((b"\x80" if like.format.name.startswith("u8") else b"\0") * plane.buffer_size)
+        yield frame

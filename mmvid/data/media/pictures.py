@@ -41,9 +41,7 @@ def is_pattern(path: pathlib.Path) -> bool:
     return ("*" in path.name or "?" in path.name) and not path.exists()
 
 
-def sequence(
-    path: str | os.PathLike, endings: tuple[str, ...] = IMAGES
-) -> list[pathlib.Path] | None:
+def sequence(path: str | os.PathLike, endings: tuple[str, ...] = IMAGES) -> list[pathlib.Path] | None:
     """Returns the pictures of a folder, or of a pattern within one (``clip/*_rgb.jpg``), in the order of their
     numbers; None where ``path`` is neither. Raises DecodeError where a folder or a pattern has no pictures."""
     path = pathlib.Path(path)

@@ -1,0 +1,35 @@
+"""A small run of the plan 'distill', for tests: toy networks on records of RGB and flow."""
+
+import os
+
+import toy
+
+from configs import common, distill
+from mmvid.models import MODELS
+
+# A configuration file as a run's command line names it.
+FILE = "import taught\nget_config = taught.get_config\n"
+
+
+def configured(dataset, **changes):
+    """The configuration; it is not locked yet."""
+    c = common.get_config().unlock()
+    c.dataset.path, c.size, c.batch_size = str(dataset), 16, 4
+    c.streams.rgb = common.stream("rgb", frames=2)
+    c.streams.flow = common.stream("flow", frames=2)
+    for name, stream in (("rgb", "rgb"), ("teacher_rgb", "rgb"), ("teacher_flow", "flow")):
+        c.networks[name] = common.network("toy", stream)
+    distill.plan(c, share=0.25)
+    c.method.distillation.gamma = 1.0
+    c.students.alike = dict(scheme="equal", teachers=("teacher_flow",), weight=0.5, title="Alike")
+    c.steps.ce = c.steps.method = "6"
+    c.save_every, c.log_every, c.schedule = "2", 1, common.schedule(0.01, kind="constant")
+    c.evaluation.batch_size, c.evaluation.splits, c.loader.workers, c.loader.threads = 4, ("test",), 0, 1
+    c.update_from_flattened_dict(changes)
+    return c
+
+
+def get_config():
+    """The same for the records in $TAUGHT."""
+    MODELS["toy"] = toy.MODEL
+    return configured(os.environ["TAUGHT"]).lock()

@@ -1,0 +1,206 @@
+"""The plan 'distill': whole runs of toy networks, teachers of earlier runs, and the proof that none saw the held
+clips."""
+
+import argparse
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import taught as small
+import toy
+import warm
+from test_network import on_one_device, same_weights, weights_of
+from test_records import pack, record
+from test_train import assert_equal_runs, environment
+
+from mmvid import checkpoint, files, losses, train
+from mmvid.commands import compare, evaluate
+from mmvid.commands import config as config_lib
+from mmvid.methods import distill
+from mmvid.models import MODELS
+from mmvid.scores import ensembles
+from mmvid.scores import file as file_lib
+from mmvid.weights import files as weight_files
+
+OUTPUTS = ("teacher_flow", "teacher_rgb")
+
+
+@pytest.fixture(scope="module")
+def dataset(once):
+    """Sixteen clips to learn from, three to validate and three to test."""
+
+    def make(folder):
+        rows = [record(i) for i in range(16)] + [record(i, s) for s in ("val", "test") for i in range(3)]
+        pack(folder, rows, ["verb"])
+
+    return once("taught", make)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toys():
+    with pytest.MonkeyPatch.context() as patch:
+        on_one_device(patch)
+        patch.setitem(MODELS, "toy", toy.MODEL)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """The workdir of a run that ended; for reading."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train.train(small.configured(dataset).lock(), str(workdir))
+    return workdir
+
+
+def test_teachers_are_weighed_on_clips_that_none_has_seen(dataset, finished):
+    note = files.read_json(finished / "distillation" / "teachers.json")
+    assert (note["gamma"], note["scheme"], note["split"], note["clips"]) == (1.0, "weighted", "held", 4)
+    scores = file_lib.load(finished / "teachers" / "scores" / "held.npz")
+    label = scores.label["verb"]
+    errors = [losses.softmax_cross_entropy(scores.logits[o]["verb"].mean(1), label).mean() for o in OUTPUTS]
+    np.testing.assert_allclose([note["cross_entropy"]["verb"][o] for o in OUTPUTS], errors, rtol=1e-5)
+    want = distill.ensemble_weights(np.array(errors), gamma=1.0)
+    np.testing.assert_allclose([note["weights"]["verb"][o] for o in OUTPUTS], want, rtol=1e-5)
+    clips = files.read_json(dataset / "index.json")["train"]
+    shown = {s: {clips[i] for line in files.read_lines(finished / s / "ids-0.jsonl") for i in line["main"]}
+             for s in ("teachers", "distillation")}  # fmt: skip
+    held = set(scores.id.tolist())
+    assert len(held) == 4 and not held & shown["teachers"] and held < shown["distillation"]
+
+
+def test_the_student_is_the_baseline_but_for_its_teachers(finished):
+    """The same clips in the same batches, as many updates; the teachers are not saved, what they weigh is."""
+    ids = [files.read_lines(finished / s / "ids-0.jsonl") for s in ("baseline", "distillation")]
+    assert ids[0] == ids[1]
+    one, other = (weights_of(finished, s) for s in ("baseline", "distillation"))
+    assert one.keys() == other.keys() and any(np.any(one[name] != other[name]) for name in one)
+    with checkpoint.opened(finished / "distillation" / "checkpoints") as opened:
+        kept = checkpoint._shapes(opened.checkpointables_metadata(opened.latest.step).metadata["state"])
+    assert kept["method/weights/verb"] == (2,) and not any("teacher" in leaf for leaf in kept)
+
+
+def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
+    caplog.set_level("INFO", "mmvid")
+    train.train(config_lib.of_run(finished, ()), str(finished))
+    page, note = (finished / "report.html").read_text(), files.read_json(finished / "distillation/teachers.json")
+    for text in ("Teachers, gamma 30", "Teachers, gamma 1", "Teachers: teacher_flow", "Baseline", "Student",
+                 "Alike: teachers weighed alike: verb: teacher_flow 1.000", ensembles.told(note)):  # fmt: skip
+        assert text in caplog.text and text in page, text
+    assert "accuracy / calibration error" in caplog.text and "Baseline with the same updates" in caplog.text
+    *columns, own = files.read_json(finished / "summary.json")
+    assert columns == ["teachers", "baseline", "alike-ensemble-alike", "alike", "ensemble-30", "ensemble-1"]
+    assert own == "distillation"
+    scores = file_lib.load(finished / "teachers" / "scores" / "test.npz")
+    combined = file_lib.load(finished / "ensemble-1" / "scores" / "test.npz")
+    want = sum(note["weights"]["verb"][o] * scores.logits[o]["verb"].mean(1) for o in OUTPUTS)
+    np.testing.assert_allclose(combined.logits["ensemble"]["verb"][:, 0], want, rtol=1e-5)
+    compare.compare([finished], finished / "compared")
+    said = capsys.readouterr().out
+    assert "Teachers, gamma 30" in said and f"Student: {ensembles.told(note)}" in said
+
+
+# ---------------------------------------------------------------------------- teachers of earlier runs
+def from_files(dataset, **sources):
+    named = {f"networks.{name}.weights": str(source) for name, source in sources.items()}
+    return small.configured(dataset, **named).lock()
+
+
+def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset, finished, tmp_path):
+    """With the same teachers the student is the same to the bit, and nothing of them is trained again. Lost scores
+    of the held clips are made as the error says."""
+    earlier = shutil.copytree(finished, tmp_path / "earlier")
+    (earlier / "teachers" / "scores" / "held.npz").unlink()
+    file = earlier / "teachers" / "weights.safetensors"
+    config = from_files(dataset, teacher_rgb=earlier, teacher_flow=f"{file}#teacher_flow")
+    with pytest.raises(FileNotFoundError, match=r"evaluate \S+ --splits=held --segments=teachers") as error:
+        train.train(config, str(tmp_path / "run"))
+    line = re.search(r"mmvid evaluate (.*), or", str(error.value))[1].split()
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    evaluate.execute(parser.parse_args(line, argparse.Namespace(overrides=[])))
+    train.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "teachers").exists() and (tmp_path / "run" / "ensemble-30").exists()
+    same_weights(weights_of(finished, "distillation"), weights_of(tmp_path / "run", "distillation"))
+    notes = [files.read_json(w / "distillation" / "teachers.json") for w in (finished, tmp_path / "run")]
+    assert notes[0]["weights"] == notes[1]["weights"]
+
+
+def copied(finished, folder, change):
+    """A copy of the teachers' segment whose metadata are ``change``-d; returns its file of weights."""
+    shutil.copytree(finished / "teachers", folder / "teachers")
+    path = folder / "teachers" / "weights.safetensors"
+    tree, metadata = weight_files.read(path)
+    weight_files.save(path, tree, change(metadata))
+    return path
+
+
+def without_proof(metadata):
+    return {name: text for name, text in metadata.items() if name != "seen"}
+
+
+def refused(dataset, tmp_path, match, **sources):
+    """Before anything is trained."""
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        train.train(from_files(dataset, **sources), str(tmp_path / "run"))
+    assert not list((tmp_path / "run").glob("*/metrics.jsonl"))
+
+
+def test_a_teacher_that_saw_the_held_clips_is_refused(dataset, finished, tmp_path):
+    """And one that cannot prove that it did not, or is not there."""
+    saw = f"{finished}/baseline/weights.safetensors#rgb"
+    refused(dataset, tmp_path, r"teacher_rgb, \S+baseline\S+, was trained on clips of 'held'", teacher_rgb=saw)
+    path = copied(finished, tmp_path, without_proof)
+    refused(dataset, tmp_path, r"cannot prove that it never saw 'held'", teacher_rgb=path)
+    refused(dataset, tmp_path, r"'teacher_rgb' is found nowhere in it", teacher_rgb=finished / "baseline")
+
+
+def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, finished, tmp_path):
+    """A run's weights for other classes, which are no teacher yet, and of which nothing is known."""
+    other = lambda metadata: metadata | {"heads": '{"noun": 3}'}  # noqa: E731
+    shutil.copytree(finished / "baseline", tmp_path / "baseline")
+    path = tmp_path / "baseline" / "weights.safetensors"
+    tree, metadata = weight_files.read(path)
+    weight_files.save(path, tree, other(metadata))
+    refused(dataset, tmp_path, "what teacher_rgb starts from.*on clips of 'held'", teacher_rgb=f"{path}#rgb")
+    weight_files.save(path, tree, other(without_proof(metadata)))
+    refused(dataset, tmp_path, "cannot prove", teacher_rgb=f"{path}#rgb")
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"teachers.split": "train"}, "has 4 of the 4 clips of 'held'"),
+        ({"teachers.held": "hold"}, r"teachers\.held='hold' is no split or subset"),
+        ({"method.name": "mml"}, "'distillation'"),
+        ({"method.distillation.teachers": ("teacher_rgb", "rgb")}, "'rgb' cannot teach 'rgb'"),
+        ({"method.distillation.scheme": "best"}, "choose one of"),
+    ],
+    ids=str,
+)
+def test_plans_that_cannot_be(dataset, tmp_path, changes, match):
+    with pytest.raises(ValueError, match=match):
+        train.train(small.configured(dataset, **changes).lock(), str(tmp_path))
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+# ---------------------------------------------------------------------------- killed
+@pytest.mark.slow
+def test_killed_thrice_ends_with_the_same_bits(dataset, tmp_path):
+    """While teachers are trained, while they are weighed, and while the student learns from them."""
+    (tmp_path / "config.py").write_text(small.FILE)
+
+    def run(workdir, trap=None):
+        line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/{workdir}"]
+        return warm.run(line, environment() | {"TAUGHT": str(dataset)}, trap)
+
+    whole = run("whole")
+    assert not whole.returncode, whole.stderr[-3000:]
+    for trap in (("teachers", "step", 3), ("distillation", "enter", 0), ("distillation", "step", 5)):
+        done = run("cut", trap)
+        assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+    assert not run("cut").returncode
+    notes = [files.read_json(tmp_path / w / "distillation" / "teachers.json") for w in ("whole", "cut")]
+    assert notes[0] == notes[1]
+    assert_equal_runs(tmp_path / "whole", tmp_path / "cut", ("teachers", "baseline", "distillation"))
