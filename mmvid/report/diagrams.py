@@ -4,11 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mmvid.report.figures import COLOURS, SHAPES, SOFT, STYLE, WIDTH, legend, percents, short, svg
 
 # Clips of a bin below which the reliability diagram leaves it out: the accuracy of one clip is 0 or 1.
 FEWEST = 5
+# What readers of a figure of costs have to know.
+COSTS = (
+    "Twice the multiply-adds of all views of a clip, counted from the program; of an ensemble, those of all its "
+    "networks. Computing optical flow is not in them."
+)
 
 
 def reliability(bins: Mapping[str, np.ndarray], title: str = "") -> str:
@@ -29,20 +35,34 @@ def reliability(bins: Mapping[str, np.ndarray], title: str = "") -> str:
         return svg(figure)
 
 
-def costs(points: Mapping[str, tuple[float, float]], label: str) -> str:
-    """Draws accuracy against cost, {name: (GFLOPs of a clip, accuracy as a fraction)} -> SVG. The cost's axis is
-    logarithmic, as costs differ by factors."""
+def costs(points: Mapping[str, tuple[float, float, tuple[float, ...]]], label: str) -> str:
+    """Draws accuracy against cost, {name: (GFLOPs of a clip, accuracy as a fraction, its interval or ())} -> SVG,
+    '' where all cost the same. The cost's axis is logarithmic, as costs differ by factors."""
+    if len({cost for cost, *_ in points.values()}) < 2:
+        return ""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
+        figure, axis = plt.subplots(figsize=(WIDTH, 2.6 + 0.19 * len(points)), layout="constrained")
         lines = {}
-        for i, (name, (cost, value)) in enumerate(points.items()):
+        for i, (name, (cost, value, bounds)) in enumerate(points.items()):
             ink, shape = COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)]
+            if bounds:
+                axis.plot([cost, cost], [100 * bound for bound in bounds], lw=1, color=ink, alpha=0.45)
             (lines[name],) = axis.plot([cost], [100 * value], shape, ms=6, color=ink)
         axis.set_xscale("log")
+        ticks = FuncFormatter(lambda cost, _: f"{cost:g}")
+        axis.xaxis.set_major_formatter(ticks)
+        axis.xaxis.set_minor_formatter(ticks if _narrow(points) else NullFormatter())
         axis.set(xlabel="GFLOPs a clip", ylabel=label)
-        axis.margins(0.15)
-        legend(axis, lines)
+        axis.margins(0.12)
+        names = [f" {short(name)}" for name in lines]
+        figure.legend(list(lines.values()), names, loc="outside upper left", fontsize=7, borderpad=0)
         return svg(figure)
+
+
+def _narrow(points: Mapping[str, tuple]) -> bool:
+    """Whether costs are so near to each other that powers of ten do not mark them."""
+    found = [cost for cost, *_ in points.values()]
+    return max(found) < 8 * min(found)
 
 
 def growth(values: Mapping[int, Sequence[float]], others: Mapping[str, float], label: str, axis_label: str) -> str:

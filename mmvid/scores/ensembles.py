@@ -8,7 +8,7 @@ import numpy as np
 from mmvid import files
 from mmvid.logs import LOG
 from mmvid.methods import distill
-from mmvid.scores import combine, file
+from mmvid.scores import combine, effort, file
 from mmvid.scores.file import Scores
 
 # In the folder of a segment that learns from teachers: {'gamma', 'scheme', 'split', 'clips', 'weights': {head:
@@ -76,6 +76,18 @@ def _made(workdir: pathlib.Path, note: Mapping) -> dict:
     return {name: known[name] for name in ("code", "machine", "versions") if name in known}
 
 
+def _effort(workdir: pathlib.Path, note: Mapping) -> dict:
+    """What the only output of an ensemble takes: all of its teachers; {} where one has not been counted."""
+    found = []
+    for where in note["teachers"].values():
+        folder = (workdir / where["scores"]).parent
+        own = effort.read(folder).get(where["output"])
+        # Networks of two segments are two, though their names may be the same.
+        found.append(own and {**own, "network": f"{folder} {own['network']}"})
+    whole = effort.together(found)
+    return {} if whole is None else {OUTPUT: {"network": OUTPUT, **whole}}
+
+
 def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "") -> list[tuple[str, str]]:
     """Writes the scores of the ensembles of a segment's teachers, as if each were a segment: [(title, folder)]; []
     where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments.
@@ -95,5 +107,6 @@ def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: st
             LOG.warning("%s: no ensemble of teachers to show: %s", segment, error)
             return []
         files.write_json(workdir / folder / "cost.json", _made(workdir, note))
+        files.write_json(workdir / folder / effort.NAME, _effort(workdir, note))
         found.append((title, folder))
     return found
