@@ -44,7 +44,8 @@ def costs(points: Mapping[str, tuple[float, float, tuple[float, ...]]], label: s
         figure, axis = plt.subplots(figsize=(WIDTH, 2.6 + 0.19 * len(points)), layout="constrained")
         lines = {}
         for i, (name, (cost, value, bounds)) in enumerate(points.items()):
-            ink, shape = COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)]
+            # Another shape for the same colour, next time.
+            ink, shape = COLOURS[i % len(COLOURS)], SHAPES[(i + i // len(COLOURS)) % len(SHAPES)]
             if bounds:
                 axis.plot([cost, cost], [100 * bound for bound in bounds], lw=1, color=ink, alpha=0.45)
             (lines[name],) = axis.plot([cost], [100 * value], shape, ms=6, color=ink)
@@ -55,7 +56,7 @@ def costs(points: Mapping[str, tuple[float, float, tuple[float, ...]]], label: s
         axis.set(xlabel="GFLOPs a clip", ylabel=label)
         axis.margins(0.12)
         names = [f" {short(name)}" for name in lines]
-        figure.legend(list(lines.values()), names, loc="outside upper left", fontsize=7, borderpad=0)
+        figure.legend(list(lines.values()), names, loc="outside upper left", fontsize=8, borderpad=0)
         return svg(figure)
 
 

@@ -97,9 +97,10 @@ def _pointed(
     *,
     zero: bool = False,
     dots: dict[str, Sequence[float]] | None = None,
+    inks: dict[str, str] | None = None,
 ) -> str:
     """Draws {row: [(value, low, high) or None of each column]} in percent -> SVG. ``zero`` draws a line there,
-    and ``dots`` small ones beside the points of a row."""
+    and ``dots`` small ones beside the points of a row; ``inks`` are colours of rows, before those of columns."""
     columns = len(styles)
     height = 0.8 + max(0.3, 0.18 * columns) * len(rows) + 0.19 * columns
     with plt.rc_context(STYLE):
@@ -109,11 +110,12 @@ def _pointed(
         for i, ((colour, shape, title), offset) in enumerate(zip(styles, _offsets(columns))):
             # A column without any point stands in the legend, too.
             axis.plot([], [], shape, ms=4.5, color=colour, label=f" {short(title)}")
-            found = [(y + offset, own[i]) for y, own in enumerate(rows.values()) if own[i]]
-            for place, point in found:
+            found = [(name, y + offset, own[i]) for y, (name, own) in enumerate(rows.items()) if own[i]]
+            for name, place, point in found:
                 middle, low, high = 100 * np.array(point, float)
-                axis.plot([low, high], [place, place], lw=1.5, color=colour, solid_capstyle="butt")
-                axis.plot([middle], [place], shape, ms=4.5, color=colour)
+                ink = (inks or {}).get(name, colour)
+                axis.plot([low, high], [place, place], lw=1.5, color=ink, solid_capstyle="butt")
+                axis.plot([middle], [place], shape, ms=4.5, color=ink)
         for y, name in enumerate(rows):
             own = (dots or {}).get(name, ())
             axis.plot(100 * np.array(own), [y + 0.22] * len(own), "o", ms=3, color=SOFT, mew=0)
@@ -149,17 +151,24 @@ def values(
     styles: Sequence[tuple],
     label: str,
     dots: dict[str, Sequence[float]] | None = None,
+    inks: dict[str, str] | None = None,
 ) -> str:
     """Draws the value of every row and column with its interval: {name: points} -> SVG. ``dots`` are the values
-    that a row's is the mean of, as fractions."""
+    that a row's is the mean of, as fractions, and ``inks`` the colours of single rows."""
     drawn = {
         name: [(p.value, *(p.interval or (p.value, p.value))) if p and p.value is not None else None for p in own]
         for name, own in rows.items()
     }
-    return _pointed(drawn, styles, label, dots=dots)
+    return _pointed(drawn, styles, label, dots=dots, inks=inks)
 
 
-def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple], label: str, base: str) -> str:
+def differences(
+    rows: dict[str, Sequence[Point | None]],
+    styles: Sequence[tuple],
+    label: str,
+    base: str,
+    inks: dict[str, str] | None = None,
+) -> str:
     """Draws every paired difference with its interval, beside ``base`` at 0: {name: points} -> SVG; '' where there
     is none. The figure is as high as that of `values`, so that rows of the two stand beside each other."""
     if not any(p and p.over for own in rows.values() for p in own):
@@ -168,7 +177,7 @@ def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple]
         name: [((0.0, 0.0, 0.0) if p.title == base else p.over) if p else () for p in own]
         for name, own in rows.items()
     }
-    return _pointed(drawn, styles, label, zero=True)
+    return _pointed(drawn, styles, label, zero=True, inks=inks)
 
 
 # ---------------------------------------------------------------------------- curves

@@ -15,8 +15,10 @@ from mmvid.report.rows import (
     error_difference,
     error_interval,
     errors,
+    head_of,
     interval,
     outputs,
+    said_by,
     unit,
     values,
 )
@@ -34,9 +36,11 @@ def _pair(own: Sequence[Entry], made: Sequence, label: str, base: str) -> list[s
     for entry, (found, bounds, over) in zip(own, made):
         point = Point(entry.row.title, float(np.mean(found)), bounds, over, {}) if found else None
         points[entry.title], dots[entry.title] = [point], found if len(found) > 1 else ()
-    drawn = [figures.values(points, style, f"{label}, percent", dots)]
+    # The last row stands out, and what it is compared with is grey, as columns are elsewhere.
+    inks = {own[-1].title: figures.COLOURS[1]} | {e.title: figures.COLOURS[5] for e in own if e.row.title == base}
+    drawn = [figures.values(points, style, f"{label}, percent", dots, inks)]
     if base:
-        drawn.append(figures.differences(points, style, f"{label}, points over {base}", base))
+        drawn.append(figures.differences(points, style, f"{label}, points over {base}", base, inks))
     return [figure for figure in drawn if figure]
 
 
@@ -45,7 +49,8 @@ def figures_of(rows: Sequence[Row], split: str, headline: str, how: str, base: R
     ``base`` -> a list of SVG for each."""
     own, main = entries(rows, split, headline), outputs(rows, split, headline)[0]
     against = next((entry.output for entry in own if entry.row is base), main)
-    kind = "mAP" if unit(own[0].row, split, own[0].output, how) == "map" else "top-1"
+    kind, head = _kind(own, split, how), head_of(own[0].row.scores[split][0])
+    kind += f" of {head}" if " + " in head else ""
     label = f"{main}: {kind}" if all(entry.output == main for entry in own) else kind
 
     def made(measure, bounds, over) -> list:
@@ -64,6 +69,11 @@ def figures_of(rows: Sequence[Row], split: str, headline: str, how: str, base: R
     return drawn
 
 
+def _kind(own: Sequence[Entry], split: str, how: str) -> str:
+    """Names what the values of lines are."""
+    return "mAP" if {unit(e.row, split, e.output, how) for e in own} == {"map"} else "top-1"
+
+
 # ---------------------------------------------------------------------------- cost
 def costs(rows: Sequence[Row], split: str, headline: str, how: str) -> str:
     """Draws accuracy against cost (figure 5 of multimodal distillation) of every output and sum of each row, or of
@@ -71,7 +81,7 @@ def costs(rows: Sequence[Row], split: str, headline: str, how: str) -> str:
     every = [
         Entry(row.title if len(own) == 1 else f"{row.title}: {output}", row, output)
         for row in rows
-        for own in [[o for o in outputs([row], split, headline) if o != "oracle"]]
+        for own in [said_by(row, rows, split, headline)]
         for output in own
     ]
     chosen = every if len(every) <= MOST_POINTS else entries(rows, split, headline)
@@ -81,8 +91,7 @@ def costs(rows: Sequence[Row], split: str, headline: str, how: str) -> str:
         for title, (cost, own, e) in found.items()
         if cost and own
     }
-    kinds = {unit(e.row, split, e.output, how) for e in chosen}
-    return diagrams.costs(known, "mAP, percent" if kinds == {"map"} else "top-1, percent")
+    return diagrams.costs(known, f"{_kind(chosen, split, how)}, percent")
 
 
 def _gflops(entry: Entry, split: str) -> float | None:

@@ -67,6 +67,12 @@ PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillati
 LABELS = {"fused": "sum", "oracle": "any of them"}
 
 
+def _titled(term: str) -> str:
+    """Names a term for readers: 'top1_noun_and_verb' is the top-1 of two heads together."""
+    known, _, head = term.partition("_") if term.startswith(("top1_", "map_")) else (term, "", "")
+    return PANELS.get(known, known) + (f" of {head.replace('_and_', ' + ')}" if head else "")
+
+
 def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
     """Returns [(title, SVG)] of the columns' curves. Segments that go on from one another share one picture, which
     bears the title of the last."""
@@ -89,7 +95,7 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
     for name in names:
         # Logged names are when/output/term: train/rgb/ce, val/rgb/top1.
         when, output, term = name.split("/")
-        title = PANELS.get(term, term) + (", validation" if when == "val" else "")
+        title = _titled(term) + (", validation" if when == "val" else "")
         points = _points(lines, name)
         label = LABELS.get(output, output)
         panels.setdefault(title, {})[label] = _binned(points) if term == "win" else points

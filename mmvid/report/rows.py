@@ -161,7 +161,11 @@ def error_interval(row: Row, split: str, output: str, how: str) -> tuple[float, 
     """Returns the 95 % bootstrap interval over clips of a row's mean calibration error over seeds; () where there
     is none."""
     found = errors(row, split, output, how)
-    return numbers_lib.around(float(np.mean(found)), _sampled_errors(row, split, output, how)) if found else ()
+    if not found:
+        return ()
+    low, high = numbers_lib.around(float(np.mean(found)), _sampled_errors(row, split, output, how))
+    # Samples have larger errors than the clips: moved back, their least may fall below 0.
+    return max(low, 0.0), high
 
 
 def error_difference(row: Row, base: Row, split: str, output: str, how: str, other: str = "") -> tuple[float, ...]:
@@ -189,12 +193,19 @@ class Entry(NamedTuple):
     output: str
 
 
+def said_by(row: Row, rows: Sequence[Row], split: str, headline: str) -> list[str]:
+    """Lists the outputs of one of the ``rows``, the headline first, and 'sum' where it has several members; not that
+    of teachers, whose sums by weight are rows of their own."""
+    weighed = any("teachers" in scores.meta for own in rows for scores in own.scores[split])
+    return [o for o in outputs([row], split, headline) if o not in ("oracle", *(["sum"] if weighed else []))]
+
+
 def entries(rows: Sequence[Row], split: str, headline: str) -> list[Entry]:
     """Lists the lines of a table: each row with the main output (the `outputs`' first), or else a line for each
     output of its own, and for their sum."""
     main, found = outputs(rows, split, headline)[0], []
     for row in rows:
-        own = [o for o in outputs([row], split, headline) if o != "oracle"]
+        own = said_by(row, rows, split, headline)
         if main in own or len(own) == 1:
             found.append(Entry(row.title, row, main if main in own else own[0]))
         else:

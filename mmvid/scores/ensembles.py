@@ -46,6 +46,11 @@ def of_all(scores: Sequence[Scores]) -> list[str]:
     return list(dict.fromkeys(told(own.meta["teachers"]) for own in scores if "teachers" in own.meta))
 
 
+def is_one(scores: Scores) -> bool:
+    """Tells whether scores are those of an ensemble of teachers."""
+    return "teachers" in scores.meta and list(scores.logits) == [OUTPUT]
+
+
 def _variants(note: Mapping) -> dict[str, dict]:
     """The notes of the ensembles of a segment's teachers, {how they are weighed: note}: those of the paper's
     gammas and of its own, or all alike where nothing was weighed."""
