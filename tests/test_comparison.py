@@ -68,6 +68,16 @@ def test_a_student_and_its_teachers_stand_in_one_short_table(both):
     assert "Student leads in rgb with" in found["verdict"]
     said = found["verdict"].split("; its calibration error ")[1]
     assert said.endswith(" under Baseline") and f"{100 * error[0]:+.1f} [{100 * error[1]:+.1f}, " in said
+    # Each head alone, as if there were no other.
+    alone = [rows.of_head(own, "test", "noun") for own in both]
+    assert list(found["heads"]) == ["verb", "noun"]
+    noun = found["heads"]["noun"]["rows"][-1]
+    assert noun == comparison.compared(alone, "test", "rgb", HOW, alone[0])["rows"][-1]
+    error = np.mean([numbers.summary(s)["rgb"]["noun"]["ece"] for s in student.scores["test"]])
+    assert noun["cells"][2].startswith(f"{100 * error:.1f} ± ")
+    text = comparison.text(found)
+    assert f"noun: {found['heads']['noun']['verdict']}" in text.splitlines()
+    error = rows.error_difference(student, base, "test", "rgb", HOW)
     (plain,) = [own for own in comparison.plain(both, "test", "rgb", HOW, base) if "over" in own]
     assert plain["calibration_error_over"]["rgb"] == error and len(plain["calibration_error"]["rgb"]) == 3
 

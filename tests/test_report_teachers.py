@@ -111,6 +111,9 @@ def test_the_most_frequent_actions_are_pairs_with_their_clips(run, monkeypatch):
 
 def test_the_page_shows_them(run):
     workdir, columns, _ = run
+    for i, (folder, outputs) in enumerate((("teachers", TEACHERS), ("student", ("rgb",)))):
+        taken = {o: {"network": o, "reads": [o], "flops": 10 ** (9 + i), "parameters": 1} for o in outputs}
+        files.write_json(workdir / folder / effort.NAME, taken)
     columns[-1].scores["test"].meta["teachers"] = {"scheme": "equal", "weights": {}}
     text = page.write(workdir, columns, config="{}", headline="rgb", baseline="baseline").read_text()
     for part in ("The teachers", "agreement, noun", "weight of each teacher", "Fewer views", "Reliability"):
@@ -118,10 +121,9 @@ def test_the_page_shows_them(run):
     # The first screen: accuracy and calibration error, by value and by difference.
     first = text[text.index("<h1>") : text.index("<dl>")]
     assert "; calibration error " in first[: first.index("</h1>")] and first.count("<svg") == 4
-    assert "Accuracy and cost" not in text
-    for i, (folder, outputs) in enumerate((("teachers", TEACHERS), ("student", ("rgb",)))):
-        taken = {o: {"network": o, "reads": [o], "flops": 10 ** (9 + i), "parameters": 1} for o in outputs}
-        files.write_json(workdir / folder / effort.NAME, taken)
-    assert "Accuracy and cost" in page.write(workdir, columns, config="{}", headline="rgb").read_text()
+    assert "Accuracy and cost" in text
+    for folder in ("teachers", "student"):
+        (workdir / folder / effort.NAME).unlink()
     (workdir / "student" / ensembles.NAME).unlink()
-    assert "The teachers" not in page.write(workdir, columns, config="{}", headline="rgb").read_text()
+    text = page.write(workdir, columns, config="{}", headline="rgb").read_text()
+    assert "The teachers" not in text and "Accuracy and cost" not in text

@@ -18,7 +18,9 @@ from mmvid.report.rows import (
     error_difference,
     error_interval,
     errors,
+    heads,
     interval,
+    of_head,
     outputs,
     unit,
     values,
@@ -131,13 +133,11 @@ def _columns(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
 
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
     """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}],
-    'verdict'}, and the 'lines' that it is of. Where there is a ``base``, the columns of the first output, of its
-    calibration error and of the sum are each followed by 'Δ', the paired difference to it."""
-    own, columns = _columns(rows, split, headline, how, base)
-    cells = [
-        {"title": e.title, "seeds": str(len(e.row.seeds)), "cells": [each[i] for each in columns.values()]}
-        for i, e in enumerate(own)
-    ]
+    'verdict'}, the 'lines' that it is of and, where there are several 'heads', the same of each alone.
+
+    Where there is a ``base``, the columns of the first output, of its calibration error and of the sum are each
+    followed by 'Δ', the paired difference to it."""
+    found = _told(rows, split, headline, how, base)
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
     weights: dict[str, list[str]] = {}
@@ -145,16 +145,30 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
         for text in ensembles.of_all(row.scores[split]):
             weights.setdefault(text, []).append(row.title)
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
-    lines = _lines(rows, split, headline, how, base)
     return {
+        **found,
         "split": split,
+        "heads": {head: _of_head(rows, split, head, headline, how, base) for head in heads(rows, split)},
         "about": about,
         "weights": [f"{text_lib.listed(titles)}: {text}" for text, titles in weights.items()],
-        "columns": list(columns),
-        "rows": cells,
-        "lines": lines,
-        "verdict": _verdict(lines, rows, base) + _calibrated(lines, rows, split, how, base),
     }
+
+
+def _told(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
+    own, columns = _columns(rows, split, headline, how, base)
+    cells = [
+        {"title": e.title, "seeds": str(len(e.row.seeds)), "cells": [each[i] for each in columns.values()]}
+        for i, e in enumerate(own)
+    ]
+    lines = _lines(rows, split, headline, how, base)
+    said = _verdict(lines, rows, base) + _calibrated(lines, rows, split, how, base)
+    return {"columns": list(columns), "rows": cells, "lines": lines, "verdict": said}
+
+
+def _of_head(rows: Sequence[Row], split: str, head: str, headline: str, how: str, base: Row | None) -> dict:
+    """Makes the table of one head alone."""
+    own = [of_head(row, split, head) for row in rows]
+    return _told(own, split, headline, how, next((o for o, row in zip(own, rows) if row is base), None))
 
 
 def _calibrated(lines: Sequence[Line], rows: Sequence[Row], split: str, how: str, base: Row | None) -> str:
@@ -177,7 +191,8 @@ def text(found: dict) -> str:
     """Writes the result of `compared` as aligned text, below the lines that say which clips it is of."""
     body = [["", "seeds", *found["columns"]]]
     body += [[line["title"], line["seeds"], *line["cells"]] for line in found["rows"]]
-    return "\n".join([*found["about"], *found["weights"], table.aligned(body, right=1)])
+    alone = [f"{head}: {own['verdict']}" for head, own in found["heads"].items()]
+    return "\n".join([*found["about"], *found["weights"], table.aligned(body, right=1), *alone])
 
 
 def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[dict]:

@@ -76,7 +76,7 @@ def _began(workdir: pathlib.Path, sources: Sequence[Source]) -> str:
 
 
 def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
-    """Lists what each column has cost, but for ensembles, which have cost nothing of their own. Segments that go on
+    """Lists what each column has cost, but for ensembles, which cost nothing of their own. Segments that go on
     from one another cost what they cost together."""
     return [
         Cost(

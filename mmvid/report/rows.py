@@ -33,6 +33,25 @@ def head_of(scores: Scores) -> str:
     return " + ".join(single) if single else first
 
 
+def heads(rows: Sequence[Row], split: str) -> list[str]:
+    """Lists the heads of single labels where there are several, which `of_head` tells apart; else []."""
+    scores = rows[0].scores[split][0]
+    single = [head for head, label in scores.label.items() if label.ndim == 1]
+    return single if len(single) > 1 else []
+
+
+def of_head(row: Row, split: str, head: str) -> Row:
+    """Returns the row with the scores of a split of one head alone."""
+    own = [
+        scores._replace(
+            label={head: scores.label[head]},
+            logits={output: {head: logits[head]} for output, logits in scores.logits.items()},
+        )
+        for scores in row.scores[split]
+    ]
+    return row._replace(scores={split: own})
+
+
 def outputs(rows: Sequence[Row], split: str, headline: str) -> list[str]:
     """Lists every output of the rows, the headline first, then 'sum' and 'oracle' where a row has several
     members."""
@@ -194,8 +213,8 @@ class Entry(NamedTuple):
 
 
 def said_by(row: Row, rows: Sequence[Row], split: str, headline: str) -> list[str]:
-    """Lists the outputs of one of the ``rows``, the headline first, and 'sum' where it has several members; not that
-    of teachers, whose sums by weight are rows of their own."""
+    """Lists the outputs of one of the ``rows``, the headline first, and 'sum' where it has several members; not
+    that of teachers, whose sums by weight are rows of their own."""
     weighed = any("teachers" in scores.meta for own in rows for scores in own.scores[split])
     return [o for o in outputs([row], split, headline) if o not in ("oracle", *(["sum"] if weighed else []))]
 
