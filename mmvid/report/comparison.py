@@ -182,7 +182,8 @@ def _calibrated(lines: Sequence[Line], rows: Sequence[Row], split: str, how: str
     for row in chosen if len(chosen) < 3 else ():
         found = errors(row, split, lines[0].output, how)
         over = error_difference(row, base, split, lines[0].output, how)
-        whose = "its" if best is not None else f"{row.title}'s"
+        # Where another row leads, 'its' could be that one's.
+        whose = "its" if best is not None and tied == [row.title] else f"{row.title}'s"
         said += f"; {whose} {verdict.calibrated(float(np.mean(found)), over, base.title)}" if over else ""
     return said
 
