@@ -78,6 +78,15 @@ def compiled_step(spec: dict, dtype: str, names: tuple[str, ...]):
     return program, state, batch, traced - began, time.perf_counter() - traced
 
 
+def compiled_logits(spec: dict, dtype: str):
+    """(jitted logits of the RGB network, their arguments)."""
+    model = _model(spec, "rgb", dtype)
+    shape = spec["batch"], spec["frames"], spec["side"], spec["side"], 3
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    params, stats = jax.jit(model.init)(jax.random.key(0), x[:1])
+    return jax.jit(lambda p, s, x: model.apply(p, s, x, train=False, key=None)[0]["logits"]), (params, stats, x)
+
+
 def joint(spec: dict, dtype: str, names: list[str], seconds: float) -> list[dict]:
     """A step of the networks ``names`` together: time, memory, compile time, FLOPs and bytes."""
     program, state, batch, trace_s, compile_s = compiled_step(spec, dtype, tuple(names))

@@ -3,8 +3,8 @@
     python -m benchmarks.step --out step.json
 
 Two networks (RGB and flow), MML, clipped SGD with momentum; PyTorch steps the same two networks on clips of
-the same shape. Ratios within one run; rounds alternate, the least of each is kept. Asserts nothing. For a
-GPU there is benchmarks/device.py.
+the same shape. Then one network's logits, without gradients, where FORWARD says so. Ratios within one run;
+rounds alternate, the least of each is kept. Asserts nothing. For a GPU there is benchmarks/device.py.
 """
 
 import argparse
@@ -24,9 +24,12 @@ CASES = (
     ("tsm_resnet50", 2, 8, 112),
     ("r2plus1d_tiny", 16, 8, 48),
     ("r2plus1d_18", 2, 8, 112),
+    ("swin3d_tiny", 2, 8, 112),
 )
+# As a test clip is scored.
+FORWARD = (("swin3d_tiny", 1, 32, 224),)
 # What is written in PyTorch here.
-REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18")
+REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18", "swin3d_tiny")
 
 
 def ours(spec: dict, dtype: str):
@@ -47,6 +50,17 @@ def theirs(spec: dict, dtype: str):
     return torch_side.joint_step(spec, dtype, False, "cpu")
 
 
+def our_logits(spec: dict, dtype: str):
+    """A function that computes the RGB network's logits and waits for them."""
+    program, arguments = jax_side.compiled_logits(spec, dtype)
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def their_logits(spec: dict, dtype: str):
+    """The same in PyTorch."""
+    return importlib.import_module("benchmarks.torch_side").logits(spec, dtype, "cpu")
+
+
 def measure(runs: dict, rounds: int) -> dict[str, float]:
     """The least seconds of each over alternating rounds, after two to warm up."""
     for once in runs.values():
@@ -61,6 +75,22 @@ def measure(runs: dict, rounds: int) -> dict[str, float]:
     return least
 
 
+def told(name: str, spec: dict, least: dict[str, float]) -> dict:
+    """Prints a row of the table and returns it as data."""
+    size, frames, side = spec["batch"], spec["frames"], spec["side"]
+    found = {f"{who}_seconds": seconds for who, seconds in least.items()}
+    found |= {"clips_per_second": size / least["ours"], "batch_size": size, "frames": frames, "side": side}
+    if "torch" in least:
+        found["times_pytorch"] = least["torch"] / least["ours"]
+    clip, ratio = f"{frames}x{side}x{side}", found.get("times_pytorch")
+    print(
+        f"{name:21} {size:5} {clip:>12} {1e3 * least['ours']:8.0f} "
+        f"{size / least['ours']:8.1f} {f'{ratio:.2f}' if ratio else '-':>9}",
+        flush=True,
+    )
+    return found
+
+
 def main() -> None:
     """Prints the table and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -71,26 +101,17 @@ def main() -> None:
     args = parser.parse_args()
     torch = importlib.util.find_spec("torch") is not None and jax.default_backend() == "cpu"
     print(jax.devices()[0].device_kind, "" if torch else "(no PyTorch to compare with)")
-    print(f"{'joint step of two':18} {'batch':>5} {'clip':>12} {'ms':>8} {'clips/s':>8} {'x PyTorch':>9}")
+    print(f"{'joint step of two':21} {'batch':>5} {'clip':>12} {'ms':>8} {'clips/s':>8} {'x PyTorch':>9}")
     results = {}
-    for model, size, frames, side in CASES:
+    kinds = (("", CASES, ours, theirs), ("logits of ", FORWARD, our_logits, their_logits))
+    for kind, (model, *shape), own, other in ((k, c, o, t) for k, cases, o, t in kinds for c in cases):
         if args.models and model not in args.models:
             continue
-        spec = dict(model=model, batch=size, frames=frames, side=side, options={})
-        runs = {"ours": ours(spec, args.dtype)}
+        spec = dict(model=model, options={}, **dict(zip(("batch", "frames", "side"), shape)))
+        runs = {"ours": own(spec, args.dtype)}
         if torch and model in REFERENCES:
-            runs["torch"] = theirs(spec, args.dtype)
-        least = measure(runs, args.rounds)
-        found = {f"{name}_seconds": seconds for name, seconds in least.items()}
-        found |= {"clips_per_second": size / least["ours"], "batch_size": size, "frames": frames, "side": side}
-        if "torch" in least:
-            found["times_pytorch"] = least["torch"] / least["ours"]
-        clip, ratio = f"{frames}x{side}x{side}", found.get("times_pytorch")
-        print(
-            f"{model:18} {size:5} {clip:>12} {1e3 * least['ours']:8.0f} "
-            f"{size / least['ours']:8.1f} {f'{ratio:.2f}' if ratio else '-':>9}"
-        )
-        results[model] = found
+            runs["torch"] = other(spec, args.dtype)
+        results[kind + model] = told(kind + model, spec, measure(runs, args.rounds))
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))
 

@@ -8,7 +8,7 @@ import time
 import torch
 from torch import nn
 
-from benchmarks import torch_r2plus1d, torch_tsm
+from benchmarks import torch_r2plus1d, torch_swin3d, torch_tsm
 from benchmarks.workers import median_ms, serve
 
 CLASSES = 174
@@ -25,6 +25,8 @@ def build(spec: dict, channels: int) -> nn.Module:
         return torch_tsm.TSM(spec["model"], channels, spec["frames"], CLASSES, **spec["options"])
     if spec["model"] == "r2plus1d_18":
         return torch_r2plus1d.R2Plus1D(channels, CLASSES, **spec["options"])
+    if spec["model"] == "swin3d_tiny":
+        return torch_swin3d.Swin3D(channels, CLASSES, **spec["options"])
     raise ValueError(f"{spec['model']}: no twin is written in PyTorch")
 
 
@@ -32,9 +34,9 @@ def optimiser(network: nn.Module) -> torch.optim.SGD:
     """SGD in TSM's groups: kernels; biases at twice the rate; norms; the classifier at 5 and 10 times."""
     groups = {}
     for module in network.modules():
-        norm = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)
+        norm = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm)
         for name, parameter in module.named_parameters(recurse=False):
-            boost = 5.0 if isinstance(module, nn.Linear) else 1.0
+            boost = 5.0 if module is network.fc else 1.0
             key = (1.0, 0.0) if norm else (boost, 5e-4) if name == "weight" else (2 * boost, 0.0)
             groups.setdefault(key, []).append(parameter)
     return torch.optim.SGD(
@@ -81,7 +83,23 @@ def joint_step(spec: dict, dtype: str, compiled: bool, device: str):
     return once
 
 
+def logits(spec: dict, dtype: str, device: str):
+    """A function that computes the RGB network's logits, without gradients."""
+    torch.manual_seed(0)
+    network = build(spec, 3).to(device).to(memory_format=_format(spec)).eval()
+    x = torch.randn(spec["batch"], spec["frames"], spec["side"], spec["side"], 3, device=device)
+
+    def once():
+        half = torch.autocast(device, torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
+        with torch.inference_mode(), half:
+            return network(x)
+
+    return once
+
+
 def _format(spec: dict) -> torch.memory_format:
+    if spec["model"].startswith("swin3d"):
+        return torch.contiguous_format  # it keeps the channels last by itself
     return torch.channels_last_3d if spec["model"].startswith("r2plus1d") else torch.channels_last
 
 

@@ -118,7 +118,7 @@ class Merging(nn.Module):
 class Swin3D(nn.Module):
     """Clips in, logits out."""
 
-    def __init__(self, channels: int, classes: int, *, width: int = 96, stages=(2, 2, 6, 2), drop_path: float = 0.2):
+    def __init__(self, channels: int, classes: int, *, width: int = 96, stages=(2, 2, 6, 2), drop_path=0.2):
         super().__init__()
         self.embed = nn.Conv3d(channels, width, (2, 4, 4), (2, 4, 4))
         self.embed_norm = nn.LayerNorm(width)

@@ -44,8 +44,9 @@ def _tensor(key: str, shape, spec) -> np.ndarray:
 
 
 def weights(spec) -> dict[str, np.ndarray]:
-    """{torch key: array} of a golden network, its whole state_dict."""
-    return {key: _tensor(key, tuple(shape), spec) for key, shape, _ in spec["state_dict"]}
+    """{torch key: array} of a golden network: its state_dict without the tables that it computes itself."""
+    own = spec["recipe"].get("buffers", ())
+    return {key: _tensor(key, tuple(shape), spec) for key, shape, _ in spec["state_dict"] if key not in own}
 
 
 def checksum(tensors: dict[str, np.ndarray]) -> str:

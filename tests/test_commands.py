@@ -56,7 +56,8 @@ def test_every_command_is_a_file_with_a_docstring_and_an_example():
 
 @pytest.mark.parametrize("argv", [
     ("compair",), ("evaluate",), ("compare", "a", "--config.seed=1"), ("evaluate", "a", "--protokol=x"),
-    ("evaluate", "a", "b"), ("cost",), ("cost", "a"), ("compare",), ("compare", "a", "--across=seeds"), ("compare", "a", "--over"),
+    ("evaluate", "a", "b"), ("cost",), ("cost", "a"), ("compare",), ("compare", "a", "--across=seeds"),
+    ("compare", "a", "--over"),
 ])  # fmt: skip
 def test_wrong_use_ends_with_2(argv, monkeypatch, capsys):
     """Few lines, which name an example and where to read more."""

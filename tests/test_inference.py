@@ -91,6 +91,7 @@ def test_a_student_stands_against_its_teachers_and_what_they_read(dataset, tmp_p
     assert (
         "rgb (headline)" in said and "teachers + tvl1" in said and "163.37" in said and "2 x multiply-adds" in said
     )
+    assert "A whole clip, 10 views: rgb " in cost.said(run, found._replace(views=10))
     everyone = cost.cost_of(build.build(config(dataset, **TINY | {"plan": "reduced"}), tmp_path), measure=False)
     assert [e.name for e in everyone.others.efforts] == ["flow", "rgb"] and everyone.others.name == "all networks"
 

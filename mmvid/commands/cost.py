@@ -140,7 +140,7 @@ def _verdict(cost: Cost) -> list[str]:
     if cost.alone:
         return []
     own, work = student.products.flops, others.products.flops
-    lines = [f"{student.name} takes {saved(own, work)} FLOPs than {others.name}."]
+    lines = [f"{student.name} takes {saved(own, work)} computation (FLOPs) than {others.name}."]
     if others.milliseconds is not None:
         lines.append(f"It takes {saved(student.milliseconds, others.milliseconds)} time, flow included.")
     if others.computed:
@@ -152,13 +152,26 @@ def _verdict(cost: Cost) -> list[str]:
     return lines
 
 
+def _of_clips(cost: Cost) -> list[str]:
+    """What a whole clip takes, where it is shown in several views."""
+    if cost.views == 1:
+        return []
+    parts = (
+        f"{own.name} {cost.views * own.products.flops / 1e9:.2f} GFLOPs"
+        + ("" if own.milliseconds is None else f", {cost.views * own.milliseconds:.0f} ms")
+        for own in ((cost.student,) if cost.alone else (cost.student, cost.others))
+    )
+    return [f"A whole clip, {cost.views} views: {'; '.join(parts)}."]
+
+
 def said(run: Run, cost: Cost) -> str:
     """The table, what it means, and how it was counted, in words."""
     spec, efforts = run.config.evaluation, (*cost.student.efforts, *cost.others.efforts)
     unknown = flops.add(effort.products for effort in efforts).unknown
     lines = [
-        f"One view of a clip, one at a time; {spec.protocol}, {spec.crops} shows {cost.views} of each clip. "
-        "Multiply-adds: linear+conv, attention.",
+        f"One view of a clip at a time; protocol {spec.protocol}, crops {spec.crops}: {cost.views} of each clip. "
+        "'linear+conv' and 'attention' are multiply-adds.",
+        *_of_clips(cost),
         *_verdict(cost),
         flops.CONVENTION,
     ]

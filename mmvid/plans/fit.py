@@ -16,7 +16,7 @@ from mmvid.plans.starts import STILLS, Start
 from mmvid.weights import trees
 
 # Options that do not shape a network's tree of weights; whom it shares features with does.
-_SHAPELESS = ("dropout", "dtype", "remat", "frozen_bn", "share")
+_SHAPELESS = ("dropout", "drop_path", "dtype", "remat", "frozen_bn", "share")
 
 
 def _architecture(config, name: str) -> str:

@@ -63,29 +63,27 @@ def _cut(stream: streams.Stream, rows: int, side: int, rng: np.random.Generator)
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def _draws(segment: Segment, group: Group, rng: np.random.Generator) -> dict:
+def _draws(segment: Segment, group: Group, count: int, rng: np.random.Generator) -> dict:
     """What the loader would draw for the operations that views leave to the device, {view: draws [rows]}."""
     found = {}
     for view, augment in group.views.items():
         if augment.device:
-            rows = [
-                operations.draw(rng, augment.device, segment.streams.values()) for _ in range(group.batch_size)
-            ]
+            rows = [operations.draw(rng, augment.device, segment.streams.values()) for _ in range(count)]
             found[view] = jax.tree.map(lambda *own: np.stack(own), *rows)
     return {"draws": found} if found else {}
 
 
 def batch(segment: Segment, side: int) -> dict:
-    """A made-up batch of a segment, in the shapes of the loader's (`pipeline.train_dataset`); every clip has every
+    """Makes up this process's rows of a batch of a segment, in the shapes of the loader's; every clip has every
     modality, and a network that runs one of its reads a step runs the first."""
     rng, made, choices = np.random.default_rng(0), {}, feed.one_of(segment)
     for name, group in segment.groups.items():
-        rows, own = group.batch_size, segment.streams.values()
+        rows, own = group.batch_size // jax.process_count(), segment.streams.values()
         chosen = {network: np.int32(0) for network in choices[name].choices} if name in choices else {}
         made[name] = {
             "inputs": {view: {s.name: _cut(s, rows, side, rng) for s in own} for view in group.views},
             **({"label": {n: _label(h, rows, rng) for n, h in segment.heads.items()}} if group.labels else {}),
-            **_draws(segment, group, rng),
+            **_draws(segment, group, rows, rng),
             "mask": np.ones(rows, bool),
             "present": {s.name: np.ones(rows, bool) for s in own},
             "id": np.arange(rows, dtype=np.int32),
@@ -102,7 +100,8 @@ def _bytes(tree) -> int:
 def _free() -> int | None:
     """The bytes that a program may use on a device; None where nobody tells."""
     stats = jax.devices()[0].memory_stats() or {}
-    if jax.default_backend() != "cpu":
+    # Several processes must decide alike, and each sees another number of free bytes of its own host.
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return stats.get("bytes_limit")
     free = memory.available()
     # What is called a device here is a share of one machine.
@@ -111,7 +110,9 @@ def _free() -> int | None:
 
 def _timed(program: Callable, state, placed) -> tuple[float, ...]:
     """The seconds of each of some steps."""
-    taken, end = [], time.perf_counter() + PATIENCE
+    # Several processes must take equally many.
+    patience = PATIENCE if jax.process_count() == 1 else float("inf")
+    taken, end = [], time.perf_counter() + patience
     state, values = program(state, placed)
     jax.block_until_ready(values)
     while len(taken) < STEPS and (not taken or time.perf_counter() < end):
@@ -192,12 +193,13 @@ def _networks(run: Run) -> list[tuple[str, ...]]:
 
 
 def _row(run: Run, segment: Segment, found: Tried) -> tuple[str, ...]:
-    names = [f"{n.name}{' (frozen)' * n.frozen}" for n in segment.networks]
+    learners = " + ".join(own.name for own in segment.networks if not own.frozen)
+    frozen = sum(own.frozen for own in segment.networks)
     sizes = "+".join(str(group.batch_size) for group in segment.groups.values())
     mean = found.mean
     return (
         segment.name,
-        " + ".join(names),
+        f"{learners}; {frozen} frozen" if frozen else learners,
         f"{segment.steps:,}",
         sizes,
         "does not fit" if mean is None else f"{mean:.3g}",

@@ -82,14 +82,18 @@ def address(key: str, head: str) -> Path:
 
 def torch_key(path: Path) -> str:
     """Returns the authors' key of a path in our params; inverts ``address``."""
-    leaf = {"kernel": "weight", "scale": "weight", "bias_table": "relative_position_bias_table"}.get(
-        path[-1], path[-1]
-    )
+    leaf = {"kernel": "weight", "scale": "weight"} | _theirs(_TABLES)
+    leaf = leaf.get(path[-1], path[-1])
     if path[0] == "classifier":
         return f"cls_head.fc_cls.{leaf}"
     if match := re.fullmatch(r"layer(\d+)_(\d+)", path[0]):
-        layer = {ours: theirs for theirs, ours in _BLOCK.items()}.get(path[1], "attn")
+        layer = _theirs(_BLOCK).get(path[1], "attn")
         return f"backbone.layers.{int(match[1]) - 1}.blocks.{match[2]}.{layer}.{leaf}"
     if match := re.fullmatch(r"merge(\d+)", path[0]):
         return f"backbone.layers.{int(match[1]) - 1}.downsample.{path[1]}.{leaf}"
-    return f"backbone.{ {ours: theirs for theirs, ours in _SINGLE.items()}[path[0]]}.{leaf}"
+    return f"backbone.{_theirs(_SINGLE)[path[0]]}.{leaf}"
+
+
+def _theirs(names: dict[str, str]) -> dict[str, str]:
+    """Turns {theirs: ours} round into {ours: theirs}."""
+    return {ours: theirs for theirs, ours in names.items()}
