@@ -193,11 +193,12 @@ def test_the_default_of_distillation():
     """What a run of it on two cores may cost, and whose optimisers are their own."""
     config = distill.get_config()
     segments = {s.name: s for s in plans.make(context(config))}
-    assert list(segments) == ["stills", "teachers", "baseline", "distillation"]
+    assert list(segments) == ["stills", "teachers", "teacher_boxes", "baseline", "distillation"]
+    assert segments["teacher_boxes"].main.batch_size == 64
     assert all(s.steps <= 750 for s in segments.values())
     assert segments["baseline"].seed == segments["distillation"].seed != segments["teachers"].seed
     assert segments["baseline"].lr["rgb"] is not None and "held" in segments["teachers"].scored
-    learning = segments["teachers"].spec["program"]["learning"]
+    learning = {n: own for s in segments.values() for n, own in s.spec["program"]["learning"].items()}
     names = [learning[f"teacher_{m}"]["optimizer"]["name"] for m in ("audio", "boxes", "flow", "rgb")]
     assert names == ["adamw", "adamw", "sgd", "sgd"]
 
