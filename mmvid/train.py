@@ -13,6 +13,7 @@ from mmvid.run import (
     begin,
     build,
     cache,
+    counts,
     feed,
     lock,
     loop,
@@ -73,6 +74,8 @@ def _run_segment(run: Run, segment: Segment, key: str) -> None:
         with loop.waiting(run):
             evaluate_split(state, split, int(state.step))
     segment.leave(state, directory)
+    if jax.process_index() == 0 and segment.scored:
+        counts.note(run, segment)
     # Last: whoever sees this file may rely on the scores and weights beside it.
     if jax.process_index() == 0:
         files.write_json(directory / "done.json", {"steps": segment.steps})

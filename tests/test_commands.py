@@ -298,7 +298,7 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     assert "mml: MML leads in rgb with" in page and f"report: {tmp_path / 'out'}/compare.html" in lines[-1]
     runs = page.partition("<h2>Runs</h2>")[2].partition("<h2>")[0]
     assert [runs.count(f">{run}<") for run in (*folders, other)] == [1, 1, 1]
-    assert "dmcl: DMCL" in page and page.count("<svg") == 2 and "viewport" in page and 'src="http' not in page
+    assert "dmcl: DMCL" in page and page.count("<svg") == 4 and "viewport" in page and 'src="http' not in page
 
 
 def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monkeypatch, capsys):
@@ -385,7 +385,8 @@ def test_the_verdict_claims_what_the_page_shows_and_no_winner_of_a_tie():
     assert said(rows[1:]) == "no row leads in rgb: b and c tie at 80.0"
     found = said(rows, rows[0])
     assert re.fullmatch(r"no row leads in rgb: b and c tie at 80.0, \+30.0 \[.*\] and \+30.0 \[.*\] over a", found)
-    assert said(rows[1:], rows[1]) == said(rows[1:])
+    tied = said(rows[1:]) + "; c's calibration error 32.5, within noise of b (+0.0 [+0.0, +0.0])"
+    assert said(rows[1:], rows[1]) == tied
     many = _rows(**dict.fromkeys("abcdef", (0.25, 0.25)))
     assert said(many, many[0]) == "no row leads in rgb: 6 rows tie at 25.0"
     highest = _rows(a=(0.9, 0.5), b=(0.5, 0.5), c=(0.5, 0.5))

@@ -189,3 +189,14 @@ def test_the_map_of_a_sample_is_that_of_its_examples(seed):
     # Equal seeds draw the same examples: what is equal differs by nothing.
     assert not np.any(found - metrics.sampled_map(scores, labels, seed, draws=5))
     assert np.isnan(metrics.sampled_map(scores, np.zeros((25, 4)), draws=5)).all()
+
+
+def test_a_sampled_calibration_error_is_that_of_the_sample():
+    rng = np.random.default_rng(3)
+    confidence, hits, there = rng.uniform(size=30), rng.uniform(size=30) < 0.5, rng.uniform(size=30) < 0.8
+    found = metrics.sampled_calibration_error(confidence, hits, there, 5, draws=7)
+    weights = np.random.default_rng(5).multinomial(30, np.full(30, 1 / 30), 7)
+    for value, own in zip(found, weights):
+        chosen = np.repeat(np.arange(30), own * there)
+        assert value == pytest.approx(metrics.calibration_error(confidence[chosen], hits[chosen]))
+    assert np.isnan(metrics.sampled_calibration_error(confidence, hits, there & False, draws=2)).all()

@@ -10,6 +10,7 @@ from test_modalities import config, dataset  # noqa: F401
 from configs import common
 from mmvid.data import fields
 from mmvid.models import MODELS
+from mmvid.plans import stills
 from mmvid.run import build, feed, loop, score
 
 STEPS = 6
@@ -59,6 +60,14 @@ def test_it_lasts_as_often_as_it_has_streams(run):
     assert (omni.name, omni.steps, omni.title) == ("omnivore", STEPS, "Omnivore")
     assert omni.networks[0].outputs == ("omni.rgb", "omni.boxes") and omni.headline == "omni.rgb"
     assert omni.seed == ce.seed and list(ce.streams) == ["rgb"]
+
+
+def test_drawn_boxes_are_pictures_that_weights_of_stills_fit(run):
+    config, heads = run.config.copy_and_resolve_references(), run.segments[-1].heads
+    assert stills._sees_pictures(config, "omni", heads)
+    with config.unlocked():
+        config.streams.boxes.form, config.networks.omni.reads = "layout", (("boxes",),)
+    assert not stills._sees_pictures(config, "omni", heads)
 
 
 def test_a_step_decodes_and_learns_from_one_stream(run, ended, monkeypatch):

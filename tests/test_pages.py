@@ -18,13 +18,15 @@ import numpy as np
 import pytest
 from test_commands import left
 from test_report import NASTY, column, multi_columns
+from test_report_teachers import TEACHERS
+from test_report_teachers import scores as taught_scores
 from test_scores import made
 
 from mmvid import files
 from mmvid.commands import compare
-from mmvid.report import page
+from mmvid.report import comparison, overview, page
 from mmvid.report.points import Column
-from mmvid.scores import metrics
+from mmvid.scores import effort, metrics
 
 WIDTHS = 420, 1200
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
@@ -71,6 +73,22 @@ def browser():
     return path
 
 
+def taught(folder):
+    """A student of three teachers, with what all of them take: its report, and its comparison with the others."""
+    taken = {"reads": ["rgb"], "parameters": 1}
+    columns, note = [], {"scheme": "equal", "weights": {}}
+    for i, (name, outputs) in enumerate((("teachers", TEACHERS), ("baseline", ("rgb",)), ("student", ("rgb",)))):
+        own = {o: taken | {"network": o, "flops": 10**9 * (1 + i + j)} for j, o in enumerate(outputs)}
+        files.write_json((folder / name).mkdir(parents=True) or folder / name / effort.NAME, own)
+        scores = taught_scores(outputs, 0)
+        meta = scores.meta | ({"teachers": note} if name == "student" else {})
+        columns.append(Column(name.title(), name, {"test": scores._replace(meta=meta)}))
+    page.write(folder, columns, config="{}", headline="rgb", baseline="baseline")
+    rows = overview.rows_of(folder, columns, "test", {})
+    table = comparison.compared(rows, "test", "rgb", "logits", rows[1])
+    comparison.write(folder / "compare.html", [table], rows, "rgb", "logits", base=rows[1])
+
+
 def pages(folder):
     """Reports of several kinds and a comparison, in ``folder``: their names."""
     columns = [column("CE", "ce", 0, 0.6), column("CE continued", "ce_continued", 1, 0.8),
@@ -92,9 +110,12 @@ def pages(folder):
     page.write(folder / "many", many, config="{}", headline=next(iter(draw)), baseline="m0")
     (folder / "multi").mkdir()
     page.write(folder / "multi", multi_columns(np.tile([1, 0, 1, 0], (8, 1))), config="{}", headline="rgb")
+    taught(folder / "taught")
     runs = [left(folder / f"mml-seed{seed}", seed) for seed in (0, 1)]
     compare.compare([*runs, left(folder / "dmcl", 0, title="DMCL", plan="compare")], folder / "out")
-    return ["plain/report.html", "many/report.html", "multi/report.html", "out/compare.html"]
+    return [f"{name}/report.html" for name in ("plain", "many", "multi", "taught")] + [
+        f"{name}/compare.html" for name in ("out", "taught")
+    ]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from test_scores import made
 
 from mmvid import files
-from mmvid.report import facts, figures, finish, panels, points, table
+from mmvid.report import calibration, diagrams, facts, figures, finish, panels, points, table
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column
 from mmvid.scores import file
@@ -133,8 +133,8 @@ def test_what_a_column_began_with_stands_beside_its_cost(columns, tmp_path):
 
 
 def test_bins_of_few_clips_are_left_out(monkeypatch):
-    monkeypatch.setattr(figures, "_svg", lambda figure: figure)
-    figure = figures.reliability({"MML": np.array([[0.1, 1, 1], [0.3, 0.2, 5], [0.5, 0, 4], [0.7, 0.8, 60]])})
+    monkeypatch.setattr(diagrams, "svg", lambda figure: figure)
+    figure = diagrams.reliability({"MML": np.array([[0.1, 1, 1], [0.3, 0.2, 5], [0.5, 0, 4], [0.7, 0.8, 60]])})
     assert figure.axes[0].lines[1].get_xydata().tolist() == [[0.3, 0.2], [0.7, 0.8]]
     figures.plt.close(figure)
 
@@ -303,13 +303,17 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
         scores.logits["rgb"]["action"][absent] = 50 * np.eye(6)[0]
     own.logits["rgb"]["action"][1, 0, 3] = np.nan
     seen = {}
-    for name in ("confusion", "reliability", "changes"):
-        monkeypatch.setattr(figures, name, lambda *args, name=name: seen.setdefault(name, args))
+    for room, name in ((figures, "confusion"), (figures, "changes")):
+        monkeypatch.setattr(room, name, lambda *args, name=name: seen.setdefault(name, args))
+    monkeypatch.setattr(diagrams, "reliability", lambda bins, title: seen.setdefault(title, bins))
     found = panels.class_figures(columns[-1], columns[1], "rgb", "test", how)
     numbers = numbers_lib.summary(own, how)["rgb"]["action"]
-    matrix, bins = seen["confusion"][0], seen["reliability"][0]["MML"]
+    calibration.reliabilities(columns, "test", "ce_continued", how)
+    own_bins, base_bins, *_ = seen["rgb"].values()
+    assert next(iter(seen["rgb"])) == f"MML: {100 * numbers['ece']:.1f}"
+    matrix, bins = seen["confusion"][0], own_bins
     assert np.trace(matrix) / 60 == pytest.approx(numbers["top1"]) and matrix.sum() == 47
-    assert bins[:, 2].sum() == 47 and seen["reliability"][0]["CE continued"][:, 2].sum() == 48
+    assert bins[:, 2].sum() == 47 and base_bins[:, 2].sum() == 48
     gap = np.abs(bins[:, 0] - bins[:, 1]) @ bins[:, 2] / 47
     assert gap == pytest.approx(numbers["ece"], abs=1e-6)
     _, change, counts, _ = seen["changes"]
@@ -342,7 +346,7 @@ POINT = points.Point("MML", 0.5, (0.4, 0.6), (0.1, -0.1, 0.3), {"top1": 0.5})
     lambda n: figures.values({name: [POINT] * len(n) for name in n}, figures.column_styles(n, n[0]), n[0]),
     lambda n: figures.counts(n, range(len(n)), n[0]),
     lambda n: figures.changes(n, np.linspace(-1, 1, len(n)), np.ones(len(n), int), n[0]),
-    lambda n: figures.reliability({name: np.array([[0.2, 0.3, 4]]) for name in n}),
+    lambda n: diagrams.reliability({name: np.array([[0.2, 0.3, 4]]) for name in n}),
     lambda n: figures.curves({name: {other: [(1, 0.1), (2, 0.3)] for other in n} for name in n[:3]}),
 ], ids=["confusion", "values", "counts", "changes", "reliability", "curves"])  # fmt: skip
 def test_names_are_shown_as_they_are_written(draw):
@@ -356,13 +360,13 @@ def test_names_are_shown_as_they_are_written(draw):
 
 
 def test_long_names_are_told_apart_by_their_ends():
-    left, right = (figures._short(f"Pushing something so that it moves from {a} to {b}") for a, b in ("lr", "rl"))
+    left, right = (figures.short(f"Pushing something so that it moves from {a} to {b}") for a, b in ("lr", "rl"))
     assert left != right and len(left) == 36
 
 
 def test_all_maps_have_one_scale_and_its_bar(monkeypatch):
     """That of figures is the page's: from the paper to the same share of the same colour."""
-    monkeypatch.setattr(figures, "_svg", lambda figure: figure)
+    monkeypatch.setattr(figures, "svg", lambda figure: figure)
     figure = figures.confusion(np.eye(3, dtype=int), NAMES[:3])
     main, bar = figure.axes
     assert main.images[0].get_clim() == (0, 100) and bar.get_ylim() == (0, 100)

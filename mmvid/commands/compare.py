@@ -229,7 +229,8 @@ def compare(
     numbers = {split: comparison.plain(rows, split, headline, how, base) for split in chosen}
     files.write_json(out / "compare.json", numbers)
     page = comparison.write(out / "compare.html", tables, rows, headline, how, base=base, across=across or "")
-    print(f"\n{tables[0]['verdict']} ({chosen[0]})\nreport: {page}")
+    said = [f"{found['verdict']} ({found['split']})" for found in tables]
+    print("\n" + "\n".join([*said, f"report: {page}"]))
 
 
 def execute(arguments: argparse.Namespace) -> None:

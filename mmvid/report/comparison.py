@@ -1,162 +1,66 @@
-"""Runs side by side, over seeds: values, differences on the same clips, the table and the page."""
+"""Runs side by side, over seeds: the table, the verdict and the page."""
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from mmvid import files
-from mmvid.report import facts, figures, page, table, verdict
+from mmvid.report import diagrams, facts, overview, page, table, verdict
 from mmvid.report import text as text_lib
+from mmvid.report.overview import CALIBRATION
 from mmvid.report.points import Line, Point
+from mmvid.report.rows import (
+    Entry,
+    Row,
+    difference,
+    entries,
+    error_difference,
+    error_interval,
+    errors,
+    heads,
+    interval,
+    of_head,
+    outputs,
+    unit,
+    values,
+)
 from mmvid.report.text import percent
-from mmvid.scores import ensembles, file, metrics
-from mmvid.scores import numbers as numbers_lib
-from mmvid.scores.file import Scores
+from mmvid.scores import ensembles
 
 
-class Row(NamedTuple):
-    """One row of the comparison: a segment of several runs that share everything but their seed.
-
-    ``runs`` are the folders of the runs and ``scores`` is {split: [Scores of each seed]}; all of these have
-    their clips in the same order.
-    """
-
-    title: str
-    segment: str
-    seeds: tuple[int, ...]
-    runs: tuple[str, ...]
-    scores: dict[str, list[Scores]]
-
-
-def _head(scores: Scores) -> str:
-    """Names the head that is compared: all heads of single labels together ('noun + verb'; the one alone where
-    there is one), or the first head where none has single labels."""
-    spaces = file.heads_of(scores)
-    single = [name for name, space in spaces.items() if space.kind == "single"]
-    first, *_ = spaces
-    return " + ".join(single) if single else first
-
-
-def _outputs(rows: Sequence[Row], split: str, headline: str) -> list[str]:
-    """Lists every output of the rows, the headline first, then 'sum' and 'oracle' where a row has several
-    members."""
-    every = [scores for row in rows for scores in row.scores[split]]
-    found = sorted({o for s in every for o in s.logits}, key=lambda o: (o != headline, o))
-    several = any(len(file.members(s)) > 1 for s in every)
-    # An oracle asks whether some output is right, which labels of several classes do not answer by yes or no.
-    multi = all(s.label[h].ndim > 1 for s in every for h in s.label)
-    return [*found, *(["sum"] if several else []), *(["oracle"] if several and not multi else [])]
-
-
-def _key(scores: Scores, output: str) -> str | None:
-    """Names the output by which the column ``output`` is found in a scores file; None where it has no such."""
-    several = len(file.members(scores)) > 1
-    # A network may itself be named "sum" or "oracle": then the column is its own.
-    if output in ("sum", "oracle") and output not in scores.logits:
-        return {"sum": "fused", "oracle": "oracle"}[output] if several else None
-    return output if output in scores.logits else None
-
-
-def _hits(scores: Scores, output: str, how: str) -> np.ndarray | None:
-    """Returns 1 or 0, hit or miss, for each labelled clip [N]; None where labels are of several classes, or where
-    the file has no such ``output``."""
-    scores, head = file.labelled(scores), _head(scores)
-    key = _key(scores, output)
-    if key is None or (" + " not in head and scores.label[head].ndim > 1):
-        return None
-    if key == "oracle":
-        return numbers_lib.oracle(scores, head, how)
-    return numbers_lib.hits(scores, key, head, 1, how)
-
-
-def _value(scores: Scores, output: str, how: str) -> float | None:
-    """Returns top-1, or mAP where labels are of several classes, as a fraction; None where it is undefined."""
-    hits = _hits(scores, output, how)
-    if hits is not None:
-        return float(hits.mean()) if len(hits) else None
-    scores, key = file.labelled(scores), _key(scores, output)
-    return None if key in (None, "oracle") else numbers_lib.mean_ap(scores, key, _head(scores), how)
-
-
-def values(row: Row, split: str, output: str, how: str) -> list[float]:
-    """Returns the value of each seed (top-1 or mAP, fractions); [] where that of any seed is undefined."""
-    found = [_value(scores, output, how) for scores in row.scores[split]]
-    # A mean over the other seeds would look like one over all.
-    return [] if any(v is None for v in found) else found
-
-
-def _mean_hits(row: Row, split: str, output: str, how: str) -> np.ndarray | None:
-    """Returns the share of seeds that are right on each clip: [N]; None where a seed has no hits to count."""
-    found = [_hits(scores, output, how) for scores in row.scores[split]]
-    return None if any(h is None or not len(h) for h in found) else np.mean(found, axis=0)
-
-
-def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
-    """Returns the mAP of bootstrap samples of the clips, averaged over seeds: [D]."""
-    return np.mean(
-        [
-            numbers_lib.sampled_map(scores, _key(scores, output), _head(scores), how)
-            for scores in row.scores[split]
-        ],
-        axis=0,
-    )
-
-
-def interval(row: Row, split: str, output: str, how: str) -> tuple[float, ...]:
-    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds: (low, high), or () where there
-    is no such number."""
-    hits, found = _mean_hits(row, split, output, how), values(row, split, output, how)
-    if hits is not None:
-        return metrics.bootstrap_interval(hits)
-    return numbers_lib.around(float(np.mean(found)), _sampled(row, split, output, how)) if found else ()
-
-
-def difference(row: Row, base: Row, split: str, output: str, how: str) -> tuple[float, ...]:
-    """Returns ``row`` minus ``base`` as (mean, low, high), with a 95 % bootstrap interval over clips.
-
-    Each clip's hits (or the mAP of each sample of clips) are averaged over seeds first, and the two rows are
-    paired. It is () where either row lacks the number, or where the two are sums or oracles over different
-    outputs.
-    """
-    if output in ("sum", "oracle") and len({file.members(r.scores[split][0]) for r in (row, base)}) > 1:
-        return ()
-    pair = [_mean_hits(r, split, output, how) for r in (row, base)]
-    if all(hits is not None for hits in pair):
-        return metrics.paired_interval(*pair)
-    means = [values(r, split, output, how) for r in (row, base)]
-    if not all(means):
-        return ()
-    mean = float(np.mean(means[0]) - np.mean(means[1]))
-    return (mean, *numbers_lib.around(mean, np.subtract(*(_sampled(r, split, output, how) for r in (row, base)))))
-
-
-def _cell(row: Row, split: str, output: str, how: str) -> str:
-    """Writes a value as '62.1 ± 0.9' (mean and standard deviation over seeds), as '62.1 [59.0, 65.2]' (one seed,
-    with a 95 % interval over clips), or as '-' where there is none."""
-    found = values(row, split, output, how)
+def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
+    """Writes the values of all seeds as '62.1 ± 0.9' (mean and standard deviation over seeds), as '62.1 [59.0,
+    65.2]' (one seed, with its ``bounds``, a 95 % interval over clips), or as '-' where there is none."""
     if not found:
         return "-"
     mean = percent(float(np.mean(found)))
     if len(found) > 1:
         # ddof=1: seeds are a sample, and a few of them would look too much alike otherwise.
         return f"{mean} ± {percent(float(np.std(found, ddof=1)))}"
-    return f"{mean} [{', '.join(map(percent, interval(row, split, output, how)))}]"
+    return f"{mean} [{', '.join(map(percent, bounds))}]"
+
+
+def _value_cell(row: Row, split: str, output: str, how: str) -> str:
+    return _cell(values(row, split, output, how), interval(row, split, output, how))
+
+
+def _error_cell(row: Row, split: str, output: str, how: str) -> str:
+    return _cell(errors(row, split, output, how), error_interval(row, split, output, how))
 
 
 def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[Line]:
     """Makes the lines that verdict and figures are made from: every output and the sum, with a point a row."""
     found = []
-    for output in (o for o in _outputs(rows, split, headline) if o != "oracle"):
+    for output in (o for o in outputs(rows, split, headline) if o != "oracle"):
         points = []
         for row in rows:
             own = values(row, split, output, how)
-            unit = "map" if _mean_hits(row, split, output, how) is None else "top1"
+            kind = unit(row, split, output, how)
             over = () if base in (None, row) else difference(row, base, split, output, how)
             points.append(
                 Point(
-                    row.title, mean := float(np.mean(own)), interval(row, split, output, how), over, {unit: mean}
+                    row.title, mean := float(np.mean(own)), interval(row, split, output, how), over, {kind: mean}
                 )
                 if own
                 else None
@@ -166,19 +70,31 @@ def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row |
     return found
 
 
+def _best(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> int | None:
+    """Finds the row with the highest value of the first output, the ``base`` apart; None where several look alike
+    in the table and are the highest of all, or where there is none."""
+    main = lines[0] if lines else None
+    known = [i for i, row in enumerate(rows) if row is not base and main and main.points[i]]
+    if not known or len(_leaders(main)) > 1:
+        return None
+    return max(known, key=lambda i: main.points[i].value)
+
+
+def _leaders(main: Line) -> list[Point]:
+    """The points that have the highest value, as far as the table shows it."""
+    highest = max(p.value for p in main.points if p)
+    return [p for p in main.points if p and percent(p.value) == percent(highest)]
+
+
 def _verdict(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> str:
     """Writes which row leads in the first output, by how much, and what the other outputs make of it; or which
     ones tie there, as far as the table shows it."""
-    main = lines[0] if lines else None
-    known = [i for i, row in enumerate(rows) if row is not base and main and main.points[i]]
-    if not known:
-        return "no row has a number to compare"
-    highest = max(p.value for p in main.points if p)
-    leaders = [p for p in main.points if p and percent(p.value) == percent(highest)]
-    if len(leaders) > 1:
-        return verdict.tie(main, leaders, base.title if base else "")
-    best = max(known, key=lambda i: main.points[i].value)
-    own, title = main.points[best], base.title if base else ""
+    main, best = (lines[0] if lines else None), _best(lines, rows, base)
+    if best is None:
+        if not main or not any(p for p, row in zip(main.points, rows) if row is not base):
+            return "no row has a number to compare"
+        return verdict.tie(main, _leaders(main), base.title if base else "")
+    own, title, leaders = main.points[best], base.title if base else "", _leaders(main)
     opening = f"{leaders[0].title} leads in {main.output} with"
     if leaders[0] is not own:
         second = [p.title for p in main.points if p and percent(p.value) == percent(own.value)]
@@ -189,66 +105,109 @@ def _verdict(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> st
     return verdict.told(told, main, best, title, title, others=base is not None, opening=opening)
 
 
+def _columns(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> tuple[list, dict]:
+    """Makes the table: its lines (`entries`), and {column: a text for each of them}."""
+    own, main = entries(rows, split, headline), outputs(rows, split, headline)[0]
+    against = next((entry.output for entry in own if entry.row is base), main)
+    alone = all(entry.output == main for entry in own)
+    first = main if alone else "mAP" if unit(own[0].row, split, own[0].output, how) == "map" else "top-1"
+    columns: dict[str, list[str]] = {}
+
+    def add(name: str, cell, over, of: Sequence[Entry], other: str = "") -> None:
+        columns[name] = [cell(e.row, split, e.output, how) for e in of]
+        if base is not None and over:
+            found = [() if e.row is base else over(e.row, base, split, e.output, how, other) for e in of]
+            columns[f"Δ {name}"] = [text_lib.difference(one) for one in found]
+
+    add(first, _value_cell, difference, own, against)
+    add(CALIBRATION, _error_cell, error_difference, own, against)
+    if all(text == "-" for text in columns[CALIBRATION]):
+        columns = {name: cells for name, cells in columns.items() if CALIBRATION not in name}
+    # Of rows that lack the main output, each output has a line of its own.
+    of_main = [entry.row for entry in own if entry.output == main]
+    for output in outputs(of_main, split, headline)[1:] if of_main else ():
+        of = [entry._replace(output=output if entry.output == main else "") for entry in own]
+        add(output, _value_cell, difference if output == "sum" else None, of)
+    return own, columns
+
+
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
     """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}],
-    'verdict'}, and the 'lines' that it is of. Where there is a ``base``, the columns of the first output and of
-    the sum are each followed by 'Δ', the paired difference to it."""
-    columns: dict[str, list[str]] = {}
-    for output in (outputs := _outputs(rows, split, headline)):
-        columns[output] = [_cell(row, split, output, how) for row in rows]
-        if base is not None and output in (outputs[0], "sum"):
-            found = [() if row is base else difference(row, base, split, output, how) for row in rows]
-            columns[f"Δ {output}"] = [text_lib.difference(own) for own in found]
-    cells = [
-        {"title": row.title, "seeds": str(len(row.seeds)), "cells": [own[i] for own in columns.values()]}
-        for i, row in enumerate(rows)
-    ]
+    'verdict'}, the 'lines' that it is of and, where there are several 'heads', the same of each alone.
+
+    Where there is a ``base``, the columns of the first output, of its calibration error and of the sum are each
+    followed by 'Δ', the paired difference to it."""
+    found = _told(rows, split, headline, how, base)
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
-    about += [f"{row.title}: {text}" for row in rows for text in ensembles.of_all(row.scores[split])]
+    weights: dict[str, list[str]] = {}
+    for row in rows:
+        for text in ensembles.of_all(row.scores[split]):
+            weights.setdefault(text, []).append(row.title)
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
-    lines = _lines(rows, split, headline, how, base)
     return {
+        **found,
         "split": split,
+        "heads": {head: _of_head(rows, split, head, headline, how, base) for head in heads(rows, split)},
         "about": about,
-        "columns": list(columns),
-        "rows": cells,
-        "lines": lines,
-        "verdict": _verdict(lines, rows, base),
+        "weights": [f"{text_lib.listed(titles)}: {text}" for text, titles in weights.items()],
     }
+
+
+def _told(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
+    own, columns = _columns(rows, split, headline, how, base)
+    cells = [
+        {"title": e.title, "seeds": str(len(e.row.seeds)), "cells": [each[i] for each in columns.values()]}
+        for i, e in enumerate(own)
+    ]
+    lines = _lines(rows, split, headline, how, base)
+    said = _verdict(lines, rows, base) + _calibrated(lines, rows, split, how, base)
+    return {"columns": list(columns), "rows": cells, "lines": lines, "verdict": said}
+
+
+def _of_head(rows: Sequence[Row], split: str, head: str, headline: str, how: str, base: Row | None) -> dict:
+    """Makes the table of one head alone."""
+    own = [of_head(row, split, head) for row in rows]
+    return _told(own, split, headline, how, next((o for o, row in zip(own, rows) if row is base), None))
+
+
+def _calibrated(lines: Sequence[Line], rows: Sequence[Row], split: str, how: str, base: Row | None) -> str:
+    """Goes on from the verdict with the calibration error of the rows that it is about, the ``base`` apart; ''
+    where it is about none or too many, or has nothing to pair them with."""
+    if base is None or not lines or not any(lines[0].points):
+        return ""
+    best, tied = _best(lines, rows, base), [point.title for point in _leaders(lines[0])]
+    chosen = [row for row in rows if row.title in tied and row is not base] if best is None else [rows[best]]
+    said = ""
+    for row in chosen if len(chosen) < 3 else ():
+        found = errors(row, split, lines[0].output, how)
+        over = error_difference(row, base, split, lines[0].output, how)
+        # Where another row leads, 'its' could be that one's.
+        whose = "its" if best is not None and tied == [row.title] else f"{row.title}'s"
+        said += f"; {whose} {verdict.calibrated(float(np.mean(found)), over, base.title)}" if over else ""
+    return said
 
 
 def text(found: dict) -> str:
     """Writes the result of `compared` as aligned text, below the lines that say which clips it is of."""
     body = [["", "seeds", *found["columns"]]]
     body += [[line["title"], line["seeds"], *line["cells"]] for line in found["rows"]]
-    return "\n".join([*found["about"], table.aligned(body, right=1)])
+    alone = [f"{head}: {own['verdict']}" for head, own in found["heads"].items()]
+    return "\n".join([*found["about"], *found["weights"], table.aligned(body, right=1), *alone])
 
 
 def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[dict]:
     """Returns the numbers of a split for other programs: a dict for each row, with values as fractions."""
-    outputs, found = _outputs(rows, split, headline), []
+    known, found = outputs(rows, split, headline), []
     for row in rows:
         line = {"title": row.title, "segment": row.segment, "seeds": row.seeds, "runs": row.runs}
-        line["values"] = {o: values(row, split, o, how) for o in outputs}
+        line["values"] = {o: values(row, split, o, how) for o in known}
+        line["calibration_error"] = {o: errors(row, split, o, how) for o in known}
         if base is not None and row is not base:
-            line["over"] = {"row": base.title, **{o: difference(row, base, split, o, how) for o in outputs}}
+            line["over"] = {"row": base.title, **{o: difference(row, base, split, o, how) for o in known}}
+            line["calibration_error_over"] = {o: error_difference(row, base, split, o, how) for o in known}
         found.append(line)
     return found
-
-
-def _figures(found: dict, rows: Sequence[Row], headline: str, how: str, base: Row | None) -> list[str]:
-    """Draws a split's first output: every row with its interval and its seeds, and its difference to ``base``."""
-    if not found["lines"]:
-        return []
-    main, split = found["lines"][0], found["split"]
-    points = {row.title: [point] for row, point in zip(rows, main.points)}
-    dots = {row.title: values(row, split, main.output, how) for row in rows if len(row.seeds) > 1}
-    style, unit = [(figures.COLOURS[0], "o", "")], "mAP" if main.multi else "top-1"
-    drawn = [figures.values(points, style, f"{main.output}: {unit}, percent", dots)]
-    if base is not None:
-        drawn.append(figures.differences(points, style, f"points over {base.title}", base.title))
-    return [figure for figure in drawn if figure]
 
 
 def _folders(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -276,7 +235,9 @@ def write(
     across: str = "",
 ) -> pathlib.Path:
     """Writes ``tables``, which `compared` made, as one HTML file that needs no other; returns its ``path``."""
-    pictures = {found["split"]: _figures(found, rows, headline, how, base) for found in tables}
+    splits = [found["split"] for found in tables]
+    pictures = {split: overview.figures_of(rows, split, headline, how, base) for split in splits}
+    costs = {split: overview.costs(rows, split, headline, how) for split in splits}
     # Of the rows of the same runs, the last is their own method: it names them.
     names = {row.runs: row.title for row in rows}.values()
     files.write_text(
@@ -285,6 +246,8 @@ def write(
             tables=tables,
             figures=pictures,
             headline=headline,
+            costs=costs,
+            counted=diagrams.COSTS,
             base=base and base.title,
             across=across,
             runs=_folders(rows),

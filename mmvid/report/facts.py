@@ -10,6 +10,7 @@ import numpy as np
 from mmvid import files, logs
 from mmvid.data import subsets
 from mmvid.report.points import Column, Source
+from mmvid.scores import ensembles
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
@@ -75,7 +76,8 @@ def _began(workdir: pathlib.Path, sources: Sequence[Source]) -> str:
 
 
 def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
-    """Lists what each column has cost. Segments that go on from one another cost what they cost together."""
+    """Lists what each column has cost, but for ensembles, which cost nothing of their own. Segments that go on
+    from one another cost what they cost together."""
     return [
         Cost(
             column.title,
@@ -85,6 +87,7 @@ def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
             _began(workdir, column.sources),
         )
         for column in columns
+        if not ensembles.is_one(next(iter(column.scores.values())))
     ]
 
 

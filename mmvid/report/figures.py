@@ -1,7 +1,7 @@
 """The report's pictures, as inline SVG or JPEG text. Lines can be told apart without their hue, too.
 
 Names of classes, outputs and columns are users' texts, shown as they are: STYLE reads no mathematics
-into '$', the reader's own fonts draw them, and long ones lose their middle (`_short`). Colours are named by
+into '$', the reader's own fonts draw them, and long ones lose their middle (`short`). Colours are named by
 what they are for (`INKS`), so that a page that is read in the dark has others.
 """
 
@@ -31,8 +31,6 @@ DASHES, SHAPES = ("-", "--", "-."), "osD^vP"
 # The one scale of all maps of fractions: from the paper through to this colour; texts on it stay legible.
 SHADE, FULL = "#2f74c0", 0.62
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(SHADE), 0.0), (*to_rgb(SHADE), FULL)])
-# Clips of a bin below which the reliability diagram leaves it out: the accuracy of one clip is 0 or 1.
-FEWEST = 5
 # Inches: the widest figure that a telephone shows whole, and the height of a row of labels.
 WIDTH, ROW = 4.0, 0.2
 # The fixed salt makes ids, and so the files of equal figures, equal; text stays text, to be searched and copied.
@@ -46,7 +44,7 @@ STYLE = {
 }  # fmt: skip
 
 
-def _svg(figure) -> str:
+def svg(figure) -> str:
     """Writes the figure as an <svg> element in the page's colours, and closes it."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -65,20 +63,20 @@ def _svg(figure) -> str:
     return re.sub(r'style="[^"]*"', lambda style: re.sub(inks, lambda c: f"var(--{INKS[c[0]]})", style[0]), text)
 
 
-def _short(name: str, length: int = 36) -> str:
+def short(name: str, length: int = 36) -> str:
     """Puts ``name`` into one line of at most ``length`` characters, leaving out its middle: what tells names
     apart stands mostly at their ends."""
     name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     return name if len(name) <= length else f"{name[: length - 13]}…{name[-12:]}"
 
 
-def _legend(axis, lines: dict) -> None:
+def legend(axis, lines: dict) -> None:
     """Draws the legend of {name: line}."""
     # The space is for names that begin with '_', which matplotlib would leave out of a legend.
-    axis.legend(list(lines.values()), [f" {_short(name)}" for name in lines], fontsize=7)
+    axis.legend(list(lines.values()), [f" {short(name)}" for name in lines], fontsize=7)
 
 
-def _percents(figure, axis, values: np.ndarray, **options) -> None:
+def percents(figure, axis, values: np.ndarray, **options) -> None:
     """Draws fractions as colours, on the scale of all maps."""
     image = axis.imshow(100 * values, cmap=HEAT, vmin=0, vmax=100, interpolation="nearest", **options)
     bar = figure.colorbar(image, ax=axis, ticks=range(0, 101, 25), format="%d %%", aspect=25)
@@ -99,9 +97,10 @@ def _pointed(
     *,
     zero: bool = False,
     dots: dict[str, Sequence[float]] | None = None,
+    inks: dict[str, str] | None = None,
 ) -> str:
     """Draws {row: [(value, low, high) or None of each column]} in percent -> SVG. ``zero`` draws a line there,
-    and ``dots`` small ones beside the points of a row."""
+    and ``dots`` small ones beside the points of a row; ``inks`` are colours of rows, before those of columns."""
     columns = len(styles)
     height = 0.8 + max(0.3, 0.18 * columns) * len(rows) + 0.19 * columns
     with plt.rc_context(STYLE):
@@ -110,16 +109,17 @@ def _pointed(
             axis.axvline(0, color=SOFT, lw=1)
         for i, ((colour, shape, title), offset) in enumerate(zip(styles, _offsets(columns))):
             # A column without any point stands in the legend, too.
-            axis.plot([], [], shape, ms=4.5, color=colour, label=f" {_short(title)}")
-            found = [(y + offset, own[i]) for y, own in enumerate(rows.values()) if own[i]]
-            for place, point in found:
+            axis.plot([], [], shape, ms=4.5, color=colour, label=f" {short(title)}")
+            found = [(name, y + offset, own[i]) for y, (name, own) in enumerate(rows.items()) if own[i]]
+            for name, place, point in found:
                 middle, low, high = 100 * np.array(point, float)
-                axis.plot([low, high], [place, place], lw=1.5, color=colour, solid_capstyle="butt")
-                axis.plot([middle], [place], shape, ms=4.5, color=colour)
+                ink = (inks or {}).get(name, colour)
+                axis.plot([low, high], [place, place], lw=1.5, color=ink, solid_capstyle="butt")
+                axis.plot([middle], [place], shape, ms=4.5, color=ink)
         for y, name in enumerate(rows):
             own = (dots or {}).get(name, ())
             axis.plot(100 * np.array(own), [y + 0.22] * len(own), "o", ms=3, color=SOFT, mew=0)
-        axis.set_yticks(range(len(rows)), [_short(name, 24) for name in rows])
+        axis.set_yticks(range(len(rows)), [short(name, 24) for name in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlabel(label)
         axis.grid(axis="y", visible=False)
@@ -128,7 +128,7 @@ def _pointed(
         # One column alone needs no legend, but its room: figures beside each other are as high.
         if columns > 1:
             figure.legend(loc="outside upper left", fontsize=8, borderpad=0, handletextpad=0.2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def column_styles(titles: Sequence[str], base: str) -> list[tuple[str, str, str]]:
@@ -151,17 +151,24 @@ def values(
     styles: Sequence[tuple],
     label: str,
     dots: dict[str, Sequence[float]] | None = None,
+    inks: dict[str, str] | None = None,
 ) -> str:
     """Draws the value of every row and column with its interval: {name: points} -> SVG. ``dots`` are the values
-    that a row's is the mean of, as fractions."""
+    that a row's is the mean of, as fractions, and ``inks`` the colours of single rows."""
     drawn = {
         name: [(p.value, *(p.interval or (p.value, p.value))) if p and p.value is not None else None for p in own]
         for name, own in rows.items()
     }
-    return _pointed(drawn, styles, label, dots=dots)
+    return _pointed(drawn, styles, label, dots=dots, inks=inks)
 
 
-def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple], label: str, base: str) -> str:
+def differences(
+    rows: dict[str, Sequence[Point | None]],
+    styles: Sequence[tuple],
+    label: str,
+    base: str,
+    inks: dict[str, str] | None = None,
+) -> str:
     """Draws every paired difference with its interval, beside ``base`` at 0: {name: points} -> SVG; '' where there
     is none. The figure is as high as that of `values`, so that rows of the two stand beside each other."""
     if not any(p and p.over for own in rows.values() for p in own):
@@ -170,7 +177,7 @@ def differences(rows: dict[str, Sequence[Point | None]], styles: Sequence[tuple]
         name: [((0.0, 0.0, 0.0) if p.title == base else p.over) if p else () for p in own]
         for name, own in rows.items()
     }
-    return _pointed(drawn, styles, label, zero=True)
+    return _pointed(drawn, styles, label, zero=True, inks=inks)
 
 
 # ---------------------------------------------------------------------------- curves
@@ -194,10 +201,10 @@ def _curve(title: str, series: dict[str, list], order: list[str], axis_label: st
             )
         for mark in marks:
             axis.axvline(mark, color=SOFT, lw=0.8, ls=":")
-        axis.set_title(_short(title))
+        axis.set_title(short(title))
         axis.set_xlabel(axis_label)
-        _legend(axis, lines)
-        return _svg(figure)
+        legend(axis, lines)
+        return svg(figure)
 
 
 def curves(
@@ -214,12 +221,12 @@ def curves(
 # ---------------------------------------------------------------------------- classes
 def confusion(matrix: np.ndarray, names: list[str]) -> str:
     """Draws a confusion matrix: counts [K true, K predicted] -> SVG. Each row is shown in shares of its class."""
-    shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [_short(n) for n in names]
+    shares, names = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), [short(n) for n in names]
     # A cell keeps its size, and the longest name its room, until the figure is as large as a page.
     size = min(max(0.28 * len(names) + 0.06 * max(map(len, names)) + 1.2, 3.5), 10)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(size + 0.6, size), layout="constrained")
-        _percents(figure, axis, shares)
+        percents(figure, axis, shares)
         # More names would not be legible at this size.
         if len(names) <= 40:
             axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -228,7 +235,7 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
                 axis.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6)
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
-        return _svg(figure)
+        return svg(figure)
 
 
 def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str) -> str:
@@ -242,13 +249,13 @@ def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str
         figure, axis = plt.subplots(figsize=(WIDTH, ROW * len(order) + 0.9), layout="constrained")
         colours = [COLOURS[0] if v >= 0 else COLOURS[1] for v in change[order]]
         axis.barh(range(len(order)), 100 * change[order], color=colours, height=0.7)
-        labels = [f"{_short(names[i])} (n={counts[i]})" for i in order]
+        labels = [f"{short(names[i])} (n={counts[i]})" for i in order]
         axis.set_yticks(range(len(order)), labels, fontsize=7)
         axis.axvline(0, color=SOFT, lw=0.8)
         axis.set_xlabel("points of top-1")
-        axis.set_title(_short(title, 48))
+        axis.set_title(short(title, 48))
         axis.grid(axis="y", visible=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def counts(names: list[str], numbers: Sequence[int], title: str) -> str:
@@ -259,29 +266,12 @@ def counts(names: list[str], numbers: Sequence[int], title: str) -> str:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH, ROW * len(order) + 0.9), layout="constrained")
         axis.barh(range(len(order)), [numbers[i] for i in order], color=COLOURS[0], height=0.7)
-        axis.set_yticks(range(len(order)), [f"{_short(names[i])} ({numbers[i]})" for i in order], fontsize=7)
+        axis.set_yticks(range(len(order)), [f"{short(names[i])} ({numbers[i]})" for i in order], fontsize=7)
         axis.set_ylim(len(order) - 0.5, -0.5)
         axis.set_xlabel("clips")
-        axis.set_title(_short(title, 48))
+        axis.set_title(short(title, 48))
         axis.grid(axis="y", visible=False)
-        return _svg(figure)
-
-
-def reliability(bins: dict[str, np.ndarray]) -> str:
-    """Draws accuracy against confidence: {label: [bins, 3] of confidence, accuracy, count}, the run's own column
-    first, the baseline second -> SVG. A calibrated network lies on the diagonal. Bins of fewer than `FEWEST`
-    clips are left out."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
-        axis.plot([0, 1], [0, 1], color=SOFT, lw=0.8)
-        lines = {}
-        inks = (COLOURS[1], COLOURS[5], *COLOURS)
-        for i, (label, rows) in enumerate(bins.items()):
-            full = rows[rows[:, 2] >= FEWEST]
-            (lines[label],) = axis.plot(full[:, 0], full[:, 1], marker=SHAPES[i % 6], ms=3, color=inks[i % 8])
-        axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-        _legend(axis, lines)
-        return _svg(figure)
+        return svg(figure)
 
 
 def strip(frames: np.ndarray, height: int = 64) -> str:

@@ -2,14 +2,14 @@
 
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
 from mmvid.report import page as page_lib
 from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
-from mmvid.scores import ensembles, file
+from mmvid.scores import ensembles, file, temperature
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 
@@ -91,6 +91,26 @@ def _following(config, workdir: pathlib.Path) -> list[str]:
     return found
 
 
+def _temperatures(path: pathlib.Path, scores: Mapping[str, Scores], how: str) -> dict[str, dict]:
+    """Returns {split: temperatures} that are fitted on the scores file at ``path``; {} where there is none, as in
+    runs from before `points.FITTED` was always scored."""
+    if not path.exists():
+        return {}
+    own = file.load(path)
+    # On the clips that it was fitted on, a temperature would flatter: EPIC-Kitchens' 'unseen' lies in its 'val'.
+    apart = [split for split, other in scores.items() if not set(other.id.tolist()) & set(own.id.tolist())]
+    return dict.fromkeys(apart, temperature.fitted(own, how) if apart else {})
+
+
+def _loaded(workdir: pathlib.Path, column: Shown, how: str) -> Column:
+    """Reads the scores of a column and computes its numbers. Raises FileNotFoundError where a file is missing."""
+    folder = workdir / column.segment / "scores"
+    scores = {split: file.load(folder / f"{split}.npz") for split in column.splits}
+    fitted = _temperatures(folder / f"{points.FITTED}.npz", scores, how)
+    made = Column(column.title, column.segment, scores, column.parts, sources=column.sources, temperatures=fitted)
+    return points.counted(made, how)
+
+
 def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
     """Writes the lines that end a run: the verdict ``said`` of ``scores``, the report's path and the next
     commands."""
@@ -105,7 +125,11 @@ def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
     found = []
     for column in planned:
         prefix = "" if column is planned[-1] else f"{column.segment} "
-        made = ensembles.write(workdir, column.segment, column.splits, prefix)
+        splits = dict.fromkeys(column.splits)
+        # An ensemble's temperature is fitted as any output's.
+        if (workdir / column.segment / "scores" / f"{points.FITTED}.npz").exists():
+            splits[points.FITTED] = None
+        made = ensembles.write(workdir, column.segment, tuple(splits), prefix)
         found += [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
     return found
 
@@ -118,19 +142,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     the run's. Raises FileNotFoundError where the scores file of any is not there.
     """
     planned, how = _with_ensembles(workdir, [Shown(*column) for column in columns]), config.evaluation.aggregate
-    loaded = [
-        points.counted(
-            Column(
-                c.title,
-                c.segment,
-                {split: file.load(workdir / c.segment / "scores" / f"{split}.npz") for split in c.splits},
-                c.parts,
-                sources=c.sources,
-            ),
-            how,
-        )
-        for c in planned
-    ]
+    loaded = [_loaded(workdir, column, how) for column in planned]
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)

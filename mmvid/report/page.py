@@ -8,7 +8,7 @@ import jinja2
 
 from mmvid import files
 from mmvid.data import fields
-from mmvid.report import facts, figures, panels, points, table, verdict
+from mmvid.report import calibration, diagrams, facts, figures, overview, panels, points, table, teachers, verdict
 from mmvid.report.points import Column, Line
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
@@ -60,6 +60,20 @@ def _origin(workdir: pathlib.Path, columns: Sequence[Column], settings: dict, tr
     return {"facts": told, "costs": facts.costs(workdir, columns), "made": versions}
 
 
+def _first_screen(workdir, columns: Sequence[Column], lines, settings: dict, headline: str, baseline: str, how):
+    """Draws what the page begins with, of the first split: 'lead', a list of figures a row, and 'cost'. Where a
+    student has learnt from teachers, that is accuracy and calibration error of all; else every output's value."""
+    first, *_ = columns[-1].scores
+    rows = overview.rows_of(workdir, columns, first, settings)
+    base = next((row for row in rows if row.segment == baseline), None)
+    made = panels.lead(lines, columns, first, baseline)
+    lead = [[figure for figure in made.values() if figure]] if made else []
+    if made and overview.taught(columns, first):
+        lead = overview.figures_of(rows, first, headline, how, base)
+    cost = overview.costs(rows, first, headline, how) if made else ""
+    return {"lead": lead, "cost": cost, "counted": diagrams.COSTS}
+
+
 def write(
     workdir: str | pathlib.Path,
     columns: Sequence[Column],
@@ -100,7 +114,7 @@ def write(
         clips_used=len(file.labelled(own.scores[first]).id),
         multi=bool(found[first]) and all(line.multi for line in found[first]),
         verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
-        lead=panels.lead(found[first], columns, first, baseline),
+        **_first_screen(workdir, columns, found[first], settings, headline, baseline, how),
         clips=clips,
         **_origin(workdir, columns, settings, facts.trained_on(dataset, learnt)),
         tables=_tables(columns, found, baseline, how),
@@ -110,7 +124,11 @@ def write(
         published_neighbours=list(published_neighbours),
         curves=panels.all_curves(workdir, columns),
         figures=panels.class_figures(own, base, headline, first, how),
-        fewest=figures.FEWEST,
+        fewest=diagrams.FEWEST,
+        reliability=calibration.reliabilities(columns, first, baseline, how),
+        views=calibration.as_views_shrink(columns, first, headline, how),
+        frequent=calibration.frequent(columns, first, headline, baseline, how),
+        teachers=teachers.panel(workdir, columns, first, how),
         counts=[
             figures.counts(names, numbers, what) for what, names, numbers in facts.class_counts(dataset, learnt)
         ],

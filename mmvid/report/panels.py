@@ -13,25 +13,19 @@ from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
-# Lines of a figure that are still taken in at a glance.
-MANY = 12
-
 
 def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
     """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
-    in every column with its interval, and the paired differences; {} where no clip has a label. Where lines are
-    more than `MANY`, those of other outputs than the headline are of its main head alone."""
-    shown = points.there(columns, split)
+    in every column with its interval, and the paired differences; {} where no clip has a label. Of several heads
+    it shows what they say together."""
+    shown, lines = points.there(columns, split), points.together(lines)
     base = next((c.title for c in shown if c.segment == baseline), "")
-    named = [(name, line) for name, line in zip(points.spoken(lines), lines) if not line.part]
-    if not named:
+    own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
+    if not own:
         return {}
-    main = points.main_line(lines, lines[0].output)
-    if len(named) > MANY:
-        named = [(name, line) for name, line in named if line.head == main.head or line.output == main.output]
-    own = {name: line.points for name, line in named}
     styles = figures.column_styles([c.title for c in shown], base)
     unit = "mAP" if all(line.multi for line in lines) else "top-1"
+    unit += f" of {lines[0].head}" if " + " in lines[0].head else ""
     return {
         "values": figures.values(own, styles, f"{unit}, percent"),
         "differences": figures.differences(own, styles, f"points of {unit} over {base}", base) if base else "",
@@ -73,6 +67,12 @@ PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillati
 LABELS = {"fused": "sum", "oracle": "any of them"}
 
 
+def _titled(term: str) -> str:
+    """Names a term for readers: 'top1_noun_and_verb' is the top-1 of two heads together."""
+    known, _, head = term.partition("_") if term.startswith(("top1_", "map_")) else (term, "", "")
+    return PANELS.get(known, known) + (f" of {head.replace('_and_', ' + ')}" if head else "")
+
+
 def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
     """Returns [(title, SVG)] of the columns' curves. Segments that go on from one another share one picture, which
     bears the title of the last."""
@@ -95,7 +95,7 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
     for name in names:
         # Logged names are when/output/term: train/rgb/ce, val/rgb/top1.
         when, output, term = name.split("/")
-        title = PANELS.get(term, term) + (", validation" if when == "val" else "")
+        title = _titled(term) + (", validation" if when == "val" else "")
         points = _points(lines, name)
         label = LABELS.get(output, output)
         panels.setdefault(title, {})[label] = _binned(points) if term == "win" else points
@@ -131,10 +131,10 @@ def _shown(scores: Scores, output: str, head: str) -> str:
 
 
 def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
-    """Draws the confusion matrix, the reliability diagram and the change of each class against ``base``.
+    """Draws the confusion matrix and the change of each class against ``base``.
 
     All are of the first head of single labels, over the clips that have ``output`` with finite scores. Returns
-    {'confusion', 'changes', 'reliability': SVG, 'shown': text}, without 'changes' where there is no ``base``
+    {'confusion', 'changes': SVG, 'shown': text}, without 'changes' where there is no ``base``
     on the same clips, and {} where there is no such head or output.
     """
     scores = file.labelled(column.scores[split])
@@ -143,7 +143,6 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
         return {}
     there, labels, names = file.usable(scores, output, head), scores.label[head], _names(scores, head)
     probs = numbers_lib.probabilities(scores.logits[output][head], how)
-    bins = {column.title: metrics.reliability(probs[there], labels[there])}
     found = {
         "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
         "shown": _shown(scores, output, head),
@@ -152,14 +151,13 @@ def class_figures(column: Column, base: Column | None, output: str, split: str, 
     if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
         before = numbers_lib.probabilities(earlier.logits[output][head], how)
         old = file.usable(earlier, output, head)
-        bins[base.title] = metrics.reliability(before[old], labels[old])
         # A class's change is over clips that both have: otherwise it would be one of coverage, too.
         both = there & old
         change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
         counts = np.bincount(labels[both], minlength=probs.shape[1])
         title = f"{output}: {column.title} minus {base.title}"
         found["changes"] = figures.changes(names, change, counts, title)
-    return found | {"reliability": figures.reliability(bins)}
+    return found
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW) -> list[dict]:

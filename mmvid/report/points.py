@@ -4,9 +4,12 @@ is from the baseline's. Sentence, figure and tables are all made from them."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mmvid.scores import file
+from mmvid.scores import file, temperature
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
+
+# Temperatures are fitted on this split, and shown on those that share no clip with it.
+FITTED = "val"
 
 
 class Source(NamedTuple):
@@ -30,6 +33,7 @@ class Column(NamedTuple):
     parts: tuple[str, ...] = ()
     numbers: dict[str, dict] = {}  # noqa: RUF012
     sources: tuple[Source, ...] = ()
+    temperatures: dict[str, dict] = {}  # noqa: RUF012
 
 
 class Point(NamedTuple):
@@ -64,20 +68,25 @@ class Line(NamedTuple):
         return " + " in self.output
 
 
-def numbers_of(scores: Scores, how: str) -> dict:
+def numbers_of(scores: Scores, how: str, temperatures: dict | None = None) -> dict:
     """Returns what summary.json keeps of a split: the numbers of every output and, where there are several
-    members, those of every subset of them."""
+    members, those of every subset of them. With ``temperatures`` that were fitted on another split, outputs
+    also have their 'temperature' and the calibration error at it, 'ece_scaled'."""
     found = numbers_lib.summary(scores, how)
+    for output, heads in temperature.scaled(scores, temperatures or {}, how).items() if found else ():
+        for head, own in heads.items():
+            found[output][head] |= own
     return found | ({"subsets": numbers_lib.subsets(scores, how)} if len(file.members(scores)) > 1 else {})
 
 
 def counted(column: Column, how: str) -> Column:
     """Returns the column with the numbers of each of its splits."""
-    return column._replace(
-        numbers={
-            split: column.numbers.get(split) or numbers_of(scores, how) for split, scores in column.scores.items()
-        }
-    )
+
+    def made(split: str) -> dict:
+        temperatures = column.temperatures.get(split)
+        return column.numbers.get(split) or numbers_of(column.scores[split], how, temperatures)
+
+    return column._replace(numbers={split: made(split) for split in column.scores})
 
 
 def whole_sum(scores: Scores) -> str:
@@ -177,6 +186,11 @@ def spoken(lines: Sequence[Line]) -> list[str]:
         if (members := line.output.count(" + ") + 1) > 3:
             found[i] = f"sum of all {members}" + (f" ({line.head})" if several else "")
     return found
+
+
+def together(lines: Sequence[Line]) -> list[Line]:
+    """Keeps the lines of all heads of single labels together ('noun + verb'); all lines, where there are none."""
+    return [line for line in lines if " + " in line.head] or list(lines)
 
 
 def main_line(lines: Sequence[Line], headline: str) -> Line | None:

@@ -30,6 +30,13 @@ def _further_cell(point: Point) -> str:
     return ("" if five is None else f"{percent(five)}; ") + percent(point.more["ece"])
 
 
+def _scaled_cell(point: Point) -> str:
+    """Writes '3.1 (T 1.8)', the calibration error after temperature scaling and the temperature."""
+    if point.more.get("ece_scaled") is None:
+        return "-"
+    return f"{percent(point.more['ece_scaled'])} (T {point.more['temperature']:.2f})"
+
+
 def _view_cell(point: Point) -> str:
     """Writes top-1 / top-5 over single views. Heads taken together ('noun + verb') have none."""
     return _both(point.more.get("clip_top1"), point.more.get("clip_top5"))
@@ -50,7 +57,8 @@ def _measures(line: Line, views: int) -> dict[str, Callable]:
         return {"mAUC": lambda point: percent(point.more.get("mauc"))}
     five = "top-5; " if any(p and p.more.get("top5") is not None for p in line.points) else ""
     single = {"single views: top-1 / top-5": _view_cell} if views > 1 else {}
-    return {f"{five}calibration error": _further_cell} | single
+    scaled = {f"calibration error, temperature fitted on {points.FITTED}": _scaled_cell}
+    return {f"{five}calibration error": _further_cell} | scaled | single
 
 
 def _oracle(line: Line, columns: Sequence[Column], split: str) -> list[str]:
@@ -106,15 +114,19 @@ def rows(
     paired difference to the column whose segment is ``baseline`` (with ``signs``: 1 or -1 where it is beyond
     noise), top-5, the calibration error, single views where there are several, mAUC, and the number of clips
     whose scores are not finite. A row that is a sum, named by its members, also says how often any of these is
-    right. With ``parts``, sums of some members stand there, too. ``found`` are the split's `points.lines`.
+    right. With ``parts``, sums of some members stand there, too; of several heads, for all of them together.
+    ``found`` are the split's `points.lines`.
     """
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if found is None:
         found = points.lines(shown, split, headline=headline, baseline=baseline, how=how)
     base = next((c.title for c in shown if c.segment == baseline), "")
-    named = zip(points.names(found), found)
+    named, kept = zip(points.names(found), found), points.together(found)
     return [
-        row for name, line in named if parts or not line.part for row in _line_rows(name, line, shown, split, base)
+        row
+        for name, line in named
+        if not line.part or (parts and line in kept)
+        for row in _line_rows(name, line, shown, split, base)
     ]
 
 

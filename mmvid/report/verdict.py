@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mmvid.report.points import Column, Line, Point, lines, main_line, sign, spoken, there
+from mmvid.report.rows import Row, error_difference, errors
 from mmvid.report.text import difference, listed, percent, value
 from mmvid.scores import numbers as numbers_lib
 
@@ -21,6 +22,26 @@ def _against(point: Point, base: str, rival: str) -> str:
     if not sign(point.over):
         return f"{value(point.more)}, within noise of {base} ({difference(point.over)})"
     return f"{value(point.more)}, {difference(point.over)} {'over' if sign(point.over) > 0 else 'under'} {base}"
+
+
+def calibrated(error: float, over: tuple[float, ...], base: str) -> str:
+    """Writes a calibration error and its paired difference to that of ``base``: less is better."""
+    said = f"calibration error {percent(error)}"
+    if not sign(over):
+        return f"{said}, within noise of {base} ({difference(over)})"
+    return f"{said}, {difference(over)} {'over' if sign(over) > 0 else 'under'} {base}"
+
+
+def _calibration(columns: Sequence[Column], split: str, output: str, baseline: str, how: str) -> str:
+    """Goes on from the sentence about a student with its calibration error; '' where the last column has learnt
+    from no teachers."""
+    own, base = columns[-1], next(column for column in columns if column.segment == baseline)
+    scores = [column.scores[split] for column in (own, base)]
+    if "teachers" not in scores[0].meta or scores[0].id.tolist() != scores[1].id.tolist():
+        return ""
+    both = [Row(c.title, c.segment, (0,), (), {split: [s]}) for c, s in zip((own, base), scores)]
+    over = error_difference(*both, split, output, how)
+    return f"; {calibrated(errors(both[0], split, output, how)[0], over, base.title)}" if over else ""
 
 
 def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> list[str]:
@@ -119,7 +140,8 @@ def verdict(
     base = next((c.title for c in shown[:-1] if c.segment == baseline), "")
     if base:
         # Plans train their baselines as long as what is compared with them (`plans.BASELINES`).
-        return told(found, main, -1, f"{base} with the same updates", base, others=True)
+        said = told(found, main, -1, f"{base} with the same updates", base, others=True)
+        return said + _calibration(shown, split, main.output, baseline, how)
     rival, own = _rival(shown, main, split, how)
     paired = main._replace(points=(*main.points[:-1], own))
     found = [paired if line is main else line for line in found]

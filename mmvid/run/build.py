@@ -33,7 +33,7 @@ class Run(NamedTuple):
     datasets: dict[str, records.Dataset]
     segments: list[Segment]
     stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
-    programs: dict  # `programs.shared`: jitted functions by what they are made of
+    programs: dict  # `programs.shared`: jitted functions by what they are made of; `counts`: their FLOPs
 
 
 # ---------------------------------------------------------------------------- data

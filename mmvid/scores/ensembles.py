@@ -8,7 +8,7 @@ import numpy as np
 from mmvid import files
 from mmvid.logs import LOG
 from mmvid.methods import distill
-from mmvid.scores import combine, file
+from mmvid.scores import combine, effort, file
 from mmvid.scores.file import Scores
 
 # In the folder of a segment that learns from teachers: {'gamma', 'scheme', 'split', 'clips', 'weights': {head:
@@ -46,6 +46,11 @@ def of_all(scores: Sequence[Scores]) -> list[str]:
     return list(dict.fromkeys(told(own.meta["teachers"]) for own in scores if "teachers" in own.meta))
 
 
+def is_one(scores: Scores) -> bool:
+    """Tells whether scores are those of an ensemble of teachers."""
+    return "teachers" in scores.meta and list(scores.logits) == [OUTPUT]
+
+
 def _variants(note: Mapping) -> dict[str, dict]:
     """The notes of the ensembles of a segment's teachers, {how they are weighed: note}: those of the paper's
     gammas and of its own, or all alike where nothing was weighed."""
@@ -76,6 +81,18 @@ def _made(workdir: pathlib.Path, note: Mapping) -> dict:
     return {name: known[name] for name in ("code", "machine", "versions") if name in known}
 
 
+def _effort(workdir: pathlib.Path, note: Mapping) -> dict:
+    """What the only output of an ensemble takes: all of its teachers; {} where one has not been counted."""
+    found = []
+    for where in note["teachers"].values():
+        folder = (workdir / where["scores"]).parent
+        own = effort.read(folder).get(where["output"])
+        # Networks of two segments are two, though their names may be the same.
+        found.append(own and {**own, "network": f"{folder} {own['network']}"})
+    whole = effort.together(found)
+    return {} if whole is None else {OUTPUT: {"network": OUTPUT, **whole}}
+
+
 def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "") -> list[tuple[str, str]]:
     """Writes the scores of the ensembles of a segment's teachers, as if each were a segment: [(title, folder)]; []
     where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments.
@@ -95,5 +112,6 @@ def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: st
             LOG.warning("%s: no ensemble of teachers to show: %s", segment, error)
             return []
         files.write_json(workdir / folder / "cost.json", _made(workdir, note))
+        files.write_json(workdir / folder / effort.NAME, _effort(workdir, note))
         found.append((title, folder))
     return found

@@ -62,17 +62,39 @@ def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int 
     return calibration_error(*_confidence(probs, labels), bins)
 
 
+def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Returns the bin of every confidence: [N] -> int [N]."""
+    edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
+    # side="left" puts a confidence that equals an edge into the lower bin: (lo, hi].
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+
+
 def calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = 15) -> float | None:
     """Computes the same from the confidence of each prediction and whether it is right: [N], [N] -> fraction."""
     if not len(hits):
         return None
-    edges = np.linspace(0, 1, bins + 1).astype(np.float32).astype(np.float64)
-    # side="left" puts a confidence that equals an edge into the lower bin: (lo, hi].
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    index = _bins(confidence, bins)
     counts = np.bincount(index, minlength=bins)
     # |B| / N * |acc - conf| of a bin is |sum of conf - sum of hits| / N: the bin's size cancels.
     gaps = np.bincount(index, confidence, bins) - np.bincount(index, hits, bins)
     return float(np.abs(gaps[counts > 0]).sum() / len(hits))
+
+
+def sampled_calibration_error(
+    confidence: np.ndarray, hits: np.ndarray, there: np.ndarray, seed: int = 0, *, bins: int = 15, draws: int = 500
+) -> np.ndarray:
+    """Computes `calibration_error` of ``draws`` bootstrap samples of all N examples, of which those that are
+    ``there`` count: [N] thrice -> [draws], NaN where a sample has none. Equal seeds draw the same examples."""
+    rng, n = np.random.default_rng(seed), len(hits)
+    gaps = np.zeros((n, bins))
+    gaps[there, _bins(confidence[there], bins)] = confidence[there] - hits[there]
+    found = []
+    # In blocks: the samples of a large split at once would not fit into memory.
+    for block in np.array_split(np.arange(draws), -(-draws * n // 2**22)):
+        weights = rng.multinomial(n, np.full(n, 1 / n), len(block))
+        counts = weights @ there
+        found.append(np.where(counts > 0, np.abs(weights @ gaps).sum(1) / np.maximum(counts, 1), np.nan))
+    return np.concatenate(found)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -87,23 +87,28 @@ def _single(scores: Scores, output: str, head: str, how: str) -> dict:
         **_top(first, 1),
         **(_top(_hits(logits, present, labels, 5, how), 5) if five else {"top5": None, "top5_interval": None}),
         "top1_of_expected": float(first.sum() / _expected(scores)),
-        "ece": metrics.expected_calibration_error(probabilities(logits[there], how), labels[there]),
+        "ece": calibration_error(scores, output, head, how),
         "per_class": [r / n if n else None for r, n in zip(right.tolist(), counts.tolist())],
         "not_finite": int((present & ~there).sum()),
         "n": len(labels),
     }
 
 
-def _joint_calibration_error(scores: Scores, output: str, heads: list[str], how: str) -> float | None:
-    """Computes the calibration error of several heads of single labels together, over the clips that have the
-    output: the confidence is the product of theirs, and right is who is right in all of them."""
-    there = np.all([file_lib.usable(scores, output, head) for head in heads], axis=0)
-    confidence, right = np.ones(int(there.sum())), np.ones(int(there.sum()), bool)
-    for head in heads:
-        probs = probabilities(file_lib.of_output(scores, output, head)[0][there], how)
-        confidence *= probs.max(1)
-        right &= probs.argmax(1) == scores.label[head][there]
-    return metrics.calibration_error(confidence, right)
+def confidence(scores: Scores, output: str, head: str, how: str = HOW) -> tuple[np.ndarray, ...]:
+    """Returns (how sure an output is of its guess, whether that is right, whether it has one, with finite scores),
+    each [N]. Of several heads, 'noun + verb', the confidence is the product of theirs, and all must be right."""
+    heads = head.split(" + ")
+    sure, right = np.ones(len(scores.id)), np.ones(len(scores.id), bool)
+    for own in heads:
+        probs = probabilities(file_lib.of_output(scores, output, own)[0], how)
+        sure, right = sure * probs.max(1), right & (probs.argmax(1) == scores.label[own])
+    return sure, right, np.all([file_lib.usable(scores, output, own) for own in heads], axis=0)
+
+
+def calibration_error(scores: Scores, output: str, head: str, how: str = HOW) -> float | None:
+    """Computes the calibration error over the clips that have an output, with finite scores; None for no clip."""
+    sure, right, there = confidence(scores, output, head, how)
+    return metrics.calibration_error(sure[there], right[there])
 
 
 def cross_entropy(scores: Scores, output: str, head: str) -> float | None:
@@ -234,7 +239,7 @@ def summary(scores: Scores, how: str = HOW) -> dict:
             result[output][head] = form(scores, output, head, how)
         if len(single) > 1:
             every = hits(scores, output, " + ".join(single), 1, how)
-            error = _joint_calibration_error(scores, output, single, how)
+            error = calibration_error(scores, output, " + ".join(single), how)
             result[output][" + ".join(single)] = {**_top(every, 1), "ece": error, "n": len(every)}
     if several and single:
         result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}

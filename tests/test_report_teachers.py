@@ -1,0 +1,129 @@
+"""What the report shows of teachers, views, confidence and frequent classes, from scores files alone."""
+
+import numpy as np
+import pytest
+from test_scores import made
+
+from mmvid import files
+from mmvid.report import calibration, diagrams, figures, page, points, teachers
+from mmvid.report.points import Column
+from mmvid.scores import effort, ensembles, file, numbers
+
+TEACHERS = ("teacher_a", "teacher_b", "teacher_c")
+HEADS = {"verb": 5, "noun": 3}
+
+
+def scores(outputs, seed=0, n=80, views=3):
+    """Scores of two heads; each next output knows less."""
+    rng = np.random.default_rng(seed)
+    labels = {head: rng.integers(0, k, n) for head, k in HEADS.items()}
+    classes = {head: list("abcde"[:k]) for head, k in HEADS.items()}
+    meta = dict(split="test", step=9, protocol="D1U1", crops="centre", views=views, dataset="fake",
+                fingerprint="abc", clips_expected=n, classes=classes)  # fmt: skip
+    logits = {
+        output: {
+            head: rng.normal(size=(n, views, k)) + (2 - 0.5 * i) * np.eye(k)[labels[head]][:, None]
+            for head, k in HEADS.items()
+        }
+        for i, output in enumerate(outputs)
+    }
+    first = made({o: own["verb"] for o, own in logits.items()}, labels["verb"], **meta)
+    return first._replace(label=labels, logits=logits)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workdir with teachers, a baseline and a student: (workdir, columns, note)."""
+    held = {"verb": dict(zip(TEACHERS, (1.0, 2.0, 3.0))), "noun": dict(zip(TEACHERS, (0.5, 0.4, 0.9)))}
+    note = {"gamma": 1.0, "scheme": "weighted", "split": "held", "clips": 20, "cross_entropy": held,
+            "weights": ensembles.weights(held, 1.0),
+            "teachers": {o: {"scores": "teachers/scores", "output": o} for o in TEACHERS}}  # fmt: skip
+    own = {"teachers": scores(TEACHERS, 0), "baseline": scores(("rgb",), 0), "student": scores(("rgb",), 0)}
+    for name, each in own.items():
+        file.save(tmp_path / name / "scores" / "test.npz", each)
+    files.write_json(tmp_path / "student" / ensembles.NAME, note)
+    columns = [Column(name.title(), name, {"test": each}) for name, each in own.items()]
+    return tmp_path, [points.counted(column, "logits") for column in columns], note
+
+
+def test_the_largest_ensemble_is_the_one_that_taught(run, monkeypatch):
+    workdir, columns, _ = run
+    seen = []
+    monkeypatch.setattr(diagrams, "growth", lambda values, others, *labels: seen.append((values, others)))
+    monkeypatch.setattr(diagrams, "grid", lambda values, *names: (values, *names))
+    found = teachers.panel(workdir, columns, "test", "logits")
+    ((_, folder), *_) = ensembles.write(workdir, "student", ("test",))[1:]  # gamma 1, the run's own
+    whole = numbers.summary(file.load(workdir / folder / "scores" / "test.npz"))[ensembles.OUTPUT]
+    for head, (values, others) in zip(HEADS, seen):
+        assert {size: len(own) for size, own in values.items()} == {1: 3, 2: 3, 3: 1}
+        assert values[3][0] == pytest.approx(whole[head]["ece"])
+        assert values[1] == pytest.approx([columns[0].numbers["test"][t][head]["ece"] for t in TEACHERS])
+        assert others == {"Student": columns[-1].numbers["test"]["rgb"][head]["ece"]}
+    (weights, rows, heads, _), = found["weights"]  # fmt: skip
+    assert (rows, heads) == (list(TEACHERS), list(HEADS)) and np.allclose(weights.sum(0), 1)
+    assert "gamma 1" in found["about"]
+
+
+def test_agreement_is_over_clips_that_both_have(run, monkeypatch):
+    workdir, columns, _ = run
+    monkeypatch.setattr(diagrams, "grid", lambda values, *names: (values, *names))
+    columns[-1].scores["test"].present["rgb"][:70] = False
+    other = columns[1].scores["test"].logits["rgb"]["verb"]
+    columns[-1].scores["test"].logits["rgb"]["verb"][70:] = other[70:]
+    values, names, _, title = teachers.panel(workdir, columns, "test", "logits")["agreement"][0]
+    assert names == [*TEACHERS, "Baseline", "Student"] and title == "agreement, verb"
+    assert np.allclose(np.diag(values), 1) and np.allclose(values, values.T)
+    assert values[names.index("Baseline"), names.index("Student")] == 1
+
+
+def test_who_learns_from_nobody_has_no_panel(run):
+    workdir, columns, _ = run
+    assert teachers.panel(workdir, columns[:-1], "test", "logits") == {}
+
+
+@pytest.mark.parametrize("views", [1, 2, 3, 10])
+def test_views_are_left_out_evenly(views):
+    for kept in range(1, views + 1):
+        chosen = calibration.fewer(views, kept)
+        assert len(set(chosen)) == kept and (chosen == views - 1 - chosen[::-1])[: (kept == views) * kept].all()
+        assert chosen.min() >= 0 and chosen.max() < views
+    assert calibration.fewer(views, 1) == [views // 2]
+
+
+def test_all_views_are_the_tables_number(run, monkeypatch):
+    _, columns, _ = run
+    monkeypatch.setattr(figures, "curves", lambda panels, label: panels)
+    (lines,) = calibration.as_views_shrink(columns, "test", "rgb", "logits").values()
+    assert list(lines) == ["Baseline", "Student"] and [n for n, _ in lines["Student"]] == [1, 2, 3]
+    assert lines["Student"][-1][1] == columns[-1].numbers["test"]["rgb"]["verb + noun"]["top1"]
+
+
+def test_the_most_frequent_actions_are_pairs_with_their_clips(run, monkeypatch):
+    _, columns, _ = run
+    monkeypatch.setattr(figures, "values", lambda rows, styles, label: rows)
+    rows = calibration.frequent(columns, "test", "rgb", "baseline", "logits")
+    counts = [int(name.split("(")[1][:-1]) for name in rows]
+    assert len(rows) == 15 and counts == sorted(counts, reverse=True) and sum(counts) == 80
+    share = sum(n * own[-1].value for n, own in zip(counts, rows.values())) / 80
+    assert share == pytest.approx(columns[-1].numbers["test"]["rgb"]["verb + noun"]["top1"])
+    assert [point.title for point in next(iter(rows.values()))] == ["Baseline", "Student"]
+
+
+def test_the_page_shows_them(run):
+    workdir, columns, _ = run
+    for i, (folder, outputs) in enumerate((("teachers", TEACHERS), ("student", ("rgb",)))):
+        taken = {o: {"network": o, "reads": [o], "flops": 10 ** (9 + i), "parameters": 1} for o in outputs}
+        files.write_json(workdir / folder / effort.NAME, taken)
+    columns[-1].scores["test"].meta["teachers"] = {"scheme": "equal", "weights": {}}
+    text = page.write(workdir, columns, config="{}", headline="rgb", baseline="baseline").read_text()
+    for part in ("The teachers", "agreement, noun", "weight of each teacher", "Fewer views", "Reliability"):
+        assert part in text, part
+    # The first screen: accuracy and calibration error, by value and by difference.
+    first = text[text.index("<h1>") : text.index("<dl>")]
+    assert "; calibration error " in first[: first.index("</h1>")] and first.count("<svg") == 4
+    assert "Accuracy and cost" in text
+    for folder in ("teachers", "student"):
+        (workdir / folder / effort.NAME).unlink()
+    (workdir / "student" / ensembles.NAME).unlink()
+    text = page.write(workdir, columns, config="{}", headline="rgb").read_text()
+    assert "The teachers" not in text and "Accuracy and cost" not in text
