@@ -2,7 +2,8 @@
 
 Each teacher learns alone from the labels, without the clips on which it is weighed. Then the student learns from
 all of them, and, to compare with, the baseline from the labels: the same network from the same start, on the same
-clips in the same batches, with the same updates. The RGB teacher is not the baseline: it has seen fewer clips.
+clips in the same batches, with the same updates. Frames and crops within a clip are drawn anew, as the student's
+are chosen for all of its teachers' streams together. The RGB teacher is not the baseline: it has seen fewer clips.
 """
 
 from collections.abc import Mapping
