@@ -27,13 +27,8 @@ FREE = (
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
 # default is None needs no row: None counts as not there.
 SINCE = {
-<<<<<<< HEAD
-    "augment.device": (), "augment.distortion": "dmcl",
-    "missing.audio": 0.0, "missing.boxes": 0.0, "split": "train",
-=======
     "augment.device": (), "augment.distortion": "dmcl", "split": "train",
     "missing.audio": 0.0, "missing.boxes": 0.0,
->>>>>>> distill
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True,
 }  # fmt: skip
 
