@@ -20,7 +20,7 @@ from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
 from mmvid.models import MODELS
-from mmvid.scores import ensembles
+from mmvid.scores import effort, ensembles
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as weight_files
 
@@ -96,6 +96,9 @@ def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
     combined = file_lib.load(finished / "ensemble-1" / "scores" / "test.npz")
     want = sum(note["weights"]["verb"][o] * scores.logits[o]["verb"].mean(1) for o in OUTPUTS)
     np.testing.assert_allclose(combined.logits["ensemble"]["verb"][:, 0], want, rtol=1e-5)
+    taken = {folder: effort.read(finished / folder) for folder in ("teachers", "ensemble-1", "distillation")}
+    assert taken["ensemble-1"]["ensemble"]["flops"] == sum(taken["teachers"][o]["flops"] for o in OUTPUTS) > 0
+    assert list(taken["distillation"]) == ["rgb"] and "Accuracy and cost" in page
     compare.compare([finished], finished / "compared")
     said = capsys.readouterr().out
     assert "Teachers, gamma 30" in said and f"Student: {ensembles.told(note)}" in said

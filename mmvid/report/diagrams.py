@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mmvid.report.figures import COLOURS, SHAPES, SOFT, STYLE, WIDTH, legend, percents, short, svg
 
@@ -50,20 +50,15 @@ def costs(points: Mapping[str, tuple[float, float, tuple[float, ...]]], label: s
                 axis.plot([cost, cost], [100 * bound for bound in bounds], lw=1, color=ink, alpha=0.45)
             (lines[name],) = axis.plot([cost], [100 * value], shape, ms=6, color=ink)
         axis.set_xscale("log")
-        ticks = FuncFormatter(lambda cost, _: f"{cost:g}")
-        axis.xaxis.set_major_formatter(ticks)
-        axis.xaxis.set_minor_formatter(ticks if _narrow(points) else NullFormatter())
+        # Costs may be so near to each other that powers of ten alone would not mark them.
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set(xlabel="GFLOPs a clip", ylabel=label)
         axis.margins(0.12)
         names = [f" {short(name)}" for name in lines]
         figure.legend(list(lines.values()), names, loc="outside upper left", fontsize=8, borderpad=0)
         return svg(figure)
-
-
-def _narrow(points: Mapping[str, tuple]) -> bool:
-    """Whether costs are so near to each other that powers of ten do not mark them."""
-    found = [cost for cost, *_ in points.values()]
-    return max(found) < 8 * min(found)
 
 
 def growth(values: Mapping[int, Sequence[float]], others: Mapping[str, float], label: str, axis_label: str) -> str:

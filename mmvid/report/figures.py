@@ -33,6 +33,8 @@ SHADE, FULL = "#2f74c0", 0.62
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(SHADE), 0.0), (*to_rgb(SHADE), FULL)])
 # Inches: the widest figure that a telephone shows whole, and the height of a row of labels.
 WIDTH, ROW = 4.0, 0.2
+# Lines whose legend has room among them.
+FEW = 3
 # The fixed salt makes ids, and so the files of equal figures, equal; text stays text, to be searched and copied.
 STYLE = {
     "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
@@ -73,7 +75,14 @@ def short(name: str, length: int = 36) -> str:
 def legend(axis, lines: dict) -> None:
     """Draws the legend of {name: line}."""
     # The space is for names that begin with '_', which matplotlib would leave out of a legend.
-    axis.legend(list(lines.values()), [f" {short(name)}" for name in lines], fontsize=7)
+    names = [f" {short(name)}" for name in lines]
+    if len(lines) <= FEW:
+        axis.legend(list(lines.values()), names, fontsize=7)
+        return
+    # Many names would lie on the lines.
+    width, height = axis.figure.get_size_inches()
+    axis.figure.set_size_inches(width, height + 0.15 * len(lines))
+    axis.figure.legend(list(lines.values()), names, fontsize=7, loc="outside lower left")
 
 
 def percents(figure, axis, values: np.ndarray, **options) -> None:
