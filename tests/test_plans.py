@@ -199,7 +199,7 @@ def test_a_fresh_classifier_learns_faster_and_one_handed_over_does_not():
 
 @pytest.mark.parametrize("model", [name for name, made in MODELS.items() if "stages" in made])
 def test_every_model_hands_over_between_channels(tmp_path, model):
-    """Within a run and from its file, for RGB's 3 channels, flow's 10 and depth's 1; boxes have no other number."""
+    """Within a run and from its file, for RGB's 3 channels, flow's 10, depth's 1; boxes have no other number."""
     options = dict(heads={"action": 3}, width=8, stages=(1,) * len(MODELS[model]["stages"]))
     full = lambda value, tree: jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), tree)  # noqa: E731
     made = {}
