@@ -30,8 +30,9 @@ class _Terminal(logging.Handler):
 
 
 def setup(workdir: pathlib.Path) -> None:
-    """Sends ``LOG`` to the terminal and to ``workdir/log.txt`` (process 0 only)."""
-    LOG.setLevel(logging.INFO)
+    """Sends ``LOG`` to the terminal and to ``workdir/log.txt`` (process 0 only); what is for debugging, to the
+    latter alone."""
+    LOG.setLevel(logging.DEBUG)
     # absl has a handler of its own at the root: every line would stand there twice.
     LOG.propagate = False
     # A second run in one process (tests, several seeds) writes into its own file, not into the first one's.
@@ -41,7 +42,7 @@ def setup(workdir: pathlib.Path) -> None:
     if jax.process_index():
         LOG.addHandler(logging.NullHandler())
         return
-    terminal = _Terminal()
+    terminal = _Terminal(logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     file = logging.FileHandler(workdir / "log.txt")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))

@@ -7,7 +7,7 @@ from test_report_teachers import TEACHERS, scores
 from mmvid import files
 from mmvid.report import comparison, diagrams, overview, rows
 from mmvid.report.rows import Row
-from mmvid.scores import effort, ensembles, numbers
+from mmvid.scores import combine, effort, ensembles, numbers
 
 SEEDS = (0, 1, 2)
 HOW = "logits"
@@ -128,6 +128,10 @@ def test_a_network_counts_once_for_all_that_it_says_at_once():
     assert effort.of_clip(found, own, "rgb") == pytest.approx(21e-9)  # of all three views
     assert effort.of_clip(found, own, "fused") == effort.of_clip(found, own, "flow + rgb") == pytest.approx(48e-9)
     assert effort.of_clip({}, own, "rgb") is None
+    # Of an ensemble one view is left, but each of its teachers was shown all three.
+    whole = combine.combine({"a": own, "b": own}, output="rgb", name="ensemble", share_out=True)
+    assert whole.meta["views"] == 1
+    assert effort.of_clip({"ensemble": turns[0]}, whole, "ensemble") == pytest.approx(21e-9)
 
 
 def test_costs_are_drawn_where_they_differ():

@@ -90,6 +90,8 @@ def test_a_run_warns_in_its_log(tmp_path, monkeypatch, capsys):
     talk.say_idle_accelerator()
     for text in (capsys.readouterr().out, (tmp_path / "log.txt").read_text()):
         assert "has an NVIDIA GPU" in text and 'pip install "jax[cuda12]==' in text
+    logs.LOG.debug("at length")
+    assert "at length" in (tmp_path / "log.txt").read_text() and "at length" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("platforms, answers", [("cpu", {"jax"}), ("", {"jax", "jax[cuda12]", "jax[tpu]"})])

@@ -99,6 +99,10 @@ def test_absent_teachers_share_out_their_weights():
     found = distill.shared_out(np.float32([0.5, 0.3, 0.2]), present)
     want = np.array([[0.5, 0, 5 / 7, 0], [0.3, 0.6, 0, 0], [0.2, 0.4, 2 / 7, 0]])
     np.testing.assert_allclose(found, want, rtol=1e-6)
+    found = distill.shared_out(jnp.array([0.5, 0.3, 0.2]), jnp.asarray(present))
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    # The scores of ensembles are added up in this precision.
+    assert distill.shared_out(np.array([0.5, 0.3, 0.2]), present).dtype == np.float64
 
 
 # ---------------------------------------------------------------------------- the loss

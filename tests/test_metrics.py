@@ -157,6 +157,17 @@ def test_a_score_that_is_not_finite_is_a_miss(seed, bad, column):
     assert metrics.reliability(probs, labels)[:, 2].sum() == fine.sum()
 
 
+def test_a_reliability_diagram_has_the_bins_of_the_calibration_error():
+    """Also for confidences on the very edges, which rounding puts to either side."""
+    edges = np.linspace(0, 1, 16)[2:]
+    sure = np.concatenate([edges, edges.astype(np.float32)])
+    probs = np.concatenate([sure[:, None], np.repeat((1 - sure[:, None]) / 31, 31, 1)], 1)
+    labels = np.arange(len(sure)) % 2
+    confidence, accuracy, counts = metrics.reliability(probs, labels).T
+    error = (np.abs(confidence - accuracy) * counts).sum() / len(sure)
+    assert error == pytest.approx(metrics.expected_calibration_error(probs, labels), abs=1e-12)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from([np.nan, np.inf]))
 def test_scores_that_are_not_finite_rank_last(seed, bad):

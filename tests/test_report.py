@@ -190,11 +190,10 @@ def test_hardest_are_the_least_probable(columns):
     [(("make",), "run", ["mmvid predict ", "data_prep.build"]), ((), "my run", ["mmvid predict '"]),
      (("make",), "seed3", ["mmvid predict ", "mmvid compare"])],
 )  # fmt: skip
-def test_the_last_lines_say_what_to_do_next(columns, tmp_path, command, folder, following):
+def test_the_last_lines_say_what_to_do_next(tmp_path, command, folder, following):
     config = ConfigDict(dict(headline="rgb", seed=3, dataset=dict(command=command)))
-    scores = columns[-1].scores["test"]
-    lines = finish.last_lines(config, "MML: rgb 62.9", scores, tmp_path / folder / "report.html").splitlines()
-    assert lines[0] == "MML: rgb 62.9 (test, 60 clips)" and lines[1] == f"report: {tmp_path / folder}/report.html"
+    lines = finish.last_lines(config, ["MML: rgb 62.9"], tmp_path / folder / "report.html").splitlines()
+    assert lines[0] == "MML: rgb 62.9" and lines[1] == f"report: {tmp_path / folder}/report.html"
     assert len(lines) == 2 + len(following)
     assert all(line.startswith("next, ") and text in line for line, text in zip(lines[2:], following))
 
@@ -463,6 +462,7 @@ def test_numbers_are_said_twice_only_beside_a_papers(published, times, columns, 
     with caplog.at_level("INFO"):
         finish.finish(tmp_path, config, [(c.title, c.segment, ("test",)) for c in columns], None, baseline="ce")
     assert caplog.text.count("test, top-1") == times and caplog.text.count("test: 60 of 64") == 1
+    assert "MML: rgb " in caplog.text and "(test, 60 clips)" in caplog.text
 
 
 def test_their_curves_share_an_axis(columns, tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """What the report shows of teachers, views, confidence and frequent classes, from scores files alone."""
 
+import logging
+
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from test_scores import made
 
 from mmvid import files
-from mmvid.report import calibration, diagrams, figures, page, points, teachers
+from mmvid.report import calibration, diagrams, figures, finish, page, points, teachers
 from mmvid.report.points import Column
 from mmvid.scores import effort, ensembles, file, numbers
 
@@ -96,6 +99,47 @@ def test_all_views_are_the_tables_number(run, monkeypatch):
     (lines,) = calibration.as_views_shrink(columns, "test", "rgb", "logits").values()
     assert list(lines) == ["Baseline", "Student"] and [n for n, _ in lines["Student"]] == [1, 2, 3]
     assert lines["Student"][-1][1] == columns[-1].numbers["test"]["rgb"]["verb + noun"]["top1"]
+
+
+def test_the_most_views_that_were_evaluated_are_drawn_where_the_run_has_one(run):
+    workdir, columns, _ = run
+    own = lambda found: {c.segment: c.scores["test"].meta["views"] for c in found}  # noqa: E731
+    assert own(calibration.with_views(workdir, columns, "test")) == {c.segment: 3 for c in columns}
+    columns = [c._replace(scores={"test": scores(("rgb",), views=1)}, numbers={}) for c in columns]
+    assert not calibration.with_views(workdir, columns, "test")
+    left = [("student", "C10", 10, 9), ("student", "C3", 3, 9), ("student", "C99", 12, 8)]
+    for name, protocol, views, step in (*left, ("baseline", "C10", 10, 9), ("teachers", "C3", 3, 9)):
+        made = scores(("rgb",), views=views)
+        made.meta["step"] = step
+        file.save(workdir / name / "scores" / f"test@{protocol}-centre.npz", made)
+    # What was scored with other weights, at another step, is of another run.
+    assert own(calibration.with_views(workdir, columns, "test")) == {"baseline": 10, "student": 10}
+    assert "Fewer views" in page.write(workdir, columns, config="{}", headline="rgb").read_text()
+
+
+def test_a_terminal_shows_the_short_table_and_two_lines_a_split(run, caplog, monkeypatch):
+    workdir, columns, note = run
+    for column in columns:
+        own, taught = column.scores["test"], {"teachers": note} if column.segment == "student" else {}
+        for split in ("test", "unseen"):
+            known = {"clips_used": 80, "split": split} | taught
+            file.save(workdir / column.segment / "scores" / f"{split}.npz", own._replace(meta=own.meta | known))
+    config = ConfigDict(dict(headline="rgb", seed=0, dataset=dict(command=()), published=(),
+                             published_neighbours=(), evaluation=dict(aggregate="logits")))  # fmt: skip
+    monkeypatch.setattr(finish.logs.LOG, "propagate", True)
+    monkeypatch.setattr(finish.page_lib, "write", lambda workdir, *args, **options: workdir / "report.html")
+    with caplog.at_level("DEBUG", logger="mmvid"):
+        shown = [(c.title, c.segment, ("test", "unseen")) for c in columns]
+        finish.finish(workdir, config, shown, None, baseline="baseline")
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert sum("accuracy / calibration error" in text for text in said) == 2
+    assert not any("top-1 [95 %]" in text for text in said) and caplog.text.count("top-1 [95 %]") >= 2
+    assert all("teachers weighed on 20 clips" in text for text in said[:2])
+    lines = said[-1].splitlines()
+    for split, (accuracy, error) in zip(("test", "unseen"), (lines[:2], lines[2:4])):
+        assert accuracy.startswith("Student: rgb (verb + noun) ") and accuracy.endswith(f"({split}, 80 clips)")
+        assert error.startswith("  calibration error ") and "of Baseline (" in error
+    assert lines[4].startswith("report: ")
 
 
 def test_the_most_frequent_actions_are_pairs_with_their_clips(run, monkeypatch):

@@ -88,7 +88,8 @@ def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
     for text in ("Teachers, gamma 30", "Teachers, gamma 1", "Teachers: teacher_flow", "Baseline", "Student",
                  "Alike: teachers weighed alike: verb: teacher_flow 1.000", ensembles.told(note)):  # fmt: skip
         assert text in caplog.text and text in page, text
-    assert "accuracy / calibration error" in caplog.text and "Baseline with the same updates" in caplog.text
+    assert "accuracy / calibration error" in caplog.text and "Student: rgb " in caplog.text
+    assert "Baseline with the same updates" in page
     *columns, own = files.read_json(finished / "summary.json")
     assert columns == ["teachers", "baseline", "alike-ensemble-alike", "alike", "ensemble-30", "ensemble-1"]
     assert own == "distillation"

@@ -7,7 +7,9 @@ Whatever the command line does not say is taken from the run's configuration.
 --config.NAME=VALUE changes more of it: --config.evaluation.batch_size=8 or,
 where the data have moved, --config.dataset.path=FOLDER. The scores are written
 to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside
-it; the run's own scores stay as they are.
+it; the run's own scores stay as they are. Where these are of one view, the page
+that 'python -m mmvid report RUN' writes draws its fewer views from those of the
+most, as --protocol=C10 makes.
 """
 
 import argparse

@@ -30,7 +30,7 @@ from mmvid.commands import evaluate
 from mmvid.data.media import inputs
 from mmvid.data.media.item import Item, Refused
 from mmvid.plans.segment import Segment
-from mmvid.report import table
+from mmvid.report import text as text_lib
 from mmvid.run import cache, kept, talk
 from mmvid.run import predict as predict_lib
 from mmvid.run.build import Run
@@ -138,7 +138,7 @@ def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
             [found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
             for i in _top(found.fused[head], topk)
         ]
-        parts.append(table.aligned([[head, *columns], *rows], right=1))
+        parts.append(text_lib.aligned([[head, *columns], *rows], right=range(1, 1 + len(columns))))
     return "\n".join(parts)
 
 

@@ -143,14 +143,13 @@ def ensemble_weights(cross_entropy: jax.Array, *, gamma: float) -> jax.Array:
     return jax.nn.softmax(-jnp.where(excess > 0, excess / gamma, 0), axis=0)
 
 
-def shared_out(weights: jax.Array, present: jax.Array) -> jax.Array:
+def shared_out(weights: jax.Array | np.ndarray, present: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Shares the weights of absent teachers out among those that are there, in proportion: ``weights`` [M] or
-    [M, ..] and ``present`` bool [M, ..] -> [M, ..], of sum 1, or 0 where no teacher of any weight is there."""
-    weights = jnp.asarray(weights)
-    own = weights.reshape(weights.shape + (1,) * (present.ndim - weights.ndim))
-    own = jnp.where(present, own, 0)
+    [M, ..] and ``present`` bool [M, ..] -> [M, ..], of sum 1, or 0 where no teacher of any weight is there. Arrays
+    of NumPy stay such, in their precision."""
+    own = weights.reshape(weights.shape + (1,) * (present.ndim - weights.ndim)) * present
     total = own.sum(0, keepdims=True)
-    return own / jnp.where(total > 0, total, 1)
+    return own / (total + (total == 0))
 
 
 def distillation(

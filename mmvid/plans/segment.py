@@ -15,10 +15,8 @@ from mmvid.plans import starts as starts_lib
 from mmvid.plans.epochs import MAIN
 from mmvid.plans.networks import configured, make_network, make_streams
 from mmvid.plans.starts import Start
+from mmvid.scores import temperature
 from mmvid.streams import Head, Stream
-
-# Weights of sums and temperatures are fitted on it, so that every segment with scores has these, too.
-VAL = "val"
 
 
 class Segment(NamedTuple):
@@ -275,9 +273,10 @@ def make(
 
 
 def _also(context: Context, segment: Segment) -> tuple[str, ...]:
-    """The splits that a segment is scored on beside those that are shown: `VAL`, where there are such clips."""
-    there = context.clips[segment.dataset].get(VAL) and VAL not in segment.evaluate
-    return (VAL,) if there else ()
+    """The splits that a segment is scored on beside those that are shown: the one that temperatures are fitted on,
+    where there are such clips."""
+    there = context.clips[segment.dataset].get(temperature.FITTED) and temperature.FITTED not in segment.evaluate
+    return (temperature.FITTED,) if there else ()
 
 
 def headline_network(config) -> str:

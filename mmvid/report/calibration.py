@@ -1,5 +1,6 @@
 """The parts of the report about confidence, views and frequent classes, from scores alone."""
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,29 @@ def _bins(title: str, scores: Scores, output: str, head: str, how: str) -> tuple
 def fewer(views: int, kept: int) -> np.ndarray:
     """Chooses ``kept`` of ``views`` views, evenly: the middles of as many equal parts."""
     return (2 * np.arange(kept) + 1) * views // (2 * kept)
+
+
+def _evaluated(workdir: pathlib.Path, column: Column, split: str, how: str = "*") -> dict[str, Scores]:
+    """Reads the scores of a split that the command 'evaluate' has left of a column, {``how`` they were made:
+    Scores}; not those of other weights or clips than the column's."""
+    own, found = column.scores[split], {}
+    for path in sorted((workdir / column.segment / "scores").glob(f"{split}@{how}.npz")):
+        scores = file.load(path)
+        if all(scores.meta.get(name) == own.meta.get(name) for name in ("fingerprint", "step")):
+            found[path.stem.removeprefix(f"{split}@")] = scores
+    return found
+
+
+def with_views(workdir: pathlib.Path, columns: Sequence[Column], split: str) -> list[Column]:
+    """Returns the columns with scores from several views of a clip: their own, or, where the last column's are of
+    one view, those that `evaluate` has made of the most views of it, and of the same of the others."""
+    shown = points.there(columns, split)
+    if file.shown_views(shown[-1].scores[split]) > 1:
+        return shown
+    made = _evaluated(workdir, shown[-1], split)
+    most = max(made, key=lambda how: file.shown_views(made[how]), default="")
+    each = [_evaluated(workdir, column, split, most) for column in shown] if most else []
+    return [c._replace(scores={split: own[most]}) for c, own in zip(shown, each) if most in own]
 
 
 def as_views_shrink(columns: Sequence[Column], split: str, output: str, how: str) -> str:

@@ -193,7 +193,8 @@ def text(found: dict) -> str:
     body = [["", "seeds", *found["columns"]]]
     body += [[line["title"], line["seeds"], *line["cells"]] for line in found["rows"]]
     alone = [f"{head}: {own['verdict']}" for head, own in found["heads"].items()]
-    return "\n".join([*found["about"], *found["weights"], table.aligned(body, right=1), *alone])
+    made = text_lib.aligned(body, right=range(1, len(body[0])))
+    return "\n".join([*found["about"], *found["weights"], made, *alone])
 
 
 def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[dict]:

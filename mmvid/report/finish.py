@@ -1,5 +1,6 @@
 """The end of a run: its table in the terminal, its results, its page."""
 
+import logging
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,7 @@ def _following(config, workdir: pathlib.Path) -> list[str]:
 
 def _temperatures(path: pathlib.Path, scores: Mapping[str, Scores], how: str) -> dict[str, dict]:
     """Returns {split: temperatures} that are fitted on the scores file at ``path``; {} where there is none, as in
-    runs from before `points.FITTED` was always scored."""
+    runs from before `temperature.FITTED` was always scored."""
     if not path.exists():
         return {}
     own = file.load(path)
@@ -106,17 +107,29 @@ def _loaded(workdir: pathlib.Path, column: Shown, how: str) -> Column:
     """Reads the scores of a column and computes its numbers. Raises FileNotFoundError where a file is missing."""
     folder = workdir / column.segment / "scores"
     scores = {split: file.load(folder / f"{split}.npz") for split in column.splits}
-    fitted = _temperatures(folder / f"{points.FITTED}.npz", scores, how)
+    fitted = _temperatures(folder / f"{temperature.FITTED}.npz", scores, how)
     made = Column(column.title, column.segment, scores, column.parts, sources=column.sources, temperatures=fitted)
     return points.counted(made, how)
 
 
-def last_lines(config, said: str, scores: Scores, path: pathlib.Path) -> str:
-    """Writes the lines that end a run: the verdict ``said`` of ``scores``, the report's path and the next
-    commands."""
-    of = f"({scores.meta['split']}, {len(file.labelled(scores).id)} clips)"
+def _verdicts(columns: Sequence[Column], found: Mapping[str, Sequence], **options) -> list[str]:
+    """Says what the last column is worth: of a student of teachers the short lines of every split, of others the
+    whole sentence of the first split. ``found`` are the `points.lines` of each."""
+    said = {split: verdict.short(columns, split, found=lines, **options) for split, lines in found.items()}
+    if not any(said.values()):
+        first = next(iter(found))
+        said = {first: [verdict.verdict(columns, first, found=found[first], **options)]}
+    lines = []
+    for split, (first, *rest) in ((split, own) for split, own in said.items() if own):
+        clips = len(file.labelled(columns[-1].scores[split]).id)
+        lines += [f"{first} ({split}, {clips} clips)", *(f"  {line}" for line in rest)]
+    return lines
+
+
+def last_lines(config, said: Sequence[str], path: pathlib.Path) -> str:
+    """Writes the lines that end a run: what is ``said`` of it, the report's path and the next commands."""
     following = [f"next, {command}" for command in _following(config, path.parent)]
-    return "\n".join([f"{said} {of}", f"report: {path}", *following])
+    return "\n".join([*said, f"report: {path}", *following])
 
 
 def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
@@ -127,8 +140,8 @@ def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
         prefix = "" if column is planned[-1] else f"{column.segment} "
         splits = dict.fromkeys(column.splits)
         # An ensemble's temperature is fitted as any output's.
-        if (workdir / column.segment / "scores" / f"{points.FITTED}.npz").exists():
-            splits[points.FITTED] = None
+        if (workdir / column.segment / "scores" / f"{temperature.FITTED}.npz").exists():
+            splits[temperature.FITTED] = None
         made = ensembles.write(workdir, column.segment, tuple(splits), prefix)
         found += [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
     return found
@@ -146,11 +159,13 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
+    short = {split: table.taught_text(loaded, split, how) for split in found}
     for split, lines in found.items():
-        logs.LOG.info("\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
+        # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
+        level = logging.DEBUG if short[split] else logging.INFO
+        logs.LOG.log(level, "\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
     # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
-    for split in own.scores:
-        text = table.taught_text(loaded, split, how)
+    for split, text in short.items():
         if not text and config.published:
             text = table.overview_text(loaded, split, headline, how)
         if text:
@@ -169,7 +184,6 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     )
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})
-    first = next(iter(own.scores))
-    said = verdict.verdict(loaded, first, headline=headline, baseline=baseline, how=how, found=found[first])
-    logs.LOG.info(last_lines(config, said, own.scores[first], path))
-    return own.numbers[first]
+    said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
+    logs.LOG.info(last_lines(config, said, path))
+    return own.numbers[next(iter(own.scores))]

@@ -126,7 +126,7 @@ def write(
         figures=panels.class_figures(own, base, headline, first, how),
         fewest=diagrams.FEWEST,
         reliability=calibration.reliabilities(columns, first, baseline, how),
-        views=calibration.as_views_shrink(columns, first, headline, how),
+        views=calibration.as_views_shrink(calibration.with_views(workdir, columns, first), first, headline, how),
         frequent=calibration.frequent(columns, first, headline, baseline, how),
         teachers=teachers.panel(workdir, columns, first, how),
         counts=[

@@ -8,9 +8,6 @@ from mmvid.scores import file, temperature
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
-# Temperatures are fitted on this split, and shown on those that share no clip with it.
-FITTED = "val"
-
 
 class Source(NamedTuple):
     """What a column began with: an earlier ``segment`` of the run, by its name, or '' for a file; the ``title``

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from mmvid.report import points
 from mmvid.report.points import Column, Line, Point
-from mmvid.report.text import difference, percent, value
-from mmvid.scores import ensembles, file
+from mmvid.report.text import aligned, difference, percent, value
+from mmvid.scores import ensembles, file, temperature
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
@@ -57,7 +57,7 @@ def _measures(line: Line, views: int) -> dict[str, Callable]:
         return {"mAUC": lambda point: percent(point.more.get("mauc"))}
     five = "top-5; " if any(p and p.more.get("top5") is not None for p in line.points) else ""
     single = {"single views: top-1 / top-5": _view_cell} if views > 1 else {}
-    scaled = {f"calibration error, temperature fitted on {points.FITTED}": _scaled_cell}
+    scaled = {f"calibration error, temperature fitted on {temperature.FITTED}": _scaled_cell}
     return {f"{five}calibration error": _further_cell} | scaled | single
 
 
@@ -182,13 +182,15 @@ def _head_cell(numbers: dict) -> str:
 
 
 def taught_text(columns: Sequence[Column], split: str, how: str = numbers_lib.HOW) -> str:
-    """Writes `taught` as aligned text; '' where it has no rows."""
-    found = taught(columns, split, how)
+    """Writes `taught` as aligned text, below the lines of `denominators` and of teachers' `weights`; '' where it
+    has no rows."""
+    shown, found = points.there(columns, split), taught(columns, split, how)
     if not found:
         return ""
     heads = list(dict.fromkeys(head for row in found for head in row["cells"]))
     body = [["", *heads], *([row["title"], *(row["cells"].get(head, "-") for head in heads)] for row in found)]
-    return f"{split}, accuracy / calibration error\n" + aligned(body)
+    about = [denominators(shown[-1].scores[split]), *weights(shown, split), "accuracy / calibration error"]
+    return "\n".join([*about, aligned(body)])
 
 
 def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> str:
@@ -203,19 +205,6 @@ def overview_text(columns: Sequence[Column], split: str, headline: str, how: str
 
 
 # ---------------------------------------------------------------------------- text
-def aligned(body: list[list[str]], right: int | None = None) -> str:
-    """Sets rows of texts in columns, with a line below the first row. The columns from number ``right`` on are
-    flush right, those before it (all, where it is None) flush left."""
-    widths = [max(len(line[i]) for line in body) for i in range(len(body[0]))]
-    left = len(widths) if right is None else right
-    lines = [
-        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
-        for line in body
-    ]
-    lines = [line.rstrip() for line in lines]
-    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
-
-
 def denominators(scores: Scores) -> str:
     """Says of how many clips, by which protocol and on which data the scores are: the line above a table."""
     # A percentage without these can be compared with nothing.

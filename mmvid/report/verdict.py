@@ -33,15 +33,15 @@ def calibrated(error: float, over: tuple[float, ...], base: str) -> str:
 
 
 def _calibration(columns: Sequence[Column], split: str, output: str, baseline: str, how: str) -> str:
-    """Goes on from the sentence about a student with its calibration error; '' where the last column has learnt
-    from no teachers."""
+    """Writes a student's calibration error against the baseline's; '' where the last column has learnt from no
+    teachers."""
     own, base = columns[-1], next(column for column in columns if column.segment == baseline)
     scores = [column.scores[split] for column in (own, base)]
     if "teachers" not in scores[0].meta or scores[0].id.tolist() != scores[1].id.tolist():
         return ""
     both = [Row(c.title, c.segment, (0,), (), {split: [s]}) for c, s in zip((own, base), scores)]
     over = error_difference(*both, split, output, how)
-    return f"; {calibrated(errors(both[0], split, output, how)[0], over, base.title)}" if over else ""
+    return calibrated(errors(both[0], split, output, how)[0], over, base.title) if over else ""
 
 
 def _others(found: Sequence[Line], main: Line, index: int, compared: bool) -> list[str]:
@@ -141,8 +141,23 @@ def verdict(
     if base:
         # Plans train their baselines as long as what is compared with them (`plans.BASELINES`).
         said = told(found, main, -1, f"{base} with the same updates", base, others=True)
-        return said + _calibration(shown, split, main.output, baseline, how)
+        return "; ".join(filter(None, [said, _calibration(shown, split, main.output, baseline, how)]))
     rival, own = _rival(shown, main, split, how)
     paired = main._replace(points=(*main.points[:-1], own))
     found = [paired if line is main else line for line in found]
     return told(found, paired, -1, f"{rival}, the best of the others" if rival else "", rival, others=False)
+
+
+def short(
+    columns: Sequence[Column], split: str, *, headline: str, baseline: str, how: str, found: Sequence[Line]
+) -> list[str]:
+    """Says what a student is worth on a split against the ``baseline``, in a line on its accuracy and one on its
+    calibration error; [] where the last column has learnt from no teachers, or there is nothing to say."""
+    shown, main = there(columns, split), main_line(found, headline)
+    base = next((c.title for c in shown[:-1] if c.segment == baseline), "")
+    taught = "teachers" in shown[-1].scores[split].meta
+    if not base or not taught or main is None or main.points[-1] is None:
+        return []
+    own, name = main.points[-1], spoken(found)[list(found).index(main)]
+    said = f"{own.title}: {name} {_against(own, base, base)}"
+    return [said, *filter(None, [_calibration(shown, split, main.output, baseline, how)])]

@@ -6,6 +6,7 @@ from numbers import Real
 import numpy as np
 
 from mmvid import names
+from mmvid.methods import distill
 from mmvid.scores import file, numbers
 from mmvid.scores.file import Scores
 
@@ -127,8 +128,9 @@ def combine(
     'fused' for the sum of all members. ``form`` says what is added: 'logits' (their mean over views) or
     'log_probs' (of that mean). An output that is absent from a clip is left out of that clip's sum; with
     ``share_out`` the others take over its weight, in proportion to theirs. The meta of the result is what all
-    have in common (`_said_of_all`). Raises ValueError for scores of other data, an output that is not there or
-    named twice, weights that are no finite numbers, or a ``name`` that no output can have.
+    have in common (`_said_of_all`), and the 'combined_views' that a clip was shown in, those of the member with
+    the most. Raises ValueError for scores of other data, an output that is not there or named twice, weights that
+    are no finite numbers, or a ``name`` that no output can have.
     """
     weights = dict.fromkeys(scores, 1.0) if weights is None else weights
     names.check("output", name)
@@ -146,24 +148,23 @@ def combine(
     first = next(iter(alike.values()))
     present, logits = np.zeros(len(first.id), bool), {}
     for head, space in file.heads_of(first).items():
+        found = [file.of_output(own, output, head) for own in alike.values()]
+        there = np.stack([own for _, own in found])
+        weight = np.array([_in_head(weights[key], head) for key in alike], np.float64)
+        shares = weight.sum() * distill.shared_out(weight, there) if share_out else weight[:, None] * there
         total = np.zeros((len(first.id), 1, space.classes))
-        counted, every = np.zeros(len(first.id)), 0.0
-        for key, own in alike.items():
-            values, there = file.of_output(own, output, head)
-            weight = _in_head(weights[key], head)
-            part = weight * _views_together(values, form, space.kind)
+        for (values, here), share in zip(found, shares):
             # Chosen, not multiplied by 0: NaN in the row of an absent output would stay NaN.
-            total += np.where(there[:, None, None], part, 0)
-            counted, every = counted + np.where(there, weight, 0), every + weight
-            present |= there
-        if share_out:
-            total *= (every / np.where(counted == 0, 1, counted))[:, None, None]
+            part = np.where(here[:, None, None], _views_together(values, form, space.kind), 0)
+            total += share[:, None, None] * part
+        present |= there.any(0)
         logits[head] = total
     # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
     meta = {
         **_said_of_all(list(alike.values())),
         "members": [name],
         "views": 1,
+        "combined_views": max(file.shown_views(own) for own in alike.values()),
         "combined": {
             key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
             for key, own in alike.items()

@@ -36,4 +36,4 @@ def of_clip(found: Mapping[str, Mapping], scores: Scores, output: str) -> float 
     """Returns the GFLOPs that an output, or a sum of some, takes for all views of a clip; None where they were not
     counted."""
     whole = together(found.get(name) for name in file.summed(scores, output))
-    return None if whole is None else whole["flops"] * scores.meta.get("views", 1) / 1e9
+    return None if whole is None else whole["flops"] * file.shown_views(scores) / 1e9

@@ -99,6 +99,11 @@ def rows(scores: Scores, index: np.ndarray) -> Scores:
     return jax.tree.map(lambda x: x[index], scores._replace(meta={}))._replace(meta=scores.meta)
 
 
+def shown_views(scores: Scores) -> int:
+    """Returns in how many views each clip was shown, to the members where scores are `combine`'s."""
+    return scores.meta.get("combined_views", scores.meta.get("views", 1))
+
+
 def labelled(scores: Scores) -> Scores:
     """Returns the clips that have a label in every head, which are those that can be right or wrong.
 

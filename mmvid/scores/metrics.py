@@ -109,10 +109,10 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
-    """Returns mean confidence, accuracy and number of examples of every bin: [N, K], [N] -> [bins, 3]; empty bins
-    are zero."""
+    """Returns mean confidence, accuracy and number of examples of every bin of `expected_calibration_error`:
+    [N, K], [N] -> [bins, 3]; empty bins are zero."""
     confidence, hits = _confidence(probs, labels)
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    index = _bins(confidence, bins)
     counts = np.bincount(index, minlength=bins)
     sums = [np.bincount(index, values, bins) for values in (confidence, hits)]
     return np.stack([s / np.maximum(counts, 1) for s in sums] + [counts], 1)

@@ -11,6 +11,9 @@ from mmvid.scores import metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
+# Temperatures are fitted on this split, and shown on those that share no clip with it: every segment that is
+# scored is scored on it as well.
+FITTED = "val"
 # A classifier that is never wrong would take the temperature to 0, one that knows nothing to infinity.
 LOWEST, HIGHEST = 0.05, 20.0
 
