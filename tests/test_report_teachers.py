@@ -134,7 +134,7 @@ def test_a_terminal_shows_the_short_table_and_two_lines_a_split(run, caplog, mon
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     assert sum("accuracy / calibration error" in text for text in said) == 2
     assert not any("top-1 [95 %]" in text for text in said) and caplog.text.count("top-1 [95 %]") >= 2
-    assert all("teachers weighed on 20 clips" in text for text in said[:2])
+    assert f"Teachers, gamma 1 and Student: {ensembles.told(note)}" in said[0]
     lines = said[-1].splitlines()
     for split, (accuracy, error) in zip(("test", "unseen"), (lines[:2], lines[2:4])):
         assert accuracy.startswith("Student: rgb (verb + noun) ") and accuracy.endswith(f"({split}, 80 clips)")

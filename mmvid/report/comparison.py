@@ -26,7 +26,6 @@ from mmvid.report.rows import (
     values,
 )
 from mmvid.report.text import percent
-from mmvid.scores import ensembles
 
 
 def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
@@ -140,17 +139,13 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
     found = _told(rows, split, headline, how, base)
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
-    weights: dict[str, list[str]] = {}
-    for row in rows:
-        for text in ensembles.of_all(row.scores[split]):
-            weights.setdefault(text, []).append(row.title)
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
     return {
         **found,
         "split": split,
         "heads": {head: _of_head(rows, split, head, headline, how, base) for head in heads(rows, split)},
         "about": about,
-        "weights": [f"{text_lib.listed(titles)}: {text}" for text, titles in weights.items()],
+        "weights": table.weights((row.title, row.scores[split]) for row in rows),
     }
 
 

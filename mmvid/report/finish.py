@@ -164,6 +164,8 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
         # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
         level = logging.DEBUG if short[split] else logging.INFO
         logs.LOG.log(level, "\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
+    if any(short.values()):
+        logs.LOG.info("\n%s\n", "\n".join(table.column_weights(loaded, next(iter(found)))))
     # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
     for split, text in short.items():
         if not text and config.published:

@@ -45,7 +45,7 @@ def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baselin
             "titles": [c.title for c in points.there(columns, split)],
             "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True),
             "taught": table.taught(columns, split, how),
-            "weights": table.weights(columns, split),
+            "weights": table.column_weights(columns, split),
         }
         for split, lines in found.items()
     ]

@@ -1,10 +1,10 @@
 """Tables as texts: which rows and columns there are, and how they stand in a terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mmvid.report import points
 from mmvid.report.points import Column, Line, Point
-from mmvid.report.text import aligned, difference, percent, value
+from mmvid.report.text import aligned, difference, listed, percent, value
 from mmvid.scores import ensembles, file, temperature
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
@@ -182,15 +182,14 @@ def _head_cell(numbers: dict) -> str:
 
 
 def taught_text(columns: Sequence[Column], split: str, how: str = numbers_lib.HOW) -> str:
-    """Writes `taught` as aligned text, below the lines of `denominators` and of teachers' `weights`; '' where it
-    has no rows."""
+    """Writes `taught` as aligned text, below the line of `denominators`; '' where it has no rows."""
     shown, found = points.there(columns, split), taught(columns, split, how)
     if not found:
         return ""
     heads = list(dict.fromkeys(head for row in found for head in row["cells"]))
     body = [["", *heads], *([row["title"], *(row["cells"].get(head, "-") for head in heads)] for row in found)]
-    about = [denominators(shown[-1].scores[split]), *weights(shown, split), "accuracy / calibration error"]
-    return "\n".join([*about, aligned(body)])
+    about = denominators(shown[-1].scores[split])
+    return f"{about}\naccuracy / calibration error\n{aligned(body)}"
 
 
 def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> str:
@@ -217,10 +216,18 @@ def denominators(scores: Scores) -> str:
     )
 
 
-def weights(columns: Sequence[Column], split: str) -> list[str]:
-    """Says what the teachers of each column that has some weigh, a line each."""
-    shown = points.there(columns, split)
-    return [f"{column.title}: {text}" for column in shown for text in ensembles.of_all([column.scores[split]])]
+def weights(scores: Iterable[tuple[str, Sequence[Scores]]]) -> list[str]:
+    """Says what the teachers of each title's scores weigh, in a line for all that have the same."""
+    found: dict[str, list[str]] = {}
+    for title, own in scores:
+        for said in ensembles.of_all(own):
+            found.setdefault(said, []).append(title)
+    return [f"{listed(titles)}: {said}" for said, titles in found.items()]
+
+
+def column_weights(columns: Sequence[Column], split: str) -> list[str]:
+    """Says what the teachers of the columns weigh."""
+    return weights((column.title, [column.scores[split]]) for column in points.there(columns, split))
 
 
 def table(
@@ -239,4 +246,4 @@ def table(
     for row in rows(columns, split, headline=headline, baseline=baseline, how=how, found=found):
         body.append([row["output"] if row["output"] != last else "", row["measure"], *row["cells"]])
         last = row["output"]
-    return "\n".join([denominators(shown[-1].scores[split]), *weights(shown, split), aligned(body)])
+    return "\n".join([denominators(shown[-1].scores[split]), *column_weights(shown, split), aligned(body)])
