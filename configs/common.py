@@ -38,7 +38,8 @@ def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
 def _options() -> ConfigDict:
     """Makes the options of one network; what is None there is as `model_options` says for all of them."""
     # Made anew for each network: a placeholder that stands in two places is one value.
-    types = dict(dropout=float, dtype=str, remat=bool, frozen_bn=str, width=int, stages=tuple, share=float)
+    types = dict(dropout=float, drop_path=float, dtype=str, remat=bool, frozen_bn=str)
+    types |= dict(width=int, stages=tuple, share=float)
     return ConfigDict({name: placeholder(kind) for name, kind in types.items()})
 
 

@@ -1,5 +1,6 @@
 """Reads a configuration from its file, and lets --config.NAME=VALUE of a command line change it."""
 
+import ast
 import difflib
 import importlib.util
 import pathlib
@@ -18,7 +19,11 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
           tuple: "a tuple of Python's", ConfigDict: "a dict of Python's"}  # fmt: skip
 
 # The parts whose entries are named by whoever writes the configuration: others have the entries that they have.
-_OPEN = ("dataset.clips", "datasets", "heads", "networks", "streams", "subsets")
+_OPEN = (
+    "dataset.clips", "datasets", "heads", "networks", "streams", "students", "subsets", "teachers.alone",
+)  # fmt: skip
+# Of these, those whose entries are dicts that a command line may add whole: --config.students.x="{'weight': 1.0}".
+_ADDED = ("datasets", "students", "subsets", "teachers.alone")
 
 
 # ---------------------------------------------------------------------------- the file
@@ -127,6 +132,32 @@ def _check_name(config: ConfigDict, path: str) -> None:
         holder = holder[part]
 
 
+def _adds(config: ConfigDict, path: str) -> bool:
+    """Whether ``path`` is a new entry of a part that may get some."""
+    above, _, name = path.rpartition(".")
+    return above in _ADDED and above in set(_entries(config)) and name not in config[above]
+
+
+def _added(config: ConfigDict, overrides: Sequence[str]) -> list[str]:
+    """Adds the entries that are new to ``config``, and returns the other ``overrides``. Raises WrongUse for one
+    that is no dict."""
+    rest: list[str] = []
+    for path, words in _grouped(overrides):
+        if not _adds(config, path):
+            rest += words
+            continue
+        above, _, name = path.rpartition(".")
+        text = words[1] if len(words) > 1 else words[0].partition("=")[2]
+        try:
+            value = ConfigDict(ast.literal_eval(text))
+        except (AttributeError, SyntaxError, TypeError, ValueError):
+            line = f'--config.{path}="{{\'name\': value}}"'
+            raise usage.WrongUse(f"{' '.join(words)}: a dict of Python's is expected, as in {line}") from None
+        with config.unlocked():
+            config[above][name] = value
+    return rest
+
+
 def _applied(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     # Flags of its own: the process's have been parsed already, without these.
     values, argv = flags.FlagValues(), ["mmvid", *overrides]
@@ -161,6 +192,7 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """``config`` with the ``overrides`` '--config.NAME=VALUE'. Raises WrongUse for an entry that there is not,
     or a value of another type."""
     wrong = (flags.Error, AttributeError, IndexError, KeyError, TypeError, ValueError)
+    overrides = _added(config, overrides)
     for path in paths(overrides):
         _check_name(config, path)
     before = _parts(config, overrides)

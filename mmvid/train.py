@@ -107,9 +107,11 @@ def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
 
 
 def _check(run: Run) -> None:
-    """Asks every segment that is not done whether it can begin with what earlier runs have left."""
+    """Asks every segment that has not begun whether it can begin with what earlier runs have left."""
     for segment in run.segments:
-        if segment.check and not resume.ended(run, segment):
+        # A segment that goes on has in its checkpoint what it began with.
+        begun = resume.ended(run, segment) or resume.has_checkpoints(run.workdir / segment.name)
+        if segment.check and not begun:
             segment.check(run)
 
 
@@ -124,6 +126,7 @@ def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
         if not resume.all_done(built):
             sharding.on_first(lambda: rehearsal.rehearse(built), "the rehearsal of the run's end")
         _check(built)
+        talk.say_untrained_norms(config)
         # After all checks: a configuration that cannot work leaves the workdir free for one that can.
         resume.remember(built)
         neighbours.write(built)

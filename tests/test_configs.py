@@ -29,7 +29,7 @@ VARIANTS = sorted(set(mml.VARIANTS) - {"ssv2_full_res"})  # ssv2 but for its tes
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
-DISTILL = ("omnivore", "epic100", "something_else", "r3d18", "r3d50")
+DISTILL = ("omnivore", "epic100_omnivore", "ssv2_omnivore", "something_else", "r3d18", "r3d50")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": {"train": 400}, "stills": {"train": 1000}}
 TWO = (1, 1)  # stages: a block, and one that halves the maps
@@ -218,7 +218,8 @@ def test_the_recipe_of_distillation(variant, frames):
     streams = networks.make_streams(config)
     assert sampling.check_streams(tuple(streams.values()))
     assert {s.sampling.frames for s in streams.values()} == {frames}
-    teachers, baseline, student = plans.make(context(config))
+    teachers, *alone, baseline, student = plans.make(context(config))
+    assert [(s.name, s.main.batch_size) for s in alone] == ([("teacher_boxes", 128)] if frames == 16 else [])
     rate = student.lr["rgb"]
     peak = max(range(0, student.steps + 1, 15), key=rate)
     assert peak == pytest.approx(0.05 * student.steps, abs=15)
@@ -236,6 +237,11 @@ def test_the_table_of_distillation():
     segments = {s.name: s for s in plans.make(context(config))}
     students = {n: s for n, s in segments.items() if s.method.teachers}
     assert len(students) == 11 and list(segments)[-1] == "distillation"
+    # Figure 6 leaves views out; the 'val' of training has one.
+    assert config.evaluation.protocol == "C3" and config.evaluation.during_protocol == "val"
+    rates = {n: s.spec["program"]["learning"][n]["schedule"]["lr"] for s in segments.values()
+             for n in ("omni", "rgb") if n in s.spec["program"]["learning"]}  # fmt: skip
+    assert rates == {"omni": 0.2, "rgb": 0.2}
     assert {(s.steps, s.seed) for s in students.values()} == {(300, segments["baseline"].seed)}
     assert segments["omnivore_omni"].steps == 4 * 300 and segments["omnivore_omni"].outputs == ("omni.rgb",)
     sets = {frozenset(s.method.teachers) for s in students.values()}
@@ -351,6 +357,8 @@ def test_published_rows_have_the_columns_of_their_configuration(config):
     outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
     # Multimodal distillation prints its tables by heads, and of all heads together.
     heads = {*config.heads, " + ".join(sorted(config.heads))}
+    names = [what for what, _ in config.published]
+    assert len(set(names)) == len(names)
     for what, numbers in config.published:
         assert numbers and set(numbers) <= outputs | heads | {"sum", "oracle"}, what
         for text in numbers.values():

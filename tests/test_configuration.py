@@ -24,10 +24,14 @@ def test_values_are_those_of_the_entrys_type():
         "--noconfig.augment.flip",
         "--config.optimizer.nesterov", "--config.networks.rgb.options.width=16",
         "--config.subsets={'held': {'of': 'train'}}", "--config.heads={'verb': (3, 'single')}",
-        "--config.steps['ce']=7",
+        "--config.steps['ce']=7", "--config.networks.rgb.options.drop_path=0.1",
+        "--config.students.x={'weight': 0.5, 'teachers': ('flow',)}", "--config.students.x.weight=0.7",
+        "--config.teachers.alone", "{'flow': {'steps': '3'}}",
     )  # fmt: skip
     assert (found.seed, found.evaluation.splits, found.steps.ce) == (3, ("val",), "7")
     assert isinstance(found.schedule.lr, float) and found.augment.flip is False and found.optimizer.nesterov
+    assert found.networks.rgb.options.drop_path == 0.1 and found.teachers.alone.flow.steps == "3"
+    assert (found.students.x.weight, found.students.x.teachers) == (0.7, ("flow",))
     assert found.networks.rgb.options.width == 16 and found.subsets.held.of == "train" and found.is_locked
 
 
@@ -49,6 +53,8 @@ def test_values_are_those_of_the_entrys_type():
     (["networks.rgb.options.width=wide"], "--config.networks.rgb.options.width=wide: a whole number is expected"),
     (["evaluation={}"], "would leave out 'aggregate': change its entries one by one"),
     (["networks.rgb={'model': 'x'}"], "would leave out 'first_conv_lr': change its entries one by one"),
+    (["students.x=5"], "--config.students.x=5: a dict of Python's is expected, as in --config.students.x="),
+    (["students.x.weight=1"], "config.students has no entry 'x'"),
     (["subsets=3"], "--config.subsets=3: a dict of Python's is expected"),
     (["seed"], "--config.seed: a whole number is expected"),
     (["missing.rgb=1", "missing={}"], "will overwrite"),

@@ -2,9 +2,11 @@
 clips."""
 
 import argparse
+import json
 import re
 import shutil
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -15,13 +17,18 @@ from test_network import on_one_device, same_weights, weights_of
 from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
-from mmvid import checkpoint, files, losses, train
+from configs import distill as distill_config
+from mmvid import checkpoint, configuration, files, losses, train
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
 from mmvid.models import MODELS
+from mmvid.plans import fit, networks, starts
+from mmvid.plans import taught as taught_lib
+from mmvid.run import build
 from mmvid.scores import effort, ensembles
 from mmvid.scores import file as file_lib
+from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
 OUTPUTS = ("teacher_flow", "teacher_rgb")
@@ -120,15 +127,44 @@ def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset,
     config = from_files(dataset, teacher_rgb=earlier, teacher_flow=f"{file}#teacher_flow")
     with pytest.raises(FileNotFoundError, match=r"evaluate \S+ --splits=held --segments=teachers") as error:
         train.train(config, str(tmp_path / "run"))
-    line = re.search(r"mmvid evaluate (.*), or", str(error.value))[1].split()
+    line, overrides = configuration.apart(re.search(r"mmvid evaluate (.*), or", str(error.value))[1].split())
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
-    evaluate.execute(parser.parse_args(line, argparse.Namespace(overrides=[])))
+    evaluate.execute(parser.parse_args(line, argparse.Namespace(overrides=overrides)))
     train.train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run" / "teachers").exists() and (tmp_path / "run" / "ensemble-30").exists()
     same_weights(weights_of(finished, "distillation"), weights_of(tmp_path / "run", "distillation"))
     notes = [files.read_json(w / "distillation" / "teachers.json") for w in (finished, tmp_path / "run")]
     assert notes[0]["weights"] == notes[1]["weights"]
+
+
+def test_scores_of_other_weights_or_other_views_do_not_weigh_a_teacher(finished, tmp_path):
+    """Nor do older ones of the same way win over those of these very weights."""
+    run = build.opened(finished, config_lib.of_run(finished, ()))
+    earlier = shutil.copytree(finished / "teachers", tmp_path / "teachers")
+    teacher = taught_lib.Teacher("teacher_rgb", "teacher_rgb", file=f"{earlier}/weights.safetensors#teacher_rgb")
+    own, spec = earlier / "scores" / "held.npz", run.config.evaluation
+    added = own.with_name(f"held@{spec.protocol}-{spec.crops}.npz")
+    scores = file_lib.load(own)
+    assert scores.meta["key"] and (scores.meta["resize"], scores.meta["variant"]) == (spec.resize, spec.variant)
+    asked = lambda: taught_lib._held_scores(run, teacher, "held", set(scores.id.tolist())).meta["which"]  # noqa: E731
+
+    def save(path, *without, **changes):
+        meta = {name: value for name, value in scores.meta.items() if name not in without}
+        file_lib.save(path, scores._replace(meta=meta | {"which": path.name} | changes))
+
+    save(own)
+    for changes in ({"key": "other"}, {"resize": 99}, {"variant": "paper"}, {"protocol": "D1U1"}):
+        save(added, **changes)
+        assert asked() == own.name
+        save(own, **changes)
+        with pytest.raises(ValueError, match=r"in another way .* score it again with .*resize="):
+            asked()
+        save(own)
+    save(added, "key", "resize", "variant")
+    assert asked() == own.name
+    save(own, "key", step=3)
+    assert asked() == added.name
 
 
 def copied(finished, folder, change):
@@ -170,6 +206,10 @@ def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, fini
     refused(dataset, tmp_path, "what teacher_rgb starts from.*on clips of 'held'", teacher_rgb=f"{path}#rgb")
     weight_files.save(path, tree, other(without_proof(metadata)))
     refused(dataset, tmp_path, "cannot prove", teacher_rgb=f"{path}#rgb")
+    # Nor is a file of ours excused that began with a published one.
+    seen = json.loads(metadata["seen"]) | {"published": ["imagenet.pth"]}
+    weight_files.save(path, tree, other(metadata | {"seen": json.dumps(seen)}))
+    refused(dataset, tmp_path, "what teacher_rgb starts from.*on clips of 'held'", teacher_rgb=f"{path}#rgb")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +220,11 @@ def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, fini
         ({"method.name": "mml"}, "'distillation'"),
         ({"method.distillation.teachers": ("teacher_rgb", "rgb")}, "'rgb' cannot teach 'rgb'"),
         ({"method.distillation.scheme": "best"}, "choose one of"),
+        ({"students.distillation": {"weight": 1.0}}, "the run's own student"),
+        ({"students.x": 0.5}, r"students\.x=0\.5: write dict"),
+        ({"students.x": {"teachers": ("teacher_rgb", "teacher_rgb")}}, "each teacher once"),
+        ({"students.x": {"teachers": "teacher_rgb"}}, "write a tuple"),
+        ({"teachers.alone.teacher_rgb": 5}, r"teachers\.alone\.teacher_rgb=5: write dict"),
     ],
     ids=str,
 )
@@ -187,6 +232,53 @@ def test_plans_that_cannot_be(dataset, tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
         train.train(small.configured(dataset, **changes).lock(), str(tmp_path))
     assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def test_a_teacher_that_read_something_else_is_refused(dataset, finished, tmp_path):
+    """Both are named; a file from before that was written is taken at its word."""
+    told = json.loads(weight_files.metadata(finished / "teachers" / "weights.safetensors")["inputs"])
+    assert told["teacher_rgb"] == {"model": "toy", "reads": [[["rgb", "rgb", "frames"]]]}
+    for i, (own, text) in enumerate(((told["teacher_flow"], r"toy on flow \(frames\)"),
+                                     ({**told["teacher_rgb"], "model": "tsm"}, r"tsm on rgb \(frames\)"))):  # fmt: skip
+        changed = {"inputs": json.dumps({**told, "teacher_rgb": own})}
+        path = copied(finished, tmp_path / str(i), lambda metadata, changed=changed: metadata | changed)
+        match = rf"weights.safetensors\S* was trained as {text}, and 'teacher_rgb' is toy on rgb"
+        refused(dataset, tmp_path, match, teacher_rgb=path)
+    without = lambda metadata: {name: text for name, text in metadata.items() if name != "inputs"}  # noqa: E731
+    path = copied(finished, tmp_path / "old", without)
+    assert fit._told(starts.Start(file=f"{path}#teacher_rgb")) is None
+
+
+def test_a_student_that_goes_on_is_not_asked_again(tmp_path):
+    """Its checkpoint has what it began with; the earlier run's scores may be gone."""
+
+    def check(run):
+        raise FileNotFoundError("no scores")
+
+    run = types.SimpleNamespace(workdir=tmp_path, segments=[types.SimpleNamespace(name="own", check=check)])
+    with pytest.raises(FileNotFoundError):
+        train._check(run)
+    (tmp_path / "own" / "checkpoints" / "3").mkdir(parents=True)
+    train._check(run)
+
+
+def test_a_frozen_teacher_is_not_averaged_to_other_channels(tmp_path):
+    """An RGB network would teach flow, and be weighed by its scores of RGB."""
+    config = distill_config.get_config("smoke").unlock()
+    heads = {"verb": Head(20), "noun": Head(8)}
+    streams = networks.make_streams(config)
+    rgb = networks.make_network(config, "teacher_rgb", heads, streams)
+    params, stats = fit._blank(rgb, streams)
+    path = tmp_path / "weights.safetensors"
+    weight_files.save(path, {"teacher_rgb": {"params": params, "stats": stats}}, starts._describe((rgb,), heads))
+    for name, match in (("teacher_rgb", None), ("teacher_flow", r"channels, and 'teacher_flow' of \[10\]")):
+        network = networks.make_network(config, name, heads, streams)._replace(frozen=True)
+        begin = {name: starts.Start(file=str(path))}
+        if match is None:
+            fit.check_teachers(config, (network,), begin, heads)
+            continue
+        with pytest.raises(ValueError, match=match):
+            fit.check_teachers(config, (network,), begin, heads)
 
 
 # ---------------------------------------------------------------------------- killed

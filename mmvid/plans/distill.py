@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from mmvid import methods
 from mmvid.data.groups import Group
-from mmvid.plans import epochs, omnivore, segment, stills, taught
+from mmvid.plans import epochs, keys, omnivore, segment, stills, taught
 from mmvid.plans.networks import configured
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -63,11 +63,20 @@ def _check(context: Context, names: tuple[str, ...], untrained: tuple[str, ...])
     segment of its own that is nobody's or says something else than steps and batch size."""
     config, scheme = context.config, context.config.method[METHOD].scheme
     for name, own in config.teachers.alone.items():
-        if name not in names or set(own) - {"steps", "batch_size"}:
+        entries = set(own) if hasattr(own, "items") else {"no dict"}
+        if name not in names or entries - {"steps", "batch_size"}:
             raise ValueError(
-                f"teachers.alone.{name}={dict(own)}: write dict(steps='750', batch_size=64), or one of the two, "
-                f"for one of the teachers {names}"
+                f"teachers.alone.{name}={keys.plain(own)}: write dict(steps='750', batch_size=64), or one of the "
+                f"two, for one of the teachers {names}"
             )
+    for name, changes in config.students.items():
+        if not hasattr(changes, "items"):
+            raise ValueError(f"students.{name}={changes!r}: write dict(weight=0.5), or other options")
+    if METHOD in config.students:
+        raise ValueError(
+            f"students.{METHOD}: that is the run's own student, whose options are method.{METHOD}'s: choose "
+            "another name"
+        )
     known = {*context.clips["dataset"], *config.subsets}
     weighed = [scheme, *(changes.get("scheme", scheme) for changes in config.students.values())]
     needed = {"split": bool(untrained) or not config.teachers.student_sees_held, "held": "weighted" in weighed}
@@ -153,8 +162,7 @@ def _pupil(
     changes, title = dict(changes), config.method.title or "Student"
     title = changes.pop("title", title if name == METHOD else name)
     options = methods.options(METHOD) | dict(config.method[METHOD]) | changes
-    options["teachers"] = tuple(options["teachers"]) or tuple(owners)
-    _check_teachers(options["teachers"], owners, student)
+    options["teachers"] = _chosen(name, options["teachers"], owners, student)
     teachers = [_teacher(config, output, owners[output], files) for output in options["teachers"]]
     networks = tuple(dict.fromkeys((student, *(teacher.network for teacher in teachers))))
     begin = {t.network: Start(t.segment, "" if t.file else t.network, t.file) for t in teachers}
@@ -172,12 +180,18 @@ def _teacher(config, output: str, network: str, files: Mapping[str, str]) -> Tea
     return Teacher(output, network, segment=_segment_of(config, network))
 
 
-def _check_teachers(teachers: tuple[str, ...], owners: Mapping[str, str], student: str) -> None:
-    known = list(owners)
+def _chosen(name: str, teachers, owners: Mapping[str, str], student: str) -> tuple[str, ...]:
+    """The teachers of segment ``name``, by default all. Raises ValueError for what cannot teach ``student``."""
+    known, where = list(owners), f"method.{METHOD}" if name == METHOD else f"students.{name}"
     if not known:
         example = "c.networks.teacher_flow = common.network(MODEL, 'flow')"
         raise ValueError(f"nobody can teach {student!r}: add a network beside it, {example}")
+    if not isinstance(teachers, tuple | list):
+        raise ValueError(f"{where}.teachers={teachers!r}: write a tuple, as in ({known[0]!r},)")
     if unknown := [output for output in teachers if output not in known]:
         raise ValueError(
-            f"method.{METHOD}.teachers={teachers}: {unknown[0]!r} cannot teach {student!r}; choose among {known}"
+            f"{where}.teachers={teachers}: {unknown[0]!r} cannot teach {student!r}; choose among {known}"
         )
+    if len(set(teachers)) < len(teachers):
+        raise ValueError(f"{where}.teachers={teachers}: name each teacher once")
+    return tuple(teachers) or tuple(known)

@@ -2,6 +2,7 @@
 teachers come trained."""
 
 import functools
+import json
 from collections.abc import Mapping
 
 import jax
@@ -13,6 +14,7 @@ from mmvid.network import Network, init_params
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
+from mmvid.weights import files as weight_files
 from mmvid.weights import trees
 
 # Options that do not shape a network's tree of weights; whom it shares features with does.
@@ -124,12 +126,58 @@ def _inputs(config, name: str, part: str) -> list[tuple]:
     return [tuple((config.streams[s].modality, config.streams[s].form) for s in read) for read in reads]
 
 
+def _told(start: Start) -> tuple[str, list[tuple]] | None:
+    """What a file says of its network: (model, what it reads, as `_inputs`); None for a file from before that was
+    written. Of a part the model is ''."""
+    _, name = weight_files.split(start.file)
+    known = json.loads(weight_files.metadata(start.file).get("inputs", "{}"))
+    name = name or "".join(known if len(known) == 1 else ())
+    whole, part = (name, start.part) if name in known else (name.rpartition(".")[0], name.rpartition(".")[2])
+    if whole not in known:
+        return None
+    reads = known[whole]["reads"]
+    if part:
+        reads = [[seen for seen in read if seen[0] == part] for read in reads]
+    inputs = [tuple((modality, form) for _, modality, form in read) for read in reads]
+    return "" if part else known[whole]["model"], inputs
+
+
+def _first_channels(params: Mapping, firsts) -> list[int]:
+    return [trees.subtree(params, first)["kernel"].shape[-2] for first in firsts]
+
+
+def _misread(config, network: Network, target: str, start: Start) -> str:
+    """Why the weights of a file do not know what a network reads, as the end of a sentence about the network; ''
+    where they do."""
+    part, told = target.partition(".")[2], _told(start)
+    model = "" if part or (told and not told[0]) else config.networks[network.name].model
+    own = model, _inputs(config, network.name, part)
+    if told and (told[0] if model else "", told[1]) != own:
+        return f"{start.file} was trained as {_written(*told)}, and {target!r} is {_written(*own)}"
+    have, path = weights.found(start.file, part=start.part), starts_lib.place((network,), target)[1]
+    ours = trees.part_of(network.model, path) if path else network.model
+    params = trees.subtree(_blank(network, make_streams(config))[0], path)
+    theirs = trees.unflatten({p[1:]: value for p, value in have.placed.items() if p[0] == "params"})
+    channels = [
+        _first_channels(tree, of.first_convolutions) for tree, of in ((theirs, have.layout), (params, ours))
+    ]
+    # Averaged over its channels, a network starts well; it does not know what it was trained to know.
+    if channels[0] != channels[1]:
+        return f"{start.file} reads inputs of {channels[0]} channels, and {target!r} of {channels[1]}"
+    return ""
+
+
+def _written(model: str, inputs: list[tuple]) -> str:
+    read = " and ".join(" + ".join(f"{modality} ({form})" for modality, form in read) for read in inputs)
+    return f"{model} on {read}".removeprefix(" on ")
+
+
 def _untaught(config, network: Network, starts: Mapping[str, Start]) -> str:
     """Why the weights that a network starts from cannot teach, as the end of a sentence about the network; ''
     where they can."""
     for target, start in starts.items():
         part, source = target.partition(".")[2], start.network
-        # Of a file only the weights are known, not what they were trained to read.
+        # What files were trained to read, these say (`_misread`).
         if start.segment and _inputs(config, network.name, part) != _inputs(config, source, start.part):
             return f"starts from {source!r} of segment {start.segment!r}, which reads something else"
     return ""
@@ -149,6 +197,12 @@ def check_teachers(config, networks, starts: dict[str, Start], heads) -> None:
                 f"network {network.name!r} is a frozen teacher, but {files[0]} brings no classifier for "
                 f"{sorted(heads)}: name a weights.safetensors of a run with these classes"
             )
+        for target, start in own.items():
+            if start.file and (why := _misread(config, network, target, start)):
+                raise ValueError(
+                    f"network {network.name!r} is a frozen teacher, but {why}: name the weights.safetensors of a "
+                    "run that trained such a network"
+                )
         why = "starts from no weights that were trained for these classes" if lacking else ""
         if why := why or _untaught(config, network, own):
             raise ValueError(

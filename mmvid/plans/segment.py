@@ -210,7 +210,7 @@ def assembled(
         tx=tx,
         lr=lr,
         seed=seed,
-        leave=starts_lib.keep_weights(networks, heads),
+        leave=starts_lib.keep_weights(networks, heads, starts_lib.described(config, networks, streams)),
         spec=spec,
         **fields,
     )

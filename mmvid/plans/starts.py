@@ -48,6 +48,18 @@ def named(starts: Mapping[str, Start]) -> dict[str, Start]:
     return found
 
 
+def described(config, networks, streams: Mapping[str, Stream]) -> dict[str, dict]:
+    """What networks are and what they read, as plain data: {network: {'model', 'reads': [[[stream, modality,
+    form], ..] of each read]}}."""
+    return {
+        n.name: {
+            "model": config.networks[n.name].model,
+            "reads": [[[s, streams[s].modality, streams[s].form] for s in read] for read in n.reads],
+        }
+        for n in networks
+    }
+
+
 def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
     # Names where there are any: as many classes of other names are another task.
     names = {name: list(head.names) or head.classes for name, head in heads.items()}
@@ -55,9 +67,11 @@ def _describe(networks, heads: dict[str, Head]) -> dict[str, str]:
     return {"networks": json.dumps([n.name for n in networks]), "heads": json.dumps(names), "layouts": layouts}
 
 
-def keep_weights(networks, heads) -> Callable:
+def keep_weights(networks, heads, inputs: Mapping[str, Mapping] | None = None) -> Callable:
     """Returns a ``leave`` that writes the final weights to ``<segment>/weights.safetensors``, with the
-    segment's key in its metadata, or '' where it has none, and with what it has seen (`weights.seen`)."""
+    segment's key in its metadata, or '' where it has none, with what it has seen (`weights.seen`), and with
+    ``inputs``, what `described` says of the networks."""
+    told = {"inputs": json.dumps(inputs)} if inputs else {}
 
     def leave(state: TrainState, directory: pathlib.Path) -> None:
         # Final: the moving average where there is one.
@@ -67,7 +81,7 @@ def keep_weights(networks, heads) -> Callable:
             path = directory / "weights.safetensors"
             note = read_json(directory / "key.json") or {}
             seen = {"seen": json.dumps(note["seen"])} if "seen" in note else {}
-            files.save(path, tree, _describe(networks, heads) | {"key": note.get("key", "")} | seen)
+            files.save(path, tree, _describe(networks, heads) | {"key": note.get("key", "")} | seen | told)
 
     return leave
 

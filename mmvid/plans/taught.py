@@ -121,7 +121,9 @@ def _check_start(run, teacher: Teacher, starts: Mapping, held: str, ids: set[str
             continue
         path = start.file or str(run.workdir / start.segment / "weights.safetensors")
         # An earlier segment of this run that has not ended tells what it has seen when it has: `weigh` asks.
-        if not weight_files.split(path)[0].is_file() or seen.of_file(path)["published"]:
+        file, _ = weight_files.split(path)
+        # A file of ours that started from a published one has itself seen clips, too.
+        if not file.is_file() or str(file) in seen.of_file(path)["published"]:
             continue
         _prove(f"what {teacher.output} starts from", path, held, ids)
 
@@ -142,17 +144,25 @@ def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
     spec, folder = run.config.evaluation, teacher.weights(run.workdir).parent
     again = f"python -m mmvid evaluate {folder.parent} --splits={held} --segments={folder.name}"
     again += f" --protocol={spec.protocol} --crops={spec.crops}"
-    names = (f"{held}@{spec.protocol}-{spec.crops}", held)
-    paths = [folder / "scores" / f"{name}.npz" for name in names]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
+    again += f" --config.evaluation.variant={spec.variant} --config.evaluation.resize={spec.resize}"
+    own = folder / "scores" / f"{held}.npz"
+    paths = [path for path in (own, *sorted(own.parent.glob(f"{held}@*.npz"))) if path.exists()]
+    if not paths:
         raise FileNotFoundError(
-            f"no scores of {teacher.output!r} on {held!r} at {paths[1]}: make them with {again}, or weigh all "
+            f"no scores of {teacher.output!r} on {held!r} at {own}: make them with {again}, or weigh all "
             "teachers alike, --config.method.distillation.scheme=equal"
         )
-    scores = file_lib.only(file_lib.load(path), teacher.scored)
-    if (scores.meta.get("protocol"), scores.meta.get("crops")) != (spec.protocol, spec.crops):
-        raise ValueError(f"{path} was scored in another way than this run's: score it again with {again}")
+    key = weight_files.metadata(teacher.weights(run.workdir)).get("key", "")
+    found = [(path, file_lib.load(path)) for path in paths]
+    found = [(path, scores) for path, scores in found if _scored_alike(scores.meta, spec, key)]
+    if not found:
+        raise ValueError(
+            f"{paths[0]} was scored in another way than this run's, or with other weights than the teacher has "
+            f"now: score it again with {again}"
+        )
+    # Of several, which older runs may have left: that of these very weights, or of the latest ones.
+    path, scores = max(found, key=lambda one: (one[1].meta.get("key") == key, one[1].meta.get("step", 0)))
+    scores = file_lib.only(scores, teacher.scored)
     fingerprint = run.datasets["dataset"].split(held).info.fingerprint
     if set(scores.id.tolist()) != ids or scores.meta.get("fingerprint") != fingerprint:
         raise ValueError(
@@ -160,6 +170,13 @@ def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
             "same data and subset"
         )
     return scores
+
+
+def _scored_alike(meta: Mapping, spec, key: str) -> bool:
+    """Whether scores were made as ``spec`` says, of the weights of ``key``. Older files do not tell everything."""
+    same = all(meta.get(name) == spec[name] for name in ("protocol", "crops"))
+    same = same and all(meta.get(name, spec[name]) == spec[name] for name in ("variant", "resize"))
+    return same and (not key or meta.get("key", "") in ("", key))
 
 
 def _cross_entropy(run, teacher: Teacher, held: str, ids: set[str], heads) -> dict[str, float]:

@@ -134,16 +134,17 @@ def last_lines(config, said: Sequence[str], path: pathlib.Path) -> str:
 
 def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
     """Adds the ensembles of teachers, each before the column of the student that they taught. Those of the last
-    column, the run's own, have no prefix."""
-    found = []
-    for column in planned:
+    column, the run's own, have no prefix, and no other student of the same teachers shows them again."""
+    found: list[Shown] = []
+    known: set[str] = set()
+    for column in reversed(planned):
         prefix = "" if column is planned[-1] else f"{column.segment} "
         splits = dict.fromkeys(column.splits)
         # An ensemble's temperature is fitted as any output's.
         if (workdir / column.segment / "scores" / f"{temperature.FITTED}.npz").exists():
             splits[temperature.FITTED] = None
-        made = ensembles.write(workdir, column.segment, tuple(splits), prefix)
-        found += [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
+        made = ensembles.write(workdir, column.segment, tuple(splits), prefix, known)
+        found[:0] = [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
     return found
 
 

@@ -29,6 +29,7 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "protocol": protocol,
         "crops": crops,
         "variant": spec.variant,
+        "resize": spec.resize,
         "dataset": info.name,
         "fingerprint": info.fingerprint,
         "clips_expected": dataset.info.expected.get(split, 0),
@@ -36,6 +37,8 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "title": segment.title,
         "members": members(segment),
         "checkpoint": segment.checkpoint,
+        # Of the weights: '' where nobody can tell them from others.
+        "key": files.read_note(run.workdir / segment.name / "key.json").get("key", ""),
         **_taught(run, segment),
     }
 

@@ -6,7 +6,8 @@ import jax
 from mmvid import logs
 from mmvid.data.groups import Group
 from mmvid.logs import LOG
-from mmvid.plans import stills
+from mmvid.models import options_of
+from mmvid.plans import learning, stills
 from mmvid.plans.segment import Segment
 from mmvid.run import devices
 from mmvid.run.build import Run
@@ -53,15 +54,34 @@ def say_idle_accelerator() -> None:
         LOG.warning("%s", text)
 
 
+def _random(config) -> list[str]:
+    """The networks that start from random weights."""
+    if stills.has_stills(config):
+        return []
+    return [name for name, network in config.networks.items() if not network.weights]
+
+
 def say_random(config) -> None:
     """Says which networks start from random weights, where the papers' start from ImageNet."""
-    bare = [name for name, network in config.networks.items() if not network.weights]
-    if bare and not stills.has_stills(config):
-        logs.LOG.info(
+    if bare := _random(config):
+        LOG.info(
             "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes ImageNet's",
             ", ".join(bare),
             bare[0],
         )
+
+
+def say_untrained_norms(config) -> None:
+    """Warns of networks whose batch norms are frozen as they are drawn."""
+    for name in _random(config):
+        spec = config.networks[name]
+        options = learning.own(config.model_options, spec.options)
+        if options.get("frozen_bn") == "all" and "frozen_bn" in options_of(spec.model):
+            LOG.warning(
+                "%s: its batch norms are frozen, and without trained weights they normalise nothing: give "
+                "--config.networks.%s.weights=FILE, or --config.networks.%s.options.frozen_bn=none",
+                name, name, name,
+            )  # fmt: skip
 
 
 def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:

@@ -1,5 +1,6 @@
 """Ensembles of teachers: what a run has noted of their weights, and their scores added up by these."""
 
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -93,15 +94,22 @@ def _effort(workdir: pathlib.Path, note: Mapping) -> dict:
     return {} if whole is None else {OUTPUT: {"network": OUTPUT, **whole}}
 
 
-def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "") -> list[tuple[str, str]]:
+def write(
+    workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: str = "", made: set[str] | None = None
+) -> list[tuple[str, str]]:
     """Writes the scores of the ensembles of a segment's teachers, as if each were a segment: [(title, folder)]; []
-    where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments.
+    where it learns from none. ``prefix`` goes before titles and folders where a run has several such segments;
+    an ensemble that is ``made`` already, of the same teachers with the same weights, is left out, others are
+    added to these.
 
     Where a teacher of another run was not scored on the same clips, that is logged, and there is no ensemble.
     """
-    note = files.read_json(workdir / segment / NAME)
+    note, made = files.read_json(workdir / segment / NAME), set() if made is None else made
     found = []
     for how, own in _variants(note).items() if note else ():
+        what = json.dumps([own["teachers"], own["weights"]], sort_keys=True)
+        if what in made:
+            continue
         title, folder = f"{prefix}Teachers, {how}", f"{prefix}ensemble-{how.rpartition(' ')[2]}".replace(" ", "-")
         meta = {"title": title, "segment": folder, "teachers": {k: v for k, v in own.items() if k != "teachers"}}
         try:
@@ -114,4 +122,5 @@ def write(workdir: pathlib.Path, segment: str, splits: Sequence[str], prefix: st
         files.write_json(workdir / folder / "cost.json", _made(workdir, note))
         files.write_json(workdir / folder / effort.NAME, _effort(workdir, note))
         found.append((title, folder))
+        made.add(what)
     return found
