@@ -5,6 +5,7 @@ import os
 import toy
 
 from configs import common, distill
+from mmvid import train
 from mmvid.models import MODELS
 
 # A configuration file as a run's command line names it.
@@ -29,7 +30,15 @@ def configured(dataset, **changes):
     return c
 
 
+def brief(dataset):
+    """The same without further students, locked."""
+    c = configured(dataset)
+    del c.students.alike
+    return c.lock()
+
+
 def get_config():
-    """The same for the records in $TAUGHT."""
+    """The brief one for the records in $TAUGHT; the run's end is not rehearsed."""
     MODELS["toy"] = toy.MODEL
-    return configured(os.environ["TAUGHT"]).lock()
+    train.rehearsal.rehearse = lambda run: None
+    return brief(os.environ["TAUGHT"])

@@ -5,6 +5,7 @@ import json
 import pathlib
 import types
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +17,12 @@ from hypothesis.extra import numpy as hnp
 
 from mmvid import losses, passes
 from mmvid.data.augment import Augment
+from mmvid.data.frames import encode_png
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS, distill
 from mmvid.models.model import Model
 from mmvid.network import Network
-from mmvid.streams import Head, Sampling, Stream
+from mmvid.streams import MODALITIES, Head, Sampling, Stream, form_of
 from mmvid.terms import reduce_terms
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -291,6 +293,83 @@ def test_options_that_cannot_be(options, match):
 
 
 # ---------------------------------------------------------------------------- the same clips
+class Placed(Source):
+    """Pictures of which one channel tells the clip and the frame, the others the place, column and row."""
+
+    def __getitem__(self, row):
+        record = super().__getitem__(row)
+        place = np.add.outer(2 * np.arange(self.size), 3 * np.arange(self.size + 8)).astype(np.uint8)
+        frames = [np.full_like(place, 10 * row + t) for t in range(record["num_frames"])]
+        colour = [cv2.imencode(".png", np.dstack([place, place, frame]))[1].tobytes() for frame in frames]
+        flow = {"flow_x": record["flow_x"], "flow_y": [encode_png(place)] * (len(frames) - 1)}
+        return record | flow | {"rgb": colour}
+
+
+def shown(kind, **augment):
+    """Three batches of all streams that teachers and students read: [(ids, {stream: its clips}, batch)]."""
+    forms = {"rgb": "frames", "rgb05": "image05", "flow": "frames", "boxes": "layout", "audio": "logmel"}
+    streams = {name: Stream(name, name.removesuffix("05"), Sampling(kind, 3), f) for name, f in forms.items()}
+    groups = {"main": Group("train", 8, {"train": Augment(scales=(1.0, 0.8, 0.7), flip=True, **augment)})}
+    how = dict(heads={"action": Head(5)}, size=24, seed=0)
+    loader = trained({"main": Placed()}, groups, tuple(streams.values()), **how)
+    batches = [jax.tree.map(np.asarray, batch) for _, batch in zip(range(3), loader)]
+    return streams, [(b["main"]["id"], b["main"]["inputs"]["train"], b) for b in batches]
+
+
+def mirrored(pictures):
+    """Whether clips [B, T, H, W] of the place are; it rises to the right."""
+    return pictures[:, 0, 0, -1] < pictures[:, 0, 0, 0]
+
+
+def frames_of(pictures, ids):
+    """The frames [B, T] that pictures [B, T, H, W] of one value tell."""
+    value = pictures[:, :, :1, :1]
+    np.testing.assert_array_equal(pictures, np.broadcast_to(value, pictures.shape))
+    return value[..., 0, 0].astype(int) - 10 * ids[:, None]
+
+
+def heard(first, last):
+    """The first and the last sample of the sound from the beginning of one frame to the end of another."""
+    rate = 16_000 / 12
+    return np.round([first * rate, (last + 1) * rate - 1]).astype(int) % 1000
+
+
+@pytest.mark.parametrize("kind", ["ranges", "uniform"])
+def test_teachers_see_the_frames_crop_and_flip_of_their_student(kind):
+    """Boxes and sound are of the same frames, and never cropped. Uniform sampling (MML's) may shift a whole
+    modality by the frame that flow lacks; two streams of one modality move together."""
+    flips, windows, shifts = set(), set(), set()
+    for ids, seen, _ in shown(kind)[1]:
+        place, flow = seen["rgb"][..., 1], seen["flow"]
+        np.testing.assert_array_equal(seen["rgb"], seen["rgb05"])
+        np.testing.assert_array_equal(flow[..., 1], place)
+        flip = mirrored(place)
+        across = flip[:, None, None, None]
+        frames = {
+            "rgb": frames_of(seen["rgb"][..., 0], ids),
+            "flow": frames_of(np.where(across, 255 - flow[..., 0], flow[..., 0]), ids),
+        }
+        box = seen["boxes"][:, :, 0]
+        left = np.where(flip[:, None], 1 - box[..., 2], box[..., 0])
+        frames["boxes"] = np.rint(40 * left).astype(int)
+        np.testing.assert_allclose(left, frames["boxes"] / 40, atol=1e-6)
+        np.testing.assert_allclose(box[..., 2] - box[..., 0], 0.25, atol=1e-6)
+        first, last = frames["rgb"][:, 0], frames["rgb"][:, -1]
+        ends = seen["audio"][:, [0, -1], [0, -1]].T
+        # A shift of three frames would sound alike.
+        sound = [np.abs(ends - heard(first + by, last + by)).max(0) <= 1 for by in (-1, 0, 1)]
+        assert np.sum(sound, 0).tolist() == [1] * len(ids)
+        frames["audio"] = frames["rgb"] + np.argmax(sound, 0)[:, None] - 1
+        for name in ("rgb", "boxes", "audio"):
+            shift = frames[name] - frames["flow"]
+            np.testing.assert_array_equal(shift, np.broadcast_to(shift[:, :1], shift.shape), err_msg=name)
+            shifts |= set(shift.ravel().tolist())
+        flips |= set(flip.tolist())
+        windows |= {picture.tobytes() for picture in place[:, 0]}
+    assert shifts == ({0} if kind == "ranges" else {0, 1})
+    assert flips == {False, True} and len(windows) > 5
+
+
 def echoing():
     """A network whose features are what it sees."""
     init = lambda key, x: ({"w": jnp.zeros(())}, {})  # noqa: E731
@@ -301,23 +380,13 @@ def echoing():
     return Model(init, apply)
 
 
-def test_a_teacher_sees_what_its_student_sees():
-    """The same frames, crop, flip and colours, to the bit: one stream, read by both; and flow is cut alike."""
-    streams = {
-        "rgb": Stream("rgb", "rgb", Sampling("uniform", 2)),
-        "flow": Stream("flow", "flow", Sampling("uniform", 2), "frames"),
-    }
-    views = {"train": Augment(scales=(1.0, 0.7), flip=True, colour=1.0)}
-    groups = {"main": Group("train", 4, views)}
-    how = dict(heads={"action": Head(5)}, size=24, seed=0)
-    loader = trained({"main": Source()}, groups, tuple(streams.values()), **how)
-    method = METHODS["distillation"](("rgb", "teacher_rgb", "teacher_flow"), {"action": Head(5)},
-                                     teachers=("teacher_rgb", "teacher_flow"))  # fmt: skip
-    nets = (
-        Network("rgb", echoing(), (("rgb",),)),
-        Network("teacher_rgb", echoing(), (("rgb",),), True),
-        Network("teacher_flow", echoing(), (("flow",),), True),
-    )
+def test_teacher_and_student_see_the_same_colours():
+    """One jitter a clip, of RGB alone, also where the student reads another form of the pictures than its RGB
+    teacher; and what the loader made is what each network is shown, normalised in its own way."""
+    streams, jittered = shown("ranges", colour=1.0, distortion="jitter")
+    reads = {"rgb": "rgb05", "teacher_rgb": "rgb", "teacher_flow": "flow"}
+    nets = tuple(Network(name, echoing(), ((read,),), name != "rgb") for name, read in reads.items())
+    method = METHODS["distillation"](tuple(reads), {"action": Head(5)}, teachers=("teacher_rgb", "teacher_flow"))
     own = {n.name: {"params": {"w": jnp.zeros(())}, "stats": {}} for n in nets}
     state = types.SimpleNamespace(frozen={n: own[n] for n in own if n != "rgb"})
     forwards = jax.jit(
@@ -325,9 +394,14 @@ def test_a_teacher_sees_what_its_student_sees():
             {"rgb": own["rgb"]["params"]}, state, {"rgb": {}}, batch, jax.random.key(0)
         )[0]["main", "train"]
     )
-    seen = []
-    for _, batch in zip(range(3), loader):
-        outputs = forwards(jax.tree.map(np.asarray, batch))
-        np.testing.assert_array_equal(outputs["rgb"]["features"], outputs["teacher_rgb"]["features"])
-        seen.append(np.asarray(outputs["rgb"]["features"]))
-    assert not np.array_equal(seen[0], seen[1])
+    for (_, seen, batch), (_, plain, _) in zip(jittered, shown("ranges")[1], strict=True):
+        np.testing.assert_array_equal(seen["rgb"], seen["rgb05"])
+        assert (seen["rgb"] != plain["rgb"]).any((1, 2, 3, 4)).all()
+        for name in ("flow", "boxes", "audio"):
+            np.testing.assert_array_equal(seen[name], plain[name])
+        outputs = forwards(batch)
+        for name, read in reads.items():
+            modality, form = MODALITIES[streams[read].modality], form_of(streams[read])
+            mean, std = (np.float32(getattr(form, part) or getattr(modality, part)) for part in ("mean", "std"))
+            features = np.rint(255 * (np.asarray(outputs[name]["features"]) * std + mean))
+            np.testing.assert_array_equal(features, seen[read], err_msg=name)

@@ -13,8 +13,8 @@ from test_train import assert_runs_agree, environment, in_two_processes
 
 from mmvid import files, network, train
 from mmvid.run import begin, build, loop, score
+from mmvid.scores import effort, metrics
 from mmvid.scores import file as file_lib
-from mmvid.scores import metrics
 
 OUTPUTS = ("av.audio", "av.joint", "av.rgb", "omni.rgb", "omni.rgb2")
 
@@ -132,11 +132,21 @@ def test_what_is_measured_first_is_what_the_weights_before_give(runs, data):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(data, tmp_path):
-    """As a user starts them, from the configuration file."""
+    """As a user starts them, from the configuration file. Each process reads the scores of held clips that all of
+    them have made; the first one writes what the teachers weigh, and what networks cost."""
     paths = [f"--config.dataset.path={data}/main", f"--config.datasets.more.path={data}/more"]
-    line = [sys.executable, "-m", "mmvid.main", f"--config={together.__file__}", *paths]
+    line = [sys.executable, "-m", "mmvid.main", f"--config={together.__file__}", "--config.plan=taught", *paths]
     one = subprocess.run([*line, f"--workdir={tmp_path}/one"], env=environment(), capture_output=True, text=True)
     assert one.returncode == 0, one.stderr[-2000:]
     in_two_processes([*line, f"--workdir={tmp_path}/two"])
-    assert_runs_agree(tmp_path / "one", tmp_path / "two", ("teacher", *together.CUT))
+    segments = ("teacher", *together.CUT, "pupil", "omnivore")
+    assert_runs_agree(tmp_path / "one", tmp_path / "two", segments)
     assert (tmp_path / "two" / "second" / "scores" / "val-before.npz").exists()
+    alone, shared = (files.read_json(tmp_path / name / "pupil" / "teachers.json") for name in ("one", "two"))
+    weights = shared["weights"]["verb"]
+    assert shared["clips"] == 12 and abs(weights["boxes"] - 0.5) > 0.01
+    assert weights == pytest.approx(alone["weights"]["verb"], abs=1e-4)
+    assert effort.read(tmp_path / "two" / "omnivore").keys() == {"omni.rgb"}
+    for name in segments:
+        assert effort.read(tmp_path / "two" / name) == effort.read(tmp_path / "one" / name) != {}
+    assert scores_of(tmp_path, "two/omnivore/scores/test").logits.keys() == {"omni.rgb"}

@@ -1,6 +1,6 @@
 """A plan that uses the contracts together: groups of two datasets and of subsets, views that the device
 augments, one read of several a step, a fusion with sound, a frozen teacher, scores before the first step, segments
-that go on.
+that go on; and with two teachers, which are weighed, a pupil of both and Omnivore (`make_taught`).
 
     python -m mmvid train --config=tests/together.py --workdir=RUN --config.dataset.path=DATA/main \\
         --config.datasets.more.path=DATA/more       # with tests/ in PYTHONPATH, after prepare(DATA)
@@ -15,16 +15,17 @@ from ml_collections import ConfigDict
 from test_records import pack, record
 
 from configs import common
+from mmvid import methods
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods import METHODS
 from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, Pass, Term
 from mmvid.models import MODELS
-from mmvid.plans import PLANS, continuation, segment
+from mmvid.plans import PLANS, continuation, epochs, omnivore, segment, taught
 from mmvid.plans.starts import Start
 
-TEACHER = "boxes"
+TEACHER, TEACHERS = "boxes", ("boxes", "sound")
 WEAK, STRONG = Augment(scales=(1.0,)), Augment(scales=(0.75,), flip=True, device=("flip", "brightness"))
 GROUPS = {
     "labelled": Group("few", 16, {"weak": WEAK}),
@@ -82,10 +83,13 @@ def make_method(outputs, heads):
     )  # fmt: skip
 
 
-def make_plan(context, pieces):
-    """The teacher, and then one stretch of training in ``pieces`` {segment: steps}; each is measured first."""
-    teacher = segment.make(context, "teacher", (TEACHER,), ("single", {}), "2", {}, batches="teacher", title="")
-    students = tuple(name for name in context.config.networks if name != TEACHER)
+def make_plan(context, pieces, teachers=(TEACHER,)):
+    """The teachers, and then one stretch of training in ``pieces`` {segment: steps}; each is measured first."""
+    few = {name: group._replace(split="few") for name, group in epochs.default_groups(context.config).items()}
+    teacher = segment.make(
+        context, "teacher", teachers, ("single", {}), "2", {}, batches="teacher", title="", groups=few
+    )._replace(also=("val", "held"))  # fmt: skip
+    students = ("omni", "av")
     whole = segment.make(
         context, "whole", (*students, TEACHER), ("together", {}), str(sum(pieces.values())),
         {TEACHER: Start("teacher", TEACHER)}, batches="together", title="Together", groups=GROUPS,
@@ -94,11 +98,30 @@ def make_plan(context, pieces):
     return [teacher, *continuation.cut(whole._replace(measure=("val",)), pieces)]
 
 
+def make_taught(context):
+    """The plan in two pieces, with a teacher more; then a pupil of both, as they are weighed on clips that neither
+    has seen, and Omnivore."""
+    segments = make_plan(context, CUT, TEACHERS)
+    teachers = [taught.Teacher(name, name, segment="teacher") for name in TEACHERS]
+    options = methods.options("distillation") | {"teachers": TEACHERS, "gamma": 0.1}
+    pupil = segment.make(
+        context, "pupil", ("pupil", *TEACHERS), ("distillation", options), "1",
+        {name: Start("teacher", name) for name in TEACHERS}, batches="pupil", title="Pupil",
+    )  # fmt: skip
+    pupil = pupil._replace(
+        enter=taught.weighing(pupil.enter, "pupil", teachers, pupil.heads, options),
+        check=taught.check(context.config, teachers, {}),
+        spec={**pupil.spec, "weighed": taught.spec(context.config)},
+    )
+    return [*segments, pupil, omnivore.of(context, "omni", "1", {}, batches="pupil")]
+
+
 # What a user adds to the tables: (table, name, row).
 ROWS = (
     (MODELS, "toy", toy.MODEL),
     (METHODS, "together", make_method),
     (PLANS, "together", functools.partial(make_plan, pieces=CUT)),
+    (PLANS, "taught", make_taught),
     (PLANS, "in_one", functools.partial(make_plan, pieces=ONE)),
 )
 
@@ -119,7 +142,9 @@ def configured():
     # Slow: Adam makes as large a step of a gradient that is all rounding.
     c.networks.omni.optimizer.name, c.networks.omni.schedule.lr = "adam", 0.001
     c.networks.av = common.fusion(audio="toy", rgb="toy")
-    c.networks.boxes = common.network("toy", "boxes")
+    for name, stream in (("boxes", "boxes"), ("sound", "audio"), ("pupil", "rgb")):
+        c.networks[name] = common.network("toy", stream)
+    c.teachers.update(dict(split="few", held="held"))
     c.model_options.dropout, c.missing.audio = 0.3, 0.2
     c.size, c.batch_size, c.accumulate, c.ema = 8, 8, 2, 0.5
     c.schedule, c.optimizer.groups = common.schedule(0.01, warmup="2"), "uniform"
