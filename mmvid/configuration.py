@@ -151,7 +151,7 @@ def _added(config: ConfigDict, overrides: Sequence[str]) -> list[str]:
         try:
             value = ConfigDict(ast.literal_eval(text))
         except (AttributeError, SyntaxError, TypeError, ValueError):
-            line = f'--config.{path}="{{\'name\': value}}"'
+            line = f"--config.{path}=\"{{'name': value}}\""
             raise usage.WrongUse(f"{' '.join(words)}: a dict of Python's is expected, as in {line}") from None
         with config.unlocked():
             config[above][name] = value

@@ -218,7 +218,7 @@ def test_the_recipe_of_distillation(variant, frames):
     streams = networks.make_streams(config)
     assert sampling.check_streams(tuple(streams.values()))
     assert {s.sampling.frames for s in streams.values()} == {frames}
-    teachers, *alone, baseline, student = plans.make(context(config))
+    *alone, teachers, baseline, student = plans.make(context(config))
     assert [(s.name, s.main.batch_size) for s in alone] == ([("teacher_boxes", 128)] if frames == 16 else [])
     rate = student.lr["rgb"]
     peak = max(range(0, student.steps + 1, 15), key=rate)

@@ -55,7 +55,10 @@ def test_the_largest_ensemble_is_the_one_that_taught(run, monkeypatch):
     monkeypatch.setattr(diagrams, "growth", lambda values, others, *labels: seen.append((values, others)))
     monkeypatch.setattr(diagrams, "grid", lambda values, *names: (values, *names))
     found = teachers.panel(workdir, columns, "test", "logits")
-    ((_, folder), *_) = ensembles.write(workdir, "student", ("test",))[1:]  # gamma 1, the run's own
+    known = set()
+    ((_, folder), *_) = ensembles.write(workdir, "student", ("test",), made=known)[1:]  # gamma 1, the run's own
+    # A grid's students have one ensemble of each gamma together.
+    assert len(known) == 2 and ensembles.write(workdir, "student", ("test",), "again ", known) == []
     whole = numbers.summary(file.load(workdir / folder / "scores" / "test.npz"))[ensembles.OUTPUT]
     for head, (values, others) in zip(HEADS, seen):
         assert {size: len(own) for size, own in values.items()} == {1: 3, 2: 3, 3: 1}

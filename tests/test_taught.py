@@ -238,11 +238,11 @@ def test_a_teacher_that_read_something_else_is_refused(dataset, finished, tmp_pa
     """Both are named; a file from before that was written is taken at its word."""
     told = json.loads(weight_files.metadata(finished / "teachers" / "weights.safetensors")["inputs"])
     assert told["teacher_rgb"] == {"model": "toy", "reads": [[["rgb", "rgb", "frames"]]]}
-    for i, (own, text) in enumerate(((told["teacher_flow"], r"toy on flow \(frames\)"),
-                                     ({**told["teacher_rgb"], "model": "tsm"}, r"tsm on rgb \(frames\)"))):  # fmt: skip
+    others = {"toy on flow": told["teacher_flow"], "tsm on rgb": {**told["teacher_rgb"], "model": "tsm"}}
+    for text, own in others.items():
         changed = {"inputs": json.dumps({**told, "teacher_rgb": own})}
-        path = copied(finished, tmp_path / str(i), lambda metadata, changed=changed: metadata | changed)
-        match = rf"weights.safetensors\S* was trained as {text}, and 'teacher_rgb' is toy on rgb"
+        path = copied(finished, tmp_path / text, lambda metadata, changed=changed: metadata | changed)
+        match = rf"weights.safetensors\S* was trained as {text} \(frames\), and 'teacher_rgb' is toy on rgb"
         refused(dataset, tmp_path, match, teacher_rgb=path)
     without = lambda metadata: {name: text for name, text in metadata.items() if name != "inputs"}  # noqa: E731
     path = copied(finished, tmp_path / "old", without)
