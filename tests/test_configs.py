@@ -21,7 +21,7 @@ from mmvid.methods import METHODS
 from mmvid.models import MODELS
 from mmvid.plans import keys, networks
 from mmvid.plans import segment as segment_lib
-from mmvid.run import loop
+from mmvid.run import loop, talk
 from mmvid.run.evaluation import Evaluation
 from mmvid.streams import Head, Sampling, Stream, Views, form_of, host_shape
 
@@ -380,3 +380,16 @@ def test_published_rows_hang_where_they_belong():
     full, centre = mml.get_config("ssv2_full_res"), mml.get_config("ssv2")
     assert full.evaluation.crops == "full_res" and full.published[0][1] == {"rgb": "61.87 / 87.32"}
     assert centre.evaluation.crops == "centre" and "61.87 / 87.32" not in str(centre.published)
+
+
+def test_frozen_norms_without_weights_are_told(caplog):
+    """The ResNet3D student: its norms would stay as they are drawn."""
+    config = distill.get_config("r3d18")
+    talk.say_untrained_norms(config)
+    assert "--config.networks.rgb.weights=FILE" in caplog.text and len(caplog.records) == 1
+    caplog.clear()
+    with config.unlocked():
+        config.networks.rgb.weights = "kinetics.pth"
+    talk.say_untrained_norms(config)
+    talk.say_untrained_norms(distill.get_config())
+    assert not caplog.records
