@@ -287,7 +287,11 @@ def _published(c: ConfigDict, name: str) -> None:
 
 
 def epic100(c: ConfigDict) -> None:
-    """EPIC-Kitchens-100: RGB, flow and sound, 32 frames at stride 2; scored on 'val' and on its unseen cooks."""
+    """EPIC-Kitchens-100: RGB, flow and sound, 32 frames at stride 2; scored on 'val' and on its unseen cooks.
+
+    The paper strides frames of 60 a second; here they are the films' own, unless these were converted to 60 before
+    (data_prep/README.md).
+    """
     c.heads.update(dict(noun=(300, "single"), verb=(97, "single")))
     _published(c, "epic100")
     c.augment.flip = True

@@ -136,6 +136,9 @@ AROUND = {
 HALF = {"mean": (0.5,), "std": (0.5,)}
 # Boxes of a frame, and numbers of a box: x1, y1, x2, y2, category, score, side, state (STLT).
 SLOTS, BOX = 14, 8
+# Categories of boxes; numbers of sides and states, which count from 1, as 0 is unknown. data_prep/README.md.
+OBJECT, HAND = 1, 2
+SIDES, STATES = 2, 5
 
 MODALITIES = {
     "rgb": Modality(

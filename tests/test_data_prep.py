@@ -95,12 +95,19 @@ class TestSsv2:
         shutil.copytree(SSV2, folder)
         (folder / "test-answers.csv").unlink()
         assert {i.split for i in ssv2.read(folder, tmp_path).items} == {"train", "val"}
+        (folder / "test-answers.csv").write_text("1;Throwing something\n\n2")
+        with pytest.raises(ValueError, match=r"test-answers\.csv, line 3: '2' is no id;class: unpack"):
+            ssv2.read(folder, tmp_path)
 
     def test_what_is_wrong_is_named(self, tmp_path):
         folder = tmp_path / "labels"
         shutil.copytree(SSV2, folder)
         with pytest.raises(FileNotFoundError, match="no folder of videos"):
             ssv2.read(folder, tmp_path / "none")
+        for row in ("null", '{"id": "1", "template": null}'):
+            (folder / "something-something-v2-train.json").write_text(f"[{row}]")
+            with pytest.raises(ValueError, match="row 0 lacks"):
+                ssv2.read(folder, tmp_path)
         (folder / "something-something-v2-train.json").write_text('[{"id": "1", "label": "x"}]')
         with pytest.raises(ValueError, match="row 0 lacks 'template'"):
             ssv2.read(folder, tmp_path)
@@ -327,6 +334,11 @@ def test_flow_in_colours_has_no_second_plane(tmp_path):
         ("", "empty file"),
         ("0,10,10,200,150,1,1,0,0\n", r"in \[0, 1\]"),
         ("0,nan,0,1,1,1,1,0,0\n", "finite"),
+        ("0,0,0,1,1,3,1,0,0\n", "the category 3: whole numbers from 1 to 2"),
+        ("0,0,0,1,1,0,1,0,0\n", "the category 0"),
+        ("0,0,0,1,1,1.5,1,0,0\n", "the category 1.5"),
+        ("0,0,0,1,1,2,1,3,0\n", "the side 3: whole numbers from 0 to 2"),
+        ("0,0,0,1,1,2,1,0,-1\n", "the state -1: whole numbers from 0 to 5"),
     ],
 )
 def test_boxes_that_are_wrong(tmp_path, text, reason):

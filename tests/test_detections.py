@@ -124,7 +124,7 @@ def test_frames_at_a_rate_of_their_own_go_by_the_clock(tmp_path, film):
         prepared(film, dense)
 
 
-@pytest.mark.parametrize("form", ["object", "array", "alone", "lists", "size"])
+@pytest.mark.parametrize("form", ["object", "array", "alone", "lists", "size", "height"])
 def test_every_form_says_the_same(tmp_path, film, form):
     dicts = {"id": "2", "template": "[x]", "frames": [{"frame_objects": f} for f in packed([1, 4])["frames"]]}
     value = {
@@ -133,9 +133,10 @@ def test_every_form_says_the_same(tmp_path, film, form):
         "alone": dicts,
         "lists": {"2": packed([1, 4])["frames"]},
         "size": packed([1, 4], id="2", size=[2 * WIDTH, HEIGHT]),
+        "height": packed([1, 4], id="2", height=2 * HEIGHT),
     }[form]
     boxes = prepared(film, stored(tmp_path, value))
-    scale = 2 if form == "size" else 1
+    scale = 2 if form in ("size", "height") else 1
     assert boxes[:, [0, 5, 6]].tolist() == [[1, 1, 0.5], [4, 1, 0.5]]
     np.testing.assert_allclose(boxes[:, 1], np.array([0.5, 2]) / WIDTH / scale)
 
@@ -232,6 +233,9 @@ def test_what_is_packed_reads_the_same(tmp_path):
     assert name == "2" and len(path.read_text()) < len(json.dumps(value)) / 2
     for one, other in zip(detections.of_video(value), detections.of_video(again)):
         np.testing.assert_allclose(one, other, atol=1e-3) if isinstance(one, np.ndarray) else one == other
+    assert detections.of_video(json.loads(detections.packed("2", value, 240))).height == 240
+    sized = {"frames": value, "size": [64, 48]}
+    assert detections.of_video(json.loads(detections.packed("2", sized, 240)))[1:] == ((64, 48), 8, False, None)
     wrong = {"x": [[{**BOX, "x1": float("nan")}]]}
     assert detections.packed("x", wrong["x"]) == json.dumps(wrong)
 

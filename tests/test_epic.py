@@ -48,15 +48,15 @@ NOUNS = """id,key,instances,category
 RATE, SECONDS, WIDTH, HEIGHT = 30, 2, 64, 36
 
 
-def film(path, *, tone=True, height=HEIGHT):
+def film(path, *, tone=True, width=WIDTH, height=HEIGHT):
     """Two seconds, in which gray tells the frame; the tone begins after a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         sound = container.add_stream("aac", rate=16000, layout="mono") if tone else None
         for value in range(RATE * SECONDS):
-            frame = av.VideoFrame.from_ndarray(np.full((height, WIDTH, 3), 4 * value, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 4 * value, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound:
@@ -214,6 +214,19 @@ def test_lists_that_are_wrong(kitchens, tmp_path, name, old, new, reason):
         epic.read(folder, kitchens[1])
     path.unlink()
     with pytest.raises(FileNotFoundError, match=f"no EPIC_100_{name}.csv in"):
+        epic.read(folder, kitchens[1])
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test_timestamps", "verb_classes", "noun_classes"])
+@pytest.mark.parametrize("ending", ["P01_01_9", 'P01_01_9,"P01', "1,2,3" + 20 * ",4", "\u00e9"])
+def test_lists_that_broke_off(kitchens, tmp_path, name, ending):
+    """Wherever a download ends, within the first cell, a quote or a letter: the file and the line are named."""
+    folder = shutil.copytree(kitchens[0], tmp_path / "lists")
+    path = folder / f"EPIC_100_{name}.csv"
+    lines = path.read_text().count("\n")
+    path.write_bytes(path.read_bytes() + (ending.encode()[:-1] if ending == "\u00e9" else ending.encode()))
+    where = " is not UTF-8" if ending == "\u00e9" else f", line {lines + 1}: "
+    with pytest.raises(ValueError, match=rf"EPIC_100_{name}\.csv{where}.* fetch it again"):
         epic.read(folder, kitchens[1])
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from test_data_prep import SSV2
-from test_detections import HEIGHT, annotated, lefts, packed
+from test_detections import WIDTH, annotated, lefts, packed
 from test_epic import film
 
 from data_prep import build
@@ -31,8 +31,10 @@ def root(tmp_path_factory):
         (path / train).write_text(json.dumps([row("78687"), row("93396", FALLING), row("4", "[Unknown]")]))
         (path / validation).write_text(json.dumps([row("2"), row("404", FALLING)]))
         (path / labels).write_text(json.dumps(LABELS))
-    for name in ("78687", "93396", "2", "4"):
-        film(root / "videos" / f"{name}.webm", tone=False, height=HEIGHT)
+    for name in ("78687", "93396", "4"):
+        film(root / "videos" / f"{name}.webm", tone=False, height=boxes.HEIGHT)
+    # Converted to a larger picture: boxes are those of the original.
+    film(root / "videos" / "2.mp4", tone=False, width=2 * WIDTH, height=2 * boxes.HEIGHT)
     parts = root / "annotations"
     parts.mkdir()
     # 24 frames of two seconds; one video is in no split, one has fewer.

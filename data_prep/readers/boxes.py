@@ -13,8 +13,10 @@ from mmvid.files import read_note, write_json, write_text
 
 # Frames a second that Something-Else's annotation counts; the videos may have been converted to another rate.
 FPS = 12.0
+# Pixels: all videos of Something-Something v2 are as high, and boxes were drawn on them before any conversion.
+HEIGHT = 240
 # Changes whenever the small files would be written otherwise.
-VERSION = 1
+VERSION = 2
 FLAGS = {
     "--boxes": dict(
         nargs="+",
@@ -59,7 +61,7 @@ def _written(sources: list[pathlib.Path], wanted: Collection[str], folder: pathl
                 )
             owner[name] = source.name
             if name in wanted:
-                target, text = folder / f"{name}.json", detections.packed(name, video)
+                target, text = folder / f"{name}.json", detections.packed(name, video, HEIGHT)
                 # What is as before keeps its time, so that its clip is not prepared again.
                 if not target.exists() or target.read_text(encoding="utf-8") != text:
                     write_text(target, text)

@@ -6,6 +6,7 @@ its segments whose cooks never train: they stand in both splits, under one id.
 
 import collections
 import csv
+import io
 import pathlib
 import re
 from collections.abc import Iterator
@@ -28,16 +29,30 @@ _NEEDED = ("narration_id", "participant_id", "video_id", "start_timestamp", "sto
 # ---------------------------------------------------------------------------- lists
 def _rows(folder: pathlib.Path, name: str, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line, {column: cell}) of a CSV. Raises FileNotFoundError, and ValueError for one that lacks any of
-    the columns ``needed``."""
+    the columns ``needed`` or is damaged, as by a download that broke off."""
     path = folder / name
     if not path.exists():
         raise FileNotFoundError(f"no {name} in {folder}: it is in the repository epic-kitchens-100-annotations")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
+    again = "the file broke off or is damaged: fetch it again"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); {again}") from None
+    table, whole = csv.DictReader(io.StringIO(text, newline=""), strict=True), 0
+    try:
         if lacking := [column for column in needed if column not in (table.fieldnames or ())]:
             raise ValueError(f"{path} lacks the column {lacking[0]!r}; it has {table.fieldnames}")
+        whole = table.line_num
         for row in table:
-            yield table.line_num, row
+            # Cells that a row lacks are None; those that it has too many stand under None.
+            if None in row or None in row.values():
+                count = "more" if None in row else "fewer"
+                raise csv.Error(f"the row has {count} cells than the header's {len(table.fieldnames)}")
+            whole = table.line_num
+            yield whole, row
+    except csv.Error as error:
+        # A quote that is not closed swallows the lines behind it: the row begins where the last whole one ended.
+        raise ValueError(f"{path}, line {whole + 1}: {error}; {again}") from None
 
 
 def _names(folder: pathlib.Path, head: str) -> list[str]:

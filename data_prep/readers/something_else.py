@@ -72,8 +72,7 @@ def read(
     items = []
     for name, file in zip(("train", "val"), lists):
         for number, row in enumerate(_loaded(folder / file, list)):
-            if not isinstance(row, dict) or not {"id", "template"} <= set(row):
-                raise ValueError(f"{folder / file}: row {number} lacks 'id' or 'template': {row}")
+            ssv2.check_row(f"{folder / file}: row {number}", row, ("id", "template"))
             label = ssv2.class_of(row["template"])
             items.append(Item(str(row["id"]), path_of(str(row["id"])), name, {"action": (label,)}))
     check_ids(items, folder)

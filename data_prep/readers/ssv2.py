@@ -32,7 +32,8 @@ def _load(folder: pathlib.Path, name: str):
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    # Bytes that are no text are no JSONDecodeError.
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): unpack the archive again") from None
 
 
@@ -50,9 +51,15 @@ def _rows(folder: pathlib.Path, name: str, *wanted: str) -> list[dict]:
     """Reads the rows of a label file. Raises ValueError for a row that lacks any of the fields ``wanted``."""
     rows = _load(folder, name)
     for number, row in enumerate(rows):
-        if missing := [field for field in wanted if field not in row]:
-            raise ValueError(f"{name}: row {number} lacks {missing[0]!r}: {row}")
+        check_row(f"{name}: row {number}", row, wanted)
     return rows
+
+
+def check_row(where: str, row, wanted: Sequence[str]) -> None:
+    """Raises ValueError, saying ``where``, for a row in which any of the fields ``wanted`` lacks or is null."""
+    known = row if isinstance(row, dict) else {}
+    if missing := [field for field in wanted if known.get(field) is None]:
+        raise ValueError(f"{where} lacks {missing[0]!r}: {row}")
 
 
 def class_of(template: str) -> str:
@@ -62,11 +69,17 @@ def class_of(template: str) -> str:
 
 
 def _answers(folder: pathlib.Path) -> dict[str, str]:
-    """Returns {id: class} of the test clips; {} where the file of the answers is not there."""
-    path = _file(folder, "test-answers.csv")
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    pairs = (line.partition(";") for line in lines if line.strip())
-    return {name.strip(): text.strip() for name, _, text in pairs}
+    """Returns {id: class} of the test clips; {} where the file of the answers is not there. Raises ValueError
+    naming the line that lacks either."""
+    path, answers = _file(folder, "test-answers.csv"), {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    for number, line in enumerate(lines, 1):
+        name, _, text = map(str.strip, line.partition(";"))
+        if line.strip():
+            if not (name and text):
+                raise ValueError(f"{path}, line {number}: {line!r} is no id;class: unpack the archive again")
+            answers[name] = text
+    return answers
 
 
 def paths(videos: pathlib.Path) -> Callable[[str], pathlib.Path]:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from mmvid.streams import HAND
+
 
 def wheel(flow: np.ndarray) -> np.ndarray:
     """Colours displacements, float32 [T, H, W, 2] of any one unit: uint8 [T, H, W, 3].
@@ -43,8 +45,8 @@ def outline(picture: np.ndarray, box: np.ndarray, category: int) -> None:
     cv2.rectangle(picture, (left, top), (right, bottom), colour, 1)
 
 
-# The category of hands among boxes, and its colour beside that of all others (MMD's paper).
-HAND, BLUE, RED = 2, (0, 0, 255), (255, 0, 0)
+# The colour of hands, and that of all other boxes (MMD's paper).
+BLUE, RED = (0, 0, 255), (255, 0, 0)
 
 
 def outlines(layouts: np.ndarray, side: int) -> np.ndarray:

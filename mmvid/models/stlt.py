@@ -13,9 +13,10 @@ import numpy as np
 
 from mmvid.models.layers import Classifier, linear
 from mmvid.models.transformer import Encoder, Table, norm
+from mmvid.streams import HAND, SIDES, STATES
 
 # How many there are, with 0.
-_CATEGORIES, _SIDES, _STATES = 3, 3, 6
+_CATEGORIES, _SIDES, _STATES = HAND + 1, SIDES + 1, STATES + 1
 
 
 def _check_frames(given: int, known: int) -> None:

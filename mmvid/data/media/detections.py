@@ -1,7 +1,8 @@
 """Reads the boxes of a clip: rows in an .npy or a CSV, detections in JSON or in EPIC-Kitchens' pickles.
 
 JSON is that of Something-Else, {id: [{name, labels: [{box2d, category}]}]}, or what layout models re-pack it into,
-{id, size, frames: [{frame_objects: [box]}]} or frames: [[box]], for one video or a list of them.
+{id, size, frames: [{frame_objects: [box]}]} or frames: [[box]], for one video or a list of them; ``height`` may
+stand for ``size``.
 """
 
 import functools
@@ -17,8 +18,8 @@ import numpy as np
 from mmvid.data.media import hand_objects
 from mmvid.data.media import video as video_lib
 from mmvid.data.media.files import DecodeError, existing
-from mmvid.data.media.hand_objects import HAND, OBJECT
 from mmvid.data.media.item import Item, few
+from mmvid.streams import HAND, OBJECT, SIDES, STATES
 
 # Files whose frames may be counted at a rate of their own (``Item.fps``), not as the video's.
 CLOCKED = (".json", ".pkl")
@@ -28,14 +29,15 @@ class Detections(NamedTuple):
     """Boxes as rows float32 [n, 9] whose first column is the number of a frame in the whole video.
 
     Corners are shares of ``size`` (width, height), which is (1, 1) where they are in [0, 1], and None where they
-    are pixels of the video itself. ``count`` frames are spoken of; ``whole`` says that these should be all that
-    the video has, not just those that show anything.
+    are pixels of the video itself, or of one in its shape that was ``height`` pixels high. ``count`` frames are
+    spoken of; ``whole`` says that these should be all that the video has, not just those that show anything.
     """
 
     rows: np.ndarray
     size: tuple[float, float] | None
     count: int
     whole: bool = False
+    height: float | None = None
 
 
 # ---------------------------------------------------------------------------- rows
@@ -60,14 +62,25 @@ def table(path: str | os.PathLike) -> np.ndarray:
 def in_shares(rows: np.ndarray, size: tuple[float, float] = (1, 1)) -> np.ndarray:
     """Returns rows of boxes, float32 [n, 9], with corners as shares of a picture of ``size`` (width, height).
 
-    Raises DecodeError where something is not finite, or where corners lie outside of the picture.
+    Raises DecodeError where something is not finite, where corners lie outside of the picture, and for a
+    category, side or state that is none.
     """
     # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
     corners = rows[:, 1:5] if tuple(size) == (1, 1) else rows[:, 1:5] / np.float64([*size, *size])
     if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
         of = "[0, 1]" if tuple(size) == (1, 1) else f"a picture of {size[0]:g} x {size[1]:g} pixels"
         raise DecodeError(f"boxes must be finite, with x1, y1, x2, y2 in {of}")
+    _check_kinds(rows)
     return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
+
+
+def _check_kinds(rows: np.ndarray) -> None:
+    """Raises DecodeError for a category, side or state that is none: networks have no column for it."""
+    kinds = ((5, "category", OBJECT, HAND), (7, "side", 0, SIDES), (8, "state", 0, STATES))
+    for column, name, least, most in kinds:
+        given = rows[:, column]
+        if (wrong := given[~np.isin(given, np.arange(least, most + 1))]).size:
+            raise DecodeError(f"boxes have the {name} {wrong[0]:g}: whole numbers from {least} to {most}, please")
 
 
 # ---------------------------------------------------------------------------- JSON, a video at a time
@@ -77,7 +90,7 @@ _MOST = 256 << 20
 _BETWEEN = re.compile(r"[\s,:]*")
 _DECODER = json.JSONDecoder()
 # First keys that tell a file of one video from one of {id: boxes}.
-_OF_ONE = {"id", "frames", "size", "template"}
+_OF_ONE = {"id", "frames", "size", "height", "template"}
 
 
 def _values(file, text: str) -> Iterator:
@@ -162,21 +175,24 @@ def _boxes(frame) -> list[dict]:
 def of_video(video) -> Detections:
     """Reads what JSON says of one video (see `videos`). Raises DecodeError where it is of another form."""
     try:
-        frames, size = (video["frames"], video.get("size")) if isinstance(video, dict) else (video, None)
+        about = video if isinstance(video, dict) else {"frames": video}
+        frames, size, height = about["frames"], about.get("size"), about.get("height")
         rows, count = [], 0
         for place, frame in enumerate(frames):
             number = _number(frame, place)
             rows += [[number, *_box(box)] for box in _boxes(frame)]
             count = max(count, number + 1)
-        size = size and (float(size[0]), float(size[1]))
+        size, height = size and (float(size[0]), float(size[1])), height and float(height)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DecodeError(f"boxes not readable: {type(error).__name__} {error} in the JSON of the video") from None
-    return Detections(np.asarray(rows, np.float32).reshape(-1, 9), size or None, count)
+    rows = np.asarray(rows, np.float32).reshape(-1, 9)
+    return Detections(rows, size or None, count, height=height or None)
 
 
-def packed(name: str, video) -> str:
-    """Writes one video of JSON as short as `read` takes it: {id, size, frames: [[box]]}; what it cannot read is
-    kept as it is, so that reading it says why."""
+def packed(name: str, video, height: float | None = None) -> str:
+    """Writes one video of JSON as short as `read` takes it: {id, size, frames: [[box]]}, with the ``height`` of
+    the pictures where it says nothing of their size; what it cannot read is kept as it is, so that reading it says
+    why."""
     try:
         found = of_video(video)
         if not np.isfinite(found.rows).all() or (found.rows[:, 0] < 0).any():
@@ -187,7 +203,9 @@ def packed(name: str, video) -> str:
     for number, *corners, category, score, _, _ in found.rows.astype(np.float64).round(3).tolist():
         kind = "hand" if category == HAND else "object"
         frames[int(number)].append(dict(zip(("x1", "y1", "x2", "y2"), corners), category=kind, score=score))
-    return json.dumps({"id": name, "frames": frames} | ({"size": found.size} if found.size else {}))
+    height = found.height or height
+    drawn_on = {"size": found.size} if found.size else {"height": height} if height else {}
+    return json.dumps({"id": name, "frames": frames} | drawn_on)
 
 
 @functools.lru_cache(maxsize=1)
@@ -230,14 +248,15 @@ def read(path: str | os.PathLike, item: Item, first: int, stop: int) -> Detectio
         return Detections(rows, (1, 1), len(messages), whole=True)
     if path.suffix == ".json":
         found = _of_json(path, item)
-        return found._replace(rows=in_shares(found.rows, found.size or _size(item)), size=(1, 1))
+        return found._replace(rows=in_shares(found.rows, found.size or _size(item, found.height)), size=(1, 1))
     rows = in_shares(table(path))
     return Detections(rows, (1, 1), int(rows[:, 0].max(initial=-1)) + 1)
 
 
-def _size(item: Item) -> tuple[int, int]:
-    """Returns (width, height) of the pictures that a clip's boxes were drawn on. Raises DecodeError where it has
-    none."""
+def _size(item: Item, height: float | None) -> tuple[float, float]:
+    """Returns (width, height) of the pictures that a clip's boxes were drawn on: those of its video, before it was
+    made larger or smaller if they had another ``height``. Raises DecodeError where it has none."""
     if item.path is None:
         raise DecodeError("boxes in pixels of a video that is not there: add its size, [width, height]")
-    return video_lib.size(item.path)
+    width, own = video_lib.size(item.path)
+    return (width * height / own, height) if height else (width, own)

@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mmvid.data.media.files import DecodeError, existing
-
-OBJECT, HAND = 1.0, 2.0
-SIDES, STATES = 2, 5
+from mmvid.streams import HAND, OBJECT, SIDES, STATES
 
 
 class _Plain(pickle.Unpickler):
@@ -78,7 +76,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
         yield tag >> 3, value
 
 
-def _row(data: bytes, category: float) -> list[float]:
+def _row(data: bytes, category: int) -> list[float]:
     """Reads a hand or an object as x1, y1, x2, y2, category, score, side, state. Raises ValueError."""
     found = dict(_fields(data))
     box = dict(_fields(found.get(1, b"")))
