@@ -41,6 +41,16 @@ def test_a_step_that_does_not_fit_is_not_run(run, capsys, monkeypatch):
     assert "does not fit" in said and "--config.accumulate" in said and "of training" not in said
 
 
+def test_what_is_not_scored_leaves_no_scores(dataset, tmp_path):  # noqa: F811
+    """Stills are cut in another way than the clips whose protocol the run has."""
+    run = build.build(config(dataset), tmp_path)
+    (segment, *_) = run.segments
+    assert dry._scores(run, segment) > 0
+    with run.config.unlocked():
+        run.config.evaluation.protocol = "C1"
+    assert dry._scores(run, segment._replace(evaluate=())) == 0
+
+
 def test_segments_of_the_same_work_are_tried_once(dataset, tmp_path, monkeypatch):  # noqa: F811
     tried = []
     monkeypatch.setattr(dry, "tried", lambda run, segment: tried.append(segment.name))

@@ -161,6 +161,8 @@ def _alike(segment: Segment) -> str:
 # ---------------------------------------------------------------------------- what is left on the disk
 def _scores(run: Run, segment: Segment) -> int:
     """The bytes of a segment's scores: the logits of every view of every clip, in float32."""
+    if not (segment.scored or segment.measure):
+        return 0  # its streams need not go with the protocol of those that are
     classes = sum(head.classes for head in segment.heads.values())
     dataset, views = run.datasets[segment.dataset], inference.shown(run, segment)[1]
     clips = sum(dataset.info.splits.get(split, 0) for split in (*segment.scored, *segment.measure))
