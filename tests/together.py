@@ -89,7 +89,7 @@ def make_plan(context, pieces, teachers=(TEACHER,)):
     teacher = segment.make(
         context, "teacher", teachers, ("single", {}), "2", {}, batches="teacher", title="", groups=few
     )._replace(also=("val", "held"))  # fmt: skip
-    students = ("omni", "av")
+    students = ("av", "omni")
     whole = segment.make(
         context, "whole", (*students, TEACHER), ("together", {}), str(sum(pieces.values())),
         {TEACHER: Start("teacher", TEACHER)}, batches="together", title="Together", groups=GROUPS,
