@@ -103,6 +103,8 @@ def _attend(q, k, v, number, bias):
     scores = batched(q * depth**-0.5, k, (((2,), (2,)), ((0,), (0,)))).reshape(groups, heads, size, size)
     scores = scores + bias[None]
     if number is not None:
+        # Compared by the program: as a constant, the pairs of eight clips' windows are 160 MB of it.
+        number = lax.optimization_barrier(jnp.asarray(number))
         scores = jnp.where(number[:, None, :, None] == number[:, None, None], scores, scores + _APART)
     weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
     mixed = batched(weights.reshape(-1, size, size).astype(v.dtype), v, (((2,), (1,)), ((0,), (0,))))
@@ -158,7 +160,7 @@ class Block(nn.Module):
         # Zeros after the norm: what pads is attended to, as in the released code.
         x = jnp.pad(x, ((0, 0), *((0, -n % w) for n, w in zip(grid, window)), (0, 0)))
         whole = x.shape[1:4]
-        number = np.tile(regions(whole, window, shift), (len(x), 1)) if any(shift) else None
+        number = jnp.tile(regions(whole, window, shift), (len(x), 1)) if any(shift) else None
         y = self._within(partition(jnp.roll(x, [-s for s in shift], (1, 2, 3)), window), number)
         y = jnp.roll(joined(y, window, whole), shift, (1, 2, 3))
         return y[:, : grid[0], : grid[1], : grid[2]]
