@@ -251,7 +251,7 @@ SMALL = dict(width=12, head_width=4, stages=(1, 1, 1, 1), window=(2, 3, 3))
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda"])
 def test_no_constant_of_the_program_grows_with_the_batch(platform):
-    """As constants, the masks of eight clips of 224 pixels made a program of 460 MB, which took minutes to compile."""
+    """As constants, the masks of eight clips of 224 pixels made a program of 460 MB."""
     model = swin3d.Swin3D({"action": 5}, **SMALL | {"stages": (2,)})
     x = jax.ShapeDtypeStruct((64, 8, 24, 24, 3), np.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
