@@ -77,11 +77,12 @@ def scaling():
     return Model(init, apply)
 
 
+@pytest.mark.parametrize("length", [3, 5], ids=["alike", "longer"])
 @pytest.mark.parametrize("choice", [0, 1])
-def test_one_read_of_several_runs_alone(choice):
+def test_one_read_of_several_runs_alone(choice, length):
     """It is what it would be among all; the others are zeros without a gradient, also where they are longer."""
     omni = Network("omni", scaling(), (("flow",), ("rgb",)))
-    inputs = {"flow": jnp.full((2, 3, 4), 2.0), "rgb": jnp.full((2, 5, 4), 3.0)}
+    inputs = {"flow": jnp.full((2, 3, 4), 2.0), "rgb": jnp.full((2, length, 4), 3.0)}
     params, stats = {"w": jnp.ones(3)}, {"seen": jnp.zeros(())}
 
     @jax.jit
