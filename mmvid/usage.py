@@ -31,11 +31,17 @@ class WrongUse(ValueError):
     """Raised for a command line that cannot be meant as it stands; the message says what can be."""
 
 
+class Damaged(ValueError):
+    """Raised for a file whose content is broken: whoever named it has made no mistake."""
+
+
 @contextlib.contextmanager
 def wrong_use() -> Iterator[None]:
-    """Makes every ValueError of the block one of wrong use."""
+    """Makes every ValueError of the block one of wrong use, but for those of a damaged file."""
     try:
         yield
+    except Damaged:
+        raise
     except ValueError as error:
         raise WrongUse(str(error)) from error
 

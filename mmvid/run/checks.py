@@ -1,7 +1,9 @@
 """Checks of a run's configuration and data that find, before anything is trained, what would fail later."""
 
+import os
 import pathlib
 import shlex
+from collections.abc import Collection
 
 from mmvid import names, plans, sharding
 from mmvid import streams as streams_lib
@@ -10,8 +12,10 @@ from mmvid.data import groups as groups_lib
 from mmvid.data.groups import Group
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
+from mmvid.report import text
 from mmvid.scores import numbers
 from mmvid.streams import Views
+from mmvid.weights import files as weight_files
 
 
 def _choose(name: str, value, known) -> None:
@@ -53,6 +57,21 @@ def _check_counts(config) -> None:
     for name in ("loader.workers", "loader.threads", "loader.prefetch"):
         if config[name] < 0:
             raise ValueError(f"{name}={config[name]}: it must be 0 or more")
+
+
+def check_weights(config) -> None:
+    """Raises ValueError for a file of weights that a network is to start from and that is not there."""
+    for name, spec in config.networks.items():
+        named = {"": spec.weights} if isinstance(spec.weights, str) else dict(spec.weights.items())
+        for part, source in named.items():
+            path, _ = weight_files.split(source)
+            if source and not path.exists():
+                entry = f"--config.networks.{name}.weights"
+                given = f'{entry}="{{{part!r}: {source!r}}}"' if part else f"{entry}={source}"
+                raise ValueError(
+                    f"{given}: there is no {path}; name a .safetensors or .pth file, or, for a teacher that comes "
+                    "trained, the workdir of its run"
+                )
 
 
 def check_names(config) -> None:
@@ -174,6 +193,16 @@ def made_by(spec) -> str:
     return f"python -m {shlex.join(spec.command)}" if spec.path in spec.command else ""
 
 
+def made_at(spec, path: str | os.PathLike) -> str:
+    """The command that would make at ``path`` what the configuration's command makes elsewhere; '' for a
+    configuration that knows none."""
+    command = list(spec.command)
+    if "--out" not in command[:-1]:
+        return ""
+    command[command.index("--out") + 1] = str(path)
+    return f"python -m {shlex.join(command)}"
+
+
 def fields_of(streams) -> tuple[str, ...]:
     """The fields of a record that ``streams`` read, each once."""
     return tuple(dict.fromkeys(streams_lib.MODALITIES[s.modality].field for s in streams.values()))
@@ -209,6 +238,18 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
             )
 
 
+def _without(config, fields: Collection[str]) -> str:
+    """What to type where clips lack ``fields``, so that nothing reads them; '' where too little would be left."""
+    lacking = {
+        name for name, spec in config.streams.items() if streams_lib.MODALITIES[spec.modality].field in fields
+    }
+    readers = [name for name, spec in config.networks.items() if any(lacking & set(own) for own in spec.reads)]
+    headline = segment_lib.headline_network(config)
+    if headline in readers or len(config.networks) - len(readers) < 2:
+        return ""
+    return f", or leave out what reads it: --config.without={','.join(readers)}"
+
+
 def check_splits(config, dataset: records.Dataset, streams) -> None:
     """Raises ValueError for an evaluated split without clips, a headline that cannot be scored, and a stream
     that no training clip has or that the dataset was not built for."""
@@ -217,14 +258,18 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
             raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
     _check_headline(config, dataset, streams)
     have = dataset.info.modalities.get(dataset.whole(config.split), {})
+    fields = {stream.name: streams_lib.MODALITIES[stream.modality].field for stream in streams.values()}
+    if lacking := {name: field for name, field in fields.items() if not have.get(field)}:
+        name, field = next(iter(lacking.items()))
+        others = [other for other in dict.fromkeys(lacking.values()) if other != field]
+        raise ValueError(
+            f"stream {name!r} reads {field!r}, which no training clip of {dataset.root} has"
+            f"{f' (nor {text.listed(others)})' if others else ''}; there is "
+            f"{', '.join(k for k, n in have.items() if n)}. Build the dataset with it (data_prep/README.md)"
+            f"{_without(config, set(lacking.values()))}."
+        )
     for stream in streams.values():
-        field = streams_lib.MODALITIES[stream.modality].field
-        if not have.get(field):
-            raise ValueError(
-                f"stream {stream.name!r} reads {field!r}, which no training clip of {dataset.root} "
-                f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
-                "it (data_prep/README.md), or leave that network out of the configuration."
-            )
+        field = fields[stream.name]
         # A modality that is there may still be stored in a form that this stream cannot be cut from.
         if reason := streams_lib.unfit(stream, dataset.info.settings):
             command = made_by(config.dataset)
