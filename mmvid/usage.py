@@ -23,6 +23,7 @@ Anything in a configuration can be overridden on the command line, by its path:
   --config.seed=1 --config.batch_size=8
   --config.networks.rgb.weights=resnet50.safetensors
   --config.evaluation.splits="('val',)"   values are Python's
+  --config.without=flow,depth             networks that are left out
 A misspelt name is an error. All names stand, with their defaults, in
 configs/common.py."""
 

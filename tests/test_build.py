@@ -120,7 +120,7 @@ def test_the_dataset_that_is_meant_is_named_with_its_command(dataset, tmp_path):
     c.stills.path = path
     with pytest.raises(usage.WrongUse, match=told.format(path) + "_stills"):
         build.open_dataset(c.stills)
-    c.dataset.path = str(dataset)
+    c.dataset.path, c.stills.steps = str(dataset), "0"
     with pytest.raises(usage.WrongUse) as error:
         build.build(c.lock(), tmp_path / "run")
     assert "has 'verb' with 2 (single)" in str(error.value) and "push" not in str(error.value)
