@@ -20,7 +20,7 @@ from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
-from mmvid.run import checks
+from mmvid.run import checks, values
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
@@ -172,10 +172,10 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """
     # Before data are opened, which may mean to make them for minutes.
     with usage.wrong_use():
-        checks.check_names(config)
+        values.check_names(config)
         # A run that goes on has read them.
         if not (workdir / "config.json").exists():
-            checks.check_weights(config)
+            values.check_weights(config)
     datasets = _open(config)
     with usage.wrong_use():
         datasets, segments, mesh = _fitted(config, datasets, workdir)

@@ -8,7 +8,7 @@ from mmvid import sharding, usage
 from mmvid.data import records, rules
 from mmvid.data.records import Dataset, Info
 from mmvid.report import text
-from mmvid.run import build, checks
+from mmvid.run import build, checks, values
 from mmvid.run.build import Run
 from mmvid.streams import Head
 
@@ -121,7 +121,7 @@ def outline(config, workdir: pathlib.Path) -> Outline:
     spaces; ValueError or FileNotFoundError for whatever else cannot work.
     """
     with usage.wrong_use():
-        checks.check_names(config)
+        values.check_names(config)
     lines, absent = [], [name for name, spec in build.wanted(config).items() if not _there(spec)]
     if "stills" in absent:
         lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out.")
