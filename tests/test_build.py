@@ -87,7 +87,7 @@ def test_records_of_another_schema_name_the_command_that_makes_them(dataset, tmp
         ({"size": 0}, "1 or more"),
         ({"method.mml.average": "mean"}, "average='mean'"),
         ({"steps.ce": "soon"}, "soon"),
-        ({"save_every": "often"}, "cannot read the duration 'often'"),
+        ({"save_every": "often"}, "save_every: cannot read the duration 'often'"),
         ({"stills.batch_size": 0}, "stills.batch_size=0: it must be 1 or more"),
         ({"optimizer.weight_decay": -1.0}, "optimizer.weight_decay=-1.0: give a number 0 or more"),
         ({"networks.rgb.options.dropout": 1.0}, "networks.rgb.options.dropout=1.0: .* from 0 to below 1"),

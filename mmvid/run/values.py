@@ -57,8 +57,12 @@ def _check_counts(config) -> None:
         if config[name] < 0:
             raise ValueError(f"{name}={config[name]}: it must be 0 or more")
     for name in ("save_every", "evaluation.every", "stills.steps"):
-        # Read as for an epoch of a step and a segment of a hundred: for its errors alone.
-        if optim.steps_of(config[name], steps_per_epoch=1.0, total=100) < 0:
+        try:
+            # Read as for an epoch of a step and a segment of a hundred: for its errors alone.
+            steps = optim.steps_of(config[name], steps_per_epoch=1.0, total=100)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if steps < 0:
             raise ValueError(f"{name}={config[name]!r}: a duration is 0 or more")
 
 
