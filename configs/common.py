@@ -174,6 +174,9 @@ def get_config() -> ConfigDict:
 
     c.streams = ConfigDict()
     c.networks = ConfigDict()
+    # On a command line alone, --config.without=A,B: networks to leave out, with the streams that only they read
+    # and what is said of them elsewhere, for data that lack a modality (`configuration.overridden`).
+    c.without = ""
     # For every network; its own `options` win. A width of None is the model's own.
     c.model_options = ConfigDict(
         dict(dropout=0.0, dtype="float32", remat=False, frozen_bn="none", width=placeholder(int))

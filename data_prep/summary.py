@@ -3,7 +3,7 @@
 import csv
 import pathlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from data_prep.manifest import Manifest
@@ -15,19 +15,30 @@ from mmvid.files import whole
 class Training(NamedTuple):
     """A configuration that the summary can offer: the modalities that training clips need for it and the ending
     of its workdir. ``learns_from`` says in words what it learns from, for the note that it cannot be offered;
-    '' where no such note is wanted."""
+    '' where no such note is wanted. ``spare`` {variant: modalities} have networks of their own, called
+    ``network``, that are left out where clips lack them; ``least`` of these must be there. ``heads`` {variant: the
+    label spaces that it needs}."""
 
     config: str
     needs: tuple[str, ...]
     ending: str = ""
     learns_from: str = ""
+    spare: Mapping[str, tuple[str, ...]] = {}
+    network: str = "{}"
+    least: int = 0
+    heads: Mapping[str, tuple[str, ...]] = {}
 
 
+_SPECIALISTS = ("", "own", "nwucla", "uwa3d", "ntu60", "ntu120", "ntu120_mini")
+_TEACHERS = {"": ("flow", "audio", "boxes"), "epic100": ("flow", "audio"), "ssv2": ("flow", "boxes"),
+             "something_else": ("flow", "boxes")}  # fmt: skip
 TRAININGS = (
     Training(MML, ("rgb", "flow"), learns_from="RGB and optical flow"),
     # Most datasets have no depth, and nobody expects it of them.
-    Training(DMCL, ("rgb", "depth"), "-dmcl"),
-    Training(DISTILL, ("rgb", "flow"), "-distill"),
+    Training(DMCL, ("rgb", "depth"), "-dmcl", spare=dict.fromkeys(_SPECIALISTS, ("flow",))),
+    Training(
+        DISTILL, ("rgb",), "-distill", spare=_TEACHERS, network="teacher_{}", least=1, heads={"": ("noun", "verb")}
+    ),
 )
 # Classes that the histogram shows of a head, and the columns of a full bar.
 SHOWN, BAR = 40, 30
@@ -64,6 +75,8 @@ def _command(training: Training, info: records.Info, root: pathlib.Path, reader:
     variant, workdir = reader.variants[training.config], root.resolve().name + training.ending
     config = f"{training.config}:{variant}" if variant else training.config
     words = [f"--config={config}", f"--config.dataset.path={root}", f"--workdir=runs/{workdir}"]
+    if without := [training.network.format(modality) for modality in _absent(training, info, reader)]:
+        words.append(f"--config.without={','.join(without)}")
     scored = "test" if variant in OWN.values() else reader.scored
     # Without the split that the variant is scored on, the run would end before it begins.
     others = tuple(split for split in ("val", "unseen") if split in info.splits)
@@ -77,9 +90,25 @@ def _lacking(training: Training, info: records.Info) -> list[str]:
     return [modality for modality in training.needs if not have.get(modality)]
 
 
+def _absent(training: Training, info: records.Info, reader: Reader) -> list[str]:
+    """Lists the modalities that the training can do without and no training clip has."""
+    spare = training.spare.get(reader.variants[training.config], ())
+    return [modality for modality in spare if not info.modalities.get("train", {}).get(modality)]
+
+
+def _offered(training: Training, info: records.Info, reader: Reader) -> bool:
+    """Tells whether a training is for this dataset, whatever its clips lack: for its label spaces, and with enough
+    beside what is left out."""
+    if training.config not in reader.variants:
+        return False
+    variant = reader.variants[training.config]
+    left = len(training.spare.get(variant, ())) - len(_absent(training, info, reader))
+    return left >= training.least and set(training.heads.get(variant, info.heads)) == set(info.heads)
+
+
 def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[str]:
     """Yields lines with the commands that can be run now, and notes on why others cannot."""
-    offered = [training for training in TRAININGS if training.config in reader.variants]
+    offered = [training for training in TRAININGS if _offered(training, info, reader)]
     missing = [split for split in ("train", "val") if split not in info.splits]
     if offered and missing:
         yield (

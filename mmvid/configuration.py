@@ -58,6 +58,55 @@ def read(text: str) -> ConfigDict:
         ) from error
 
 
+# ---------------------------------------------------------------------------- what is left out
+def _of(network: str, output: str) -> bool:
+    """Whether an output is one of a network's."""
+    return output.partition(".")[0] == network
+
+
+def _without_teacher(config: ConfigDict, name: str) -> None:
+    """Takes a network's outputs off the lists of teachers; a further student of a list on which one stands would
+    be another one without it, and goes with it. Raises WrongUse for a list of which nothing would be left."""
+    for student in [own for own, spec in config.students.items() if hasattr(spec, "items")]:
+        if any(_of(name, output) for output in config.students[student].get("teachers", ())):
+            del config.students[student]
+    for method, options in config.method.items():
+        if isinstance(options, ConfigDict) and (known := options.get("teachers")):
+            left = tuple(output for output in known if not _of(name, output))
+            if not left:
+                raise usage.WrongUse(
+                    f"--config.without={name}: it is all of --config.method.{method}.teachers; name others there"
+                )
+            options.teachers = left
+
+
+def _left_out(config: ConfigDict) -> ConfigDict:
+    """``config`` without the networks of ``config.without``, the streams that only they read, and what is said of
+    them elsewhere; that entry is empty then, as if they had never stood in the file. Raises WrongUse for an
+    unknown network, and for the one of the headline."""
+    if not config.without:
+        return config
+    names = usage.chosen("--config.without", config.without, config.networks, "networks")
+    if any(_of(name, config.headline) for name in names):
+        raise usage.WrongUse(
+            f"--config.without={config.without}: the run's headline {config.headline!r} is one of its outputs; "
+            "name another --config.headline, or leave out others"
+        )
+    with config.unlocked():
+        for name in dict.fromkeys(names):
+            read = {stream for together in config.networks[name].reads for stream in together}
+            del config.networks[name]
+            others = {stream for spec in config.networks.values() for own in spec.reads for stream in own}
+            for stream in read - others:
+                del config.streams[stream]
+            if name in config.teachers.alone:
+                del config.teachers.alone[name]
+            _without_teacher(config, name)
+            config.twin = "" if config.twin == name else config.twin
+        config.without = ""
+    return config
+
+
 # ---------------------------------------------------------------------------- what a command line changes
 def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Divides arguments into (all others, those that override a configuration). '--config.NAME VALUE' in two
@@ -189,8 +238,8 @@ def _parts(config: ConfigDict, overrides: Sequence[str]) -> dict[str, set[str]]:
 
 
 def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """``config`` with the ``overrides`` '--config.NAME=VALUE'. Raises WrongUse for an entry that there is not,
-    or a value of another type."""
+    """``config`` with the ``overrides`` '--config.NAME=VALUE', and without the networks of --config.without.
+    Raises WrongUse for an entry or a network that there is not, or a value of another type."""
     wrong = (flags.Error, AttributeError, IndexError, KeyError, TypeError, ValueError)
     overrides = _added(config, overrides)
     for path in paths(overrides):
@@ -214,4 +263,4 @@ def overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
                 f"--config.{part} as a whole would leave out {lost[0]!r}: change its entries one by one, as in "
                 f"--config.{part}.{lost[0]}=VALUE"
             )
-    return found
+    return _left_out(found)

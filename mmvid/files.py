@@ -8,6 +8,8 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from mmvid import usage
+
 
 def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
@@ -61,7 +63,7 @@ def read_json(path: pathlib.Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
+        raise usage.Damaged(
             f"{path} is damaged ({error}): delete it, and the command that this run was started with "
             "writes it again"
         ) from None

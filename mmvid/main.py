@@ -100,7 +100,9 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
     if not seeds:
         if sorted(pathlib.Path(workdir).glob("seed*/config.json")):
-            raise ValueError(f"--workdir={workdir} holds runs of several seeds: give --seeds, or another folder")
+            raise usage.WrongUse(
+                f"--workdir={workdir} holds runs of several seeds: give --seeds, or another folder"
+            )
         train.train(config, workdir)
         return
     if (pathlib.Path(workdir) / "config.json").exists():

@@ -23,6 +23,7 @@ Anything in a configuration can be overridden on the command line, by its path:
   --config.seed=1 --config.batch_size=8
   --config.networks.rgb.weights=resnet50.safetensors
   --config.evaluation.splits="('val',)"   values are Python's
+  --config.without=flow,depth             networks that are left out
 A misspelt name is an error. All names stand, with their defaults, in
 configs/common.py."""
 
@@ -31,11 +32,17 @@ class WrongUse(ValueError):
     """Raised for a command line that cannot be meant as it stands; the message says what can be."""
 
 
+class Damaged(ValueError):
+    """Raised for a file whose content is broken: whoever named it has made no mistake."""
+
+
 @contextlib.contextmanager
 def wrong_use() -> Iterator[None]:
-    """Makes every ValueError of the block one of wrong use."""
+    """Makes every ValueError of the block one of wrong use, but for those of a damaged file."""
     try:
         yield
+    except Damaged:
+        raise
     except ValueError as error:
         raise WrongUse(str(error)) from error
 

@@ -12,14 +12,14 @@ import pytest
 from safetensors.numpy import save_file
 from test_records import pack, record
 
-from configs import mml
+from configs import distill, mml
 from mmvid import files, usage
 from mmvid.data import records
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.plans import epochs
 from mmvid.plans import segment as segment_lib
-from mmvid.run import build, feed, rehearsal, resume, score, seen, signals
+from mmvid.run import build, checks, feed, rehearsal, resume, score, seen, signals
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,22 @@ def test_records_of_another_schema_name_the_command_that_makes_them(dataset, tmp
         ({"subsets": {"val-during": {"share": 0.5}}}, "subset 'val-during': rename it"),
         ({"evaluation.splits": ("val", "val")}, "name each split once"),
         ({"size": 0}, "1 or more"),
+        ({"method.mml.average": "mean"}, "average='mean'"),
+        ({"steps.ce": "soon"}, "soon"),
+        ({"save_every": "often"}, "save_every: cannot read the duration 'often'"),
+        ({"stills.batch_size": 0}, "stills.batch_size=0: it must be 1 or more"),
+        ({"optimizer.weight_decay": -1.0}, "optimizer.weight_decay=-1.0: give a number 0 or more"),
+        ({"networks.rgb.options.dropout": 1.0}, "networks.rgb.options.dropout=1.0: .* from 0 to below 1"),
+        ({"subsets": {"few": {"share": 2.0}}}, "subsets.few.share=2"),
+        ({"networks.rgb.weights": "nope.pth"}, "--config.networks.rgb.weights=nope.pth: there is no nope.pth"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_mistakes_are_found_before_anything_trains(dataset, tmp_path, changes, match):
     with pytest.raises(ValueError, match=match) as error:
         build.build(config(dataset, **changes), tmp_path)
-    # A name that nothing has is wrong use: exit code 2.
-    assert isinstance(error.value, usage.WrongUse) or "evaluation" not in next(iter(changes))
+    # What the configuration says and cannot mean is wrong use: exit code 2.
+    assert isinstance(error.value, usage.WrongUse)
     assert not list(tmp_path.glob("*/"))
 
 
@@ -100,6 +108,29 @@ def test_a_modality_that_no_clip_has(tmp_path):
     pack(tmp_path, [record(i, s, flow_x=[], flow_y=[]) for s in ("train", "val", "test") for i in range(9)])
     with pytest.raises(ValueError, match=r"'flow', which no training clip.*there is rgb"):
         build.build(config(tmp_path), tmp_path / "run")
+    # What could be left out is said where enough would be left.
+    c = distill.get_config("omnivore")
+    assert checks._without(c, {"boxes", "audio"}).endswith("--config.without=omni,teacher_audio,teacher_boxes")
+    assert checks._without(c, {"rgb"}) == checks._without(mml.get_config(), {"flow"}) == ""
+
+
+def test_the_dataset_that_is_meant_is_named_with_its_command(dataset, tmp_path):
+    """Where there is none, and where there is one with other labels."""
+    told = r"at {0}.* made there by\n  python -m data_prep\.build --out {0} --dataset tabletop"
+    c = distill.get_config("smoke").unlock()
+    c.dataset.path = path = str(tmp_path / "nope")
+    with pytest.raises(usage.WrongUse, match=told.format(path) + " --size smoke --view epic"):
+        build.open_dataset(c.dataset)
+    c.stills.path = path
+    with pytest.raises(usage.WrongUse, match=told.format(path) + "_stills"):
+        build.open_dataset(c.stills)
+    c.dataset.path, c.stills.steps = str(dataset), "0"
+    with pytest.raises(usage.WrongUse) as error:
+        build.build(c.lock(), tmp_path / "run")
+    assert "has 'verb' with 2 (single)" in str(error.value) and "push" not in str(error.value)
+    assert "--size smoke --view epic\nand named by --config.dataset.path=data/tabletop-smoke-epic" in str(
+        error.value
+    )
 
 
 def test_other_clips_are_another_run(dataset, tmp_path):
@@ -154,7 +185,7 @@ def test_a_dataset_that_cannot_be_made_is_no_stack_trace(dataset, tmp_path, capf
         build.build(config(dataset, **{"dataset.path": path, "dataset.command": command}), tmp_path)
     assert "nowhere: there is no such folder" in capfd.readouterr().err
     # A path that the command does not make is the user's own.
-    with pytest.raises(FileNotFoundError, match=r"data_prep\.build --folder"):
+    with pytest.raises(usage.WrongUse, match=r"data_prep\.build --folder"):
         build.build(config(dataset, **{"dataset.path": "mine", "dataset.command": command}), tmp_path)
 
 

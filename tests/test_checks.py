@@ -17,6 +17,7 @@ from test_records import record
 from data_prep import build, builder, checks, manifest, summary
 from data_prep.manifest import Item
 from data_prep.readers import OWN_FILES, READERS
+from mmvid import configuration
 from mmvid.data import frames as frames_lib
 from mmvid.data import records
 from mmvid.data.media.item import check_split
@@ -48,6 +49,9 @@ def test_other_doubles_are_said():
     same = dict(content="film")
     made = rows("val", 40) + rows("test", 40) + [row("v", "val", **same), row("t", "test", **same)]
     assert checks.doubles(made) == ["1 of 41 clips of val are in test, too: 't' and 'v'"]
+    # The same clip in two of them, as in EPIC's 'val' and 'unseen', is meant; in train and val it is not.
+    assert checks.doubles([row("v", "val", **same), row("v", "unseen", **same)]) == []
+    assert "of val are in train, too" in checks.doubles([row("v", "val", **same), row("v", **same)])[0]
     made = [row("a", **same), row("b", **same), row("c", label="y", **same), row("d", label="y", **same)]
     assert checks.doubles(made) == ["equal clips of train bear different labels, 1 times: 'a' and 'c'"]
     assert checks.doubles(made[:2]) == []
@@ -216,7 +220,38 @@ def test_the_next_command_is_one_that_runs():
         assert command[-1] == "--config.evaluation.splits=('val',)"
     ssv2 = summary.of(info(("rgb", "flow"), "ssv2", train=1, val=1), root, READERS["ssv2"])
     assert commands(ssv2)[0][4:] == ["--config=configs/mml.py:ssv2", *mml[5:]]
-    assert [c[4] for c in commands(summary.of(info(("rgb", "depth"), train=1, val=1), root, OWN))] == [dmcl[4]]
+    (bare,) = commands(summary.of(info(("rgb", "depth"), train=1, val=1), root, OWN))
+    assert bare[4] == dmcl[4] and bare[7] == "--config.without=flow"
+    assert ssv2.count("distill.py:ssv2") == 1 and commands(ssv2)[1][7] == "--config.without=teacher_boxes"
+
+
+@pytest.mark.parametrize(
+    "name, have, heads, offered",
+    [
+        ("tabletop", "rgb flow depth audio boxes", "verb noun", {"mml": "", "dmcl": "", "distill": ""}),
+        ("tabletop", "rgb flow depth audio boxes", "action", {"mml": "", "dmcl": ""}),
+        ("tabletop", "rgb depth audio", "verb noun", {"dmcl": "flow", "distill": "teacher_flow,teacher_boxes"}),
+        ("tabletop", "rgb", "verb noun", {}),
+        ("epic100", "rgb audio boxes", "noun verb", {"distill": "teacher_flow"}),
+        ("epic100", "rgb flow", "noun verb", {"mml": "", "distill": "teacher_audio"}),
+        ("something_else", "rgb flow boxes", "action", {"mml": "", "distill": ""}),
+    ],
+)
+def test_what_is_offered_reads_what_is_there(name, have, heads, offered):
+    """The commands, read as a run reads them: each network left reads what training clips have."""
+    known = info(have.split(), name, train=1, val=1, test=1, unseen=1)
+    known = known._replace(heads=dict.fromkeys(heads.split(), known.heads["action"]))
+    known = known._replace(classes={head: [1] for head in known.heads})
+    found = {}
+    for command in commands(summary.of(known, pathlib.Path("out"), READERS[name])):
+        own, overrides = configuration.apart(command[4:])
+        file = next(word.partition("=")[2] for word in own if word.startswith("--config="))
+        without = [word.partition("=")[2] for word in overrides if word.startswith("--config.without=")]
+        config = configuration.overridden(configuration.read(file), overrides)
+        assert {spec.modality for spec in config.streams.values()} <= set(have.split())
+        assert not config.heads or set(config.heads) == set(known.heads)
+        found[pathlib.Path(file.partition(":")[0]).stem] = "".join(without)
+    assert found == offered
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """A configuration is read from its file and changed by a command line; a mistake is named, with what is meant."""
 
+import json
+
 import pytest
 
-from configs import mml
+from configs import distill, mml
 from mmvid import configuration, usage
 
 
@@ -35,7 +37,31 @@ def test_values_are_those_of_the_entrys_type():
     assert found.networks.rgb.options.width == 16 and found.subsets.held.of == "train" and found.is_locked
 
 
+def test_networks_that_are_left_out_are_gone_with_all_that_is_said_of_them():
+    """As if the file had never had them; a student that a missing teacher would change goes with it."""
+    found = configuration.overridden(
+        distill.get_config("table"),
+        [
+            "--config.without=teacher_boxes,omni",
+            "--config.method.distillation.teachers=('teacher_rgb', 'teacher_boxes')",
+        ],
+    )
+    assert sorted(found.networks) == ["rgb", "teacher_audio", "teacher_flow", "teacher_rgb"] and found.is_locked
+    assert sorted(found.streams) == ["audio", "flow", "rgb"] and not found.teachers.alone and found.without == ""
+    assert found.method.distillation.teachers == ("teacher_rgb",)
+    left = {name for name in distill.get_config("table").students if "boxes" not in name}
+    assert set(found.students) == left and "of_flow" in left
+    assert "boxes" not in json.dumps({n: found[n].to_dict() for n in ("networks", "streams", "students")})
+    twin = configuration.overridden(mml.get_config("full"), ["--config.without=rgb2"])
+    assert (twin.twin, sorted(twin.networks), sorted(twin.streams)) == ("", ["flow", "rgb"], ["flow", "rgb"])
+    # What another network reads as well stays.
+    assert "rgb" in configuration.overridden(distill.get_config(), ["--config.without=teacher_rgb"]).streams
+
+
 @pytest.mark.parametrize("words, text", [
+    (["without=audio"], "--config.without=audio: there is no 'audio'; the networks are flow, rgb"),
+    (["without=rgb"], "--config.without=rgb: the run's headline 'rgb' is one of its outputs"),
+    (["without=flow", "method.distillation.teachers=('flow',)"], "all of --config.method.distillation.teachers"),
     (["stepz.ce=5"], "--config.stepz.ce: config has no entry 'stepz'; did you mean --config.steps.ce?"),
     (["stepz.cc=5"], "did you mean --config.steps?"),
     (["steps.cee=5"], "config.steps has no entry 'cee'; did you mean --config.steps.ce?"),

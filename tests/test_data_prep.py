@@ -27,7 +27,7 @@ from data_prep.readers import ssv2
 from data_prep.tabletop import files as tabletop_files
 from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
-from mmvid.data.media import detections
+from mmvid.data.media import box_rows
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import record as record_lib
 from mmvid.streams import Head, Sampling, Stream
@@ -328,30 +328,31 @@ def test_flow_in_colours_has_no_second_plane(tmp_path):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("0,1\n0,1\n", r"boxes must be \[n, 9\], got \[2, 2\]"),
-        ("0,1\n0\n", "not readable"),
-        ("a,b\n", "not readable"),
+        ("0,1\n0,1\n", "line 1 has 2 cells, and not 9: frame, x1, "),
+        ("frame,x1\n\n0,0,0,1,1,1,1,0,0\n0,0,0,1,1,a,1,0,0\n", "readable: line 4, category is 'a', a number"),
+        ("0,0,0,1,1,1,7,0,0\n", "the score 7 in frame 0: numbers from 0 to 1"),
+        ("0.5,0,0,1,1,1,1,0,0\n", "the frame 0.5: whole numbers"),
         ("", "empty file"),
         ("0,10,10,200,150,1,1,0,0\n", r"in \[0, 1\]"),
         ("0,nan,0,1,1,1,1,0,0\n", "finite"),
-        ("0,0,0,1,1,3,1,0,0\n", "the category 3: whole numbers from 1 to 2"),
+        ("4,0,0,1,1,3,1,0,0\n", "the category 3 in frame 4: whole numbers from 1 to 2"),
         ("0,0,0,1,1,0,1,0,0\n", "the category 0"),
         ("0,0,0,1,1,1.5,1,0,0\n", "the category 1.5"),
-        ("0,0,0,1,1,2,1,3,0\n", "the side 3: whole numbers from 0 to 2"),
-        ("0,0,0,1,1,2,1,0,-1\n", "the state -1: whole numbers from 0 to 5"),
+        ("0,0,0,1,1,2,1,3,0\n", "the side 3 in frame 0: whole numbers from 0 to 2"),
+        ("0,0,0,1,1,2,1,0,-1\n", "the state -1 in frame 0: whole numbers from 0 to 5"),
     ],
 )
 def test_boxes_that_are_wrong(tmp_path, text, reason):
     (tmp_path / "b.csv").write_text(text)
     with pytest.raises(files_lib.DecodeError, match=reason):
-        detections.in_shares(detections.table(tmp_path / "b.csv"))
+        box_rows.in_shares(box_rows.table(tmp_path / "b.csv"))
 
 
 def test_boxes_with_a_header_and_none_at_all(tmp_path):
     (tmp_path / "b.csv").write_text("frame,x1,y1,x2,y2,category,score,side,state\n0,0,0,1,1,1,1,0,0\n")
-    assert detections.in_shares(detections.table(tmp_path / "b.csv")).shape == (1, 9)
+    assert box_rows.in_shares(box_rows.table(tmp_path / "b.csv")).shape == (1, 9)
     (tmp_path / "b.csv").write_text("frame,x1\n")
-    assert detections.in_shares(detections.table(tmp_path / "b.csv")).shape == (0, 9)
+    assert box_rows.in_shares(box_rows.table(tmp_path / "b.csv")).shape == (0, 9)
 
 
 def test_key_follows_sources_and_settings(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.readers import table
-from mmvid.data.media import detections, hand_objects
+from mmvid.data.media import detections, hand_objects, json_values
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import record as record_lib
 from mmvid.data.media.item import Item
@@ -168,19 +168,30 @@ BOX = {"category": "hand", "x1": 0, "y1": 0, "x2": 9, "y2": 9}
         ('{"2": [{"name": "2/0001.jpg", "lab', "it breaks off or is damaged: "),
         ('{"2": null', "damaged: the last bracket lacks"),
         ('{"2": [], "3" [}', "no JSON of boxes"),
-        ('[{"frames": []}]', "no JSON of boxes"),
-        ({"2": [{"name": "2/0001.jpg"}]}, "KeyError 'labels'"),
-        ({"2": [[{**BOX, "x1": "left"}]]}, "not readable"),
-        ({"2": [[{k: v for k, v in BOX.items() if k != "category"}]]}, "standard_category"),
+        ('{"2": []} []', r"b.json is no JSON of boxes: it goes on behind its last bracket, with '\[\]'"),
+        ('{"2": [], "3" 5}', "it is damaged: ':' is expected, before '5}'"),
+        ('{"2": [] "3": []}', "',' is expected, before '\"3\""),
+        ('{2: []}', "a name in quotes is expected|Expecting"),
+        ('[{"id": "2", "frames": []}}', "',' is expected, before '}'"),
+        ('[{"frames": []}]', "video 1 of its list has no id"),
+        ('{"2": [], "2": []}', "video '2': it stands there twice"),
+        ({"2": [{"name": "2/0001.jpg"}]}, "video '2': boxes not readable: frame 0 is .*, and not a list of"),
+        ({"2": [{"name": "2/one.jpg"}]}, "has the name '2/one.jpg', and not one like '2/0001.jpg'"),
+        ({"2": [[], [BOX, {**BOX, "x1": "left"}]]}, "x1 of box 2 of frame 1 is 'left', a number is expected"),
+        ({"2": [[{k: v for k, v in BOX.items() if k != "y2"}]]}, "box 1 of frame 0 has no y2: {x1, y1, x2, y2"),
+        ({"2": [[3]]}, "box 1 of frame 0 is '3'"),
+        ({"2": [[{k: v for k, v in BOX.items() if k != "category"}]]}, "has no category, such as 'hand'"),
+        ({"2": [[{**BOX, "score": 7}]]}, "b.json: boxes have the score 7 in frame 0: numbers from 0 to 1"),
+        ({"2": [[{**BOX, "score": 0.5}, BOX]]}, "box 2 of frame 0: some boxes have a score, some none"),
         ({"2": [[{**BOX, "x2": float("nan")}]]}, "finite"),
         ({"2": [[{**BOX, "x2": 70}]]}, "a picture of 64 x 48 pixels"),
-        ({"2": {"frames": [[BOX]], "size": [0, 5]}}, "finite"),
-        ({"2": [{"name": "2/0000.jpg", "labels": [BOX]}]}, "frames -1 to"),
-        ({"2": 5}, "not readable"),
+        ({"2": {"frames": [[BOX]], "size": [0, 5]}}, "pixels, more than 0"),
+        ({"2": {"frames": [[BOX]], "size": 5}}, r"size is '5', and not \[width, height\]"),
+        ({"2": [{"name": "2/0000.jpg", "labels": [BOX]}]}, "which counts from 1"),
+        ({"2": 5}, "a list of frames is expected, not '5'"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
 def test_json_that_is_wrong(tmp_path, film, text, reason):
     with pytest.raises(files_lib.DecodeError, match=reason):
         prepared(film, stored(tmp_path, text))
@@ -218,12 +229,16 @@ def test_a_video_at_a_time_is_what_json_reads(tmp_path_factory, value, chunk, as
     path = tmp_path_factory.getbasetemp() / "chunks.json"
     whole = {f"_{name}": [numbers, name] for name, numbers in value.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detections, "_CHUNK", chunk)
+        patch.setattr(json_values, "CHUNK", chunk)
         path.write_text(json.dumps(whole, ensure_ascii=ascii_only, indent=indent), encoding="utf-8")
         assert dict(detections.videos(path)) == whole
         listed = [{"id": name, "frames": frames} for name, frames in whole.items()]
         path.write_text(json.dumps(listed, indent=indent), encoding="utf-8")
         assert list(detections.videos(path)) == [(video["id"], video) for video in listed]
+        # Whatever follows it is no part of it.
+        path.write_text(path.read_text(encoding="utf-8") + "\n \n]", encoding="utf-8")
+        with pytest.raises(files_lib.DecodeError, match="goes on behind its last bracket, with ']'"):
+            list(detections.videos(path))
 
 
 def test_what_is_packed_reads_the_same(tmp_path):
@@ -292,8 +307,18 @@ def test_only_the_segments_messages_are_read(tmp_path):
     path.write_bytes(pickle.dumps(made))
     clip = Item("a", None)
     assert len(detections.read(path, clip, 0, 30).rows) == 45
-    with pytest.raises(files_lib.DecodeError, match="boxes of frame 30"):
+    with pytest.raises(files_lib.DecodeError, match=r"boxes of frame 30 are .*: the message breaks off or is of"):
         detections.read(path, clip, 30, 31)
+
+
+def test_a_broken_message_names_its_file_and_costs_its_own_segment_alone(tmp_path, film):
+    path = kitchen(tmp_path / "P01_01.pkl", FRAMES)
+    made = pickle.loads(path.read_bytes())
+    made[20] = detected(hands=[(0.0, 0.5, 0.125, 0.75, 7.0, 1, 3)])
+    path.write_bytes(pickle.dumps(made))
+    assert len(prepared(film, path, 0.0, 1.0))
+    with pytest.raises(files_lib.DecodeError, match=r"^P01_01\.pkl: boxes have the score 7 in frame 20"):
+        prepared(film, path, 1.0, 3.0)
 
 
 @pytest.mark.parametrize("side, state", [(0, 0), (1, 4), (2, 0), (0, 5)])

@@ -183,6 +183,9 @@ def test_built_from_the_official_files(kitchens, tmp_path, serial, capsys):
         "1 of 5 videos have no sound: P01_02",
     ):
         assert note in said.err
+    # The segments of 'unseen' are in 'val' by design: no alarm.
+    assert "are in unseen, too" not in said.err + said.out
+    assert said.err.count("which is the whole validation set") == 1
     assert "epic100: 6 of 9 clips" in said.out and "unseen" in said.out.splitlines()[2]
     assert build.main(command) == 0 and "nothing to do" in capsys.readouterr().out
     assert build.main([*command, "--strict"]) == 1

@@ -26,7 +26,8 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
     {"streams", "sharding", "logs"},
-    {"files", "flops", "names", "usage"},
+    {"files", "flops", "names"},
+    {"usage"},
 ]
 
 

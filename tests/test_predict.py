@@ -11,6 +11,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from test_commands import ask
 from test_train import data, finished  # noqa: F401
 
@@ -388,12 +391,29 @@ def test_a_prediction_is_written_for_people_and_for_machines():
     plain = json.loads(json.dumps(predict.plain(found, 1)))
     assert plain["top"] == {"rgb": {"verb": [{"class": "b", "probability": 0.7}],
                                     "noun": [{"class": "x", "probability": 0.9}]}}  # fmt: skip
+    both = found._replace(together=("verb", "noun"))
+    lines = predict.text(both, 2).splitlines()
+    assert lines[9].split() == ["verb", "+", "noun", "rgb"] and lines[11].split() == ["b", "+", "x", "63.0", "%"]
+    assert lines[12].split() == ["b", "+", "y", "56.0", "%"] and "the product of their probabilities" in lines[13]
+    assert predict.plain(both, 1)["top"]["rgb"]["verb + noun"] == [{"class": "b + x", "probability": 0.9 * 0.7}]
+    assert both.best(1, "verb + noun") == [("b + x", 0.9 * 0.7)]
     lost = Prediction("bad.mp4", "truncated: half of it")
     assert predict.text(lost, 2) == "bad.mp4: not predicted: truncated: half of it"
     assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
     twice = found._replace(path="x/my.mp4")
     assert predict.text(twice, 2, {"my.mp4"}).startswith("my.mp4 [x/my.mp4] (rgb;")
     assert predict.plain(twice, 1)["path"] == "x/my.mp4"
+
+
+@given(arrays(float, (3, 6), elements=st.integers(0, 4).map(float)), st.integers(1, 8))
+def test_the_likeliest_actions_are_those_of_all_combinations(values, k):
+    """Though not all are looked at: [3 heads, 6 classes], many of them equally likely."""
+    heads = dict(zip("abc", values))
+    found = predict_lib.likeliest(heads, "a + b + c", k)
+    every = np.einsum("i,j,k->ijk", *values)
+    assert [p for _, p in found] == sorted(every.ravel().tolist(), reverse=True)[:k]
+    assert all(every[classes] == p for classes, p in found) and len({c for c, _ in found}) == k
+    assert predict_lib.likeliest(heads, "b", 1) == [((int(values[1].argmax()),), float(values[1].max()))]
 
 
 def test_one_clip_that_cannot_be_cut_leaves_the_others():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from mmvid import usage
 from mmvid.weights import files, seen
 from mmvid.weights.seen import Shown
 
@@ -70,6 +71,13 @@ def test_what_cannot_be_proved_is_an_error_that_says_what_to_do(tmp_path):
         assert seen.saw(later, "rest", REST)
     later = saved(tmp_path / "later.safetensors", segment(REST, seen.of_file(published)))
     assert not seen.saw(later, "held", HELD, published=True)
+    for text in ('{"trained": [', "[]", '{"trained": []}'):
+        files.save(later, {"rgb": {"params": {}}}, {"seen": text})
+        with pytest.raises(
+            usage.Damaged, match=r"later\.safetensors is damaged: the entry 'seen' of its "
+        ):
+            seen.saw(later, "held", HELD)
+    saved(later, segment(REST, seen.of_file(published)))
     with pytest.raises(ValueError, match=r"started from \S+published\.safetensors.*published=True"):
         seen.saw(later, "held", HELD)
 

@@ -18,7 +18,7 @@ from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
 from configs import distill as distill_config
-from mmvid import checkpoint, configuration, files, losses, train
+from mmvid import checkpoint, configuration, files, losses, train, usage
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
@@ -158,13 +158,26 @@ def test_scores_of_other_weights_or_other_views_do_not_weigh_a_teacher(finished,
         save(added, **changes)
         assert asked() == own.name
         save(own, **changes)
-        with pytest.raises(ValueError, match=r"in another way .* score it again with .*resize="):
+        with pytest.raises(ValueError, match=r"in another way .* Score again with .*resize="):
             asked()
         save(own)
     save(added, "key", "resize", "variant")
     assert asked() == own.name
     save(own, "key", step=3)
     assert asked() == added.name
+    # What cannot be read, or is of other clips, stands in nobody's way, and is named where nothing else is there.
+    for broken, reason in ((b"PK", "damaged, or no file of scores"), (None, "scores of other clips than the 4 ")):
+        save(added)
+        own.write_bytes(broken) if broken else save(own, fingerprint="other")
+        assert asked() == added.name
+        added.unlink()
+        with pytest.raises(ValueError, match=rf"held.npz: {reason}.* Score again with python -m mmvid evaluate "):
+            asked()
+    with pytest.raises(ValueError, match=rf"Delete {re.escape(str(own))}, and the same command makes it again"):
+        here = run._replace(workdir=tmp_path)
+        taught_lib._held_scores(
+            here, teacher._replace(file="", segment="teachers"), "held", set(scores.id.tolist())
+        )
 
 
 def copied(finished, folder, change):
@@ -193,7 +206,12 @@ def test_a_teacher_that_saw_the_held_clips_is_refused(dataset, finished, tmp_pat
     refused(dataset, tmp_path, r"teacher_rgb, \S+baseline\S+, was trained on clips of 'held'", teacher_rgb=saw)
     path = copied(finished, tmp_path, without_proof)
     refused(dataset, tmp_path, r"cannot prove that it never saw 'held'", teacher_rgb=path)
-    refused(dataset, tmp_path, r"'teacher_rgb' is found nowhere in it", teacher_rgb=finished / "baseline")
+    refused(
+        dataset,
+        tmp_path,
+        r"no network 'teacher_rgb'; there are \S+weights.safetensors#rgb: name one",
+        teacher_rgb=finished / "baseline",
+    )
 
 
 def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, finished, tmp_path):
@@ -221,6 +239,7 @@ def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, fini
         ({"method.distillation.teachers": ("teacher_rgb", "rgb")}, "'rgb' cannot teach 'rgb'"),
         ({"method.distillation.scheme": "best"}, "choose one of"),
         ({"students.distillation": {"weight": 1.0}}, "the run's own student"),
+        ({"method.distillation.gamma": -1.0}, "gamma=-1"),
         ({"students.x": 0.5}, r"students\.x=0\.5: write dict"),
         ({"students.x": {"teachers": ("teacher_rgb", "teacher_rgb")}}, "each teacher once"),
         ({"students.x": {"teachers": "teacher_rgb"}}, "write a tuple"),
@@ -229,7 +248,7 @@ def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, fini
     ids=str,
 )
 def test_plans_that_cannot_be(dataset, tmp_path, changes, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(usage.WrongUse, match=match):  # exit code 2
         train.train(small.configured(dataset, **changes).lock(), str(tmp_path))
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 

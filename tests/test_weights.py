@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis.extra import numpy as arrays
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from mmvid import weights
+from mmvid import usage, weights
 from mmvid.models import build_model
 from mmvid.weights import files, trees
 from mmvid.weights.names_resnet import address, torch_key, torch_video_key, torchvision_key
@@ -568,6 +568,27 @@ def test_one_network_of_several_is_named(tmp_path):
         loaded(path, shapes_of())
     with pytest.raises(ValueError, match=r"has no network 'depth'; .*probe/flow.*rgb"):
         loaded(f"{path}#depth", shapes_of())
+    tree, _ = files.read(path)
+    files.save(path, tree, {"layouts": "{"})
+    with pytest.raises(
+        usage.Damaged, match=r"weights\.safetensors is damaged: the entry 'layouts' of "
+    ):
+        loaded(f"{path}#rgb", shapes_of())
+
+
+def test_only_our_own_files_name_networks(tmp_path):
+    """A file that has lost its metadata says so; one of others has no names."""
+    _, path = run_file(tmp_path, "rgb", "flow")
+    save_file(load_file(path), path)
+    with pytest.raises(
+        usage.Damaged, match=r"weights\.safetensors holds networks .* flow, rgb, but has lost"
+    ):
+        loaded(f"{path}#rgb", shapes_of())
+    save_file({"conv1.weight": np.ones(3)}, path)
+    with pytest.raises(ValueError, match="not written by mmvid and holds one network: leave out '#rgb'"):
+        loaded(f"{path}#rgb", shapes_of())
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        loaded(f"{tmp_path}/none.safetensors#rgb", shapes_of())
 
 
 def test_another_model_in_a_run_is_named(tmp_path):

@@ -136,7 +136,7 @@ READERS = {
         lambda args: tabletop.read(args.out, args.size, args.view, seed=args.seed, workers=args.workers),
         flags=_TABLETOP,
         stored=_SMALL,
-        variants={MML: "", DMCL: ""},
+        variants={MML: "", DMCL: "", DISTILL: ""},
     ),
     "tabletop_stills": Reader(
         "rendered here: pictures of single objects, Tabletop's ImageNet",

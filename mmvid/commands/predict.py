@@ -7,8 +7,10 @@ An input is a video, a picture, a folder (all videos below it; a folder of
 numbered pictures is one clip), or a CSV with the columns id and path and, as in
 data_prep, start, end, fps, depth, flow, audio and boxes. Class names, the way
 that clips are prepared and cut, and the sum of what several networks say come
-from the run. What a clip lacks is said, what it has is used; a clip that cannot
-be read is named with the reason, and the others go on.
+from the run. Where the run has several heads of single labels, such as noun and
+verb, the likeliest actions follow, with the product of the heads' probabilities.
+What a clip lacks is said, what it has is used; a clip that cannot be read is
+named with the reason, and the others go on.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -120,9 +122,12 @@ def _columns(found: Prediction) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def _top(probabilities: np.ndarray, topk: int) -> list[int]:
-    """The ``topk`` likeliest classes, the earlier one first where two are equally likely."""
-    return np.argsort(-probabilities, kind="stable")[:topk].tolist()
+def _heads(found: Prediction) -> list[str]:
+    """What is shown of a clip: every head, and the action of several, 'noun + verb'."""
+    return [*found.fused, *([" + ".join(found.together)] if found.together else [])]
+
+
+_PRODUCT = "the last table is of the action, all of its heads right: the product of their probabilities"
 
 
 def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
@@ -133,22 +138,30 @@ def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
         return f"{name}: not predicted: {found.reason}"
     missing = f"; no {', no '.join(found.missing)}" if found.missing else ""
     parts, columns = [f"{name} ({', '.join(found.used)}{missing})"], _columns(found)
-    for head in found.fused:
+    for head in _heads(found):
         rows = [
-            [found.names[head][i], *(f"{100 * heads[head][i]:.1f} %" for heads in columns.values())]
-            for i in _top(found.fused[head], topk)
+            [found.named(head, classes), *(f"{100 * _of(own, head, classes):.1f} %" for own in columns.values())]
+            for classes, _ in predict_lib.likeliest(found.fused, head, topk)
         ]
         parts.append(text_lib.aligned([[head, *columns], *rows], right=range(1, 1 + len(columns))))
-    return "\n".join(parts)
+    return "\n".join([*parts, *([_PRODUCT] if found.together else [])])
 
 
-def _classes(found: Prediction, head: str, probabilities: np.ndarray, topk: int) -> list[dict]:
-    names = found.names[head]
-    return [{"class": names[i], "probability": float(probabilities[i])} for i in _top(probabilities, topk)]
+def _of(probabilities: Mapping[str, np.ndarray], head: str, classes: Sequence[int]) -> float:
+    """The probability of the ``classes`` of a head, or of those of several, 'noun + verb': their product."""
+    return float(np.prod([probabilities[own][i] for own, i in zip(head.split(" + "), classes)]))
+
+
+def _classes(found: Prediction, head: str, probabilities: Mapping[str, np.ndarray], topk: int) -> list[dict]:
+    return [
+        {"class": found.named(head, classes), "probability": probability}
+        for classes, probability in predict_lib.likeliest(probabilities, head, topk)
+    ]
 
 
 def plain(found: Prediction, topk: int) -> dict:
-    """A prediction as JSON holds it: the ``topk`` classes of every output, and the logits of all classes."""
+    """A prediction as JSON holds it: the ``topk`` classes of every output, with the action 'noun + verb' of
+    several heads as one more, and the logits of all classes."""
     said = {} if found.reason else _columns(found)
     return {
         "id": found.id,
@@ -158,7 +171,7 @@ def plain(found: Prediction, topk: int) -> dict:
         "missing": found.missing,
         "sum_of": found.members,
         "top": {
-            output: {head: _classes(found, head, own, topk) for head, own in heads.items()}
+            output: {head: _classes(found, head, heads, topk) for head in _heads(found)}
             for output, heads in said.items()
         },
         "logits": {

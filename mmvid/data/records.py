@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmvid import usage
 from mmvid.data.fields import plain, with_settings
 
 SCHEMA = 1
@@ -81,7 +82,7 @@ class Source:
             builder = tfds.builder_from_directory(str(directory(self.root)))
             data = builder.as_data_source(split=self.split)
             if len(data) != len(self):
-                raise ValueError(
+                raise usage.Damaged(
                     f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
                     f"{len(self)}: run the command that built it again"
                 )
@@ -193,24 +194,33 @@ def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
         )
 
 
-def open_dataset(root: str | os.PathLike, command: str = "") -> Dataset:
-    """Opens the dataset at ``root``, which ``command`` makes where one is known. Raises FileNotFoundError or
-    ValueError, which say how to build it."""
+def _check_there(root: pathlib.Path, example: str) -> None:
+    """Raises FileNotFoundError where no dataset was built at ``root``, with the command ``example`` where one is
+    known that would build there what is wanted."""
+    if (root / "metadata.json").exists():
+        return
+    own = f"python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}"
+    known = f"The one that this configuration is written for is made there by\n  {example}\n"
+    raise FileNotFoundError(
+        f"there is no prepared dataset at {root}. {known if example else ''}"
+        f"{'and one of your own videos by' if example else 'Make one from your videos with'}\n  {own}\n"
+        "(a folder per class; --manifest FILE.csv or --dataset NAME for anything else, see data_prep/README.md)"
+    )
+
+
+def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
+    """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
+    is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
     root = pathlib.Path(root)
     path = root / "metadata.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"there is no prepared dataset at {root}. Make one from your videos with\n"
-            f"  python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}\n"
-            "(a folder per class; --manifest FILE.csv for anything else, see data_prep/README.md)"
-        )
+    _check_there(root, example)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         # First: of another schema the other entries may differ, too.
         _check_version(root, found, command)
         info = Info(**found)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): build the dataset again") from None
+        raise usage.Damaged(f"{path} cannot be read ({error}): build the dataset again") from None
     # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():
         raise ValueError(

@@ -2,7 +2,6 @@
 teachers come trained."""
 
 import functools
-import json
 from collections.abc import Mapping
 
 import jax
@@ -130,7 +129,7 @@ def _told(start: Start) -> tuple[str, list[tuple]] | None:
     """What a file says of its network: (model, what it reads, as `_inputs`); None for a file from before that was
     written. Of a part the model is ''."""
     _, name = weight_files.split(start.file)
-    known = json.loads(weight_files.metadata(start.file).get("inputs", "{}"))
+    known = weight_files.told(weight_files.metadata(start.file), "inputs", start.file, "{}")
     name = name or "".join(known if len(known) == 1 else ())
     whole, part = (name, start.part) if name in known else (name.rpartition(".")[0], name.rpartition(".")[2])
     if whole not in known:

@@ -1,10 +1,11 @@
 """Where a segment's weights come from (files, earlier segments), where they are written at its end, and
 the check that networks which learn from each other do not start equal."""
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -139,6 +140,18 @@ def loading(start: Start, source: str, target: str, heads) -> Callable:
     return functools.partial(weights.load, name, source, part=start.part, classifier=classifier)
 
 
+@contextlib.contextmanager
+def _of_option(network: str) -> Iterator[None]:
+    """Begins what is wrong with a file of weights by the option that names it, where that is a ``network``'s."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if not network:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"--config.networks.{network}.weights: {error}") from error
+
+
 def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
     """Returns an ``enter`` that fills each network from its start; one without a start keeps its draw.
 
@@ -153,8 +166,9 @@ def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
             # Of a resumed segment only the frozen networks are there: no file of the others is read.
             if network.name not in beginning.networks:
                 continue
-            load = loading(start, _file_of(start, run.workdir), target, heads)
-            made = filled(network, path, beginning.weights(network.name), load)
+            with _of_option(network.name if start.file else ""):
+                load = loading(start, _file_of(start, run.workdir), target, heads)
+                made = filled(network, path, beginning.weights(network.name), load)
             beginning = beginning.with_weights(network.name, *made)
         return beginning
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import files
+from mmvid import files, usage
 from mmvid.logs import LOG
 from mmvid.network import Beginning
 from mmvid.plans import keys
@@ -66,18 +66,26 @@ def _networks(path: pathlib.Path) -> list[str]:
 
 def _in_run(folder: pathlib.Path, network: str) -> pathlib.Path:
     """The file of weights in a workdir, or in the folder of one of its segments, that holds a network."""
-    found = [
-        path
-        for path in sorted({*folder.glob("weights.safetensors"), *folder.glob("*/weights.safetensors")})
-        if network in _networks(path)
-    ]
-    if len(found) != 1:
-        there = ", ".join(str(path) for path in found) or "nowhere"
+    found = [path for path in _files(folder) if network in _networks(path)]
+    if len(found) == 1:
+        return found[0]
+    option = f"--config.networks.{network}.weights"
+    if found:
+        several = " and ".join(str(path) for path in found)
+        raise ValueError(f"{option}={folder} has {network!r} in {several}: name one of these files")
+    there = [f"{path}#{name}" for path in _files(folder) for name in _networks(path)]
+    if not there:
         raise ValueError(
-            f"--config.networks.{network}.weights={folder}: the network {network!r} is found {there} in it: name "
-            "the file, RUN/SEGMENT/weights.safetensors#NETWORK"
+            f"{option}={folder} holds no weights.safetensors: name the workdir of a run that has ended"
         )
-    return found[0]
+    raise ValueError(
+        f"{option}={folder} has no network {network!r}; there are {', '.join(there)}: name one of them, "
+        f"as in {option}={there[0]}"
+    )
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted({*folder.glob("weights.safetensors"), *folder.glob("*/weights.safetensors")})
 
 
 # ---------------------------------------------------------------------------- the proof
@@ -94,7 +102,7 @@ def check(config, teachers: Sequence[Teacher], starts: Mapping) -> Callable:
         if any(teacher.segment for teacher in teachers):
             own = set(_ids(run, config.teachers.split)) & ids
             if own:
-                raise ValueError(
+                raise usage.WrongUse(
                     f"teachers learn from {config.teachers.split!r}, which has {len(own)} of the {len(ids)} clips "
                     f"of {held!r}, on which they are weighed. Set teachers.split to a subset without them: "
                     f"c.subsets.NAME = dict(of={config.split!r}, without={held!r})"
@@ -153,23 +161,40 @@ def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
             "teachers alike, --config.method.distillation.scheme=equal"
         )
     key = weight_files.metadata(teacher.weights(run.workdir)).get("key", "")
-    found = [(path, file_lib.load(path)) for path in paths]
-    found = [(path, scores) for path, scores in found if _scored_alike(scores.meta, spec, key)]
-    if not found:
-        raise ValueError(
-            f"{paths[0]} was scored in another way than this run's, or with other weights than the teacher has "
-            f"now: score it again with {again}"
-        )
-    # Of several, which older runs may have left: that of these very weights, or of the latest ones.
-    path, scores = max(found, key=lambda one: (one[1].meta.get("key") == key, one[1].meta.get("step", 0)))
-    scores = file_lib.only(scores, teacher.scored)
     fingerprint = run.datasets["dataset"].split(held).info.fingerprint
+    found, wrong = [], []
+    for path in paths:
+        try:
+            found.append(_fitting(path, teacher, spec, key, ids, fingerprint))
+        except ValueError as error:
+            wrong.append(f"{path}: {error}")
+    if not found:
+        # What a run lacks of its own, it makes.
+        cure = (
+            f"Delete {own}, and the same command makes it again"
+            if teacher.segment
+            else f"Score again with {again}"
+        )
+        raise ValueError(f"{'; '.join(wrong)}. {cure}")
+    # Of several, which older runs may have left: that of these very weights, or of the latest ones.
+    return max(found, key=lambda scores: (scores.meta.get("key") == key, scores.meta.get("step", 0)))
+
+
+def _fitting(path: pathlib.Path, teacher: Teacher, spec, key: str, ids: set[str], fingerprint: str) -> Scores:
+    """Reads the scores of a teacher from ``path``. Raises ValueError, which does not name that file, where they
+    are not those of the weights of ``key`` on the clips ``ids``, made as ``spec`` says."""
+    try:
+        scores = file_lib.load(path)
+    except ValueError:
+        raise ValueError("damaged, or no file of scores") from None
+    if not _scored_alike(scores.meta, spec, key):
+        raise ValueError("scored in another way than this run's, or with other weights than the teacher has now")
     if set(scores.id.tolist()) != ids or scores.meta.get("fingerprint") != fingerprint:
         raise ValueError(
-            f"{path} is of other clips than the {len(ids)} of {held!r} here: give a teacher of a run that has the "
+            f"scores of other clips than the {len(ids)} that teachers are weighed on here; its run must have the "
             "same data and subset"
         )
-    return scores
+    return file_lib.only(scores, teacher.scored)
 
 
 def _scored_alike(meta: Mapping, spec, key: str) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from mmvid.data import records, subsets
 from mmvid.plans import segment as segment_lib
 from mmvid.plans import stills
 from mmvid.plans.segment import Segment
-from mmvid.run import checks
+from mmvid.run import checks, values
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
@@ -83,8 +84,12 @@ def wanted(config) -> dict:
 
 
 def open_dataset(spec) -> records.Dataset:
-    """Opens the dataset ``spec``. Raises FileNotFoundError or ValueError, which say how to build it."""
-    return records.open_dataset(spec.path, checks.made_by(spec))
+    """Opens the dataset ``spec``. Raises WrongUse where there is none, ValueError for one that cannot be read;
+    both say how to build it."""
+    try:
+        return records.open_dataset(spec.path, checks.made_by(spec), checks.made_at(spec, spec.path))
+    except FileNotFoundError as error:
+        raise usage.WrongUse(str(error)) from error
 
 
 def _open(config) -> dict[str, records.Dataset]:
@@ -106,16 +111,28 @@ def label_spaces(info) -> dict[str, Head]:
 
 def _heads(config, info) -> dict[str, Head]:
     """The label spaces that the configuration names, or all of the dataset's where it names none. Raises
-    ValueError for one that the dataset lacks or has in another form."""
+    WrongUse for one that the dataset lacks or has in another form."""
     found = label_spaces(info)
     for name, (classes, kind) in config.heads.items():
         have = found.get(name)
         if have is None or (have.classes, have.kind) != (classes, kind):
-            raise ValueError(
-                f"the configuration expects the label space {name!r} with {classes} classes "
-                f"({kind}); {info.name} has {info.heads}. Change --config.heads or the dataset."
+            there = " and ".join(f"{own!r} with {head.classes} ({head.kind})" for own, head in found.items())
+            raise usage.WrongUse(
+                f"the configuration expects the label space {name!r} with {classes} classes ({kind}); {info.name} "
+                f"in {config.dataset.path} has {there}. {_other_labels(config.dataset)}"
             )
     return {name: found[name] for name in config.heads} if config.heads else found
+
+
+def _other_labels(spec) -> str:
+    """What to type where a dataset has other label spaces than its configuration expects."""
+    if not spec.command:
+        return "Name another dataset, --config.dataset.path=FOLDER, or its own label spaces in --config.heads"
+    own = spec.command[spec.command.index("--out") + 1] if "--out" in spec.command[:-1] else spec.path
+    return (
+        f"The dataset that it is written for is made by\n  python -m {shlex.join(spec.command)}\n"
+        f"and named by --config.dataset.path={own}; for this one, change --config.heads"
+    )
 
 
 def _check_split_names(config, dataset: records.Dataset) -> None:
@@ -134,29 +151,40 @@ def _check_split_names(config, dataset: records.Dataset) -> None:
 # ---------------------------------------------------------------------------- the run
 def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
     """Makes the segments of the configured plan. Of the datasets it needs what their Info says, and no clip.
-    Raises ValueError for whatever cannot work."""
-    return plans.make(
-        segment_lib.Context(
-            config=config,
-            heads=_heads(config, datasets["dataset"].info),
-            clips={name: dataset.info.splits for name, dataset in datasets.items()},
-            stills_heads=label_spaces(datasets["stills"].info) if "stills" in datasets else {},
-            fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
-        )
+    Raises WrongUse for whatever the configuration says and cannot mean."""
+    context = segment_lib.Context(
+        config=config,
+        heads=_heads(config, datasets["dataset"].info),
+        clips={name: dataset.info.splits for name, dataset in datasets.items()},
+        stills_heads=label_spaces(datasets["stills"].info) if "stills" in datasets else {},
+        fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
     )
+    with usage.wrong_use():
+        return plans.make(context)
 
 
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Opens the datasets (a missing one is made where its command says how), makes segments and mesh, and
     checks them; nothing is trained. ``stop`` is what `signals.listened` gives.
 
-    Raises WrongUse for a name that nothing has, ValueError or FileNotFoundError for whatever else cannot work;
-    the message says what to do.
+    Raises WrongUse for what the configuration says and cannot mean, by itself or of these datasets, ValueError for
+    a dataset that cannot be made or files that are damaged; the message says what to do.
     """
     # Before data are opened, which may mean to make them for minutes.
     with usage.wrong_use():
-        checks.check_names(config)
+        values.check_names(config)
+        # A run that goes on has read them.
+        if not (workdir / "config.json").exists():
+            values.check_weights(config)
     datasets = _open(config)
+    with usage.wrong_use():
+        datasets, segments, mesh = _fitted(config, datasets, workdir)
+    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
+
+
+def _fitted(config, datasets: dict[str, records.Dataset], workdir: pathlib.Path) -> tuple:
+    """Checks a configuration against its datasets: (these with their subsets, the segments, the mesh). Raises
+    ValueError for whatever does not fit."""
     heads = _heads(config, datasets["dataset"].info)
     spaces = {name: label_spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
     datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
@@ -170,7 +198,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     checks.check_splits(config, datasets["dataset"], read)
     checks.check_missing(config, read)
     checks.check_data(segments, datasets, label_spaces)
-    return Run(config, workdir, mesh, datasets, segments, {} if stop is None else stop, {})
+    return datasets, segments, mesh
 
 
 # ---------------------------------------------------------------------------- a run that has ended

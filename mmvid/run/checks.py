@@ -1,96 +1,19 @@
-"""Checks of a run's configuration and data that find, before anything is trained, what would fail later."""
+"""Checks of a configuration against its data that find, before anything is trained, what would fail later."""
 
+import os
 import pathlib
 import shlex
+from collections.abc import Collection
 
-from mmvid import names, plans, sharding
+from mmvid import sharding
 from mmvid import streams as streams_lib
-from mmvid.data import augment, records, sampling
 from mmvid.data import groups as groups_lib
+from mmvid.data import records
 from mmvid.data.groups import Group
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
-from mmvid.scores import numbers
-from mmvid.streams import Views
-
-
-def _choose(name: str, value, known) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {sorted(known)}")
-
-
-def _check_datasets(config) -> None:
-    """Raises ValueError for a further dataset whose name is none or taken, or that is described in another way
-    than by a path and a command."""
-    for name, spec in config.datasets.items():
-        names.check("dataset", name)
-        if name in ("dataset", "stills"):
-            raise ValueError(f"datasets.{name}: that name is config.{name}'s; choose another one")
-        if set(spec) != {"path", "command"} or not spec["path"]:
-            raise ValueError(
-                f"datasets.{name}={dict(spec)}: write dict(path='data/..', command=()), or in command the one of "
-                "data_prep that makes it"
-            )
-
-
-def _check_forms(config) -> None:
-    """Raises ValueError for a label space or a subset that is written in another form, and for a subset whose
-    scores could not be told from others."""
-    for name, space in config.heads.items():
-        if not isinstance(space, tuple | list) or len(space) != 2:
-            raise ValueError(f"heads.{name}={space!r}: write (classes, 'single') or (classes, 'multi')")
-    for name, rule in config.subsets.items():
-        names.check("subset", name)
-        if not hasattr(rule, "items"):
-            raise ValueError(f"subsets.{name}={rule!r}: write a rule, for instance dict(of='train', share=0.1)")
-
-
-def _check_counts(config) -> None:
-    """Raises ValueError for a count that is too small."""
-    for name in ("size", "accumulate", "batch_size", "log_every", "evaluation.batch_size"):
-        if config[name] < 1:
-            raise ValueError(f"{name}={config[name]}: it must be 1 or more")
-    for name in ("loader.workers", "loader.threads", "loader.prefetch"):
-        if config[name] < 0:
-            raise ValueError(f"{name}={config[name]}: it must be 0 or more")
-
-
-def check_names(config) -> None:
-    """Raises ValueError for a name that nothing has, or a number out of range: all that the configuration
-    shows by itself, without data."""
-    _check_datasets(config)
-    _check_forms(config)
-    _check_counts(config)
-    segment_lib.headline_network(config)
-    _choose("plan", config.plan, plans.PLANS)
-    # The plan 'full' needs a twin; 'reduced' leaves out the one that is named.
-    if config.twin or config.plan == "full":
-        _choose("twin", config.twin, set(config.networks))
-    _choose("evaluation.aggregate", config.evaluation.aggregate, numbers.AGGREGATES)
-    _choose("evaluation.checkpoint", config.evaluation.checkpoint, ("last", "best"))
-    _choose("evaluation.best_by", config.evaluation.best_by, ("headline", "sum", "oracle"))
-    spec = config.evaluation
-    sampling.check_streams(tuple(networks.make_streams(config).values()))
-    # Tried on a clip of 1000 frames of 256 x 256 pixels: asked for the errors alone.
-    for protocol, crops in ((spec.protocol, spec.crops), (spec.during_protocol, spec.during_crops)):
-        views = Views(protocol, spec.variant, crops, spec.resize)
-        for stream in networks.make_streams(config).values():
-            sampling.test_indices(1000, stream, views)
-        augment.test_windows(256, 256, config.size, views)
-    if not spec.splits:
-        raise ValueError("evaluation.splits=() leaves nothing to report: name at least one split")
-    if len(set(spec.splits)) < len(spec.splits):
-        raise ValueError(f"evaluation.splits={tuple(spec.splits)}: name each split once")
-    if not all(isinstance(k, int) and k >= 1 for k in spec.neighbours):
-        raise ValueError(f"evaluation.neighbours={spec.neighbours}: numbers of neighbours, 1 or more")
-    if not 0 <= config.ema < 1:
-        raise ValueError(f"ema={config.ema}: the decay of a moving average is a number from 0 (none) to below 1")
-    own = {f"networks.{name}": network for name, network in config.networks.items()}
-    for name, spec in {"": config, "stills": config.stills, **own}.items():
-        # None is a network's rate where it has none of its own.
-        lr = spec.schedule.lr
-        if lr is not None and not 0 <= lr < float("inf"):
-            raise ValueError(f"{name}.schedule.lr={lr}: a learning rate is a number, 0 or more".lstrip("."))
+from mmvid.report import text
+from mmvid.run import values
 
 
 def setting_of(group: Group) -> str:
@@ -174,6 +97,16 @@ def made_by(spec) -> str:
     return f"python -m {shlex.join(spec.command)}" if spec.path in spec.command else ""
 
 
+def made_at(spec, path: str | os.PathLike) -> str:
+    """The command that would make at ``path`` what the configuration's command makes elsewhere; '' for a
+    configuration that knows none."""
+    command = list(spec.command)
+    if "--out" not in command[:-1]:
+        return ""
+    command[command.index("--out") + 1] = str(path)
+    return f"python -m {shlex.join(command)}"
+
+
 def fields_of(streams) -> tuple[str, ...]:
     """The fields of a record that ``streams`` read, each once."""
     return tuple(dict.fromkeys(streams_lib.MODALITIES[s.modality].field for s in streams.values()))
@@ -185,7 +118,7 @@ def check_missing(config, streams) -> None:
     for field, share in config.missing.items():
         if not share:
             continue
-        _choose("missing", field, fields_of(streams))
+        values.choose("missing", field, fields_of(streams))
         if not 0 <= share <= 1:
             raise ValueError(f"missing.{field}={share}: a share of the clips is a number from 0 to 1")
 
@@ -209,6 +142,18 @@ def _check_headline(config, dataset: records.Dataset, streams) -> None:
             )
 
 
+def _without(config, fields: Collection[str]) -> str:
+    """What to type where clips lack ``fields``, so that nothing reads them; '' where too little would be left."""
+    lacking = {
+        name for name, spec in config.streams.items() if streams_lib.MODALITIES[spec.modality].field in fields
+    }
+    readers = [name for name, spec in config.networks.items() if any(lacking & set(own) for own in spec.reads)]
+    headline = segment_lib.headline_network(config)
+    if headline in readers or len(config.networks) - len(readers) < 2:
+        return ""
+    return f", or leave out what reads it: --config.without={','.join(readers)}"
+
+
 def check_splits(config, dataset: records.Dataset, streams) -> None:
     """Raises ValueError for an evaluated split without clips, a headline that cannot be scored, and a stream
     that no training clip has or that the dataset was not built for."""
@@ -217,14 +162,18 @@ def check_splits(config, dataset: records.Dataset, streams) -> None:
             raise ValueError(f"the split {split!r} of {dataset.root} has no clips: name another, or fill it")
     _check_headline(config, dataset, streams)
     have = dataset.info.modalities.get(dataset.whole(config.split), {})
+    fields = {stream.name: streams_lib.MODALITIES[stream.modality].field for stream in streams.values()}
+    if lacking := {name: field for name, field in fields.items() if not have.get(field)}:
+        name, field = next(iter(lacking.items()))
+        others = [other for other in dict.fromkeys(lacking.values()) if other != field]
+        raise ValueError(
+            f"stream {name!r} reads {field!r}, which no training clip of {dataset.root} has"
+            f"{f' (nor {text.listed(others)})' if others else ''}; there is "
+            f"{', '.join(k for k, n in have.items() if n)}. Build the dataset with it (data_prep/README.md)"
+            f"{_without(config, set(lacking.values()))}."
+        )
     for stream in streams.values():
-        field = streams_lib.MODALITIES[stream.modality].field
-        if not have.get(field):
-            raise ValueError(
-                f"stream {stream.name!r} reads {field!r}, which no training clip of {dataset.root} "
-                f"has; there is {', '.join(k for k, n in have.items() if n)}. Build the dataset with "
-                "it (data_prep/README.md), or leave that network out of the configuration."
-            )
+        field = fields[stream.name]
         # A modality that is there may still be stored in a form that this stream cannot be cut from.
         if reason := streams_lib.unfit(stream, dataset.info.settings):
             command = made_by(config.dataset)

@@ -17,7 +17,7 @@ from mmvid.logs import duration
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import text
-from mmvid.run import begin, feed, inference, loop
+from mmvid.run import begin, feed, inference, loop, patience
 from mmvid.run.build import Run
 from mmvid.run.outline import Outline
 from mmvid.streams import Head
@@ -128,19 +128,22 @@ def tried(run: Run, segment: Segment) -> Tried:
     it fits into memory."""
     # Nothing that it would start from is there: no earlier segment was trained.
     segment = segment._replace(enter=lambda beginning, run: beginning)
-    state = begin.initial_state(segment, run, enter=False)
+    with patience.saying(f"{segment.name}: drawing its weights", _say):
+        state = begin.initial_state(segment, run, enter=False)
     placed = sharding.place(run.mesh, batch(segment, run.config.size))
     step = step_lib.jit_train_step(loop.make_step(segment, run.config), sharding.replicated(run.mesh))
     state_bytes, weights = _bytes(state._replace(frozen={}, key=())), _bytes(network.final_weights(state))
     found = Tried(None, _free(), (), state_bytes, weights)
     try:
         # Once more around the trainer's jit: only what is lowered by hand tells its memory.
-        program = jax.jit(step, donate_argnums=0).lower(state, placed).compile()
+        with patience.saying(f"{segment.name}: compiling its step", _say):
+            program = jax.jit(step, donate_argnums=0).lower(state, placed).compile()
         found = found._replace(peak=inference.peak(program))
         known = found.peak is not None and found.free is not None
-        return (
-            found if known and found.peak > found.free else found._replace(seconds=_timed(program, state, placed))
-        )
+        if known and found.peak > found.free:
+            return found
+        with patience.saying(f"{segment.name}: timing {STEPS} steps", _say):
+            return found._replace(seconds=_timed(program, state, placed))
     except jax.errors.JaxRuntimeError as error:
         # An accelerator that is too small says so when it compiles or when it runs.
         if "RESOURCE_EXHAUSTED" not in str(error):

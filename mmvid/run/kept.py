@@ -4,7 +4,7 @@ import pathlib
 
 from mmvid import files, sharding
 from mmvid.data import records
-from mmvid.run import build, checks
+from mmvid.run import build, values
 from mmvid.run.build import Run
 
 _FILE = "datasets.json"
@@ -72,5 +72,5 @@ def opened(workdir: pathlib.Path, config) -> Run:
     config = build.without_beginning(config)
     with config.unlocked():
         config.stills.steps = "0"
-    checks.check_names(config)
+    values.check_names(config)
     return Run(config, workdir, sharding.make_mesh(), datasets, build.planned(config, datasets), {}, {})

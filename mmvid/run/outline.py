@@ -8,7 +8,7 @@ from mmvid import sharding, usage
 from mmvid.data import records, rules
 from mmvid.data.records import Dataset, Info
 from mmvid.report import text
-from mmvid.run import build, checks
+from mmvid.run import build, checks, values
 from mmvid.run.build import Run
 from mmvid.streams import Head
 
@@ -121,7 +121,7 @@ def outline(config, workdir: pathlib.Path) -> Outline:
     spaces; ValueError or FileNotFoundError for whatever else cannot work.
     """
     with usage.wrong_use():
-        checks.check_names(config)
+        values.check_names(config)
     lines, absent = [], [name for name, spec in build.wanted(config).items() if not _there(spec)]
     if "stills" in absent:
         lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out.")
@@ -137,5 +137,6 @@ def outline(config, workdir: pathlib.Path) -> Outline:
             guessed |= set(datasets[name].info.splits) - set(spec.get("clips", {}))
     datasets = _with_subsets(config, datasets)
     mesh, segments = sharding.make_mesh(), build.planned(config, datasets)
-    checks.check_batches(config, mesh, segments)
+    with usage.wrong_use():
+        checks.check_batches(config, mesh, segments)
     return Outline(Run(config, workdir, mesh, datasets, segments, {}, {}), tuple(lines), frozenset(guessed))

@@ -1,6 +1,7 @@
 """Predicts clips that are in no dataset, as a run that has ended scores those of its own."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ class Prediction(NamedTuple):
     {output: {head: [V, K]}} are of the outputs that have what they need, for each of V views; ``probabilities``
     {output: {head: [K]}} puts the views together. ``fused`` {head: [K]} are those of the sum of the outputs
     ``members``. ``names`` {head: K class names}. ``path`` is where the clip is read from, '' for one without RGB.
+    ``together`` are the heads that make an action, right where all of them are: those of single labels, where
+    there are several.
     """
 
     id: str
@@ -39,12 +42,32 @@ class Prediction(NamedTuple):
     members: tuple[str, ...] = ()
     fused: Mapping[str, np.ndarray] = {}
     path: str = ""
+    together: tuple[str, ...] = ()
 
     def best(self, k: int = 5, head: str = "") -> list[tuple[str, float]]:
-        """Returns the ``k`` likeliest classes of a head, by default the first one, with their probabilities."""
+        """Returns the ``k`` likeliest classes of a head, by default the first one, with their probabilities. The
+        heads ``together``, 'noun + verb', are asked for like one: see `likeliest`."""
         head = head or next(iter(self.names))
-        order = np.argsort(-self.fused[head], kind="stable")[:k]
-        return [(self.names[head][i], float(self.fused[head][i])) for i in order]
+        found = likeliest(self.fused, head, k)
+        return [(self.named(head, classes), probability) for classes, probability in found]
+
+    def named(self, head: str, classes: Sequence[int]) -> str:
+        """Returns the names of the ``classes`` of a head, or of those of several, 'noun + verb', joined alike."""
+        return " + ".join(self.names[own][i] for own, i in zip(head.split(" + "), classes, strict=True))
+
+
+def likeliest(probabilities: Mapping[str, np.ndarray], head: str, k: int) -> list[tuple[tuple[int, ...], float]]:
+    """Returns the ``k`` likeliest ((class,), probability) of a head of {head: [K]}, the earlier one first where
+    two are equally likely. Of several heads, 'noun + verb', these are combinations of a class of each, whose
+    probability is the product of their own: networks say nothing of how heads depend on each other."""
+    own = [probabilities[name] for name in head.split(" + ")]
+    # No class beyond the k best of its head is in one of the k best combinations.
+    orders = [np.argsort(-values, kind="stable")[:k].tolist() for values in own]
+    found = [
+        (classes, float(np.prod([values[i] for values, i in zip(own, classes)])))
+        for classes in itertools.product(*orders)
+    ]
+    return sorted(found, key=lambda one: -one[1])[:k]
 
 
 def settings_of(info: records.Info, flow: str = "as-trained") -> record_lib.Settings:
@@ -112,6 +135,7 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
     def together(logits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {h: numbers.probabilities(x, how, kind=segment.heads[h].kind)[0] for h, x in logits.items()}
 
+    single = tuple(head for head, space in segment.heads.items() if space.kind == "single")
     return Prediction(
         record["id"],
         "",
@@ -122,6 +146,7 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
         probabilities={output: together(heads) for output, heads in found.items()},
         members=members,
         fused=together(file.fused(scores, members)),
+        together=single if len(single) > 1 else (),
     )
 
 

@@ -5,10 +5,29 @@ from collections.abc import Callable
 
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
+from mmvid.run import patience
 from mmvid.run.build import Run
 
 # The entries of a spec's 'program' that a forward is made of; a train step is made of all of them.
 FORWARD = ("networks", "streams", "heads")
+# What is compiled of a segment, in words.
+_WORDS = {"step": "its step", "draw": "the draw of its weights", "begin": "its beginning"}
+
+
+def _announced(program: Callable, what: str) -> Callable:
+    """Returns ``program``, whose first call compiles it, which is said where it takes long."""
+    compiled = False
+
+    def called(*given):
+        nonlocal compiled
+        if compiled:
+            return program(*given)
+        with patience.saying(what):
+            found = program(*given)
+        compiled = True
+        return found
+
+    return called
 
 
 def shared(run: Run, kind: str, segment: Segment, make: Callable, parts: tuple[str, ...] = ()) -> Callable:
@@ -19,10 +38,11 @@ def shared(run: Run, kind: str, segment: Segment, make: Callable, parts: tuple[s
     entries of it that are named ``parts``. A segment without a spec always gets a function of its own: nobody
     knows what it is made of.
     """
+    what = f"{segment.name}: compiling {_WORDS.get(kind, 'what scores it')}"
     if not segment.spec:
-        return make()
+        return _announced(make(), what)
     program = segment.spec["program"]
     key = f"{kind} {keys.digest({name: program[name] for name in parts or program})}"
     if key not in run.programs:
-        run.programs[key] = make()
+        run.programs[key] = _announced(make(), what)
     return run.programs[key]

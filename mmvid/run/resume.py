@@ -8,7 +8,7 @@ import zlib
 
 import jax
 
-from mmvid import files, logs, sharding
+from mmvid import files, logs, sharding, usage
 from mmvid.data import subsets
 from mmvid.logs import LOG
 from mmvid.plans import keys
@@ -29,17 +29,17 @@ FREE = (
 SINCE = {
     "augment.device": (), "augment.distortion": "dmcl", "split": "train",
     "missing.audio": 0.0, "missing.boxes": 0.0,
-    "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True,
+    "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
 }  # fmt: skip
 
 
 def _check_same_data(run: Run, now: dict[str, str]) -> None:
-    """Raises ValueError where the run's workdir was begun with other clips."""
+    """Raises WrongUse where the run's workdir was begun with other clips."""
     # A first call has no file yet: everything is as it is now.
     old = files.read_json(run.workdir / "data.json") or now
     changed = [name for name in old | now if old.get(name) != now.get(name)]
     if changed:
-        raise ValueError(
+        raise usage.WrongUse(
             f"{run.workdir} was trained on other clips: the fingerprint of {changed[0]} was "
             f"{old.get(changed[0])}, now it is {now.get(changed[0])}. Give another --workdir."
         )
@@ -65,7 +65,7 @@ def _check_same_config(run: Run, now: dict) -> None:
     differing = [key for key in before | after if before.get(key) != after.get(key)]
     changed = sorted(key for key in differing if not any((key + ".").startswith(f + ".") for f in free))
     if changed:
-        raise ValueError(
+        raise usage.WrongUse(
             f"{run.workdir} was started with another configuration; what differs: "
             + ", ".join(f"{k}={after.get(k)} (was {before.get(k)})" for k in changed[:6])
             + ". Give another --workdir, or the old values."
@@ -75,7 +75,7 @@ def _check_same_config(run: Run, now: dict) -> None:
 def remember(run: Run) -> None:
     """Writes the run's configuration, what is known of its datasets and its subsets into its workdir.
 
-    Raises ValueError where the workdir belongs to a run with another configuration or other clips.
+    Raises WrongUse where the workdir belongs to a run with another configuration or other clips.
     """
     config = json.loads(run.config.to_json_best_effort(sort_keys=True))
     data = {name: dataset.info.fingerprint for name, dataset in run.datasets.items()}

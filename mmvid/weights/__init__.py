@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmvid import usage
 from mmvid.weights import files, names_resnet, names_stlt, names_swin3d, trees
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree, within
@@ -82,8 +83,25 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
         return None
     tree, metadata = files.read(path)
     network, part = _chosen(path, tree, network, part)
-    layout = files.layout(metadata, network, tree[network].get("params", {}))
+    layout = files.layout(metadata, network, tree[network].get("params", {}), path)
     return part_of(tree[network], layout, part, f"{path}: network {network!r}")
+
+
+def _check_unnamed(source: str | os.PathLike) -> None:
+    """Raises ValueError for 'path#network' of a file that is not ours, or is no longer: only what our metadata say
+    tells networks apart."""
+    path, network = files.split(source)
+    if not network or not path.is_file():
+        return
+    if files.parameters(path):
+        raise usage.Damaged(
+            f"{path} holds networks as mmvid writes them, {', '.join(files.parameters(path))}, but has lost its "
+            "metadata (saved again by another program, perhaps): give the weights.safetensors that the run wrote"
+        )
+    raise ValueError(
+        f"{path} was not written by mmvid and holds one network: leave out '#{network}', or give RUN/SEGMENT/"
+        "weights.safetensors#NETWORK of a run"
+    )
 
 
 def _addresses(names, keys, head: str) -> dict[str, Path | None]:
@@ -129,8 +147,10 @@ def found(source: Source, *, part: str = "", head: str = "") -> Found:
     damaged file, FileNotFoundError for a missing one.
     """
     own = None if isinstance(source, Mapping) else _own(source, part)
+    if not own and not isinstance(source, Mapping):
+        _check_unnamed(source)
     if not own and part:
-        raise ValueError(f"{source} is no file of ours and has no part {part!r}: leave the part out")
+        raise ValueError(f"{source} was not written by mmvid and has no part {part!r}: leave the part out")
     return own or _published(source, head)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mmvid import usage
 from mmvid.files import whole
 from mmvid.weights import names_resnet, trees
 from mmvid.weights.trees import Layout, Path, Tree
@@ -25,7 +26,7 @@ def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
         # Asked this way round, as NumPy calls bfloat16 no kind of floating point.
         whole = np.issubdtype(value.dtype, np.integer) or value.dtype == bool
         if not whole and not np.isfinite(value).all():
-            raise ValueError(
+            raise usage.Damaged(
                 f"{path}: {name!r} holds numbers that are not finite (NaN or infinity); whatever learnt "
                 "them had diverged, or the file is damaged. Give other weights"
             )
@@ -35,7 +36,9 @@ def _opened(path: pathlib.Path):
     try:
         return safe_open(path, "numpy")
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}); fetch or write it again") from None
+        raise usage.Damaged(
+            f"{path} is damaged or no safetensors file ({error}); fetch or write it again"
+        ) from None
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -51,7 +54,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Damaged bytes raise whatever they happen to look like.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise usage.Damaged(
             f"{path} is damaged or holds more than tensors ({reason}); fetch it again, or save its "
             "state_dict alone, best with safetensors.torch.save_file"
         ) from None
@@ -103,12 +106,28 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
     return found if found.get("format") == _FORMAT else {}
 
 
+def told(metadata: Mapping[str, str], entry: str, path: str | os.PathLike, default: str) -> dict:
+    """Returns the JSON object of an ``entry`` of the metadata of a file of ours, ``default`` where it lacks, as in
+    older files. Raises Damaged, naming the file, for what is none."""
+    try:
+        found = json.loads(metadata.get(entry) or default)
+        if type(found) is not type(json.loads(default)):
+            raise ValueError(f"it is {metadata[entry][:40]!r}")
+    except ValueError as error:
+        raise usage.Damaged(
+            f"{path} is damaged: the entry {entry!r} of its metadata is not what mmvid writes there ({error}). "
+            "Put back the file that the run has written, or give other weights"
+        ) from None
+    return found
+
+
 def parameters(path: pathlib.Path) -> dict[str, int]:
-    """Counts the parameters of each network in a file of ours, {network: number}, from its header alone."""
+    """Counts the parameters of each network in a file of ours, {network: number}, from its header alone; {} for
+    other files."""
     counts: dict[str, int] = {}
     with _opened(path) as file:
         for key in file.keys():  # noqa: SIM118
-            network, kind, *_ = _unescaped(key)
+            network, kind, *_ = (*_unescaped(key), "", "")
             if kind == "params":
                 size = math.prod(file.get_slice(key).get_shape())
                 counts[network] = counts.get(network, 0) + size
@@ -121,18 +140,18 @@ def describe_layouts(layouts: Mapping[str, Layout]) -> str:
     return json.dumps(plain)
 
 
-def layout(metadata: Mapping[str, str], network: str, params: Mapping) -> Layout:
-    """Returns where the layers of a network in a file of ours stand.
+def layout(metadata: Mapping[str, str], network: str, params: Mapping, path: str | os.PathLike = "") -> Layout:
+    """Returns where the layers of a network in the file of ours at ``path`` stand.
 
     Files from before layouts were written do not say so; theirs is found from ``params``.
     """
-    told = json.loads(metadata.get("layouts", "{}")).get(network)
-    if told is None:
+    own = told(metadata, "layouts", path, "{}").get(network)
+    if own is None:
         return names_resnet.layout_of(params)
     # A file may be older than a field.
     listed = ("first_convolutions", "classifiers", "necks")
-    paths = {field: tuple(tuple(path) for path in told.get(field, ())) for field in listed}
-    return Layout(**paths, encoders={k: tuple(path) for k, path in told["encoders"].items()})
+    paths = {field: tuple(tuple(path) for path in own.get(field, ())) for field in listed}
+    return Layout(**paths, encoders={k: tuple(path) for k, path in own["encoders"].items()})
 
 
 def _escaped(path: Path) -> str:
@@ -176,13 +195,13 @@ def read(path: str | os.PathLike) -> tuple[Tree, dict[str, str]]:
         metadata = file.metadata() or {}
         if metadata.get("format") != _FORMAT:
             raise ValueError(f"{path} was not written by mmvid; read it with weights.load")
-        if metadata["version"] != _VERSION:
+        if metadata.get("version") != _VERSION:
             raise ValueError(
-                f"{path} is of version {metadata['version']}, this mmvid reads {_VERSION}: "
+                f"{path} is of version {metadata.get('version')}, this mmvid reads {_VERSION}: "
                 "update mmvid, or train the segment again"
             )
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _check_finite(pathlib.Path(path), tensors)
     flat = {_unescaped(key): value for key, value in tensors.items()}
-    flat |= {_unescaped(key): {} for key in json.loads(metadata.get("empty", "[]"))}
+    flat |= {_unescaped(key): {} for key in told(metadata, "empty", path, "[]")}
     return trees.unflatten(flat), {k: v for k, v in metadata.items() if k not in _RESERVED}

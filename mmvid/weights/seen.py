@@ -6,11 +6,11 @@ Clips are known by their ids, whatever the dataset: two that share an id count a
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from mmvid import usage
 from mmvid.weights import files
 
 
@@ -58,7 +58,13 @@ def of_file(source: str | os.PathLike) -> dict:
     path, _ = files.split(source)
     known = files.metadata(source)
     if known.get("seen"):
-        return json.loads(known["seen"])
+        own = files.told(known, "seen", path, "{}")
+        if lacking := [entry for entry in of_clips((), ()) if entry not in own]:
+            raise usage.Damaged(
+                f"{path} is damaged: the entry 'seen' of its metadata, on the clips that it was trained on, lacks "
+                f"{lacking[0]!r}. Put back the file that the run has written, or give other weights"
+            )
+        return own
     # Nobody can vouch for what is gone: it may have been ours.
     if known or not path.is_file():
         return unproven(str(path))

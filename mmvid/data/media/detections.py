@@ -9,17 +9,17 @@ import functools
 import json
 import os
 import pathlib
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid.data.media import hand_objects
+from mmvid.data.media import hand_objects, json_values
 from mmvid.data.media import video as video_lib
+from mmvid.data.media.box_rows import COLUMNS, in_shares, real, table
 from mmvid.data.media.files import DecodeError, existing
 from mmvid.data.media.item import Item, few
-from mmvid.streams import HAND, OBJECT, SIDES, STATES
+from mmvid.streams import HAND, OBJECT
 
 # Files whose frames may be counted at a rate of their own (``Item.fps``), not as the video's.
 CLOCKED = (".json", ".pkl")
@@ -40,82 +40,9 @@ class Detections(NamedTuple):
     height: float | None = None
 
 
-# ---------------------------------------------------------------------------- rows
-def table(path: str | os.PathLike) -> np.ndarray:
-    """Reads rows of boxes, [n, 9], from an .npy or a CSV (data_prep/README.md). Raises DecodeError for others."""
-    path = existing(path)
-    try:
-        if path.suffix == ".npy":
-            rows = np.load(path)
-        else:
-            lines = [line for line in path.read_text().splitlines() if line.strip()]
-            lines = lines[1:] if lines and lines[0].startswith("frame") else lines
-            rows = np.array([line.split(",") for line in lines], np.float64)
-        rows = rows.reshape(0, 9) if rows.size == 0 else rows
-    except (ValueError, EOFError, OSError) as error:
-        raise DecodeError(f"boxes not readable: {error}") from None
-    if rows.ndim != 2 or rows.shape[1] != 9:
-        raise DecodeError(f"boxes must be [n, 9], got {list(rows.shape)}")
-    return rows
-
-
-def in_shares(rows: np.ndarray, size: tuple[float, float] = (1, 1)) -> np.ndarray:
-    """Returns rows of boxes, float32 [n, 9], with corners as shares of a picture of ``size`` (width, height).
-
-    Raises DecodeError where something is not finite, where corners lie outside of the picture, and for a
-    category, side or state that is none.
-    """
-    # Rounding may overstep the picture by a hair; pixels instead of shares overstep it by far.
-    corners = rows[:, 1:5] if tuple(size) == (1, 1) else rows[:, 1:5] / np.float64([*size, *size])
-    if not np.isfinite(rows).all() or ((corners < -0.01) | (corners > 1.01)).any():
-        of = "[0, 1]" if tuple(size) == (1, 1) else f"a picture of {size[0]:g} x {size[1]:g} pixels"
-        raise DecodeError(f"boxes must be finite, with x1, y1, x2, y2 in {of}")
-    _check_kinds(rows)
-    return np.concatenate([rows[:, :1], corners.clip(0, 1), rows[:, 5:]], 1, dtype=np.float32)
-
-
-def _check_kinds(rows: np.ndarray) -> None:
-    """Raises DecodeError for a category, side or state that is none: networks have no column for it."""
-    kinds = ((5, "category", OBJECT, HAND), (7, "side", 0, SIDES), (8, "state", 0, STATES))
-    for column, name, least, most in kinds:
-        given = rows[:, column]
-        if (wrong := given[~np.isin(given, np.arange(least, most + 1))]).size:
-            raise DecodeError(f"boxes have the {name} {wrong[0]:g}: whole numbers from {least} to {most}, please")
-
-
 # ---------------------------------------------------------------------------- JSON, a video at a time
-_CHUNK = 1 << 20
-# One video has a few megabytes at most; a file that is damaged shall not be read into memory whole.
-_MOST = 256 << 20
-_BETWEEN = re.compile(r"[\s,:]*")
-_DECODER = json.JSONDecoder()
 # First keys that tell a file of one video from one of {id: boxes}.
 _OF_ONE = {"id", "frames", "size", "height", "template"}
-
-
-def _values(file, text: str) -> Iterator:
-    """Yields what stands in the outermost brackets of JSON, of an object its keys and values in turn. ``text`` is
-    what was read of the file behind the opening bracket. Raises ValueError where it is damaged."""
-    place, closed = 0, False
-    while True:
-        place = _BETWEEN.match(text, place).end()
-        closed = text[place : place + 1] in ("]", "}") if place < len(text) else closed
-        if closed:
-            return
-        wrong = "the last bracket lacks"
-        try:
-            value, end = _DECODER.raw_decode(text, place)
-        except json.JSONDecodeError as error:
-            value, end, wrong = None, len(text), error
-        # What ends with the text may go on in the file. Ever more is read, so that retrying costs little.
-        if end == len(text):
-            more = file.read(max(_CHUNK, len(text) - place))
-            if not more or len(text) > _MOST:
-                raise ValueError(f"it breaks off or is damaged: {wrong}")
-            text, place = text[place:] + more, 0
-            continue
-        place = end
-        yield value
 
 
 def videos(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
@@ -124,16 +51,19 @@ def videos(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
     path = existing(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
-            head = file.read(_CHUNK).lstrip()
-            values = _values(file, head[1:])
-            if head[:1] == "[":
-                yield from ((str(video["id"]), video) for video in values)
-            elif head[:1] == "{":
-                yield from _of_object(values)
-            else:
-                raise ValueError("it is neither an object nor an array")
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise DecodeError(f"{path.name} is no JSON of boxes: {error}") from None
+            bracket, values = json_values.opened(file)
+            yield from _of_array(values) if bracket == "[" else _of_object(values)
+    except (ValueError, RecursionError) as error:
+        known = {UnicodeDecodeError: "it is no text in UTF-8", RecursionError: "its brackets nest too deeply"}
+        raise DecodeError(f"{path.name} is no JSON of boxes: {known.get(type(error), error)}") from None
+
+
+def _of_array(values: Iterator) -> Iterator[tuple[str, Any]]:
+    """Yields (id, what is said of it) of a list of videos. Raises ValueError for one that has no id."""
+    for number, video in enumerate(values, 1):
+        if not isinstance(video, dict) or not isinstance(video.get("id"), str | int):
+            raise ValueError(f"video {number} of its list has no id: {{'id': .., 'frames': [..]}} is expected")
+        yield str(video["id"]), video
 
 
 def _of_object(values: Iterator) -> Iterator[tuple[str, Any]]:
@@ -150,43 +80,79 @@ def _of_object(values: Iterator) -> Iterator[tuple[str, Any]]:
 
 # ---------------------------------------------------------------------------- one video of JSON
 def _number(frame, place: int) -> int:
-    """Returns the number of a frame: of '2/0001.jpg' it is 0; its place in the list where it has no name."""
+    """Returns the number of a frame: of '2/0001.jpg' it is 0; its place in the list where it has no name. Raises
+    DecodeError for a name that tells none."""
     if not isinstance(frame, dict) or "name" not in frame:
         return place
     # The list may lack frames.
-    return int(pathlib.PurePosixPath(frame["name"]).stem) - 1
+    name = pathlib.PurePosixPath(str(frame["name"])).stem
+    if not name.isdecimal() or int(name) < 1:
+        raise DecodeError(
+            f"boxes not readable: frame {place + 1} of the list has the name {frame['name']!r}, and not one like "
+            "'2/0001.jpg', which counts from 1"
+        )
+    return int(name) - 1
 
 
-def _box(box: dict) -> list[float]:
-    """Reads a box as x1, y1, x2, y2, category, score, side, state; annotated boxes have a score of 1."""
-    corners = box.get("box2d", box)
-    (x1, x2), (y1, y2) = (sorted((float(corners[a]), float(corners[b]))) for a, b in (("x1", "x2"), ("y1", "y2")))
-    category = box["category"] if "category" in box else box["standard_category"]
-    return [x1, y1, x2, y2, HAND if "hand" in category else OBJECT, float(box.get("score", 1.0)), 0.0, 0.0]
+def _box(box, where: str) -> list[float]:
+    """Reads a box as x1, y1, x2, y2, category, score, side, state; annotated boxes have a score of 1. Raises
+    DecodeError, which says ``where`` it stands, for what is no box."""
+    corners = box.get("box2d", box) if isinstance(box, dict) else None
+    if not isinstance(corners, dict) or (lacking := [name for name in COLUMNS[1:5] if name not in corners]):
+        has = f"has no {lacking[0]}" if isinstance(corners, dict) else f"is {str(box)[:40]!r}"
+        raise DecodeError(f"boxes not readable: {where} {has}: {{x1, y1, x2, y2, category, score}} is expected")
+    x1, y1, x2, y2 = (real(corners[name], f"{name} of {where}") for name in COLUMNS[1:5])
+    (x1, x2), (y1, y2) = sorted((x1, x2)), sorted((y1, y2))
+    category = box.get("category", box.get("standard_category"))
+    if not isinstance(category, str) or not category:
+        raise DecodeError(f"boxes not readable: {where} has no category, such as 'hand' or 'object'")
+    score = real(box.get("score", 1.0), f"score of {where}")
+    return [x1, y1, x2, y2, HAND if "hand" in category else OBJECT, score, 0.0, 0.0]
 
 
-def _boxes(frame) -> list[dict]:
-    """Returns the boxes that are listed of a frame, in any of the forms."""
-    if isinstance(frame, list):
-        return frame
-    return frame["frame_objects"] if "frame_objects" in frame else frame["labels"]
+def _boxes(frame, number: int) -> list:
+    """Returns the boxes that are listed of a frame, in any of the forms. Raises DecodeError for another one."""
+    found = frame
+    if isinstance(frame, dict):
+        found = frame.get("frame_objects", frame.get("labels"))
+    if not isinstance(found, list):
+        raise DecodeError(
+            f"boxes not readable: frame {number} is {str(frame)[:40]!r}, and not a list of boxes, "
+            "{'labels': [..]} or {'frame_objects': [..]}"
+        )
+    return found
+
+
+def _pixels(about: dict) -> tuple[tuple[float, float] | None, float | None]:
+    """Returns (size, height) of the pictures that boxes were drawn on, None where they are not said. Raises
+    DecodeError for what is none."""
+    size, height = about.get("size") or None, about.get("height") or None
+    if size and (not isinstance(size, list | tuple) or len(size) != 2):
+        raise DecodeError(f"boxes not readable: size is {str(size)[:40]!r}, and not [width, height]")
+    size = size and (real(size[0], "the width of size"), real(size[1], "the height of size"))
+    height = height and real(height, "height")
+    if min((*(size or ()), height or 1)) <= 0:
+        raise DecodeError(f"boxes not readable: size {size} and height {height} are to be pixels, more than 0")
+    return size, height
 
 
 def of_video(video) -> Detections:
-    """Reads what JSON says of one video (see `videos`). Raises DecodeError where it is of another form."""
-    try:
-        about = video if isinstance(video, dict) else {"frames": video}
-        frames, size, height = about["frames"], about.get("size"), about.get("height")
-        rows, count = [], 0
-        for place, frame in enumerate(frames):
-            number = _number(frame, place)
-            rows += [[number, *_box(box)] for box in _boxes(frame)]
-            count = max(count, number + 1)
-        size, height = size and (float(size[0]), float(size[1])), height and float(height)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DecodeError(f"boxes not readable: {type(error).__name__} {error} in the JSON of the video") from None
-    rows = np.asarray(rows, np.float32).reshape(-1, 9)
-    return Detections(rows, size or None, count, height=height or None)
+    """Reads what JSON says of one video (see `videos`). Raises DecodeError, which says where, for another form."""
+    about = video if isinstance(video, dict) else {"frames": video}
+    frames, rows, count, scored = about.get("frames"), [], 0, set()
+    if not isinstance(frames, list):
+        raise DecodeError(f"boxes not readable: a list of frames is expected, not {str(frames)[:40]!r}")
+    for place, frame in enumerate(frames):
+        number = _number(frame, place)
+        for i, box in enumerate(_boxes(frame, number), 1):
+            rows.append([number, *_box(box, f"box {i} of frame {number}")])
+            scored.add("score" in box)
+            # Annotated boxes have none, detected ones each have theirs: one that lacks it is broken.
+            if len(scored) > 1:
+                raise DecodeError(f"not readable: box {i} of frame {number}: some boxes have a score, some none")
+        count = max(count, number + 1)
+    size, height = _pixels(about)
+    return Detections(np.asarray(rows, np.float32).reshape(-1, 9), size, count, height=height)
 
 
 def packed(name: str, video, height: float | None = None) -> str:
@@ -215,7 +181,7 @@ def _parsed(path: str, size: int, changed: int) -> dict[str, Detections | Decode
     for name, video in videos(path):
         # One that is wrong must not cost the others their boxes.
         try:
-            out[name] = of_video(video)
+            out[name] = DecodeError("it stands there twice") if name in out else of_video(video)
         except DecodeError as error:
             out[name] = error
     return out
@@ -233,7 +199,7 @@ def _of_json(path: pathlib.Path, item: Item) -> Detections:
             f"{path.name} has no boxes of {item.id!r}: it knows {few(list(found)) if found else 'no video'}"
         )
     if isinstance(found[name], DecodeError):
-        raise found[name]
+        raise DecodeError(f"video {name!r}: {found[name]}")
     return found[name]
 
 

@@ -33,7 +33,9 @@ def _unpickled(path: str, size: int, changed: int) -> list[bytes]:
             found = _Plain(file).load()
     # A damaged pickle raises whatever its bytes happen to ask for.
     except Exception as error:
-        raise DecodeError(f"{os.path.basename(path)} is no pickle of a list of bytes: {error}") from None
+        raise DecodeError(
+            f"{os.path.basename(path)} is no pickle of a list of bytes, one a frame: {error}; fetch it again"
+        ) from None
     if not isinstance(found, list) or not all(isinstance(message, bytes) for message in found):
         raise DecodeError(f"{os.path.basename(path)} is no pickle of a list of bytes, one a frame")
     return found
@@ -81,6 +83,8 @@ def _row(data: bytes, category: int) -> list[float]:
     found = dict(_fields(data))
     box = dict(_fields(found.get(1, b"")))
     corners = [box.get(i, 0.0) for i in (1, 2, 3, 4)]
+    if not all(isinstance(value, float) for value in (*corners, found.get(2, 0.0))):
+        raise ValueError("a corner or a score that is no number")
     # 0 stands for unknown in a record; the file counts from 0: sides left, right; states none, self, other person,
     # portable, stationary. An object has neither.
     side, state = (found.get(5, 0) + 1, found.get(3, 0) + 1) if category == HAND else (0, 0)
@@ -101,7 +105,9 @@ def rows(found: Sequence[bytes], first: int, stop: int) -> np.ndarray:
             boxes = [_row(part, HAND) for field, part in parts if field == 3]
             boxes += [_row(part, OBJECT) for field, part in parts if field == 4]
         except (ValueError, IndexError, TypeError, struct.error) as error:
-            raise DecodeError(f"boxes of frame {number} are no hand-object detections: {error}") from None
+            # Of the others Python's words would tell nobody anything.
+            why = str(error) if type(error) is ValueError else "the message breaks off or is of another kind"
+            raise DecodeError(f"boxes of frame {number} are no hand-object detections: {why}") from None
         out += [[number, *box] for box in boxes]
     return np.asarray(out, np.float32).reshape(-1, 9)
 

@@ -184,11 +184,20 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
         sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):
-        rate = item.fps if pathlib.Path(path).suffix in detections.CLOCKED else None
-        numbers = timeline.numbers(item, frames, rate)
-        found = detections.read(path, item, int(numbers[0]), int(numbers[-1]) + 1)
-        out["boxes"] = timeline.boxes(found, numbers, frames, rate)
+        out["boxes"] = _boxes(pathlib.Path(path), item, frames)
     return out
+
+
+def _boxes(path: pathlib.Path, item: Item, frames: timeline.Frames) -> np.ndarray:
+    """Reads the boxes of a clip. Raises DecodeError, which names the file."""
+    rate = item.fps if path.suffix in detections.CLOCKED else None
+    numbers = timeline.numbers(item, frames, rate)
+    try:
+        found = detections.read(path, item, int(numbers[0]), int(numbers[-1]) + 1)
+        return timeline.boxes(found, numbers, frames, rate)
+    except DecodeError as error:
+        named = path.name in str(error)
+        raise DecodeError(str(error) if named else f"{path.name}: {error}") from None
 
 
 # ---------------------------------------------------------------------------- the clip
