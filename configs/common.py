@@ -136,16 +136,9 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
     c.evaluation.resize = 48
 
 
-def get_config() -> ConfigDict:
-    """Returns the defaults. They name no data and no networks, which the experiment's file adds."""
+def _data() -> ConfigDict:
+    """Makes the entries that say which clips there are, and who learns from which."""
     c = ConfigDict()
-    c.seed = 0
-    c.headline = "rgb"  # the output whose score names the run
-    c.twin = ""  # the second network of the headline's modality, where a plan wants one
-    c.plan = "reduced"
-    c.compare = ()  # the methods of the plan 'compare', in order; the last one is the run's own
-    c.method = methods()
-
     # Where the clips are. `command`: how to make them, for datasets that need no download. `since`: the edition of
     # what the command makes from which on a field is what the networks here mean by it, {"boxes": 3}. `clips`: how
     # many a published dataset has, {split: number}, for what is asked before it is there.
@@ -171,7 +164,12 @@ def get_config() -> ConfigDict:
     # The label spaces, where they are known before the data are there: {name: (classes, kind)}. Where this is
     # empty, the dataset says them.
     c.heads = ConfigDict()
+    return c
 
+
+def _networks() -> ConfigDict:
+    """Makes the entries of what is trained, and of what it sees."""
+    c = ConfigDict()
     c.streams = ConfigDict()
     c.networks = ConfigDict()
     # On a command line alone, --config.without=A,B: networks to leave out, with the streams that only they read
@@ -181,17 +179,26 @@ def get_config() -> ConfigDict:
     c.model_options = ConfigDict(
         dict(dropout=0.0, dtype="float32", remat=False, frozen_bn="none", width=placeholder(int))
     )
-
     c.size = 48  # pixels a side that networks see
     c.augment = ConfigDict(Augment()._asdict())
+    return c
 
+
+def _training() -> ConfigDict:
+    """Makes the entries of how it is trained."""
+    c = ConfigDict()
     c.batch_size = 16
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
     c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
     c.optimizer = ConfigDict(_optimizer())  # of every network, unless its own `optimizer` says otherwise
     c.schedule = schedule(0.025)  # as `optimizer`
+    return c
 
+
+def _keeping() -> ConfigDict:
+    """Makes the entries of how a run is scored, saved and shown."""
+    c = ConfigDict()
     c.evaluation = ConfigDict(Evaluation()._asdict())
     c.save_every = "20%"
     c.log_every = 10
@@ -201,6 +208,21 @@ def get_config() -> ConfigDict:
     c.loader = ConfigDict(Loader()._asdict())
     c.published = ()  # rows (what, {output: text}) of the paper, which the report prints too
     c.published_neighbours = ()  # rows (what, {k: text})
+    return c
+
+
+def get_config() -> ConfigDict:
+    """Returns the defaults. They name no data and no networks, which the experiment's file adds."""
+    c = ConfigDict()
+    c.seed = 0
+    c.headline = "rgb"  # the output whose score names the run
+    c.twin = ""  # the second network of the headline's modality, where a plan wants one
+    c.plan = "reduced"
+    c.compare = ()  # the methods of the plan 'compare', in order; the last one is the run's own
+    c.method = methods()
+    for part in (_data(), _networks(), _training(), _keeping()):
+        for name in part:
+            c[name] = part[name]
     return c.lock()
 
 

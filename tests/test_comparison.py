@@ -13,7 +13,7 @@ SEEDS = (0, 1, 2)
 HOW = "logits"
 
 
-def row(title, quality=1.0, sharp=1.0, outputs=("rgb",), folder="", **meta):
+def row(name, quality=1.0, sharp=1.0, outputs=("rgb",), folder="", **meta):
     """A row of three seeds on the same clips, whose logits are ``sharp`` times as large as they should be."""
     found = []
     for seed in SEEDS:
@@ -27,18 +27,18 @@ def row(title, quality=1.0, sharp=1.0, outputs=("rgb",), folder="", **meta):
             for o in outputs
         }  # fmt: skip
         found.append(own._replace(logits=logits, meta=own.meta | meta))
-    return Row(title, title.lower(), SEEDS, (folder,) * 3, {"test": found})
+    return Row(name, name.lower(), SEEDS, (folder,) * 3, {"test": found})
 
 
 @pytest.fixture(scope="module")
 def both():
-    note = {"scheme": "equal", "weights": {}}
+    note = {"scheme": "equal", "weights": {}, "outputs": TEACHERS}
     return [row("Baseline", 0.6, sharp=8.0), row("Student", 1.0, sharp=2.0, teachers=note)]
 
 
 def test_calibration_errors_are_those_of_each_seed_and_their_difference_is_paired(both):
     base, student = both
-    own = [numbers.summary(s)["rgb"]["verb + noun"]["ece"] for s in student.scores["test"]]
+    own = [numbers.summary(s)["rgb"]["verb and noun"]["ece"] for s in student.scores["test"]]
     assert rows.errors(student, "test", "rgb", HOW) == own
     mean, low, high = rows.error_difference(student, base, "test", "rgb", HOW)
     assert mean == pytest.approx(np.mean(own) - np.mean(rows.errors(base, "test", "rgb", HOW)))
@@ -55,19 +55,25 @@ def test_calibration_errors_are_those_of_each_seed_and_their_difference_is_paire
 
 def test_a_student_and_its_teachers_stand_in_one_short_table(both):
     base, student = both
-    teachers = row("Teachers", outputs=TEACHERS)
+    teachers = row("Teachers", outputs=TEACHERS, title="Teachers", met=True)
     found = comparison.compared([teachers, base, student], "test", "rgb", HOW, base)
-    assert found["columns"] == ["top-1", "Δ top-1", "calibration error", "Δ calibration error"]
+    first = "top-1 (verb and noun)"
+    assert found["columns"] == [first, f"Δ {first}", "calibration error", "Δ calibration error"]
+    assert "numbers are of verb and noun: right where each of them is" in found["about"]
     titles = [line["title"] for line in found["rows"]]
-    assert titles == [*(f"Teachers: {name}" for name in TEACHERS), "Baseline", "Student"]
+    assert titles == [*TEACHERS, "Baseline", "Student"]
+    known = "teacher_a, teacher_b and teacher_c learnt from clips of test: these numbers are no test of that"
+    assert known in found["about"]
+    two_runs = comparison.compared([teachers._replace(title="a: Teachers"), student], "test", "rgb", HOW, None)
+    assert two_runs["rows"][0]["title"] == "a: teacher_a"
     # Teachers are held against the baseline's only output; itself it is not.
     cells = {line["title"]: line["cells"] for line in found["rows"]}
     assert all(" [" in cells[title][i] for title in titles if title != "Baseline" for i in (1, 3))
     assert (cells["Baseline"][1], cells["Baseline"][3]) == ("-", "-")
     error = rows.error_difference(student, base, "test", "rgb", HOW)
-    assert "Student leads in rgb with" in found["verdict"]
+    assert "Student leads in rgb (verb and noun) with" in found["verdict"]
     said = found["verdict"].split("; its calibration error ")[1]
-    assert said.endswith(" under Baseline") and f"{100 * error[0]:+.1f} [{100 * error[1]:+.1f}, " in said
+    assert said.endswith(" lower than Baseline's") and f"{-100 * error[0]:.1f} [{-100 * error[2]:.1f}, " in said
     # Each head alone, as if there were no other.
     alone = [rows.of_head(own, "test", "noun") for own in both]
     assert list(found["heads"]) == ["verb", "noun"]
@@ -80,14 +86,15 @@ def test_a_student_and_its_teachers_stand_in_one_short_table(both):
     error = rows.error_difference(student, base, "test", "rgb", HOW)
     (plain,) = [own for own in comparison.plain(both, "test", "rgb", HOW, base) if "over" in own]
     assert plain["calibration_error_over"]["rgb"] == error and len(plain["calibration_error"]["rgb"]) == 3
+    assert plain["head"] == "verb and noun"
 
 
 def test_further_outputs_are_columns_of_rows_that_have_the_main_one():
     pair = [row(name, outputs=("rgb", "flow")) for name in ("a", "b")]
     first, *others = comparison.compared(pair, "test", "rgb", HOW, pair[0])["columns"]
-    assert first == "rgb"
-    assert others == ["Δ rgb", "calibration error", "Δ calibration error", "flow", "sum", "Δ sum", "oracle"]
-    assert "Δ rgb" not in comparison.compared(pair, "test", "rgb", HOW, None)["columns"]
+    assert first == "rgb (verb and noun)"
+    assert others == [f"Δ {first}", "calibration error", "Δ calibration error", "flow", "sum", "Δ sum", "oracle"]
+    assert f"Δ {first}" not in comparison.compared(pair, "test", "rgb", HOW, None)["columns"]
 
 
 # ---------------------------------------------------------------------------- cost

@@ -357,7 +357,7 @@ def test_published_recipe():
 def test_published_rows_have_the_columns_of_their_configuration(config):
     outputs = {o for s in plans.make(context(config)) for n in s.networks for o in n.outputs}
     # Multimodal distillation prints its tables by heads, and of all heads together.
-    heads = {*config.heads, " + ".join(sorted(config.heads))}
+    heads = {*config.heads, " and ".join(sorted(config.heads))}
     names = [what for what, _ in config.published]
     assert len(set(names)) == len(names)
     for what, numbers in config.published:

@@ -27,8 +27,10 @@ def test_it_says_what_a_run_takes_and_leaves_nothing(run, capsys, monkeypatch):
     dry.dry(Outline(run, ("all of it is made up",)), run.workdir, seeds=3)
     said = capsys.readouterr().out
     assert said.startswith("all of it is made up\n") and "flow [8, 32, 32, 10]" in said
+    (own,) = (line for line in said.splitlines() if "flow [8, 32, 32, 10]" in line)
+    assert own.startswith("flow ") and own.endswith("  whole")
     (row,) = (line.split() for line in said.splitlines() if line.startswith("whole  "))
-    assert row[1:4] == ["flow", "+", "rgb"] and row[4:6] == [str(run.segments[0].steps), "8"] and float(row[6]) > 0
+    assert row[1:3] == ["flow,", "rgb"] and row[3:5] == [str(run.segments[0].steps), "8"] and float(row[5]) > 0
     assert "of training of 3 seeds on 8 devices (cpu), by 2 steps" in said and "GB free" in said
     assert "nothing was written" in said and not run.workdir.exists()
 

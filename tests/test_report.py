@@ -93,7 +93,7 @@ def test_what_a_run_has_kept_and_what_an_older_one_lacks(columns, tmp_path):
     facts.weight_files.save(tmp_path / "mml" / "weights.safetensors", tensors, {})
     ended = "2026-11-26 10:00+01:00"
     assert facts.costs(tmp_path, [own]) == [("MML", "1,200", "5 min", ended, "rgb 2 k", "new weights")]
-    assert facts.facts(own, {"seed": 3}, "400 train")["seed"] == "3"
+    assert facts.facts([own], {"seed": 3}, None)["seed"] == "3"
     assert facts.made_by(tmp_path, [own])["code"] == "abc"
     (tmp_path / "mml" / "cost.json").write_text("{")
     assert facts.costs(tmp_path, [own])[0].time == "-"
@@ -305,7 +305,7 @@ def test_figures_and_table_count_the_same(columns, how, monkeypatch):
     for room, name in ((figures, "confusion"), (figures, "changes")):
         monkeypatch.setattr(room, name, lambda *args, name=name: seen.setdefault(name, args))
     monkeypatch.setattr(diagrams, "reliability", lambda bins, title: seen.setdefault(title, bins))
-    found = panels.class_figures(columns[-1], columns[1], "rgb", "test", how)
+    (found,) = panels.class_figures(columns[-1], columns[1], "rgb", "test", how)
     numbers = numbers_lib.summary(own, how)["rgb"]["action"]
     calibration.reliabilities(columns, "test", "ce_continued", how)
     own_bins, base_bins, *_ = seen["rgb"].values()
@@ -417,7 +417,8 @@ def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
 def segment(name, first=0, stop=4, title="", previous=None, headline="rgb", frozen=(), **starts):
     steps = dict(first_step=first, stop=stop, enter=SimpleNamespace(previous=previous))
     networks = [SimpleNamespace(name=own, frozen=own in frozen) for own in ("rgb", "flow")]
-    more = dict(networks=networks, spec={"starts": starts} if starts else {})
+    groups = {"main": SimpleNamespace(dataset="dataset", split="train")}
+    more = dict(groups=groups, networks=networks, spec={"starts": starts} if starts else {})
     return SimpleNamespace(name=name, title=title, evaluate=("test",), headline=headline, **steps, **more)
 
 

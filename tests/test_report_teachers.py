@@ -10,7 +10,7 @@ from test_scores import made
 from mmvid import files
 from mmvid.report import calibration, diagrams, figures, finish, page, points, teachers
 from mmvid.report.points import Column
-from mmvid.scores import effort, ensembles, file, numbers
+from mmvid.scores import effort, ensembles, file, imported, numbers
 
 TEACHERS = ("teacher_a", "teacher_b", "teacher_c")
 HEADS = {"verb": 5, "noun": 3}
@@ -50,24 +50,56 @@ def run(tmp_path):
 
 
 def test_the_largest_ensemble_is_the_one_that_taught(run, monkeypatch):
-    workdir, columns, _ = run
+    workdir, columns, columns_note = run
     seen = []
     monkeypatch.setattr(diagrams, "growth", lambda values, others, *labels: seen.append((values, others)))
     monkeypatch.setattr(diagrams, "grid", lambda values, *names: (values, *names))
     found = teachers.panel(workdir, columns, "test", "logits")
     known = set()
-    ((_, folder), *_) = ensembles.write(workdir, "student", ("test",), made=known)[1:]  # gamma 1, the run's own
+    likes = [columns[-1].scores["test"].meta]
+    made, missing = ensembles.write(workdir, "student", likes, made=known)
+    ((_, folder), *_) = made[1:]  # gamma 1, the run's own
     # A grid's students have one ensemble of each gamma together.
-    assert len(known) == 2 and ensembles.write(workdir, "student", ("test",), "again ", known) == []
+    again = ensembles.write(workdir, "student", likes, prefix="again ", made=known)
+    assert len(known) == 2 and missing == [] and again == ([], [])
     whole = numbers.summary(file.load(workdir / folder / "scores" / "test.npz"))[ensembles.OUTPUT]
     for head, (values, others) in zip(HEADS, seen):
         assert {size: len(own) for size, own in values.items()} == {1: 3, 2: 3, 3: 1}
         assert values[3][0] == pytest.approx(whole[head]["ece"])
         assert values[1] == pytest.approx([columns[0].numbers["test"][t][head]["ece"] for t in TEACHERS])
         assert others == {"Student": columns[-1].numbers["test"]["rgb"][head]["ece"]}
+    files.write_json(workdir / "student" / ensembles.NAME, columns_note | {"weight": 0})
+    idle = teachers.panel(workdir, columns, "test", "logits")
+    assert idle["weights"] == [] and "no effect" in idle["about"]
     (weights, rows, heads, _), = found["weights"]  # fmt: skip
     assert (rows, heads) == (list(TEACHERS), list(HEADS)) and np.allclose(weights.sum(0), 1)
     assert "gamma 1" in found["about"]
+
+
+def test_what_cannot_be_shown_of_teachers_is_said_with_its_reason(run):
+    """Weights example by example; teachers of earlier runs, whose scores are there, of another way, or nowhere."""
+    workdir, columns, note = run
+    own, likes = workdir / "student" / ensembles.NAME, [columns[-1].scores["test"].meta]
+    files.write_json(own, note | {"scheme": "per_sample", "weights": {}, "cross_entropy": {}})
+    made, (line,) = ensembles.write(workdir, "student", likes)
+    assert made == [] and line.startswith("student has no row for its teachers together: with scheme=per_sample")
+    earlier = workdir / "earlier" / "rgb" / "scores"
+    where = {"teacher_a": {"scores": str(earlier), "output": "rgb"}}
+    files.write_json(own, note | {"teachers": where, "weights": {h: {"teacher_a": 1.0} for h in HEADS}})
+    rows, (line,) = imported.write(workdir, where, likes)
+    assert rows == [] and line.startswith("teacher_a has no row: ") and line.endswith("nothing can be scored")
+    earlier.mkdir(parents=True)
+    files.write_json(earlier.parents[1] / "config.json", {})
+    file.save(earlier / "test.npz", scores(("rgb",))._replace(meta=likes[0] | {"protocol": "D9U9"}))
+    for _, (line,) in (imported.write(workdir, where, likes), ensembles.write(workdir, "student", likes)):
+        assert f"mmvid evaluate {earlier.parents[1]} --splits=test --segments=rgb --protocol=D1U1" in line
+    file.save(earlier / "test@D1U1-centre.npz", scores(("rgb",)))
+    ((title, folder, _),), missing = imported.write(workdir, where, likes)
+    assert (title, folder, missing) == ("teacher_a", "imported-teacher_a", [])
+    found = file.load(workdir / folder / "scores" / "test.npz")
+    assert list(found.logits) == list(file.members(found)) == ["teacher_a"] and imported.is_one(found)
+    assert ensembles.write(workdir, "student", likes) == ([("Teachers, gamma 30", "ensemble-30"),
+                                                          ("Teachers, gamma 1", "ensemble-1")], [])  # fmt: skip
 
 
 def test_agreement_is_over_clips_that_both_have(run, monkeypatch):
@@ -101,7 +133,7 @@ def test_all_views_are_the_tables_number(run, monkeypatch):
     monkeypatch.setattr(figures, "curves", lambda panels, label: panels)
     (lines,) = calibration.as_views_shrink(columns, "test", "rgb", "logits").values()
     assert list(lines) == ["Baseline", "Student"] and [n for n, _ in lines["Student"]] == [1, 2, 3]
-    assert lines["Student"][-1][1] == columns[-1].numbers["test"]["rgb"]["verb + noun"]["top1"]
+    assert lines["Student"][-1][1] == columns[-1].numbers["test"]["rgb"]["verb and noun"]["top1"]
 
 
 def test_the_most_views_that_were_evaluated_are_drawn_where_the_run_has_one(run):
@@ -140,8 +172,8 @@ def test_a_terminal_shows_the_short_table_and_two_lines_a_split(run, caplog, mon
     assert f"Teachers, gamma 1 and Student: {ensembles.told(note)}" in said[0]
     lines = said[-1].splitlines()
     for split, (accuracy, error) in zip(("test", "unseen"), (lines[:2], lines[2:4])):
-        assert accuracy.startswith("Student: rgb (verb + noun) ") and accuracy.endswith(f"({split}, 80 clips)")
-        assert error.startswith("  calibration error ") and "of Baseline (" in error
+        assert accuracy.startswith("Student: rgb (verb and noun) ") and accuracy.endswith(f"({split}, 80 clips)")
+        assert error.startswith("  calibration error ") and "of Baseline's (" in error
     assert lines[4].startswith("report: ")
 
 
@@ -152,7 +184,7 @@ def test_the_most_frequent_actions_are_pairs_with_their_clips(run, monkeypatch):
     counts = [int(name.split("(")[1][:-1]) for name in rows]
     assert len(rows) == 15 and counts == sorted(counts, reverse=True) and sum(counts) == 80
     share = sum(n * own[-1].value for n, own in zip(counts, rows.values())) / 80
-    assert share == pytest.approx(columns[-1].numbers["test"]["rgb"]["verb + noun"]["top1"])
+    assert share == pytest.approx(columns[-1].numbers["test"]["rgb"]["verb and noun"]["top1"])
     assert [point.title for point in next(iter(rows.values()))] == ["Baseline", "Student"]
 
 
@@ -162,7 +194,12 @@ def test_the_page_shows_them(run):
         taken = {o: {"network": o, "reads": [o], "flops": 10 ** (9 + i), "parameters": 1} for o in outputs}
         files.write_json(workdir / folder / effort.NAME, taken)
     columns[-1].scores["test"].meta["teachers"] = {"scheme": "equal", "weights": {}}
-    text = page.write(workdir, columns, config="{}", headline="rgb", baseline="baseline").read_text()
+    columns[0].scores["test"].meta["met"] = True
+    options = dict(config="{}", headline="rgb", baseline="baseline", missing=["x"])
+    text = page.write(workdir, columns, **options).read_text()
+    for part in ("Teachers learnt from clips of test", "Not shown: x.", "Confusions of rgb: verb",
+                 "Confusions of rgb: noun", "gives the true verb and noun", "top-1 of verb and noun"):  # fmt: skip
+        assert part in text, part
     for part in ("The teachers", "agreement, noun", "weight of each teacher", "Fewer views", "Reliability"):
         assert part in text, part
     # The first screen: accuracy and calibration error, by value and by difference.

@@ -183,7 +183,7 @@ def test_an_action_is_right_where_all_its_heads_are():
     scores = made({"rgb": eye[[0, 1, 2, 3]]}, [0, 1, 2, 5])
     scores.logits["rgb"]["noun"], scores.label["noun"] = eye[[0, 1, 2, 3]], np.array([0, 4, 2, 3])
     found = numbers_lib.summary(scores)["rgb"]
-    assert [found[h]["top1"] for h in ("action", "noun", "action + noun")] == [0.75, 0.75, 0.5]
+    assert [found[h]["top1"] for h in ("action", "noun", "action and noun")] == [0.75, 0.75, 0.5]
     assert numbers_lib.headline_values(scores)["rgb/top1_action_and_noun"] == 0.5
 
 

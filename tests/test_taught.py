@@ -25,7 +25,7 @@ from mmvid.methods import distill
 from mmvid.models import MODELS
 from mmvid.plans import fit, networks, starts
 from mmvid.plans import taught as taught_lib
-from mmvid.run import build
+from mmvid.run import build, score
 from mmvid.scores import effort, ensembles
 from mmvid.scores import file as file_lib
 from mmvid.streams import Head
@@ -92,11 +92,13 @@ def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
     caplog.set_level("INFO", "mmvid")
     train.train(config_lib.of_run(finished, ()), str(finished))
     page, note = (finished / "report.html").read_text(), files.read_json(finished / "distillation/teachers.json")
-    for text in ("Teachers, gamma 30", "Teachers, gamma 1", "Teachers: teacher_flow", "Baseline", "Student",
+    for text in ("Teachers, gamma 30", "Teachers, gamma 1", "teacher_flow", "Baseline", "Student",
                  "Alike: teachers weighed alike: verb: teacher_flow 1.000", ensembles.told(note)):  # fmt: skip
         assert text in caplog.text and text in page, text
     assert "accuracy / calibration error" in caplog.text and "Student: rgb " in caplog.text
-    assert "Baseline with the same updates" in page
+    assert "Baseline with the same updates" in page and "Teachers: teacher" not in page + caplog.text
+    who = "teacher_flow and teacher_rgb trained on 12 taught; Baseline, Alike and Student trained on 16 train"
+    assert f"<dd>{who}; teachers weighed on 4 held; tested on 3 of 3 test</dd>" in page
     *columns, own = files.read_json(finished / "summary.json")
     assert columns == ["teachers", "baseline", "alike-ensemble-alike", "alike", "ensemble-30", "ensemble-1"]
     assert own == "distillation"
@@ -136,6 +138,16 @@ def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset,
     same_weights(weights_of(finished, "distillation"), weights_of(tmp_path / "run", "distillation"))
     notes = [files.read_json(w / "distillation" / "teachers.json") for w in (finished, tmp_path / "run")]
     assert notes[0]["weights"] == notes[1]["weights"]
+    # Their rows are those of their own run.
+    summaries = [files.read_json(w / "summary.json") for w in (finished, tmp_path / "run")]
+    for output in OUTPUTS:
+        assert summaries[1][f"imported-{output}"]["test"][output] == summaries[0]["teachers"]["test"][output]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<td>teacher_rgb</td>" in page and " trained on 12 taught; Baseline, " in page
+    (earlier / "teachers" / "scores" / "test.npz").unlink()
+    train.train(config, str(tmp_path / "run"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<td>teacher_rgb</td>" not in page and page.count(f"mmvid evaluate {earlier} --splits=test") >= 2
 
 
 def test_scores_of_other_weights_or_other_views_do_not_weigh_a_teacher(finished, tmp_path):
@@ -147,6 +159,9 @@ def test_scores_of_other_weights_or_other_views_do_not_weigh_a_teacher(finished,
     added = own.with_name(f"held@{spec.protocol}-{spec.crops}.npz")
     scores = file_lib.load(own)
     assert scores.meta["key"] and (scores.meta["resize"], scores.meta["variant"]) == (spec.resize, spec.variant)
+    met = {s.name: [score.meta(run, s, split, 1, "D1U1", "centre").get("met") for split in ("held", "taught")]
+           for s in run.segments}  # fmt: skip
+    assert met["teachers"] == [False, True] and met["baseline"] == met["alike"] == [True, True]
     asked = lambda: taught_lib._held_scores(run, teacher, "held", set(scores.id.tolist())).meta["which"]  # noqa: E731
 
     def save(path, *without, **changes):

@@ -67,6 +67,14 @@ def test_a_split_is_scaled_by_what_was_fitted_on_another():
     assert temperature.scaled(scores, fitted) == temperature.scaled(kept, fitted)
 
 
+def test_a_temperature_at_its_bound_says_so():
+    labels = np.arange(40) % 4
+    nothing, everything = np.random.default_rng(0).normal(size=(40, 1, 4)), np.eye(4)[labels][:, None]
+    fitted = (temperature.fit(logits, labels) for logits in (100 * nothing, everything))
+    assert [*map(temperature.told, fitted)] == ["at least 20", "at most 0.05"]
+    assert temperature.told(1.816) == "1.82"
+
+
 def test_the_table_shows_it_on_clips_that_it_was_not_fitted_on(tmp_path):
     folder = tmp_path / "ce" / "scores"
     for seed, split in enumerate(("val", "test")):
@@ -85,5 +93,5 @@ def test_the_table_shows_it_on_clips_that_it_was_not_fitted_on(tmp_path):
     error, told = cell.split(" ", 1)
     own = column.numbers["test"]["rgb"]["action"]
     assert float(error) == round(100 * own["ece_scaled"], 1) < 100 * own["ece"]
-    assert told == f"(T {own['temperature']:.2f})"
+    assert told == f"(T {temperature.told(own['temperature'])})" == f"(T {own['temperature']:.2f})"
     assert not any("fitted" in row["measure"] for row in table.rows([column], "val"))

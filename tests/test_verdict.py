@@ -31,11 +31,18 @@ BASE = column("CE continued", "base", rgb=0.5)
 
 @pytest.mark.parametrize("share, text", [
     (0.6, "60.0, +10.0 [+5.0, +15.8] over CE continued with the same updates"),
-    (0.4, "40.0, -10.0 [-15.8, -5.0] under CE continued with the same updates"),
+    (0.4, "40.0, 10.0 [5.0, 15.8] under CE continued with the same updates"),
     (0.5, "50.0, within noise of CE continued with the same updates (+0.0 [+0.0, +0.0])"),
 ])  # fmt: skip
 def test_a_method_wins_loses_or_does_neither(share, text):
     assert said(BASE, column("MML", rgb=share)) == f"MML: rgb {text}"
+
+
+def test_a_calibration_error_that_is_lower_is_no_negative_number():
+    said = lambda *over: verdict.calibrated(0.08, tuple(v / 100 for v in over), "Baseline")  # noqa: E731
+    assert said(-15.1, -22.1, -6.8) == "calibration error 8.0, 15.1 [6.8, 22.1] lower than Baseline's"
+    assert said(15.1, 6.8, 22.1) == "calibration error 8.0, 15.1 [6.8, 22.1] higher than Baseline's"
+    assert said(-1.0, -2.0, 0.5) == "calibration error 8.0, within noise of Baseline's (-1.0 [-2.0, +0.5])"
 
 
 def test_other_outputs_are_told_by_whether_they_are_beyond_noise():
@@ -73,7 +80,7 @@ def test_several_heads_are_right_together():
         scores.label["noun"] = LABELS
         scores.logits["rgb"]["noun"] = right(0.5)
     found = said(*columns)
-    assert found.startswith("MML: rgb (action + noun) 50.0, within noise of CE with the same updates")
+    assert found.startswith("MML: rgb (action and noun) 50.0, within noise of CE with the same updates")
     assert "; rgb (action) +20.0 [" in found and found.endswith("; rgb (noun) within noise")
 
 

@@ -13,7 +13,7 @@ from mmvid.logs import LOG
 from mmvid.network import Beginning
 from mmvid.plans import keys
 from mmvid.plans import starts as starts_lib
-from mmvid.scores import ensembles, numbers
+from mmvid.scores import ensembles, imported, numbers
 from mmvid.scores import file as file_lib
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
@@ -149,18 +149,15 @@ def _prove(what: str, path: str | pathlib.Path, held: str, ids: set[str]) -> Non
 def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
     """The scores of a teacher on the held clips, as its run has left them, or `mmvid evaluate` has added them.
     Raises FileNotFoundError where there are none, ValueError where they are of other clips."""
-    spec, folder = run.config.evaluation, teacher.weights(run.workdir).parent
-    again = f"python -m mmvid evaluate {folder.parent} --splits={held} --segments={folder.name}"
-    again += f" --protocol={spec.protocol} --crops={spec.crops}"
-    again += f" --config.evaluation.variant={spec.variant} --config.evaluation.resize={spec.resize}"
-    own = folder / "scores" / f"{held}.npz"
-    paths = [path for path in (own, *sorted(own.parent.glob(f"{held}@*.npz"))) if path.exists()]
+    spec, weights = run.config.evaluation, teacher.weights(run.workdir)
+    folder, again = weights.parent / "scores", imported.evaluation(weights.parent, held, spec)
+    paths = imported.paths(folder, held)
     if not paths:
         raise FileNotFoundError(
-            f"no scores of {teacher.output!r} on {held!r} at {own}: make them with {again}, or weigh all "
-            "teachers alike, --config.method.distillation.scheme=equal"
+            f"no scores of {teacher.output!r} on {held!r} at {folder / held}.npz: make them with {again}, or "
+            "weigh all teachers alike, --config.method.distillation.scheme=equal"
         )
-    key = weight_files.metadata(teacher.weights(run.workdir)).get("key", "")
+    key = weight_files.metadata(weights).get("key", "") if weights.exists() else ""
     fingerprint = run.datasets["dataset"].split(held).info.fingerprint
     found, wrong = [], []
     for path in paths:
@@ -171,7 +168,7 @@ def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
     if not found:
         # What a run lacks of its own, it makes.
         cure = (
-            f"Delete {own}, and the same command makes it again"
+            f"Delete {folder / held}.npz, and the same command makes it again"
             if teacher.segment
             else f"Score again with {again}"
         )
@@ -187,7 +184,7 @@ def _fitting(path: pathlib.Path, teacher: Teacher, spec, key: str, ids: set[str]
         scores = file_lib.load(path)
     except ValueError:
         raise ValueError("damaged, or no file of scores") from None
-    if not _scored_alike(scores.meta, spec, key):
+    if not imported.alike(scores.meta, spec, key):
         raise ValueError("scored in another way than this run's, or with other weights than the teacher has now")
     if set(scores.id.tolist()) != ids or scores.meta.get("fingerprint") != fingerprint:
         raise ValueError(
@@ -195,13 +192,6 @@ def _fitting(path: pathlib.Path, teacher: Teacher, spec, key: str, ids: set[str]
             "same data and subset"
         )
     return file_lib.only(scores, teacher.scored)
-
-
-def _scored_alike(meta: Mapping, spec, key: str) -> bool:
-    """Whether scores were made as ``spec`` says, of the weights of ``key``. Older files do not tell everything."""
-    same = all(meta.get(name) == spec[name] for name in ("protocol", "crops"))
-    same = same and all(meta.get(name, spec[name]) == spec[name] for name in ("variant", "resize"))
-    return same and (not key or meta.get("key", "") in ("", key))
 
 
 def _cross_entropy(run, teacher: Teacher, held: str, ids: set[str], heads) -> dict[str, float]:
@@ -255,10 +245,12 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
         for teacher in (t for t in teachers if t.file):
             LOG.info("%s comes trained, from %s", teacher.output, teacher.file)
         if jax.process_index() == 0:
-            where = {t.output: {"scores": _folder(run, t), "output": t.scored} for t in teachers}
+            where = {t.output: _where(run, t) for t in teachers}
             # Strict JSON knows no infinity.
             note = {"gamma": gamma if np.isfinite(gamma) else str(gamma), "scheme": scheme}
-            files.write_json(run.workdir / segment / ensembles.NAME, note | own | {"teachers": where})
+            note |= own | {"weight": options["weight"], "outputs": list(where), "teachers": where}
+            files.write_json(run.workdir / segment / ensembles.NAME, note)
+            LOG.info("%s: %s", segment, ensembles.told(note))
         if scheme == "per_sample":
             return beginning
         weights = {head: np.array([*found.values()], np.float32) for head, found in own["weights"].items()}
@@ -267,10 +259,12 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
     return entered
 
 
-def _folder(run, teacher: Teacher) -> str:
-    folder = teacher.weights(run.workdir).parent
+def _where(run, teacher: Teacher) -> dict[str, str]:
+    """Where a teacher's scores and weights lie, and under which name."""
+    path = teacher.weights(run.workdir)
     # A run that is moved takes its own segments along.
-    return f"{folder.name}/scores" if teacher.segment else str(folder.absolute() / "scores")
+    path = path.relative_to(run.workdir) if teacher.segment else path.absolute()
+    return {"scores": str(path.parent / "scores"), "output": teacher.scored, "weights": str(path)}
 
 
 def spec(config) -> dict:

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmvid.report import diagrams, figures, points
 from mmvid.report.points import Column, Point
+from mmvid.report.rows import head_of, taught_by, titled
 from mmvid.report.text import percent
 from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
@@ -18,11 +19,6 @@ MOST_LINES = 4
 MOST_FREQUENT = 20
 
 
-def single_heads(scores: Scores) -> list[str]:
-    """Lists the heads of single labels."""
-    return [head for head, label in scores.label.items() if label.ndim == 1]
-
-
 def reliabilities(columns: Sequence[Column], split: str, base: str, how: str) -> list[str]:
     """Draws a reliability diagram of every output and head of single labels, with a line for each column that has
     it: the last one first, then that of segment ``base`` -> SVGs, the last column's own outputs first."""
@@ -30,15 +26,20 @@ def reliabilities(columns: Sequence[Column], split: str, base: str, how: str) ->
     # The last one and the baseline first: there may be more columns than a diagram has lines.
     shown = sorted(shown, key=lambda column: (column is not shown[-1], column.segment != base))
     labelled = {column.segment: file.labelled(column.scores[split]) for column in shown}
-    found = []
+    found, teachers = [], taught_by(labelled.values())
     for output in dict.fromkeys(output for scores in labelled.values() for output in scores.logits):
         own = [column for column in shown if output in labelled[column.segment].logits][:MOST_LINES]
-        heads = single_heads(labelled[own[0].segment])
+        heads = file.single_heads(labelled[own[0].segment])
         for head in heads:
-            bins = dict(_bins(column.title, labelled[column.segment], output, head, how) for column in own)
+            named = [(_named(column.title, labelled[column.segment], output, teachers), column) for column in own]
+            bins = dict(_bins(name, labelled[column.segment], output, head, how) for name, column in named)
             title = f"{output} ({head})" if len(heads) > 1 else output
             found.append(diagrams.reliability(bins, title))
     return found
+
+
+def _named(title: str, scores: Scores, output: str, teachers: set[str]) -> str:
+    return titled(title, scores, output, teachers) if output in teachers and len(scores.logits) > 1 else title
 
 
 def _bins(title: str, scores: Scores, output: str, head: str, how: str) -> tuple[str, np.ndarray]:
@@ -82,22 +83,23 @@ def with_views(workdir: pathlib.Path, columns: Sequence[Column], split: str) -> 
 def as_views_shrink(columns: Sequence[Column], split: str, output: str, how: str) -> str:
     """Draws the top-1 of an output over how many views a clip is scored from, a line for each column (figure 6 of
     multimodal distillation) -> SVG; '' where there are fewer than two views, or no single labels."""
-    lines = {}
+    lines, title = {}, f"{output}, top-1"
     for column in points.there(columns, split):
         scores = file.labelled(column.scores[split])
-        heads = single_heads(scores)
+        heads = file.single_heads(scores)
         if output in scores.logits and heads and len(scores.id):
+            title = f"{output}, top-1 of {head_of(scores)}"
             views = scores.logits[output][heads[0]].shape[1]
             chosen = {count: fewer(views, count) for count in range(1, views + 1)}
-            lines[column.title] = [(n, _top1(scores, output, heads, own, how)) for n, own in chosen.items()]
+            lines[column.title] = [(n, _top1(scores, output, own, how)) for n, own in chosen.items()]
     lines = {title: line for title, line in lines.items() if len(line) > 1}
-    return figures.curves({f"{output}, top-1": lines}, "views of a clip") if lines else ""
+    return figures.curves({title: lines}, "views of a clip") if lines else ""
 
 
-def _top1(scores: Scores, output: str, heads: list[str], views: np.ndarray, how: str) -> float:
-    """Computes the top-1 of an output, right in all ``heads``, from some of its ``views`` alone."""
-    logits = {output: {head: scores.logits[output][head][:, views] for head in heads}}
-    return float(numbers_lib.hits(scores._replace(logits=logits), output, " + ".join(heads), 1, how).mean())
+def _top1(scores: Scores, output: str, views: np.ndarray, how: str) -> float:
+    """Computes the top-1 of an output, right in all heads of single labels, from some of its ``views`` alone."""
+    logits = {output: {head: scores.logits[output][head][:, views] for head in file.single_heads(scores)}}
+    return float(numbers_lib.hits(scores._replace(logits=logits), output, head_of(scores), 1, how).mean())
 
 
 # ---------------------------------------------------------------------------- frequent classes
@@ -111,12 +113,12 @@ def frequent(columns: Sequence[Column], split: str, output: str, base: str, how:
     if not shown:
         return ""
     scores = [file.labelled(column.scores[split]) for column in shown]
-    heads = single_heads(scores[-1])
+    heads = file.single_heads(scores[-1])
     if not heads or not len(scores[-1].id):
         return ""
     rows = _frequent_rows([c.title for c in shown], scores, heads, output, how)
     styles = figures.column_styles([c.title for c in shown], _title(shown, base))
-    return figures.values(rows, styles, "top-1, percent") if len(rows) > 1 else ""
+    return figures.values(rows, styles, f"top-1 of {head_of(scores[-1])}, percent") if len(rows) > 1 else ""
 
 
 def _title(columns: Sequence[Column], segment: str) -> str:
@@ -128,13 +130,11 @@ def _frequent_rows(titles, scores: Sequence[Scores], heads: list[str], output: s
     classes, counts = np.unique(np.stack([scores[-1].label[h] for h in heads], 1), axis=0, return_counts=True)
     spaces, rows = file.heads_of(scores[-1]), {}
     for place in np.argsort(-counts, kind="stable")[:MOST_FREQUENT]:
-        names = [
-            spaces[head].names[i] if spaces[head].names else str(i) for head, i in zip(heads, classes[place])
-        ]
+        names = [spaces[head].names[i] if spaces[head].names else str(i) for head, i in zip(heads, classes[place])]
         own = []
         for title, each in zip(titles, scores):
             chosen = np.all([each.label[h] == i for h, i in zip(heads, classes[place])], axis=0)
-            hits = numbers_lib.hits(each, output, " + ".join(heads), 1, how)[chosen]
+            hits = numbers_lib.hits(each, output, head_of(each), 1, how)[chosen]
             value = float(hits.mean()) if len(hits) else None
             interval = metrics.bootstrap_interval(hits) if len(hits) else ()
             own.append(Point(title, value, tuple(interval), (), {}))

@@ -18,6 +18,7 @@ from mmvid.report.rows import (
     error_difference,
     error_interval,
     errors,
+    head_of,
     heads,
     interval,
     of_head,
@@ -26,6 +27,7 @@ from mmvid.report.rows import (
     values,
 )
 from mmvid.report.text import percent
+from mmvid.scores import file
 
 
 def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
@@ -50,7 +52,8 @@ def _error_cell(row: Row, split: str, output: str, how: str) -> str:
 
 def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[Line]:
     """Makes the lines that verdict and figures are made from: every output and the sum, with a point a row."""
-    found = []
+    first, found = rows[0].scores[split][0], []
+    head, joint = head_of(first), bool(file.joint_head(first))
     for output in (o for o in outputs(rows, split, headline) if o != "oracle"):
         points = []
         for row in rows:
@@ -65,7 +68,7 @@ def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row |
                 else None
             )
         if any(points):
-            found.append(Line(output, "", tuple(points)))
+            found.append(Line(output, head, tuple(points), joint=joint))
     return found
 
 
@@ -94,7 +97,7 @@ def _verdict(lines: Sequence[Line], rows: Sequence[Row], base: Row | None) -> st
             return "no row has a number to compare"
         return verdict.tie(main, _leaders(main), base.title if base else "")
     own, title, leaders = main.points[best], base.title if base else "", _leaders(main)
-    opening = f"{leaders[0].title} leads in {main.output} with"
+    opening = f"{leaders[0].title} leads in {verdict.named(main)} with"
     if leaders[0] is not own:
         second = [p.title for p in main.points if p and percent(p.value) == percent(own.value)]
         after = f"next are {text_lib.listed(second)}:" if len(second) > 1 else "next is"
@@ -110,6 +113,8 @@ def _columns(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
     against = next((entry.output for entry in own if entry.row is base), main)
     alone = all(entry.output == main for entry in own)
     first = main if alone else "mAP" if unit(own[0].row, split, own[0].output, how) == "map" else "top-1"
+    if len(heads(rows, split)) > 1:
+        first += f" ({head_of(rows[0].scores[split][0])})"
     columns: dict[str, list[str]] = {}
 
     def add(name: str, cell, over, of: Sequence[Entry], other: str = "") -> None:
@@ -139,6 +144,9 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
     found = _told(rows, split, headline, how, base)
     # Rows on the same data say the same of it; each different line is said once.
     about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
+    if len(heads(rows, split)) > 1:
+        about.append(f"numbers are of {head_of(rows[0].scores[split][0])}: right where each of them is")
+    about += table.known(((row.title, row.scores[split]) for row in rows), split)
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
     return {
         **found,
@@ -197,6 +205,7 @@ def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | 
     known, found = outputs(rows, split, headline), []
     for row in rows:
         line = {"title": row.title, "segment": row.segment, "seeds": row.seeds, "runs": row.runs}
+        line["head"] = head_of(row.scores[split][0])
         line["values"] = {o: values(row, split, o, how) for o in known}
         line["calibration_error"] = {o: errors(row, split, o, how) for o in known}
         if base is not None and row is not base:

@@ -10,7 +10,9 @@ import numpy as np
 from mmvid import files, logs
 from mmvid.data import subsets
 from mmvid.report.points import Column, Source
-from mmvid.scores import ensembles
+from mmvid.report.rows import lines_of, taught_by
+from mmvid.report.text import listed
+from mmvid.scores import ensembles, imported
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
 
@@ -75,8 +77,14 @@ def _began(workdir: pathlib.Path, sources: Sequence[Source]) -> str:
     return (started or "new weights") + (f"; frozen teachers: {teachers}" if teachers else "")
 
 
+def _made_of_others(column: Column) -> bool:
+    """Whether this run has trained nothing for a column: an ensemble, or a teacher of an earlier run."""
+    first = next(iter(column.scores.values()))
+    return ensembles.is_one(first) or imported.is_one(first)
+
+
 def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
-    """Lists what each column has cost, but for ensembles, which cost nothing of their own. Segments that go on
+    """Lists what each column has cost, but for those that cost this run nothing of their own. Segments that go on
     from one another cost what they cost together."""
     return [
         Cost(
@@ -87,7 +95,7 @@ def costs(workdir: pathlib.Path, columns: Sequence[Column]) -> list[Cost]:
             _began(workdir, column.sources),
         )
         for column in columns
-        if not ensembles.is_one(next(iter(column.scores.values())))
+        if not _made_of_others(column)
     ]
 
 
@@ -127,9 +135,9 @@ def made_by(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, str]:
     return made(found)
 
 
-def facts(column: Column, config: Mapping, trained: str) -> dict[str, str]:
-    """Returns {what: words} of a run's data, its way of testing and its seed. ``trained`` says how many clips it
-    has learnt from."""
+def facts(columns: Sequence[Column], config: Mapping, dataset) -> dict[str, str]:
+    """Returns {what: words} of the data of a run, of its way of testing and its seed."""
+    column = columns[-1]
     meta = next(iter(column.scores.values())).meta
     views = meta["views"]
     tested = [
@@ -137,15 +145,41 @@ def facts(column: Column, config: Mapping, trained: str) -> dict[str, str]:
     ]
     return {
         "dataset": f"{meta['dataset']} ({meta['fingerprint']})",
-        "clips": f"trained on {trained}; tested on {', '.join(tested)}",
+        "clips": f"{_trained(columns, config, dataset)}; tested on {', '.join(tested)}",
         "protocol": f"{meta['protocol']}, crop {meta['crops']}, {views} view{'s' * (views != 1)}",
         "seed": str(config.get("seed", "-")),
     }
 
 
-def trained_on(dataset, split: str) -> str:
-    """Says how many clips a run has learnt from, '400 train'; '-' where the dataset is not at hand."""
-    return "-" if dataset is None else f"{len(dataset.split(split))} {split}"
+def learnt_from(dataset, name: str, split: str) -> str:
+    """Says how many clips of a ``split`` somebody has learnt from, '400 train'; without their number where
+    ``name`` is not the main ``dataset``, or that is not at hand."""
+    if dataset is None or name != "dataset":
+        return split + (f" of {name}" if name not in ("", "dataset") else "")
+    return f"{len(dataset.split(split))} {split}"
+
+
+def _trained(columns: Sequence[Column], config: Mapping, dataset) -> str:
+    """Says who has learnt from what, and on what teachers were weighed: 'trained on 400 train', or 'teacher_flow
+    trained on 320 taught; Baseline and Student trained on 400 train; teachers weighed on 80 held'."""
+    owners: dict[str, list[str]] = {}
+    teachers = taught_by(own for column in columns for own in column.scores.values())
+    for column in columns:
+        if known := listed([learnt_from(dataset, *own) for own in column.learnt if own[1]] or [""]):
+            first = next(iter(column.scores.values()))
+            owners.setdefault(known, []).extend(lines_of(column.title, first, teachers))
+    if not owners:
+        return f"trained on {learnt_from(dataset, 'dataset', config.get('split', 'train'))}"
+    each = [f"{listed(titles)} trained on {clips}" for clips, titles in owners.items()]
+    said = each if len(each) > 1 else [f"trained on {clips}" for clips in owners]
+    return "; ".join([*said, *_weighed(columns)])
+
+
+def _weighed(columns: Sequence[Column]) -> list[str]:
+    """Says on which clips teachers were weighed, where students have learnt from some."""
+    notes = [own.meta.get("teachers", {}) for column in columns for own in column.scores.values()]
+    clips = dict.fromkeys(f"{note['clips']} {note['split']}" for note in notes if note.get("split"))
+    return [f"teachers weighed on {listed(list(clips))}"] if clips else []
 
 
 def class_counts(dataset, split: str) -> list[tuple[str, list[str], list[int]]]:

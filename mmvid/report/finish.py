@@ -10,14 +10,15 @@ from mmvid import files, logs
 from mmvid.report import page as page_lib
 from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
-from mmvid.scores import ensembles, file, temperature
+from mmvid.scores import ensembles, file, imported, temperature
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 
 
 class Shown(NamedTuple):
     """A segment that becomes a column of the run's table: its title, its name, the splits that it was scored on,
-    the output whose score speaks for it ('' for the run's), its ``parts`` and its ``sources`` (see `Column`)."""
+    the output whose score speaks for it ('' for the run's), its ``parts`` and its ``sources`` and what
+    it has ``learnt`` from (see `Column`)."""
 
     title: str
     segment: str
@@ -25,6 +26,11 @@ class Shown(NamedTuple):
     headline: str = ""
     parts: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    learnt: tuple[tuple[str, str], ...] = ()
+
+
+def _learnt(segment) -> tuple[tuple[str, str], ...]:
+    return tuple(dict.fromkeys((group.dataset, group.split) for group in segment.groups.values()))
 
 
 def _parts(segments: Sequence, segment) -> tuple[str, ...]:
@@ -65,16 +71,24 @@ def _sources(segments: Sequence, parts: Sequence[str]) -> tuple[Source, ...]:
             found[own] = teaches
             waiting += [(source, teaches)] * bool(source)
     return tuple(
-        Source((known[name].title or name) if name else weight_files.split(path)[0].name, name, teaches)
+        Source((known[name].title or name) if name else _short(path), name, teaches)
         for (name, path), teaches in found.items()
     )
+
+
+def _short(source: str) -> str:
+    """Names a file of weights: with its run and segment where it has the name that all runs give theirs."""
+    path, _ = weight_files.split(source)
+    return "/".join(path.parts[-3:]) if path.name == "weights.safetensors" else path.name
 
 
 def shown(segments: Sequence) -> list[Shown]:
     """Returns the columns of a run's table, which are those of its segments that have a title."""
     parts = {s.name: _parts(segments, s) for s in segments if s.title}
     return [
-        Shown(s.title, s.name, s.evaluate, s.headline, parts[s.name], _sources(segments, parts[s.name]))
+        Shown(
+            s.title, s.name, s.evaluate, s.headline, parts[s.name], _sources(segments, parts[s.name]), _learnt(s)
+        )
         for s in segments
         if s.title
     ]
@@ -108,7 +122,7 @@ def _loaded(workdir: pathlib.Path, column: Shown, how: str) -> Column:
     folder = workdir / column.segment / "scores"
     scores = {split: file.load(folder / f"{split}.npz") for split in column.splits}
     fitted = _temperatures(folder / f"{temperature.FITTED}.npz", scores, how)
-    made = Column(column.title, column.segment, scores, column.parts, sources=column.sources, temperatures=fitted)
+    made = Column(column.title, column.segment, scores, column.parts, {}, column.sources, fitted, column.learnt)
     return points.counted(made, how)
 
 
@@ -132,20 +146,55 @@ def last_lines(config, said: Sequence[str], path: pathlib.Path) -> str:
     return "\n".join([*said, f"report: {path}", *following])
 
 
-def _with_ensembles(workdir: pathlib.Path, planned: list[Shown]) -> list[Shown]:
-    """Adds the ensembles of teachers, each before the column of the student that they taught. Those of the last
-    column, the run's own, have no prefix, and no other student of the same teachers shows them again."""
+def _metas(workdir: pathlib.Path, column: Shown, splits: Sequence[str]) -> list[dict]:
+    """Says how a column was scored on splits, as far as it was."""
+    paths = (workdir / column.segment / "scores" / f"{split}.npz" for split in splits)
+    return [file.load(path).meta for path in paths if path.exists()]
+
+
+def _with_teachers(workdir: pathlib.Path, planned: Sequence[Shown]) -> tuple[list[Shown], list[str]]:
+    """Adds what students have learnt from: first of all the teachers of earlier runs, and before each student the
+    ensembles of its teachers. Those of the last column, the run's own, have no prefix, and no other student of the
+    same teachers shows them again. Returns a line for whatever cannot be shown, as well."""
     found: list[Shown] = []
+    teachers: dict[str, dict] = {}
+    missing: list[str] = []
     known: set[str] = set()
     for column in reversed(planned):
         prefix = "" if column is planned[-1] else f"{column.segment} "
-        splits = dict.fromkeys(column.splits)
-        # An ensemble's temperature is fitted as any output's.
-        if (workdir / column.segment / "scores" / f"{temperature.FITTED}.npz").exists():
-            splits[temperature.FITTED] = None
-        made = ensembles.write(workdir, column.segment, tuple(splits), prefix, known)
-        found[:0] = [*(Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made), column]
-    return found
+        # A temperature is fitted for them as for any output.
+        likes, also = _metas(workdir, column, column.splits), _metas(workdir, column, (temperature.FITTED,))
+        made, unshown = ensembles.write(workdir, column.segment, likes, also, prefix=prefix, made=known)
+        own = [Shown(title, folder, column.splits, ensembles.OUTPUT) for title, folder in made]
+        found[:0] = [*own, column]
+        missing += unshown
+        note = files.read_note(workdir / column.segment / ensembles.NAME)
+        teachers = note.get("teachers", {}) | teachers
+    last = planned[-1]
+    likes, also = _metas(workdir, last, last.splits), _metas(workdir, last, (temperature.FITTED,))
+    rows, unshown = imported.write(workdir, teachers, likes, also)
+    shown = [Shown(own.title, own.folder, last.splits, own.title, learnt=(("", own.learnt),)) for own in rows]
+    return [*shown, *found], [*unshown, *missing]
+
+
+def _log_tables(
+    config, columns: Sequence[Column], found: Mapping[str, Sequence], *, headline: str, baseline: str
+) -> None:
+    """Logs the table of every split: the short one where a student has learnt from teachers, the long one else."""
+    how = config.evaluation.aggregate
+    short = {split: table.taught_text(columns, split, how) for split in found}
+    for split, lines in found.items():
+        # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
+        level = logging.DEBUG if short[split] else logging.INFO
+        logs.LOG.log(level, "\n%s\n", table.table(columns, split, baseline=baseline, how=how, found=lines))
+    if any(short.values()):
+        logs.LOG.info("\n%s\n", "\n".join(table.column_weights(columns, next(iter(found)))))
+    # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
+    for split, text in short.items():
+        if not text and config.published:
+            text = table.overview_text(columns, split, headline, how)
+        if text:
+            logs.LOG.info("%s\n", text)
 
 
 def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = "") -> dict:
@@ -155,24 +204,15 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     ``columns`` are `Shown`, or tuples of its fields, in the order of the table; the headline of the last one is
     the run's. Raises FileNotFoundError where the scores file of any is not there.
     """
-    planned, how = _with_ensembles(workdir, [Shown(*column) for column in columns]), config.evaluation.aggregate
+    planned, missing = _with_teachers(workdir, [Shown(*column) for column in columns])
+    how = config.evaluation.aggregate
     loaded = [_loaded(workdir, column, how) for column in planned]
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
-    short = {split: table.taught_text(loaded, split, how) for split in found}
-    for split, lines in found.items():
-        # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
-        level = logging.DEBUG if short[split] else logging.INFO
-        logs.LOG.log(level, "\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
-    if any(short.values()):
-        logs.LOG.info("\n%s\n", "\n".join(table.column_weights(loaded, next(iter(found)))))
-    # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
-    for split, text in short.items():
-        if not text and config.published:
-            text = table.overview_text(loaded, split, headline, how)
-        if text:
-            logs.LOG.info("%s\n", text)
+    _log_tables(config, loaded, found, headline=headline, baseline=baseline)
+    for line in missing:
+        logs.LOG.info("not shown: %s", line)
     path = page_lib.write(
         workdir,
         loaded,
@@ -184,6 +224,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
         dataset=dataset,
         published=config.published,
         published_neighbours=config.published_neighbours,
+        missing=missing,
     )
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})

@@ -15,10 +15,12 @@ from mmvid.report.rows import (
     error_difference,
     error_interval,
     errors,
-    head_of,
     interval,
+    of_which,
     outputs,
     said_by,
+    taught_by,
+    titled,
     unit,
     values,
 )
@@ -38,9 +40,11 @@ def _pair(own: Sequence[Entry], made: Sequence, label: str, base: str) -> list[s
         points[entry.title], dots[entry.title] = [point], found if len(found) > 1 else ()
     # The last row stands out, and what it is compared with is grey, as columns are elsewhere.
     inks = {own[-1].title: figures.COLOURS[1]} | {e.title: figures.COLOURS[5] for e in own if e.row.title == base}
-    drawn = [figures.values(points, style, f"{label}, percent", dots, inks)]
+    # A figure is as wide as a telephone: with two heads in it, a label takes two lines.
+    label += ",\n" if len(label) > 24 else ", "
+    drawn = [figures.values(points, style, f"{label}percent", dots, inks)]
     if base:
-        drawn.append(figures.differences(points, style, f"{label}, points over {base}", base, inks))
+        drawn.append(figures.differences(points, style, f"{label}points over {base}", base, inks))
     return [figure for figure in drawn if figure]
 
 
@@ -48,9 +52,7 @@ def figures_of(rows: Sequence[Row], split: str, headline: str, how: str, base: R
     """Draws what a split's table begins with: accuracy and calibration error, each with its difference to
     ``base`` -> a list of SVG for each."""
     own, main = entries(rows, split, headline), outputs(rows, split, headline)[0]
-    against = next((entry.output for entry in own if entry.row is base), main)
-    kind, head = _kind(own, split, how), head_of(own[0].row.scores[split][0])
-    kind += f" of {head}" if " + " in head else ""
+    against, kind = next((entry.output for entry in own if entry.row is base), main), _kind(own, split, how)
     label = f"{main}: {kind}" if all(entry.output == main for entry in own) else kind
 
     def made(measure, bounds, over) -> list:
@@ -65,21 +67,26 @@ def figures_of(rows: Sequence[Row], split: str, headline: str, how: str, base: R
     accuracy, calibration = made(values, interval, difference), made(errors, error_interval, error_difference)
     drawn = [_pair(own, accuracy, label, title)] if any(found for found, *_ in accuracy) else []
     if any(found for found, *_ in calibration):
-        drawn.append(_pair(own, calibration, CALIBRATION, title))
+        head = of_which(own[0].row.scores[split][0])
+        drawn.append(_pair(own, calibration, CALIBRATION + head, title))
     return drawn
 
 
 def _kind(own: Sequence[Entry], split: str, how: str) -> str:
-    """Names what the values of lines are."""
-    return "mAP" if {unit(e.row, split, e.output, how) for e in own} == {"map"} else "top-1"
+    """Names what the values of lines are, and of which head where there are several."""
+    kind = "mAP" if {unit(e.row, split, e.output, how) for e in own} == {"map"} else "top-1"
+    return kind + of_which(own[0].row.scores[split][0])
 
 
 # ---------------------------------------------------------------------------- cost
 def costs(rows: Sequence[Row], split: str, headline: str, how: str) -> str:
     """Draws accuracy against cost (figure 5 of multimodal distillation) of every output and sum of each row, or of
     the table's lines alone where those are too many -> SVG; '' where all cost the same, or nobody has counted."""
+    teachers = taught_by(scores for row in rows for scores in row.scores[split])
     every = [
-        Entry(row.title if len(own) == 1 else f"{row.title}: {output}", row, output)
+        Entry(
+            row.title if len(own) == 1 else titled(row.title, row.scores[split][0], output, teachers), row, output
+        )
         for row in rows
         for own in [said_by(row, rows, split, headline)]
         for output in own

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -10,8 +11,38 @@ from mmvid import files
 from mmvid.data import fields
 from mmvid.report import calibration, diagrams, facts, figures, overview, panels, points, table, teachers, verdict
 from mmvid.report.points import Column, Line
-from mmvid.scores import file
+from mmvid.report.rows import head_of
+from mmvid.scores import file, temperature
 from mmvid.scores import numbers as numbers_lib
+
+
+class Told(NamedTuple):
+    """What a page is made from: the arguments of `write`, with the numbers of all ``columns`` and the ``found``
+    lines of every split counted, and the configuration's ``settings`` read."""
+
+    workdir: pathlib.Path
+    columns: Sequence[Column]
+    settings: Mapping
+    headline: str
+    baseline: str
+    how: str
+    found: Mapping[str, Sequence[Line]]
+    dataset: Any
+
+    @property
+    def own(self) -> Column:
+        """The column that the page is about."""
+        return self.columns[-1]
+
+    @property
+    def base(self) -> Column | None:
+        """The column that it is compared with."""
+        return next((c for c in self.columns if c.segment == self.baseline), None)
+
+    @property
+    def split(self) -> str:
+        """The split that figures are of: the first."""
+        return next(iter(self.own.scores))
 
 
 def template(name: str) -> jinja2.Template:
@@ -22,11 +53,78 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def _strips(clips: list[dict], dataset, split: str) -> None:
-    """Gives each clip its ``strips``, [(modality, data URL)]; none where the dataset is not at hand."""
-    for clip in clips:
-        found = {} if dataset is None else fields.filmstrips(dataset.split(split)[clip["row"]], 6)
-        clip["strips"] = [(name, figures.strip(pictures)) for name, pictures in found.items()]
+# ---------------------------------------------------------------------------- the first screen
+def _opening(told: Told) -> dict:
+    """What the page says first: the verdict, and what it is of."""
+    split, lines, how = told.split, told.found[told.split], told.how
+    return {
+        "name": told.workdir.name,
+        "title": told.own.title,
+        "headline": told.headline,
+        "base": told.base and told.base.title,
+        "split": split,
+        "head": head_of(told.own.scores[split]),
+        "clips_used": len(file.labelled(told.own.scores[split]).id),
+        "multi": bool(lines) and all(line.multi for line in lines),
+        "verdict": verdict.verdict(
+            told.columns, split, headline=told.headline, baseline=told.baseline, how=how, found=lines
+        ),
+    }
+
+
+def _first_figures(told: Told) -> dict:
+    """Draws what the page begins with, of the first split: 'lead', a list of figures a row, and 'cost'. Where a
+    student has learnt from teachers, that is accuracy and calibration error of all; else every output's value."""
+    columns, split, how = told.columns, told.split, told.how
+    rows = overview.rows_of(told.workdir, columns, split, told.settings)
+    base = next((row for row in rows if row.segment == told.baseline), None)
+    made = panels.lead(told.found[split], columns, split, told.baseline)
+    lead = [[figure for figure in made.values() if figure]] if made else []
+    if made and overview.taught(columns, split):
+        lead = overview.figures_of(rows, split, told.headline, how, base)
+    cost = overview.costs(rows, split, told.headline, how) if made else ""
+    return {"lead": lead, "cost": cost, "counted": diagrams.COSTS}
+
+
+def _origin(told: Told) -> dict:
+    """What the page says of where its numbers come from: the facts beside the verdict, what each column has cost,
+    and at the end the versions that it was made with, and the configuration."""
+    made = facts.made_by(told.workdir, told.columns)
+    versions = {"versions": made.pop("versions")}
+    known = facts.facts(told.columns, told.settings, told.dataset) | made
+    return {
+        "facts": known,
+        "costs": facts.costs(told.workdir, told.columns),
+        "made": versions,
+        # Sorted, so that the configurations of two pages can be compared line by line.
+        "config": json.dumps(told.settings, indent=1, sort_keys=True),
+    }
+
+
+# ---------------------------------------------------------------------------- tables
+def _table(told: Told, split: str) -> dict:
+    """Makes the table of a split, for the template: which clips it is of, its titles and its rows."""
+    columns, lines, how = told.columns, told.found[split], told.how
+    rows = table.rows(columns, split, baseline=told.baseline, how=how, found=lines, parts=True)
+    return {
+        "split": split,
+        "about": table.denominators(told.own.scores[split]),
+        "known": table.column_known(columns, split),
+        "titles": [c.title for c in points.there(columns, split)],
+        "rows": rows,
+        "scaled": any("(T " in cell for row in rows for cell in row["cells"]),
+        "taught": table.taught(columns, split, how),
+        "weights": table.column_weights(columns, split),
+        "joint": file.joint_head(told.own.scores[split]),
+    }
+
+
+def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[str, dict]]:
+    """The rows of a paper with today's name of all heads together: that of older runs was 'noun + verb'."""
+    joint = file.joint_head(told.own.scores[told.split])
+    older = " + ".join(file.single_heads(told.own.scores[told.split]))
+    today = {older: joint} if joint else {}
+    return [(what, {today.get(o, o): text for o, text in row.items()}) for what, row in published]
 
 
 def _printed(published: Sequence[tuple[str, dict]]) -> list[str]:
@@ -36,42 +134,41 @@ def _printed(published: Sequence[tuple[str, dict]]) -> list[str]:
     return sorted(dict.fromkeys(o for _, row in published for o in row), key=lambda name: last.get(name, 0))
 
 
-def _tables(columns: Sequence[Column], found: dict[str, Sequence[Line]], baseline: str, how: str) -> list[dict]:
-    """Makes the table of each split, for the template: which clips it is of, its titles and its rows."""
-    return [
-        {
-            "split": split,
-            "about": table.denominators(columns[-1].scores[split]),
-            "titles": [c.title for c in points.there(columns, split)],
-            "rows": table.rows(columns, split, baseline=baseline, how=how, found=lines, parts=True),
-            "taught": table.taught(columns, split, how),
-            "weights": table.column_weights(columns, split),
-        }
-        for split, lines in found.items()
-    ]
+# ---------------------------------------------------------------------------- pictures
+def _classes(told: Told) -> dict:
+    """Draws what there is to see of single classes, and of the networks' confidence in them."""
+    columns, split, how = told.columns, told.split, told.how
+    viewed = calibration.with_views(told.workdir, columns, split)
+    return {
+        "figures": panels.class_figures(told.own, told.base, told.headline, split, how),
+        "frequent": calibration.frequent(columns, split, told.headline, told.baseline, how),
+        "reliability": calibration.reliabilities(columns, split, told.baseline, how),
+        "fewest": diagrams.FEWEST,
+        "views": calibration.as_views_shrink(viewed, split, told.headline, how),
+    }
 
 
-def _origin(workdir: pathlib.Path, columns: Sequence[Column], settings: dict, trained: str) -> dict:
-    """What the page says of where its numbers come from: the facts beside the verdict, what each column has cost,
-    and at the end the versions that it was made with."""
-    made = facts.made_by(workdir, columns)
-    versions = {"versions": made.pop("versions")}
-    told = facts.facts(columns[-1], settings, trained) | made
-    return {"facts": told, "costs": facts.costs(workdir, columns), "made": versions}
+def _learning(told: Told) -> dict:
+    """Draws how the columns have learnt, from what, and from whom."""
+    own = [split for name, split in told.own.learnt if name == "dataset"] or [told.settings.get("split", "train")]
+    counted = facts.class_counts(told.dataset, own[0])
+    return {
+        "curves": panels.all_curves(told.workdir, told.columns),
+        "teachers": teachers.panel(told.workdir, told.columns, told.split, told.how),
+        "neighbours": panels.neighbours(told.workdir),
+        "counts": [figures.counts(names, numbers, what) for what, names, numbers in counted],
+    }
 
 
-def _first_screen(workdir, columns: Sequence[Column], lines, settings: dict, headline: str, baseline: str, how):
-    """Draws what the page begins with, of the first split: 'lead', a list of figures a row, and 'cost'. Where a
-    student has learnt from teachers, that is accuracy and calibration error of all; else every output's value."""
-    first, *_ = columns[-1].scores
-    rows = overview.rows_of(workdir, columns, first, settings)
-    base = next((row for row in rows if row.segment == baseline), None)
-    made = panels.lead(lines, columns, first, baseline)
-    lead = [[figure for figure in made.values() if figure]] if made else []
-    if made and overview.taught(columns, first):
-        lead = overview.figures_of(rows, first, headline, how, base)
-    cost = overview.costs(rows, first, headline, how) if made else ""
-    return {"lead": lead, "cost": cost, "counted": diagrams.COSTS}
+def _clips(told: Told) -> list[dict]:
+    """Lists the hardest clips, each with its 'strips', [(modality, data URL)]; none where the dataset is not at
+    hand."""
+    clips = panels.hardest(told.own.scores[told.split], told.headline, 8, told.how)
+    for clip in clips:
+        records = None if told.dataset is None else told.dataset.split(told.split)
+        found = {} if records is None else fields.filmstrips(records[clip["row"]], 6)
+        clip["strips"] = [(name, figures.strip(pictures)) for name, pictures in found.items()]
+    return clips
 
 
 def write(
@@ -86,6 +183,7 @@ def write(
     dataset=None,
     published: Sequence[tuple[str, dict]] = (),
     published_neighbours: Sequence[tuple[str, dict]] = (),
+    missing: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes ``workdir/report.html``, one self-contained page; returns its path.
 
@@ -93,48 +191,29 @@ def write(
     ``found`` are the `points.lines` of each split, where they have been computed. Pictures of clips and counts
     of classes are made from ``dataset``, where it is given. ``published`` are rows of a paper,
     (what, {output: text}), and ``published_neighbours`` are its rows of nearest neighbours, (what, {k: text}).
-    Raises ValueError where there is no column.
+    ``missing`` says of rows that one would expect why they are not there. Raises ValueError where there is no
+    column.
     """
     if not columns:
         raise ValueError("a report needs at least one column of scores")
-    workdir, columns = pathlib.Path(workdir), [points.counted(column, how) for column in columns]
-    own, settings = columns[-1], json.loads(config)
-    first, *_ = own.scores
-    base = next((c for c in columns if c.segment == baseline), None)
+    columns = [points.counted(column, how) for column in columns]
     found = found or points.every(columns, headline=headline, baseline=baseline, how=how)
-    clips = panels.hardest(own.scores[first], headline, 8, how)
-    _strips(clips, dataset, first)
-    learnt = settings.get("split", "train")
+    told = Told(pathlib.Path(workdir), columns, json.loads(config), headline, baseline, how, found, dataset)
+    published = _published(told, published)
     page = template("report.html").render(
-        name=workdir.name,
-        title=own.title,
-        headline=headline,
-        base=base and base.title,
-        split=first,
-        clips_used=len(file.labelled(own.scores[first]).id),
-        multi=bool(found[first]) and all(line.multi for line in found[first]),
-        verdict=verdict.verdict(columns, first, headline=headline, baseline=baseline, how=how, found=found[first]),
-        **_first_screen(workdir, columns, found[first], settings, headline, baseline, how),
-        clips=clips,
-        **_origin(workdir, columns, settings, facts.trained_on(dataset, learnt)),
-        tables=_tables(columns, found, baseline, how),
-        published=list(published),
+        **_opening(told),
+        **_first_figures(told),
+        **_origin(told),
+        tables=[_table(told, split) for split in found],
+        temperatures=(temperature.FITTED, temperature.LOWEST, temperature.HIGHEST),
+        missing=list(missing),
+        published=published,
         printed=_printed(published),
-        neighbours=panels.neighbours(workdir),
         published_neighbours=list(published_neighbours),
-        curves=panels.all_curves(workdir, columns),
-        figures=panels.class_figures(own, base, headline, first, how),
-        fewest=diagrams.FEWEST,
-        reliability=calibration.reliabilities(columns, first, baseline, how),
-        views=calibration.as_views_shrink(calibration.with_views(workdir, columns, first), first, headline, how),
-        frequent=calibration.frequent(columns, first, headline, baseline, how),
-        teachers=teachers.panel(workdir, columns, first, how),
-        counts=[
-            figures.counts(names, numbers, what) for what, names, numbers in facts.class_counts(dataset, learnt)
-        ],
-        # Sorted, so that the configurations of two pages can be compared line by line.
-        config=json.dumps(settings, indent=1, sort_keys=True),
+        **_classes(told),
+        **_learning(told),
+        clips=_clips(told),
     )
-    path = workdir / "report.html"
+    path = told.workdir / "report.html"
     files.write_text(path, page)
     return path

@@ -25,10 +25,12 @@ def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline:
         return {}
     styles = figures.column_styles([c.title for c in shown], base)
     unit = "mAP" if all(line.multi for line in lines) else "top-1"
-    unit += f" of {lines[0].head}" if " + " in lines[0].head else ""
+    # Of several heads the name takes a line of its own: a figure is as wide as a telephone.
+    unit += f" of {lines[0].head}" if lines[0].joint else ""
+    gap = "\n" if lines[0].joint else " "
     return {
-        "values": figures.values(own, styles, f"{unit}, percent"),
-        "differences": figures.differences(own, styles, f"points of {unit} over {base}", base) if base else "",
+        "values": figures.values(own, styles, f"{unit},{gap}percent"),
+        "differences": figures.differences(own, styles, f"points of {unit}{gap}over {base}", base) if base else "",
     }
 
 
@@ -70,7 +72,7 @@ LABELS = {"fused": "sum", "oracle": "any of them"}
 def _titled(term: str) -> str:
     """Names a term for readers: 'top1_noun_and_verb' is the top-1 of two heads together."""
     known, _, head = term.partition("_") if term.startswith(("top1_", "map_")) else (term, "", "")
-    return PANELS.get(known, known) + (f" of {head.replace('_and_', ' + ')}" if head else "")
+    return PANELS.get(known, known) + (f" of {head.replace('_and_', ' and ')}" if head else "")
 
 
 def all_curves(workdir: pathlib.Path, columns: Sequence[Column]) -> list[tuple[str, str]]:
@@ -115,11 +117,6 @@ def _names(scores: Scores, head: str) -> list[str]:
     return list(classes.names) or [str(i) for i in range(classes.classes)]
 
 
-def _first_single(scores: Scores) -> str | None:
-    """Names the first head of single labels, which the figures of classes are of; None where there is none."""
-    return next((head for head, label in scores.label.items() if label.ndim == 1), None)
-
-
 def _shown(scores: Scores, output: str, head: str) -> str:
     """Says how many clips a figure is made of and why others are not: '235 of 240 clips (5 without rgb)'."""
     there = int(file.usable(scores, output, head).sum())
@@ -130,54 +127,68 @@ def _shown(scores: Scores, output: str, head: str) -> str:
     return f"{there} of {len(scores.id)} clips" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
-def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> dict:
-    """Draws the confusion matrix and the change of each class against ``base``.
+def class_figures(column: Column, base: Column | None, output: str, split: str, how: str) -> list[dict]:
+    """Draws, for each head of single labels, the confusion matrix and the change of each class against ``base``,
+    over the clips that have ``output`` with finite scores.
 
-    All are of the first head of single labels, over the clips that have ``output`` with finite scores. Returns
-    {'confusion', 'changes': SVG, 'shown': text}, without 'changes' where there is no ``base``
-    on the same clips, and {} where there is no such head or output.
+    Returns [{'head', 'shown': text, 'confusion', 'changes': SVG}], with '' for 'changes' where there is no
+    ``base`` on the same clips, and [] where there is no such head or output.
     """
     scores = file.labelled(column.scores[split])
-    head = _first_single(scores)
-    if head is None or output not in scores.logits or not len(scores.id):
-        return {}
-    there, labels, names = file.usable(scores, output, head), scores.label[head], _names(scores, head)
-    probs = numbers_lib.probabilities(scores.logits[output][head], how)
-    found = {
-        "confusion": figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), names),
-        "shown": _shown(scores, output, head),
-    }
+    if output not in scores.logits or not len(scores.id):
+        return []
     earlier = file.labelled(base.scores[split]) if base and split in base.scores else None
-    if earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist():
-        before = numbers_lib.probabilities(earlier.logits[output][head], how)
-        old = file.usable(earlier, output, head)
-        # A class's change is over clips that both have: otherwise it would be one of coverage, too.
-        both = there & old
-        change = np.subtract(*(metrics.per_class_accuracy(p[both], labels[both]) for p in (probs, before)))
-        counts = np.bincount(labels[both], minlength=probs.shape[1])
-        title = f"{output}: {column.title} minus {base.title}"
-        found["changes"] = figures.changes(names, change, counts, title)
-    return found
+    paired = earlier and output in earlier.logits and earlier.id.tolist() == scores.id.tolist()
+    over = f"{column.title} minus {base.title}" if paired else ""
+    return [
+        {
+            "head": head,
+            "shown": _shown(scores, output, head),
+            "confusion": _confusion(scores, output, head, how),
+            "changes": _changes(scores, earlier, output, head, how, f"{output} ({head}): {over}")
+            if paired
+            else "",
+        }
+        for head in file.single_heads(scores)
+    ]
+
+
+def _confusion(scores: Scores, output: str, head: str, how: str) -> str:
+    there, labels = file.usable(scores, output, head), scores.label[head]
+    probs = numbers_lib.probabilities(scores.logits[output][head], how)
+    return figures.confusion(metrics.confusion_matrix(probs[there], labels[there]), _names(scores, head))
+
+
+def _changes(scores: Scores, earlier: Scores, output: str, head: str, how: str, title: str) -> str:
+    # A class's change is over clips that both have: otherwise it would be one of coverage, too.
+    both = file.usable(scores, output, head) & file.usable(earlier, output, head)
+    labels, names = scores.label[head][both], _names(scores, head)
+    after, before = (numbers_lib.probabilities(own.logits[output][head], how)[both] for own in (scores, earlier))
+    change = metrics.per_class_accuracy(after, labels) - metrics.per_class_accuracy(before, labels)
+    return figures.changes(names, change, np.bincount(labels, minlength=len(names)), title)
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW) -> list[dict]:
     """Lists the ``count`` clips whose true class ``output`` finds least probable, among those that have it, as
-    dicts of row, id, label, guess and prob."""
+    dicts of row, id, label, guess and prob; of several heads of single labels, what all say together."""
     scores = file.labelled(scores)
-    head = _first_single(scores)
-    if head is None or output not in scores.logits or not len(scores.id):
+    heads = file.single_heads(scores)
+    if not heads or output not in scores.logits or not len(scores.id):
         return []
-    probs = numbers_lib.probabilities(scores.logits[output][head], how)
-    own = probs[np.arange(len(probs)), scores.label[head]]
+    probs = {head: numbers_lib.probabilities(scores.logits[output][head], how) for head in heads}
+    own = np.prod([probs[head][np.arange(len(scores.id)), scores.label[head]] for head in heads], axis=0)
     # NaN would sort last, and an absent output is no mistake: both are left out.
-    there = np.flatnonzero(file.usable(scores, output, head))
-    names = _names(scores, head)
+    there = np.flatnonzero(np.all([file.usable(scores, output, head) for head in heads], axis=0))
+
+    def named(classes: dict[str, int]) -> str:
+        return ", ".join(_names(scores, head)[classes[head]] for head in heads)
+
     return [
         {
             "row": int(scores.row[i]),
             "id": str(scores.id[i]),
-            "label": names[scores.label[head][i]],
-            "guess": names[probs[i].argmax()],
+            "label": named({head: scores.label[head][i] for head in heads}),
+            "guess": named({head: probs[head][i].argmax() for head in heads}),
             "prob": f"{own[i]:.3f}",
         }
         for i in there[np.argsort(own[there])][:count]

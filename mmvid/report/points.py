@@ -22,7 +22,9 @@ class Column(NamedTuple):
     """A column of the table: its title, the segment it is of, and that segment's scores by split. ``parts`` are
     the names of the segments that it went on from, the first one first, and its own last; () where it began
     by itself. ``numbers`` are those of each split (`numbers_of`), computed where they are not given. ``sources``
-    are what its first part began with and what these began with, the nearest first."""
+    are what its first part began with and what these began with, the nearest first. ``learnt`` names the
+    clips that it has learnt from itself, as (dataset, split), or ('', words) where another run knows them; ()
+    where nobody tells."""
 
     title: str
     segment: str
@@ -31,6 +33,7 @@ class Column(NamedTuple):
     numbers: dict[str, dict] = {}  # noqa: RUF012
     sources: tuple[Source, ...] = ()
     temperatures: dict[str, dict] = {}  # noqa: RUF012
+    learnt: tuple[tuple[str, str], ...] = ()
 
 
 class Point(NamedTuple):
@@ -47,12 +50,14 @@ class Point(NamedTuple):
 
 class Line(NamedTuple):
     """An output (or a sum, 'flow + rgb') and a head with a point for each column, None where a column lacks it.
-    ``part`` tells that it is the sum of some members but not of all."""
+    ``part`` tells that it is the sum of some members but not of all, ``joint`` that the head stands for all heads
+    of single labels together ('noun and verb')."""
 
     output: str
     head: str
     points: tuple[Point | None, ...]
     part: bool = False
+    joint: bool = False
 
     @property
     def multi(self) -> bool:
@@ -118,7 +123,7 @@ def _point(column: Column, base: Scores | None, split: str, output: str, head: s
 
 def _covered(scores: Scores, output: str, head: str) -> float:
     """Returns the share of labelled clips that have an output, or any of a sum."""
-    _, present = file.of_output(file.labelled(scores), output, head.split(" + ")[0])
+    _, present = file.of_output(file.labelled(scores), output, file.heads_within(scores, head)[0])
     return float(present.mean())
 
 
@@ -151,14 +156,14 @@ def lines(
     columns = [counted(column, how) for column in there(columns, split)]
     base = next((c.scores[split] for c in columns if c.segment == baseline), None)
     single, part, whole = _names(columns, split, headline)
-    found = []
+    joint, found = {file.joint_head(column.scores[split]) for column in columns}, []
     for output in single + part + whole:
         heads = dict.fromkeys(h for c in columns for h in _heads(c.numbers[split], c.scores[split], output))
         for head in heads:
             points = tuple(
                 _point(c, None if c.segment == baseline else base, split, output, head, how) for c in columns
             )
-            found.append(Line(output, head, points, output in part))
+            found.append(Line(output, head, points, output in part, head in joint))
     return found
 
 
@@ -186,17 +191,17 @@ def spoken(lines: Sequence[Line]) -> list[str]:
 
 
 def together(lines: Sequence[Line]) -> list[Line]:
-    """Keeps the lines of all heads of single labels together ('noun + verb'); all lines, where there are none."""
-    return [line for line in lines if " + " in line.head] or list(lines)
+    """Keeps the lines of all heads of single labels together ('noun and verb'); all lines, where there is none."""
+    return [line for line in lines if line.joint] or list(lines)
 
 
 def main_line(lines: Sequence[Line], headline: str) -> Line | None:
     """Finds the line that speaks for a run: that of the headline (or else of the first output) and of all heads
-    of single labels together ('noun + verb'), or else of the first head; None where there is no line."""
+    of single labels together ('noun and verb'), or else of the first head; None where there is no line."""
     own = [line for line in lines if line.output == headline] or [
         line for line in lines if line.output == lines[0].output
     ]
-    return next((line for line in own if " + " in line.head), own[0] if own else None)
+    return next((line for line in own if line.joint), own[0] if own else None)
 
 
 def sign(over: tuple[float, ...]) -> int:

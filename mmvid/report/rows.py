@@ -1,6 +1,6 @@
 """Rows of a comparison: what each is worth over its seeds, how sure that is, how far it is from another one."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,18 +25,19 @@ class Row(NamedTuple):
 
 
 def head_of(scores: Scores) -> str:
-    """Names the head that is compared: all heads of single labels together ('noun + verb'; the one alone where
+    """Names the head that is compared: all heads of single labels together ('noun and verb'; the one alone where
     there is one), or the first head where none has single labels."""
-    spaces = file.heads_of(scores)
-    single = [name for name, space in spaces.items() if space.kind == "single"]
-    first, *_ = spaces
-    return " + ".join(single) if single else first
+    return file.joint_head(scores) or [*file.single_heads(scores), *scores.label][0]
+
+
+def of_which(scores: Scores) -> str:
+    """Says which head a number is of, ' of noun and verb'; '' where there is one alone."""
+    return f" of {head_of(scores)}" if len(scores.label) > 1 else ""
 
 
 def heads(rows: Sequence[Row], split: str) -> list[str]:
     """Lists the heads of single labels where there are several, which `of_head` tells apart; else []."""
-    scores = rows[0].scores[split][0]
-    single = [head for head, label in scores.label.items() if label.ndim == 1]
+    single = file.single_heads(rows[0].scores[split][0])
     return single if len(single) > 1 else []
 
 
@@ -77,7 +78,7 @@ def _hits(scores: Scores, output: str, how: str) -> np.ndarray | None:
     the file has no such ``output``."""
     scores, head = file.labelled(scores), head_of(scores)
     key = _key(scores, output)
-    if key is None or (" + " not in head and scores.label[head].ndim > 1):
+    if key is None or numbers_lib.is_multi(scores, head):
         return None
     if key == "oracle":
         return numbers_lib.oracle(scores, head, how)
@@ -212,6 +213,30 @@ class Entry(NamedTuple):
     output: str
 
 
+def taught_by(scores: Iterable[Scores]) -> set[str]:
+    """Names the outputs that have taught any of the scores' networks."""
+    notes = [own.meta.get("teachers", {}) for own in scores]
+    weighed = {output for note in notes for own in note.get("weights", {}).values() for output in own}
+    return weighed.union(*(note.get("outputs", ()) for note in notes))
+
+
+def titled(title: str, scores: Scores, output: str, teachers: Container[str]) -> str:
+    """Titles a line of one of several outputs of a row: 'CE: flow'; teachers have their own names, 'teacher_flow',
+    whether they were trained together, each alone, or by an earlier run."""
+    own = scores.meta.get("title") or scores.meta.get("segment", "")
+    if output in teachers and own and title.endswith(own):
+        # Before it stands the run, where there are several.
+        return title.removesuffix(own) + output
+    return f"{title}: {output}"
+
+
+def lines_of(title: str, scores: Scores, teachers: Container[str]) -> list[str]:
+    """Lists what a row is called where it is only named: teachers that were trained together each by its own
+    name."""
+    own = [output for output in scores.logits if output in teachers] if len(scores.logits) > 1 else []
+    return [titled(title, scores, output, teachers) for output in own] or [title]
+
+
 def said_by(row: Row, rows: Sequence[Row], split: str, headline: str) -> list[str]:
     """Lists the outputs of one of the ``rows``, the headline first, and 'sum' where it has several members; not
     that of teachers, whose sums by weight are rows of their own."""
@@ -223,10 +248,13 @@ def entries(rows: Sequence[Row], split: str, headline: str) -> list[Entry]:
     """Lists the lines of a table: each row with the main output (the `outputs`' first), or else a line for each
     output of its own, and for their sum."""
     main, found = outputs(rows, split, headline)[0], []
+    teachers = taught_by(scores for row in rows for scores in row.scores[split])
     for row in rows:
         own = said_by(row, rows, split, headline)
         if main in own or len(own) == 1:
             found.append(Entry(row.title, row, main if main in own else own[0]))
         else:
-            found += [Entry(f"{row.title}: {output}", row, output) for output in own]
+            found += [
+                Entry(titled(row.title, row.scores[split][0], output, teachers), row, output) for output in own
+            ]
     return found

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mmvid.report import points
 from mmvid.report.points import Column, Line, Point
+from mmvid.report.rows import lines_of, of_which, taught_by, titled
 from mmvid.report.text import aligned, difference, listed, percent, value
 from mmvid.scores import ensembles, file, temperature
 from mmvid.scores import numbers as numbers_lib
@@ -34,11 +35,11 @@ def _scaled_cell(point: Point) -> str:
     """Writes '3.1 (T 1.8)', the calibration error after temperature scaling and the temperature."""
     if point.more.get("ece_scaled") is None:
         return "-"
-    return f"{percent(point.more['ece_scaled'])} (T {point.more['temperature']:.2f})"
+    return f"{percent(point.more['ece_scaled'])} (T {temperature.told(point.more['temperature'])})"
 
 
 def _view_cell(point: Point) -> str:
-    """Writes top-1 / top-5 over single views. Heads taken together ('noun + verb') have none."""
+    """Writes top-1 / top-5 over single views. Heads taken together ('noun and verb') have none."""
     return _both(point.more.get("clip_top1"), point.more.get("clip_top5"))
 
 
@@ -142,14 +143,13 @@ def overview(columns: Sequence[Column], split: str, headline: str, how: str = nu
 
     Each column of the run becomes a row {'title', 'cells': {output, 'sum' or 'oracle': text}}; the result is
     [] where none has several outputs. Where there are several heads, the numbers are those of all heads of
-    single labels together ('noun + verb'), or else of the first head.
+    single labels together ('noun and verb'), or else of the first head.
     """
     found, shown = [], points.there(columns, split)
     widest = max((len(file.members(c.scores[split])) for c in shown), default=0)
     for column in (points.counted(c, how) for c in shown if len(c.scores[split].logits) > 1):
         scores, numbers = column.scores[split], column.numbers[split]
-        heads = list(next(iter(numbers.values()), {"": None}))
-        head = heads[-1] if " + " in heads[-1] else heads[0]
+        head = file.joint_head(scores) or next(iter(scores.label))
         cells = {o: value(numbers.get(o, {}).get(head)) for o in _outputs([column], split, headline)}
         # Where a frozen teacher has no scores, a sum would be one of other members.
         whole = len(file.members(scores)) == widest > 1
@@ -167,9 +167,15 @@ def taught(columns: Sequence[Column], split: str, how: str = numbers_lib.HOW) ->
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if not any("teachers" in column.scores[split].meta for column in shown):
         return []
+    teachers = taught_by(column.scores[split] for column in shown)
+
+    def title(column: Column, output: str) -> str:
+        own = column.scores[split]
+        return titled(column.title, own, output, teachers) if len(own.logits) > 1 else column.title
+
     return [
         {
-            "title": f"{column.title}: {output}" if len(column.scores[split].logits) > 1 else column.title,
+            "title": title(column, output),
             "cells": {head: _head_cell(own) for head, own in column.numbers[split].get(output, {}).items()},
         }
         for column in shown
@@ -188,8 +194,8 @@ def taught_text(columns: Sequence[Column], split: str, how: str = numbers_lib.HO
         return ""
     heads = list(dict.fromkeys(head for row in found for head in row["cells"]))
     body = [["", *heads], *([row["title"], *(row["cells"].get(head, "-") for head in heads)] for row in found)]
-    about = denominators(shown[-1].scores[split])
-    return f"{about}\naccuracy / calibration error\n{aligned(body)}"
+    about = [denominators(shown[-1].scores[split]), *column_known(shown, split), "accuracy / calibration error"]
+    return "\n".join([*about, aligned(body)])
 
 
 def overview_text(columns: Sequence[Column], split: str, headline: str, how: str = numbers_lib.HOW) -> str:
@@ -200,7 +206,8 @@ def overview_text(columns: Sequence[Column], split: str, headline: str, how: str
     names = list(dict.fromkeys(name for row in found for name in row["cells"]))
     body = [["", *names]] + [[r["title"], *(r["cells"].get(n, "-") for n in names)] for r in found]
     several = any(text.startswith("mAP") for row in found for text in row["cells"].values())
-    return f"{split}, {'mAP' if several else 'top-1'}\n" + aligned(body)
+    which = of_which(points.there(columns, split)[-1].scores[split])
+    return f"{split}, {'mAP' if several else 'top-1'}{which}\n" + aligned(body)
 
 
 # ---------------------------------------------------------------------------- text
@@ -230,6 +237,20 @@ def column_weights(columns: Sequence[Column], split: str) -> list[str]:
     return weights((column.title, [column.scores[split]]) for column in points.there(columns, split))
 
 
+def known(scores: Iterable[tuple[str, Sequence[Scores]]], split: str) -> list[str]:
+    """Says whose networks have learnt from clips of the split that their scores are of: no test of those."""
+    rows = list(scores)
+    teachers = taught_by(each for _, own in rows for each in own)
+    met = [(title, own[0]) for title, own in rows if any(each.meta.get("met") for each in own)]
+    titles = [name for title, own in met for name in lines_of(title, own, teachers)]
+    return [f"{listed(titles)} learnt from clips of {split}: these numbers are no test of that"] if titles else []
+
+
+def column_known(columns: Sequence[Column], split: str) -> list[str]:
+    """Says which columns have learnt from clips of a split."""
+    return known(((column.title, [column.scores[split]]) for column in points.there(columns, split)), split)
+
+
 def table(
     columns: Sequence[Column],
     split: str,
@@ -239,11 +260,13 @@ def table(
     how: str = numbers_lib.HOW,
     found: Sequence[Line] | None = None,
 ) -> str:
-    """Writes `rows` as aligned text, below the lines of `denominators` and of teachers' `weights`."""
+    """Writes `rows` as aligned text, below the lines of `denominators`, of who `known` its clips, and of teachers'
+    `weights`."""
     shown = points.there(columns, split)
     body = [["", "", *(c.title for c in shown)]]
     last = None
     for row in rows(columns, split, headline=headline, baseline=baseline, how=how, found=found):
         body.append([row["output"] if row["output"] != last else "", row["measure"], *row["cells"]])
         last = row["output"]
-    return "\n".join([denominators(shown[-1].scores[split]), *column_weights(shown, split), aligned(body)])
+    above = [*column_known(shown, split), *column_weights(shown, split)]
+    return "\n".join([denominators(shown[-1].scores[split]), *above, aligned(body)])

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmvid import files
-from mmvid.report import calibration, diagrams, points
+from mmvid.report import diagrams, points
 from mmvid.report.points import Column
-from mmvid.scores import combine, ensembles, file
+from mmvid.scores import combine, ensembles, file, imported
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
@@ -33,9 +33,10 @@ def panel(workdir: pathlib.Path, columns: Sequence[Column], split: str, how: str
 
 
 def _weights(note: Mapping) -> list[str]:
-    """Draws each teacher's weight in each head; nothing where they differ from example to example."""
+    """Draws each teacher's weight in each head; nothing where they differ from example to example, or have no
+    effect."""
     heads = {head: own for head, own in note["weights"].items() if own}
-    if not heads:
+    if not heads or ensembles.without_effect(note):
         return []
     teachers = list(note["teachers"])
     values = np.array([[heads[head][teacher] for head in heads] for teacher in teachers])
@@ -43,15 +44,13 @@ def _weights(note: Mapping) -> list[str]:
 
 
 # ---------------------------------------------------------------------------- how many
-def _alone(workdir: pathlib.Path, note: Mapping, split: str) -> dict[str, Scores]:
-    """Reads the scores of each teacher, {output: Scores}; {} where those of one are not there."""
-    found = {}
-    for output, where in note["teachers"].items():
-        path = workdir / where["scores"] / f"{split}.npz"
-        if not path.exists():
-            return {}
-        found[output] = file.only(file.load(path), where["output"])
-    return found
+def _alone(workdir: pathlib.Path, note: Mapping, like: Mapping) -> dict[str, Scores]:
+    """Reads the scores of each teacher, made as the meta ``like`` tells, {output: Scores}; {} where those of one
+    are not there, which the tables say."""
+    try:
+        return {output: imported.scores_of(workdir, where, like) for output, where in note["teachers"].items()}
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _ensemble(scores: Mapping[str, Scores], note: Mapping) -> Scores:
@@ -66,7 +65,7 @@ def _ensemble(scores: Mapping[str, Scores], note: Mapping) -> Scores:
 def _growth(workdir: pathlib.Path, columns: Sequence[Column], note: Mapping, split: str, how: str) -> list[str]:
     """Draws for each head of single labels the calibration error of every ensemble of the teachers over their
     number (figure 3 of multimodal distillation)."""
-    alone = _alone(workdir, note, split)
+    alone = _alone(workdir, note, columns[-1].scores[split].meta)
     heads = [head for head, own in note["weights"].items() if own]
     if not heads or not 2 <= len(alone) <= MOST_TEACHERS:
         return []
@@ -100,7 +99,7 @@ def _agreement(columns: Sequence[Column], split: str, how: str) -> list[str]:
     if len({tuple(own.id.tolist()) for own in scores.values()}) > 1:
         return []
     found = []
-    for head in calibration.single_heads(next(iter(scores.values()))):
+    for head in file.single_heads(next(iter(scores.values()))):
         guesses = _guesses(scores, head, how)
         values = [[_alike(a, b) for b in guesses.values()] for a in guesses.values()]
         found.append(diagrams.grid(np.array(values), list(guesses), list(guesses), f"agreement, {head}"))

@@ -25,6 +25,12 @@ def difference(over: tuple[float, ...]) -> str:
     return f"{mean} [{', '.join(interval)}]" if interval else mean
 
 
+def distance(over: tuple[float, ...]) -> str:
+    """Writes how far a difference is from 0, whatever its sign, as '15.1 [6.8, 22.1]'."""
+    mean, *interval = over if over[0] > 0 else (-over[0], *(-bound for bound in over[:0:-1]))
+    return f"{percent(mean)} [{', '.join(map(percent, interval))}]" if interval else percent(mean)
+
+
 def listed(texts: Sequence[str]) -> str:
     """Writes 'a, b and c'."""
     *first, last = texts

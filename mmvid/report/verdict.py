@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mmvid.report.points import Column, Line, Point, lines, main_line, sign, spoken, there
 from mmvid.report.rows import Row, error_difference, errors
-from mmvid.report.text import difference, listed, percent, value
+from mmvid.report.text import difference, distance, listed, percent, value
 from mmvid.scores import numbers as numbers_lib
 
 
@@ -21,15 +21,18 @@ def _against(point: Point, base: str, rival: str) -> str:
         return f"{_measured(point)}; {rival} has nothing to pair it with"
     if not sign(point.over):
         return f"{value(point.more)}, within noise of {base} ({difference(point.over)})"
-    return f"{value(point.more)}, {difference(point.over)} {'over' if sign(point.over) > 0 else 'under'} {base}"
+    if sign(point.over) > 0:
+        return f"{value(point.more)}, {difference(point.over)} over {base}"
+    # With its sign it would be a double negative.
+    return f"{value(point.more)}, {distance(point.over)} under {base}"
 
 
 def calibrated(error: float, over: tuple[float, ...], base: str) -> str:
     """Writes a calibration error and its paired difference to that of ``base``: less is better."""
     said = f"calibration error {percent(error)}"
     if not sign(over):
-        return f"{said}, within noise of {base} ({difference(over)})"
-    return f"{said}, {difference(over)} {'over' if sign(over) > 0 else 'under'} {base}"
+        return f"{said}, within noise of {base}'s ({difference(over)})"
+    return f"{said}, {distance(over)} {'higher' if sign(over) > 0 else 'lower'} than {base}'s"
 
 
 def _calibration(columns: Sequence[Column], split: str, output: str, baseline: str, how: str) -> str:
@@ -105,12 +108,17 @@ def told(
     return "; ".join([f"{opening or f'{own.title}: {name}'} {said}", *rest])
 
 
+def named(line: Line) -> str:
+    """Names a line of a table of one head: 'rgb', or 'rgb (noun and verb)' where that is several together."""
+    return f"{line.output} ({line.head})" if line.joint else line.output
+
+
 def tie(main: Line, leaders: Sequence[Point], base: str) -> str:
     """Writes that several columns have the highest value, and how far each is from the ``base``."""
     # More of them would hide the sentence; the table below has them all.
     few = len(leaders) < 5
     who = listed([p.title for p in leaders]) if few else f"{len(leaders)} rows"
-    said = f"no row leads in {main.output}: {who} tie at {value(leaders[0].more)}"
+    said = f"no row leads in {named(main)}: {who} tie at {value(leaders[0].more)}"
     # Where the base is one of them, it has none.
     if not few or not all(p.over for p in leaders):
         return said

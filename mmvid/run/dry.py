@@ -184,8 +184,10 @@ def _size(count: float) -> str:
 
 
 def _networks(run: Run) -> list[tuple[str, ...]]:
-    """A row for each network, once: its model, what it reads in which shape, its parameters."""
-    found = {}
+    """A row for each network, once: its model, what it reads in which shape, its parameters, and the segments that
+    it is in, which tell apart those of one name."""
+    found: dict[tuple, tuple] = {}
+    segments: dict[tuple, list[str]] = {}
     for segment in run.segments:
         for own in segment.networks:
             draw = inference.drawn(own, segment.streams, run.config.size)
@@ -194,11 +196,14 @@ def _networks(run: Run) -> list[tuple[str, ...]]:
             shapes = [f"{s.name} {list(streams.shape(s, run.config.size))}" for s in read]
             row = (own.name, run.config.networks[own.name].model, ", ".join(shapes))
             found.setdefault(row, f"{inference.parameters(params):,}")
-    return [("network", "model", "reads", "parameters"), *((*row, count) for row, count in found.items())]
+            segments.setdefault(row, []).append(segment.name)
+    rows = ((*row, count, ", ".join(segments[row])) for row, count in found.items())
+    return [("network", "model", "reads", "parameters", "segments"), *rows]
 
 
 def _row(run: Run, segment: Segment, found: Tried) -> tuple[str, ...]:
-    learners = " + ".join(own.name for own in segment.networks if not own.frozen)
+    # ' + ' is a sum of outputs; these only learn at one time.
+    learners = ", ".join(own.name for own in segment.networks if not own.frozen)
     frozen = sum(own.frozen for own in segment.networks)
     sizes = "+".join(str(group.batch_size) for group in segment.groups.values())
     mean = found.mean

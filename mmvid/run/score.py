@@ -12,6 +12,7 @@ from mmvid.run.build import Run
 from mmvid.scores import ensembles, file, numbers
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores.file import Scores
+from mmvid.weights import seen
 
 # Where nothing can be counted (no positives, no labels) a checkpoint is no better than any other.
 UNDEFINED = -1.0
@@ -40,7 +41,18 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         # Of the weights: '' where nobody can tell them from others.
         "key": files.read_note(run.workdir / segment.name / "key.json").get("key", ""),
         **_taught(run, segment),
+        **_met(run, segment, split),
     }
+
+
+def _met(run: Run, segment: Segment, split: str) -> dict:
+    """Whether the segment's networks, or anything that they started from or were taught by, learnt from any clip
+    of a split; {} where nobody has noted it."""
+    known = files.read_note(run.workdir / segment.name / "key.json").get("seen", {}).get("splits", {})
+    if split not in run.datasets[segment.dataset].info.splits:
+        return {}
+    entry = known.get(seen.digest(run.datasets[segment.dataset].split(split).ids()))
+    return {"met": entry["met"]} if entry else {}
 
 
 def _taught(run: Run, segment: Segment) -> dict:

@@ -164,6 +164,8 @@ def combine(
         **_said_of_all(list(alike.values())),
         "members": [name],
         "views": 1,
+        # A sum knows the clips that any of its members has learnt from.
+        **({"met": True} if any(own.meta.get("met") for own in alike.values()) else {}),
         "combined_views": max(file.shown_views(own) for own in alike.values()),
         "combined": {
             key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}

@@ -93,6 +93,23 @@ def heads_of(scores: Scores) -> dict[str, Head]:
     return spaces
 
 
+def single_heads(scores: Scores) -> list[str]:
+    """Lists the heads of single labels."""
+    return [head for head, label in scores.label.items() if label.ndim == 1]
+
+
+def joint_head(scores: Scores) -> str:
+    """Names all heads of single labels together, right where each of them is: 'noun and verb' (an action of
+    EPIC-KITCHENS); '' where there are fewer than two. 'flow + rgb' is something else: a sum of outputs."""
+    single = single_heads(scores)
+    return " and ".join(single) if len(single) > 1 else ""
+
+
+def heads_within(scores: Scores, head: str) -> list[str]:
+    """Lists the heads that ``head`` stands for: all of single labels for the `joint_head`, else itself alone."""
+    return single_heads(scores) if head == joint_head(scores) else [head]
+
+
 def rows(scores: Scores, index: np.ndarray) -> Scores:
     """Returns the scores of the clips of ``index`` alone: row numbers, in that order, or a mask [N]."""
     # `meta` is set aside, as it has no rows that could be indexed.

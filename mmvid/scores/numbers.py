@@ -51,11 +51,11 @@ def hits(scores: Scores, output: str, head: str, k: int, how: str = HOW) -> np.n
     """Returns 1 for each clip whose label is among the k best classes, else 0: [N].
 
     ``output`` is an output, a sum ('depth + rgb') or 'fused', the sum of all members. A clip that lacks it, or
-    whose scores are not finite, is a miss. ``head`` is a head of single labels; of several heads, 'noun + verb',
+    whose scores are not finite, is a miss. ``head`` is a head of single labels; of the joint one, 'noun and verb',
     all must be right, as for an action of EPIC-KITCHENS (MMD).
     """
-    if " + " in head:
-        return np.prod([hits(scores, output, h, k, how) for h in head.split(" + ")], axis=0)
+    if head == file_lib.joint_head(scores):
+        return np.prod([hits(scores, output, h, k, how) for h in file_lib.single_heads(scores)], axis=0)
     logits, present = file_lib.of_output(scores, output, head)
     return _hits(logits, present, scores.label[head], k, how)
 
@@ -96,8 +96,8 @@ def _single(scores: Scores, output: str, head: str, how: str) -> dict:
 
 def confidence(scores: Scores, output: str, head: str, how: str = HOW) -> tuple[np.ndarray, ...]:
     """Returns (how sure an output is of its guess, whether that is right, whether it has one, with finite scores),
-    each [N]. Of several heads, 'noun + verb', the confidence is the product of theirs, and all must be right."""
-    heads = head.split(" + ")
+    each [N]. Of the joint head, 'noun and verb', the confidence is the product of theirs; all must be right."""
+    heads = file_lib.heads_within(scores, head)
     sure, right = np.ones(len(scores.id)), np.ones(len(scores.id), bool)
     for own in heads:
         probs = probabilities(file_lib.of_output(scores, output, own)[0], how)
@@ -161,8 +161,8 @@ def _ranked(scores: Scores, output: str, head: str, how: str) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- how sure
 def is_multi(scores: Scores, head: str) -> bool:
-    """Tells whether the labels of a head are of several classes; those of 'noun + verb' are not."""
-    return " + " not in head and scores.label[head].ndim > 1
+    """Tells whether the labels of a head are of several classes; those of 'noun and verb' are not."""
+    return head != file_lib.joint_head(scores) and scores.label[head].ndim > 1
 
 
 def sampled_map(scores: Scores, output: str, head: str, how: str = HOW) -> np.ndarray:
@@ -221,7 +221,7 @@ def summary(scores: Scores, how: str = HOW) -> dict:
     """Computes all numbers of a split: {output: {head: numbers}} of every output.
 
     Where there are several members, 'fused' is one more output, and 'oracle' {head: fraction} says how often
-    any of them is right. Where several heads have single labels, 'noun + verb' is one more head, right where
+    any of them is right. Where several heads have single labels, 'noun and verb' is one more head, right where
     all of them are. Clips without a label (-1) are left out; without any labelled clip the result is {}. A
     number that is undefined is None: the mAP of a split without positives, the top-5 of five classes.
     """
@@ -237,10 +237,9 @@ def summary(scores: Scores, how: str = HOW) -> dict:
         for head in spaces:
             form = _single if head in single else _multi
             result[output][head] = form(scores, output, head, how)
-        if len(single) > 1:
-            every = hits(scores, output, " + ".join(single), 1, how)
-            error = calibration_error(scores, output, " + ".join(single), how)
-            result[output][" + ".join(single)] = {**_top(every, 1), "ece": error, "n": len(every)}
+        if joint := file_lib.joint_head(scores):
+            every, error = hits(scores, output, joint, 1, how), calibration_error(scores, output, joint, how)
+            result[output][joint] = {**_top(every, 1), "ece": error, "n": len(every)}
     if several and single:
         result["oracle"] = {head: float(oracle(scores, head, how).mean()) for head in single}
     return result
@@ -287,7 +286,7 @@ def headline_values(scores: Scores, how: str = HOW) -> dict[str, float]:
     for output, heads in summary(scores, how).items():
         for head, numbers in heads.items():
             # One head needs no suffix. data_prep refuses a head that is named like two others joined by '_and_'.
-            suffix = f"_{head.replace(' + ', '_and_')}" if len(heads) > 1 else ""
+            suffix = f"_{'_and_'.join(file_lib.heads_within(scores, head))}" if len(heads) > 1 else ""
             if output == "oracle":
                 values[f"oracle/top1{suffix}"] = numbers
                 continue

@@ -44,6 +44,16 @@ def fit(logits: np.ndarray, labels: np.ndarray, how: str = numbers_lib.HOW) -> f
     return fitted if found.fun < loss(logits, labels, 1.0, how) else 1.0
 
 
+def told(temperature: float) -> str:
+    """Writes a temperature, '1.82'; 'at least 20' and 'at most 0.05' where the fit ended at its bounds, beyond
+    which the labels would be likelier still."""
+    # The search comes near to a bound, and not onto it.
+    for bound, words in ((HIGHEST, "at least"), (LOWEST, "at most")):
+        if abs(np.log(temperature / bound)) < 0.01:
+            return f"{words} {bound:g}"
+    return f"{temperature:.2f}"
+
+
 def fitted(scores: Scores, how: str = numbers_lib.HOW) -> dict[str, dict[str, float]]:
     """Fits {output: {head: temperature}} for every output, and for 'fused' where there are several members, on the
     labelled clips that have it with finite scores. Heads of several labels, and outputs without such a clip, are
