@@ -33,7 +33,6 @@ DEEP = ("own", "ntu120")
 DISTILL = ("omnivore", "epic100_omnivore", "something_else", "r3d18")
 RECIPES = ("ntu120", "ntu120_mini", "ntu60", "nwucla", "uwa3d")
 CLIPS = {"dataset": {"train": 400}, "stills": {"train": 1000}}
-ONE, TWO = (1,), (1, 1)  # stages: a block, and one that halves the maps
 
 
 def shallow(config):
@@ -127,13 +126,13 @@ def test_the_step_has_its_true_shapes(config):
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
 
-def shrunken(variant, experiment=mml, stages=ONE):
-    """A variant at 32 pixels and two frames, its networks of ``stages`` alone."""
+def shrunken(variant, experiment=mml):
+    """A variant at 32 pixels and two frames, its networks of one block."""
     config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
         if "stages" in MODELS[spec.model]:
-            spec.options.stages = stages
+            spec.options.stages = (1,)
     for spec in config.streams.values():
         spec.sampling.frames = 2
     return config
@@ -147,7 +146,7 @@ def test_options_of_one_network_are_its_own():
 
 @pytest.mark.parametrize("variant", [pytest.param(v, marks=_slow(v)) for v in STEPPED])
 def test_one_real_step(variant):
-    config = shrunken(variant, stages=TWO)
+    config = shrunken(variant)
     seen = set()
     for segment in plans.make(context(config)):
         # Segments that differ in weights alone share a program.
