@@ -25,6 +25,7 @@ from data_prep import build, clips, phases
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
 from data_prep.tabletop import files as tabletop_files
+from data_prep.tabletop import specs
 from mmvid.data import fields, records
 from mmvid.data import frames as frames_lib
 from mmvid.data.media import box_rows
@@ -627,13 +628,16 @@ def test_an_interrupted_packing_leaves_no_half_dataset(tmp_path, monkeypatch):
     assert sum(records.open_dataset(out).info.splits.values()) == 3
 
 
-def test_tabletop(tmp_path, capsys):
+def test_tabletop(tmp_path, monkeypatch):
+    """Of each size's clips (test_tabletop.py) a few."""
+    sizes = {"train": 5, "val": 2, "test": 3, "unseen": 2}
+    monkeypatch.setitem(specs.SIZES, "smoke", sizes)
     flags = ["--dataset", "tabletop", "--size", "smoke", "--view", "epic"]
     assert run(*flags, out=tmp_path / "t", flow="none") == 0
     info = records.open_dataset(tmp_path / "t").info
     assert info.name == "tabletop-smoke-epic" and set(info.heads) == {"noun", "verb"}
     assert info.settings["edition"] == tabletop_files.VERSION
-    assert info.splits == info.expected == {"train": 48, "val": 16, "test": 32, "unseen": 16}
+    assert info.splits == info.expected == sizes
     assert all(n == info.splits[s] for s, have in info.modalities.items()
                for m, n in have.items() if m != "flow")  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 import toy
 from drawn import weights as drawn_weights
 from fake import Source
-from test_configs import TWO, a_state, context, shrunken
+from test_configs import a_state, context, shrunken
 from test_pipeline import FLOW, HEADS, RGB, Pictures, same
 
 from mmvid import operations, sharding
@@ -165,7 +165,7 @@ def test_a_draw_is_of_the_operations_that_are_named():
 # ---------------------------------------------------------------------------- the segment
 def a_segment(monkeypatch, made=None, method="pseudo", **options):
     monkeypatch.setitem(METHODS, "pseudo", toy.make_pseudo)
-    config = shrunken("own", stages=TWO)
+    config = shrunken("own")
     with config.unlocked():
         config.heads.action, config.loader.threads = (5, "single"), 0
     known = context(config)

@@ -128,7 +128,7 @@ CLIPS = [
     ((2, 4, 5, 5, 130), (3, 1, 1, 130, 3), (2, 1), "same"),
     ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (2, 1), "same"),  # frames side by side
     ((8, 4, 8, 8, 64), (1, 3, 3, 64, 64), (1, 1), "symmetric"),  # tiles
-    ((32, 2, 8, 8, 32), (3, 3, 3, 32, 64), (1, 1), "symmetric"),  # tiles, frames side by side
+    ((16, 2, 8, 8, 22), (3, 3, 3, 22, 64), (1, 1), "symmetric"),  # tiles, frames side by side
     ((2, 5, 9, 9, 6), (1, 1, 1, 6, 4), (2, 2), "symmetric"),  # a shortcut
 ]
 

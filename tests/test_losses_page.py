@@ -7,6 +7,7 @@ import re
 import sys
 import unittest
 
+import hypothesis
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -52,7 +53,11 @@ def written(tmp_path, monkeypatch):
 
 
 def test_the_property_test_passes(written):
+    """On twenty examples, where a reader's run draws a hundred."""
+    hypothesis.settings.register_profile("page", hypothesis.settings.default, max_examples=20)
+    hypothesis.settings.load_profile("page")
     room = written(FILES["focal.py"])
+    hypothesis.settings.load_profile("mmvid")
     cases = unittest.defaultTestLoader.loadTestsFromTestCase(room.FocalTest)
     result = unittest.TestResult()
     cases.run(result)

@@ -22,16 +22,16 @@ def shapes_of(name, clip=CLIP, **options):
     return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(clip, jnp.float32))
 
 
-def maps_of(name, clip=CLIP, **options):
+def maps_of(name):
     """{stage: shape without batch} and the result of an eval forward, as shapes."""
-    settings = MODELS[name] | options
-    module = settings.pop("module")(heads={"action": 5}, **{k: v for k, v in settings.items() if k != "module"})
+    settings = dict(MODELS[name])
+    module = settings.pop("module")(heads={"action": 5}, **settings)
 
-    def run(x):
-        variables = module.init(jax.random.key(0), x, train=False)
+    def run(params, stats, x):
+        variables = {"params": params, "batch_stats": stats}
         return module.apply(variables, x, train=False, mutable=["intermediates"])
 
-    result, kept = jax.eval_shape(run, jax.ShapeDtypeStruct(clip, jnp.float32))
+    result, kept = jax.eval_shape(run, *shapes_of(name), jax.ShapeDtypeStruct(CLIP, jnp.float32))
     stages = {k: v[0].shape[1:] for k, v in kept["intermediates"].items() if not isinstance(v, dict)}
     return stages, result
 
@@ -62,7 +62,9 @@ COUNTS = [
 
 @pytest.mark.parametrize("name, classes, count", COUNTS)
 def test_parameters_are_those_of_the_papers(name, classes, count):
-    assert size(shapes_of(name, num_classes=classes)[0]) == count
+    params, _ = shapes_of(name)
+    features, few = params["classifier"]["action"]["kernel"].shape
+    assert size(params) + (classes - few) * (features + 1) == count
 
 
 WRAPPED = [("hara_r3d_18", 2048, 35_067_981), ("hara_r3d_50", 0, 47_012_429)]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+import trap
 from test_records import pack, record
 
 from configs import common
@@ -221,6 +222,7 @@ def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch,
     assert all(output in page for output in outputs)
     logged = (tmp_path / "whole" / "ce" / "metrics.jsonl").read_text()
     assert all(name in logged for name in ("train/av.joint/ce", "train/av.rgb/top1", "train/av/grad_norm"))
+    trap.shorten(monkeypatch.setattr)
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
         with pytest.raises(loop.Stopped):
@@ -233,6 +235,7 @@ def test_a_fusion_trains_resumes_and_is_reported(dataset, tmp_path, monkeypatch,
 def test_frozen_weights_are_entered_again_not_saved(dataset, tmp_path, monkeypatch, one_device):
     """A resumed student has the teacher of before; another one is refused."""
     monkeypatch.setitem(MODELS, "toy", toy.MODEL)
+    trap.shorten(monkeypatch.setattr)
     teaching = {"method.name": "generalized_distillation", "method.generalized_distillation.teacher": "flow"}
     c = config(dataset, plan="compare", compare=("independent", "generalized_distillation"), **teaching)
     c.networks.rgb, c.networks.flow = (common.network("toy", stream) for stream in ("rgb", "flow"))

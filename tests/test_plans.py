@@ -419,7 +419,7 @@ def test_the_encoders_of_a_fusion_start_from_networks_and_networks_from_them(tmp
     """Checked by their shapes before anything trains; an encoder's classifier is its stream's."""
     config = shrunken("")
     with config.unlocked():
-        tiny = ("tsm_tiny", {"stages": (1, 1, 1)})
+        tiny = ("tsm_tiny", {"stages": (1,)})
         files_of = {s: f"{tmp_path}/ce/weights.safetensors#{s}" for s in ("rgb", "flow")}
         config.networks.av = common.fusion(flow=tiny, rgb=tiny)
         config.networks.given = common.fusion(flow=tiny, rgb=tiny, weights=files_of)
@@ -445,7 +445,7 @@ def test_the_encoders_of_a_fusion_start_from_networks_and_networks_from_them(tmp
     assert set(begins) == {"given.flow", "given.rgb"}
     made("files", begins, "given")
     with config.unlocked():
-        config.networks.rgb.options.stages = (2, 1, 1)
+        config.networks.rgb.options.stages = (2,)
     with pytest.raises(ValueError, match=r"'ce', network 'rgb': these .* network 'av\.rgb':\n.*layer1_1"):
         made("joint", {"av.rgb": Start("ce", "rgb")}, "av")
 

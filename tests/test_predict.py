@@ -67,7 +67,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     args = (*args, tmp_path / "rows.csv", tmp_path / "none.csv")
     assert ask(monkeypatch, "predict", run, folder, *args) == 0
     out, err = capsys.readouterr()
-    assert "5 of 37 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
+    assert "5 of 21 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
     assert "bad: not predicted: line 2: end=1.0 must be" in out and "none.csv: not predicted: missing file" in out
     assert f"{folder}/empty.mp4: not predicted: empty file empty.mp4" in out
     assert "none.mp4: not predicted: missing file" in out and "(flow, rgb)" in out
@@ -76,7 +76,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     row_of = {clip: row for row, clip in enumerate(known.id.tolist())}
     fused = {h: numbers.probabilities(x, kind="single") for h, x in file.fused(known).items()}
     good = [clip for clip in told["clips"] if not clip["reason"]]
-    assert len(good) == len(row_of) == 32 and told["segment"] == "mml"
+    assert len(good) == len(row_of) == 16 and told["segment"] == "mml"
     for clip in good:
         assert clip["path"] == clip["id"]
         row = row_of[clip["id"].rpartition("/")[2].removesuffix(".mp4")]
@@ -89,7 +89,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
         assert f"{best['class']} " in out and f"{100 * best['probability']:.1f} %" in out
     with (tmp_path / "a.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert len(rows) == 32 * 3 * 2 + 5 and {row["rank"] for row in rows} == {"1", "2", ""}
+    assert len(rows) == 16 * 3 * 2 + 5 and {row["rank"] for row in rows} == {"1", "2", ""}
 
 
 def test_in_python_and_without_flow(run, clips):

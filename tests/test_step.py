@@ -30,7 +30,7 @@ LR = dict.fromkeys((*STREAMS, "both", "a", "b", "all", "omni"), optax.constant_s
 
 
 def networks(dropout=0.0):
-    options = dict(heads=HEADS, width=8, stages=(1, 1), dropout=dropout)
+    options = dict(heads=HEADS, width=8, stages=(1,), dropout=dropout)
     return tuple(
         Network(name, build_model("tsm_tiny", in_channels=c, **options), ((name,),))
         for name, c in (("flow", 10), ("rgb", 3))
@@ -107,27 +107,28 @@ def test_joint_equals_separate_bit_for_bit(name):
     joint = start(nets, method, tx)
     single = {n.name: start((n,), method, tx) for n in nets}
     run = jax.jit(step.make_train_step(nets, STREAMS, method, tx, LR))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def forward(i, state, b):
+        n = nets[i]
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
+        weights = {n.name: {"params": state.params[n.name], "stats": state.stats[n.name]}}
+        return passes._run_pass(method.passes[0], (n,), weights, b, STREAMS, key)[0]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def own(i, state, peers, b):
+        n, peers = nets[i], jax.lax.stop_gradient(peers)
+        own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name, b["main"]["present"])
+        return step.make_train_step((n,), STREAMS, own_method, own_tx, LR)(state, b)
+
     for seed in range(3):
         b = jax.tree.map(jnp.asarray, batch(seed=seed))
         outputs = {}
-        for network in nets:
-            state = single[network.name]
-            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
-            weights = {network.name: {"params": state.params[network.name], "stats": state.stats[network.name]}}
-            forward = lambda w, b, k, n=network: passes._run_pass(  # noqa: E731
-                method.passes[0], (n,), w, b, STREAMS, k
-            )[0]
-            found = jax.jit(forward)(weights, b, key)
-            for read, result in found.items():
+        for i, network in enumerate(nets):
+            for read, result in forward(i, single[network.name], b).items():
                 outputs[read] = outputs.get(read, {}) | result
-        for network in nets:
-
-            def own(state, peers, b, n=network):
-                peers = jax.lax.stop_gradient(peers)
-                own_tx, own_method = {n.name: tx[n.name]}, alone(method, peers, n.name, b["main"]["present"])
-                return step.make_train_step((n,), STREAMS, own_method, own_tx, LR)(state, b)
-
-            single[network.name], _ = jax.jit(own)(single[network.name], outputs, b)
+        for i, network in enumerate(nets):
+            single[network.name], _ = own(i, single[network.name], outputs, b)
         joint, _ = run(joint, b)
     for network in nets:
         for kind in ("params", "stats", "opt_state"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import taught as small
 import toy
+import trap
 import warm
 from test_network import on_one_device, same_weights, weights_of
 from test_records import pack, record
@@ -120,9 +121,10 @@ def from_files(dataset, **sources):
     return small.configured(dataset, **named).lock()
 
 
-def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset, finished, tmp_path):
+def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset, finished, tmp_path, monkeypatch):
     """With the same teachers the student is the same to the bit, and nothing of them is trained again. Lost scores
     of the held clips are made as the error says."""
+    monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
     earlier = shutil.copytree(finished, tmp_path / "earlier")
     (earlier / "teachers" / "scores" / "held.npz").unlink()
     file = earlier / "teachers" / "weights.safetensors"
@@ -321,12 +323,11 @@ def test_killed_thrice_ends_with_the_same_bits(dataset, finished, tmp_path, monk
     """While teachers are trained, while they are weighed, and while the student learns from them."""
     (tmp_path / "config.py").write_text(small.FILE)
     line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/cut"]
-    for trap in (("teachers", "step", 3), ("distillation", "enter", 0), ("distillation", "step", 5)):
-        done = warm.run(line, environment() | {"TAUGHT": str(dataset)}, trap)
-        assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+    for place in (("teachers", "step", 3), ("distillation", "enter", 0), ("distillation", "step", 5)):
+        done = warm.run(line, environment() | {"TAUGHT": str(dataset)}, place)
+        assert done.returncode == -signal.SIGKILL, (place, done.stderr[-2000:])
     # The last stretch needs no process of its own, and its report is like that of any other run.
-    monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
-    monkeypatch.setattr(train.finish, "finish", lambda *given, **more: {})
+    trap.shorten(monkeypatch.setattr)
     train.train(small.brief(dataset), str(tmp_path / "cut"))
     notes = [files.read_json(w / "distillation" / "teachers.json") for w in (finished, tmp_path / "cut")]
     assert notes[0] == notes[1]

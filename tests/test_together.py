@@ -1,13 +1,13 @@
 """Contracts in use together: whole runs of the plan of together.py, cut, killed, and on two processes."""
 
 import json
-import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
 import together
+import warm
 from test_network import on_one_device, same_weights, stopped_after, weights_of
 from test_train import assert_runs_agree, environment, in_two_processes
 
@@ -132,11 +132,11 @@ def test_what_is_measured_first_is_what_the_weights_before_give(runs, data):
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(data, tmp_path):
-    """As a user starts them, from the configuration file. Each process reads the scores of held clips that all of
-    them have made; the first one writes what the teachers weigh, and what networks cost."""
+    """From the configuration file, two as a user starts them. Each reads the scores of held clips that both have
+    made; the first one writes what the teachers weigh, and what networks cost."""
     paths = [f"--config.dataset.path={data}/main", f"--config.datasets.more.path={data}/more"]
     line = [sys.executable, "-m", "mmvid.main", f"--config={together.__file__}", "--config.plan=taught", *paths]
-    one = subprocess.run([*line, f"--workdir={tmp_path}/one"], env=environment(), capture_output=True, text=True)
+    one = warm.run([*line[3:], f"--workdir={tmp_path}/one"], environment(), brief=True)
     assert one.returncode == 0, one.stderr[-2000:]
     in_two_processes([*line, f"--workdir={tmp_path}/two"])
     segments = ("teacher", *together.CUT, "pupil", "omnivore")

@@ -28,28 +28,37 @@ TINY = [
     "--config.schedule.warmup=0", "--config.stills.schedule.warmup=0", "--config.log_every=2",
     "--config.model_options.width=8",
     "--config.stills.batch_size=8", "--config.batch_size=8",
+    # A forward is of whole batches, however few the clips, and three looks at 'val' show what six do.
+    "--config.evaluation.batch_size=8", "--config.evaluation.every=34%",
 ]  # fmt: skip
 
 
-# The real command, but for the number of stills.
+# The real command, but for the numbers of clips and stills.
 BUILD = """
 import functools, sys
 from data_prep import build
-from data_prep.tabletop import files
+from data_prep.tabletop import files, specs
+specs.SIZES["smoke"] = dict(zip(specs.SPLITS, map(int, sys.argv.pop(1).split())))
 files.write_stills = functools.partial(files.write_stills, n=160)
 sys.exit(build.main(sys.argv[1:]))
 """
 
 
+def build(folder, *flags, sizes="48 16 32 16"):
+    """Builds a dataset with as many clips of train, val, test and unseen as ``sizes`` says."""
+    # TV-L1 is computed by what is compiled: with LLVM's passes.
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    command = [sys.executable, "-c", BUILD, sizes, "--out", folder, "--dataset", *flags]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, env=env)
+
+
 @pytest.fixture(scope="session")
 def data(once):
-    """Tabletop, smoke size, built once; TV-L1 would take ten times as long as DIS."""
+    """Tabletop, half of the smoke size, built once; TV-L1 would take ten times as long as DIS."""
 
     def make(root):
-        clips = ["tabletop", "--size", "smoke", "--flow", "dis"]
-        for name, flags in (("clips", clips), ("stills", ["tabletop_stills"])):
-            command = [sys.executable, "-c", BUILD, "--out", root / name, "--dataset", *flags]
-            subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+        build(root / "clips", "tabletop", "--size", "smoke", "--flow", "dis", sizes="24 8 16 8")
+        build(root / "stills", "tabletop_stills")
 
     return once("tabletop", make)
 
@@ -75,9 +84,9 @@ def command(data, workdir, *flags, config="mml"):
     ]  # fmt: skip
 
 
-def run(data, workdir, *flags, devices=1, check=True, config="mml", trap=None):
+def run(data, workdir, *flags, devices=1, check=True, config="mml", trap=None, brief=False):
     line = command(data, workdir, *flags, config=config)
-    done = warm.run(line[3:], environment(devices), trap)
+    done = warm.run(line[3:], environment(devices), trap, brief)
     assert not (check and done.returncode), done.stderr[-3000:]
     return done
 
@@ -101,12 +110,12 @@ def finished(data, once, tmp_path_factory):
 
 def test_a_run_ends_with_its_table_and_report(finished):
     workdir, done = finished
-    for text in ("CE continued", "top-1 [95 %]", "over CE continued", "flow + rgb", "32 of 32 clips"):
+    for text in ("CE continued", "top-1 [95 %]", "over CE continued", "flow + rgb", "16 of 16 clips"):
         assert text in done.stdout, text
     first, *_, said, where, seen, last = (workdir / "log.txt").read_text().strip().splitlines()
     for part in ("1 device", "clips of", "fingerprint", "steps/s", "left", "GB"):
         assert part in first, first
-    assert re.search(r"MML: rgb [\d.]+, .* CE continued with the same updates.*\(test, 32 clips\)", said)
+    assert re.search(r"MML: rgb [\d.]+, .* CE continued with the same updates.*\(test, 16 clips\)", said)
     assert where.startswith("report: ") and where.endswith("report.html") and "mmvid predict" in seen
     assert last.startswith("next, ")
     page = (workdir / "report.html").read_text()
@@ -116,8 +125,8 @@ def test_a_run_ends_with_its_table_and_report(finished):
     assert cost["seconds"] > 0 and all(text in page for text in told)
     assert page.count("<svg") >= 5 and "data:image/jpeg" in page and len(page) < 4e6
     scores = file_lib.load(workdir / "mml" / "scores" / "test.npz")
-    assert scores.logits["rgb"]["action"].shape == (32, 1, 20)
-    assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 32
+    assert scores.logits["rgb"]["action"].shape == (16, 1, 20)
+    assert scores.meta["clips_used"] == scores.meta["clips_expected"] == 16
     # 'val' is scored, and shown nowhere.
     assert file_lib.load(workdir / "ce" / "scores" / "val.npz").meta["split"] == "val"
     assert "val" not in files.read_json(workdir / "summary.json")["mml"] and "val: " not in done.stdout
@@ -175,7 +184,7 @@ def test_what_got_lost_is_made_again(finished, data):
     scores.write_bytes(scores.read_bytes()[:1000])
     kept.unlink()
     again = run(data, workdir)
-    tables = [done.stdout.partition("test: 32 of")[2].rpartition("report: ")[0] for done in (again, first)]
+    tables = [done.stdout.partition("test: 16 of")[2].rpartition("report: ")[0] for done in (again, first)]
     assert tables[0] == tables[1] != ""
     assert "mml: scores/test.npz, weights.safetensors, gone or damaged, is made again" in again.stdout
     found = tensors(workdir, "mml")
@@ -207,8 +216,9 @@ def test_segments_of_another_run_are_reused(finished, data, tmp_path):
 
 
 SLOW = """
-import sys, time, mmvid.main
+import sys, time, mmvid.main, trap
 from mmvid.data import example
+trap.shorten()
 made, begun = example.train_example, []
 def slow(spec, group, position, shown):
     if position >= 16:
@@ -249,27 +259,41 @@ def test_zero_is_once_at_the_end(duration, steps):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    done = run(data, tmp_path, "--config.stills.steps=0", "--config.schedule.lr=1e30", check=False)
+    done = run(data, tmp_path, "--config.stills.steps=0", "--config.schedule.lr=1e30", check=False, brief=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(r"segment 'ce' at step \d+: '\w+' of '\w+' is (nan|inf)", done.stderr), done.stderr[-500:]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_saves_and_the_same_command_goes_on(data, tmp_path, finished, number):
-    """Sent to the loader's worker processes too, as a terminal's Ctrl-C and a scheduler do; then
-    with threads in place of the workers."""
+def signalled(data, workdir, number, once):
+    """What a run says that ``number`` ends in its second segment, when the file ``once`` is there; it is sent to
+    the loader's worker processes too, as a terminal's Ctrl-C and a scheduler do."""
     process = subprocess.Popen(
-        command(data, tmp_path, "--config.loader.workers=2"), cwd=ROOT, env=environment(),
+        command(data, workdir, "--config.loader.workers=2"), cwd=ROOT, env=environment(),
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(tmp_path / "ce" / "ids-0.jsonl", process)
+    wait_for(workdir / "ce" / once, process)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "same command goes on" in err, err[-500:]
     # A worker that is still being born may print multiprocessing's own trace; the run must not.
     assert not re.search(r"Traceback.*mmvid/(main|train|feed)\.py", err, re.DOTALL), err[-2000:]
-    run(data, tmp_path)
+    return err
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(data, tmp_path, finished):
+    """It comes while the workers are born; the run goes on with threads in their place."""
+    signalled(data, tmp_path, signal.SIGTERM, "ids-0.jsonl")
+    run(data, tmp_path, brief=True)
     assert_equal_runs(finished[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_as_well(data, tmp_path):
+    """After some steps: the last one is in a checkpoint, from which a run goes on as after any other end."""
+    said = signalled(data, tmp_path, signal.SIGINT, "cost.json")
+    step = re.search(r"stopped by SIGINT at step (\d+) of ce", said)
+    assert step and (tmp_path / "ce" / "checkpoints" / step[1] / "_CHECKPOINT_METADATA").exists(), said[-500:]
+    assert len(files.read_lines(tmp_path / "ce" / "ids-0.jsonl")) == int(step[1]) > 0
 
 
 OWN_CONFIG = """
@@ -288,14 +312,11 @@ def get_config():
 @pytest.mark.parametrize("view", ["epic", "multilabel"])
 def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
-    build = ["--dataset", "tabletop", "--size", "smoke", "--view", view, "--out", tmp_path / "clips"]
     flow = [] if view == "epic" else ["--flow", "dis"]
-    made = [sys.executable, "-m", "data_prep.build", *build, *flow]
-    # TV-L1 is computed by what is compiled: with LLVM's passes.
-    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-    subprocess.run(made, check=True, cwd=ROOT, capture_output=True, env=env)
+    build(tmp_path / "clips", "tabletop", "--size", "smoke", "--view", view, *flow, sizes="16 6 6 2")
     (tmp_path / "mine.py").write_text(OWN_CONFIG)
-    line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips")
+    short = ["--config.stills.steps=0", "--config.steps.ce=1", "--config.evaluation.splits=('test',)"]
+    line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips", *short)
     done = warm.run([f"--config={tmp_path}/mine.py", *line[4:]], environment())
     assert done.returncode == 0, done.stderr[-2000:]
     last = files.read_lines(tmp_path / "run" / "mml" / "metrics.jsonl")
@@ -378,7 +399,7 @@ def test_killed_twelve_times_ends_with_the_same_bits(data, tmp_path, finished):
         if point == "hold":
             killed_from_outside(data, tmp_path, trap, rng)
         else:
-            done = run(data, tmp_path, check=False, trap=trap)
+            done = run(data, tmp_path, check=False, trap=trap, brief=trap != KILLS[0])
             assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
         assert point != "save" or half_saved(tmp_path), trap
         assert not (tmp_path / segment / "done.json").exists(), trap  # something was left to do each time
@@ -437,23 +458,18 @@ def assert_runs_agree(one, many, segments):
 
 
 # Few updates: rounding in another order is a last bit, which training amplifies step by step.
-FEW = ["--config.stills.steps=1", "--config.steps.ce=1", "--config.steps.method=1", "--config.save_every=0"]
-
-
-@pytest.fixture(scope="session")
-def one_device(data, once):
-    return once("one_device", lambda folder: run(data, folder, *FEW))
+FEW = ["--config.stills.steps=1", "--config.steps.ce=1", "--config.steps.method=1", "--config.save_every=0",
+       "--config.evaluation.splits=('test',)"]  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [8, "two processes"])
-def test_more_devices_and_processes_agree_with_one(data, tmp_path, one_device, devices):
-    if devices == 8:
-        run(data, tmp_path, *FEW, devices=8)
-    else:
-        in_two_processes(command(data, tmp_path, *FEW))
-    assert_runs_agree(one_device, tmp_path, MML)
-    assert json.loads((tmp_path / "mml" / "done.json").read_text())
+def test_more_devices_and_processes_agree_with_one(data, tmp_path):
+    """Two processes of two devices each; the run of specialists below is one process of eight."""
+    one, many = tmp_path / "one", tmp_path / "many"
+    run(data, one, *FEW, brief=True)
+    in_two_processes(command(data, many, *FEW))
+    assert_runs_agree(one, many, MML)
+    assert json.loads((many / "mml" / "done.json").read_text())
 
 
 # ---------------------------------------------------------------------------- specialists
@@ -466,9 +482,12 @@ COMPARED = ("independent", "dmcl")
 @pytest.mark.slow
 def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = run(data, whole, *LACKING, config="dmcl")
-    for text in ("Independent", "rgb  depth  flow  sum", "oracle"):
-        assert text in done.stdout, done.stdout
+    students = "--config.compare=('independent', 'generalized_distillation', 'dmcl')"
+    done = run(data, whole, *LACKING, students, config="dmcl")
+    for text in ("Independent +GD +DMCL", "rgb +depth +flow +sum +oracle"):
+        assert re.search(text, done.stdout), done.stdout
+    scores = file_lib.load(whole / "generalized_distillation" / "scores" / "test.npz")
+    assert sorted(scores.logits) == ["flow", "rgb"]  # students of a frozen teacher
     lines = files.read_lines(whole / "dmcl" / "metrics.jsonl")
     shares = [{k: v for k, v in line.items() if k.endswith("/win")} for line in lines]
     wins = [sum(share.values()) for share in shares if share]
@@ -481,27 +500,19 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
     page = (whole / "report.html").read_text()
     for text in ("depth + flow", "share of wins", "random features", "93.64"):
         assert text in page, text
-    killed = run(data, cut, *LACKING, config="dmcl", check=False, trap=("dmcl", "step", 3))
+    killed = run(data, cut, *LACKING, config="dmcl", check=False, trap=("dmcl", "step", 3), brief=True)
     assert killed.returncode == -signal.SIGKILL
-    run(data, cut, *LACKING, config="dmcl")
+    run(data, cut, *LACKING, config="dmcl", brief=True)
     assert_equal_runs(whole, cut, COMPARED)
 
 
 @pytest.mark.slow
 def test_specialists_on_eight_devices_agree_with_one(data, tmp_path):
-    few = [*LACKING, "--config.steps.method=1", "--config.save_every=0"]
+    few = [*LACKING, "--config.steps.method=1", "--config.save_every=0", "--config.evaluation.neighbours=()",
+           "--config.evaluation.splits=('test',)"]  # fmt: skip
     for devices in (1, 8):
-        run(data, tmp_path / str(devices), *few, config="dmcl", devices=devices)
+        run(data, tmp_path / str(devices), *few, config="dmcl", devices=devices, brief=True)
     assert_runs_agree(tmp_path / "1", tmp_path / "8", COMPARED)
-
-
-@pytest.mark.slow
-def test_students_of_a_frozen_teacher(data, tmp_path):
-    flags = ["--config.compare=('independent', 'generalized_distillation')", "--config.stills.steps=0"]
-    done = run(data, tmp_path, *flags, config="dmcl")
-    assert "GD" in done.stdout
-    scores = file_lib.load(tmp_path / "generalized_distillation" / "scores" / "test.npz")
-    assert sorted(scores.logits) == ["flow", "rgb"]
 
 
 @pytest.mark.parametrize(
@@ -522,13 +533,17 @@ def test_mistakes_with_specialists_are_explained(data, tmp_path, flags, text):
 
 
 @pytest.mark.slow
-def test_several_seeds_of_a_plan_end_in_one_table(data, tmp_path):
-    """As a user starts them; the same command again trains nothing and compares again."""
+def test_several_seeds_of_a_plan_end_in_one_table(data, tmp_path, finished):
+    """As a user starts them, one being there already; the same command again trains nothing and compares again."""
+    shutil.copytree(finished[0], tmp_path / "runs" / "seed0")
+    weights = [tmp_path / "runs" / f"seed{seed}" / "mml" / "weights.safetensors" for seed in (0, 1)]
     argv = command(data, tmp_path / "runs", "--seeds=0,1")
     argv[argv.index("mmvid.main")] = "mmvid"
     argv.insert(argv.index("mmvid") + 1, "train")
-    for _ in range(2):
+    for again in (False, True):
+        before = [path.exists() and path.stat().st_mtime_ns for path in weights]
         done = as_users_do(argv)
+        assert [path.stat().st_mtime_ns == old for path, old in zip(weights, before)] == [True, again]
         lines = [x for x in done.stdout.splitlines() if re.match(r"MML +2 ", x)]  # one a split
         assert lines and all("±" in line for line in lines)
         assert (tmp_path / "runs" / "compare.html").exists()

@@ -25,19 +25,19 @@ def _server():
     return process
 
 
-def run(argv, env, trap=None):
+def run(argv, env, trap=None, brief=False):
     """Like ``subprocess.run`` of ``argv`` after "python -m mmvid.main", in the repository, its texts captured;
-    ``trap`` are arguments of `trap.spring`."""
+    ``trap`` are arguments of `trap.spring`; where it is to be ``brief`` there is no report (`trap.shorten`)."""
     with tempfile.TemporaryDirectory() as folder:
         said = [pathlib.Path(folder) / name for name in ("stdout", "stderr")]
-        job = {"argv": list(map(str, argv)), "env": env, "said": list(map(str, said)), "trap": trap}
-        _server().stdin.write(json.dumps(job) + "\n")
+        job = {"argv": list(map(str, argv)), "env": env, "said": list(map(str, said))}
+        _server().stdin.write(json.dumps(job | {"trap": trap, "brief": brief}) + "\n")
         _server().stdin.flush()
         code = int(_server().stdout.readline())
         return subprocess.CompletedProcess(argv, code, *(path.read_text() for path in said))
 
 
-def _begin(argv, env, said, trap):
+def _begin(argv, env, said, trap, brief):
     """What the fork does; it ends as the program does."""
     for number, path in enumerate((os.devnull, *said)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
@@ -45,6 +45,8 @@ def _begin(argv, env, said, trap):
     os.environ.update(env)
     if trap:
         importlib.import_module("trap").spring(*trap)
+    if brief:
+        importlib.import_module("trap").shorten()
     sys.argv = ["mmvid.main", *argv]
     importlib.import_module("mmvid.main").start()
 
