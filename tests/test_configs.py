@@ -121,8 +121,11 @@ def test_the_step_has_its_true_shapes(config):
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.main.batch_size)
-        new, metrics = jax.eval_shape(loop.make_step(segment, config), state, batch)
+        traced = jax.make_jaxpr(loop.make_step(segment, config), return_shape=True)
+        program, (new, metrics) = traced(state, batch)
         assert alike(state, new), segment.name
+        # Large ones would be compiled into the program, for minutes.
+        assert sum(np.asarray(constant).nbytes for constant in program.consts) < 4e6, segment.name
         assert segment.steps > 0 and all(m.shape == () for m in metrics.values())
 
 
