@@ -520,7 +520,9 @@ def test_one_of_several_streams_a_step(accumulate):
         own = step.make_train_step(alone, STILL, single("omni"), tx, LR, accumulate=accumulate)
         want, _ = jax.jit(own)(jax.device_put(make(alone, single("omni"))), b)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new.params, want.params)
-        jax.tree.map(np.testing.assert_array_equal, new.stats, want.stats)
+        # Batch statistics are those of the first read, not a mixture.
+        known = want.stats if index == 0 else state.stats
+        jax.tree.map(np.testing.assert_array_equal, new.stats, known)
         logged = logs._floats(metrics)
         assert f"omni.{stream}/ce" in logged and {n for n in logged if n.startswith("omni.")} == {
             f"omni.{stream}/ce",

@@ -24,9 +24,9 @@ def of(
     """The segment ``name`` that trains ``network`` on one of its streams a step, for M times ``duration`` where it
     reads M: each modality has as many updates, on average, as a network of its own has in ``duration``.
 
-    Only one of its outputs is scored, the run's headline or else that of its first read (in the paper that of
-    RGB), and only that stream is decoded then. ``starts`` are those of all networks. Raises ValueError for a
-    network that reads no streams in turn.
+    Only the output of its first read is scored (in the paper that of RGB), only that stream is decoded then, and
+    batch statistics are of it alone. ``starts`` are those of all networks. Raises ValueError for a network that
+    reads no streams in turn, or reads another one than the run's headline first.
     """
     config = context.config
     reads = len(config.networks[network].reads)
@@ -43,6 +43,12 @@ def of(
     made = segment.make(
         context, name, (network,), chosen, str(steps), own, batches=batches, title=title, groups=groups
     )
+    first = made.networks[0].outputs[0]
+    if made.headline != first:
+        raise ValueError(
+            f"headline={made.headline!r}: an Omnivore is scored by what it reads first, {first!r}; put that stream "
+            f"first in c.networks.{network} = common.network(MODEL, ..)"
+        )
     # The others are in no table of the paper, and would be decoded for nothing.
     return made._replace(outputs=(made.headline,))
 
