@@ -46,8 +46,8 @@ def of(
     first = made.networks[0].outputs[0]
     if made.headline != first:
         raise ValueError(
-            f"headline={made.headline!r}: an Omnivore is scored by what it reads first, {first!r}; put that stream "
-            f"first in c.networks.{network} = common.network(MODEL, ..)"
+            f"headline={made.headline!r}: an Omnivore is scored by what it reads first, {first!r}; put that "
+            f"stream first in c.networks.{network} = common.network(MODEL, ..)"
         )
     # The others are in no table of the paper, and would be decoded for nothing.
     return made._replace(outputs=(made.headline,))
