@@ -38,10 +38,10 @@ r3d18 r3d50  epic100 with a ResNet3D student of 112 pixels (figure 5; the paper
              draws these numbers, and prints none)
 
 Over three seeds of the default the student is right in 31.7 % of the actions of
-'test', the baseline in 19.0, and its calibration error is 5.3, not 19.9. On
+'test', the baseline in 19.0; their calibration errors are 5.3 and 19.9. On
 'unseen' it gains in verbs (53.3 against 28.1) and loses in nouns (38.3, 43.9):
-the RGB teacher has learnt from fewer clips than the baseline, and nobody else
-knows objects. docs/measured.md has all of it.
+the RGB teacher has learnt from fewer clips than the baseline, and the other
+teachers hardly know objects. docs/measured.md has all of it.
 
 The real datasets have the paper's recipe: AdamW, 60 epochs, lambda 1, gamma 30,
 tau 10. Days on several GPUs; not run by us. How to prepare them stands in

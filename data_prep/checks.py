@@ -71,9 +71,10 @@ def _pairs(group: list[Row]) -> Iterator[tuple[Row, Row]]:
     that bears other labels."""
     # A training clip leads: what it is equal to in an evaluation makes a score false.
     first, *others = sorted(group, key=lambda row: (row.split != "train", row.split, row.id))
-    # One id in two splits of evaluation is meant, as EPIC's 'unseen' is a part of its 'val'.
     for row in others:
-        if row.split != first.split and (row.id != first.id or first.split == "train"):
+        # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
+        meant = row.id == first.id and "unseen" in (first.split, row.split) and first.split != "train"
+        if row.split != first.split and not meant:
             yield first, row
     unlike = (row for row in others if row.split == first.split and row.classes != first.classes)
     # One of them: a clip that occurs a hundred times is one fault, not a hundred.

@@ -141,9 +141,9 @@ def _run_read(network: Network, index: int, params, stats, inputs, *, train, key
 
 
 def _alike(network: Network, inputs: dict) -> bool:
-    """Tells if every read of a network is one stream, all of one shape."""
+    """Tells if every read of a network is one stream, all of one shape, and it is not told who is present."""
     shapes = {inputs[stream].shape for read in network.reads for stream in read}
-    return len(shapes) == 1 and all(len(read) == 1 for read in network.reads)
+    return len(shapes) == 1 and all(len(read) == 1 for read in network.reads) and not network.told
 
 
 def _run_chosen(network: Network, choice: jax.Array, params, stats, inputs, *, train, key):

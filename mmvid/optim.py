@@ -30,7 +30,7 @@ def steps_of(duration: int | str, *, steps_per_epoch: float, total: int | None =
         number, unit = [*text.split(), "steps"][:2]
         factors = {"step": 1.0, "epoch": steps_per_epoch}
         return round(float(number) * factors[unit.rstrip("s")])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise ValueError(
             f"cannot read the duration {duration!r}: write steps (900), '30 epochs' or, "
             "inside a segment, '10%' of it"

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from mmvid import checkpoint, files, logs, plans, sharding
+from mmvid import checkpoint, files, logs, plans, sharding, usage
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import finish
@@ -112,7 +112,9 @@ def _check(run: Run) -> None:
         # A segment that goes on has in its checkpoint what it began with.
         begun = resume.ended(run, segment) or resume.has_checkpoints(run.workdir / segment.name)
         if segment.check and not begun:
-            segment.check(run)
+            # What it asks for, the configuration has named.
+            with usage.wrong_use():
+                segment.check(run)
 
 
 def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:

@@ -393,10 +393,10 @@ def test_a_prediction_is_written_for_people_and_for_machines():
                                     "noun": [{"class": "x", "probability": 0.9}]}}  # fmt: skip
     both = found._replace(together=("verb", "noun"))
     lines = predict.text(both, 2).splitlines()
-    assert lines[9].split() == ["verb", "+", "noun", "rgb"] and lines[11].split() == ["b", "+", "x", "63.0", "%"]
-    assert lines[12].split() == ["b", "+", "y", "56.0", "%"] and "the product of their probabilities" in lines[13]
-    assert predict.plain(both, 1)["top"]["rgb"]["verb + noun"] == [{"class": "b + x", "probability": 0.9 * 0.7}]
-    assert both.best(1, "verb + noun") == [("b + x", 0.9 * 0.7)]
+    assert lines[9].split() == ["verb", "and", "noun", "rgb"] and lines[11].split() == ["b,", "x", "63.0", "%"]
+    assert lines[12].split() == ["b,", "y", "56.0", "%"] and "the product of their probabilities" in lines[13]
+    assert predict.plain(both, 1)["top"]["rgb"]["verb and noun"] == [{"class": "b, x", "probability": 0.9 * 0.7}]
+    assert both.best(1, "verb and noun") == [("b, x", 0.9 * 0.7)]
     lost = Prediction("bad.mp4", "truncated: half of it")
     assert predict.text(lost, 2) == "bad.mp4: not predicted: truncated: half of it"
     assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
@@ -409,7 +409,7 @@ def test_a_prediction_is_written_for_people_and_for_machines():
 def test_the_likeliest_actions_are_those_of_all_combinations(values, k):
     """Though not all are looked at: [3 heads, 6 classes], many of them equally likely."""
     heads = dict(zip("abc", values))
-    found = predict_lib.likeliest(heads, "a + b + c", k)
+    found = predict_lib.likeliest(heads, "a and b and c", k)
     every = np.einsum("i,j,k->ijk", *values)
     assert [p for _, p in found] == sorted(every.ravel().tolist(), reverse=True)[:k]
     assert all(every[classes] == p for classes, p in found) and len({c for c, _ in found}) == k

@@ -155,8 +155,8 @@ def _verdict(cost: Cost) -> list[str]:
         lines.append(
             f"With RAFT for {others.computed.how} ({RAFT_GFLOPS} GFLOPs, quoted: 10 refinements, 256x456) "
             f"{others.name} would take {with_raft / 1e9:.2f} GFLOPs, and {student.name} {saved(own, with_raft)}. "
-            f"As the paper counts, without attention: {all_less / 1e9:.2f} GFLOPs, and {student.name} with "
-            f"{less / 1e9:.2f} {saved(less, all_less)} (the paper's Swin-T: 584.36, 140.33, 75.98 % less)."
+            f"As the paper counts, without attention: {all_less / 1e9:.2f} GFLOPs, and {student.name}, with "
+            f"{less / 1e9:.2f}, {saved(less, all_less)} (the paper's Swin-T: 584.36, 140.33, 75.98 % less)."
         )
     return lines
 

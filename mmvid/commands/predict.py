@@ -123,8 +123,8 @@ def _columns(found: Prediction) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _heads(found: Prediction) -> list[str]:
-    """What is shown of a clip: every head, and the action of several, 'noun + verb'."""
-    return [*found.fused, *([" + ".join(found.together)] if found.together else [])]
+    """What is shown of a clip: every head, and the action of several, 'noun and verb'."""
+    return [*found.fused, *([" and ".join(found.together)] if found.together else [])]
 
 
 _PRODUCT = "the last table is of the action, all of its heads right: the product of their probabilities"
@@ -148,8 +148,8 @@ def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
 
 
 def _of(probabilities: Mapping[str, np.ndarray], head: str, classes: Sequence[int]) -> float:
-    """The probability of the ``classes`` of a head, or of those of several, 'noun + verb': their product."""
-    return float(np.prod([probabilities[own][i] for own, i in zip(head.split(" + "), classes)]))
+    """The probability of the ``classes`` of a head, or of those of several, 'noun and verb': their product."""
+    return float(np.prod([probabilities[own][i] for own, i in zip(head.split(" and "), classes)]))
 
 
 def _classes(found: Prediction, head: str, probabilities: Mapping[str, np.ndarray], topk: int) -> list[dict]:
@@ -160,7 +160,7 @@ def _classes(found: Prediction, head: str, probabilities: Mapping[str, np.ndarra
 
 
 def plain(found: Prediction, topk: int) -> dict:
-    """A prediction as JSON holds it: the ``topk`` classes of every output, with the action 'noun + verb' of
+    """A prediction as JSON holds it: the ``topk`` classes of every output, with the action 'noun and verb' of
     several heads as one more, and the logits of all classes."""
     said = {} if found.reason else _columns(found)
     return {

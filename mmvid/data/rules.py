@@ -35,8 +35,8 @@ def _check_numbers(name: str, rule: Rule) -> None:
         raise ValueError(f"subsets.{name} has both share and per_class: {EXAMPLE}")
     if rule.share is None and rule.per_class is None and rule.without is None:
         raise ValueError(f"subsets.{name} names no share, no per_class and no without, so it is all: {EXAMPLE}")
-    if rule.share is not None and not 0 < rule.share < 1:
-        raise ValueError(f"subsets.{name}.share={rule.share}: a share of the clips is a number between 0 and 1")
+    if rule.share is not None and not (isinstance(rule.share, int | float) and 0 < rule.share < 1):
+        raise ValueError(f"subsets.{name}.share={rule.share!r}: a share of the clips is a number between 0 and 1")
     if rule.per_class is not None and (not isinstance(rule.per_class, int) or rule.per_class < 1):
         raise ValueError(f"subsets.{name}.per_class={rule.per_class}: clips a class are a whole number, 1 or more")
     if rule.by not in BY:

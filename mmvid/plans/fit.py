@@ -91,8 +91,9 @@ def check(config, networks, starts: dict[str, Start], heads) -> None:
         if start.segment:
             _check_segment(config, network, target, start, heads)
         else:
-            load = starts_lib.loading(start, start.file, target, heads)
-            starts_lib.filled(network, path, _blank(network, make_streams(config)), load)
+            with starts_lib.of_option(network.name):
+                load = starts_lib.loading(start, start.file, target, heads)
+                starts_lib.filled(network, path, _blank(network, make_streams(config)), load)
 
 
 def _inherits(config, start: Start, heads) -> bool:

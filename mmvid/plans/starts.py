@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import weights
+from mmvid import usage, weights
 from mmvid.files import read_json
 from mmvid.network import Beginning, Network, TrainState, final_weights
 from mmvid.streams import Head, Stream
@@ -141,14 +141,16 @@ def loading(start: Start, source: str, target: str, heads) -> Callable:
 
 
 @contextlib.contextmanager
-def _of_option(network: str) -> Iterator[None]:
+def of_option(network: str) -> Iterator[None]:
     """Begins what is wrong with a file of weights by the option that names it, where that is a ``network``'s."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
         if not network:
             raise
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        # One of a damaged file stays one.
+        kinds = (FileNotFoundError, usage.Damaged, usage.WrongUse, ValueError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
         raise kind(f"--config.networks.{network}.weights: {error}") from error
 
 
@@ -166,7 +168,7 @@ def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
             # Of a resumed segment only the frozen networks are there: no file of the others is read.
             if network.name not in beginning.networks:
                 continue
-            with _of_option(network.name if start.file else ""):
+            with of_option(network.name if start.file else ""):
                 load = loading(start, _file_of(start, run.workdir), target, heads)
                 made = filled(network, path, beginning.weights(network.name), load)
             beginning = beginning.with_weights(network.name, *made)

@@ -1,7 +1,7 @@
 """Runs side by side, over seeds: the table, the verdict and the page."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from mmvid.report.rows import (
     values,
 )
 from mmvid.report.text import percent
-from mmvid.scores import file
+from mmvid.scores import ensembles, file
 
 
 def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
@@ -153,8 +153,18 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
         "split": split,
         "heads": {head: _of_head(rows, split, head, headline, how, base) for head in heads(rows, split)},
         "about": about,
-        "weights": table.weights((row.title, row.scores[split]) for row in rows),
+        "weights": table.weights(_weighed(rows, split)),
     }
+
+
+def _weighed(rows: Sequence[Row], split: str) -> Iterator[tuple[str, list]]:
+    """Yields (title, scores) of each row, or of each of its seeds where their teachers weigh differently."""
+    for row in rows:
+        own = row.scores[split]
+        if len(ensembles.of_all(own)) < 2:
+            yield row.title, own
+        else:
+            yield from ((f"{row.title} (seed {seed})", [each]) for seed, each in zip(row.seeds, own))
 
 
 def _told(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:

@@ -122,6 +122,7 @@ def outline(config, workdir: pathlib.Path) -> Outline:
     """
     with usage.wrong_use():
         values.check_names(config)
+        values.check_weights(config)
     lines, absent = [], [name for name, spec in build.wanted(config).items() if not _there(spec)]
     if "stills" in absent:
         lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out.")

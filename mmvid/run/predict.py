@@ -46,21 +46,21 @@ class Prediction(NamedTuple):
 
     def best(self, k: int = 5, head: str = "") -> list[tuple[str, float]]:
         """Returns the ``k`` likeliest classes of a head, by default the first one, with their probabilities. The
-        heads ``together``, 'noun + verb', are asked for like one: see `likeliest`."""
+        heads ``together``, 'noun and verb', are asked for like one: see `likeliest`."""
         head = head or next(iter(self.names))
         found = likeliest(self.fused, head, k)
         return [(self.named(head, classes), probability) for classes, probability in found]
 
     def named(self, head: str, classes: Sequence[int]) -> str:
-        """Returns the names of the ``classes`` of a head, or of those of several, 'noun + verb', joined alike."""
-        return " + ".join(self.names[own][i] for own, i in zip(head.split(" + "), classes, strict=True))
+        """Returns the names of the ``classes`` of a head, or of those of several, 'noun and verb'."""
+        return ", ".join(self.names[own][i] for own, i in zip(head.split(" and "), classes, strict=True))
 
 
 def likeliest(probabilities: Mapping[str, np.ndarray], head: str, k: int) -> list[tuple[tuple[int, ...], float]]:
     """Returns the ``k`` likeliest ((class,), probability) of a head of {head: [K]}, the earlier one first where
-    two are equally likely. Of several heads, 'noun + verb', these are combinations of a class of each, whose
+    two are equally likely. Of several heads, 'noun and verb', these are combinations of a class of each, whose
     probability is the product of their own: networks say nothing of how heads depend on each other."""
-    own = [probabilities[name] for name in head.split(" + ")]
+    own = [probabilities[name] for name in head.split(" and ")]
     # No class beyond the k best of its head is in one of the k best combinations.
     orders = [np.argsort(-values, kind="stable")[:k].tolist() for values in own]
     found = [

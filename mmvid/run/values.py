@@ -51,8 +51,8 @@ def _check_counts(config) -> None:
     alone = {name: dict(own) for name, own in config.teachers.alone.items() if hasattr(own, "items")}
     counts |= {f"teachers.alone.{name}.batch_size": own.get("batch_size", 1) for name, own in alone.items()}
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: it must be 1 or more")
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}={count!r}: it must be a whole number, 1 or more")
     for name in ("loader.workers", "loader.threads", "loader.prefetch", "seed"):
         if config[name] < 0:
             raise ValueError(f"{name}={config[name]}: it must be 0 or more")
@@ -68,7 +68,7 @@ def _check_counts(config) -> None:
 
 # {entry: (the least that it may be, what it must stay below)}
 _RANGES = {"momentum": (0, 1), "weight_decay": (0, math.inf), "clip": (0, math.inf), "dropout": (0, 1),
-           "drop_path": (0, 1)}  # fmt: skip
+           "drop_path": (0, 1), "width": (1, math.inf)}  # fmt: skip
 
 
 def _check_ranges(config) -> None:
@@ -83,6 +83,16 @@ def _check_ranges(config) -> None:
             if value is not None and not least <= value < below:
                 what = f"{least} or more" if below == math.inf else f"from {least} to below {below}"
                 raise ValueError(f"{part}.{entry}={value}: give a number {what}")
+
+
+def _check_students(config) -> None:
+    """Raises ValueError for an option of a further student that is no number where the method's own is one."""
+    own = config.method.get("distillation") or {}
+    for name, spec in config.students.items():
+        for option, value in dict(spec).items() if hasattr(spec, "items") else ():
+            meant = own.get(option)
+            if isinstance(meant, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"students.{name}.{option}={value!r}: give a number, as {meant}")
 
 
 def check_weights(config) -> None:
@@ -107,6 +117,7 @@ def check_names(config) -> None:
     _check_forms(config)
     _check_counts(config)
     _check_ranges(config)
+    _check_students(config)
     segment_lib.headline_network(config)
     choose("plan", config.plan, plans.PLANS)
     # The plan 'full' needs a twin; 'reduced' leaves out the one that is named.

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -70,14 +71,14 @@ def evaluation(segment: pathlib.Path, split: str, how: Mapping) -> str:
     asked = [f"--splits={split}", f"--segments={segment.name}"]
     asked += [f"--protocol={how['protocol']}", f"--crops={how['crops']}"]
     asked += [f"--config.evaluation.{name}={how[name]}" for name in ("variant", "resize") if name in how]
-    return " ".join(["python -m mmvid evaluate", str(segment.parent), *asked])
+    return " ".join(["python -m mmvid evaluate", shlex.quote(str(segment.parent)), *asked])
 
 
 def _remedy(workdir: pathlib.Path, segment: pathlib.Path, like: Mapping) -> str:
     if not (segment.parent / "config.json").exists():
         return "its weights lie in no run's workdir, and without a run nothing can be scored"
     made = evaluation(segment, like["split"], like)
-    return f"{made} makes them, and python -m mmvid report {workdir} then shows them"
+    return f"{made} makes them, and python -m mmvid report {shlex.quote(str(workdir))} then shows them"
 
 
 def _weights(workdir: pathlib.Path, where: Mapping) -> pathlib.Path:
