@@ -261,7 +261,7 @@ def test_what_a_teacher_starts_from_must_not_have_seen_them_either(dataset, fini
         ({"students.x": {"teachers": ("teacher_rgb", "teacher_rgb")}}, "each teacher once"),
         ({"students.x": {"teachers": "teacher_rgb"}}, "write a tuple"),
         ({"teachers.alone.teacher_rgb": 5}, r"teachers\.alone\.teacher_rgb=5: write dict"),
-        ({"teachers.alone.teacher_rgb": {"batch_size": "x"}}, r"batch_size='x': it must be a whole number"),
+        ({"teachers.alone.teacher_rgb": {"batch_size": "x"}}, r"batch_size='x': it must be 1 or more"),
         ({"students.x": {"weight": "a"}}, r"students\.x\.weight='a': give a number"),
         ({"students.x": {"gamma": None}}, r"students\.x\.gamma=None: give a number"),
         ({"subsets.few": {"of": "train", "share": "x"}}, r"share='x': a share"),

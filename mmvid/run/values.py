@@ -52,7 +52,7 @@ def _check_counts(config) -> None:
     counts |= {f"teachers.alone.{name}.batch_size": own.get("batch_size", 1) for name, own in alone.items()}
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}={count!r}: it must be a whole number, 1 or more")
+            raise ValueError(f"{name}={count!r}: it must be 1 or more")
     for name in ("loader.workers", "loader.threads", "loader.prefetch", "seed"):
         if config[name] < 0:
             raise ValueError(f"{name}={config[name]}: it must be 0 or more")
