@@ -182,6 +182,7 @@ def check_gradients(name, dtype):
     check(errors, {"loss": LOGITS[dtype], "grad_norm": GRADIENTS[dtype], "grad_dot": 10 * GRADIENTS[dtype]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_float64(name):
     check_gradients(name, "float64")

@@ -121,6 +121,7 @@ def from_files(dataset, **sources):
     return small.configured(dataset, **named).lock()
 
 
+@pytest.mark.slow
 def test_a_teacher_comes_from_the_workdir_or_the_file_of_an_earlier_run(dataset, finished, tmp_path, monkeypatch):
     """With the same teachers the student is the same to the bit, and nothing of them is trained again. Lost scores
     of the held clips are made as the error says."""
