@@ -173,8 +173,7 @@ def _held_scores(run, teacher: Teacher, held: str, ids: set[str]) -> Scores:
             else f"Score again with {again}"
         )
         raise ValueError(f"{'; '.join(wrong)}. {cure}")
-    # Of several, which older runs may have left: that of these very weights, or of the latest ones.
-    return max(found, key=lambda scores: (scores.meta.get("key") == key, scores.meta.get("step", 0)))
+    return max(found, key=lambda scores: imported.precedence(scores, key))
 
 
 def _fitting(path: pathlib.Path, teacher: Teacher, spec, key: str, ids: set[str], fingerprint: str) -> Scores:

@@ -163,6 +163,16 @@ def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
         return plans.make(context)
 
 
+def check_alone(config, workdir: pathlib.Path) -> None:
+    """Checks what a configuration says by itself, and that the weights are there that a new run starts from.
+    Raises WrongUse."""
+    with usage.wrong_use():
+        values.check_names(config)
+        # A run that goes on has read them.
+        if not (workdir / "config.json").exists():
+            values.check_weights(config)
+
+
 def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     """Opens the datasets (a missing one is made where its command says how), makes segments and mesh, and
     checks them; nothing is trained. ``stop`` is what `signals.listened` gives.
@@ -171,11 +181,7 @@ def build(config, workdir: pathlib.Path, stop: dict | None = None) -> Run:
     a dataset that cannot be made or files that are damaged; the message says what to do.
     """
     # Before data are opened, which may mean to make them for minutes.
-    with usage.wrong_use():
-        values.check_names(config)
-        # A run that goes on has read them.
-        if not (workdir / "config.json").exists():
-            values.check_weights(config)
+    check_alone(config, workdir)
     datasets = _open(config)
     with usage.wrong_use():
         datasets, segments, mesh = _fitted(config, datasets, workdir)

@@ -8,7 +8,7 @@ from mmvid import sharding, usage
 from mmvid.data import records, rules
 from mmvid.data.records import Dataset, Info
 from mmvid.report import text
-from mmvid.run import build, checks, values
+from mmvid.run import build, checks
 from mmvid.run.build import Run
 from mmvid.streams import Head
 
@@ -120,9 +120,7 @@ def outline(config, workdir: pathlib.Path) -> Outline:
     Raises WrongUse for a name that nothing has, and where only a dataset that is not there could tell the label
     spaces; ValueError or FileNotFoundError for whatever else cannot work.
     """
-    with usage.wrong_use():
-        values.check_names(config)
-        values.check_weights(config)
+    build.check_alone(config, workdir)
     lines, absent = [], [name for name, spec in build.wanted(config).items() if not _there(spec)]
     if "stills" in absent:
         lines.append(f"{config.stills.path} is not there: the segment that learns from stills is left out.")

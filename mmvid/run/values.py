@@ -87,7 +87,7 @@ def _check_ranges(config) -> None:
 
 def _check_students(config) -> None:
     """Raises ValueError for an option of a further student that is no number where the method's own is one."""
-    own = config.method.get("distillation") or {}
+    own = config.method.get(config.method.name) or {}
     for name, spec in config.students.items():
         for option, value in dict(spec).items() if hasattr(spec, "items") else ():
             meant = own.get(option)

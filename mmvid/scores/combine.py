@@ -112,6 +112,21 @@ def _in_head(weight, head: str) -> float:
     return weight[head]
 
 
+def _of_sum(scores: Mapping[str, Scores], weights: Mapping, output: str) -> dict:
+    """Makes the meta of a sum of ``scores``: what all have in common, and how it was made."""
+    # One view is left, as the sum is one of means over views.
+    found = {**_said_of_all(list(scores.values())), "views": 1}
+    # A sum knows the clips that any of its members has learnt from.
+    if any(own.meta.get("met") for own in scores.values()):
+        found["met"] = True
+    found["combined_views"] = max(file.shown_views(own) for own in scores.values())
+    found["combined"] = {
+        key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
+        for key, own in scores.items()
+    }
+    return found
+
+
 def combine(
     scores: Mapping[str, Scores],
     weights: Mapping[str, float | Mapping[str, float]] | None = None,
@@ -159,17 +174,5 @@ def combine(
             total += share[:, None, None] * part
         present |= there.any(0)
         logits[head] = total
-    # One view is left, as the sum is one of means over views; "combined" keeps how it was made.
-    meta = {
-        **_said_of_all(list(alike.values())),
-        "members": [name],
-        "views": 1,
-        # A sum knows the clips that any of its members has learnt from.
-        **({"met": True} if any(own.meta.get("met") for own in alike.values()) else {}),
-        "combined_views": max(file.shown_views(own) for own in alike.values()),
-        "combined": {
-            key: {"weight": weights[key], "segment": own.meta.get("segment", ""), "output": output}
-            for key, own in alike.items()
-        },
-    }
-    return first._replace(present={name: present}, logits={name: logits}, meta=meta)
+    meta = _of_sum(alike, weights, output)
+    return first._replace(present={name: present}, logits={name: logits}, meta=meta | {"members": [name]})

@@ -41,16 +41,21 @@ def _readable(paths: Sequence[pathlib.Path]):
     # A damaged file must not hide a good one beside it.
     for path in paths:
         with contextlib.suppress(ValueError):
-            yield path, file.load(path)
+            yield file.load(path)
 
 
-def find(folder: pathlib.Path, split: str, how: Mapping, weights: pathlib.Path) -> tuple | None:
+def find(folder: pathlib.Path, split: str, how: Mapping, weights: pathlib.Path) -> Scores | None:
     """Finds the scores of a split in ``folder`` that are made as ``how`` says (`alike`), of the ``weights`` that
-    lie in that file now: (path, Scores), or None where there are none."""
+    lie in that file now; None where there are none."""
     key = weight_files.metadata(weights).get("key", "") if weights.exists() else ""
-    found = [(path, scores) for path, scores in _readable(paths(folder, split)) if alike(scores.meta, how, key)]
-    # Of several, which older runs may have left: that of these very weights, or of the latest ones.
-    return max(found, key=lambda one: (one[1].meta.get("key") == key, one[1].meta.get("step", 0)), default=None)
+    found = [scores for scores in _readable(paths(folder, split)) if alike(scores.meta, how, key)]
+    return max(found, key=lambda scores: precedence(scores, key), default=None)
+
+
+def precedence(scores: Scores, key: str) -> tuple[bool, int]:
+    """Ranks several files of scores, which older runs may have left: those of the very weights of ``key`` come
+    first, then those of the latest step; the largest counts."""
+    return scores.meta.get("key") == key, scores.meta.get("step", 0)
 
 
 def scores_of(workdir: pathlib.Path, where: Mapping, like: Mapping) -> Scores:
@@ -63,7 +68,7 @@ def scores_of(workdir: pathlib.Path, where: Mapping, like: Mapping) -> Scores:
         raise FileNotFoundError(
             f"{folder} has no scores of {split!r} made as these; {_remedy(workdir, folder.parent, like)}"
         )
-    return file.only(found[1], where["output"])
+    return file.only(found, where["output"])
 
 
 def evaluation(segment: pathlib.Path, split: str, how: Mapping) -> str:
@@ -121,8 +126,9 @@ def write(
             missing.append(f"{output} has no row: {error}")
             continue
         for like in also:
-            if find(workdir / where["scores"], like["split"], like, _weights(workdir, where)):
-                found.append(_renamed(scores_of(workdir, where, like), output, where))
+            own = find(workdir / where["scores"], like["split"], like, _weights(workdir, where))
+            if own is not None:
+                found.append(_renamed(file.only(own, where["output"]), output, where))
         rows.append(_written(workdir, output, where, found))
     return rows, missing
 

@@ -106,9 +106,9 @@ def metadata(source: str | os.PathLike) -> dict[str, str]:
     return found if found.get("format") == _FORMAT else {}
 
 
-def told(metadata: Mapping[str, str], entry: str, path: str | os.PathLike, default: str) -> dict:
-    """Returns the JSON object of an ``entry`` of the metadata of a file of ours, ``default`` where it lacks, as in
-    older files. Raises Damaged, naming the file, for what is none."""
+def told(metadata: Mapping[str, str], entry: str, path: str | os.PathLike, default: str) -> dict | list:
+    """Returns the JSON value, of the type of ``default``, of an ``entry`` of the metadata of a file of ours, and
+    ``default`` where it lacks, as in older files. Raises Damaged, naming the file, for what is none."""
     try:
         found = json.loads(metadata.get(entry) or default)
         if type(found) is not type(json.loads(default)):
