@@ -7,6 +7,8 @@ import pytest
 
 from mmvid import losses
 from mmvid.models import build_model
+from mmvid.models.layers import Affine, Classifier
+from mmvid.streams import Head
 
 MODEL = build_model("audio_tiny", heads={"noun": 3, "verb": 2}, in_channels=1, dropout=0.5)
 
@@ -31,6 +33,26 @@ def test_logits_per_head_and_few_parameters(drawn):
     assert sum(x.size for x in jax.tree.leaves(params)) == 97_392 + 128 * 5 + 5
     for paths in (MODEL.first_convolutions, MODEL.classifiers):
         assert all(path[0] in params for path in paths)
+
+
+def test_a_head_of_several_labels_may_scale_and_shift_its_logits():
+    """Zero-initialised beside 1 and 0, so that it begins as without; a head of one label has none."""
+    heads = {"sounds": Head(3, "multi"), "verb": Head(2)}
+    model = build_model("audio_tiny", heads=heads, in_channels=1, affine=True)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 100, 40, 1)))[0]["classifier"]
+    shapes = {head: {name: x.shape for name, x in own.items()} for head, own in params.items()}
+    assert shapes["sounds"] == {"kernel": (128, 3), "bias": (3,), "gain": (3,), "offset": (3,)}
+    assert set(shapes["verb"]) == {"kernel", "bias"}
+    classifier, features = Classifier({"a": Affine(3), "b": 3}), noise(0, 4, 5)
+    params = classifier.init(jax.random.key(0), features)["params"]
+    params["b"] = {name: params["a"][name] for name in ("kernel", "bias")}
+    same = classifier.apply({"params": params}, features)
+    np.testing.assert_array_equal(same["a"], same["b"])
+    params["a"] |= {"gain": jnp.array([1.0, 0, -0.5]), "offset": jnp.array([0.0, 3, 0])}
+    moved = classifier.apply({"params": params}, features)
+    np.testing.assert_allclose(
+        moved["a"], np.asarray(moved["b"]) * np.array([2, 1, 0.5]) + np.array([0, 3, 0]), rtol=1e-6
+    )
 
 
 def test_windows_are_seen_one_by_one_and_silence_around_a_knock_does_not_hide_it(drawn):

@@ -1,9 +1,9 @@
 """AudioSet, whose clips bear several labels, and mini-AudioSet, a balanced part of it.
 
-Gradient-Blending's mini-AudioSet removes tiny classes and subsamples the rest to 418 classes and 243k videos, by a
-rule that was not published. Ours: the 418 classes with the most clips that were fetched; then from the rarest
-class on, clips are added in the order of the hashes of their ids until each class has a number of them, the largest
-with which there are no more than 243,000.
+Gradient-Blending's mini-AudioSet removes tiny classes and subsamples the rest to 418 classes and 243k videos, by
+a rule that was not published. Ours: the 418 classes with the most clips that were fetched; then from the rarest
+class on, clips are added in the order of the hashes of their ids until each class has a number of them, as large
+as keeps all to 243,000.
 """
 
 import pathlib

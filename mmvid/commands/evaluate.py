@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="DkUm",
-        help="k dense and m uniform clips, Rn: n random ones, or Cn: n of the streams' own kind",
+        help="k dense and m uniform clips, Rn: n random, Cn: n of the streams' own kind, En: n from end to end",
     )
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")

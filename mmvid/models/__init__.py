@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from mmvid.models.audio import AudioNet
 from mmvid.models.fusion import fuse
+from mmvid.models.layers import Affine
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
@@ -73,6 +74,7 @@ def build_model(
     in_channels: int | dict[str, int] = 3,
     members: tuple[str, ...] = (),
     share: float = 0.0,
+    affine: bool = False,
     **options,
 ) -> Model:
     """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
@@ -87,14 +89,15 @@ def build_model(
     network for each of the streams ``members``, and they share features after the stem with this probability
     (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)}
     read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`fuse`).
-    Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
+    With ``affine``, each class of a head of several labels has a scale and a bias of its own between classifier
+    and sigmoid (VMZ). Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     known = options_of(name)
     if heads is None:
         if not num_classes:
             raise ValueError("give num_classes=K or heads={name: Head(K)}")
         heads = {"action": num_classes}
-    classes = {k: h.classes if isinstance(h, Head) else h for k, h in heads.items()}
+    classes = {k: _space(h, affine) if isinstance(h, Head) else h for k, h in heads.items()}
     if name == FUSION:
         return _fusion(classes, in_channels, known, **options)
     settings = {"dtype": "float32"} | _checked_options(name, known, options)
@@ -114,6 +117,11 @@ def build_model(
         outputs={member: Needs((member,)) for member in members},
         encoders={member: (member,) for member in members},
     )
+
+
+def _space(head: Head, affine: bool) -> int | Affine:
+    """Returns what `layers.Classifier` takes for a head."""
+    return Affine(head.classes) if affine and head.kind == "multi" else head.classes
 
 
 def options_of(name: str) -> set[str]:

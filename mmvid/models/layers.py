@@ -1,6 +1,7 @@
 """The layers that all networks share; convolution.py alone decides how a convolution is computed."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -122,19 +123,39 @@ def linear(inputs: int, features: int, dtype, name: str) -> nn.Dense:
     return nn.Dense(features, dtype=dtype, kernel_init=draw, bias_init=draw, name=name)
 
 
+class Affine(NamedTuple):
+    """A head of so many ``classes``, each of whose logits is scaled and shifted by numbers that are learnt."""
+
+    classes: int
+
+
+class AffineDense(nn.Dense):
+    """A linear layer, then (1 + ``gain``) x + ``offset`` for each feature; both start at 0 (VMZ's code)."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = super().__call__(x)
+        # Gains are counted from 1, so that a classifier that starts at zero still learns.
+        gain = self.param("gain", nn.initializers.zeros, (self.features,))
+        offset = self.param("offset", nn.initializers.zeros, (self.features,))
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return x * (1 + gain).reshape(shape) + offset.reshape(shape)
+
+
 class Classifier(nn.Module):
     """One linear classifier for each head: features [.., D] -> {head: logits [.., K]}.
 
-    Kernels are drawn from N(0, ``std``) and biases start at 0; 0.001 is TSM's and MML's code.
+    ``heads`` is {name: classes, or Affine(classes)}. Kernels are drawn from N(0, ``std``) and biases start at 0;
+    0.001 is TSM's and MML's code.
     """
 
-    heads: dict[str, int]
+    heads: dict[str, int | Affine]
     std: float = 0.001
 
     @nn.compact
     def __call__(self, features):
-        draw = nn.initializers.normal(self.std)
-        return {
-            name: nn.Dense(classes, kernel_init=draw, name=name)(features)
-            for name, classes in sorted(self.heads.items())
-        }
+        draw, logits = nn.initializers.normal(self.std), {}
+        for name, space in sorted(self.heads.items()):
+            layer, classes = (AffineDense, space.classes) if isinstance(space, Affine) else (nn.Dense, space)
+            logits[name] = layer(classes, kernel_init=draw, name=name)(features)
+        return logits
