@@ -243,8 +243,8 @@ def test_lists_that_are_wrong(tmp_path):
         (kinetics.read, "kinetics400", "train.csv", "youtube_id", "id", r"lacks the column 'youtube_id'"),
         (kinetics.read, "kinetics400", "train.csv", "84", "x", r"train\.csv, line 2: 'x' is no time"),
         (kinetics.read, "kinetics400", "train.csv", ",train", "", r"line 2: the row has fewer cells"),
-        (sports1m.read, "sports1m", "train_partition.txt", " 0,1", " 0,9", r"line 1: .* labels below 3"),
-        (sports1m.read, "sports1m", "test_partition.txt", "?v=", "?w=", r"line 1: .* is no link"),
+        (sports1m.read, "sports1m", "original/train_partition.txt", " 0,1", " 0,9", r"line 1: .* labels below 3"),
+        (sports1m.read, "sports1m", "original/test_partition.txt", "?v=", "?w=", r"line 1: .* is no link"),
         (audioset.read, "audioset", "eval_segments.csv", "/m/09x0r", "/m/0", r"line 4: .* has no class '/m/0'"),
         (audioset.read, "audioset", "eval_segments.csv", "30.000", "x", r"eval_segments\.csv, line 4"),
         (audioset.read, "audioset", "eval_segments.csv", '09x0r"', "09x0r", r"\.csv, line 4: .* again"),
@@ -259,6 +259,6 @@ def test_lists_that_are_wrong(tmp_path):
             read(folder, videos, **options)
         (folder / file).unlink()
         if "test_s1" not in file:
-            with pytest.raises(FileNotFoundError, match=f"no {file.replace('.', '[.]')} in"):
+            with pytest.raises(FileNotFoundError, match=f"no {pathlib.Path(file).name} in"):
                 read(folder, videos, **options)
         shutil.rmtree(folder)

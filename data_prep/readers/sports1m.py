@@ -18,9 +18,14 @@ _HINT = "it is in the repository sports-1m-dataset; unpack it where it ends in .
 _LINE = re.compile(r"\S*[?&]v=([\w-]+)\S*\s+(\d+(?:,\d+)*)")
 
 
+def _file(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Finds a list, at the top or in the folder 'original', where the repository has it."""
+    return next((path for path in (folder / name, folder / "original" / name) if path.exists()), folder / name)
+
+
 def _classes(folder: pathlib.Path) -> list[str]:
     """Lists the classes, a line each, in the order of their ids."""
-    return [line.strip() for line in lists.text_of(folder / "labels.txt", _HINT).splitlines()]
+    return [line.strip() for line in lists.text_of(_file(folder, "labels.txt"), _HINT).splitlines()]
 
 
 def _labels(path: pathlib.Path, classes: Sequence[str]) -> dict[str, list[str]]:
@@ -58,7 +63,7 @@ def read(
     items, notes = [], []
     seen: set[str] = set()
     for (split, name), count in zip(LISTS.items(), clips):
-        found = _labels(folder / name, classes)
+        found = _labels(_file(folder, name), classes)
         # The lists hold some videos twice; what trains is never scored.
         one = {video: labels[0] for video, labels in found.items() if len(labels) == 1 and video not in seen}
         chosen = crawled.shuffled(one.keys() & films.keys())[:count]
