@@ -66,8 +66,7 @@ def a_label(head, rows):
 def a_batch(segment, size, batch_size):
     """Zeros in the shape that the loader gives."""
     inputs = {
-        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype)
-        for name, s in segment.streams.items()
+        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype) for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
     turns = any(pass_.one_of for pass_ in segment.method.passes)
@@ -87,9 +86,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     def make(key):
         init = lambda key: network.init_params(segment.networks, segment.streams, size, key)  # noqa: E731
         params, stats = weights(init, key)
-        return network.init_state(
-            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
-        )
+        return network.init_state(segment.networks, params, stats, segment.method, segment.tx, key, ema=ema)
 
     return make
 
