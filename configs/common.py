@@ -164,11 +164,11 @@ def get_config() -> ConfigDict:
     # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
     c.students = ConfigDict()
     # The plan 'gblend': probes learn from `split` and are measured on `held` (V), clips that `split` lacks, and on
-    # `fixed` (T'), some that it has, `measures` times. All else learns from the same clips, or, where V `rejoins`,
-    # from config.split. `super_epochs`: durations, of which the last one repeats; () for offline alone. `copies`:
-    # {network: {its stream or "joint": network}}. `arms`: {segment: dict(network=.., title=.., options of the
-    # method, pretrained=True, checkpoint="best")}.
-    c.blend = ConfigDict(dict(held="", split="", fixed="", rejoins=False, measures=1, super_epochs=()))
+    # `fixed` (T'), some that it has, `measures` times. All else learns from config.split: the same, or with V again.
+    # `super_epochs`: durations, of which the last one repeats; () for offline alone. `copies`: {network: {its
+    # stream or "joint": network}}. `arms`: {segment: dict(network=.., title=.., options of the method,
+    # pretrained=True, checkpoint="best")}.
+    c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=()))
     c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))

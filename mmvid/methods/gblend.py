@@ -61,8 +61,8 @@ def blend_weights(
     if clamp < 0 or clamp_absolute < 0 or not clamp + clamp_absolute > 0:
         raise ValueError(
             f"clamp={clamp}, clamp_absolute={clamp_absolute}: the least |dO| is a share of the largest loss "
-            "before or an absolute number, 0 or more; one of them must be above 0, or a head that never overfitted "
-            "would have all the weight"
+            "before or an absolute number, 0 or more; one of them must be above 0, or a head that never "
+            "overfitted would have all the weight"
         )
     measured = [np.asarray(x, np.float64) for x in (train_before, val_before, train_after, val_after)]
     if not all(np.isfinite(x).all() for x in measured):

@@ -39,13 +39,14 @@ def make(context: Context) -> list[Segment]:
         for arm in arms
         if arm.network.name in blend.copies
     }
-    split = config.split if blend.rejoins else blend.split
+    # What is held out may be learnt from again, once it has weighed: then the copies are trained once more.
+    rejoins = config.split != blend.split
     singles = arms_lib.singles(copies)
-    source = _probe(context, copies, ALONE if blend.rejoins else PROBE, split, "Alone")
-    made = {arm.name: _arm(context, arm, split, source, singles) for arm in arms}
+    source = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
+    made = {arm.name: _arm(context, arm, source, singles) for arm in arms}
     wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
     segments, probes = [_begun(source, wholes, copies)], {}
-    if not blend.rejoins:
+    if not rejoins:
         segments = _measured(context, segments[0])
     elif asked:
         probe = _begun(_probe(context, copies, PROBE, blend.split, ""), wholes, copies)
@@ -143,7 +144,7 @@ def _check(asked: Mapping):
     return checked
 
 
-def _arm(context: Context, arm: Arm, split: str, source: Segment, singles: Mapping[str, str]) -> Segment:
+def _arm(context: Context, arm: Arm, source: Segment, singles: Mapping[str, str]) -> Segment:
     """The segment of an arm as it begins, before anything is weighed."""
     config, network = context.config, arm.network.name
     if arm.checkpoint:
@@ -160,7 +161,7 @@ def _arm(context: Context, arm: Arm, split: str, source: Segment, singles: Mappi
     chosen = (METHOD, arm.options) if len(arm.network.outputs) > 1 else ("single", {})
     made = segment.make(
         context, arm.name, (network,), chosen, config.steps.method, starts, batches=METHOD, title=arm.title,
-        groups=_groups(config, split),
+        groups=_groups(config, config.split),
     )  # fmt: skip
     drawn = _described(config, sorted({*singles.values()}))
     return made._replace(enter=blended.alike(made, source, singles), spec={**made.spec, "drawn": drawn})
