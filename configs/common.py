@@ -164,7 +164,7 @@ def get_config() -> ConfigDict:
     # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
     c.students = ConfigDict()
     # The plan 'gblend': probes learn from `split` and are measured on `held` (V), clips that `split` lacks, and on
-    # `fixed` (T'), some that it has, `measures` times. All else learns from config.split: the same, or with V again.
+    # `fixed` (T'), some that it has, `measures` times. All else learns from config.split: the same, or with V.
     # `super_epochs`: durations, of which the last one repeats; () for offline alone. `copies`: {network: {its
     # stream or "joint": network}}. `arms`: {segment: dict(network=.., title=.., options of the method,
     # pretrained=True, checkpoint="best")}.

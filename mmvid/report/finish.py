@@ -166,7 +166,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
         for split in found
     }
     for split, lines in found.items():
-        # With every teacher or arm in it, the table is long and mostly empty: a terminal shows the short one alone.
+        # With every teacher or arm in it, the table is long: a terminal shows the short one alone.
         level = logging.DEBUG if short[split] else logging.INFO
         logs.LOG.log(level, "\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
     if weighed := table.column_weights(loaded, next(iter(found))):
