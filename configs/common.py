@@ -82,14 +82,15 @@ def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict
     return spec
 
 
-def fusion(*, weights: str | dict[str, str] = "", **encoders) -> ConfigDict:
+def fusion(*, weights: str | dict[str, str] = "", options: dict | None = None, **encoders) -> ConfigDict:
     """Makes a network that reads several streams in one forward pass, as in G-Blend: fusion(audio=MODEL,
     rgb=(MODEL, dict(width=32))).
 
     Its outputs are those of a classifier of each stream, 'network.audio' and 'network.rgb', and of one of all
-    streams together, 'network.joint'.
+    streams together, 'network.joint'. ``options`` are the fusion's own, as `build_model` explains them: its
+    ``joint`` classifier, and whether it has ``unimodal`` ones; without these it has one output, 'network'.
     """
-    spec = network("fusion", *encoders, weights=weights, encoders=encoders)
+    spec = network("fusion", *encoders, weights=weights, encoders=encoders, **(options or {}))
     spec.reads = (tuple(encoders),)
     return spec
 
