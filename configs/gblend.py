@@ -71,8 +71,7 @@ def fused(c: ConfigDict, name: str, *modalities: str, unimodal: str, **joint) ->
     """The network ``name`` of several modalities, with the encoders of the networks of each alone, and with
     'zero' or no (``unimodal`` 'none') classifiers of these; ``joint`` are options of its joint classifier."""
     encoders = {modality: c.networks[modality].model for modality in modalities}
-    c.networks[name] = common.fusion(**encoders)
-    c.networks[name].options.update(dict(unimodal=unimodal, **joint))
+    c.networks[name] = common.fusion(options=dict(unimodal=unimodal, **joint), **encoders)
 
 
 def blended(c: ConfigDict, name: str, naive: str, *modalities: str, **joint) -> None:

@@ -11,6 +11,9 @@ from mmvid.models import MODELS
 # A configuration file as a run's command line names it.
 FILE = "import blended\nget_config = blended.get_config\n"
 
+# What a run has that shows everything.
+CHANGES = {"blend.super_epochs": ("4", "2"), "blend.arms.naively": dict(network="av", weights="0,0,1")}
+
 
 def configured(dataset, **changes):
     """The configuration; it is not locked yet."""
@@ -37,6 +40,4 @@ def get_config():
     """That of super-epochs for the records in $BLENDED; the run's end is not rehearsed."""
     MODELS["toy"] = toy.MODEL
     train.rehearsal.rehearse = lambda run: None
-    c = configured(os.environ["BLENDED"])
-    c.blend.super_epochs = ("4", "2")
-    return c.lock()
+    return configured(os.environ["BLENDED"], **CHANGES).lock()

@@ -83,6 +83,9 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
         raise ValueError(f"blend.arms.{name}: {network.name!r} has one classifier: there is nothing to weigh")
     options = known | dict(config.method[METHOD]) | changes
     options["weights"] = blended.resolved(options["weights"], network.outputs, blended.parts_of(network))
+    if options["weights"] != gblend.ESTIMATE:
+        # What an estimate follows from changes nothing here, and must not change the key.
+        options = known | {"weights": options["weights"]}
     return Arm(
         name,
         network,
