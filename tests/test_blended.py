@@ -275,7 +275,7 @@ def test_killed_in_each_place_ends_with_the_same_bits(dataset, finished, tmp_pat
         ("probe", "step", 5),
         ("probe", "weigh", 0),
         ("gblend", "weigh", 0),
-        ("online", "enter", 0),
+        ("online", "weigh", 0),
         ("online", "step", 5),
     )
     for trap in traps:

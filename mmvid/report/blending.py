@@ -27,9 +27,13 @@ def notes(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, list[di
     return found
 
 
-def copies_of(config: Mapping, headline: str) -> dict[str, str]:
-    """Returns {part: the output of its copy} of the network that a run is about; {} where it has none."""
+def copies_of(config: Mapping, output: str, headline: str) -> dict[str, str]:
+    """Returns {part: the output of its copy} of the network that an output is of, or is the naive copy of, or else
+    of that of the ``headline``; {} where there is none."""
     every = (config.get("blend") or {}).get("copies") or {}
+    for network, parts in every.items():
+        if output.rpartition(".")[0] == network or output == parts.get(JOINT):
+            return dict(parts)
     return dict(every.get(headline.rpartition(".")[0]) or {})
 
 
@@ -64,12 +68,13 @@ def _share(numbers: Mapping) -> float:
 
 
 def _over(lines: Sequence, own: Mapping[str, Row], line: tuple, base: str, split: str, how: str) -> str:
-    """Writes the paired difference of a line to the output ``base``, '' in its own."""
+    """Writes the paired difference of a line to the output ``base``, with its name; '' in its own."""
     rival = next((column.segment for _, column, output in lines if output == base), "")
     _, column, output = line
     if not rival or (output == base and column.segment == rival):
         return ""
-    return difference(rows.difference(own[column.segment], own[rival], split, output, how, base))
+    said = difference(rows.difference(own[column.segment], own[rival], split, output, how, base))
+    return f"{said} ({base})"
 
 
 def table_rows(
@@ -81,20 +86,20 @@ def table_rows(
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if not notes(workdir, shown):
         return []
-    copies, lines = copies_of(config, headline), _lines(shown, split)
+    lines = _lines(shown, split)
     own = {row.segment: row for row in rows_of(workdir, shown, split, config)}
     head = rows.head_of(shown[-1].scores[split])
-    best, naive = _best(lines, copies, split, head), copies.get(JOINT, "")
-    named = [f"over {output}" for output in (best, naive) if output]
-    found = [["", "clip top-1", "top-1 [95 %]", "top-5", *named]]
+    found = [["", "clip top-1", "top-1 [95 %]", "top-5", "over its best modality", "over naive"]]
     for line in lines:
         title, column, output = line
+        copies = copies_of(config, output, headline)
+        rivals = _best(lines, copies, split, head), copies.get(JOINT, "")
         numbers = column.numbers[split][output].get(head)
         if numbers is None:
             continue
         interval = numbers.get("top1_interval")
         bounds = f" [{', '.join(map(percent, interval))}]" if interval else ""
-        over = [_over(lines, own, line, base, split, how) for base in (best, naive) if base]
+        over = [_over(lines, own, line, base, split, how) for base in rivals]
         clip = numbers.get("clip_top1", numbers.get("top1"))
         found.append([title, percent(clip), value(numbers) + bounds, percent(numbers.get("top5")), *over])
     return found
