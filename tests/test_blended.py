@@ -1,5 +1,7 @@
 """The plan 'gblend': whole runs of toy networks, what they begin with, and the weights that probes leave."""
 
+import re
+import shutil
 import signal
 
 import blended as small
@@ -12,11 +14,11 @@ from test_network import on_one_device
 from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
-from mmvid import files, train
+from mmvid import commands, files, train
 from mmvid.methods import gblend as method
 from mmvid.models import MODELS
 from mmvid.plans import keys
-from mmvid.report import blending, finish
+from mmvid.report import blending, finish, ogr
 from mmvid.run import begin, build
 from mmvid.scores import blends, numbers
 from mmvid.scores import file as file_lib
@@ -115,6 +117,36 @@ def test_tables_show_each_modality_naive_joint_training_and_the_weights(built, f
     assert sums == ["flow + rgb"]
     page = (finished / "report.html").read_text()
     assert "The weights, and why" in page and "naive + " not in page and "av.joint + " not in page
+
+
+def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
+    """Of a copy of the run: on clips that nobody has learnt from, and not on others."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    commands.start("ogr", [str(run), "--segments=probe,gblend", "--split=held"])
+    said = capsys.readouterr().out
+    assert "av.joint" in said and "naive" in said and "held-out loss" in said
+    own = {line.split()[-6]: line.split()[-5:] for line in said.splitlines() if re.search(r"\d\.\d{3}", line)}
+    scores = file_lib.load(run / "probe" / "scores" / "held.npz")
+    assert float(own["naive"][1]) == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
+    assert float(own["naive"][2]) == pytest.approx(np.log(2) - float(own["naive"][1]), abs=2e-3)
+    assert "<svg" in (run / "ogr.html").read_text()
+    with pytest.raises(SystemExit) as ended:
+        commands.start("ogr", [str(run), "--split=taught"])
+    assert ended.value.code == 1 and "has learnt from 18 of the 18 clips" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "losses, said",
+    [({"a": (1.0, 1.1), "b": (0.1, 1.9)}, "b overfits by 1.80 for a gain of 0.10"),
+     ({"a": (1.0, 1.1)}, "augmentation, dropout or fewer updates"), ({"a": (1.5, 1.55)}, "nothing here overfits much"),
+     ({"a": (0.1, 2.5), "b": (1.0, 1.2)}, "leave a out"), ({"a": (0.1, 2.5)}, "a knows no more of new clips")],
+)  # fmt: skip
+def test_advice(losses, said):
+    own = [ogr.Overfitting(name, (name,), 2.0, *values) for name, values in losses.items()]
+    joint = ogr.Overfitting("joint", ("a", "b"), 2.0, 0.0, 1.9)
+    assert said in ogr.advice([*own, joint])
+    assert sum(ogr.weights(own).values()) == pytest.approx(1)
 
 
 # ---------------------------------------------------------------------------- what is trained from what
