@@ -34,7 +34,7 @@ The times were not measured yet.
 
 Weights by hand, in the order sound, flow, joint, or those of an earlier run:
 --config.method.gblend.weights=.01,.83,.16 or =runs/gblend. Weights of error
-rates: --config.method.gblend.measure=error. In short runs a joint classifier
+rates: --config.method.gblend.curves=error. In short runs a joint classifier
 of weight .05 starves: --config.method.gblend.clamp_absolute=0.5 counts no
 overfitting as less than that. --config.split=train lets all networks learn from
 the held-out clips as well, once these have weighed them.

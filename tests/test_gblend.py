@@ -231,7 +231,7 @@ def test_learnt_weights_go_to_what_makes_the_loss_least():
 @pytest.mark.parametrize(
     "options, match",
     [({"weights": ".5,.5"}, r"3 numbers, 0 or more, for av.audio, av.rgb, av.joint in this order"),
-     ({"weights": "1,-1,1"}, "0 or more"), ({"measure": "top1"}, "choose one of"),
+     ({"weights": "1,-1,1"}, "0 or more"), ({"curves": "top1"}, "choose one of"),
      ({"endpoint": "best"}, "choose one of"), ({"clamp": -1.0}, "must be above 0")],
 )  # fmt: skip
 def test_options_that_cannot_be(options, match):

@@ -17,7 +17,7 @@ from mmvid.streams import Head
 # What `weights` may be beside numbers and the folder of a run.
 ESTIMATE, EQUAL, LEARNT = "estimate", "equal", "learnt"
 CLAMP = 1e-3
-MEASURES = ("loss", "error")
+CURVES = ("loss", "error")
 ENDPOINTS = ("last", "best_val")
 # Step of what is learnt in the weights: there is no rate in the paper.
 RATE = 0.01
@@ -143,7 +143,7 @@ def make(
     weights: str = ESTIMATE,
     clamp: float = CLAMP,
     clamp_absolute: float = 0.0,
-    measure: str = "loss",
+    curves: str = "loss",
     endpoint: str = "last",
 ) -> Method:
     """Makes G-Blend's method: the loss is sum_i w_i L_i over ``outputs``, with L the cross-entropy, averaged over
@@ -154,7 +154,7 @@ def make(
     "learned weights"); numbers, as '.38,.24,.38'; or the folder of a run whose weights a plan takes. Raises
     ValueError for options that cannot be.
     """
-    for name, value, known in (("measure", measure, MEASURES), ("endpoint", endpoint, ENDPOINTS)):
+    for name, value, known in (("curves", curves, CURVES), ("endpoint", endpoint, ENDPOINTS)):
         if value not in known:
             raise ValueError(f"{name}={value!r} is unknown; choose one of {known}")
     blend_weights(*np.ones((4, 1)), clamp=clamp, clamp_absolute=clamp_absolute)  # for its error alone

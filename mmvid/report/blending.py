@@ -186,8 +186,8 @@ def _curves(measured: Mapping[str, Sequence[Mapping]]) -> str:
                 for step, train, held in zip(note["steps"], found["train"], found["held"]):
                     for line, number in zip(lines.values(), (train, held, held - train)):
                         line.append((step, number))
-            measure = own[0]["options"]["measure"]
-            series[f"{part}: {measure}" + (f", {title}" if len(measured) > 1 else "")] = lines
+            curve = own[0]["options"]["curves"]
+            series[f"{part}: {curve}" + (f", {title}" if len(measured) > 1 else "")] = lines
     return figures.curves(series)
 
 
