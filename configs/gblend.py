@@ -22,8 +22,8 @@ medium       the default on the larger rendering, with 1,500   15 min, 2 cores
 table        tables 2, 4 and 5 in miniature: also RGB and      60 min, 2 cores
              sound, RGB and flow, and all three; dropout,
              pre-training, early stopping, auxiliary losses
-             (weights of 1/3 and of 1), learnt weights, SE and
-             NL gates; mid-level concatenation and LMF, plain
+             (weights of 1/3 and of 1), learnt weights, the clamp
+             of 0.5, SE and NL gates; mid-level concatenation and LMF, plain
              and with G-Blend
 
 What the paper prints (Kinetics, video top-1, table 4): sound 19.7, flow 62.1,
@@ -184,6 +184,7 @@ def table(c: ConfigDict) -> None:
     c.blend.arms.update(
         dict(
             ones=dict(network="av", weights="1,1,1", title="Weights of 1"),
+            clamped=dict(network="av", clamp_absolute=0.5, title="G-Blend, |dO| 0.5 at least"),
             learnt=dict(network="av", weights="learnt", title="Learnt weights"),
             dropout=dict(network="dropout", title="Dropout"),
             pretrained=dict(network="naive", pretrained=True, title="Pre-training"),

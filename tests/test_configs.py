@@ -265,7 +265,7 @@ def test_the_default_and_the_table_of_gradient_blending():
     # Of the table: a network of every kind of joint classifier, and the copies of all in one probe.
     outputs = {s.name: [o for n in s.networks for o in n.outputs] for s in segments.values()}
     assert set(outputs["probe"]) >= {"audio", "flow", "rgb", "naive", "naive_rfa", "naive_mid", "naive_lmf"}
-    assert outputs["rfa"] == ["rfa.rgb", "rfa.flow", "rfa.audio", "rfa.joint"] and len(segments) == 15
+    assert outputs["rfa"] == ["rfa.rgb", "rfa.flow", "rfa.audio", "rfa.joint"] and len(segments) == 16
 
 
 @pytest.mark.parametrize("variant", RECIPES)

@@ -1,6 +1,6 @@
 """What ``config.blend`` asks of the plan 'gblend': which networks train by which weights, and what is probed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import methods
@@ -122,6 +122,14 @@ def copies_of(config, made: Network) -> dict[str, str]:
             f"networks.{made.name}.weights"
         )
     return {part: own[part] for part in parts}
+
+
+def copies(config, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+    """{network: `copies_of` it} of the arms' networks that have copies."""
+    # Copies that nobody weighs are trained as well: they are what the result is compared with.
+    return {
+        arm.network.name: copies_of(config, arm.network) for arm in arms if arm.network.name in config.blend.copies
+    }
 
 
 def singles(copies: blended.Copies) -> dict[str, str]:

@@ -8,7 +8,7 @@ super-epochs.
 All segments see the same batches, with the same rates at the same steps, and begin with the same encoders.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmvid import optim
 from mmvid.data.groups import Group
@@ -30,37 +30,42 @@ def make(context: Context) -> list[Segment]:
 
     Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
     """
-    config = context.config
-    arms, blend = arms_lib.of(context), config.blend
-    asked = [arm for arm in arms if arm.estimates]
-    # Copies that nobody weighs are trained as well: they are what the result is compared with.
-    copies = {
-        arm.network.name: arms_lib.copies_of(config, arm.network)
-        for arm in arms
-        if arm.network.name in blend.copies
-    }
-    # What is held out may be learnt from again, once it has weighed: then the copies are trained once more.
-    rejoins = config.split != blend.split
+    config, arms = context.config, arms_lib.of(context)
+    copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
     singles = arms_lib.singles(copies)
-    source = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
-    made = {arm.name: _arm(context, arm, source, singles) for arm in arms}
+    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
+    made = {arm.name: _arm(context, arm, alone, singles) for arm in arms}
     wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
-    segments, probes = [_begun(source, wholes, copies)], {}
+    alone = _begun(alone, wholes, copies)
     if not rejoins:
-        segments = _measured(context, segments[0])
-    elif asked:
-        probe = _begun(_probe(context, copies, PROBE, blend.split, ""), wholes, copies)
-        segments += _measured(context, probe._replace(evaluate=(), also=()))
-    names = tuple(s.name for s in segments if s.name.startswith(PROBE))
-    for arm in asked:
-        probes[arm.name] = Probe(
-            names, arms_lib.outputs(config, copies[arm.network.name]), blend.held, blend.fixed
+        probing, probes = _probing(context, arms, alone, copies)
+        first = probing
+    else:
+        # What is held out is learnt from again, once it has weighed: the copies are trained once more.
+        probe = _begun(_probe(context, copies, PROBE, config.blend.split, ""), wholes, copies)
+        probing, probes = _probing(context, arms, probe._replace(evaluate=(), also=()), copies)
+        # Where no weights are asked for, nobody needs them.
+        first = [alone, *(probing if probes else [])]
+    segments = [*first, *(_weighed(arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
+    return segments + (_online(context, arms[-1], made[METHOD], copies) if config.blend.super_epochs else [])
+
+
+def _probing(context: Context, arms: Sequence[Arm], probe: Segment, copies: blended.Copies) -> tuple[list, dict]:
+    """The segments of a ``probe``, and {arm: where its copies are measured} of the arms that it gives weights."""
+    config, pieces = context.config, _measured(context, probe)
+    names = tuple(piece.name for piece in pieces)
+    probes = {
+        arm.name: Probe(
+            names,
+            arms_lib.outputs(config, copies[arm.network.name]),
+            config.blend.held,
+            config.blend.fixed,
         )
-    segments = [_leaving(s, {arm.name: (probes[arm.name], arm.options) for arm in asked}) for s in segments]
-    segments += [_weighed(arm, made[arm.name], probes.get(arm.name)) for arm in arms]
-    if blend.super_epochs:
-        segments += _online(context, arms[-1], made[METHOD], copies)
-    return segments
+        for arm in arms
+        if arm.estimates
+    }
+    asked = {arm.name: (probes[arm.name], arm.options) for arm in arms if arm.estimates}
+    return [*pieces[:-1], _leaving(pieces[-1], asked)], probes
 
 
 # ---------------------------------------------------------------------------- segments
@@ -119,8 +124,8 @@ def _measured(context: Context, probe: Segment) -> list[Segment]:
 
 
 def _leaving(made: Segment, asked: Mapping) -> Segment:
-    """The last segment of a probe, which leaves the weights that are ``asked`` of it; others as they are."""
-    if made.name != PROBE or not asked:
+    """The last segment of a probe, which leaves the weights ``asked`` of it, {segment: (probe, options)}."""
+    if not asked:
         return made
     return made._replace(leave=blended.estimating(made.leave, asked), check=_check(asked))
 
