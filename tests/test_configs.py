@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import common, distill, dmcl, mml
+from configs import common, distill, dmcl, gblend, mml
 from data_prep import build
 from data_prep.tabletop import files
 from mmvid import methods, network, plans
@@ -66,8 +66,7 @@ def a_label(head, rows):
 def a_batch(segment, size, batch_size):
     """Zeros in the shape that the loader gives."""
     inputs = {
-        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype)
-        for name, s in segment.streams.items()
+        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype) for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
     turns = any(pass_.one_of for pass_ in segment.method.passes)
@@ -87,9 +86,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     def make(key):
         init = lambda key: network.init_params(segment.networks, segment.streams, size, key)  # noqa: E731
         params, stats = weights(init, key)
-        return network.init_state(
-            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
-        )
+        return network.init_state(segment.networks, params, stats, segment.method, segment.tx, key, ema=ema)
 
     return make
 
@@ -97,10 +94,12 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     distill.get_config(), *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
-     *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL)],
-    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", *(f"dmcl-{v}" for v in DEEP),
-         *(f"distill-{v}" for v in DISTILL)],
+     distill.get_config(), gblend.get_config(),
+     *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
+     *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL),
+     pytest.param(gblend.get_config("table"), marks=pytest.mark.slow)],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", "gblend", *(f"dmcl-{v}" for v in DEEP),
+         *(f"distill-{v}" for v in DISTILL), "gblend-table"],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
@@ -250,6 +249,25 @@ def test_the_table_of_distillation():
     assert len(set(keys.of(list(segments.values())).values())) == len(segments)
 
 
+def test_the_default_and_the_table_of_gradient_blending():
+    """What is compared sees the same clips in the same batches; super-epochs are of 10, then 5, of 45 epochs."""
+    for variant in ("", "online", "table"):
+        config = gblend.get_config(variant)
+        segments = {s.name: s for s in plans.make(context(config))}
+        assert len({s.seed for s in segments.values()}) == 1
+        assert {s.main.split for s in segments.values()} == {"taught"} and "held" in segments["probe"].measure
+        titled = [s for s in segments.values() if s.title]
+        assert len({(s.stop, s.spec["program"]["schedule_steps"]) for s in titled}) == 1
+        keys_of = keys.of(list(segments.values()))
+        assert "" not in keys_of.values() and len(set(keys_of.values())) == len(segments)
+        lengths = [s.steps for name, s in segments.items() if name.startswith("online")]
+        assert lengths == ([246, *[122] * 7] if variant == "online" else [])
+    # Of the table: a network of every kind of joint classifier, and the copies of all in one probe.
+    outputs = {s.name: [o for n in s.networks for o in n.outputs] for s in segments.values()}
+    assert set(outputs["probe"]) >= {"audio", "flow", "rgb", "naive", "naive_rfa", "naive_mid", "naive_lmf"}
+    assert outputs["rfa"] == ["rfa.rgb", "rfa.flow", "rfa.audio", "rfa.joint"] and len(segments) == 16
+
+
 @pytest.mark.parametrize("variant", RECIPES)
 def test_dmcls_recipe(variant):
     """The released code: dmcl.py and its parsers; the published numbers are among the rows."""
@@ -320,7 +338,9 @@ def test_what_may_be_missing_are_the_fields_of_records():
     assert dict(common.get_config().missing) == dict.fromkeys(FIELDS, 0.0)
 
 
-EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill) for v in m.VARIANTS]
+EVERY = [
+    pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill, gblend) for v in m.VARIANTS
+]
 
 
 @pytest.mark.parametrize("config", EVERY)

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
+from mmvid.models import fusion
 from mmvid.models.audio import AudioNet
-from mmvid.models.fusion import fuse
 from mmvid.models.layers import Affine
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
@@ -54,6 +54,8 @@ MODELS = {
     "swin3d_tiny": dict(module=Swin3D, stages=(2, 2, 6, 2)),
 }
 FUSION = "fusion"  # of several of these
+# What a fusion knows beside the options of its encoders (`_fusion`).
+_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "mid_stage", "unimodal")
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
@@ -63,6 +65,8 @@ CHOICES = {
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),
     "vocabulary": tuple(VOCABULARIES),
+    "joint": fusion.JOINTS,
+    "unimodal": fusion.UNIMODAL,
 }
 
 
@@ -88,7 +92,13 @@ def build_model(
     (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`). With ``share`` > 0 there is one such
     network for each of the streams ``members``, and they share features after the stem with this probability
     (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)}
-    read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`fuse`).
+    read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`encoder_of`).
+    Its ``joint`` classifier is 'late' (concatenation, then ``joint_layers`` fully connected layers of
+    ``joint_width`` units), 'mid' (concatenation before stage ``mid_stage``, the last by default, of the stream
+    ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of ``rank``); see
+    joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero' (which start
+    at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the joint
+    classifier's, on the concatenation, and the encoders'.
     With ``affine``, each class of a head of several labels has a scale and a bias of its own between classifier
     and sigmoid (VMZ). Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
@@ -127,7 +137,7 @@ def _space(head: Head, affine: bool) -> int | Affine:
 def options_of(name: str) -> set[str]:
     """Returns the options of the model ``name``. Raises ValueError, which lists the models, if unknown."""
     if name == FUSION:
-        return {"encoders"}.union(*map(options_of, MODELS))
+        return {*_FUSING}.union(*map(options_of, MODELS))
     if name not in MODELS:
         raise ValueError(f"model {name!r} is unknown; choose one of {sorted([*MODELS, FUSION])}")
     return set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
@@ -139,43 +149,87 @@ def _checked_options(name: str, known: set[str], options: dict) -> dict:
     settings = MODELS[name] | options
     if unknown := sorted(set(options) - known):
         raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
-    for option, words in CHOICES.items():
-        if settings.get(option, words[0]) not in words:
-            raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
+    _check_words(settings)
     return settings
 
 
-def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
-    """Builds encoders by name and fuses them; each gets those of the ``options`` that it knows.
+def _check_words(settings: dict) -> None:
+    """Raises ValueError for a word that is not among its CHOICES."""
+    for option, words in CHOICES.items():
+        if settings.get(option, words[0]) not in words:
+            raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
 
-    Raises ValueError for an option that no model knows, or encoders that do not match the streams.
+
+def encoder_of(stream: str, encoders: dict, **options) -> tuple[str, dict]:
+    """Returns (model, its options) of the encoder of one ``stream`` in a fusion with these ``options``: its own,
+    and those of all that it knows. A network made of them is the fusion's unimodal part by itself."""
+    named = encoders[stream]
+    model, own = (named, {}) if isinstance(named, str) else named
+    known = options_of(model)
+    return model, {k: v for k, v in options.items() if k in known and k not in _FUSING} | dict(own)
+
+
+def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
+    """Builds encoders by name and fuses them.
+
+    Raises ValueError for an option that no model knows, encoders that do not match the streams, or a joint
+    classifier that they do not allow.
     """
     if unknown := sorted(set(options) - known):
         raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
+    _check_words(options)
     if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
         raise ValueError(
             f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
             f"streams of in_channels={in_channels}. Write reads=(('audio', 'rgb'),) and "
             "encoders=dict(audio=MODEL, rgb=MODEL)"
         )
-    made = {}
-    for stream, channels in in_channels.items():
-        named = encoders[stream]
-        model, own = (named, {}) if isinstance(named, str) else named
-        common = {k: v for k, v in options.items() if k in options_of(model)}
-        made[stream] = build_model(model, heads=classes, in_channels=channels, **{**common, **own})
-    return fuse(made, classes, options.get("dropout", 0.0))
+    if fusion.JOINT in in_channels:
+        raise ValueError(f"a fusion calls its own classifier {fusion.JOINT!r}: give the stream another name")
+
+    def encoder(stream: str, heads: dict) -> Model:
+        model, own = encoder_of(stream, encoders, **options)
+        return build_model(model, heads=heads, in_channels=in_channels[stream], **own)
+
+    unimodal = options.get("unimodal", "drawn")
+    made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
+    if options.get("joint") == "mid":
+        trunk = options.get("trunk") or next(iter(in_channels))
+        return _mid(made, encoder(trunk, classes) if trunk in made else None, trunk, unimodal, options)
+    names = {"joint_width": "width", "joint_layers": "layers", "rank": "rank", "dropout": "dropout"}
+    settings = {ours: options[name] for name, ours in names.items() if name in options}
+    return fusion.fuse(made, fusion.joint_of(options.get("joint", "late"), classes, **settings), unimodal)
+
+
+def _mid(encoders: dict, last: Model | None, trunk: str, unimodal: str, options: dict) -> Model:
+    """Fuses ``encoders`` in the middle of the ``trunk``, whose architecture ``last`` goes on with all of them.
+
+    Raises ValueError for a trunk that there is not, or that cannot be cut at the stage asked for.
+    """
+    stages = last.stages if last else ()
+    stage = options.get("mid_stage") or len(stages)
+    if not 1 <= stage <= len(stages):
+        raise ValueError(
+            f"joint='mid', trunk={trunk!r}, mid_stage={stage}: name one of {sorted(encoders)} whose encoder has "
+            f"stages (a ResNet), and one of its {len(stages)} stages, counted from 1"
+        )
+    alone = unimodal == "none"
+    cut = encoders | {trunk: fusion.tapped(encoders[trunk], stage, whole=not alone)}
+    # A naive network has no second half of the trunk: with one, a start may bring it along or leave it.
+    late = [] if alone else [(trunk, *path) for blocks in stages[stage - 1 :] for path in blocks]
+    return fusion.fuse(cut, fusion.middle(last, stage, trunk), unimodal, tuple(late))
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:
     """Returns ``model`` with an init that raises ValueError for inputs of another number of channels."""
 
-    def init(key, x):
-        if x.shape[-1] != in_channels:
+    def init(key, x, **cut):
+        # Whoever goes on from the middle of it reads a map, of any number of channels.
+        if "since" not in cut and x.shape[-1] != in_channels:
             raise ValueError(
                 f"{name} was built for {in_channels} channels and is given {x.shape[-1]}; "
                 "in_channels of the stream and of the network must agree"
             )
-        return model.init(key, x)
+        return model.init(key, x, **cut)
 
     return model._replace(init=init)

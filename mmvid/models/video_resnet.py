@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from mmvid.models.convolution import max_pool
 from mmvid.models.layers import BatchNorm, Classifier, ClipConv, linear
+from mmvid.models.resnet import between, blocks
 
 # Channels between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45
@@ -98,6 +99,7 @@ class VideoResNet(nn.Module):
 
     Pictures larger than ``resize`` pixels, if it is set, are resized to it. ``hidden`` adds a layer of so many
     units with a ReLU before the classifiers; 'features' are then its values. (Both MMD's code for Hara's.)
+    Called with ``until`` a stage (1 is the first) it stops before it and returns that map; ``since`` goes on.
     """
 
     heads: dict[str, int]
@@ -139,14 +141,17 @@ class VideoResNet(nn.Module):
         settings = {"eps": self.eps, "momentum": self.momentum, "dtype": self.dtype}
         return functools.partial(BatchNorm, frozen=frozen, **settings)
 
+    @property
+    def cuts(self):
+        """The paths of the blocks of each stage; see `Model.stages`."""
+        return blocks(self.stages)
+
     @nn.compact
-    def __call__(self, x, *, train: bool):
-        x = x[:, None] if x.ndim == 4 else x
-        x = resized(x, self.resize) if self.resize else x
-        x = self._stem(x, train)
-        x = max_pool(x, self.padding, time=self.pool_frames) if self.stem_pool else x
-        self.sow("intermediates", "stem", x)
-        x = self._blocks(x, train)
+    def __call__(self, x, *, train: bool, since: int = 0, until: int | None = None):
+        x = x if since else self._stem(x, train)
+        x = self._blocks(x, train, since, until)
+        if until is not None:
+            return x
         # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2, 3))
@@ -158,6 +163,14 @@ class VideoResNet(nn.Module):
         return {"logits": logits, "features": pooled, "map": x}
 
     def _stem(self, x, train: bool):
+        x = x[:, None] if x.ndim == 4 else x
+        x = resized(x, self.resize) if self.resize else x
+        x = self._first(x, train)
+        x = max_pool(x, self.padding, time=self.pool_frames) if self.stem_pool else x
+        self.sow("intermediates", "stem", x)
+        return x
+
+    def _first(self, x, train: bool):
         conv = self._conv()
         if self.form != "factorised":
             x = conv(self.width, (self.stem_frames, self.stem), (1, 2), name="conv1")(x)
@@ -168,10 +181,10 @@ class VideoResNet(nn.Module):
         x = conv(self.width, (3, 1), name="conv2")(x)
         return nn.relu(self._norm()(name="bn2")(x, train=train))
 
-    def _blocks(self, x, train: bool):
+    def _blocks(self, x, train: bool, since: int, until: int | None):
         # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for stage, count in enumerate(self.stages):
+        for stage, count in between(self.stages, since, until):
             late = "spatial" if stage else "full"
             for i in range(count):
                 x = block(

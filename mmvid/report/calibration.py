@@ -128,9 +128,7 @@ def _frequent_rows(titles, scores: Sequence[Scores], heads: list[str], output: s
     classes, counts = np.unique(np.stack([scores[-1].label[h] for h in heads], 1), axis=0, return_counts=True)
     spaces, rows = file.heads_of(scores[-1]), {}
     for place in np.argsort(-counts, kind="stable")[:MOST_FREQUENT]:
-        names = [
-            spaces[head].names[i] if spaces[head].names else str(i) for head, i in zip(heads, classes[place])
-        ]
+        names = [spaces[head].names[i] if spaces[head].names else str(i) for head, i in zip(heads, classes[place])]
         own = []
         for title, each in zip(titles, scores):
             chosen = np.all([each.label[h] == i for h, i in zip(heads, classes[place])], axis=0)

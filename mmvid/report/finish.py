@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
+from mmvid.report import blending, points, table, verdict
 from mmvid.report import page as page_lib
-from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
 from mmvid.scores import ensembles, file, temperature
 from mmvid.scores.file import Scores
@@ -160,13 +160,17 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
-    short = {split: table.taught_text(loaded, split, how) for split in found}
+    short = {
+        split: table.taught_text(loaded, split, how)
+        or blending.text(workdir, loaded, split, config, headline, how)
+        for split in found
+    }
     for split, lines in found.items():
-        # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
+        # With every teacher or arm in it, the table is long: a terminal shows the short one alone.
         level = logging.DEBUG if short[split] else logging.INFO
         logs.LOG.log(level, "\n%s\n", table.table(loaded, split, baseline=baseline, how=how, found=lines))
-    if any(short.values()):
-        logs.LOG.info("\n%s\n", "\n".join(table.column_weights(loaded, next(iter(found)))))
+    if weighed := table.column_weights(loaded, next(iter(found))):
+        logs.LOG.info("\n%s\n", "\n".join(weighed))
     # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
     for split, text in short.items():
         if not text and config.published:

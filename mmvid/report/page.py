@@ -8,7 +8,19 @@ import jinja2
 
 from mmvid import files
 from mmvid.data import fields
-from mmvid.report import calibration, diagrams, facts, figures, overview, panels, points, table, teachers, verdict
+from mmvid.report import (
+    blending,
+    calibration,
+    diagrams,
+    facts,
+    figures,
+    overview,
+    panels,
+    points,
+    table,
+    teachers,
+    verdict,
+)
 from mmvid.report.points import Column, Line
 from mmvid.scores import file
 from mmvid.scores import numbers as numbers_lib
@@ -118,6 +130,8 @@ def write(
         clips=clips,
         **_origin(workdir, columns, settings, facts.trained_on(dataset, learnt)),
         tables=_tables(columns, found, baseline, how),
+        blended={split: blending.table_rows(workdir, columns, split, settings, headline, how) for split in found},
+        blending=blending.panel(workdir, columns),
         published=list(published),
         printed=_printed(published),
         neighbours=panels.neighbours(workdir),

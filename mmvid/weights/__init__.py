@@ -174,8 +174,8 @@ def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path,
     """Evens out what may differ between a source and a model.
 
     Counters of batch norms and what else no tree keeps is dropped, classifiers that are skipped are replaced by
-    the model's own, with them the necks that only one of the two has, and first convolutions are averaged to
-    the model's input channels.
+    the model's own, with them the necks that only one of the two has; of two fusions also the classifiers that
+    only one has. First convolutions are averaged to the model's input channels.
     """
     placed = {p: v for p, v in have.placed.items() if (*p[:-1], _IMPLIED.get(p[-1])) not in wanted}
     if classifier == "skip" or not layout.classifiers:
@@ -185,6 +185,11 @@ def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path,
         placed |= {p: v for p, v in wanted.items() if within(p[1:], layout.classifiers)}
         placed = {p: v for p, v in placed.items() if p in wanted or not within(p[1:], have.layout.necks)}
         placed = {p: v for p, v in wanted.items() if within(p[1:], layout.necks)} | placed
+    elif layout.encoders:
+        # Of two fusions one may have unimodal classifiers, and the other the joint one alone.
+        theirs, ours = ({*side.classifiers, *side.necks} for side in (have.layout, layout))
+        placed = {p: v for p, v in placed.items() if not within(p[1:], tuple(theirs - ours))}
+        placed |= {p: v for p, v in wanted.items() if within(p[1:], tuple(ours - theirs))}
     for first in layout.first_convolutions:
         path = ("params", *first, "kernel")
         # What is no convolution has no channels to average.
