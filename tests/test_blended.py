@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import sys
 
 import blended as small
 import jax
@@ -12,7 +13,7 @@ import toy
 import warm
 from test_network import on_one_device
 from test_records import pack, record
-from test_train import assert_equal_runs, environment
+from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
 
 from mmvid import commands, files, train
 from mmvid.methods import gblend as method
@@ -323,3 +324,23 @@ def test_killed_in_each_place_ends_with_the_same_bits(dataset, finished, tmp_pat
         own, other = (w / name / "blend.json" for w in (finished, tmp_path / "cut"))
         assert files.read_json(own) == files.read_json(other)
     assert_equal_runs(finished, tmp_path / "cut", names)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(dataset, tmp_path, monkeypatch):
+    """Each reads the scores that all have made and the weights that the first has written."""
+    (tmp_path / "config.py").write_text(small.FILE)
+    monkeypatch.setenv("BLENDED", str(dataset))
+    brief = [f"--config={tmp_path}/config.py", "--config.steps.method=2", "--config.save_every=0"]
+    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    in_two_processes([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"])
+    assert_runs_agree(
+        tmp_path / "one", tmp_path / "two", ("probe_1", "probe", "equal", "gblend", "probe_online", "online")
+    )
+    for name in ("gblend", "online"):
+        one, two = (files.read_json(tmp_path / run / name / "blend.json") for run in ("one", "two"))
+        for part, own in one["heads"].items():
+            for what in ("train", "held"):
+                np.testing.assert_allclose(two["heads"][part][what], own[what], atol=1e-4)
+            assert two["weights"][part] == pytest.approx(one["weights"][part], abs=0.02)
