@@ -259,6 +259,11 @@ def test_arms_of_every_kind(dataset, tmp_path):
         "blend.arms.learnt": dict(network="av", weights="learnt"),
         "blend.arms.clamped": dict(network="av", clamp_absolute=0.5),
     }
+    # A loss of several labels is that of everybody.
+    other = build.build(
+        small.configured(dataset, **changes, **{"method.gblend.multi": "softmax"}).lock(), tmp_path
+    )
+    assert all(dict(s.spec["program"]["method"][1])["multi"] == "softmax" for s in other.segments)
     run = build.build(small.configured(dataset, **changes).lock(), tmp_path)
     by_name = {segment.name: segment for segment in run.segments}
     starts = by_name["pretrained"].spec["starts"]
