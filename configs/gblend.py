@@ -152,6 +152,7 @@ def smoke(c: ConfigDict) -> None:
     c.steps.method = "20"
     c.schedule.warmup = "5"
     c.log_every = 5
+    c.evaluation.update(dict(protocol="C2", every="50%"))
     c.blend.measures = 2
     c.blend.super_epochs = ("10",)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mmvid import methods
-from mmvid.methods import gblend, single
+from mmvid.methods import gblend, single, terms
 from mmvid.scores import blends
 from mmvid.scores.file import Scores
 from mmvid.streams import Head
@@ -169,6 +169,10 @@ def test_losses_of_clips_are_those_that_training_has():
     assert errors[0] == (logits["verb"][0].argmax(-1) != 0).mean()
     with pytest.raises(ValueError, match="no error rate of a clip"):
         blends.of_clips(scores, "a", "error")
+    tags = scores._replace(label={"tags": label["tags"]}, logits={"a": {"tags": logits["tags"]}})
+    each = np.float32(label["tags"][0][None].repeat(2, 0))
+    want = terms.cross_entropy(jnp.asarray(logits["tags"][:1], jnp.float32), each, "multi", "softmax")
+    assert blends.of_clips(tags, "a", multi="softmax")[0] == pytest.approx(float(want.mean()), rel=1e-5)
     logits["verb"][0] = np.nan
     assert np.isinf(blends.of_clips(scores, "a")[0])
 
@@ -232,7 +236,8 @@ def test_learnt_weights_go_to_what_makes_the_loss_least():
     "options, match",
     [({"weights": ".5,.5"}, r"3 numbers, 0 or more, for av.audio, av.rgb, av.joint in this order"),
      ({"weights": "1,-1,1"}, "0 or more"), ({"curves": "top1"}, "choose one of"),
-     ({"endpoint": "best"}, "choose one of"), ({"clamp": -1.0}, "must be above 0")],
+     ({"endpoint": "best"}, "choose one of"), ({"multi": "hinge"}, "choose one of"),
+     ({"clamp": -1.0}, "must be above 0")],
 )  # fmt: skip
 def test_options_that_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):

@@ -24,7 +24,7 @@ from mmvid.commands import evaluate
 from mmvid.data import subsets
 from mmvid.data.rules import Rule
 from mmvid.plans.segment import Segment
-from mmvid.report import ogr, page
+from mmvid.report import facts, ogr, page
 from mmvid.report.text import aligned
 from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
@@ -88,17 +88,23 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.split not in run.datasets["dataset"].info.splits:
         known = ", ".join(run.datasets["dataset"].info.splits)
         raise usage.WrongUse(f"--split={arguments.split}: there is no such split; there are {known}")
-    found = {}
+    found, folders = {}, {}
     for segment in evaluate.segments_of(run, arguments.segments):
         feed.check_evaluation(run, segment)
-        found[segment.title or segment.name] = measured(run, segment, arguments.split)
+        title = segment.title or segment.name
+        found[title], folders[title] = measured(run, segment, arguments.split), [run.workdir / segment.name]
     advice = {title: ogr.advice(own) for title, own in found.items()}
     print(aligned(ogr.rows(found)))
     print("\n" + "\n".join(f"{title}: {said}" for title, said in advice.items()))
     path = arguments.run / "ogr.html"
     figures = [ogr.figure(title, own) for title, own in found.items()]
     made = page.template("ogr.html").render(
-        name=arguments.run.name, split=arguments.split, rows=ogr.rows(found), advice=advice, figures=figures
+        name=arguments.run.name,
+        split=arguments.split,
+        rows=ogr.rows(found),
+        advice=advice,
+        figures=figures,
+        made=facts.made(folders),
     )
     files.write_text(path, made)
     print(f"page: {path}")

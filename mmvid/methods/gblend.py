@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from mmvid import losses
 from mmvid.methods import terms as terms_lib
 from mmvid.methods.base import Method, keep_state
 from mmvid.streams import Head
@@ -145,24 +146,26 @@ def make(
     clamp_absolute: float = 0.0,
     curves: str = "loss",
     endpoint: str = "last",
+    multi: str = "sigmoid",
 ) -> Method:
     """Makes G-Blend's method: the loss is sum_i w_i L_i over ``outputs``, with L the cross-entropy, averaged over
-    heads. No gradient is stopped.
+    heads; ``multi`` names that of several labels (`losses.MULTI_LABEL`). No gradient is stopped.
 
     The weights are the state, {'weights': [H]}: ``weights`` is 'estimate', in which case a plan puts those of
     `estimate` there, by the other options; 'equal'; 'learnt' (Kendall et al. 2018: L / s^2 + log s, the paper's
     "learned weights"); numbers, as '.38,.24,.38'; or the folder of a run whose weights a plan takes. Raises
     ValueError for options that cannot be.
     """
-    for name, value, known in (("curves", curves, CURVES), ("endpoint", endpoint, ENDPOINTS)):
+    words = (("curves", curves, CURVES), ("endpoint", endpoint, ENDPOINTS), ("multi", multi, losses.MULTI_LABEL))
+    for name, value, known in words:
         if value not in known:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {known}")
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {tuple(known)}")
     blend_weights(*np.ones((4, 1)), clamp=clamp, clamp_absolute=clamp_absolute)  # for its error alone
     first = given(weights, outputs) or [1 / len(outputs)] * len(outputs)
 
     def terms(results, batch, state, key):
         del key
-        term = terms_lib.task_term(results["main", "train"], batch["main"], outputs, heads)
+        term = terms_lib.task_term(results["main", "train"], batch["main"], outputs, heads, multi)
         return {"ce": term._replace(weight=jnp.asarray(state["weights"], jnp.float32))}
 
     def init():
@@ -173,9 +176,9 @@ def make(
 
     def learn(state, metrics, results, batch):
         del results, batch
-        losses = jnp.stack([metrics[f"{output}/ce"] for output in outputs])
+        found = jnp.stack([metrics[f"{output}/ce"] for output in outputs])
         # The gradient of exp(-v) L + v / 2, with v = log s^2.
-        log_variance = state["log_variance"] - RATE * (0.5 - state["weights"] * losses)
+        log_variance = state["log_variance"] - RATE * (0.5 - state["weights"] * found)
         return {"weights": jnp.exp(-log_variance), "log_variance": log_variance}
 
     return Method(terms, init=init, update=learn if weights == LEARNT else keep_state)

@@ -85,7 +85,7 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
     options["weights"] = blended.resolved(options["weights"], network.outputs, blended.parts_of(network))
     if options["weights"] != gblend.ESTIMATE:
         # What an estimate follows from changes nothing here, and must not change the key.
-        options = known | {"weights": options["weights"]}
+        options = known | {name: options[name] for name in ("weights", "multi")}
     return Arm(
         name,
         network,

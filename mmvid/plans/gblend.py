@@ -10,7 +10,7 @@ All segments see the same batches, with the same rates at the same steps, and be
 
 from collections.abc import Mapping, Sequence
 
-from mmvid import optim
+from mmvid import methods, optim
 from mmvid.data.groups import Group
 from mmvid.methods import gblend
 from mmvid.plans import arms as arms_lib
@@ -85,6 +85,15 @@ def _described(config, names) -> dict:
     )
 
 
+def _alone(config, outputs: Sequence[str]) -> tuple[str, dict]:
+    """The method by which every one of ``outputs`` learns alone."""
+    multi = config.method[METHOD].multi
+    if multi == methods.options(METHOD)["multi"]:
+        return "single", {}
+    # The sum of all losses: of networks of one output each, that is each alone.
+    return METHOD, methods.options(METHOD) | {"weights": ",".join("1" for _ in outputs), "multi": multi}
+
+
 def _probe(context: Context, copies: blended.Copies, name: str, split: str, title: str) -> Segment:
     """The segment ``name`` that trains all copies, each alone, and together as one tree."""
     config = context.config
@@ -92,7 +101,7 @@ def _probe(context: Context, copies: blended.Copies, name: str, split: str, titl
     if not networks:
         raise ValueError("blend.copies is empty: name the copies of the headline's network there")
     return segment.make(
-        context, name, networks, ("single", {}), config.steps.method, {}, batches=METHOD, title=title,
+        context, name, networks, _alone(config, networks), config.steps.method, {}, batches=METHOD, title=title,
         groups=_groups(config, split),
     )  # fmt: skip
 
@@ -163,7 +172,8 @@ def _arm(context: Context, arm: Arm, source: Segment, singles: Mapping[str, str]
             for s, copy in singles.items()
             if s in arm.network.model.encoders
         }
-    chosen = (METHOD, arm.options) if len(arm.network.outputs) > 1 else ("single", {})
+    outputs = arm.network.outputs
+    chosen = (METHOD, arm.options) if len(outputs) > 1 else _alone(config, outputs)
     made = segment.make(
         context, arm.name, (network,), chosen, config.steps.method, starts, batches=METHOD, title=arm.title,
         groups=_groups(config, config.split),

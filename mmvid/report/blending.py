@@ -10,7 +10,7 @@ from mmvid.report import figures, points, rows, table
 from mmvid.report.overview import rows_of
 from mmvid.report.points import Column
 from mmvid.report.rows import Row
-from mmvid.report.text import aligned, difference, percent, value
+from mmvid.report.text import aligned, difference, percent
 from mmvid.scores import blends, file
 
 JOINT = "joint"
@@ -89,7 +89,9 @@ def table_rows(
     lines = _lines(shown, split)
     own = {row.segment: row for row in rows_of(workdir, shown, split, config)}
     head = rows.head_of(shown[-1].scores[split])
-    found = [["", "clip top-1", "top-1 [95 %]", "top-5", "over its best modality", "over naive"]]
+    multi = " + " not in head and shown[-1].scores[split].label[head].ndim > 1
+    measures = ["mAP", "mAUC"] if multi else ["clip top-1", "top-1 [95 %]", "top-5"]
+    found = [["", *measures, "over its best modality", "over naive"]]
     for line in lines:
         title, column, output = line
         copies = copies_of(config, output, headline)
@@ -97,12 +99,19 @@ def table_rows(
         numbers = column.numbers[split][output].get(head)
         if numbers is None:
             continue
-        interval = numbers.get("top1_interval")
-        bounds = f" [{', '.join(map(percent, interval))}]" if interval else ""
         over = [_over(lines, own, line, base, split, how) for base in rivals]
-        clip = numbers.get("clip_top1", numbers.get("top1"))
-        found.append([title, percent(clip), value(numbers) + bounds, percent(numbers.get("top5")), *over])
+        found.append([title, *_measured(numbers), *over])
     return found
+
+
+def _measured(numbers: Mapping) -> list[str]:
+    """Writes clip top-1, top-1 with its interval and top-5, or mAP and mAUC."""
+    if "map" in numbers:
+        return [percent(numbers["map"]), percent(numbers["mauc"])]
+    bounds = f" [{', '.join(map(percent, numbers['top1_interval']))}]" if "top1_interval" in numbers else ""
+    # Of one view, a clip is the video.
+    clip = numbers.get("clip_top1", numbers["top1"])
+    return [percent(clip), percent(numbers["top1"]) + bounds, percent(numbers.get("top5"))]
 
 
 def weight_rows(workdir: pathlib.Path, columns: Sequence[Column]) -> list[list[str]]:

@@ -16,7 +16,7 @@ NAME = "blend.json"
 
 
 # ---------------------------------------------------------------------------- one clip's loss
-def _in_head(logits: np.ndarray, label: np.ndarray, curve: str) -> np.ndarray:
+def _in_head(logits: np.ndarray, label: np.ndarray, curve: str, multi: str) -> np.ndarray:
     """The loss, or the error (1 or 0), of each view: [N, V, K], [N] or [N, K] -> [N, V]."""
     n, views, classes = logits.shape
     flat = logits.reshape(-1, classes).astype(np.float64)
@@ -27,20 +27,24 @@ def _in_head(logits: np.ndarray, label: np.ndarray, curve: str) -> np.ndarray:
                 "labels of several classes have no error rate of a clip: --config.method.gblend.curves=loss"
             )
         return 1.0 - metrics.top_k_hits(flat, repeated, 1).reshape(n, views)
+    if label.ndim > 1 and multi == "softmax":
+        peak = flat.max(-1, keepdims=True)
+        log_sum = peak + np.log(np.exp(flat - peak).sum(-1, keepdims=True))
+        return (repeated * (log_sum - flat)).sum(-1).reshape(n, views)
     return metrics.cross_entropy(flat, repeated).reshape(n, views)
 
 
-def of_clips(scores: Scores, output: str, curve: str = "loss") -> np.ndarray:
+def of_clips(scores: Scores, output: str, curve: str = "loss", multi: str = "sigmoid") -> np.ndarray:
     """Computes each clip's cross-entropy, or with ``curve`` 'error' its top-1 error, as training has it: the
-    mean over its views and over the heads, [N]. It is nan where a clip lacks a label or what the output reads, and
-    inf where a score is not finite."""
+    mean over its views and over the heads, [N]. ``multi`` names the loss of several labels. It is nan where a clip
+    lacks a label or what the output reads, and inf where a score is not finite."""
     values, there = [], scores.present[output].copy()
     for head, label in scores.label.items():
         logits = scores.logits[output][head]
         finite = metrics.finite(logits)
         has = (label >= 0).all(axis=tuple(range(1, label.ndim)))
         # Numbers that are not used may be anything but what raises an error.
-        own = _in_head(np.where(finite[:, None, None], logits, 0), np.where(label >= 0, label, 0), curve)
+        own = _in_head(np.where(finite[:, None, None], logits, 0), np.where(label >= 0, label, 0), curve, multi)
         values.append(np.where(finite, own.mean(1), np.inf))
         there &= has
     return np.where(there, np.mean(values, axis=0), np.nan)
@@ -49,7 +53,7 @@ def of_clips(scores: Scores, output: str, curve: str = "loss") -> np.ndarray:
 # ---------------------------------------------------------------------------- a probe
 def how(options: Mapping) -> dict:
     """Returns those of the method's ``options`` that say how weights follow from losses."""
-    return {name: options[name] for name in ("curves", "endpoint", "clamp", "clamp_absolute")}
+    return {name: options[name] for name in ("curves", "multi", "endpoint", "clamp", "clamp_absolute")}
 
 
 class Probe(NamedTuple):
@@ -68,7 +72,7 @@ class Probe(NamedTuple):
         before = [workdir / name / "scores" / f"{split}-before.npz" for name in self.segments]
         return [*before, workdir / self.segments[-1] / "scores" / f"{split}.npz"]
 
-    def losses(self, workdir: pathlib.Path, split: str, curve: str) -> tuple[np.ndarray, list[int]]:
+    def losses(self, workdir: pathlib.Path, split: str, curve: str, multi: str) -> tuple[np.ndarray, list[int]]:
         """Reads the loss of each clip at each moment, and the steps of these: ([P, H, N], steps). Raises
         FileNotFoundError or ValueError where scores are missing, or of different clips."""
         found, steps, ids = [], [], None
@@ -77,7 +81,7 @@ class Probe(NamedTuple):
             if ids is not None and scores.id.tolist() != ids:
                 raise ValueError(f"{path} is of other clips than the moment before it: delete it and run again")
             ids = scores.id.tolist()
-            found.append([of_clips(scores, output, curve) for output in self.outputs.values()])
+            found.append([of_clips(scores, output, curve, multi) for output in self.outputs.values()])
             steps.append(scores.meta["step"])
         return np.array(found), steps
 
@@ -86,7 +90,7 @@ class Probe(NamedTuple):
         as plain data: {'weights': {part: weight}, 'heads': {part: {'weight', 'interval', 'gain', 'overfitting',
         'ogr', 'train', 'held'}}, 'steps', 'clips', ..}."""
         (train, steps), (held, _) = (
-            self.losses(workdir, split, options["curves"]) for split in (self.fixed, self.held)
+            self.losses(workdir, split, options["curves"], options["multi"]) for split in (self.fixed, self.held)
         )
         lost = [
             part for i, part in enumerate(self.outputs) if np.isnan(train[0, i]).all() | np.isnan(held[0, i]).all()
@@ -97,7 +101,7 @@ class Probe(NamedTuple):
                 "Give weights as numbers, --config.method.gblend.weights"
             )
         means = np.nanmean(train, -1), np.nanmean(held, -1)
-        chosen = {name: value for name, value in how(options).items() if name != "curves"}
+        chosen = {name: value for name, value in how(options).items() if name not in ("curves", "multi")}
         weights, bounds = gblend.estimate(*means, **chosen), gblend.intervals(means[0], held, **chosen)
         at = gblend.ends(means[1], chosen["endpoint"])
         rows = np.arange(len(at))
