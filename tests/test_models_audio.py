@@ -1,4 +1,4 @@
-"""audio_tiny: its shapes, what its features hear, and that it learns to tell knocks from hums."""
+"""Networks for sound: sizes; what audio_tiny's features hear, and that it learns to tell knocks from hums."""
 
 import jax
 import jax.numpy as jnp
@@ -90,3 +90,20 @@ def test_it_learns_and_drops_in_training_alone(drawn):
     assert values[-1] < 0.2 < values[0]
     first, second = (float(step(params, stats, jax.random.key(i))[0][0]) for i in (1, 2))
     assert first != second
+
+
+# papers.md 6.8; the first is the plain one, golden audio_r50.
+COUNTS = [("audio_resnet50", 24_321_360, 819_600), ("vmz_audio_resnet50", 23_540_064, 0),
+          ("vmz_audio_resnet101", 42_532_192, 0), ("vmz_audio_resnet152", 58_175_840, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, count, classifier", COUNTS)
+def test_parameters_and_maps_are_the_papers(name, count, classifier):
+    """Without heads there is no classifier, as in a naive fusion."""
+    x = jax.ShapeDtypeStruct((1, 100, 40, 1), jnp.float32)
+    model = build_model(name, heads={"action": 400} if classifier else {}, in_channels=1)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert sum(v.size for v in jax.tree.leaves(params)) == count
+    assert ("classifier" in params) == bool(classifier)
+    result, _ = jax.eval_shape(lambda p, s, x: model.apply(p, s, x, train=False, key=None), params, stats, x)
+    assert result["map"].shape == (1, 1, 4, 2, 2048) and result["features"].shape == (1, 2048)

@@ -3,23 +3,27 @@
 import jax.numpy as jnp
 
 from mmvid.models import fusion
-from mmvid.models.audio import AudioNet
+from mmvid.models.audio import AudioNet, VmzAudioNet
 from mmvid.models.layers import Affine
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.stlt import VOCABULARIES, Stlt, StltLayouts
 from mmvid.models.swin3d import Swin3D
-from mmvid.models.video_resnet import VideoResNet
+from mmvid.models.video_resnet import SEPARATED, VideoResNet
 from mmvid.streams import Head
 
 _BASIC = dict(stages=(2, 2, 2, 2), bottleneck=False)
 _DEEP = dict(stages=(3, 4, 6, 3), bottleneck=True)
+_DEEPER = dict(stages=(3, 4, 23, 3), bottleneck=True)
+_DEEPEST = dict(stages=(3, 8, 36, 3), bottleneck=True)
 _STILL = dict(module=ResNet, temporal=False)
 _TSM = dict(module=ResNet, temporal=True)
 _VIDEO = dict(_BASIC, module=VideoResNet)
-# R(2+1)D as its authors released it (VMZ, Caffe2).
-_VMZ = dict(module=VideoResNet, form="factorised", middle="own", eps=1e-3)
+# As their authors released them (VMZ, Caffe2): R(2+1)D, R3D and, with a pooled stem, CSN.
+_CAFFE2 = dict(module=VideoResNet, eps=1e-3)
+_VMZ = dict(_CAFFE2, form="factorised", middle="own")
+_CSN = dict(_CAFFE2, stem_pool=True)
 # No channels between the factors.
 _FACTORED = dict(form="factorised", middle="equal", stem_pool=True)
 # DMCL's code calls it R(2+1)D-18, with TensorFlow's padding.
@@ -32,7 +36,7 @@ MODELS = {
     "tsm_resnet18": dict(_BASIC, **_TSM),
     "tsm_resnet50": dict(_DEEP, **_TSM),
     # With 23 blocks in a stage the released code shifts every second block (TSM's code).
-    "tsm_resnet101": dict(_TSM, stages=(3, 4, 23, 3), bottleneck=True, shift_every=2),
+    "tsm_resnet101": dict(_DEEPER, **_TSM, shift_every=2),
     # For Tabletop's 48 pixels: a 5x5 stem, then one block a stage at 12, 6 and 3 pixels.
     "tsm_tiny": dict(_TSM, stages=(1, 1, 1), bottleneck=False, width=32, stem=5),
     "r3d_18": dict(_VIDEO, form="full"),
@@ -42,7 +46,18 @@ MODELS = {
     "r2plus1d_18": dict(_VIDEO, form="factorised"),
     "r2plus1d_18_true": dict(_BASIC, **_VMZ),
     "r2plus1d_18_dmcl": dict(_VIDEO, **_DMCL),
-    "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
+    "r2plus1d_101": dict(_DEEPER, **_VMZ),
+    "vmz_r3d_50": dict(_DEEP, **_CAFFE2, form="full"),
+    "csn_ip_152": dict(_DEEPEST, **_CSN, form="preserved"),
+    "csn_ir_152": dict(_DEEPEST, **_CSN, form="reduced"),
+    "csn_ir_50": dict(_DEEP, **_CSN, form="reduced"),
+    # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
+    "audio_resnet50": dict(_DEEP, **_STILL),
+    "audio_resnet101": dict(_DEEPER, **_STILL),
+    "audio_resnet152": dict(_DEEPEST, **_STILL),
+    "vmz_audio_resnet50": dict(module=VmzAudioNet, stages=(3, 4, 6, 3)),
+    "vmz_audio_resnet101": dict(module=VmzAudioNet, stages=(3, 4, 23, 3)),
+    "vmz_audio_resnet152": dict(module=VmzAudioNet, stages=(3, 8, 36, 3)),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
     # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
@@ -55,12 +70,12 @@ MODELS = {
 }
 FUSION = "fusion"  # of several of these
 # What a fusion knows beside the options of its encoders (`_fusion`).
-_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "mid_stage", "unimodal")
+_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "joint_stages", "unimodal")
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
     "dtype": ("float32", "bfloat16", "float64"),
-    "form": ("full", "factorised", "mixed"),
+    "form": ("full", "factorised", "mixed", *SEPARATED),
     "middle": ("block", "own", "equal"),
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),
@@ -84,23 +99,24 @@ def build_model(
     """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
     It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; an ``stlt*`` reads
-    layouts [B, T, slots, 8], an ``audio_*`` log-mel as an image. A ``resnet*`` sees every frame alone (TSN), a
-    ``tsm_*`` shifts features between frames, ``swin3d_tiny`` attends within windows of frames and pixels, the
-    others convolve over time. ``options`` are ``width``,
-    ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
+    layouts [B, T, slots, 8], ``audio_*`` and ``vmz_audio_*`` log-mel as an image. A ``resnet*`` sees every frame
+    alone (TSN), a ``tsm_*`` shifts features between frames, ``swin3d_tiny`` attends within windows of frames and
+    pixels, the others convolve over time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype``
+    ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
     ``frozen_bn`` ('none', 'all', or 'all_but_first', which is TSM's partial BN), and what else the module has
-    (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`). With ``share`` > 0 there is one such
-    network for each of the streams ``members``, and they share features after the stem with this probability
-    (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)}
-    read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`encoder_of`).
-    Its ``joint`` classifier is 'late' (concatenation, then ``joint_layers`` fully connected layers of
-    ``joint_width`` units), 'mid' (concatenation before stage ``mid_stage``, the last by default, of the stream
-    ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of ``rank``); see
-    joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero' (which start
-    at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the joint
-    classifier's, on the concatenation, and the encoders'.
-    With ``affine``, each class of a head of several labels has a scale and a bias of its own between classifier
-    and sigmoid (VMZ). Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
+    (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`, `VmzAudioNet`). With ``share`` > 0 there
+    is one such network for each of the streams ``members``, and they share features after the stem with this
+    probability (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its
+    options)} read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them
+    (`encoder_of`). Its ``joint`` classifier is 'late' (concatenation, then ``joint_layers`` fully connected layers
+    of ``joint_width`` units), 'mid' (concatenation before the last ``joint_stages`` stages, 1 by default, which
+    are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of
+    ``rank``); see joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero'
+    (which start at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the
+    joint classifier's, on the concatenation, and the encoders'. With ``affine``, each class of a head of several
+    labels has a scale and a bias of its own between classifier and sigmoid (VMZ).
+
+    Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     known = options_of(name)
     if heads is None:
@@ -195,29 +211,31 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
     made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
     if options.get("joint") == "mid":
         trunk = options.get("trunk") or next(iter(in_channels))
-        return _mid(made, encoder(trunk, classes) if trunk in made else None, trunk, unimodal, options)
+        if trunk not in made:
+            raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
+        return _mid(made, encoder(trunk, classes), trunk, unimodal, options.get("joint_stages") or 1)
     names = {"joint_width": "width", "joint_layers": "layers", "rank": "rank", "dropout": "dropout"}
     settings = {ours: options[name] for name, ours in names.items() if name in options}
     return fusion.fuse(made, fusion.joint_of(options.get("joint", "late"), classes, **settings), unimodal)
 
 
-def _mid(encoders: dict, last: Model | None, trunk: str, unimodal: str, options: dict) -> Model:
-    """Fuses ``encoders`` in the middle of the ``trunk``, whose architecture ``last`` goes on with all of them.
+def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> Model:
+    """Fuses ``encoders`` before their ``late`` last stages; the ``trunk``'s architecture, ``last``, goes on alone.
 
-    Raises ValueError for a trunk that there is not, or that cannot be cut at the stage asked for.
+    Raises ValueError for an encoder that cannot be cut there.
     """
-    stages = last.stages if last else ()
-    stage = options.get("mid_stage") or len(stages)
-    if not 1 <= stage <= len(stages):
-        raise ValueError(
-            f"joint='mid', trunk={trunk!r}, mid_stage={stage}: name one of {sorted(encoders)} whose encoder has "
-            f"stages (a ResNet), and one of its {len(stages)} stages, counted from 1"
-        )
-    alone = unimodal == "none"
-    cut = encoders | {trunk: fusion.tapped(encoders[trunk], stage, whole=not alone)}
-    # A naive network has no second half of the trunk: with one, a start may bring it along or leave it.
-    late = [] if alone else [(trunk, *path) for blocks in stages[stage - 1 :] for path in blocks]
-    return fusion.fuse(cut, fusion.middle(last, stage, trunk), unimodal, tuple(late))
+    whole, cut, necks = unimodal != "none", {}, []
+    for stream, encoder in encoders.items():
+        if not 1 <= late <= len(encoder.stages):
+            raise ValueError(
+                f"joint='mid' cuts encoders before their joint_stages={late} last stages, and that of {stream!r} "
+                f"has {len(encoder.stages)}: take a ResNet or an AudioNet there, or fewer stages"
+            )
+        cut[stream] = fusion.tapped(encoder, len(encoder.stages) + 1 - late, whole=whole)
+        # A naive network has no second halves: with them, a start may bring them along or leave them.
+        necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks if whole]
+    joint = fusion.middle(last, len(last.stages) + 1 - late, trunk)
+    return fusion.fuse(cut, joint, unimodal, tuple(necks))
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:

@@ -54,13 +54,13 @@ def tapped(encoder: Model, stage: int, *, whole: bool) -> Model:
 def middle(encoder: Model, stage: int, trunk: str) -> Model:
     """Makes the joint classifier of mid-level concatenation (Owens and Efros 2018, in G-Blend's comparison).
 
-    The other streams' pooled features are repeated at each place of the ``trunk``'s 'middle' map, and its
-    last stages, those of ``encoder`` from ``stage`` on, read both.
+    The 'middle' maps of the other streams, pooled, are repeated at each place of the ``trunk``'s, and its last
+    stages, those of ``encoder`` from ``stage`` on, read both.
     """
 
     def joined(results):
         there = results[trunk]["middle"]
-        others = [result["features"] for stream, result in results.items() if stream != trunk]
+        others = [result["middle"].mean((1, 2, 3)) for stream, result in results.items() if stream != trunk]
         tiled = [jnp.broadcast_to(z[:, None, None, None], (*there.shape[:-1], z.shape[-1])) for z in others]
         return jnp.concatenate([there, *(z.astype(there.dtype) for z in tiled)], -1)
 

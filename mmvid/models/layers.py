@@ -1,4 +1,4 @@
-"""The layers that all networks share; convolution.py alone decides how a convolution is computed."""
+"""The layers that all networks share; convolution.py and depthwise.py decide how a convolution is computed."""
 
 import math
 from typing import NamedTuple
@@ -8,20 +8,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmvid.models import convolution
+from mmvid.models import convolution, depthwise
 from mmvid.models.convolution import Pair
 
 
 class Conv(nn.Module):
-    """A bias-free 2-D convolution, [B, H, W, C] -> [B, H', W', F].
+    """A 2-D convolution, without a bias unless asked for: [B, H, W, C] -> [B, H', W', F].
 
-    ``kernel`` [k, k, C, F] is drawn as torchvision draws it (He's rule by the outputs).
+    ``kernel`` [k, k, C, F] is drawn as torchvision draws it (He's rule by the outputs); a bias starts at 0.
     """
 
     features: int
     size: int
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -32,7 +33,11 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", draw, shape)
         # ``dtype`` is the arithmetic's; parameters keep their own, so that small updates are not lost.
-        return convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        y = convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        if not self.bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 # He's rule by the outputs (torchvision, Caffe2) or TensorFlow's variance scaling (DMCL's code).
@@ -63,6 +68,22 @@ class ClipConv(nn.Module):
         kernel = self.param("kernel", INITS[self.kernel_init], shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return convolution.of_clips(x, kernel, strides=self.strides, padding=self.padding)
+
+
+class ChannelConv(nn.Module):
+    """A bias-free 3x3x3 convolution of each channel by itself, [B, T, H, W, C] -> [B, T', H', W', C].
+
+    ``strides`` are (time, space); ``kernel`` [3, 3, 3, 1, C] is drawn by He's rule.
+    """
+
+    strides: Pair = (1, 1)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        draw = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        kernel = self.param("kernel", draw, (3, 3, 3, 1, x.shape[-1]))
+        return depthwise.of_clips(x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides)
 
 
 # ---------------------------------------------------------------------------- batch norm

@@ -48,11 +48,12 @@ class Block(nn.Module):
     frozen_bn: bool
     dtype: Any
     divisor: int = 8
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x, train: bool):
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(BatchNorm, frozen=self.frozen_bn, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, frozen=self.frozen_bn, eps=self.eps, dtype=self.dtype)
         out = self.features * (4 if self.bottleneck else 1)
         # On the branch alone: the shortcut keeps each frame's own features (TSM's residual shift).
         y = temporal_shift(x, self.frames, self.divisor) if self.frames else x

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from mmvid.models.convolution import max_pool
-from mmvid.models.layers import BatchNorm, Classifier, ClipConv, linear
+from mmvid.models.layers import BatchNorm, ChannelConv, Classifier, ClipConv, linear
 from mmvid.models.resnet import between, blocks
 
+# Forms that convolve each channel by itself.
+SEPARATED = ("reduced", "preserved")
 # Channels between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45
 
@@ -35,8 +37,9 @@ class Block(nn.Module):
     """A residual block, basic or bottleneck: [B, T, H, W, C] -> [B, T', H', W', out].
 
     Its 3x3x3 convolutions are 'full', 'factorised' (1x3x3, then 3x1x1) or 'spatial' (1x3x3, without
-    stride in time); the first of them has the ``stride``. ``project`` asks for a projection on the
-    shortcut even where the shapes agree.
+    stride in time); the first of them has the ``stride``. In a bottleneck they may also be 'reduced' (each
+    channel by itself) or 'preserved' (a 1x1x1 before that, without a ReLU between). ``project`` asks for a
+    projection on the shortcut even where the shapes agree.
     """
 
     features: int
@@ -59,6 +62,8 @@ class Block(nn.Module):
         for i, (features, size, stride) in enumerate(layers, 1):
             if size == 3 and self.form == "factorised":
                 y = self._factorised(y, i, features, stride, x.shape[-1], train)
+            elif size == 3 and self.form in SEPARATED:
+                y = self._separated(y, i, stride, train)
             else:
                 taps = 1 if self.form == "spatial" else size
                 y = self.conv(features, (taps, size), self._strides(stride), name=f"conv{i}")(y)
@@ -84,13 +89,24 @@ class Block(nn.Module):
         y = nn.relu(self.norm(name=f"bn{i}_spatial")(y, train=train))
         return self.conv(features, (3, 1), (stride, 1), name=f"conv{i}_temporal")(y)
 
+    def _separated(self, y, i: int, stride: int, train: bool):
+        """Applies convolution ``i`` channel by channel, 'preserved' after a 1x1x1 that mixes them (Tran et al.
+        2019, section 3.2)."""
+        if not self.bottleneck:
+            raise ValueError(f"form={self.form!r} convolves each channel by itself, as bottlenecks alone allow")
+        if self.form == "preserved":
+            y = self.conv(y.shape[-1], (1, 1), name=f"conv{i}_point")(y)
+            y = self.norm(name=f"bn{i}_point")(y, train=train)
+        return ChannelConv((stride, stride), self.conv.keywords["dtype"], name=f"conv{i}")(y)
+
 
 class VideoResNet(nn.Module):
     """A video network: clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame, to
     {'logits' {head: [B, K]}, 'features' [B, D], 'map' [B, T', H', W', D]}.
 
-    ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D) or 'mixed' (MC3: full
-    in the stem and the first stage, spatial after). ``middle`` chooses the channels between two factors:
+    ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D), 'mixed' (MC3: full
+    in the stem and the first stage, spatial after), or, with bottlenecks, 'reduced' or 'preserved' (interaction:
+    ir-CSN and ip-CSN, which convolve each channel by itself). ``middle`` chooses the channels between two factors:
     'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
     even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage

@@ -11,14 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.weights import files, names_resnet, names_stlt, names_swin3d, trees
+from mmvid.weights import files, names_caffe2, names_csn, names_resnet, names_stlt, names_swin3d, trees
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree, within
 
 __all__ = ["Found", "fitted", "found", "load", "torch_names"]
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
-_FORMATS = (names_resnet, names_swin3d, names_stlt)
+_FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn)
+# Those that are read and never written.
+_READ_ONLY = (names_caffe2,)
+_LISTED = ("first_convolutions", "classifiers", "necks")
 # {a published tensor that our trees do not keep: the leaf beside it that they have in its place}
 _UNREAD = {f"unread {leaf}": leaf for leaf in ("kernel", "bias", "scale")}
 _IMPLIED = {"count": "mean", "index": "bias_table", "ids": "embedding", **_UNREAD}
@@ -86,16 +89,20 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
     return part_of(tree[network], layout, part, f"{path}: network {network!r}")
 
 
-def _addresses(names, keys, head: str) -> dict[str, Path | None]:
-    """Returns the place of each key in the format ``names``; None for a key that it does not know."""
+def _addresses(names, tensors: Mapping, head: str) -> tuple[Layout, dict[str, Path | None]]:
+    """Returns the layout and the place of each key in the format ``names``; None for a key that it does not know.
 
-    def address(key):
+    What a key means may depend on all that are there: then the format has ``among`` for its ``address``.
+    """
+    layout, address = names.among(tensors) if hasattr(names, "among") else (names.LAYOUT, names.address)
+
+    def place(key):
         try:
-            return names.address(key, head)
+            return address(key, head)
         except ValueError:
             return None
 
-    return {key: address(key) for key in keys}
+    return layout, {key: place(key) for key in tensors}
 
 
 def _published(source: Source, head: str) -> Found:
@@ -104,7 +111,7 @@ def _published(source: Source, head: str) -> Found:
     Its format is the one that knows the most of its keys.
     """
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
-    formats = [(names.LAYOUT, _addresses(names, tensors, head)) for names in _FORMATS]
+    formats = [_addresses(names, tensors, head) for names in (*_FORMATS, *_READ_ONLY)]
     layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
@@ -163,11 +170,14 @@ def _renamed(have: Found, layout: Layout) -> Found:
     names = dict(zip(theirs, ours))
 
     def path_of(path: Path) -> Path:
-        # path[0] is the collection; layouts know nothing of it.
-        own = next((t for t in theirs if within(path[1:], (t,))), None)
-        return path if own is None else (path[0], *names[own], *path[1 + len(own) :])
+        own = next((t for t in theirs if within(path, (t,))), None)
+        return path if own is None else (*names[own], *path[len(own) :])
 
-    return have._replace(placed={path_of(p): v for p, v in have.placed.items()}, layout=layout)
+    paths = {kind: tuple(map(path_of, getattr(have.layout, kind))) for kind in _LISTED}
+    # p[0] is the collection; layouts know nothing of it.
+    placed = {(p[0], *path_of(p[1:])): v for p, v in have.placed.items()}
+    keys = {(p[0], *path_of(p[1:])): key for p, key in have.keys.items()}
+    return have._replace(placed=placed, keys=keys, layout=Layout(**paths, encoders=layout.encoders))
 
 
 def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
