@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import DISTILL, DMCL, MML, OWN, Reader
+from data_prep.readers import DISTILL, DMCL, GBLEND, MML, OWN, Reader
 from mmvid.data import records
 from mmvid.files import whole
 
@@ -28,6 +28,7 @@ TRAININGS = (
     # Most datasets have no depth, and nobody expects it of them.
     Training(DMCL, ("rgb", "depth"), "-dmcl"),
     Training(DISTILL, ("rgb", "flow"), "-distill"),
+    Training(GBLEND, ("rgb", "audio"), "-gblend"),
 )
 # Classes that the histogram shows of a head, and the columns of a full bar.
 SHOWN, BAR = 40, 30

@@ -14,7 +14,7 @@ from data_prep import build
 from data_prep.tabletop import files
 from mmvid import methods, network, plans
 from mmvid.data import sampling
-from mmvid.data.augment import Augment
+from mmvid.data.augment import Augment, test_windows
 from mmvid.data.fields import FIELDS
 from mmvid.data.workers import Loader
 from mmvid.methods import METHODS
@@ -247,6 +247,41 @@ def test_the_table_of_distillation():
     sets = {frozenset(s.method.teachers) for s in students.values()}
     assert len(sets) == 6 and all("teacher_rgb" in own for own in sets)
     assert len(set(keys.of(list(segments.values())).values())) == len(segments)
+
+
+REAL = [variant for variant in gblend.VARIANTS if gblend.get_config(variant).dataset.clips]
+
+
+# Where encoders begin as trained copies, planning takes seconds: one such variant will do.
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=[pytest.mark.slow] if v in ("kinetics", "minisports") else []) for v in REAL],
+)
+def test_the_datasets_of_gradient_blending(variant):
+    """R(2+1)D's recipe, 45 epochs of a million clips; ten or 30 views; what each network sees."""
+    config = gblend.get_config(variant)
+    clips, share = dict(config.dataset.clips), config.subsets.held.share
+    held = round(clips["train"] * share)
+    clips |= {"held": held, "fixed": held, "taught": clips["train"] - held}
+    segments = {s.name: s for s in plans.make(context(config)._replace(clips={"dataset": clips}))}
+    main = segments["gblend"]
+    assert {s.main.split for s in segments.values()} == {"taught" if "probe" in segments else "train"}
+    passes = 45 if variant.startswith("epic55") else 45e6 / clips[main.main.split]
+    assert main.stop == pytest.approx(passes * clips[main.main.split] / config.batch_size, rel=2e-3)
+    if config.schedule.kind == "step":
+        rates = [float(main.lr["av"](round(main.stop * epoch / 45))) for epoch in (5, 15, 25, 35, 44)]
+        assert rates == pytest.approx(config.schedule.lr * np.array([0.5, 1, 0.1, 0.01, 0.001]), rel=0.01)
+    known = {"rgb": "vmz", "flow": "frames", "audio": "spectrogram" if "epic" in variant else "logmel"}
+    assert {s.modality: s.form for s in main.streams.values()}.items() <= known.items()
+    views = Views(config.evaluation.protocol, crops=config.evaluation.crops, resize=config.evaluation.resize)
+    for stream in main.streams.values():
+        assert sampling.test_indices(300, stream, views).shape == (10, stream.sampling.frames)
+    assert len(test_windows(256, 340, config.size, views)[0]) == (3 if variant.endswith("csn152") else 1)
+    # Weights that are given are of all classifiers, and several labels are scaled in every network.
+    if config.method.gblend.weights != "estimate":
+        assert len(config.method.gblend.weights.split(",")) == len(main.outputs or main.needs)
+    multi = any(kind == "multi" for _, kind in config.heads.values())
+    assert {bool(n.options.get("affine")) for n in config.networks.values()} == {multi}
 
 
 def test_the_default_and_the_table_of_gradient_blending():

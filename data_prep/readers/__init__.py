@@ -29,6 +29,7 @@ from data_prep.readers import (
 from data_prep.tabletop import specs
 
 MML, DMCL, DISTILL = "configs/mml.py", "configs/dmcl.py", "configs/distill.py"
+GBLEND = "configs/gblend.py"
 # The variants of the configurations for data that no published recipe is about.
 OWN = {MML: "own", DMCL: "own"}
 
@@ -180,12 +181,14 @@ READERS = {
         flags=_LABELS | _KITCHENS_55,
         # The windows of the sound that the audio network of EPIC-Kitchens sees are of 24 kHz.
         stored=dict(audio_rate=24_000),
+        variants=OWN | {GBLEND: "epic55_verb"},
         scored="val",
     ),
     "kinetics400": Reader(
         "Kinetics-400, with sound; videos that were not fetched are listed",
         lambda args: kinetics.read(args.annotations, args.videos),
         flags=_LABELS | _FETCHED,
+        variants=OWN | {GBLEND: "kinetics"},
         scored="val",
     ),
     "minisports": Reader(
@@ -194,12 +197,14 @@ READERS = {
             args.annotations, args.videos, clips=(args.train_clips, args.val_clips), seconds=args.seconds
         ),
         flags=_LABELS | _FETCHED | _SPORTS,
+        variants=OWN | {GBLEND: "minisports"},
         scored="val",
     ),
     "audioset": Reader(
         "AudioSet: 527 classes of what is heard, several a clip, with the pictures",
         lambda args: audioset.read(args.annotations, args.videos, whole=args.whole),
         flags=_LABELS | _FETCHED | _WHOLE,
+        variants=OWN | {GBLEND: "audioset"},
         scored="val",
     ),
     "mini_audioset": Reader(
@@ -208,6 +213,7 @@ READERS = {
             args.annotations, args.videos, whole=args.whole, classes=args.classes, clips=args.clips
         ),
         flags=_LABELS | _FETCHED | _WHOLE | _BALANCED,
+        variants=OWN | {GBLEND: "mini_audioset"},
         scored="val",
     ),
     "nwucla": _by_view("Northwestern-UCLA, RGB and depth before three cameras", nwucla.read, "nwucla"),
