@@ -251,6 +251,7 @@ def test_what_the_weights_depend_on_is_in_the_key(dataset, built, tmp_path):
     before = keys.of(built.segments)
     for change, differ in (
         ({"method.gblend.clamp_absolute": 0.5}, {"gblend", "online_1", "online"}),
+        ({"subsets.fixed.share": 0.5}, {"gblend", "online_1", "online"}),
         ({"subsets.held.share": 0.3}, set(before)),
     ):
         run = build.build(small.configured(dataset, **small.CHANGES, **change).lock(), tmp_path)
