@@ -242,7 +242,7 @@ def tabletop(c: ConfigDict, size: str = "blend") -> None:
     c.blend.arms.equal = dict(network="av", weights="equal", title="Equal weights")
     c.model_options.dropout = 0.0
     c.optimizer.groups = "uniform"
-    c.steps.method = "1100"
+    c.steps.method, c.blend.measures = "1100", 3
     # Three clips of each video, of which the mean of probabilities counts, as the paper's ten.
     c.evaluation.update(dict(protocol="C3", aggregate="probs", splits=("test",)))
     c.published = FLOW_AUDIO

@@ -21,7 +21,7 @@ from mmvid.models import MODELS
 from mmvid.plans import keys
 from mmvid.report import blending, finish, ogr
 from mmvid.run import begin, build
-from mmvid.scores import blends, numbers
+from mmvid.scores import blends, metrics, numbers
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as weight_files
 from mmvid.weights import seen
@@ -45,6 +45,10 @@ def toys():
     with pytest.MonkeyPatch.context() as patch:
         on_one_device(patch)
         patch.setitem(MODELS, "toy", toy.MODEL)
+        # Compiled once for all; intervals of a report may be rough.
+        real, programs = build.build, {}
+        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
+        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
         yield
 
 
@@ -113,6 +117,10 @@ def test_tables_show_each_modality_naive_joint_training_and_the_weights(built, f
     for title in ("Alone: flow", "Alone: rgb", "Alone: naive", "Equal weights", "G-Blend", "G-Blend, online"):
         assert f"\n{title} " in text
     assert "over naive" in text and "(from step 4)" in text and "0.333 (equal)" in text
+    (line,) = blending.said(finished, columns, "test", built.config, "av.joint", "logits")
+    assert re.fullmatch(
+        r"G-Blend, online: \S+ \[.*\] \((rgb|flow)\) over its best modality, .*\(naive\) over .*", line
+    )
     # A joint output is in no sum with what it is joint of.
     sums = [output for column in columns for output in column.numbers["test"].get("subsets", {}) if "+" in output]
     assert sums == ["flow + rgb"]
@@ -243,6 +251,7 @@ def test_what_the_weights_depend_on_is_in_the_key(dataset, built, tmp_path):
     before = keys.of(built.segments)
     for change, differ in (
         ({"method.gblend.clamp_absolute": 0.5}, {"gblend", "online_1", "online"}),
+        ({"subsets.fixed.share": 0.5}, {"gblend", "online_1", "online"}),
         ({"subsets.held.share": 0.3}, set(before)),
     ):
         run = build.build(small.configured(dataset, **small.CHANGES, **change).lock(), tmp_path)

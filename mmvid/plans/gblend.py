@@ -46,7 +46,7 @@ def make(context: Context) -> list[Segment]:
         probing, probes = _probing(context, arms, probe._replace(evaluate=(), also=()), copies)
         # Where no weights are asked for, nobody needs them.
         first = [alone, *(probing if probes else [])]
-    segments = [*first, *(_weighed(arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
+    segments = [*first, *(_weighed(config, arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
     return segments + (_online(context, arms[-1], made[METHOD], copies) if config.blend.super_epochs else [])
 
 
@@ -182,7 +182,7 @@ def _arm(context: Context, arm: Arm, source: Segment, singles: Mapping[str, str]
     return made._replace(enter=blended.alike(made, source, singles), spec={**made.spec, "drawn": drawn})
 
 
-def _weighed(arm: Arm, made: Segment, probe: Probe | None) -> Segment:
+def _weighed(config, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
     """The segment of an arm with the weights that its probe gives, if it has one."""
     if len(arm.network.outputs) < 2:
         return made
@@ -191,7 +191,10 @@ def _weighed(arm: Arm, made: Segment, probe: Probe | None) -> Segment:
         parts = blended.parts_of(arm.network)
         return made._replace(leave=blended.keeping(made.leave, arm.network.outputs, parts, told))
     starts = {**made.spec["starts"], "weights": {"segment": probe.segments[-1]}}
-    measured = {"held": probe.held, "fixed": probe.fixed, "segments": len(probe.segments)}
+    # On which clips the copies were scored, and how: the weights follow from that, too.
+    scored = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
+    splits = {"held": probe.held, "fixed": probe.fixed, "rules": config.subsets, "scored": scored}
+    measured = keys.plain(splits | {"segments": len(probe.segments)})
     return made._replace(
         enter=blended.weighing(made.enter, made.name, probe, arm.options),
         spec={**made.spec, "starts": starts, "measured": measured},
@@ -241,7 +244,7 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
             if piece is pieces[-1]
             else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
         )
-        segments.append(_weighed(arm, shown, probe))
+        segments.append(_weighed(config, arm, shown, probe))
     return segments
 
 

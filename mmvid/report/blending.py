@@ -161,6 +161,18 @@ def text(
     return "\n\n".join([f"{about}\n{aligned(found)}", aligned(weight_rows(workdir, columns))])
 
 
+def said(
+    workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, headline: str, how: str
+) -> list[str]:
+    """Says what the last column is worth against each modality alone and naive joint training: the line below a
+    run's verdict; [] for a run in which nothing is weighed, or without such networks to compare with."""
+    found = table_rows(workdir, columns, split, config, headline, how)
+    if not found or not all(found[-1][-2:]):
+        return []
+    title, (best, naive) = found[-1][0], found[-1][-2:]
+    return [f"{title}: {best} over its best modality, {naive} over naive joint training ({split})"]
+
+
 # ---------------------------------------------------------------------------- figures
 def panel(workdir: pathlib.Path, columns: Sequence[Column]) -> dict:
     """Draws what the page shows of weights: {'about': texts, 'weights': rows, 'curves': SVG, 'areas': list of

@@ -192,5 +192,6 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
+    said += blending.said(workdir, loaded, next(iter(found)), config, headline, how)
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]
