@@ -90,10 +90,8 @@ def _own(source: str | os.PathLike, part: str) -> Found | None:
 
 
 def _addresses(names, tensors: Mapping, head: str) -> tuple[Layout, dict[str, Path | None]]:
-    """Returns the layout and the place of each key in the format ``names``; None for a key that it does not know.
-
-    What a key means may depend on all that are there: then the format has ``among`` for its ``address``.
-    """
+    """Returns the layout and the place of each key in the format ``names``; None where it is not known."""
+    # What a key means may depend on all that are there.
     layout, address = names.among(tensors) if hasattr(names, "among") else (names.LAYOUT, names.address)
 
     def place(key):
@@ -288,13 +286,13 @@ def load(
 ) -> tuple[Tree, Tree]:
     """Loads the weights of ``source`` into the trees of the model ``name``: new (params, stats).
 
-    ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
-    wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the
-    encoder of one stream of a network that reads several. ``params`` and ``stats`` are the model's own;
-    shapes suffice, unless the ``classifier`` is 'skip', which keeps the model's own classifiers instead
-    of loading them. ``layout`` is the `Model`, or says where its layers stand. First convolutions are
-    averaged to the model's input channels (MML). Every tensor of the source is either used or named in
-    the error. Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
+    ``source`` is a .safetensors, .pth or Caffe2's .pkl file, {key: array} in torch's layout, or a file that
+    ``save`` wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the encoder
+    of one stream of a network that reads several. ``params`` and ``stats`` are the model's own; shapes suffice
+    where none are kept. Its classifiers are, where the ``classifier`` is 'skip'. ``layout`` is the `Model`, or
+    says where its layers stand. First convolutions are averaged to the model's input channels (MML). Every tensor
+    of the source is either used or named in the error. Raises ValueError (what does not fit, leaf by leaf),
+    FileNotFoundError.
     """
     have = found(source, part=part, head="".join(heads_of(params, layout)[:1]))
     shown = "the given tensors" if isinstance(source, Mapping) else os.fspath(source)
