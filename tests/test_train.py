@@ -361,10 +361,7 @@ def assert_equal_runs(a, b, segments=MML):
             np.testing.assert_array_equal(value, right[name], err_msg=f"{segment} {name}")
         ids = [files.read_lines(w / segment / "ids-0.jsonl") for w in (a, b)]
         assert ids[0] == ids[1], segment
-        rows = [
-            [line | {"wait": 0} for line in files.read_lines(w / segment / "metrics.jsonl")]
-            for w in (a, b)
-        ]
+        rows = [[line | {"wait": 0} for line in files.read_lines(w / segment / "metrics.jsonl")] for w in (a, b)]
         assert rows[0] == rows[1], segment
 
 
