@@ -135,10 +135,12 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
     commands.start("ogr", [str(run), "--segments=probe,gblend", "--split=held"])
     said = capsys.readouterr().out
     assert "av.joint" in said and "naive" in said and "held-out loss" in said
-    own = {line.split()[-6]: line.split()[-5:] for line in said.splitlines() if re.search(r"\d\.\d{3}", line)}
+    # An output, then its losses on training clips and on others, G and O.
+    found = re.findall(r"(\S+) +(\d+\.\d{3}) +(\d+\.\d{3}) +([+-]\d+\.\d{3}) +([+-]\d+\.\d{3})", said)
+    own = {output: [float(number) for number in row] for output, *row in found}
     scores = file_lib.load(run / "probe" / "scores" / "held.npz")
-    assert float(own["naive"][1]) == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
-    assert float(own["naive"][2]) == pytest.approx(np.log(2) - float(own["naive"][1]), abs=2e-3)
+    assert own["naive"][1] == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
+    assert own["naive"][2] == pytest.approx(np.log(2) - own["naive"][1], abs=2e-3)
     assert "<svg" in (run / "ogr.html").read_text()
     with pytest.raises(SystemExit) as ended:
         commands.start("ogr", [str(run), "--split=taught"])
