@@ -24,12 +24,13 @@ CASES = (
     ("tsm_resnet50", 2, 8, 112),
     ("r2plus1d_tiny", 16, 8, 48),
     ("r2plus1d_18", 2, 8, 112),
+    ("csn_ir_50", 2, 8, 112),
     ("swin3d_tiny", 2, 8, 112),
 )
 # As a test clip is scored.
 FORWARD = (("swin3d_tiny", 1, 32, 224),)
 # What is written in PyTorch here.
-REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18", "swin3d_tiny")
+REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18", "csn_ir_50", "swin3d_tiny")
 
 
 def ours(spec: dict, dtype: str):

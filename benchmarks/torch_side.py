@@ -8,7 +8,7 @@ import time
 import torch
 from torch import nn
 
-from benchmarks import torch_r2plus1d, torch_swin3d, torch_tsm
+from benchmarks import torch_csn, torch_r2plus1d, torch_swin3d, torch_tsm
 from benchmarks.workers import median_ms, serve
 
 CLASSES = 174
@@ -25,6 +25,8 @@ def build(spec: dict, channels: int) -> nn.Module:
         return torch_tsm.TSM(spec["model"], channels, spec["frames"], CLASSES, **spec["options"])
     if spec["model"] == "r2plus1d_18":
         return torch_r2plus1d.R2Plus1D(channels, CLASSES, **spec["options"])
+    if spec["model"] == "csn_ir_50":
+        return torch_csn.Csn(channels, CLASSES, **spec["options"])
     if spec["model"] == "swin3d_tiny":
         return torch_swin3d.Swin3D(channels, CLASSES, **spec["options"])
     raise ValueError(f"{spec['model']}: no twin is written in PyTorch")
@@ -100,7 +102,7 @@ def logits(spec: dict, dtype: str, device: str):
 def _format(spec: dict) -> torch.memory_format:
     if spec["model"].startswith("swin3d"):
         return torch.contiguous_format  # it keeps the channels last by itself
-    return torch.channels_last_3d if spec["model"].startswith("r2plus1d") else torch.channels_last
+    return torch.channels_last_3d if spec["model"].startswith(("r2plus1d", "csn")) else torch.channels_last
 
 
 def mutual_loss(a, b, labels):

@@ -61,9 +61,10 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
     Its ``optimizer`` and ``schedule`` are those of the run, except for what is set here:
     --config.networks.flow.schedule.lr=0.01 changes flow's rate alone.
 
-    ``weights`` is a .safetensors or .pth file to start from, for instance torchvision's resnet50; for a network
-    that reads several streams at once it may be {stream: file}. In a file that a run here has written, a
-    network is named by 'path#network', and the part that reads one of its streams by 'path#network.stream'.
+    ``weights`` is a .safetensors, .pth or (Caffe2's) .pkl file to start from, for instance torchvision's
+    resnet50; for a network that reads several streams at once it may be {stream: file}. In a file that a run
+    here has written, a network is named by 'path#network', and the part that reads one of its streams by
+    'path#network.stream'.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
@@ -82,14 +83,15 @@ def shared(model: str, *reads: str, share: float = 0.7, **options) -> ConfigDict
     return spec
 
 
-def fusion(*, weights: str | dict[str, str] = "", **encoders) -> ConfigDict:
+def fusion(*, weights: str | dict[str, str] = "", options: dict | None = None, **encoders) -> ConfigDict:
     """Makes a network that reads several streams in one forward pass, as in G-Blend: fusion(audio=MODEL,
     rgb=(MODEL, dict(width=32))).
 
     Its outputs are those of a classifier of each stream, 'network.audio' and 'network.rgb', and of one of all
-    streams together, 'network.joint'.
+    streams together, 'network.joint'. ``options`` are the fusion's own, as `build_model` explains them: its
+    ``joint`` classifier, and whether it has ``unimodal`` ones; without these it has one output, 'network'.
     """
-    spec = network("fusion", *encoders, weights=weights, encoders=encoders)
+    spec = network("fusion", *encoders, weights=weights, encoders=encoders, **(options or {}))
     spec.reads = (tuple(encoders),)
     return spec
 
@@ -156,6 +158,13 @@ def _data() -> ConfigDict:
     c.teachers = ConfigDict(dict(split="", held="", student_sees_held=True, alone=ConfigDict()))
     # Further students of that plan, {segment: {option of the method, or title: value}}, beside the run's own.
     c.students = ConfigDict()
+    # The plan 'gblend': probes learn from `split` and are measured on `held` (V), clips that `split` lacks, and on
+    # `fixed` (T'), some that it has, `measures` times. All else learns from config.split: the same, or with V.
+    # `super_epochs`: durations, of which the last one repeats; () for offline alone. `copies`: {network: {its
+    # stream or "joint": network}}. `arms`: {segment: dict(network=.., title=.., options of the method,
+    # pretrained=True, checkpoint="best")}.
+    c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=()))
+    c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

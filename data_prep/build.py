@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["jpeg", "mp4"],
         help=f"mp4: a fifteenth of the bytes, five times the decoding; default {usual.rgb_storage}",
     )
+    add("--audio_rate", type=int, metavar="HZ", help=f"samples a second; default {usual.audio_rate}")
     add("--workers", type=int, default=_cores(), help="processes; default: every core")
     add("--strict", action="store_true", help="fail if any clip is rejected")
     add("--beam_options", help="run phase 1 on Beam, e.g. runner=DirectRunner")
@@ -75,6 +76,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise usage.WrongUse("--workers is at least 1, --quality 1 to 100, --short_side 0 or more")
     if args.flow_bound is not None and not 0 < args.flow_bound < float("inf"):
         raise usage.WrongUse("--flow_bound is a number of pixels greater than 0")
+    if args.audio_rate is not None and args.audio_rate < 1:
+        raise usage.WrongUse("--audio_rate is a number of samples a second, 16000 or 24000")
 
 
 def _check_inputs(args: argparse.Namespace) -> None:

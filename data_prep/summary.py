@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import DISTILL, DMCL, MML, OWN, Reader
+from data_prep.readers import DISTILL, DMCL, GBLEND, MML, OWN, Reader
 from mmvid.data import records
 from mmvid.files import whole
 
@@ -39,6 +39,7 @@ TRAININGS = (
     Training(
         DISTILL, ("rgb",), "-distill", spare=_TEACHERS, network="teacher_{}", least=1, heads={"": ("noun", "verb")}
     ),
+    Training(GBLEND, ("rgb", "audio"), "-gblend"),
 )
 # Classes that the histogram shows of a head, and the columns of a full bar.
 SHOWN, BAR = 40, 30

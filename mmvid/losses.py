@@ -42,6 +42,11 @@ def sigmoid_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     return -values.mean(-1)
 
 
+# What a head of several labels may learn by. 'softmax' is against the multi-hot vector as it stands, so that a
+# clip of three labels counts three times as much as one of one (VMZ's use_softmax_loss).
+MULTI_LABEL = {"sigmoid": sigmoid_cross_entropy, "softmax": softmax_cross_entropy}
+
+
 def kl_divergence(target_logits: jax.Array, logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
     """Computes KL(softmax(target / T) || softmax(logits / T)): [..., K] twice -> [...], without T^2.
 

@@ -125,6 +125,7 @@ class Modality(NamedTuple):
 
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+VMZ = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
 # 0..255 as they are: DMCL's released code normalises nothing (rescale=False).
 AS_IS = {"mean": (0.0,), "std": (1.0,), "unit": 1.0}
 # Pictures of the sound around each frame, normalised as MMD's code does.
@@ -132,6 +133,8 @@ AROUND = {
     **{"axes": ("frames", "side"), "seen": ("frames", "side", "side"), "dtype": "int16", "rate": 16_000},
     **{"reach": 1.116, "mean": (-28.1125,), "std": (16.5627,), "silence": (-100 + 28.1125) / 16.5627},
 }
+# The middle 1.279 s as 256 spectra of 256 frequencies (TBN, for EPIC-Kitchens); silence is ln(1e-6).
+CENTRED = dict(axes=(256,), seen=(256, 256), dtype="int16", rate=24_000, reach=1.279, silence=-13.815511)
 # [-1, 1]: Hara's networks.
 HALF = {"mean": (0.5,), "std": (0.5,)}
 # Boxes of a frame, and numbers of a box: x1, y1, x2, y2, category, score, side, state (STLT).
@@ -143,7 +146,10 @@ SIDES, STATES = 2, 5
 MODALITIES = {
     "rgb": Modality(
         "rgb",
-        {"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS), "image05": Form(1, 3, 3, **HALF)},
+        {
+            **{"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS), "image05": Form(1, 3, 3, **HALF)},
+            "vmz": Form(1, 3, 3, **VMZ),
+        },
         **IMAGENET,
         coloured=True,
     ),
@@ -188,6 +194,7 @@ MODALITIES = {
         {
             "logmel": Form(1, 256, 1, "logmel", "sound", (100,), (100, 40), "int16", rate=16_000),
             "logmel_windows": Form(1, 160, 3, "decibels", "sound_around", **AROUND),
+            "spectrogram": Form(1, 240, 1, "spectrogram", "sound_centred", **CENTRED),
         },
     ),
     "boxes": Modality(

@@ -282,6 +282,27 @@ def test_a_resized_crop_needs_two_scales(scales):
         augment.check(RESIZED._replace(scales=scales), HEADS)
 
 
+def test_the_short_side_is_one_of_a_few():
+    """VMZ's jitter: 128 or 160 for a crop of 112."""
+    spec = Augment(crop="jittered", scales=(128 / 112, 160 / 112))
+    drawn = [augment.draw(np.random.default_rng(seed), 240, 320, 112, spec) for seed in range(200)]
+    shorts = [round(112 / g.height, 6) for g in drawn]
+    assert set(shorts) == {128, 160} and 60 < shorts.count(128) < 140
+    assert {round(112 / g.width) for g in drawn} == {170, 213}
+    assert all(0 <= g.x <= 1 - g.width + 1e-9 and 0 <= g.y <= 1 - g.height + 1e-9 for g in drawn)
+    augment.check(spec, HEADS)
+    for scales in ((), (0.9, 1.2), (float("inf"),)):
+        with pytest.raises(ValueError, match="'jittered' takes one or more short sides"):
+            augment.check(spec._replace(scales=scales), HEADS)
+
+
+def test_thirty_views_are_ten_clips_in_three_crops():
+    """SlowFast's: 256 pixels of a short side of 256, left, middle and right."""
+    windows, side = augment.test_windows(256, 340, 224, Views("E10", crops="three_full_res", resize=256))
+    assert side == 256 and [round(w.x * 340) for w in windows] == [0, 42, 84]
+    assert all((w.y, w.height) == (0, 1) for w in windows)
+
+
 def test_the_short_side_is_all_of_a_test_crop():
     """MMD's test: the short side is 224, and so is the crop; three lie left, in the middle and right."""
     windows, side = augment.test_windows(256, 340, 224, Views(crops="three", resize=224))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import common, distill, dmcl, mml
+from configs import common, distill, dmcl, gblend, mml
 from data_prep import build
 from data_prep.tabletop import files
 from mmvid import methods, network, plans
 from mmvid.data import sampling
-from mmvid.data.augment import Augment
+from mmvid.data.augment import Augment, test_windows
 from mmvid.data.fields import FIELDS
 from mmvid.data.workers import Loader
 from mmvid.methods import METHODS
@@ -77,8 +77,7 @@ def a_label(head, rows):
 def a_batch(segment, size, batch_size):
     """Zeros in the shape that the loader gives."""
     inputs = {
-        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype)
-        for name, s in segment.streams.items()
+        name: np.zeros((batch_size, *host_shape(s, size)), form_of(s).dtype) for name, s in segment.streams.items()
     }
     rows = np.arange(batch_size, dtype=np.int32)
     turns = any(pass_.one_of for pass_ in segment.method.passes)
@@ -98,9 +97,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
     def make(key):
         init = lambda key: network.init_params(segment.networks, segment.streams, size, key)  # noqa: E731
         params, stats = weights(init, key)
-        return network.init_state(
-            segment.networks, params, stats, segment.method, segment.tx, key, ema=ema
-        )
+        return network.init_state(segment.networks, params, stats, segment.method, segment.tx, key, ema=ema)
 
     return make
 
@@ -108,10 +105,12 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     distill.get_config(), *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
-     *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL)],
-    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", *(f"dmcl-{v}" for v in DEEP),
-         *(f"distill-{v}" for v in DISTILL)],
+     distill.get_config(), gblend.get_config(),
+     *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
+     *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL),
+     pytest.param(gblend.get_config("table"), marks=pytest.mark.slow)],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", "gblend", *(f"dmcl-{v}" for v in DEEP),
+         *(f"distill-{v}" for v in DISTILL), "gblend-table"],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
@@ -265,6 +264,60 @@ def test_the_table_of_distillation():
     assert len(set(keys.of(list(segments.values())).values())) == len(segments)
 
 
+REAL = [variant for variant in gblend.VARIANTS if gblend.get_config(variant).dataset.clips]
+
+
+# Where encoders begin as trained copies, planning takes seconds: one such variant will do.
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=[pytest.mark.slow] if v in ("kinetics", "minisports") else []) for v in REAL],
+)
+def test_the_datasets_of_gradient_blending(variant):
+    """R(2+1)D's recipe, 45 epochs of a million clips; ten or 30 views; what each network sees."""
+    config = gblend.get_config(variant)
+    clips, share = dict(config.dataset.clips), config.subsets.held.share
+    held = round(clips["train"] * share)
+    clips |= {"held": held, "fixed": held, "taught": clips["train"] - held}
+    segments = {s.name: s for s in plans.make(context(config)._replace(clips={"dataset": clips}))}
+    main = segments["gblend"]
+    assert {s.main.split for s in segments.values()} == {"taught" if "probe" in segments else "train"}
+    passes = 45 if variant.startswith("epic55") else 45e6 / clips[main.main.split]
+    assert main.stop == pytest.approx(passes * clips[main.main.split] / config.batch_size, rel=2e-3)
+    if config.schedule.kind == "step":
+        rates = [float(main.lr["av"](round(main.stop * epoch / 45))) for epoch in (5, 15, 25, 35, 44)]
+        assert rates == pytest.approx(config.schedule.lr * np.array([0.5, 1, 0.1, 0.01, 0.001]), rel=0.01)
+    known = {"rgb": "vmz", "flow": "frames", "audio": "spectrogram" if "epic" in variant else "logmel"}
+    assert {s.modality: s.form for s in main.streams.values()}.items() <= known.items()
+    views = Views(config.evaluation.protocol, crops=config.evaluation.crops, resize=config.evaluation.resize)
+    for stream in main.streams.values():
+        assert sampling.test_indices(300, stream, views).shape == (10, stream.sampling.frames)
+    assert len(test_windows(256, 340, config.size, views)[0]) == (3 if variant.endswith("csn152") else 1)
+    # Weights that are given are of all classifiers, and several labels are scaled in every network.
+    if config.method.gblend.weights != "estimate":
+        assert len(config.method.gblend.weights.split(",")) == len(main.outputs or main.needs)
+    multi = any(kind == "multi" for _, kind in config.heads.values())
+    assert {bool(n.options.get("affine")) for n in config.networks.values()} == {multi}
+
+
+def test_the_default_and_the_table_of_gradient_blending():
+    """What is compared sees the same clips in the same batches; super-epochs are of 10, then 5, of 45 epochs."""
+    for variant in ("", "online", "table"):
+        config = gblend.get_config(variant)
+        segments = {s.name: s for s in plans.make(context(config))}
+        assert len({s.seed for s in segments.values()}) == 1
+        assert {s.main.split for s in segments.values()} == {"taught"} and "held" in segments["probe"].measure
+        titled = [s for s in segments.values() if s.title]
+        assert len({(s.stop, s.spec["program"]["schedule_steps"]) for s in titled}) == 1
+        keys_of = keys.of(list(segments.values()))
+        assert "" not in keys_of.values() and len(set(keys_of.values())) == len(segments)
+        lengths = [s.steps for name, s in segments.items() if name.startswith("online")]
+        assert lengths == ([246, *[122] * 7] if variant == "online" else [])
+    # Of the table: a network of every kind of joint classifier, and the copies of all in one probe.
+    outputs = {s.name: [o for n in s.networks for o in n.outputs] for s in segments.values()}
+    assert set(outputs["probe"]) >= {"audio", "flow", "rgb", "naive", "naive_rfa", "naive_mid", "naive_lmf"}
+    assert outputs["rfa"] == ["rfa.rgb", "rfa.flow", "rfa.audio", "rfa.joint"] and len(segments) == 16
+
+
 @pytest.mark.parametrize("variant", RECIPES)
 def test_dmcls_recipe(variant):
     """The released code: dmcl.py and its parsers; the published numbers are among the rows."""
@@ -335,7 +388,9 @@ def test_what_may_be_missing_are_the_fields_of_records():
     assert dict(common.get_config().missing) == dict.fromkeys(FIELDS, 0.0)
 
 
-EVERY = [pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill) for v in m.VARIANTS]
+EVERY = [
+    pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill, gblend) for v in m.VARIANTS
+]
 
 
 @pytest.mark.parametrize("config", EVERY)

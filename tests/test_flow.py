@@ -42,7 +42,7 @@ def of_opencv(p):
 
 def error(field, case, inside=0):
     away = np.linalg.norm(field - ARRAYS[f"{case}/true_flow"], axis=-1)
-    return away[inside:-inside or None, inside:-inside or None].mean()
+    return away[inside : -inside or None, inside : -inside or None].mean()
 
 
 @pytest.mark.parametrize("case", ["shift", "rotate"])

@@ -1,4 +1,4 @@
-"""Every TSM, torchvision's image and video ResNets and Hara's against the numbers of their PyTorch originals.
+"""Every TSM, torchvision's image and video ResNets, Hara's, CSNs and audio ResNets against their originals.
 
 Logits, feature maps, gradients and batch-norm updates; in float32 what the rounding allows, in
 float64 far less, so that a mistake cannot pass for rounding.
@@ -15,7 +15,8 @@ from golden_recipe import case_input, checksum, direction, load, probes, weights
 from mmvid import losses
 from mmvid import weights as weights_lib
 from mmvid.models import MODELS, build_model
-from mmvid.weights.names_resnet import torchvision_key
+from mmvid.weights import names_resnet
+from mmvid.weights.trees import leaves
 
 ARCHITECTURES = {
     "tsm_r18": "tsm_resnet18",
@@ -30,26 +31,32 @@ ARCHITECTURES = {
     "hara_r3d50": "hara_r3d_50",
     "radevski_r3d18": "hara_r3d_18",
     "radevski_r3d50": "hara_r3d_50",
+    "csn_ip152": "csn_ip_152",
+    "csn_ir50": "csn_ir_50",
+    "audio_r50": "audio_resnet50",
+    "vmz_audio_r50": "vmz_audio_resnet50",
 }
 # Multimodal distillation's wrapper.
 OPTIONS = {"radevski_r3d18": dict(resize=112, hidden=2048), "radevski_r3d50": dict(resize=112)}
 QUICK = ("tsm_r18_rgb", "tsm_r18_flow", "tsm_r18_rgbdiff", "tv_resnet18")
 HARA = ("hara_r3d18", "hara_r3d50", "radevski_r3d18", "radevski_r3d50")
-VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA)
+CSN = ("csn_ir50", "csn_ip152")
+AUDIO = ("audio_r50", "vmz_audio_r50")
+VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA, *CSN)
 DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO[:3])
 # The wrapper is the same network: of each depth one is checked in all ways, the other by its logits.
-DEEPEST = ("radevski_r3d18", "hara_r3d50")
-NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in (*DEEP, *HARA))]
+DEEPEST = ("radevski_r3d18", "hara_r3d50", "csn_ir50", *AUDIO)
+NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in (*DEEP, *HARA, *CSN, *AUDIO))]
 # Float64 has the gradients of every kind of block, at bounds that are far tighter; float32 those of one network a
 # kind of arithmetic: basic blocks, partial batch norm, bottlenecks, and Hara's, too slow for float64.
 TRAINED = [QUICK[3], *(pytest.param(n, marks=pytest.mark.slow) for n in ("tsm_r18_rgb", "tsm_r50_rgb", *DEEPEST))]
 # The first convolution's channels are proven with the shallow network, depth with RGB: not each with each.
 EXACT = (*QUICK, "tsm_r50_rgb", "tv_resnet50", *VIDEO[:3])
 SIZED = ("tsm_r18_rgb", "tsm_r50_rgb", "tv_resnet18", "tv_resnet50", *VIDEO)
-STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP, *DEEPEST))]
+STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP, *DEEPEST, "csn_ip152"))]
 # Sizes that the quick suite compiles, where `test_stages` does not; the slow one runs all others.
 SIZES = {"tsm_r18_rgb": ("eval_8x96x128",), "tv_resnet18": ("eval_64", "eval_96x160"),
-         "tv_r2plus1d_18": ("eval_8x64",)}  # fmt: skip
+         "tv_r2plus1d_18": ("eval_8x64",), "csn_ir50": ("eval_8x32",)}  # fmt: skip
 RAW_CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 18}
 
 
@@ -58,7 +65,7 @@ def architecture(name):
 
 
 def channels(name):
-    return {"flow": 10, "rgbdiff": 15}.get(name.rpartition("_")[2], 3)
+    return 1 if name in AUDIO else {"flow": 10, "rgbdiff": 15}.get(name.rpartition("_")[2], 3)
 
 
 def clip(name, spec, case, dtype):
@@ -69,7 +76,7 @@ def clip(name, spec, case, dtype):
         return x.reshape(-1, *x.shape[2:]).transpose(0, 1, 3, 4, 2)
     if name in VIDEO:
         return x.transpose(0, 2, 3, 4, 1)
-    if name.startswith("tv_"):
+    if name.startswith("tv_") or name in AUDIO:
         return x.transpose(0, 2, 3, 1)
     raw = RAW_CHANNELS[name.rpartition("_")[2]]
     return x.reshape(x.shape[0], -1, raw, *x.shape[2:]).transpose(0, 1, 3, 4, 2)
@@ -82,10 +89,42 @@ def prepared(name, x):
     return x[..., 3:] - x[..., :-3] if name.endswith("rgbdiff") else x
 
 
+def blob(key):
+    """What VMZ's Caffe2 code calls a tensor of its audio network; '' for a counter, which it does not have.
+
+    The golden's own names are its translator's.
+    """
+    leaves = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    *inside, layer, leaf = key.split(".")
+    if layer in ("conv1", "fc") and not inside:
+        return f"{'conv1' if layer == 'conv1' else 'last_out_L400'}_{leaf[0]}"
+    starts = {"stem": 0, "layer1": 3, "layer2": 6, "layer3": 10, "layer4": 16}
+    comp = starts[inside[0]] + int(inside[1])
+    if layer.startswith("shortcut"):
+        return f"shortcut_projection_{comp}_" + ("w" if "conv" in layer else f"spatbn_{leaves.get(leaf)}")
+    kind = f"conv_{layer[-1]}_w" if "conv" in layer else f"spatbn_{layer[-1]}_{leaves.get(leaf)}"
+    return "" if leaf not in leaves else f"comp_{comp}_{kind}"
+
+
+def published(name, spec):
+    """{key in the published file: golden tensor}, and {golden key: that key}."""
+    tensors = weights(spec)
+    keys = {key: blob(key) if name == "vmz_audio_r50" else key for key in tensors}
+    keys = {key: theirs for key, theirs in keys.items() if theirs and not theirs.endswith("None")}
+    return {theirs: tensors[key] for key, theirs in keys.items()}, keys
+
+
+def places(name, spec):
+    """{golden key: path in our trees}."""
+    tensors, keys = published(name, spec)
+    paths = {theirs: path for path, theirs in weights_lib.found(tensors, head="action").keys.items()}
+    return {key: paths[theirs] for key, theirs in keys.items()}
+
+
 def trees(name, spec, model, x, dtype):
     """The golden weights through ``weights.load``, as arrays of ``dtype``."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), prepared(name, x[:1]))
-    made = weights_lib.load(name, weights(spec), params=shapes[0], stats=shapes[1])
+    made = weights_lib.load(name, published(name, spec)[0], params=shapes[0], stats=shapes[1])
     return jax.tree.map(lambda v: jnp.asarray(v, dtype), made)
 
 
@@ -145,7 +184,9 @@ def pooled_stages(maps, result, linear, frames):
     if frames:
         maps["layer4"] = maps["layer4"].reshape(-1, *result["map"].shape[2:])
     axes = tuple(range(1, maps["layer4"].ndim - 1))
-    maps["pooled"] = maps["layer4"].mean(axes, keepdims=True)
+    # VMZ's audio network ends in a maximum.
+    pool = np.max if "conv1" in maps else np.mean
+    maps["pooled"] = pool(maps["layer4"], axes, keepdims=True)
     if "neck" in maps:
         np.testing.assert_array_equal(result["features"], maps["neck"])
         return maps | {"projector": maps["neck"]}
@@ -191,19 +232,20 @@ def train_step(name, spec, case, dtype):
     return value, logits, new, grads, grad_x
 
 
-def gradient_errors(spec, gold, case, grads):
+def gradient_errors(name, spec, gold, case, grads):
     """Errors of every parameter's gradient in units of its norm: of norms, and of the products
     with a random direction (which see a transposed gradient, as norms do not)."""
     keys = case.get("grad_keys") or spec["trainable"]
-    ours = weights_lib.torch_names(grads, {})
+    ours = {path[1:]: names_resnet.to_torch(np.asarray(v)) for path, v in leaves({"params": grads}).items()}
+    place = {key: path[1:] for key, path in places(name, spec).items()}
     norms, dots = (gold[f"{case['name']}/grad_{q}"] for q in ("norm", "dot"))
     by_norm, by_dot = [], []
     for key, norm, dot in zip(keys, norms, dots, strict=True):
-        grad = np.asarray(ours[torchvision_key(key)], np.float64)
+        grad = np.asarray(ours[place[key]], np.float64)
         by_norm.append(abs(np.linalg.norm(grad) - norm) / norm)
         by_dot.append(abs((grad * direction(key, grad.shape, spec)).sum() - dot) / norm)
-    frozen = set(ours) - {torchvision_key(key) for key in keys}
-    assert all(not ours[key].any() for key in frozen), "a frozen parameter has a gradient"
+    frozen = set(ours) - {place[key] for key in keys}
+    assert all(not ours[path].any() for path in frozen), "a frozen parameter has a gradient"
     return {
         "grad_norm": max(by_norm),
         "grad_norm_median": float(np.median(by_norm)),
@@ -223,13 +265,13 @@ def mistaken(tree):
     return jax.tree.map(wrong, tree)
 
 
-def norm_errors(gold, case, grads, new):
+def norm_errors(name, spec, gold, case, new):
     """Errors of the running statistics after the step: the first layer's, and all norms."""
     prefix, errors = case["name"], {}
-    layers = weights_lib.torch_names(grads, new)
+    layers, place = leaves({"stats": new}), places(name, spec)
     for theirs, kept in (("running_mean", "bn_mean_norm"), ("running_var", "bn_var_norm")):
         want = gold[f"{prefix}/bn_first/{theirs}"]
-        keys = [torchvision_key(f"{key}.{theirs}") for key in case["bn_keys"]]
+        keys = [place[f"{key}.{theirs}"] for key in case["bn_keys"]]
         errors[f"bn_first_{theirs}"] = np.abs(layers[keys[0]] - want).max() / want.std()
         mine = np.array([np.linalg.norm(layers[key]) for key in keys])
         errors[kept] = np.abs(mine / gold[f"{prefix}/{kept}"] - 1).max()
@@ -247,9 +289,9 @@ def train_errors(name, case, dtype="float32"):
         "logits": np.abs(np.asarray(logits) - want).max() / want.std(),
         "loss": abs(value / gold[f"{prefix}/loss"] - 1),
         "grad_input": abs(norm / gold[f"{prefix}/grad_input_norm"] - 1),
-        **gradient_errors(spec, gold, case, grads),
-        "mistaken": gradient_errors(spec, gold, case, mistaken(grads))["grad_dot"],
-        **norm_errors(gold, case, grads, new),
+        **gradient_errors(name, spec, gold, case, grads),
+        "mistaken": gradient_errors(name, spec, gold, case, mistaken(grads))["grad_dot"],
+        **norm_errors(name, spec, gold, case, new),
     }
 
 
@@ -361,8 +403,12 @@ def test_float64(name):
 
 # Steps of 16 frames of 112 pixels would take minutes in float64.
 @pytest.mark.slow
-@pytest.mark.parametrize("name, case", [("radevski_r3d18", "eval_2clips_8x64"), ("hara_r3d50", "eval_8x64")])
-def test_logits_of_haras_in_float64(name, case):
+@pytest.mark.parametrize(
+    "name, case",
+    [("radevski_r3d18", "eval_2clips_8x64"), ("hara_r3d50", "eval_8x64"), *((n, "eval_8x32") for n in CSN),
+     *((n, "eval_100x40") for n in AUDIO)],
+)  # fmt: skip
+def test_logits_of_others_in_float64(name, case):
     check_logits(name, "float64", only=[case])
 
 

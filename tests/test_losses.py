@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmvid import losses
-from mmvid.methods import mml
+from mmvid.methods import mml, terms
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "losses.json").read_text())["cases"]
@@ -117,6 +117,15 @@ def test_no_gradient_reaches_a_target():
         assert not np.any(jax.jit(jax.grad(lambda t, f=form: f(t, q).sum()))(p))
     soft = jax.nn.softmax(p)
     assert not np.any(jax.jit(jax.grad(lambda t: losses.softmax_cross_entropy(q, t).sum()))(soft))
+
+
+def test_several_labels_count_by_sigmoids_or_by_a_softmax():
+    """VMZ's two losses of multi-hot labels; the second adds up the labels."""
+    logits, label = jnp.array([[2.0, 1, 0], [0, 3, 1]]), jnp.array([[1.0, 1, 0], [0, 0, 0]])
+    log_probs = jax.nn.log_softmax(logits)
+    found = {name: terms.cross_entropy(logits[None], label, "multi", name)[0] for name in losses.MULTI_LABEL}
+    np.testing.assert_allclose(found["softmax"], [-(log_probs[0, 0] + log_probs[0, 1]), 0], rtol=1e-6)
+    np.testing.assert_array_equal(found["sigmoid"], terms.cross_entropy(logits[None], label, "multi")[0])
 
 
 def test_misfits_are_explained():

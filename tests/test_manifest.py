@@ -108,7 +108,6 @@ class TestCsv:
             table.read(written(tmp_path / "m.csv", [{"id": "a", "path": "a.mp4", "label": "x"}]))
 
 
-
 PLAIN = "id,path,label\nü,ü.mp4,größer\nb,b.mp4,x\n"
 
 
@@ -247,9 +246,6 @@ def test_splits_stay_when_clips_are_added(names, few):
 @given(st.sets(st.text("abcdefgh", min_size=1), min_size=3, max_size=30))
 def test_no_split_is_empty(names):
     assert set(folder._splits(sorted(names)).values()) == set(manifest.SPLITS)
-
-
-
 
 
 def found(root):

@@ -62,8 +62,13 @@ def test_against_scikit_learn(seed, levels):
     labels[0], labels[1] = 1, 0
     want = average_precision_score(labels, scores, average="macro")
     assert metrics.mean_average_precision(scores, labels) == pytest.approx(want)
-    want = roc_auc_score(labels, scores, average="macro")
-    assert metrics.mean_auc(scores, labels) == pytest.approx(want)
+    auc = roc_auc_score(labels, scores, average="macro")
+    assert metrics.mean_auc(scores, labels) == pytest.approx(auc)
+    # A class that no clip has is not counted, nor, in the AUC, one that all have, of which the AP is 1.
+    scores, empty = np.hstack([scores, rng.normal(size=(30, 2))]), np.zeros((30, 1), int)
+    labels = np.hstack([labels, empty, empty + 1])
+    assert metrics.mean_average_precision(scores, labels) == pytest.approx((4 * want + 1) / 5)
+    assert metrics.mean_auc(scores, labels) == pytest.approx(auc)
 
 
 def test_oracle_sum_and_confusion():

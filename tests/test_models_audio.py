@@ -1,4 +1,4 @@
-"""audio_tiny: its shapes, what its features hear, and that it learns to tell knocks from hums."""
+"""Networks for sound: sizes; what audio_tiny's features hear, and that it learns to tell knocks from hums."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,8 @@ import pytest
 
 from mmvid import losses
 from mmvid.models import build_model
+from mmvid.models.layers import Affine, Classifier
+from mmvid.streams import Head
 
 MODEL = build_model("audio_tiny", heads={"noun": 3, "verb": 2}, in_channels=1, dropout=0.5)
 
@@ -31,6 +33,26 @@ def test_logits_per_head_and_few_parameters(drawn):
     assert sum(x.size for x in jax.tree.leaves(params)) == 97_392 + 128 * 5 + 5
     for paths in (MODEL.first_convolutions, MODEL.classifiers):
         assert all(path[0] in params for path in paths)
+
+
+def test_a_head_of_several_labels_may_scale_and_shift_its_logits():
+    """Zero-initialised beside 1 and 0, so that it begins as without; a head of one label has none."""
+    heads = {"sounds": Head(3, "multi"), "verb": Head(2)}
+    model = build_model("audio_tiny", heads=heads, in_channels=1, affine=True)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 100, 40, 1)))[0]["classifier"]
+    shapes = {head: {name: x.shape for name, x in own.items()} for head, own in params.items()}
+    assert shapes["sounds"] == {"kernel": (128, 3), "bias": (3,), "gain": (3,), "offset": (3,)}
+    assert set(shapes["verb"]) == {"kernel", "bias"}
+    classifier, features = Classifier({"a": Affine(3), "b": 3}), noise(0, 4, 5)
+    params = classifier.init(jax.random.key(0), features)["params"]
+    params["b"] = {name: params["a"][name] for name in ("kernel", "bias")}
+    same = classifier.apply({"params": params}, features)
+    np.testing.assert_array_equal(same["a"], same["b"])
+    params["a"] |= {"gain": jnp.array([1.0, 0, -0.5]), "offset": jnp.array([0.0, 3, 0])}
+    moved = classifier.apply({"params": params}, features)
+    np.testing.assert_allclose(
+        moved["a"], np.asarray(moved["b"]) * np.array([2, 1, 0.5]) + np.array([0, 3, 0]), rtol=1e-6
+    )
 
 
 def test_windows_are_seen_one_by_one_and_silence_around_a_knock_does_not_hide_it(drawn):
@@ -68,3 +90,20 @@ def test_it_learns_and_drops_in_training_alone(drawn):
     assert values[-1] < 0.2 < values[0]
     first, second = (float(step(params, stats, jax.random.key(i))[0][0]) for i in (1, 2))
     assert first != second
+
+
+# papers.md 6.8; the first is the plain one, golden audio_r50.
+COUNTS = [("audio_resnet50", 24_321_360, 819_600), ("vmz_audio_resnet50", 23_540_064, 0),
+          ("vmz_audio_resnet101", 42_532_192, 0), ("vmz_audio_resnet152", 58_175_840, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, count, classifier", COUNTS)
+def test_parameters_and_maps_are_the_papers(name, count, classifier):
+    """Without heads there is no classifier, as in a naive fusion."""
+    x = jax.ShapeDtypeStruct((1, 100, 40, 1), jnp.float32)
+    model = build_model(name, heads={"action": 400} if classifier else {}, in_channels=1)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert sum(v.size for v in jax.tree.leaves(params)) == count
+    assert ("classifier" in params) == bool(classifier)
+    result, _ = jax.eval_shape(lambda p, s, x: model.apply(p, s, x, train=False, key=None), params, stats, x)
+    assert result["map"].shape == (1, 1, 4, 2, 2048) and result["features"].shape == (1, 2048)

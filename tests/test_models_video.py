@@ -12,7 +12,7 @@ from mmvid.models.video_resnet import middle_channels
 
 CLIP = (1, 8, 112, 112, 3)
 FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18",
-         "hara_r3d_18", "hara_r3d_50")  # fmt: skip
+         "hara_r3d_18", "hara_r3d_50", "vmz_r3d_50", "csn_ir_50")  # fmt: skip
 
 
 @functools.cache
@@ -57,6 +57,10 @@ COUNTS = [
     ("r2plus1d_18_dmcl", 120, 15_440_312),
     ("hara_r3d_18", 700, 33_563_004),
     ("hara_r3d_50", 700, 47_633_276),
+    ("vmz_r3d_50", 400, 46_980_944),
+    ("csn_ip_152", 400, 33_016_592),
+    ("csn_ir_152", 400, 29_703_568),
+    ("csn_ir_50", 400, 13_131_152),
 ]
 
 
@@ -78,9 +82,13 @@ def test_parameters_of_haras_with_nouns_and_verbs(name, hidden, count):
     assert size(shapes[0]) == count
 
 
-def test_the_trunk_of_101_layers_is_gradient_blendings():
-    params, _ = shapes_of("r2plus1d_101")
-    assert size({k: v for k, v in params.items() if k != "classifier"}) == 85_231_185
+@pytest.mark.parametrize(
+    "name, channels, count",
+    [("r2plus1d_101", 3, 85_231_185), ("vmz_r3d_50", 3, 46_161_344), ("vmz_r3d_50", 2, 46_151_936)],
+)
+def test_trunks_are_gradient_blendings(name, channels, count):
+    params, _ = shapes_of(name, clip=(*CLIP[:4], channels), in_channels=channels)
+    assert size({k: v for k, v in params.items() if k != "classifier"}) == count
     assert params["classifier"]["action"]["kernel"].shape == (2048, 5)
 
 
@@ -93,6 +101,8 @@ STAGES = {
     "r3d_18": [(8, 56, 64), (8, 56, 64), (4, 28, 128), (2, 14, 256), (1, 7, 512)],
     "hara_r3d_18": [(4, 28, 64), (4, 28, 64), (2, 14, 128), (1, 7, 256), (1, 4, 512)],
     "hara_r3d_50": [(4, 28, 64), (4, 28, 256), (2, 14, 512), (1, 7, 1024), (1, 4, 2048)],
+    "vmz_r3d_50": [(8, 56, 64), (8, 56, 256), (4, 28, 512), (2, 14, 1024), (1, 7, 2048)],
+    "csn_ir_50": [(8, 28, 64), (8, 28, 256), (4, 14, 512), (2, 7, 1024), (1, 4, 2048)],
     "mc3_18": [(8, 56, 64), (8, 56, 64), (8, 28, 128), (8, 14, 256), (8, 7, 512)],
 }
 

@@ -93,9 +93,7 @@ def test_first_convolution_is_averaged_and_the_classifier_kept(tmp_path):
     kernel = source["rgb"]["conv1"]["kernel"]
     assert params["flow"]["conv1"]["kernel"].shape[2] == 10
     for channel in range(10):
-        np.testing.assert_allclose(
-            params["flow"]["conv1"]["kernel"][:, :, channel], kernel.mean(2), rtol=1e-6
-        )
+        np.testing.assert_allclose(params["flow"]["conv1"]["kernel"][:, :, channel], kernel.mean(2), rtol=1e-6)
     np.testing.assert_array_equal(params["rgb"]["conv1"]["kernel"], kernel)
     jax.tree.map(np.testing.assert_array_equal, params["flow"]["classifier"], source["rgb"]["classifier"])
     jax.tree.map(np.testing.assert_array_equal, params["flow"]["layer1_0"], source["rgb"]["layer1_0"])
@@ -475,13 +473,21 @@ def test_networks_that_share_features_start_neither_from_one_nor_from_others(tmp
     "variant, experiment, changes, match",
     [
         ("", mml, {"networks.rgb.reads": RGB * 2}, "'rgb' reads the stream 'rgb' twice"),
-        ("rgb_shared", dmcl, {"networks.shared.reads": (("rgb", "rgb"),), "streams.rgb2": None,
-                              "streams.rgb3": None}, "'shared' reads the stream 'rgb' twice"),
+        (
+            "rgb_shared",
+            dmcl,
+            {"networks.shared.reads": (("rgb", "rgb"),), "streams.rgb2": None, "streams.rgb3": None},
+            "'shared' reads the stream 'rgb' twice",
+        ),
         ("", mml, {"streams": {"r/g": common.stream("rgb")}}, "stream 'r/g': rename it"),
         ("", mml, {"streams.diff": common.stream("diff", form="stack5")}, "'diff' is read by no network"),
         ("", mml, {"networks.flow.reads": (), "streams.flow": None}, "for one stream"),
-        ("", mml, {"networks.flow.reads": (("rgb",), ("flow", "flow2")), "networks.rgb": None,
-                   "stills.steps": "0"}, "two in turn"),
+        (
+            "",
+            mml,
+            {"networks.flow.reads": (("rgb",), ("flow", "flow2")), "networks.rgb": None, "stills.steps": "0"},
+            "two in turn",
+        ),
     ],
     ids=["itself", "members", "slash", "idle stream", "nothing", "mixed"],
 )
@@ -595,8 +601,20 @@ def test_unknown_names(change, match):
         ({"headline": "rbg"}, r"\['flow', 'rgb'\]"),
         ({"schedule.warmup": "10 parsecs"}, "epochs"),
     ],
-    ids=["equals", "models", "widths", "first_conv_lr", "option", "sampling", "steps", "weights", "shared",
-         "stream", "headline", "duration"],
+    ids=[
+        "equals",
+        "models",
+        "widths",
+        "first_conv_lr",
+        "option",
+        "sampling",
+        "steps",
+        "weights",
+        "shared",
+        "stream",
+        "headline",
+        "duration",
+    ],
 )
 def test_what_cannot_work_is_said_before_anything_trains(changes, match):
     config = shrunken("")
@@ -701,11 +719,14 @@ def test_streams_in_turn_may_differ_in_time_where_no_weight_depends_on_it(monkey
         made(frames + 1)
 
 
-@pytest.mark.parametrize("pass_, match", [
-    (Pass(hide=("nosuch",)), "hides 'nosuch'; there are the streams"),
-    (Pass(weights="parms"), "the weights 'parms': choose one of"),
-    (Pass(weights="ema"), "none are kept: set --config.ema"),
-])
+@pytest.mark.parametrize(
+    "pass_, match",
+    [
+        (Pass(hide=("nosuch",)), "hides 'nosuch'; there are the streams"),
+        (Pass(weights="parms"), "the weights 'parms': choose one of"),
+        (Pass(weights="ema"), "none are kept: set --config.ema"),
+    ],
+)
 def test_the_options_of_a_pass_are_checked(pass_, match):
     made = Method(lambda *_: {}, (pass_,))
     with pytest.raises(ValueError, match=match):

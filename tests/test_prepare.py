@@ -18,6 +18,8 @@ def test_values():
     np.testing.assert_allclose(
         prepare(RGB, x).ravel(), (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=1e-6
     )
+    vmz = (1 - np.array([0.43216, 0.394666, 0.37645])) / [0.22803, 0.22145, 0.216989]
+    np.testing.assert_allclose(prepare(RGB._replace(form="vmz"), x).ravel(), vmz, rtol=1e-6)
     x = np.full((1, 1, 1, 1, 10), 255, np.uint8)
     np.testing.assert_allclose(prepare(FLOW, x), 0.5 / 0.226, rtol=1e-6)
 

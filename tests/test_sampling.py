@@ -316,10 +316,24 @@ def test_every_stream_reads_the_frames_of_the_shortest(kind, n, seed):
         assert tested.shape == (clips, 16) and tested.min() >= 0 and tested.max() <= n - 1
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.integers(1, 12))
+def test_strided_clips_from_end_to_end(n, count):
+    """G-Blend's ten: clip k of K begins at round(k max(L - len, 0) / (K - 1)), one alone in the middle."""
+    stream = Stream("rgb", "rgb", Sampling("strided", 16, 16))
+    found = sampling.test_indices(n, stream, Views(f"E{count}"))
+    starts = [round(k * max(n - 16, 0) / (count - 1)) for k in range(count)] if count > 1 else [
+        round(max(n - 16, 0) / 2)]  # fmt: skip
+    np.testing.assert_array_equal(found[:, 0], starts)
+    np.testing.assert_array_equal(found, np.minimum(found[:, :1] + np.arange(16), n - 1))
+
+
 def test_own_clips_go_with_their_kinds_alone():
     (ranges,), (strided,) = mmd("ranges", "rgb"), mmd("strided", "flow")
     with pytest.raises(ValueError, match=r"'C2' takes clips of .*'ranges'.*'uniform'"):
         sampling.test_indices(40, RGB, Views("C2"))
+    with pytest.raises(ValueError, match=r"'E2' takes clips of .*'strided'.*'ranges'"):
+        sampling.test_indices(40, ranges, Views("E2"))
     for views in (Views(), Views("D1U2"), Views("R10")):
         with pytest.raises(ValueError, match="write 'C1'"):
             sampling.test_indices(40, ranges, views)

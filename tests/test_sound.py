@@ -137,6 +137,39 @@ def test_a_smaller_picture_shows_some_of_the_windows_and_bands(gold):
     np.testing.assert_allclose(small[0], large[0][first][:, ::4], atol=1e-5)
 
 
+# ---------------------------------------------------------------------------- around the middle
+def reference(samples):
+    """ln(|STFT|^2 + 1e-6) of a segment in [-1, 1]: windows of 10 ms in the middle of 511 samples, every 5 ms, with
+    zeros on both sides; [time, frequency]."""
+    window = np.zeros(511)
+    window[135:375] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(240) / 240)
+    padded = np.pad(samples, 255)
+    frames = [padded[120 * i :][:511] * window for i in range(1 + len(samples) // 120)]
+    return np.log(np.abs(np.fft.rfft(frames, axis=1)) ** 2 + 1e-6)
+
+
+@pytest.mark.parametrize("first, last", [(10, 13), (0, 1)])
+def test_a_spectrogram_of_what_is_around_the_middle(first, last):
+    """From 10 s of sound to what the network sees; where the sound has not begun, silence."""
+    rng, stream = np.random.default_rng(0), Stream("audio", "audio", Sampling(frames=4), "spectrogram")
+    samples = np.int16(rng.normal(size=240_000) * 3000)
+    record = {"id": "a", "audio": samples.tobytes(), "audio_rate": 24_000, "audio_start_s": 0.25, "fps": 3.0}
+    record |= {"num_frames": 30, "times": np.float32(np.arange(30) / 3)}
+    frames = {"audio": np.array([[last], [first], [first], [last]])}
+    shown = cut.cut(record, {}, (stream,), frames, cut.Show({}, 224))["audio"]
+    assert shown.shape == (256, 240) and shown.dtype == np.int16
+    # Both frames and the one between them are shown: the middle is that of the time that they take.
+    begin = round(((first + last + 1) / 6 - 0.25) * 24_000) - 15_348
+    heard = np.pad(samples, (24_000, 0))[begin + 24_000 :][:30_696] / 32_768
+    seen = np.asarray(prepare_lib.prepare(stream, shown))
+    assert seen.shape == (256, 256, 1) and seen.dtype == np.float32
+    np.testing.assert_allclose(seen[..., 0], reference(heard), atol=2e-3)
+    silent = np.asarray(prepare_lib.prepare(stream, np.zeros_like(shown)))
+    np.testing.assert_allclose(silent, form_of(stream).silence, atol=1e-6)
+    with pytest.raises(ValueError, match="16000 samples a second, 24000"):
+        cut.cut(record | {"audio_rate": 16_000}, {}, (stream,), frames, cut.Show({}, 224))
+
+
 def test_outside_of_the_clips_own_sound_is_silence():
     record = RECORD | {"audio": np.full(8000, 7, np.int16).tobytes(), "audio_start_s": 0.25}
     form = form_of(WINDOWS)

@@ -84,9 +84,7 @@ def make_pseudo(outputs, heads):
     def terms(results, batch, state, key):
         del state, key
         group = batch["unlabelled"]
-        strong, weak = (
-            terms_lib.stack(results["unlabelled", view], outputs, head) for view in ("strong", "weak")
-        )
+        strong, weak = (terms_lib.stack(results["unlabelled", view], outputs, head) for view in ("strong", "weak"))
         label = jax.lax.stop_gradient(weak).argmax(-1)
         values = losses.softmax_cross_entropy(strong, label)
         return {

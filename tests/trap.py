@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import mmvid.files
 from mmvid import train
 from mmvid.run import begin, talk
 from mmvid.weights import files
@@ -71,11 +72,25 @@ def _in_save(segment, step):
     sys.addaudithook(heard)
 
 
+def _in_writing(path):
+    """With the file not yet there whose path ends so."""
+    write = mmvid.files.write_json
+
+    def written(at, content):
+        if str(at).endswith(path):
+            _die()
+        write(at, content)
+
+    mmvid.files.write_json = written
+
+
 def spring(segment, point, step=0):
-    """Sets the trap in ``segment``: the run dies at the ``point`` 'enter', 'save' or 'step', or waits at 'hold',
-    after the step, for who kills it."""
+    """Sets the trap in ``segment``: the run dies at the ``point`` 'enter', 'weigh' (while it writes its weights of
+    G-Blend), 'save' or 'step', or waits at 'hold', after the step, for who kills it."""
     if point == "enter":
         _in_enter(segment)
+    elif point == "weigh":
+        _in_writing(f"{segment}/blend.json")
     elif point == "save":
         _in_save(segment, step)
     else:

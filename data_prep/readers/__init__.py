@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 
 from data_prep.manifest import Manifest
 from data_prep.readers import (
+    audioset,
     boxes,
     epic,
+    epic55,
     folder,
+    kinetics,
     ntu,
     nwucla,
     something_else,
     splits,
+    sports1m,
     ssv2,
     table,
     tabletop,
@@ -25,6 +29,7 @@ from data_prep.readers import (
 from data_prep.tabletop import specs
 
 MML, DMCL, DISTILL = "configs/mml.py", "configs/dmcl.py", "configs/distill.py"
+GBLEND = "configs/gblend.py"
 # The variants of the configurations for data that no published recipe is about.
 OWN = {MML: "own", DMCL: "own"}
 
@@ -59,6 +64,31 @@ def _cameras(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def _participants(text: str) -> tuple[str, ...]:
+    """Reads 'P26,P27' from the command line as ('P26', 'P27')."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _count(text: str) -> int:
+    """Reads a number of clips or classes from the command line: at least one."""
+    try:
+        if int(text) > 0:
+            return int(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: give a whole number greater than 0")
+
+
+def _duration(text: str) -> float:
+    """Reads a number of seconds from the command line, 0 or more."""
+    try:
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds, or 0 for all")
+
+
 _ARCHIVES = {"--videos": dict(required=True, metavar="ROOT", help="folder of the unpacked archives")}
 _LABELS = {"--annotations": dict(required=True, metavar="LABELS", help="folder of the official label files")}
 _FILMS = {"--videos": dict(required=True, metavar="VIDEOS", help="folder of the videos")}
@@ -72,6 +102,28 @@ _VIEWS = {
 }
 _VERSION = {
     "--version": dict(type=int, default=0, choices=ntu.VERSIONS, help="which of the three halves is trained on"),
+}
+_FETCHED = {"--videos": dict(required=True, metavar="VIDEOS", help="folder below which the fetched videos lie")}
+_WHOLE = {
+    "--whole": dict(action="store_true", help="the files are whole videos, to be cut by the times of the lists"),
+}
+_BALANCED = {
+    "--classes": dict(type=_count, default=audioset.CLASSES, metavar="N", help="classes, the most frequent"),
+    "--clips": dict(type=_count, default=audioset.CLIPS, metavar="N", help="training clips, at most"),
+}
+_SPORTS = {
+    "--train_clips": dict(type=_count, default=sports1m.CLIPS[0], metavar="N", help="clips of the training list"),
+    "--val_clips": dict(type=_count, default=sports1m.CLIPS[1], metavar="N", help="clips of the test list"),
+    "--seconds": dict(type=_duration, default=0.0, metavar="S", help="of each video, from its start; 0: all"),
+}
+_KITCHENS_55 = {
+    "--videos": dict(required=True, metavar="ROOT", help="folder of videos/train/P01/P01_01.MP4 and its like"),
+    "--val_participants": dict(
+        type=_participants,
+        default=",".join(epic55.VALIDATION),
+        metavar="P26,P27",
+        help="whose kitchens are kept for validation",
+    ),
 }
 _SEED = {"--seed": dict(type=int, default=0, help="another one renders other clips")}
 _TABLETOP = {
@@ -121,6 +173,47 @@ READERS = {
         lambda args: epic.read(args.annotations, args.videos),
         flags=_LABELS | _KITCHENS,
         variants=OWN | {DISTILL: "epic100"},
+        scored="val",
+    ),
+    "epic55": Reader(
+        "EPIC-Kitchens-55: nouns and verbs, validated in kitchens that nothing is learnt in, with sound",
+        lambda args: epic55.read(args.annotations, args.videos, validation=args.val_participants),
+        flags=_LABELS | _KITCHENS_55,
+        # The windows of the sound that the audio network of EPIC-Kitchens sees are of 24 kHz.
+        stored=dict(audio_rate=24_000),
+        variants=OWN | {GBLEND: "epic55_verb"},
+        scored="val",
+    ),
+    "kinetics400": Reader(
+        "Kinetics-400, with sound; videos that were not fetched are listed",
+        lambda args: kinetics.read(args.annotations, args.videos),
+        flags=_LABELS | _FETCHED,
+        variants=OWN | {GBLEND: "kinetics"},
+        scored="val",
+    ),
+    "minisports": Reader(
+        "mini-Sports: 240,000 and 20,000 videos of Sports-1M, with sound",
+        lambda args: sports1m.read(
+            args.annotations, args.videos, clips=(args.train_clips, args.val_clips), seconds=args.seconds
+        ),
+        flags=_LABELS | _FETCHED | _SPORTS,
+        variants=OWN | {GBLEND: "minisports"},
+        scored="val",
+    ),
+    "audioset": Reader(
+        "AudioSet: 527 classes of what is heard, several a clip, with the pictures",
+        lambda args: audioset.read(args.annotations, args.videos, whole=args.whole),
+        flags=_LABELS | _FETCHED | _WHOLE,
+        variants=OWN | {GBLEND: "audioset"},
+        scored="val",
+    ),
+    "mini_audioset": Reader(
+        "mini-AudioSet: the frequent classes of AudioSet, balanced",
+        lambda args: audioset.read_mini(
+            args.annotations, args.videos, whole=args.whole, classes=args.classes, clips=args.clips
+        ),
+        flags=_LABELS | _FETCHED | _WHOLE | _BALANCED,
+        variants=OWN | {GBLEND: "mini_audioset"},
         scored="val",
     ),
     "nwucla": _by_view("Northwestern-UCLA, RGB and depth before three cameras", nwucla.read, "nwucla"),

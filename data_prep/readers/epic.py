@@ -5,13 +5,12 @@ its segments whose cooks never train: they stand in both splits, under one id.
 """
 
 import collections
-import csv
-import io
 import pathlib
 import re
 from collections.abc import Iterator
 
 from data_prep.manifest import Item, Manifest, check_ids
+from data_prep.readers import lists
 from mmvid.data.media import audio, hand_objects
 from mmvid.data.media.item import VIDEO_ENDINGS
 
@@ -23,45 +22,24 @@ UNSEEN_PARTICIPANTS = ("P18", "P32")
 HEADS = ("noun", "verb")
 # Of the download script; of the videos by themselves; of EPIC-Kitchens-55.
 TREES = ("P[0-9]*/videos", "videos/P[0-9]*", "P[0-9]*", "videos/*/P[0-9]*")
-_NEEDED = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
+_NEEDED = ("participant_id", "video_id", "start_timestamp", "stop_timestamp")
 
 
 # ---------------------------------------------------------------------------- lists
 def _rows(folder: pathlib.Path, name: str, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line, {column: cell}) of a CSV. Raises FileNotFoundError, and ValueError for one that lacks any of
-    the columns ``needed`` or is damaged, as by a download that broke off."""
-    path = folder / name
-    if not path.exists():
-        raise FileNotFoundError(f"no {name} in {folder}: it is in the repository epic-kitchens-100-annotations")
-    again = "the file broke off or is damaged: fetch it again"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); {again}") from None
-    table, whole = csv.DictReader(io.StringIO(text, newline=""), strict=True), 0
-    try:
-        if lacking := [column for column in needed if column not in (table.fieldnames or ())]:
-            raise ValueError(f"{path} lacks the column {lacking[0]!r}; it has {table.fieldnames}")
-        whole = table.line_num
-        for row in table:
-            # Cells that a row lacks are None; those that it has too many stand under None.
-            if None in row or None in row.values():
-                count = "more" if None in row else "fewer"
-                raise csv.Error(f"the row has {count} cells than the header's {len(table.fieldnames)}")
-            whole = table.line_num
-            yield whole, row
-    except csv.Error as error:
-        # A quote that is not closed swallows the lines behind it: the row begins where the last whole one ended.
-        raise ValueError(f"{path}, line {whole + 1}: {error}; {again}") from None
+    """Yields (line, {column: cell}) of an official CSV; raises what `lists.rows` does."""
+    version = "100" if name.startswith("EPIC_100") else "55"
+    hint = f"it is in the repository epic-kitchens-{version}-annotations"
+    return lists.rows(folder / name, *needed, hint=hint)
 
 
-def _names(folder: pathlib.Path, head: str) -> list[str]:
-    """Lists the classes of a head in the order of their ids. Raises ValueError where these are not 0 to K - 1."""
-    name = f"EPIC_100_{head}_classes.csv"
-    rows = [row for _, row in _rows(folder, name, "id", "key")]
-    if [row["id"] for row in rows] != [str(i) for i in range(len(rows))]:
+def names(folder: pathlib.Path, name: str, number: str = "id", key: str = "key") -> list[str]:
+    """Lists the classes of a class file, whose columns ``number`` and ``key`` hold ids and names, in the order of
+    their ids. Raises ValueError where these are not 0 to K - 1."""
+    rows = [row for _, row in _rows(folder, name, number, key)]
+    if [row[number] for row in rows] != [str(i) for i in range(len(rows))]:
         raise ValueError(f"the ids of {folder / name} are not 0..{len(rows) - 1} in this order")
-    return [row["key"].strip() for row in rows]
+    return [row[key].strip() for row in rows]
 
 
 def _seconds(text: str) -> float:
@@ -96,7 +74,7 @@ def _label(row: dict[str, str], head: str, names: list[str]) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------------------- videos
-def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
+def films_of(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns {video id: video} of the first of TREES that has any, below ``root`` or its folder EPIC-KITCHENS."""
     for base in (root, root / "EPIC-KITCHENS"):
         for tree in TREES:
@@ -137,44 +115,61 @@ def _with(item: Item, beside: dict[str, pathlib.Path]) -> Item:
 
 
 # ---------------------------------------------------------------------------- the manifest
-def _items(
+def segments(
     folder: pathlib.Path,
+    name: str,
     split: str,
     names: dict[str, list[str]],
     films: dict[str, pathlib.Path],
     missing: pathlib.Path,
+    key: str = "narration_id",
 ) -> Iterator[Item]:
-    """Yields the segments of a list, without what their videos have beside them. Raises ValueError naming the line
-    of a segment without its times."""
-    columns = [f"{head}_class" for head in HEADS]
-    for line, row in _rows(folder, LISTS[split], *_NEEDED, *columns):
+    """Yields the segments of a list, without what their videos have beside them. ``key`` is the column of their
+    ids, ``names`` {head: classes}, {} for a list without labels. Raises ValueError naming the line of a segment
+    without its times."""
+    columns = [f"{head}_class" for head in names]
+    for line, row in _rows(folder, name, key, *_NEEDED, *columns):
         try:
             start, end = _interval(row)
         except ValueError as error:
-            raise ValueError(f"{folder / LISTS[split]}, line {line}: {error}") from None
+            raise ValueError(f"{folder / name}, line {line}: {error}") from None
         video = row["video_id"].strip()
         # A video that lacks keeps its segments in the list, so that they are rejected with a reason.
         path = films.get(video, missing / row["participant_id"].strip() / "videos" / f"{video}.MP4")
-        labels = {head: _label(row, head, names[head]) for head in HEADS}
-        yield Item(row["narration_id"].strip(), path, split, labels, start, end)
+        labels = {head: _label(row, head, names[head]) for head in names}
+        yield Item(row[key].strip(), path, split, labels, start, end)
 
 
-def _notes(
-    folder: pathlib.Path, items: list[Item], films: dict[str, pathlib.Path], beside: dict
-) -> tuple[str, ...]:
-    """Makes the notes on segments that are left out, videos that lack something, and what is in two splits."""
-    notes = []
-    if (folder / TEST).exists():
-        count = sum(1 for _ in _rows(folder, TEST))
-        notes.append(f"the {count} segments of {TEST} have no labels and are left out")
+def participant(item: Item) -> str:
+    """Returns the cook of a segment."""
+    return item.path.stem.split("_")[0]
+
+
+def complete(items: list[Item], films: dict[str, pathlib.Path]) -> tuple[list[Item], list[str]]:
+    """Gives the segments what their videos have beside the pictures: (segments, notes on what videos lack)."""
     used = {item.path.stem for item in items}
+    beside: dict[str, dict] = collections.defaultdict(dict)
+    beside |= {video: _beside(films[video]) for video in used & films.keys()}
+    notes = []
     for what, lack in (
         ("are not there, so that their segments are rejected", used - films.keys()),
         ("have no sound", {video for video in used & films.keys() if "audio" not in beside[video]}),
     ):
         if lack:
             notes.append(f"{len(lack)} of {len(used)} videos {what}: {', '.join(sorted(lack)[:3])}")
-    return (*notes, "the segments of 'unseen' are those of its cooks in 'val', which is the whole validation set")
+    return [_with(item, beside[item.path.stem]) for item in items], notes
+
+
+def _left_out(folder: pathlib.Path) -> list[str]:
+    """Makes the note on the test segments, which have no labels."""
+    if not (folder / TEST).exists():
+        return []
+    return [f"the {sum(1 for _ in _rows(folder, TEST))} segments of {TEST} have no labels and are left out"]
+
+
+def by_film(items: list[Item]) -> list[Item]:
+    """Puts the segments of a video together: what a worker knows of it serves the next one."""
+    return sorted(items, key=lambda item: (item.path.stem, item.start, item.id))
 
 
 def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifest:
@@ -185,17 +180,14 @@ def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifes
     missing file, ValueError for lists of another form.
     """
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
-    names = {head: _names(folder, head) for head in HEADS}
-    films, unseen = _films(root), _unseen(folder)
-    items = [item for split in LISTS for item in _items(folder, split, names, films, root)]
+    known = {head: names(folder, f"EPIC_100_{head}_classes.csv") for head in HEADS}
+    films, unseen = films_of(root), _unseen(folder)
+    items = [item for split, name in LISTS.items() for item in segments(folder, name, split, known, films, root)]
     check_ids(items, folder)
-    beside: dict[str, dict] = collections.defaultdict(dict)
-    beside |= {video: _beside(films[video]) for video in {i.path.stem for i in items} & films.keys()}
-    items = [_with(item, beside[item.path.stem]) for item in items]
-    notes = _notes(folder, items, films, beside)
-    of_unseen = (item for item in items if item.split == "val" and item.path.stem.split("_")[0] in unseen)
-    items = [*items, *(item._replace(split="unseen") for item in of_unseen)]
-    # Segments of one video together: what a worker knows of it serves the next one.
-    items.sort(key=lambda item: (item.path.stem, item.start, item.id))
-    heads = {head: {"kind": "single", "names": names[head]} for head in HEADS}
-    return Manifest("epic100", items, heads, notes)
+    items, notes = complete(items, films)
+    notes = [*_left_out(folder), *notes]
+    notes.append("the segments of 'unseen' are those of its cooks in 'val', which is the whole validation set")
+    of_unseen = (item for item in items if item.split == "val" and participant(item) in unseen)
+    items = by_film([*items, *(item._replace(split="unseen") for item in of_unseen)])
+    heads = {head: {"kind": "single", "names": known[head]} for head in HEADS}
+    return Manifest("epic100", items, heads, tuple(notes))

@@ -18,6 +18,8 @@ COMMANDS = {
     "predict": "what a run makes of your own videos: classes and probabilities",
     "report": "write a finished run's table and page again",
     "cost": "parameters, FLOPs, milliseconds and memory of a configuration's networks",
+    "ogr": "which modality of a finished run overfits, and what to do about it",
+    "submit": "the files that EPIC-Kitchens-55's challenge takes",
     "compare": "one table and one page over runs and their seeds",
 }
 EXAMPLES = (
@@ -26,6 +28,8 @@ EXAMPLES = (
     "python -m mmvid predict runs/smoke my_video.mp4",
     "python -m mmvid report runs/smoke",
     "python -m mmvid cost --config=configs/mml.py:ssv2 --counts",
+    "python -m mmvid ogr runs/dmcl",
+    "python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
 )
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="DkUm",
-        help="k dense and m uniform clips, Rn: n random ones, or Cn: n of the streams' own kind",
+        help="k dense and m uniform clips, Rn: n random, Cn: n of the streams' own kind, En: n from end to end",
     )
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")
@@ -61,7 +61,7 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
     return [*found, *arguments.overrides]
 
 
-def _segments(run: Run, names: str | None) -> list[Segment]:
+def segments_of(run: Run, names: str | None) -> list[Segment]:
     """The segments that are asked for, by default those with a title. Raises WrongUse for an unknown one, with
     a list of those that have scores."""
     scored = [segment for segment in run.segments if segment.evaluate]
@@ -72,7 +72,7 @@ def _segments(run: Run, names: str | None) -> list[Segment]:
     return [known[name] for name in chosen]
 
 
-def _steps(run: Run, segment: Segment) -> int:
+def steps_of(run: Run, segment: Segment) -> int:
     """The step at which a segment's final weights were kept."""
     # Not always the last one: the best checkpoint is of an earlier step, which its scores tell.
     own = run.workdir / segment.name / "scores" / f"{segment.evaluate[0]}.npz"
@@ -102,7 +102,7 @@ def _name(split: str, run: Run) -> str:
 def _column(run: Run, segment: Segment) -> Column:
     """Scores a segment on every split, writes scores and numbers, and returns its column of the table."""
     spec, weights, found = run.config.evaluation, build.weights_of(run, segment), {}
-    scored, step = score.scorer(run, segment), _steps(run, segment)
+    scored, step = score.scorer(run, segment), steps_of(run, segment)
     for split in spec.splits:
         found[split] = scored(weights, split, step, spec.protocol, spec.crops)
         # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
@@ -121,7 +121,7 @@ def execute(arguments: argparse.Namespace) -> None:
     talk.say_idle_accelerator()
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)
-    segments = _segments(run, arguments.segments)
+    segments = segments_of(run, arguments.segments)
     for segment in segments:
         feed.check_evaluation(run, segment)
     columns = [_column(run, segment) for segment in segments]

@@ -19,7 +19,7 @@ POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2,
 # Above this ratio of a window's side to the output's, pixels are averaged.
 SHRINKS = 4 / 3
 CROPS = ("centre", "three", "full_res", "three_full_res", "window")
-TRAIN_CROPS = ("multiscale", "window", "resized")
+TRAIN_CROPS = ("multiscale", "window", "resized", "jittered")
 DISTORTIONS = ("dmcl", "jitter")
 # DMCL cuts 224 of pictures of 256 x 256, whatever their shape was.
 WINDOW, PICTURE = 224, 256
@@ -34,7 +34,8 @@ class Augment(NamedTuple):
     U(-``jitter``, ``jitter``) / 256 of each side. DMCL's paper has ``jitter`` 16; in its code it is effectively
     8, because the operation that cuts (TensorFlow's glimpse) halves an offset. 'resized' (multimodal distillation,
     MMD) resizes the short side to int(side U(low, high)) pixels, where (low, high) = ``scales``, (1.15, 1.43) in
-    MMD's code, and cuts a square of ``side`` anywhere; the aspect stays.
+    MMD's code, and cuts a square of ``side`` anywhere; the aspect stays. 'jittered' (VMZ, G-Blend) does so with
+    one of ``scales`` as it stands, for instance (256/224, 320/224).
 
     With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``,
     by the ``distortion`` 'dmcl' or 'jitter' (MMD: torchvision's), which are those of data/colours.py.
@@ -88,14 +89,23 @@ def _share_of_both(x: float = 0.0, y: float = 0.0) -> Geometry:
 
 def _resized(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
     """Draws MMD's crop: a square of ``size`` anywhere in the picture, whose short side is resized by a draw."""
-    short = int(size * rng.uniform(*spec.scales))
+    return _square(rng, height, width, size, int(size * rng.uniform(*spec.scales)))
+
+
+def _jittered(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
+    """Draws VMZ's crop: the same, where the short side is one of a few."""
+    return _square(rng, height, width, size, round(size * spec.scales[rng.integers(len(spec.scales))]))
+
+
+def _square(rng: np.random.Generator, height: int, width: int, size: int, short: int) -> Geometry:
+    """Draws a square of ``size`` pixels anywhere in a picture whose short side is resized to ``short``."""
     # As torchvision resizes: the long side is truncated, too.
     sides = [short * side // min(height, width) for side in (width, height)]
     x, y = rng.integers(0, np.array(sides) - size + 1)
     return Geometry(x / sides[0], y / sides[1], size / sides[0], size / sides[1])
 
 
-_DRAWN = {"multiscale": _multiscale, "resized": _resized}
+_DRAWN = {"multiscale": _multiscale, "resized": _resized, "jittered": _jittered}
 
 
 def draw(
@@ -198,6 +208,12 @@ def _check_numbers(spec: Augment) -> None:
             raise ValueError(
                 f"augment.scales={spec.scales}: the crop 'resized' takes (low, high), the least and the greatest "
                 "short side in sides of the crop, for instance (1.15, 1.43)"
+            )
+    elif spec.crop == "jittered":
+        if not spec.scales or not all(1 <= s < float("inf") for s in spec.scales):
+            raise ValueError(
+                f"augment.scales={spec.scales}: the crop 'jittered' takes one or more short sides in sides of the "
+                "crop, for instance (256 / 224, 320 / 224)"
             )
     elif not spec.scales or not all(0 < s <= 1 for s in spec.scales):
         raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")

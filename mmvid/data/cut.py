@@ -239,6 +239,7 @@ _CUT = {
     "pictures": _pictures,
     "sound": functools.partial(_sound, sound.over_span),
     "sound_around": functools.partial(_sound, sound.around),
+    "sound_centred": functools.partial(_sound, sound.centred),
     "layouts": _layouts,
     "outlines": _outlines,
 }

@@ -210,23 +210,27 @@ def _frozen(n: int, stream: Stream, count: int, clip: str) -> np.ndarray:
     return np.stack([_segments(rng, n, stream.sampling.frames) for _ in range(count)])
 
 
-def _own(n: int, stream: Stream, count: int) -> np.ndarray:
-    """Returns ``count`` test clips of the stream's own kind (MMD's code): int [count, frames].
+def _own(n: int, stream: Stream, count: int, letter: str = "C") -> np.ndarray:
+    """Returns ``count`` test clips of the stream's own kind: int [count, frames].
 
     Of 'ranges' they are the middles of so many times as many ranges, so that clip k is the k-th part of the whole
-    clip. Of 'strided' they begin at the middles of as many equal parts of the possible starts.
+    clip. Of 'strided' they begin at the middles of as many equal parts of the possible starts (both MMD's code);
+    by the ``letter`` 'E', evenly from the first to the last possible start.
     """
-    s = stream.sampling
-    if s.kind not in OWN:
+    s, kinds = stream.sampling, OWN if letter == "C" else OWN[1:]
+    if s.kind not in kinds:
         raise ValueError(
-            f"protocol='C{count}' takes clips of the kinds {OWN} (MMD), stream {stream.name!r} has sampling.kind="
-            f"{s.kind!r}: set it to one of them, or write 'DkUm'"
+            f"protocol='{letter}{count}' takes clips of the kinds {kinds}, stream {stream.name!r} has "
+            f"sampling.kind={s.kind!r}: set it to one of them, or write 'DkUm'"
         )
     if n <= 0:
         return np.zeros((count, s.frames), np.int64)
     if s.kind == "ranges":
         first, last = _ends(n, count * s.frames)
         return ((first + last) // 2).reshape(count, s.frames)
+    if letter == "E":
+        places = np.arange(count) / (count - 1) if count > 1 else np.array([0.5])
+        return _strides(np.round(places * max(n - s.dense_length, 0)).astype(np.int64), n, s)
     room = max(n - s.dense_length + 1, 0)
     return _strides((np.arange(count) * room / count + room / (2 * count)).astype(np.int64), n, s)
 
@@ -234,12 +238,12 @@ def _own(n: int, stream: Stream, count: int) -> np.ndarray:
 def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     """Parses a protocol into (dense, uniform, random, own) counts of clips. Raises ValueError for an unknown one,
     or for an unknown variant."""
-    match = re.fullmatch(r"D(\d+)U(\d+)|R(\d+)|C(\d+)", protocol)
+    match = re.fullmatch(r"D(\d+)U(\d+)|R(\d+)|[CE](\d+)", protocol)
     counts = tuple(int(text or 0) for text in match.groups()) if match else (0, 0, 0, 0)
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random ones), 'Cn' (n of {OWN}) or 'val', and one of {VARIANTS}"
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n strided) or 'val', and one of {VARIANTS}"
         )
     return counts
 
@@ -255,15 +259,15 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     ``shared``, the least length of the streams (None: ``n``), and so are the same for all streams. Raises
     ValueError for an unknown protocol or variant, or one that does not go with the stream's kind of sampling.
 
-    'Cn' (MMD) takes n clips of the kinds 'ranges' or 'strided'; streams of these kinds take no others, and one of
-    them for 'val'.
+    'Cn' (MMD) takes n clips of the kinds 'ranges' or 'strided', 'En' (G-Blend, by SlowFast's formula) n strided
+    ones from end to end; streams of these kinds take no others, and one of them for 'val'.
     """
     s, stack = stream.sampling, stack_length(stream)
     if views.protocol == "val":
         return _own(n, stream, 1) if s.kind in OWN else val_indices(n, s.frames, stack)[None]
     k, m, random, own = _protocol(views.protocol, views.variant)
     if own:
-        return _own(n, stream, own)
+        return _own(n, stream, own, views.protocol[0])
     if s.kind in OWN:
         raise ValueError(
             f"protocol={views.protocol!r} does not go with stream {stream.name!r} of sampling.kind={s.kind!r}, "

@@ -47,3 +47,22 @@ def around(record: dict, indices: np.ndarray, form: Form, side: int) -> np.ndarr
     within = np.abs(starts[:, None] + np.arange(form.raw))
     within = np.minimum(within, 2 * (length - 1) - within)
     return begin[..., None, None] + within
+
+
+def centred(record: dict, indices: np.ndarray, form: Form, side: int) -> np.ndarray:
+    """Returns the places of the samples around the middle of what the frames ``indices`` [.., T] span: int
+    [.., rows, window].
+
+    A ``reach`` is heard, in windows that overlap by half. The first one has its middle where the reach begins, and
+    what of a window lies outside of the reach is silent, as librosa centres them (TBN's code). Places before 0 and
+    beyond the last sample are silent. Raises DecodeError as `over_span`.
+    """
+    _check_rate(record, form)
+    first, last = (seconds(record, end) for end in (indices.min(-1), indices.max(-1)))
+    # The last frame is shown for a while, too.
+    middle = ((first + last + 1 / record["fps"]) / 2 - record["audio_start_s"]) * form.rate
+    length, hop = round(form.reach * form.rate), form.raw // 2
+    begin = np.floor(middle + 0.01).astype(np.int64) - length // 2
+    within = hop * np.arange(form.axes[0])[:, None] + np.arange(form.raw) - form.raw // 2
+    places = begin[..., None, None] + within
+    return np.where((within >= 0) & (within < length), places, -1)

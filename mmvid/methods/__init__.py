@@ -2,7 +2,7 @@
 
 import inspect
 
-from mmvid.methods import distill, mcl, mml, omnivore, single
+from mmvid.methods import distill, gblend, mcl, mml, omnivore, single
 
 METHODS = {
     "single": single.make,
@@ -15,6 +15,7 @@ METHODS = {
     "random_teacher": mcl.make_random_teacher,
     "generalized_distillation": distill.make_generalized_distillation,
     "distillation": distill.make_distillation,
+    "gblend": gblend.make,
 }
 
 

@@ -35,15 +35,19 @@ def presence(names: tuple[str, ...], group: dict) -> jax.Array:
     return jnp.stack([group["mask"] & group["present"][name] for name in names])
 
 
-def cross_entropy(logits: jax.Array, label: jax.Array, kind: str = "single") -> jax.Array:
-    """Computes the task's loss in one head: logits [M, .., K], label [..] or [.., K] -> [M, ..]."""
-    form = losses.softmax_cross_entropy if kind == "single" else losses.sigmoid_cross_entropy
+def cross_entropy(logits: jax.Array, label: jax.Array, kind: str = "single", multi: str = "sigmoid") -> jax.Array:
+    """Computes the task's loss in one head: logits [M, .., K], label [..] or [.., K] -> [M, ..]. ``multi`` names
+    that of several labels, one of `losses.MULTI_LABEL`."""
+    form = losses.softmax_cross_entropy if kind == "single" else losses.MULTI_LABEL[multi]
     return form(logits, for_each_network(label, len(logits)))
 
 
-def task_term(outputs: dict, group: dict, names: tuple[str, ...], heads: dict[str, Head]) -> Term:
-    """Makes a Term of weight 1: the cross-entropy of ``names``, averaged over the heads."""
-    values = mean_over_heads([cross_entropy(*head) for head in answers(outputs, group, names, heads)])
+def task_term(
+    outputs: dict, group: dict, names: tuple[str, ...], heads: dict[str, Head], multi: str = "sigmoid"
+) -> Term:
+    """Makes a Term of weight 1: the cross-entropy of ``names``, averaged over the heads. ``multi`` is as for
+    `cross_entropy`."""
+    values = mean_over_heads([cross_entropy(*head, multi) for head in answers(outputs, group, names, heads)])
     return Term(names, values, presence(names, group), jnp.ones(len(names)))
 
 

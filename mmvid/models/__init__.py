@@ -2,23 +2,28 @@
 
 import jax.numpy as jnp
 
-from mmvid.models.audio import AudioNet
-from mmvid.models.fusion import fuse
+from mmvid.models import fusion
+from mmvid.models.audio import AudioNet, VmzAudioNet
+from mmvid.models.layers import Affine
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
 from mmvid.models.stlt import VOCABULARIES, Stlt, StltLayouts
 from mmvid.models.swin3d import Swin3D
-from mmvid.models.video_resnet import VideoResNet
+from mmvid.models.video_resnet import SEPARATED, VideoResNet
 from mmvid.streams import Head
 
 _BASIC = dict(stages=(2, 2, 2, 2), bottleneck=False)
 _DEEP = dict(stages=(3, 4, 6, 3), bottleneck=True)
+_DEEPER = dict(stages=(3, 4, 23, 3), bottleneck=True)
+_DEEPEST = dict(stages=(3, 8, 36, 3), bottleneck=True)
 _STILL = dict(module=ResNet, temporal=False)
 _TSM = dict(module=ResNet, temporal=True)
 _VIDEO = dict(_BASIC, module=VideoResNet)
-# R(2+1)D as its authors released it (VMZ, Caffe2).
-_VMZ = dict(module=VideoResNet, form="factorised", middle="own", eps=1e-3)
+# As their authors released them (VMZ, Caffe2): R(2+1)D, R3D and, with a pooled stem, CSN.
+_CAFFE2 = dict(module=VideoResNet, eps=1e-3)
+_VMZ = dict(_CAFFE2, form="factorised", middle="own")
+_CSN = dict(_CAFFE2, stem_pool=True)
 # No channels between the factors.
 _FACTORED = dict(form="factorised", middle="equal", stem_pool=True)
 # DMCL's code calls it R(2+1)D-18, with TensorFlow's padding.
@@ -31,7 +36,7 @@ MODELS = {
     "tsm_resnet18": dict(_BASIC, **_TSM),
     "tsm_resnet50": dict(_DEEP, **_TSM),
     # With 23 blocks in a stage the released code shifts every second block (TSM's code).
-    "tsm_resnet101": dict(_TSM, stages=(3, 4, 23, 3), bottleneck=True, shift_every=2),
+    "tsm_resnet101": dict(_DEEPER, **_TSM, shift_every=2),
     # For Tabletop's 48 pixels: a 5x5 stem, then one block a stage at 12, 6 and 3 pixels.
     "tsm_tiny": dict(_TSM, stages=(1, 1, 1), bottleneck=False, width=32, stem=5),
     "r3d_18": dict(_VIDEO, form="full"),
@@ -41,7 +46,18 @@ MODELS = {
     "r2plus1d_18": dict(_VIDEO, form="factorised"),
     "r2plus1d_18_true": dict(_BASIC, **_VMZ),
     "r2plus1d_18_dmcl": dict(_VIDEO, **_DMCL),
-    "r2plus1d_101": dict(_VMZ, stages=(3, 4, 23, 3), bottleneck=True),
+    "r2plus1d_101": dict(_DEEPER, **_VMZ),
+    "vmz_r3d_50": dict(_DEEP, **_CAFFE2, form="full"),
+    "csn_ip_152": dict(_DEEPEST, **_CSN, form="preserved"),
+    "csn_ir_152": dict(_DEEPEST, **_CSN, form="reduced"),
+    "csn_ir_50": dict(_DEEP, **_CSN, form="reduced"),
+    # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
+    "audio_resnet50": dict(_DEEP, **_STILL),
+    "audio_resnet101": dict(_DEEPER, **_STILL),
+    "audio_resnet152": dict(_DEEPEST, **_STILL),
+    "vmz_audio_resnet50": dict(module=VmzAudioNet, stages=(3, 4, 6, 3)),
+    "vmz_audio_resnet101": dict(module=VmzAudioNet, stages=(3, 4, 23, 3)),
+    "vmz_audio_resnet152": dict(module=VmzAudioNet, stages=(3, 8, 36, 3)),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
     # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
@@ -53,15 +69,19 @@ MODELS = {
     "swin3d_tiny": dict(module=Swin3D, stages=(2, 2, 6, 2)),
 }
 FUSION = "fusion"  # of several of these
+# What a fusion knows beside the options of its encoders (`_fusion`).
+_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "joint_stages", "unimodal")
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
     "dtype": ("float32", "bfloat16", "float64"),
-    "form": ("full", "factorised", "mixed"),
+    "form": ("full", "factorised", "mixed", *SEPARATED),
     "middle": ("block", "own", "equal"),
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),
     "vocabulary": tuple(VOCABULARIES),
+    "joint": fusion.JOINTS,
+    "unimodal": fusion.UNIMODAL,
 }
 
 
@@ -73,20 +93,29 @@ def build_model(
     in_channels: int | dict[str, int] = 3,
     members: tuple[str, ...] = (),
     share: float = 0.0,
+    affine: bool = False,
     **options,
 ) -> Model:
     """Builds the model ``name`` for ``heads`` ({name: Head or classes}) or ``num_classes`` ('action').
 
     It reads clips [B, T, H, W, in_channels] or images [B, H, W, C], normalised float32; an ``stlt*`` reads
-    layouts [B, T, slots, 8], an ``audio_*`` log-mel as an image. A ``resnet*`` sees every frame alone (TSN), a
-    ``tsm_*`` shifts features between frames, ``swin3d_tiny`` attends within windows of frames and pixels, the
-    others convolve over time. ``options`` are ``width``,
-    ``stages``, ``dropout``, ``dtype`` ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
+    layouts [B, T, slots, 8], ``audio_*`` and ``vmz_audio_*`` log-mel as an image. A ``resnet*`` sees every frame
+    alone (TSN), a ``tsm_*`` shifts features between frames, ``swin3d_tiny`` attends within windows of frames and
+    pixels, the others convolve over time. ``options`` are ``width``, ``stages``, ``dropout``, ``dtype``
+    ('float32', 'bfloat16' or 'float64', of the activations), ``remat``,
     ``frozen_bn`` ('none', 'all', or 'all_but_first', which is TSM's partial BN), and what else the module has
-    (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`). With ``share`` > 0 there is one such
-    network for each of the streams ``members``, and they share features after the stem with this probability
-    (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its options)}
-    read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them (`fuse`).
+    (`ResNet`, `VideoResNet`, `Swin3D`, `Stlt`, `StltLayouts`, `AudioNet`, `VmzAudioNet`). With ``share`` > 0 there
+    is one such network for each of the streams ``members``, and they share features after the stem with this
+    probability (CMCL). The model 'fusion' reads {stream: x} at once: ``encoders`` {stream: model, or (model, its
+    options)} read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them
+    (`encoder_of`). Its ``joint`` classifier is 'late' (concatenation, then ``joint_layers`` fully connected layers
+    of ``joint_width`` units), 'mid' (concatenation before the last ``joint_stages`` stages, 1 by default, which
+    are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of
+    ``rank``); see joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero'
+    (which start at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the
+    joint classifier's, on the concatenation, and the encoders'. With ``affine``, each class of a head of several
+    labels has a scale and a bias of its own between classifier and sigmoid (VMZ).
+
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
     known = options_of(name)
@@ -94,7 +123,7 @@ def build_model(
         if not num_classes:
             raise ValueError("give num_classes=K or heads={name: Head(K)}")
         heads = {"action": num_classes}
-    classes = {k: h.classes if isinstance(h, Head) else h for k, h in heads.items()}
+    classes = {k: _space(h, affine) if isinstance(h, Head) else h for k, h in heads.items()}
     if name == FUSION:
         return _fusion(classes, in_channels, known, **options)
     settings = {"dtype": "float32"} | _checked_options(name, known, options)
@@ -116,10 +145,15 @@ def build_model(
     )
 
 
+def _space(head: Head, affine: bool) -> int | Affine:
+    """Returns what `layers.Classifier` takes for a head."""
+    return Affine(head.classes) if affine and head.kind == "multi" else head.classes
+
+
 def options_of(name: str) -> set[str]:
     """Returns the options of the model ``name``. Raises ValueError, which lists the models, if unknown."""
     if name == FUSION:
-        return {"encoders"}.union(*map(options_of, MODELS))
+        return {*_FUSING}.union(*map(options_of, MODELS))
     if name not in MODELS:
         raise ValueError(f"model {name!r} is unknown; choose one of {sorted([*MODELS, FUSION])}")
     return set(MODELS[name]["module"].__dataclass_fields__) - {"heads", "parent", "name"}
@@ -131,43 +165,89 @@ def _checked_options(name: str, known: set[str], options: dict) -> dict:
     settings = MODELS[name] | options
     if unknown := sorted(set(options) - known):
         raise ValueError(f"model {name!r} has no option {unknown}; it knows {sorted(known)}")
-    for option, words in CHOICES.items():
-        if settings.get(option, words[0]) not in words:
-            raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
+    _check_words(settings)
     return settings
 
 
-def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
-    """Builds encoders by name and fuses them; each gets those of the ``options`` that it knows.
+def _check_words(settings: dict) -> None:
+    """Raises ValueError for a word that is not among its CHOICES."""
+    for option, words in CHOICES.items():
+        if settings.get(option, words[0]) not in words:
+            raise ValueError(f"{option}={settings[option]!r}: choose one of {words}")
 
-    Raises ValueError for an option that no model knows, or encoders that do not match the streams.
+
+def encoder_of(stream: str, encoders: dict, **options) -> tuple[str, dict]:
+    """Returns (model, its options) of the encoder of one ``stream`` in a fusion with these ``options``: its own,
+    and those of all that it knows. A network made of them is the fusion's unimodal part by itself."""
+    named = encoders[stream]
+    model, own = (named, {}) if isinstance(named, str) else named
+    known = options_of(model)
+    return model, {k: v for k, v in options.items() if k in known and k not in _FUSING} | dict(own)
+
+
+def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **options) -> Model:
+    """Builds encoders by name and fuses them.
+
+    Raises ValueError for an option that no model knows, encoders that do not match the streams, or a joint
+    classifier that they do not allow.
     """
     if unknown := sorted(set(options) - known):
         raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
+    _check_words(options)
     if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
         raise ValueError(
             f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
             f"streams of in_channels={in_channels}. Write reads=(('audio', 'rgb'),) and "
             "encoders=dict(audio=MODEL, rgb=MODEL)"
         )
-    made = {}
-    for stream, channels in in_channels.items():
-        named = encoders[stream]
-        model, own = (named, {}) if isinstance(named, str) else named
-        common = {k: v for k, v in options.items() if k in options_of(model)}
-        made[stream] = build_model(model, heads=classes, in_channels=channels, **{**common, **own})
-    return fuse(made, classes, options.get("dropout", 0.0))
+    if fusion.JOINT in in_channels:
+        raise ValueError(f"a fusion calls its own classifier {fusion.JOINT!r}: give the stream another name")
+
+    def encoder(stream: str, heads: dict) -> Model:
+        model, own = encoder_of(stream, encoders, **options)
+        return build_model(model, heads=heads, in_channels=in_channels[stream], **own)
+
+    unimodal = options.get("unimodal", "drawn")
+    made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
+    if options.get("joint") == "mid":
+        trunk = options.get("trunk") or next(iter(in_channels))
+        if trunk not in made:
+            raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
+        return _mid(made, encoder(trunk, classes), trunk, unimodal, options.get("joint_stages") or 1)
+    names = {"joint_width": "width", "joint_layers": "layers", "rank": "rank", "dropout": "dropout"}
+    settings = {ours: options[name] for name, ours in names.items() if name in options}
+    return fusion.fuse(made, fusion.joint_of(options.get("joint", "late"), classes, **settings), unimodal)
+
+
+def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> Model:
+    """Fuses ``encoders`` before their ``late`` last stages; the ``trunk``'s architecture, ``last``, goes on alone.
+
+    Raises ValueError for an encoder that cannot be cut there.
+    """
+    whole, cut, necks = unimodal != "none", {}, []
+    for stream, encoder in encoders.items():
+        if not 1 <= late <= len(encoder.stages):
+            raise ValueError(
+                f"joint='mid' cuts encoders before their joint_stages={late} last stages, and that of {stream!r} "
+                f"has {len(encoder.stages)}: take a ResNet or an AudioNet there, or fewer stages"
+            )
+        cut[stream] = fusion.tapped(encoder, len(encoder.stages) + 1 - late, whole=whole)
+        # A naive network has no second halves: with them, a start may bring them along or leave them.
+        necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks if whole]
+    joint = fusion.middle(last, len(last.stages) + 1 - late, trunk)
+    return fusion.fuse(cut, joint, unimodal, tuple(necks))
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:
     """Returns ``model`` with an init that raises ValueError for inputs of another number of channels."""
 
-    def init(key, x):
-        if x.shape[-1] != in_channels:
+    def init(key, x, **cut):
+        # Whoever goes on from the middle of it reads a map, of any number of channels.
+        if "since" not in cut and x.shape[-1] != in_channels:
             raise ValueError(
                 f"{name} was built for {in_channels} channels and is given {x.shape[-1]}; "
                 "in_channels of the stream and of the network must agree"
             )
-        return model.init(key, x)
+        return model.init(key, x, **cut)
 
     return model._replace(init=init)

@@ -1,86 +1,142 @@
-"""Late fusion: an encoder for each stream, a classifier for each, and one for all of them together."""
+"""A fusion: an encoder for each stream, a classifier for each and one for all together, in one forward."""
 
 import zlib
 from collections.abc import Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmvid.models.layers import Classifier
-from mmvid.models.model import Model, Needs, from_linen
+from mmvid.models import joints
+from mmvid.models.model import ONE, Model, Needs, from_linen
+from mmvid.weights import trees
 
 JOINT = "joint"
+# How the joint classifier reads the encoders; 'mid' is `middle`, which is no module of joints.py.
+GATES = {"late": joints.Concatenated, "se": joints.Squeezed, "nl": joints.Attended}
+JOINTS = (*GATES, "lmf", "mid")
+# Whether the encoders have classifiers of their own: drawn as always, starting at zero, or none.
+UNIMODAL = ("drawn", "zero", "none")
 
 
-class Joint(nn.Module):
-    """The joint classifier: pooled features of all streams [B, sum of D] -> {'logits', 'features'}."""
+def joint_of(kind: str, heads: dict[str, int], *, width=None, layers=2, rank=4, dropout=0.0) -> Model:
+    """Makes a joint classifier of a ``kind`` in JOINTS other than 'mid': {stream: result} -> result.
 
-    heads: dict[str, int]
-    dropout: float = 0.0
-    first_convolutions = ()
-    classifiers = (("classifier",),)
-
-    @nn.compact
-    def __call__(self, features, *, train: bool):
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
-        return {"logits": Classifier(self.heads, name="classifier")(dropped), "features": features}
-
-
-def _concatenated(results: Mapping[str, dict]) -> jax.Array:
-    return jnp.concatenate([result["features"] for result in results.values()], -1)
-
-
-def fuse(encoders: Mapping[str, Model], heads: dict[str, int], dropout: float = 0.0) -> Model:
-    """Makes one model of ``encoders`` {stream: model}: {stream: x} -> {stream or 'joint': result}.
-
-    Each stream is classified by its encoder's own classifier. The joint classifier reads the pooled
-    features of all encoders, concatenated in the order of ``encoders``, after ``dropout``.
-    ``params`` hold each encoder's whole tree under its stream's name, and the joint classifier's
-    under 'joint'. This is the late fusion of Gradient-Blending (Wang et al. 2020), with one linear
-    layer as the joint classifier.
+    'late', 'se' and 'nl' have ``layers`` fully connected layers; 'lmf' has its own product of ``rank``
+    factors of ``width`` units (2048 if None) in their place.
     """
-    joint = from_linen(Joint(heads, dropout))
+    if kind == "lmf":
+        gather = joints.LowRank(**({"width": width} if width else {}), rank=rank)
+        return from_linen(joints.Joint(heads, gather, layers=0, dropout=dropout))
+    return from_linen(joints.Joint(heads, GATES[kind](), layers, width, dropout))
+
+
+# ---------------------------------------------------------------------------- mid-level concatenation
+def tapped(encoder: Model, stage: int, *, whole: bool) -> Model:
+    """Returns the same encoder, whose result also holds 'middle', the map that enters its ``stage``.
+
+    Without ``whole`` it stops there and has no other result.
+    """
+
+    def init(key, x):
+        return encoder.init(key, x) if whole else encoder.init(key, x, until=stage)
+
+    def apply(params, stats, x, *, train: bool, key):
+        middle, stats = encoder.apply(params, stats, x, train=train, key=key, until=stage)
+        if not whole:
+            return {"middle": middle}, stats
+        # The statistics of the first half pass through the second, which adds its own.
+        result, stats = encoder.apply(params, stats, middle, train=train, key=key, since=stage)
+        return result | {"middle": middle}, stats
+
+    return encoder._replace(init=init, apply=apply)
+
+
+def middle(encoder: Model, stage: int, trunk: str) -> Model:
+    """Makes the joint classifier of mid-level concatenation (Owens and Efros 2018, in G-Blend's comparison).
+
+    The 'middle' maps of the other streams, pooled, are repeated at each place of the ``trunk``'s, and its last
+    stages, those of ``encoder`` from ``stage`` on, read both.
+    """
+
+    def joined(results):
+        there = results[trunk]["middle"]
+        others = [result["middle"].mean((1, 2, 3)) for stream, result in results.items() if stream != trunk]
+        tiled = [jnp.broadcast_to(z[:, None, None, None], (*there.shape[:-1], z.shape[-1])) for z in others]
+        return jnp.concatenate([there, *(z.astype(there.dtype) for z in tiled)], -1)
+
+    def init(key, results):
+        return encoder.init(key, joined(results), since=stage)
+
+    def apply(params, stats, results, *, train: bool, key):
+        return encoder.apply(params, stats, joined(results), train=train, key=key, since=stage)
+
+    return Model(init, apply, classifiers=encoder.classifiers)
+
+
+# ---------------------------------------------------------------------------- the whole
+def fuse(encoders: Mapping[str, Model], joint: Model, unimodal: str = "drawn", late: tuple = ()) -> Model:
+    """Makes one model of ``encoders`` {stream: model} and a ``joint`` classifier {stream: result} -> result.
+
+    It reads {stream: x}. With ``unimodal`` classifiers the encoders' own classify each stream, and the model
+    returns {stream or 'joint': result}; 'zero' starts them at zero, so that at first they all say the same.
+    With 'none' (a naive joint network, whose encoders were made without) the joint result is the only one.
+    ``late`` are paths of layers that only the unimodal classifiers need. ``params`` hold each encoder's
+    tree under its stream's name, and the joint classifier's under 'joint' (Wang et al. 2020, section 3).
+    """
+    alone = unimodal == "none"
 
     def encoded(params, stats, x, train, key):
         results, new = {}, {}
         for stream, encoder in encoders.items():
-            # crc32, not hash(): Python salts the hashes of strings anew in every process.
-            own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
             results[stream], new[stream] = encoder.apply(
-                params[stream], stats[stream], x[stream], train=train, key=own
+                params[stream], stats[stream], x[stream], train=train, key=_own_key(key, stream)
             )
         return results, new
 
     def init(key, x):
         params, stats = {}, {}
         for stream, encoder in encoders.items():
-            own = jax.random.fold_in(key, zlib.crc32(stream.encode()))
-            params[stream], stats[stream] = encoder.init(own, x[stream])
+            params[stream], stats[stream] = encoder.init(_own_key(key, stream), x[stream])
+        if unimodal == "zero":
+            params = {s: _zeroed(params[s], encoder.classifiers) for s, encoder in encoders.items()}
         # Only a forward tells how wide each encoder's features are.
         results, _ = encoded(params, stats, x, False, key)
-        params[JOINT], _ = joint.init(jax.random.fold_in(key, zlib.crc32(JOINT.encode())), _concatenated(results))
+        params[JOINT], stats[JOINT] = joint.init(_own_key(key, JOINT), results)
         return params, stats
 
     def apply(params, stats, x, *, train: bool, key: jax.Array):
-        results, stats = encoded(params, stats, x, train, key)
-        joint_key = jax.random.fold_in(key, zlib.crc32(JOINT.encode()))
-        # No stop_gradient: the joint loss trains every encoder, as in G-Blend. And no statistics: the joint
-        # classifier has no batch norm.
-        result, _ = joint.apply(params[JOINT], {}, _concatenated(results), train=train, key=joint_key)
-        return results | {JOINT: result}, stats
+        # Nothing is dropped in evaluation, where there may be no key.
+        key = jax.random.key(0) if key is None else key
+        results, new = encoded(params, stats, x, train, key)
+        # No stop_gradient: the joint loss trains every encoder, as in G-Blend.
+        result, new[JOINT] = joint.apply(
+            params[JOINT], stats[JOINT], results, train=train, key=_own_key(key, JOINT)
+        )
+        return (result if alone else results | {JOINT: result}), new
 
+    several = {stream: Needs((stream,)) for stream in encoders} | {JOINT: Needs(tuple(encoders))}
     return Model(
         init,
         apply,
-        outputs={stream: Needs((stream,)) for stream in encoders} | {JOINT: Needs(tuple(encoders))},
+        outputs=ONE if alone else several,
         encoders={stream: (stream,) for stream in encoders},
         first_convolutions=_under(encoders, "first_convolutions"),
-        classifiers=(*_under(encoders, "classifiers"), (JOINT, "classifier")),
-        necks=_under(encoders, "necks"),
+        classifiers=(*(() if alone else _under(encoders, "classifiers")), *_under({JOINT: joint}, "classifiers")),
+        necks=(*_under(encoders, "necks"), *late),
     )
 
 
-def _under(encoders: Mapping[str, Model], kind: str) -> tuple:
-    """Returns the encoders' paths of one ``kind`` (a field of `Model`) as paths in the fused tree."""
-    return tuple((stream, *path) for stream, encoder in encoders.items() for path in getattr(encoder, kind))
+def _own_key(key, name: str):
+    # crc32, not hash(): Python salts the hashes of strings anew in every process.
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _zeroed(params, layers):
+    for path in layers:
+        params = trees.replaced(params, path, jax.tree.map(jnp.zeros_like, trees.subtree(params, path)))
+    return params
+
+
+def _under(models: Mapping[str, Model], kind: str) -> tuple:
+    """Returns the models' paths of one ``kind`` (a field of `Model`) as paths in the fused tree."""
+    return tuple((name, *path) for name, model in models.items() for path in getattr(model, kind))

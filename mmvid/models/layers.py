@@ -1,26 +1,28 @@
-"""The layers that all networks share; convolution.py alone decides how a convolution is computed."""
+"""The layers that all networks share; convolution.py and depthwise.py decide how a convolution is computed."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mmvid.models import convolution
+from mmvid.models import convolution, depthwise
 from mmvid.models.convolution import Pair
 
 
 class Conv(nn.Module):
-    """A bias-free 2-D convolution, [B, H, W, C] -> [B, H', W', F].
+    """A 2-D convolution, without a bias unless asked for: [B, H, W, C] -> [B, H', W', F].
 
-    ``kernel`` [k, k, C, F] is drawn as torchvision draws it (He's rule by the outputs).
+    ``kernel`` [k, k, C, F] is drawn as torchvision draws it (He's rule by the outputs); a bias starts at 0.
     """
 
     features: int
     size: int
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -31,7 +33,11 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", draw, shape)
         # ``dtype`` is the arithmetic's; parameters keep their own, so that small updates are not lost.
-        return convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        y = convolution.of_images(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        if not self.bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 # He's rule by the outputs (torchvision, Caffe2) or TensorFlow's variance scaling (DMCL's code).
@@ -62,6 +68,22 @@ class ClipConv(nn.Module):
         kernel = self.param("kernel", INITS[self.kernel_init], shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return convolution.of_clips(x, kernel, strides=self.strides, padding=self.padding)
+
+
+class ChannelConv(nn.Module):
+    """A bias-free 3x3x3 convolution of each channel by itself, [B, T, H, W, C] -> [B, T', H', W', C].
+
+    ``strides`` are (time, space); ``kernel`` [3, 3, 3, 1, C] is drawn by He's rule.
+    """
+
+    strides: Pair = (1, 1)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        draw = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        kernel = self.param("kernel", draw, (3, 3, 3, 1, x.shape[-1]))
+        return depthwise.of_clips(x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides)
 
 
 # ---------------------------------------------------------------------------- batch norm
@@ -122,19 +144,39 @@ def linear(inputs: int, features: int, dtype, name: str) -> nn.Dense:
     return nn.Dense(features, dtype=dtype, kernel_init=draw, bias_init=draw, name=name)
 
 
+class Affine(NamedTuple):
+    """A head of so many ``classes``, each of whose logits is scaled and shifted by numbers that are learnt."""
+
+    classes: int
+
+
+class AffineDense(nn.Dense):
+    """A linear layer, then (1 + ``gain``) x + ``offset`` for each feature; both start at 0 (VMZ's code)."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = super().__call__(x)
+        # Gains are counted from 1, so that a classifier that starts at zero still learns.
+        gain = self.param("gain", nn.initializers.zeros, (self.features,))
+        offset = self.param("offset", nn.initializers.zeros, (self.features,))
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return x * (1 + gain).reshape(shape) + offset.reshape(shape)
+
+
 class Classifier(nn.Module):
     """One linear classifier for each head: features [.., D] -> {head: logits [.., K]}.
 
-    Kernels are drawn from N(0, ``std``) and biases start at 0; 0.001 is TSM's and MML's code.
+    ``heads`` is {name: classes, or Affine(classes)}. Kernels are drawn from N(0, ``std``) and biases start at 0;
+    0.001 is TSM's and MML's code.
     """
 
-    heads: dict[str, int]
+    heads: dict[str, int | Affine]
     std: float = 0.001
 
     @nn.compact
     def __call__(self, features):
-        draw = nn.initializers.normal(self.std)
-        return {
-            name: nn.Dense(classes, kernel_init=draw, name=name)(features)
-            for name, classes in sorted(self.heads.items())
-        }
+        draw, logits = nn.initializers.normal(self.std), {}
+        for name, space in sorted(self.heads.items()):
+            layer, classes = (AffineDense, space.classes) if isinstance(space, Affine) else (nn.Dense, space)
+            logits[name] = layer(classes, kernel_init=draw, name=name)(features)
+        return logits

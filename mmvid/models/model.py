@@ -43,10 +43,12 @@ class Model(NamedTuple):
     returns {part: result} from ``apply``. A model of several streams takes {stream: x}; if one of its
     outputs needs 'any' of them, it is also given ``present`` {stream: [B]} and must ignore absent rows.
 
-    Four fields say where layers stand in ``params``, because only the model knows what it calls them:
+    Five fields say where layers stand in ``params``, because only the model knows what it calls them:
     ``first_convolutions`` are the paths of the layers that read the input, ``classifiers`` those of the
     classifiers (each with all its heads), ``necks`` those of layers just before the classifiers that others of
     its kind lack, and ``encoders`` {stream: path} those of the encoders of a model that reads several streams.
+    ``stages`` are the blocks of each stage of a model that may be cut there: ``apply(.., until=s)`` returns the
+    map that enters stage s (1 is the first), ``apply(.., since=s)`` and ``init(.., since=s)`` go on from it.
     """
 
     init: Callable
@@ -56,24 +58,26 @@ class Model(NamedTuple):
     first_convolutions: tuple[Path, ...] = ()
     classifiers: tuple[Path, ...] = ()
     necks: tuple[Path, ...] = ()
+    stages: tuple[tuple[Path, ...], ...] = ()
 
 
 def from_linen(module: nn.Module) -> Model:
     """Wraps a Linen module, called as ``module(x, train=..)``, as a ``Model``.
 
     ``stats`` is Linen's 'batch_stats'; in training mode the updated ones are returned. The module may
-    name its ``first_convolutions``, ``classifiers`` and ``necks`` as attributes. A module that heeds absent rows
+    name its ``first_convolutions``, ``classifiers``, ``necks`` and ``cuts`` (which become `Model.stages`) as
+    attributes. A module that heeds absent rows
     takes ``present`` as well; its default must be None, which it gets while its parameters are drawn.
     """
 
-    def init(key, x):
+    def init(key, x, **cut):
         # Nothing is dropped with train=False, so that the two names may share a key.
-        variables = module.init({"params": key, "dropout": key}, x, train=False)
+        variables = module.init({"params": key, "dropout": key}, x, train=False, **cut)
         return variables["params"], variables.get("batch_stats", {})
 
-    def apply(params, stats, x, *, train: bool, key: jax.Array, present=None):
+    def apply(params, stats, x, *, train: bool, key: jax.Array, present=None, **cut):
         variables = {"params": params, "batch_stats": stats}
-        told = {} if present is None else {"present": present}
+        told = cut if present is None else {"present": present, **cut}
         if not train:
             return module.apply(variables, x, train=False, **told), stats
         # 'intermediates' are not mutable here, so that what modules sow costs nothing in training.
@@ -83,4 +87,4 @@ def from_linen(module: nn.Module) -> Model:
         return result, new.get("batch_stats", stats)
 
     paths = {name: getattr(module, name, ()) for name in ("first_convolutions", "classifiers", "necks")}
-    return Model(init, apply, **paths)
+    return Model(init, apply, **paths, stages=getattr(module, "cuts", ()))

@@ -27,6 +27,17 @@ def temporal_shift(x, frames: int, divisor: int = 8):
     return shifted.reshape(-1, *x.shape[2:])
 
 
+def blocks(stages: tuple[int, ...]) -> tuple:
+    """Returns the paths of the blocks of each stage of a ResNet; see `Model.stages`."""
+    return tuple(tuple((f"layer{stage}_{i}",) for i in range(count)) for stage, count in enumerate(stages, 1))
+
+
+def between(stages: tuple[int, ...], since: int, until: int | None) -> list[tuple[int, int]]:
+    """Returns (index, blocks) of the ``stages`` from ``since`` on and before ``until``, which count from 1."""
+    last = len(stages) if until is None else until - 1
+    return [(i, count) for i, count in enumerate(stages[:last]) if i + 1 >= since]
+
+
 class Block(nn.Module):
     """A residual block, basic or bottleneck (stride in its 3x3); the shift acts on the branch."""
 
@@ -37,11 +48,12 @@ class Block(nn.Module):
     frozen_bn: bool
     dtype: Any
     divisor: int = 8
+    eps: float = 1e-5
 
     @nn.compact
     def __call__(self, x, train: bool):
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(BatchNorm, frozen=self.frozen_bn, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, frozen=self.frozen_bn, eps=self.eps, dtype=self.dtype)
         out = self.features * (4 if self.bottleneck else 1)
         # On the branch alone: the shortcut keeps each frame's own features (TSM's residual shift).
         y = temporal_shift(x, self.frames, self.divisor) if self.frames else x
@@ -66,7 +78,7 @@ class ResNet(nn.Module):
     Frames are folded into the batch and meet only in the shift, which ``temporal`` turns on. Logits are
     the mean of the frames' logits (TSM's consensus) and features the mean of the frames' pooled ones;
     the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each stage (TSM-R101).
-    Called with ``part`` 'stem' it stops after the stem's pooling and returns [B, T, H, W, C]; 'rest'
+    Called with ``until`` a stage (1 is the first) it stops before it and returns [B, T, H, W, C]; ``since``
     goes on from there.
     """
 
@@ -91,15 +103,20 @@ class ResNet(nn.Module):
     def _frozen(self, first: bool) -> bool:
         return self.frozen_bn == "all" or (self.frozen_bn == "all_but_first" and not first)
 
+    @property
+    def cuts(self):
+        """The paths of the blocks of each stage; see `Model.stages`."""
+        return blocks(self.stages)
+
     @nn.compact
-    def __call__(self, x, *, train: bool, part: str = "whole"):
+    def __call__(self, x, *, train: bool, since: int = 0, until: int | None = None):
         # A clip is [B, T, H, W, C], an image lacks T.
         clips, frames = x.shape[0], x.shape[1] if x.ndim == 5 else 1
         x = x.reshape(-1, *x.shape[-3:])
-        x = x if part == "rest" else self._stem(x, train)
-        if part == "stem":
+        x = x if since else self._stem(x, train)
+        x = self._blocks(x, frames, train, since, until)
+        if until is not None:
             return x.reshape(clips, frames, *x.shape[1:])
-        x = self._blocks(x, frames, train)
         # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2))
@@ -117,10 +134,10 @@ class ResNet(nn.Module):
         self.sow("intermediates", "stem", x)
         return x
 
-    def _blocks(self, x, frames: int, train: bool):
+    def _blocks(self, x, frames: int, train: bool, since: int, until: int | None):
         # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for stage, count in enumerate(self.stages):
+        for stage, count in between(self.stages, since, until):
             for i in range(count):
                 shifted = self.temporal and i % self.shift_every == 0
                 x = block(

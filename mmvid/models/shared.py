@@ -38,7 +38,7 @@ class Shared(nn.Module):
     """
 
     members: tuple[str, ...]
-    module: Any  # the architecture, with a ``part`` to be called by: 'stem' or 'rest'
+    module: Any  # the architecture, which can be cut after the stem (`Model.stages`)
     settings: dict
     probability: float
 
@@ -55,10 +55,10 @@ class Shared(nn.Module):
     @nn.compact
     def __call__(self, x: dict, *, train: bool):
         networks = {name: self.module(**self.settings, name=name) for name in self.members}
-        stems = {name: net(x[name], train=train, part="stem") for name, net in networks.items()}
+        stems = {name: net(x[name], train=train, until=1) for name, net in networks.items()}
         # What is shared is drawn from dropout's stream of keys, as it is a kind of dropout.
         key = self.make_rng("dropout") if train else None
         mixed = share_features(stems, self.probability, key)
         # Sharing computes in float32, whatever the activations' type is.
         mixed = {name: x.astype(jnp.result_type(stems[name])) for name, x in mixed.items()}
-        return {name: net(mixed[name], train=train, part="rest") for name, net in networks.items()}
+        return {name: net(mixed[name], train=train, since=1) for name, net in networks.items()}

@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from mmvid.models.convolution import max_pool
-from mmvid.models.layers import BatchNorm, Classifier, ClipConv, linear
+from mmvid.models.layers import BatchNorm, ChannelConv, Classifier, ClipConv, linear
+from mmvid.models.resnet import between, blocks
 
+# Forms that convolve each channel by itself.
+SEPARATED = ("reduced", "preserved")
 # Channels between the two factors of the stem, in R(2+1)D's code and torchvision's; no formula gives it.
 _STEM_MIDDLE = 45
 
@@ -34,8 +37,9 @@ class Block(nn.Module):
     """A residual block, basic or bottleneck: [B, T, H, W, C] -> [B, T', H', W', out].
 
     Its 3x3x3 convolutions are 'full', 'factorised' (1x3x3, then 3x1x1) or 'spatial' (1x3x3, without
-    stride in time); the first of them has the ``stride``. ``project`` asks for a projection on the
-    shortcut even where the shapes agree.
+    stride in time); the first of them has the ``stride``. In a bottleneck they may also be 'reduced' (each
+    channel by itself) or 'preserved' (a 1x1x1 before that, without a ReLU between). ``project`` asks for a
+    projection on the shortcut even where the shapes agree.
     """
 
     features: int
@@ -58,6 +62,8 @@ class Block(nn.Module):
         for i, (features, size, stride) in enumerate(layers, 1):
             if size == 3 and self.form == "factorised":
                 y = self._factorised(y, i, features, stride, x.shape[-1], train)
+            elif size == 3 and self.form in SEPARATED:
+                y = self._separated(y, i, stride, train)
             else:
                 taps = 1 if self.form == "spatial" else size
                 y = self.conv(features, (taps, size), self._strides(stride), name=f"conv{i}")(y)
@@ -83,13 +89,24 @@ class Block(nn.Module):
         y = nn.relu(self.norm(name=f"bn{i}_spatial")(y, train=train))
         return self.conv(features, (3, 1), (stride, 1), name=f"conv{i}_temporal")(y)
 
+    def _separated(self, y, i: int, stride: int, train: bool):
+        """Applies convolution ``i`` channel by channel, 'preserved' after a 1x1x1 that mixes them (Tran et al.
+        2019, section 3.2)."""
+        if not self.bottleneck:
+            raise ValueError(f"form={self.form!r} convolves each channel by itself, as bottlenecks alone allow")
+        if self.form == "preserved":
+            y = self.conv(y.shape[-1], (1, 1), name=f"conv{i}_point")(y)
+            y = self.norm(name=f"bn{i}_point")(y, train=train)
+        return ChannelConv((stride, stride), self.conv.keywords["dtype"], name=f"conv{i}")(y)
+
 
 class VideoResNet(nn.Module):
     """A video network: clips [B, T, H, W, C], or images [B, H, W, C] as clips of one frame, to
     {'logits' {head: [B, K]}, 'features' [B, D], 'map' [B, T', H', W', D]}.
 
-    ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D) or 'mixed' (MC3: full
-    in the stem and the first stage, spatial after). ``middle`` chooses the channels between two factors:
+    ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D), 'mixed' (MC3: full
+    in the stem and the first stage, spatial after), or, with bottlenecks, 'reduced' or 'preserved' (interaction:
+    ir-CSN and ip-CSN, which convolve each channel by itself). ``middle`` chooses the channels between two factors:
     'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
     even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
@@ -98,6 +115,7 @@ class VideoResNet(nn.Module):
 
     Pictures larger than ``resize`` pixels, if it is set, are resized to it. ``hidden`` adds a layer of so many
     units with a ReLU before the classifiers; 'features' are then its values. (Both MMD's code for Hara's.)
+    Called with ``until`` a stage (1 is the first) it stops before it and returns that map; ``since`` goes on.
     """
 
     heads: dict[str, int]
@@ -139,14 +157,17 @@ class VideoResNet(nn.Module):
         settings = {"eps": self.eps, "momentum": self.momentum, "dtype": self.dtype}
         return functools.partial(BatchNorm, frozen=frozen, **settings)
 
+    @property
+    def cuts(self):
+        """The paths of the blocks of each stage; see `Model.stages`."""
+        return blocks(self.stages)
+
     @nn.compact
-    def __call__(self, x, *, train: bool):
-        x = x[:, None] if x.ndim == 4 else x
-        x = resized(x, self.resize) if self.resize else x
-        x = self._stem(x, train)
-        x = max_pool(x, self.padding, time=self.pool_frames) if self.stem_pool else x
-        self.sow("intermediates", "stem", x)
-        x = self._blocks(x, train)
+    def __call__(self, x, *, train: bool, since: int = 0, until: int | None = None):
+        x = x if since else self._stem(x, train)
+        x = self._blocks(x, train, since, until)
+        if until is not None:
+            return x
         # The mean, the classifier and the losses are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         pooled = x.mean((1, 2, 3))
@@ -158,6 +179,14 @@ class VideoResNet(nn.Module):
         return {"logits": logits, "features": pooled, "map": x}
 
     def _stem(self, x, train: bool):
+        x = x[:, None] if x.ndim == 4 else x
+        x = resized(x, self.resize) if self.resize else x
+        x = self._first(x, train)
+        x = max_pool(x, self.padding, time=self.pool_frames) if self.stem_pool else x
+        self.sow("intermediates", "stem", x)
+        return x
+
+    def _first(self, x, train: bool):
         conv = self._conv()
         if self.form != "factorised":
             x = conv(self.width, (self.stem_frames, self.stem), (1, 2), name="conv1")(x)
@@ -168,10 +197,10 @@ class VideoResNet(nn.Module):
         x = conv(self.width, (3, 1), name="conv2")(x)
         return nn.relu(self._norm()(name="bn2")(x, train=train))
 
-    def _blocks(self, x, train: bool):
+    def _blocks(self, x, train: bool, since: int, until: int | None):
         # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for stage, count in enumerate(self.stages):
+        for stage, count in between(self.stages, since, until):
             late = "spatial" if stage else "full"
             for i in range(count):
                 x = block(

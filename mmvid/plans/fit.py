@@ -16,8 +16,8 @@ from mmvid.plans.starts import STILLS, Start
 from mmvid.weights import files as weight_files
 from mmvid.weights import trees
 
-# Options that do not shape a network's tree of weights; whom it shares features with does.
-_SHAPELESS = ("dropout", "drop_path", "dtype", "remat", "frozen_bn", "share")
+# Options that do not shape what goes from one network to another; whom it shares features with does.
+_SHAPELESS = ("dropout", "drop_path", "dtype", "remat", "frozen_bn", "share", "unimodal")
 
 
 def _architecture(config, name: str) -> str:

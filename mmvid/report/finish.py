@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
+from mmvid.report import blending, points, table, verdict
 from mmvid.report import page as page_lib
-from mmvid.report import points, table, verdict
 from mmvid.report.points import Column, Source
 from mmvid.scores import ensembles, file, imported, temperature
 from mmvid.scores.file import Scores
@@ -178,17 +178,28 @@ def _with_teachers(workdir: pathlib.Path, planned: Sequence[Shown]) -> tuple[lis
 
 
 def _log_tables(
-    config, columns: Sequence[Column], found: Mapping[str, Sequence], *, headline: str, baseline: str
+    workdir: pathlib.Path,
+    config,
+    columns: Sequence[Column],
+    found: Mapping[str, Sequence],
+    *,
+    headline: str,
+    baseline: str,
 ) -> None:
-    """Logs the table of every split: the short one where a student has learnt from teachers, the long one else."""
+    """Logs the table of every split: the short one where a student has learnt from teachers or losses are weighed,
+    the long one else."""
     how = config.evaluation.aggregate
-    short = {split: table.taught_text(columns, split, how) for split in found}
+    short = {
+        split: table.taught_text(columns, split, how)
+        or blending.text(workdir, columns, split, config, headline, how)
+        for split in found
+    }
     for split, lines in found.items():
-        # With every teacher in it, the table is long and mostly empty: a terminal shows the short one alone.
+        # With every teacher or arm in it, the table is long and mostly empty: a terminal shows the short one alone.
         level = logging.DEBUG if short[split] else logging.INFO
         logs.LOG.log(level, "\n%s\n", table.table(columns, split, baseline=baseline, how=how, found=lines))
-    if any(short.values()):
-        logs.LOG.info("\n%s\n", "\n".join(table.column_weights(columns, next(iter(found)))))
+    if weighed := table.column_weights(columns, next(iter(found))):
+        logs.LOG.info("\n%s\n", "\n".join(weighed))
     # The same numbers once more, as the paper prints them: for those who hold its rows beside them.
     for split, text in short.items():
         if not text and config.published:
@@ -210,7 +221,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
-    _log_tables(config, loaded, found, headline=headline, baseline=baseline)
+    _log_tables(workdir, config, loaded, found, headline=headline, baseline=baseline)
     for line in missing:
         logs.LOG.info("not shown: %s", line)
     path = page_lib.write(
@@ -229,5 +240,6 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
+    said += blending.said(workdir, loaded, next(iter(found)), config, headline, how)
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]

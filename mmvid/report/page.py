@@ -9,7 +9,19 @@ import jinja2
 
 from mmvid import files
 from mmvid.data import fields
-from mmvid.report import calibration, diagrams, facts, figures, overview, panels, points, table, teachers, verdict
+from mmvid.report import (
+    blending,
+    calibration,
+    diagrams,
+    facts,
+    figures,
+    overview,
+    panels,
+    points,
+    table,
+    teachers,
+    verdict,
+)
 from mmvid.report.points import Column, Line
 from mmvid.report.rows import head_of
 from mmvid.scores import file, temperature
@@ -119,6 +131,11 @@ def _table(told: Told, split: str) -> dict:
     }
 
 
+def _blended(told: Told, split: str) -> list:
+    """Makes the short table of a run whose losses are weighed; [] for others."""
+    return blending.table_rows(told.workdir, told.columns, split, told.settings, told.headline, told.how)
+
+
 def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[str, dict]]:
     """The rows of a paper with today's name of all heads together: that of older runs was 'noun + verb'."""
     joint = file.joint_head(told.own.scores[told.split])
@@ -205,6 +222,8 @@ def write(
         **_first_figures(told),
         **_origin(told),
         tables=[_table(told, split) for split in found],
+        blended={split: _blended(told, split) for split in found},
+        blending=blending.panel(told.workdir, columns),
         temperatures=(temperature.FITTED, temperature.LOWEST, temperature.HIGHEST),
         missing=list(missing),
         published=published,

@@ -72,9 +72,19 @@ def _leave(segment: Segment, directory: pathlib.Path) -> None:
     for trained in (n for n in segment.networks if not n.frozen):
         places = [(*path, head, "kernel") for path in trained.model.classifiers for head in segment.heads]
         params[trained.name] = trees.unflatten(dict.fromkeys(places, zero))
-    empty = {"frozen": {}, "opt_state": {}, "method": (), "ema": {}, "key": ()}
+    empty = {"frozen": {}, "opt_state": {}, "method": segment.method.init(), "ema": {}, "key": ()}
     state = network.TrainState(step=0, params=params, stats={name: {} for name in params}, **empty)
     segment.leave(state, directory)
+
+
+def _measured(run: Run, segment: Segment, directory: pathlib.Path) -> None:
+    """Writes the scores of what is measured before the first step and after the last one: a ``leave`` may read
+    them."""
+    spec = run.config.evaluation
+    for split in segment.measure:
+        scores = _scores(run, segment, split, spec.protocol, spec.crops)
+        for name in (f"{split}-before", split):
+            file_lib.save(directory / "scores" / f"{name}.npz", scores)
 
 
 def _scored(run: Run, segment: Segment, split: str, directory: pathlib.Path) -> None:
@@ -97,6 +107,7 @@ def _try(run: Run, directory: pathlib.Path) -> None:
     # Every segment writes weights; only those with a title are columns of tables.
     for segment in run.segments:
         (directory / segment.name).mkdir(parents=True)
+        _measured(run, segment, directory / segment.name)
         _leave(segment, directory / segment.name)
     titled = [s for s in run.segments if s.title and s.evaluate]
     # The run's own column, the one it is compared with, and one split: the others are like them.

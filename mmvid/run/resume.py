@@ -30,6 +30,7 @@ SINCE = {
     "augment.device": (), "augment.distortion": "dmcl", "split": "train",
     "missing.audio": 0.0, "missing.boxes": 0.0,
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
+    "blend.held": "", "blend.split": "", "blend.fixed": "", "blend.measures": 1, "blend.super_epochs": (),
 }  # fmt: skip
 
 

@@ -65,14 +65,16 @@ def members(segment: Segment) -> list[str]:
     """The outputs that sums and oracles are formed over: those of each network that need the most streams.
 
     For a network that reads several streams together these are its joint outputs, so that no stream is
-    counted twice; for others these are all of its outputs.
+    counted twice; for others these are all of its outputs. A joint output beside networks of each of its streams
+    is left out for the same reason.
     """
     wants, found = segment.needs, []
     for outputs in (n.outputs for n in segment.networks):
         own = [output for output in outputs if output in wants]
         most = max((len(wants[output].streams) for output in own), default=0)
         found += [output for output in own if len(wants[output].streams) == most]
-    return found
+    alone = {wants[output].streams for output in found if len(wants[output].streams) == 1}
+    return [o for o in found if wants[o].streams in alone or not all((s,) in alone for s in wants[o].streams)]
 
 
 def predictor(run: Run, segment: Segment) -> Callable:

@@ -12,14 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import usage
-from mmvid.weights import files, names_resnet, names_stlt, names_swin3d, trees
+from mmvid.weights import files, names_caffe2, names_csn, names_resnet, names_stlt, names_swin3d, trees
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree, within
 
 __all__ = ["Found", "fitted", "found", "load", "torch_names"]
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
-_FORMATS = (names_resnet, names_swin3d, names_stlt)
+_FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn)
+# Those that are read and never written.
+_READ_ONLY = (names_caffe2,)
+_LISTED = ("first_convolutions", "classifiers", "necks")
 # {a published tensor that our trees do not keep: the leaf beside it that they have in its place}
 _UNREAD = {f"unread {leaf}": leaf for leaf in ("kernel", "bias", "scale")}
 _IMPLIED = {"count": "mean", "index": "bias_table", "ids": "embedding", **_UNREAD}
@@ -104,16 +107,18 @@ def _check_unnamed(source: str | os.PathLike) -> None:
     )
 
 
-def _addresses(names, keys, head: str) -> dict[str, Path | None]:
-    """Returns the place of each key in the format ``names``; None for a key that it does not know."""
+def _addresses(names, tensors: Mapping, head: str) -> tuple[Layout, dict[str, Path | None]]:
+    """Returns the layout and the place of each key in the format ``names``; None where it is not known."""
+    # What a key means may depend on all that are there.
+    layout, address = names.among(tensors) if hasattr(names, "among") else (names.LAYOUT, names.address)
 
-    def address(key):
+    def place(key):
         try:
-            return names.address(key, head)
+            return address(key, head)
         except ValueError:
             return None
 
-    return {key: address(key) for key in keys}
+    return layout, {key: place(key) for key in tensors}
 
 
 def _published(source: Source, head: str) -> Found:
@@ -122,7 +127,7 @@ def _published(source: Source, head: str) -> Found:
     Its format is the one that knows the most of its keys.
     """
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
-    formats = [(names.LAYOUT, _addresses(names, tensors, head)) for names in _FORMATS]
+    formats = [_addresses(names, tensors, head) for names in (*_FORMATS, *_READ_ONLY)]
     layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
@@ -183,19 +188,22 @@ def _renamed(have: Found, layout: Layout) -> Found:
     names = dict(zip(theirs, ours))
 
     def path_of(path: Path) -> Path:
-        # path[0] is the collection; layouts know nothing of it.
-        own = next((t for t in theirs if within(path[1:], (t,))), None)
-        return path if own is None else (path[0], *names[own], *path[1 + len(own) :])
+        own = next((t for t in theirs if within(path, (t,))), None)
+        return path if own is None else (*names[own], *path[len(own) :])
 
-    return have._replace(placed={path_of(p): v for p, v in have.placed.items()}, layout=layout)
+    paths = {kind: tuple(map(path_of, getattr(have.layout, kind))) for kind in _LISTED}
+    # p[0] is the collection; layouts know nothing of it.
+    placed = {(p[0], *path_of(p[1:])): v for p, v in have.placed.items()}
+    keys = {(p[0], *path_of(p[1:])): key for p, key in have.keys.items()}
+    return have._replace(placed=placed, keys=keys, layout=Layout(**paths, encoders=layout.encoders))
 
 
 def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path, np.ndarray]:
     """Evens out what may differ between a source and a model.
 
     Counters of batch norms and what else no tree keeps is dropped, classifiers that are skipped are replaced by
-    the model's own, with them the necks that only one of the two has, and first convolutions are averaged to
-    the model's input channels.
+    the model's own, with them the necks that only one of the two has; of two fusions also the classifiers that
+    only one has. First convolutions are averaged to the model's input channels.
     """
     placed = {p: v for p, v in have.placed.items() if (*p[:-1], _IMPLIED.get(p[-1])) not in wanted}
     if classifier == "skip" or not layout.classifiers:
@@ -205,6 +213,11 @@ def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path,
         placed |= {p: v for p, v in wanted.items() if within(p[1:], layout.classifiers)}
         placed = {p: v for p, v in placed.items() if p in wanted or not within(p[1:], have.layout.necks)}
         placed = {p: v for p, v in wanted.items() if within(p[1:], layout.necks)} | placed
+    elif layout.encoders:
+        # Of two fusions one may have unimodal classifiers, and the other the joint one alone.
+        theirs, ours = ({*side.classifiers, *side.necks} for side in (have.layout, layout))
+        placed = {p: v for p, v in placed.items() if not within(p[1:], tuple(theirs - ours))}
+        placed |= {p: v for p, v in wanted.items() if within(p[1:], tuple(ours - theirs))}
     for first in layout.first_convolutions:
         path = ("params", *first, "kernel")
         # What is no convolution has no channels to average.
@@ -293,13 +306,13 @@ def load(
 ) -> tuple[Tree, Tree]:
     """Loads the weights of ``source`` into the trees of the model ``name``: new (params, stats).
 
-    ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
-    wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the
-    encoder of one stream of a network that reads several. ``params`` and ``stats`` are the model's own;
-    shapes suffice, unless the ``classifier`` is 'skip', which keeps the model's own classifiers instead
-    of loading them. ``layout`` is the `Model`, or says where its layers stand. First convolutions are
-    averaged to the model's input channels (MML). Every tensor of the source is either used or named in
-    the error. Raises ValueError (what does not fit, leaf by leaf), FileNotFoundError.
+    ``source`` is a .safetensors, .pth or Caffe2's .pkl file, {key: array} in torch's layout, or a file that
+    ``save`` wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the encoder
+    of one stream of a network that reads several. ``params`` and ``stats`` are the model's own; shapes suffice
+    where none are kept. Its classifiers are, where the ``classifier`` is 'skip'. ``layout`` is the `Model`, or
+    says where its layers stand. First convolutions are averaged to the model's input channels (MML). Every tensor
+    of the source is either used or named in the error. Raises ValueError (what does not fit, leaf by leaf),
+    FileNotFoundError.
     """
     have = found(source, part=part, head="".join(heads_of(params, layout)[:1]))
     shown = "the given tensors" if isinstance(source, Mapping) else os.fspath(source)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import pickle
 import urllib.parse
 from collections.abc import Mapping
 
@@ -69,6 +70,32 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {key: (v.float() if v.is_floating_point() else v).detach().numpy() for key, v in tensors.items()}
 
 
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of NumPy arrays and plain containers, and nothing that could run code."""
+
+    _KNOWN = ("_reconstruct", "ndarray", "dtype", "scalar", "encode")
+
+    def find_class(self, module: str, name: str):
+        """Returns what a pickle names. Raises pickle.UnpicklingError for anything but arrays."""
+        known = module.partition(".")[0] == "numpy" or (module, name) == ("_codecs", "encode")
+        if not known or name not in self._KNOWN:
+            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _read_caffe2(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            loaded = _Arrays(file, encoding="latin1").load()
+        blobs = loaded.get("blobs", loaded)
+        return {str(key): np.asarray(value) for key, value in blobs.items()}
+    except Exception as error:  # Damaged bytes raise whatever they happen to look like.
+        raise ValueError(
+            f"{path} is damaged or holds more than arrays ({error}); fetch it again: Caffe2's files hold "
+            "{'blobs': {name: array}}"
+        ) from None
+
+
 def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a published file as {key: array}, in the file's own layout.
 
@@ -82,8 +109,10 @@ def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     elif path.suffix in (".pth", ".pt", ".tar"):
         tensors = _read_torch(path)
+    elif path.suffix == ".pkl":
+        tensors = _read_caffe2(path)
     else:
-        raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt or .tar files")
+        raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt, .tar or .pkl files")
     _check_finite(path, tensors)
     return tensors
 

@@ -47,7 +47,7 @@ _NORM = {
     "running_var": ("stats", "var"),
     "num_batches_tracked": ("stats", "count"),
 }
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 # Layers that have names (images, TSM): 'layer1.0.conv2.weight', 'bn1.bias', 'layer2.0.downsample.0.weight'.
 _LAYER = re.compile(r"(?:layer(\d+)\.(\d+)\.)?(conv\d|bn\d|downsample\.[01])\.(\w+)")
 _DOWNSAMPLE = {"downsample.0": "downsample_conv", "downsample.1": "downsample_bn"}
@@ -118,7 +118,7 @@ def torch_key(path: Path) -> str:
 
     It inverts ``address``.
     """
-    leaf = _LEAVES.get(path[-1], path[-1])
+    leaf = LEAVES.get(path[-1], path[-1])
     if path[0] == "classifier":
         return f"fc.{leaf}"
     if path[0] == "hidden":
@@ -135,7 +135,7 @@ def torch_video_key(path: Path) -> str:
     """
     if path[0] == "classifier" or path[-2] in _DOWNSAMPLE.values():
         return torch_key(path)
-    leaf = _LEAVES.get(path[-1], path[-1])
+    leaf = LEAVES.get(path[-1], path[-1])
     if len(path) == 2:
         return f"{_theirs(_STEM)[path[0]]}.{leaf}"
     # 'conv2_spatial' says which convolution of the block it is (2) and which place within that.

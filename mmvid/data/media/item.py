@@ -23,7 +23,8 @@ class Item(NamedTuple):
     ``path`` is where its RGB is: a file, a folder of pictures or a pattern within one; None where it has
     none. ``labels`` {head: class names, or 'name@start-end'}. ``start`` and ``end`` are seconds of the video;
     an ``end`` of None is the video's own. ``paths`` {modality of FURTHER: path}. ``fps`` is the rate of
-    pictures in folders, which have none of their own."""
+    pictures in folders, which have none of their own. Where 'audio' is among the ``optional``, its file may have
+    no sound: the clip then lacks it, and is not refused."""
 
     id: str
     path: pathlib.Path | None
@@ -33,6 +34,7 @@ class Item(NamedTuple):
     end: float | None = None
     paths: dict[str, pathlib.Path] = {}  # noqa: RUF012
     fps: float | None = None
+    optional: tuple[str, ...] = ()
 
 
 class Refused(NamedTuple):

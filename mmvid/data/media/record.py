@@ -180,7 +180,8 @@ def _further(item: Item, settings: Settings, frames: timeline.Frames) -> dict:
         "audio_start_s": 0.0,
         "boxes": np.zeros((0, 9), np.float32),
     }
-    if path := item.paths.get("audio"):
+    path = item.paths.get("audio")
+    if path and ("audio" not in item.optional or audio.there(path)):
         sound = audio.read(path, rate=settings.audio_rate, start=item.start, end=item.end)
         out |= {"audio": sound.samples.tobytes(), "audio_start_s": sound.start}
     if path := item.paths.get("boxes"):

@@ -1,0 +1,261 @@
+"""The plan 'gblend': Gradient-Blending and what it is compared with (Wang et al. 2020).
+
+A probe trains copies of a network's parts, each alone: an encoder with its classifier for every modality, and all
+encoders with the joint classifier (naive joint training). What each gains on held-out clips, and overfits by,
+gives the weights with which the network then trains. Offline the probe is as long as the training, so that the
+copies are the unimodal and the naive networks that the result is compared with. Online the two alternate in
+super-epochs.
+All segments see the same batches, with the same rates at the same steps, and begin with the same encoders.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from mmvid import methods, optim
+from mmvid.data.groups import Group
+from mmvid.methods import gblend
+from mmvid.plans import arms as arms_lib
+from mmvid.plans import blended, continuation, epochs, keys, learning, segment, stills
+from mmvid.plans.arms import ALONE, METHOD, ONLINE, PROBE, Arm
+from mmvid.plans.segment import Context, Segment
+from mmvid.plans.starts import Start
+from mmvid.scores.blends import Probe
+
+# The arm that others are compared with in tables.
+EQUAL = "equal"
+
+
+def make(context: Context) -> list[Segment]:
+    """The probe, the arms of ``config.blend.arms``, and the network of the headline: offline and, where there are
+    ``blend.super_epochs``, online.
+
+    Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
+    """
+    config, arms = context.config, arms_lib.of(context)
+    copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
+    singles = arms_lib.singles(copies)
+    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
+    made = {arm.name: _arm(context, arm, alone, singles) for arm in arms}
+    wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
+    alone = _begun(alone, wholes, copies)
+    if not rejoins:
+        probing, probes = _probing(context, arms, alone, copies)
+        first = probing
+    else:
+        # What is held out is learnt from again, once it has weighed: the copies are trained once more.
+        probe = _begun(_probe(context, copies, PROBE, config.blend.split, ""), wholes, copies)
+        probing, probes = _probing(context, arms, probe._replace(evaluate=(), also=()), copies)
+        # Where no weights are asked for, nobody needs them.
+        first = [alone, *(probing if probes else [])]
+    segments = [*first, *(_weighed(config, arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
+    return segments + (_online(context, arms[-1], made[METHOD], copies) if config.blend.super_epochs else [])
+
+
+def _probing(context: Context, arms: Sequence[Arm], probe: Segment, copies: blended.Copies) -> tuple[list, dict]:
+    """The segments of a ``probe``, and {arm: where its copies are measured} of the arms that it gives weights."""
+    config, pieces = context.config, _measured(context, probe)
+    names = tuple(piece.name for piece in pieces)
+    probes = {
+        arm.name: Probe(
+            names,
+            arms_lib.outputs(config, copies[arm.network.name]),
+            config.blend.held,
+            config.blend.fixed,
+        )
+        for arm in arms
+        if arm.estimates
+    }
+    asked = {arm.name: (probes[arm.name], arm.options) for arm in arms if arm.estimates}
+    return [*pieces[:-1], _leaving(pieces[-1], asked)], probes
+
+
+# ---------------------------------------------------------------------------- segments
+def _groups(config, split: str) -> dict[str, Group]:
+    return {name: group._replace(split=split) for name, group in epochs.default_groups(config).items()}
+
+
+def _described(config, names) -> dict:
+    """What decides how networks are drawn, as plain data: a segment whose weights begin as theirs has it in its
+    spec."""
+    made = {name: config.networks[name] for name in names}
+    return keys.plain(
+        {
+            name: {"model": n.model, "options": learning.own(config.model_options, n.options), "reads": n.reads}
+            for name, n in made.items()
+        }
+    )
+
+
+def _alone(config, outputs: Sequence[str]) -> tuple[str, dict]:
+    """The method by which every one of ``outputs`` learns alone."""
+    multi = config.method[METHOD].multi
+    if multi == methods.options(METHOD)["multi"]:
+        return "single", {}
+    # The sum of all losses: of networks of one output each, that is each alone.
+    return METHOD, methods.options(METHOD) | {"weights": ",".join("1" for _ in outputs), "multi": multi}
+
+
+def _probe(context: Context, copies: blended.Copies, name: str, split: str, title: str) -> Segment:
+    """The segment ``name`` that trains all copies, each alone, and together as one tree."""
+    config = context.config
+    networks = tuple(dict.fromkeys(copy for parts in copies.values() for copy in parts.values()))
+    if not networks:
+        raise ValueError("blend.copies is empty: name the copies of the headline's network there")
+    return segment.make(
+        context, name, networks, _alone(config, networks), config.steps.method, {}, batches=METHOD, title=title,
+        groups=_groups(config, split),
+    )  # fmt: skip
+
+
+def _begun(probe: Segment, wholes: Mapping[str, Segment], copies: blended.Copies) -> Segment:
+    """The probe as it begins with the parts of the networks that begin as in ``wholes``."""
+    known = {name: wholes[name].spec for name in copies}
+    began = {name: [own["program"]["networks"], own["starts"], own["drawn"]] for name, own in known.items()}
+    starts = {f"{name} {target}": start for name, own in known.items() for target, start in own["starts"].items()}
+    spec = {**probe.spec, "starts": starts, "copied": {"copies": keys.plain(copies), "networks": began}}
+    return probe._replace(enter=blended.copying(wholes, copies), spec=spec)
+
+
+def _measured(context: Context, probe: Segment) -> list[Segment]:
+    """The probe in ``blend.measures`` pieces, before and after each of which the held-out clips and the fixed
+    training clips are scored. The last one is called as the whole."""
+    blend = context.config.blend
+    count = min(max(blend.measures, 1), probe.steps)
+    ends = [round(i * probe.steps / count) for i in range(count + 1)]
+    names = [*(f"{probe.name}_{i}" for i in range(1, count)), probe.name]
+    splits = (blend.held, blend.fixed)
+    pieces = continuation.cut(probe, {name: b - a for name, a, b in zip(names, ends, ends[1:])})
+    pieces = [piece._replace(measure=splits) for piece in pieces]
+    alone = [piece._replace(title="", evaluate=(), also=()) for piece in pieces[:-1]]
+    last = pieces[-1]
+    # A probe that is not shown is scored on these alone.
+    last = last._replace(also=(*last.also, *splits)) if last.evaluate else last._replace(evaluate=splits, also=())
+    return [*alone, last]
+
+
+def _leaving(made: Segment, asked: Mapping) -> Segment:
+    """The last segment of a probe, which leaves the weights ``asked`` of it, {segment: (probe, options)}."""
+    if not asked:
+        return made
+    return made._replace(leave=blended.estimating(made.leave, asked), check=_check(asked))
+
+
+def _check(asked: Mapping):
+    """Returns a ``check(run)`` that raises ValueError where a probe would learn from clips that it is measured on
+    as held out, or the fixed ones are none that it learns from."""
+
+    def checked(run) -> None:
+        blend, dataset = run.config.blend, run.datasets["dataset"]
+        held, taught, fixed = (set(dataset.split(blend[entry]).ids()) for entry in ("held", "split", "fixed"))
+        if held & taught or fixed - taught:
+            raise ValueError(
+                f"blend.held={blend.held!r} must hold no clip of blend.split={blend.split!r}, and there are "
+                f"{len(held & taught)}; blend.fixed={blend.fixed!r} no other ones, and there are "
+                f"{len(fixed - taught)}: "
+                f"write c.subsets.{blend.split} = dict(of='train', without={blend.held!r}) and "
+                f"c.subsets.{blend.fixed} = dict(of={blend.split!r}, share=.1)"
+            )
+
+    return checked
+
+
+def _arm(context: Context, arm: Arm, source: Segment, singles: Mapping[str, str]) -> Segment:
+    """The segment of an arm as it begins, before anything is weighed."""
+    config, network = context.config, arm.network.name
+    if arm.checkpoint:
+        config = config.copy_and_resolve_references().unlock()
+        config.evaluation.checkpoint = arm.checkpoint
+        context = context._replace(config=config.lock())
+    _, starts = stills.beginnings(context, (network,))
+    if arm.pretrained:
+        starts |= {
+            f"{network}.{s}": Start(source.name, copy)
+            for s, copy in singles.items()
+            if s in arm.network.model.encoders
+        }
+    outputs = arm.network.outputs
+    chosen = (METHOD, arm.options) if len(outputs) > 1 else _alone(config, outputs)
+    made = segment.make(
+        context, arm.name, (network,), chosen, config.steps.method, starts, batches=METHOD, title=arm.title,
+        groups=_groups(config, config.split),
+    )  # fmt: skip
+    drawn = _described(config, sorted({*singles.values()}))
+    return made._replace(enter=blended.alike(made, source, singles), spec={**made.spec, "drawn": drawn})
+
+
+def _weighed(config, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
+    """The segment of an arm with the weights that its probe gives, if it has one."""
+    if len(arm.network.outputs) < 2:
+        return made
+    if not arm.estimates:
+        told = {gblend.EQUAL: "equal", gblend.LEARNT: "learnt"}.get(arm.options["weights"], "by hand")
+        parts = blended.parts_of(arm.network)
+        return made._replace(leave=blended.keeping(made.leave, arm.network.outputs, parts, told))
+    starts = {**made.spec["starts"], "weights": {"segment": probe.segments[-1]}}
+    # On which clips the copies were scored, and how: the weights follow from that, too.
+    scored = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
+    splits = {"held": probe.held, "fixed": probe.fixed, "rules": config.subsets, "scored": scored}
+    measured = keys.plain(splits | {"segments": len(probe.segments)})
+    return made._replace(
+        enter=blended.weighing(made.enter, made.name, probe, arm.options),
+        spec={**made.spec, "starts": starts, "measured": measured},
+    )
+
+
+# ---------------------------------------------------------------------------- online
+def super_epochs(durations, *, steps: int, steps_per_epoch: float) -> list[int]:
+    """Reads the lengths of super-epochs, of which the last one repeats: ('10 epochs', '5 epochs') -> steps, in all
+    ``steps``. Raises ValueError for one without a step."""
+    lengths = [optim.steps_of(d, steps_per_epoch=steps_per_epoch, total=steps) for d in durations]
+    if not lengths or min(lengths) < 1:
+        raise ValueError(
+            f"blend.super_epochs={tuple(durations)}: each has 1 step or more, here they are {lengths}"
+        )
+    found: list[int] = []
+    while sum(found) < steps:
+        length = lengths[min(len(found), len(lengths) - 1)]
+        found.append(min(length, steps - sum(found)))
+    return found
+
+
+def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) -> list[Segment]:
+    """Super-epochs of the run's own network: in each a probe from its weights at that moment, then as many steps
+    of its own. Schedule, batches, momentum and statistics go on from one to the next."""
+    config, blend = context.config, context.config.blend
+    lengths = super_epochs(blend.super_epochs, steps=whole.steps, steps_per_epoch=whole.steps_per_epoch)
+    names = [*(f"{ONLINE}_{i}" for i in range(1, len(lengths))), ONLINE]
+    title = f"{arm.title}, online"
+    pieces = continuation.cut(whole._replace(title=title), dict(zip(names, lengths)))
+    own = {arm.network.name: copies[arm.network.name]} if arm.estimates else {}
+    model = _probe(context, own, PROBE, blend.split, "") if own else None
+    segments: list[Segment] = []
+    for i, piece in enumerate(pieces):
+        probe = None
+        if own:
+            segments.append(
+                _window(model, f"{PROBE}_{names[i]}", piece, own, blend, pieces[i - 1].name if i else "")
+            )
+            probe = Probe(
+                (segments[-1].name,), arms_lib.outputs(config, own[arm.network.name]), blend.held, blend.fixed
+            )
+            leave = blended.estimating(segments[-1].leave, {piece.name: (probe, arm.options)})
+            segments[-1] = segments[-1]._replace(leave=leave)
+        shown = (
+            piece
+            if piece is pieces[-1]
+            else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
+        )
+        segments.append(_weighed(config, arm, shown, probe))
+    return segments
+
+
+def _window(model: Segment, name: str, piece: Segment, copies: blended.Copies, blend, previous: str) -> Segment:
+    """The probe of a super-epoch: the steps of ``piece``, from what that begins with; ``previous`` is the piece
+    before it."""
+    found = _begun(model, dict.fromkeys(copies, piece), copies)
+    starts = {"copied": {"segment": previous}} if previous else found.spec["starts"]
+    spec = {**found.spec, "steps": piece.steps, "first_step": piece.first_step, "starts": starts}
+    splits = (blend.held, blend.fixed)
+    return found._replace(
+        name=name, steps=piece.steps, first_step=piece.first_step, spec=spec, title="", evaluate=splits, also=(),
+        measure=splits,
+    )  # fmt: skip

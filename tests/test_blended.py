@@ -1,0 +1,364 @@
+"""The plan 'gblend': whole runs of toy networks, what they begin with, and the weights that probes leave."""
+
+import re
+import shutil
+import signal
+import sys
+
+import blended as small
+import jax
+import numpy as np
+import pytest
+import toy
+import warm
+from test_network import on_one_device
+from test_records import pack, record
+from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
+
+from mmvid import commands, files, train
+from mmvid.methods import gblend as method
+from mmvid.models import MODELS
+from mmvid.plans import keys
+from mmvid.report import blending, finish, ogr
+from mmvid.run import begin, build
+from mmvid.scores import blends, metrics, numbers
+from mmvid.scores import file as file_lib
+from mmvid.weights import files as weight_files
+from mmvid.weights import seen
+
+COPIES = {"flow": "flow", "rgb": "rgb", "joint": "naive"}
+
+
+@pytest.fixture(scope="module")
+def dataset(once):
+    """Twenty-four clips to learn from, three to validate and three to test."""
+
+    def make(folder):
+        rows = [record(i) for i in range(24)] + [record(i, s) for s in ("val", "test") for i in range(3)]
+        pack(folder, rows, ["verb"])
+
+    return once("blended", make)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toys():
+    with pytest.MonkeyPatch.context() as patch:
+        on_one_device(patch)
+        patch.setitem(MODELS, "toy", toy.MODEL)
+        # Compiled once for all; intervals of a report may be rough.
+        real, programs = build.build, {}
+        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
+        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """The workdir of a run that ended, online as well; for reading."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train.train(small.configured(dataset, **small.CHANGES).lock(), str(workdir))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def built(dataset, finished):
+    """The same run, opened."""
+    return build.build(small.configured(dataset, **small.CHANGES).lock(), finished)
+
+
+def weights(workdir, segment):
+    return weight_files.read(workdir / segment / "weights.safetensors")[0]
+
+
+def same_bits(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def trained(run, workdir, names):
+    """Trains some segments of a run in a workdir of its own."""
+    run = run._replace(workdir=workdir)
+    known = keys.of(run.segments)
+    for segment in run.segments:
+        if segment.name in names:
+            train._run_segment(run, segment, known[segment.name])
+
+
+# ---------------------------------------------------------------------------- what a run leaves
+def test_the_weights_are_those_of_the_losses_that_the_probe_left(finished):
+    note = files.read_json(finished / "gblend" / "blend.json")
+    assert note == files.read_json(finished / "probe" / "blend.json")["segments"]["gblend"]
+    assert list(note["weights"]) == ["flow", "rgb", "joint"] and note["probe"] == ["probe_1", "probe"]
+    assert note["steps"] == [0, 3, 6] and note["clips"] == {"held": 6, "fixed": 6}
+    # By hand from the files: what the naive copy's loss was before and is now.
+    found = {}
+    for when, folder in (("before", "probe_1"), ("", "probe")):
+        for split in ("held", "fixed"):
+            scores = file_lib.load(finished / folder / "scores" / f"{split}{when and '-before'}.npz")
+            found[split, when] = [numbers.cross_entropy(scores, output, "verb") for output in COPIES.values()]
+    want = method.blend_weights(
+        found["fixed", "before"], found["held", "before"], found["fixed", ""], found["held", ""]
+    )
+    np.testing.assert_allclose([*note["weights"].values()], want, rtol=1e-5)
+    # Unimodal classifiers begin at zero: of two classes, each has half.
+    assert note["heads"]["flow"]["train"][0] == pytest.approx(np.log(2), rel=1e-6)
+    online = files.read_json(finished / "online" / "blend.json")
+    assert online["steps"] == [4, 6] and online["probe"] == ["probe_online"]
+
+
+def test_nobody_has_learnt_from_the_held_clips(built):
+    held = built.datasets["dataset"].split("held").ids()
+    for segment in built.segments:
+        assert not seen.saw(built.workdir / segment.name / "weights.safetensors", "held", held)
+
+
+def test_tables_show_each_modality_naive_joint_training_and_the_weights(built, finished):
+    columns = [finish._loaded(finished, column, "logits") for column in finish.shown(built.segments)]
+    text = blending.text(finished, columns, "test", built.config, "av.joint", "logits")
+    for title in ("Alone: flow", "Alone: rgb", "Alone: naive", "Equal weights", "G-Blend", "G-Blend, online"):
+        assert f"\n{title} " in text
+    assert "over naive" in text and "(from step 4)" in text and "0.333 (equal)" in text
+    (line,) = blending.said(finished, columns, "test", built.config, "av.joint", "logits")
+    assert re.fullmatch(
+        r"G-Blend, online: \S+ \[.*\] \((rgb|flow)\) over its best modality, .*\(naive\) over .*", line
+    )
+    # A joint output is in no sum with what it is joint of.
+    sums = [output for column in columns for output in column.numbers["test"].get("subsets", {}) if "+" in output]
+    assert sums == ["flow + rgb"]
+    page = (finished / "report.html").read_text()
+    assert "The weights, and why" in page and "naive + " not in page and "av.joint + " not in page
+
+
+def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
+    """Of a copy of the run: on clips that nobody has learnt from, and not on others."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    commands.start("ogr", [str(run), "--segments=probe,gblend", "--split=held"])
+    said = capsys.readouterr().out
+    assert "av.joint" in said and "naive" in said and "held-out loss" in said
+    # An output, then its losses on training clips and on others, G and O.
+    found = re.findall(r"(\S+) +(\d+\.\d{3}) +(\d+\.\d{3}) +([+-]\d+\.\d{3}) +([+-]\d+\.\d{3})", said)
+    own = {output: [float(number) for number in row] for output, *row in found}
+    scores = file_lib.load(run / "probe" / "scores" / "held.npz")
+    assert own["naive"][1] == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
+    assert own["naive"][2] == pytest.approx(np.log(2) - own["naive"][1], abs=2e-3)
+    assert "<svg" in (run / "ogr.html").read_text()
+    with pytest.raises(SystemExit) as ended:
+        commands.start("ogr", [str(run), "--split=taught"])
+    assert ended.value.code == 1 and "has learnt from 18 of the 18 clips" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "losses, said",
+    [({"a": (1.0, 1.1), "b": (0.1, 1.9)}, "b overfits by 1.80 for a gain of 0.10"),
+     ({"a": (1.0, 1.1)}, "augmentation, dropout or fewer updates"),
+     ({"a": (1.5, 1.52)}, "nothing here overfits much"),
+     ({"a": (0.1, 2.5), "b": (1.0, 1.2)}, "leave a out"), ({"a": (0.1, 2.5)}, "a knows no more of new clips")],
+)  # fmt: skip
+def test_advice(losses, said):
+    own = [ogr.Overfitting(name, (name,), 2.0, *values) for name, values in losses.items()]
+    joint = ogr.Overfitting("joint", ("a", "b"), 2.0, 0.0, 1.9)
+    assert said in ogr.advice([*own, joint])
+    assert sum(ogr.weights(own).values()) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------- what is trained from what
+def test_copies_begin_as_the_parts_at_that_moment(built):
+    by_name = {segment.name: segment for segment in built.segments}
+    main, probe = (begin.initial_state(by_name[name], built, enter=True) for name in ("online_1", "probe_1"))
+    window, moment = (
+        begin.initial_state(by_name["probe_online"], built, enter=True),
+        weights(built.workdir, "online_1"),
+    )
+    assert (int(probe.step), int(window.step)) == (0, 4) and by_name["probe_online"].lr.keys() == set(
+        COPIES.values()
+    )
+    for state, params, stats in (
+        (probe, main.params["av"], main.stats["av"]),
+        (window, moment["av"]["params"], moment["av"]["stats"]),
+    ):
+        for stream in ("flow", "rgb"):
+            same_bits(state.params[stream], params[stream])
+            same_bits(state.stats[stream], stats[stream])
+        same_bits(state.params["naive"]["joint"], params["joint"])
+        same_bits(state.params["naive"]["flow"]["hidden"], params["flow"]["hidden"])
+        # Momentum is fresh.
+        assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
+    # Rates are those of the main run at the same step.
+    rates = {
+        name: np.array([float(s.lr[n](step)) for step in (4, 5)])
+        for name, n in (("probe_online", "naive"), ("online", "av"))
+        for s in [by_name[name]]
+    }
+    np.testing.assert_array_equal(rates["probe_online"], rates["online"])
+    assert by_name["probe_online"].seed == by_name["online"].seed
+
+
+def test_all_weight_on_the_joint_output_is_the_naive_network(finished):
+    blended, naive = weights(finished, "naively")["av"], weights(finished, "probe")["naive"]
+    for stream in ("flow", "rgb"):
+        np.testing.assert_allclose(
+            blended["params"][stream]["hidden"]["kernel"], naive["params"][stream]["hidden"]["kernel"], atol=1e-6
+        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        blended["params"]["joint"],
+        naive["params"]["joint"],
+    )
+
+
+def test_probing_changes_no_bit_of_the_main_run(built, tmp_path):
+    """Nothing of a probe but its weights is there."""
+    for name in ("probe_online_1", "probe_online"):
+        (tmp_path / name).mkdir()
+        note = (built.workdir / name / "blend.json").read_text()
+        (tmp_path / name / "blend.json").write_text(note)
+    trained(built, tmp_path, ("online_1", "online"))
+    for name in ("online_1", "online"):
+        same_bits(weights(built.workdir, name), weights(tmp_path, name))
+
+
+def test_super_epochs_of_held_weights_are_one_segment(dataset, built, finished, tmp_path):
+    """Weights of a run are those that it estimated; and a network that is cut into super-epochs is whole."""
+    config = small.configured(dataset, **small.CHANGES, **{"method.gblend.weights": str(finished / "gblend")})
+    run = build.build(config.lock(), tmp_path)
+    assert not [s.name for s in run.segments if s.name.startswith("probe_online")]
+    trained(run, tmp_path, ("gblend", "online_1", "online"))
+    same_bits(weights(tmp_path, "gblend"), weights(finished, "gblend"))
+    same_bits(weights(tmp_path, "online"), weights(finished, "gblend"))
+    note = files.read_json(tmp_path / "online" / "blend.json")
+    np.testing.assert_allclose(
+        note["weights"]["joint"], blends.of_run(finished / "gblend", ("flow", "rgb", "joint"))[2]
+    )
+    assert note["source"] == "by hand"
+
+
+def test_v_rejoins_for_all(dataset, tmp_path):
+    """Then the copies are trained once more, with the held clips; weights come of those that lack them."""
+    config = small.configured(dataset, split="train").lock()
+    run = build.build(config, tmp_path)
+    splits = {s.name: s.main.split for s in run.segments}
+    assert splits == {
+        "alone": "train",
+        "probe_1": "taught",
+        "probe": "taught",
+        "equal": "train",
+        "gblend": "train",
+    }
+    titles = [s.title for s in run.segments if s.title]
+    assert titles == ["Alone", "Equal weights", "G-Blend"]
+    assert run.segments[-1].spec["starts"]["weights"] == {"segment": "probe"}
+
+
+def test_what_the_weights_depend_on_is_in_the_key(dataset, built, tmp_path):
+    before = keys.of(built.segments)
+    for change, differ in (
+        ({"method.gblend.clamp_absolute": 0.5}, {"gblend", "online_1", "online"}),
+        ({"subsets.fixed.share": 0.5}, {"gblend", "online_1", "online"}),
+        ({"subsets.held.share": 0.3}, set(before)),
+    ):
+        run = build.build(small.configured(dataset, **small.CHANGES, **change).lock(), tmp_path)
+        after = keys.of(run.segments)
+        found = {name for name in before if before[name] != after[name]}
+        assert found >= differ and ("equal" in found) == ("equal" in differ), found
+
+
+def test_arms_of_every_kind(dataset, tmp_path):
+    """Pre-trained encoders, early stopping, learnt weights, a network of one classifier."""
+    changes = {
+        "blend.arms.pretrained": dict(network="naive", pretrained=True, title="Pre-training"),
+        "blend.arms.early": dict(network="naive", checkpoint="best", title="Early stopping"),
+        "blend.arms.learnt": dict(network="av", weights="learnt"),
+        "blend.arms.clamped": dict(network="av", clamp_absolute=0.5),
+    }
+    # A loss of several labels is that of everybody.
+    other = build.build(
+        small.configured(dataset, **changes, **{"method.gblend.multi": "softmax"}).lock(), tmp_path
+    )
+    assert all(dict(s.spec["program"]["method"][1])["multi"] == "softmax" for s in other.segments)
+    run = build.build(small.configured(dataset, **changes).lock(), tmp_path)
+    by_name = {segment.name: segment for segment in run.segments}
+    starts = by_name["pretrained"].spec["starts"]
+    assert {t: (s["segment"], s["network"]) for t, s in starts.items()} == {
+        "naive.flow": ("probe", "flow"), "naive.rgb": ("probe", "rgb")}  # fmt: skip
+    assert by_name["early"].checkpoint == "best" and by_name["gblend"].checkpoint == "last"
+    assert by_name["learnt"].method.init()["weights"].tolist() == [1, 1, 1]
+    trained(run, tmp_path, ("probe_1", "probe", "pretrained", "clamped", "learnt"))
+    notes = {name: files.read_json(tmp_path / name / "blend.json") for name in ("clamped", "learnt")}
+    assert notes["clamped"]["options"]["clamp_absolute"] == 0.5 and notes["learnt"]["source"] == "learnt"
+    assert notes["learnt"]["weights"]["joint"] != 1
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [({"method.name": "mml"}, "set it to 'gblend'"), ({"headline": "naive"}, "c.headline = 'av.joint'"),
+     ({"blend.held": "taught"}, "must hold no clip of blend.split='taught', and there are 18"),
+     ({"blend.held": "holdout"}, "is no split or subset"),
+     ({"blend.copies.av": {"flow": "flow", "rgb": "rgb"}}, "name a network for each of"),
+     ({"blend.copies.av": {"flow": "flow", "rgb": "rgb", "joint": "av"}}, "a copy has one"),
+     ({"blend.arms.equal": dict(network="bv")}, r"with network one of \['av'"),
+     ({"blend.arms.equal": dict(network="naive", weights="equal")}, "nothing to weigh"),
+     ({"blend.arms.probe": dict(network="naive")}, "choose another name"),
+     ({"blend.super_epochs": ("0",)}, "1 step or more"),
+     ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
+     ({"networks.flow.weights": "there.safetensors"}, "give networks.av.weights")],
+)  # fmt: skip
+def test_what_cannot_be_is_said_before_anything_trains(dataset, tmp_path, changes, match):
+    config = small.configured(dataset)
+    for path, value in changes.items():
+        *folders, last = path.split(".")
+        node = config
+        for folder in folders:
+            node = node[folder]
+        node[last] = value
+    with pytest.raises(ValueError, match=match):
+        run = build.build(config.lock(), tmp_path)
+        train._check(run)
+
+
+# ---------------------------------------------------------------------------- killed
+@pytest.mark.slow
+def test_killed_in_each_place_ends_with_the_same_bits(dataset, finished, tmp_path, monkeypatch):
+    """In a probe, while it leaves its weights, while these are entered, in a super-epoch."""
+    (tmp_path / "config.py").write_text(small.FILE)
+    line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/cut"]
+    traps = (
+        ("probe", "step", 5),
+        ("probe", "weigh", 0),
+        ("gblend", "weigh", 0),
+        ("online", "weigh", 0),
+        ("online", "step", 5),
+    )
+    for trap in traps:
+        done = warm.run(line, environment() | {"BLENDED": str(dataset)}, trap)
+        assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+    monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
+    monkeypatch.setattr(train.finish, "finish", lambda *given, **more: {})
+    monkeypatch.setenv("BLENDED", str(dataset))
+    train.train(small.get_config(), str(tmp_path / "cut"))
+    names = [path.parent.name for path in sorted(finished.glob("*/done.json"))]
+    for name in names:
+        own, other = (w / name / "blend.json" for w in (finished, tmp_path / "cut"))
+        assert files.read_json(own) == files.read_json(other)
+    assert_equal_runs(finished, tmp_path / "cut", names)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(dataset, tmp_path, monkeypatch):
+    """Each reads the scores that all have made and the weights that the first has written."""
+    (tmp_path / "config.py").write_text(small.FILE)
+    monkeypatch.setenv("BLENDED", str(dataset))
+    brief = [f"--config={tmp_path}/config.py", "--config.steps.method=2", "--config.save_every=0"]
+    # Rounding in another order is a last bit, which large steps amplify.
+    brief.append("--config.schedule.lr=0.01")
+    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    in_two_processes([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"])
+    assert_runs_agree(
+        tmp_path / "one", tmp_path / "two", ("probe_1", "probe", "equal", "gblend", "probe_online", "online")
+    )
+    for name in ("gblend", "online"):
+        one, two = (files.read_json(tmp_path / run / name / "blend.json") for run in ("one", "two"))
+        for part, own in one["heads"].items():
+            for what in ("train", "held"):
+                np.testing.assert_allclose(two["heads"][part][what], own[what], atol=1e-4)
+            assert two["weights"][part] == pytest.approx(one["weights"][part], abs=0.02)

@@ -1,0 +1,265 @@
+"""Fusions: which classifiers there are, each joint classifier against its formula, parameter counts, starts."""
+
+import functools
+
+import drawn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmvid import weights
+from mmvid.models import build_model, encoder_of, joints
+from mmvid.streams import Head
+from mmvid.weights import trees
+
+HEADS = {"verb": Head(5), "noun": Head(3)}
+ENCODERS = {"audio": ("audio_tiny", {"width": 4, "stages": (1, 1)}),
+            "rgb": ("tsm_tiny", {"width": 8, "stages": (1, 1)})}  # fmt: skip
+CHANNELS = {"audio": 1, "rgb": 3}
+STEP = functools.partial(jax.random.key, 0)
+
+
+def made(**options):
+    return build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, trunk="rgb", **options)
+
+
+def clips(rows=2):
+    rng = np.random.default_rng(0)
+    shapes = {"audio": (rows, 20, 8, 1), "rgb": (rows, 2, 16, 16, 3)}
+    return {s: np.float32(rng.normal(size=shape)) for s, shape in shapes.items()}
+
+
+def run(model, params, stats, train=False):
+    return jax.jit(functools.partial(model.apply, train=train))(params, stats, clips(), key=STEP())
+
+
+def size(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def shapes(model, x):
+    return jax.eval_shape(model.init, STEP(), x)
+
+
+# ---------------------------------------------------------------------------- which classifiers
+@pytest.mark.parametrize("joint", ["late", "mid", "se", "nl", "lmf"])
+def test_a_naive_network_is_the_same_without_unimodal_classifiers(joint):
+    """It has the same joint logits and statistics, and what it lacks only the others' classifiers use."""
+    options = {"joint": joint, "joint_width": 6}
+    whole, naive = made(**options), made(**options, unimodal="none")
+    # By its path and a seed: a naive network's tree is a part of the other's.
+    params, stats = drawn.weights(whole.init, STEP(), clips())
+    own, moments = drawn.weights(naive.init, STEP(), clips())
+    kept = trees.leaves(own)
+    lacking = set(trees.leaves(params)) - set(kept)
+    assert lacking and all(trees.within(path, (*whole.classifiers, *whole.necks)) for path in lacking)
+    assert set(whole.outputs) == {"audio", "rgb", "joint"} and set(naive.outputs) == {""}
+    for path in (*naive.classifiers, *naive.first_convolutions, *naive.encoders.values()):
+        assert trees.subtree(own, path)
+    found, new = run(whole, params, stats, train=True)
+    alone, ours = run(naive, own, moments, train=True)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found["joint"], alone)
+    for path, value in trees.leaves(ours).items():
+        np.testing.assert_allclose(trees.leaves(new)[path], value, rtol=1e-5, atol=1e-6)
+
+    # Each head's gradient reaches its own encoder alone, the joint one's all of them.
+    def loss(params, weights):
+        result, _ = whole.apply(params, stats, clips(), train=False, key=STEP())
+        return sum(weights[part] * (result[part]["logits"]["verb"] ** 2).sum() for part in result)
+
+    grad, reached = jax.jit(jax.grad(loss)), {}
+    for part in found:
+        grads = grad(params, {other: float(other == part) for other in found})
+        reached[part] = {name for name, tree in grads.items() if any(np.any(v) for v in jax.tree.leaves(tree))}
+    assert reached == {"audio": {"audio"}, "rgb": {"rgb"}, "joint": {"audio", "rgb", "joint"}}
+
+
+def test_unimodal_classifiers_may_start_at_zero():
+    """The rest is drawn as always; so is all that a naive network has."""
+    params, stats = jax.jit(made(unimodal="zero").init)(STEP(), clips())
+    drawn_as_always, _ = jax.jit(made().init)(STEP(), clips())
+    naive, _ = jax.jit(made(unimodal="none").init)(STEP(), clips())
+    for path, value in trees.leaves(naive).items():
+        np.testing.assert_array_equal(value, trees.leaves(drawn_as_always)[path])
+    for path, value in trees.leaves(params).items():
+        zero = path[0] != "joint" and "classifier" in path
+        np.testing.assert_array_equal(value, 0 * value if zero else trees.leaves(drawn_as_always)[path])
+    found, _ = run(made(), params, stats)
+    assert not np.any(found["rgb"]["logits"]["noun"]) and np.any(found["joint"]["logits"]["noun"])
+
+
+def test_an_encoder_alone_is_the_fusions_part():
+    options = dict(dropout=0.25, stages=(1, 1), joint="se")
+    model, own = encoder_of("rgb", ENCODERS, **options)
+    assert (model, own) == ("tsm_tiny", {"dropout": 0.25, "stages": (1, 1), "width": 8})
+    alone = build_model(model, heads=HEADS, **own)
+    fused = build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, **options)
+    params, stats = drawn.weights(fused.init, STEP(), clips())
+    result, _ = alone.apply(params["rgb"], stats["rgb"], clips()["rgb"], train=False, key=None)
+    jax.tree.map(np.testing.assert_array_equal, result, run(fused, params, stats)[0]["rgb"])
+
+
+# ---------------------------------------------------------------------------- joint classifiers
+def features(widths=(("a", 6), ("b", 4)), batch=3):
+    rng = np.random.default_rng(1)
+    maps = {s: np.float32(rng.normal(size=(batch, 2, 3, 1, width))) for s, width in widths}
+    return {s: {"features": m.mean((1, 2, 3)), "map": m} for s, m in maps.items()}
+
+
+def gathered(module, results):
+    params = jax.tree.map(
+        lambda v: np.float32(np.random.default_rng(v.size).normal(size=v.shape)),
+        jax.eval_shape(module.init, STEP(), results).get("params", {}),
+    )
+    return params, np.asarray(module.apply({"params": params}, results))
+
+
+def dense(params, x):
+    return x @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+
+
+def test_late_concatenation_and_two_layers():
+    results = features()
+    module = joints.Joint({"verb": 3}, joints.Concatenated(), dropout=0.5)
+    drawn_params = jax.jit(functools.partial(module.init, train=False))(STEP(), results)["params"]
+    row = np.concatenate([r["features"] for r in results.values()], -1)
+    found = module.apply({"params": drawn_params}, results, train=False)
+    hidden = np.maximum(dense(drawn_params["fc1"], row), 0)
+    hidden = np.maximum(dense(drawn_params["fc2"], hidden), 0)
+    assert hidden.shape == (3, 5)  # half of ten
+    np.testing.assert_allclose(found["features"], hidden, rtol=1e-5, atol=1e-6)
+    last = drawn_params["classifier"]["verb"]
+    np.testing.assert_allclose(found["logits"]["verb"], dense(last, hidden), rtol=1e-4, atol=1e-6)
+    # Dropped is the concatenation: with the first layer the identity, halves of it are zero and others doubled.
+    drawn_params["fc1"] = {"kernel": np.eye(10, 5, dtype=np.float32), "bias": np.zeros(5, np.float32)}
+    drawn_params["fc2"] = {"kernel": np.eye(5, dtype=np.float32), "bias": np.zeros(5, np.float32)}
+    dropped = module.apply({"params": drawn_params}, results, train=True, rngs={"dropout": STEP()})["features"]
+    share = np.asarray(dropped)[row[:, :5] > 0] / row[:, :5][row[:, :5] > 0]
+    assert set(np.round(share).tolist()) == {0.0, 2.0}
+
+
+def test_squeeze_and_excitation_weights_channels_by_all_streams():
+    results = features()
+    params, found = gathered(joints.Squeezed(), results)
+    row = np.concatenate([r["features"] for r in results.values()], -1)
+    want = [
+        r["features"]
+        / (1 + np.exp(-dense(params[f"{s}_excite"], np.maximum(dense(params[f"{s}_squeeze"], row), 0))))
+        for s, r in results.items()
+    ]
+    np.testing.assert_allclose(found, np.concatenate(want, -1), rtol=1e-5)
+
+
+def test_attention_reads_the_other_streams_places():
+    results = features((("a", 6), ("b", 4), ("c", 2)))
+    params, found = gathered(joints.Attended(), results)
+    flat = {s: r["map"].reshape(3, -1, r["map"].shape[-1]) for s, r in results.items()}
+    want = []
+    for stream, result in results.items():
+        others = [s for s in flat if s != stream]
+        key, value = (
+            np.concatenate([dense(params[f"{stream}_{kind}_{s}"], flat[s]) for s in others], 1)
+            for kind in ("key", "value")
+        )
+        scores = dense(params[f"{stream}_query"], flat[stream]) @ key.transpose(0, 2, 1)
+        weight = np.exp(scores - scores.max(-1, keepdims=True))
+        weight /= weight.sum(-1, keepdims=True)
+        # Added at every place of the map, then pooled.
+        places = flat[stream] + dense(params[f"{stream}_out"], weight @ value)
+        want.append(places.mean(1))
+        assert result["features"].shape == want[-1].shape
+    np.testing.assert_allclose(found, np.concatenate(want, -1), rtol=1e-4, atol=1e-4)
+    # It starts with the features alone.
+    started = {k: jax.tree.map(np.zeros_like, v) if k.endswith("out") else v for k, v in params.items()}
+    same = joints.Attended().apply({"params": started}, results)
+    np.testing.assert_array_equal(same, np.concatenate([r["features"] for r in results.values()], -1))
+    inits = joints.Attended().init(STEP(), features((("a", 2), ("b", 2)), batch=1))["params"]
+    assert not np.any(inits["a_out"]["kernel"]) and np.any(inits["a_query"]["kernel"])
+
+
+def test_low_rank_fusion_is_a_sum_of_products():
+    """Equal to the full tensor that its factors make, sum_r a_r W_1^(r) x W_2^(r), of [1; z1] x [1; z2]."""
+    results = features()
+    params, found = gathered(joints.LowRank(width=5, rank=3), results)
+    tensor = np.einsum("r,rih,rjh->ijh", params["rank"][0], params["factor_a"], params["factor_b"])
+    ones = {s: np.concatenate([np.ones((3, 1)), r["features"]], -1) for s, r in results.items()}
+    want = np.einsum("bi,bj,ijh->bh", ones["a"], ones["b"], tensor) + params["bias"]
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_middle_joins_before_the_trunks_last_stage():
+    """The trunk's own classifier sees nothing of it; the joint stage reads the map and the other's features."""
+    model = made(joint="mid")
+    params, stats = drawn.weights(model.init, STEP(), clips())
+    found, _ = run(model, params, stats)
+    assert found["rgb"]["middle"].shape == (2, 2, 4, 4, 8)
+    first = params["joint"]["layer2_0"]["conv1"]["kernel"]
+    assert first.shape[2] == 8 + 4 and set(params["joint"]) == {"layer2_0", "classifier"}
+    heard = found["audio"]["middle"].mean((1, 2, 3))[:, None, None, None]
+    tiled = jnp.broadcast_to(heard, (2, 2, 4, 4, heard.shape[-1]))
+    joint = build_model("tsm_tiny", heads=HEADS, **ENCODERS["rgb"][1])
+    want, _ = joint.apply(
+        params["joint"], stats["joint"], jnp.concatenate([found["rgb"]["middle"], tiled], -1), train=False,
+        key=None, since=2,
+    )  # fmt: skip
+    np.testing.assert_allclose(found["joint"]["logits"]["verb"], want["logits"]["verb"], rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------- the paper's sizes
+KINETICS = {"action": Head(400)}
+SHAPES = {"rgb": (1, 16, 224, 224, 3), "flow": (1, 16, 224, 224, 2), "audio": (1, 100, 40, 1)}
+DEEP = {"rgb": "vmz_r3d_50", "flow": "vmz_r3d_50", "audio": "vmz_audio_resnet50"}
+
+
+def counted(*streams, **options):
+    """{part: number of parameters} of the paper's networks for Kinetics-400."""
+    x = {s: jax.ShapeDtypeStruct(SHAPES[s], jnp.float32) for s in streams}
+    channels = {s: SHAPES[s][-1] for s in streams}
+    encoders = {s: DEEP[s] for s in streams}
+    model = build_model("fusion", heads=KINETICS, in_channels=channels, encoders=encoders, **options)
+    params, _ = shapes(model, x)
+    return {part: size(tree) for part, tree in params.items()} | {"": size(params)}
+
+
+def test_parameters_are_the_papers():
+    """papers.md 6.8: 4096 -> 2048 -> 2048 -> 400; with three streams 6144 -> 2048."""
+    naive, blended = counted("audio", "rgb", unimodal="none"), counted("audio", "rgb")
+    assert naive == {"audio": 23_540_064, "rgb": 46_161_344, "joint": 13_406_608, "": 83_108_016}
+    assert blended[""] == 84_747_216
+    assert counted("audio", "flow", "rgb", unimodal="none")["joint"] == 13_406_608 + 2048 * 2048
+    # About 58 M before res5 and 49 M before res4, with one layer as the classifier (section 4.2).
+    middle, earlier = (counted("rgb", "audio", joint="mid", joint_stages=n, unimodal="none")[""] for n in (1, 2))
+    assert round(middle / 1e6) == 58 and round(earlier / 1e6) == 49
+    rank = counted("audio", "rgb", joint="lmf", unimodal="none")["joint"]
+    assert rank == 2 * 4 * 2049 * 2048 + 4 + 2048 + 2049 * 400
+
+
+# ---------------------------------------------------------------------------- starts
+@pytest.mark.parametrize("joint", ["late", "mid"])
+def test_a_naive_network_starts_from_a_fusion_and_back(joint):
+    whole, naive = made(joint=joint), made(joint=joint, unimodal="none")
+    made_of = [
+        dict(zip(("params", "stats"), drawn.weights(m.init, STEP(), clips(), seed=i)))
+        for i, m in enumerate((whole, naive))
+    ]
+    for source, target, (theirs, own) in ((whole, naive, made_of), (naive, whole, made_of[::-1])):
+        have = weights.part_of(theirs, source, "", "av")
+        params, stats = weights.fitted(have, "naive", "av", **own, layout=target)
+        given, kept = trees.leaves(theirs), trees.leaves(own)
+        for path, value in trees.leaves({"params": params, "stats": stats}).items():
+            np.testing.assert_array_equal(value, given.get(path, kept.get(path)), err_msg=str(path))
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        (dict(joint="sum"), r"joint='sum': choose one of \('late'"),
+        (dict(unimodal="no"), "unimodal='no'"),
+        (dict(joint="mid", trunk="depth"), r"trunk='depth': .*\['audio', 'rgb'\]"),
+        (dict(joint="mid", joint_stages=3), "joint_stages=3 last stages, and that of 'audio' has 2"),
+    ],
+)
+def test_joints_that_cannot_be(options, match):
+    with pytest.raises(ValueError, match=match):
+        build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, **{"trunk": "rgb"} | options)
