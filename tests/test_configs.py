@@ -299,9 +299,10 @@ def test_the_datasets_of_gradient_blending(variant):
     assert len(test_windows(256, 340, config.size, views)[0]) == (3 if variant.endswith("csn152") else 1)
     # Weights that are given are of all classifiers, and several labels are scaled in every network.
     streams = ORDERS.get(variant, ("audio", "rgb"))
-    assert main.outputs == tuple(f"av.{part}" for part in (*streams, "joint"))
+    outputs = [output for made in main.networks for output in made.outputs]
+    assert outputs == [f"av.{part}" for part in (*streams, "joint")]
     if config.method.gblend.weights != "estimate":
-        assert len(config.method.gblend.weights.split(",")) == len(main.outputs)
+        assert len(config.method.gblend.weights.split(",")) == len(outputs)
     multi = any(kind == "multi" for _, kind in config.heads.values())
     assert {bool(n.options.get("affine")) for n in config.networks.values()} == {multi}
     check_published(config, segments.values())
