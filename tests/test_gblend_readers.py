@@ -32,9 +32,10 @@ def of(made, split):
 
 
 def edited(tmp_path, name, file, old, new):
-    """A copy of a fixture in which one text is another."""
+    """A copy of a fixture in which one text is another; all of it where ``old`` is None."""
     folder = shutil.copytree(FIXTURES / name, tmp_path / f"{name}-edited")
     text = (folder / file).read_text(encoding="utf-8")
+    old = text if old is None else old
     assert old in text
     (folder / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     return folder
@@ -54,6 +55,19 @@ def test_a_draw_stays_when_others_come():
     first = crawled.shuffled(names)[:20]
     more = crawled.shuffled([*names[::-1], *(f"w{i}" for i in range(200))])
     assert [name for name in more if name in first] == first and first != names[:20]
+
+
+def test_videos_of_other_names_are_told(tmp_path):
+    """A name without the times, say: nothing is listed as missing by the hundred thousand."""
+    root = fetched(tmp_path, "x/---QUuC4vJs_84_94.mp4")
+    for read, name, first in (
+        (kinetics.read, "kinetics400", "---QUuC4vJs_000084_000094.mp4"),
+        (sports1m.read, "sports1m", "-aaaaaaaaa2.mp4"),
+        (audioset.read, "audioset", "---1_cCGK4M.mp4"),
+        (audioset.read_mini, "audioset", "---1_cCGK4M.mp4"),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"has a name of the lists, as '{first}'"):
+            read(FIXTURES / name, root)
 
 
 # ---------------------------------------------------------------------------- Kinetics-400
@@ -91,6 +105,13 @@ def test_kinetics(tmp_path):
     assert of(kinetics.read(FIXTURES / "kinetics400", root), "test") == {
         "tttttttttt1_000003_000013": ("testifying",)
     }
+    # The list of the challenge has no labels.
+    folder = edited(
+        tmp_path, "kinetics400", "test.csv", None, "youtube_id,time_start,time_end\ntttttttttt1,3,13\n"
+    )
+    made = kinetics.read(folder, root)
+    assert not of(made, "test")
+    assert made.notes[-1] == "the 1 clips of test.csv are left out: they have no labels"
 
 
 def test_kinetics_is_built_with_and_without_sound(tmp_path, serial, capsys):
@@ -215,7 +236,11 @@ def test_epic55(kitchens):
         "the 1 segments of EPIC_test_s2_timestamps.csv are left out: none of their videos is there",
         "1 of 4 videos are not there, so that their segments are rejected: P27_01",
     )
-    for validation, reason in ((("P26", "P40"), "no 'P40'"), (("P01", "P26", "P27"), "none is left")):
+    for validation, reason in (
+        (("P26", "P40"), "no 'P40'"),
+        (("P01", "P26", "P27"), "none is left"),
+        ((), "names none"),
+    ):
         with pytest.raises(usage.WrongUse, match=reason):
             epic55.read(FIXTURES / "epic55", kitchens, validation=validation)
 
@@ -242,7 +267,12 @@ def test_lists_that_are_wrong(tmp_path):
     for read, name, file, old, new, reason in (
         (kinetics.read, "kinetics400", "train.csv", "youtube_id", "id", r"lacks the column 'youtube_id'"),
         (kinetics.read, "kinetics400", "train.csv", "84", "x", r"train\.csv, line 2: 'x' is no time"),
+        (kinetics.read, "kinetics400", "train.csv", "84", "-8", r"train\.csv, line 2: '-8' is no time_start"),
         (kinetics.read, "kinetics400", "train.csv", ",train", "", r"line 2: the row has fewer cells"),
+        (kinetics.read, "kinetics400", "validate.csv", "eating spaghetti", "", r"line 3: the clip has no label"),
+        (sports1m.read, "sports1m", "labels.txt", None, "\n", r"labels\.txt is empty"),
+        (audioset.read, "audioset", "eval_segments.csv", None, "# a\n# b\n# c\n", "there is no row"),
+        (epic55.read, "epic55", "EPIC_train_action_labels.csv", None, "", r"labels\.csv is empty"),
         (sports1m.read, "sports1m", "original/train_partition.txt", " 0,1", " 0,9", r"line 1: .* labels below 3"),
         (sports1m.read, "sports1m", "original/test_partition.txt", "?v=", "?w=", r"line 1: .* is no link"),
         (audioset.read, "audioset", "eval_segments.csv", "/m/09x0r", "/m/0", r"line 4: .* has no class '/m/0'"),

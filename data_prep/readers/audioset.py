@@ -66,8 +66,11 @@ def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return {match[1]: path for name, path in films if (match := _FILE.fullmatch(name))}
 
 
-def _all(folder: pathlib.Path, classes: Mapping[str, str]) -> dict[str, dict[str, Clip]]:
-    """Returns {split: {id: clip}} of all lists. Raises ValueError for an id in two of them."""
+def _all(
+    folder: pathlib.Path, classes: Mapping[str, str], films: Mapping[str, pathlib.Path], root: pathlib.Path
+) -> dict[str, dict[str, Clip]]:
+    """Returns {split: {id: clip}} of all lists. Raises ValueError for an id in two of them,
+    FileNotFoundError where none of the ``films`` below ``root`` is one of theirs."""
     found: dict[str, dict[str, Clip]] = {}
     for split, names in LISTS.items():
         for name in names:
@@ -75,6 +78,7 @@ def _all(folder: pathlib.Path, classes: Mapping[str, str]) -> dict[str, dict[str
             if both := own.keys() & {i for clips in found.values() for i in clips}:
                 raise ValueError(f"{folder / name}: {min(both)!r} is in another list, too: fetch them again")
             found.setdefault(split, {}).update(own)
+    crawled.check(films, {video for clips in found.values() for video in clips}, root)
     return found
 
 
@@ -134,12 +138,13 @@ def read(annotations: str | pathlib.Path, videos: str | pathlib.Path, *, whole: 
     """Makes the manifest of AudioSet: 'train', the balanced and the unbalanced list, and 'val', the one of eval.
 
     ``annotations`` is the folder of the CSV files; below ``videos`` lie ID.mp4 (or YID.mp4, ID_30.000.mp4 and the
-    like), cut to ten seconds by who fetched them, or ``whole``. Raises FileNotFoundError, and ValueError for lists
-    of another form.
+    like), cut to ten seconds by who fetched them, or ``whole``. Raises FileNotFoundError, also where no video is
+    one of the lists', and ValueError for lists of another form.
     """
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
-    classes = _classes(folder)
-    return _manifest("audioset", _all(folder, classes), _films(root), root, classes.values(), whole=whole)
+    classes, films = _classes(folder), _films(root)
+    found = _all(folder, classes, films, root)
+    return _manifest("audioset", found, films, root, classes.values(), whole=whole)
 
 
 def read_mini(
@@ -154,7 +159,7 @@ def read_mini(
     balance; of the others all that bear one of the same ``classes``. The rest is as in `read`."""
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
     known, films = _classes(folder), _films(root)
-    found = _all(folder, known)
+    found = _all(folder, known, films, root)
     there = crawled.shuffled(found["train"].keys() & films.keys())
     labels = [found["train"][video].labels for video in there]
     names = frequent(labels, list(known.values()), classes)

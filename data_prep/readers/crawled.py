@@ -3,7 +3,7 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from data_prep.manifest import Item
 from mmvid.data.media.item import VIDEO_ENDINGS, few
@@ -26,6 +26,14 @@ def films(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if not found:
         raise FileNotFoundError(f"no video lies below {root}")
     return found
+
+
+def check(films: Mapping[str, pathlib.Path], names: Collection[str], root: pathlib.Path) -> None:
+    """Raises FileNotFoundError where none of the ``films`` below ``root`` is one of those that lists name."""
+    if not films.keys() & set(names):
+        raise FileNotFoundError(
+            f"no video below {root} has a name of the lists, as '{min(names)}.mp4': rename what was fetched"
+        )
 
 
 def item(

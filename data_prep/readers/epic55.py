@@ -42,7 +42,7 @@ def read(
 
     ``annotations`` is the folder of the official CSV files, ``videos`` that of videos/train/P01/P01_01.MP4 and
     its like. Sound is the videos' own. Raises FileNotFoundError naming the missing file, ValueError for lists of
-    another form, WrongUse for participants who do not train, or of whom none would be left to.
+    another form, WrongUse for participants who are not in the list, for none and for all of them.
     """
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
     names = {
@@ -53,8 +53,9 @@ def read(
     cooks = sorted({epic.participant(item) for item in items})
     if unknown := [name for name in validation if name not in cooks]:
         raise usage.WrongUse(f"--val_participants: {TRAIN} has no {unknown[0]!r}; it has {', '.join(cooks)}")
-    if set(validation) == set(cooks):
-        raise usage.WrongUse("--val_participants names all of them: none is left to train on")
+    if not validation or set(validation) == set(cooks):
+        what = "all of them: none is left to train on" if validation else "none: whose clips are to be 'val'?"
+        raise usage.WrongUse(f"--val_participants names {what}")
     items = [item._replace(split="val") if epic.participant(item) in validation else item for item in items]
     tests, left_out = _tests(folder, films, root)
     items, notes = epic.complete([*items, *tests], films)

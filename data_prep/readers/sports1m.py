@@ -56,14 +56,17 @@ def read(
     'val'.
 
     ``annotations`` is the folder of the official lists; below ``videos`` lie ID.mp4, in whatever folders, of which
-    the first ``seconds`` are read, 0 for all. Raises FileNotFoundError, and ValueError for lists of another form.
+    the first ``seconds`` are read, 0 for all. Raises FileNotFoundError, also where no video is one of the lists',
+    and ValueError for lists of another form.
     """
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
     classes, films = _classes(folder), crawled.films(root)
+    listed = {split: _labels(_file(folder, name), classes) for split, name in LISTS.items()}
+    crawled.check(films, {video for found in listed.values() for video in found}, root)
     items, notes = [], []
     seen: set[str] = set()
     for (split, name), count in zip(LISTS.items(), clips):
-        found = _labels(_file(folder, name), classes)
+        found = listed[split]
         # The lists hold some videos twice; what trains is never scored.
         one = {video: labels[0] for video, labels in found.items() if len(labels) == 1 and video not in seen}
         chosen = crawled.shuffled(one.keys() & films.keys())[:count]

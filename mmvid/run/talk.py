@@ -58,17 +58,20 @@ def _random(config) -> list[str]:
     """The networks that start from random weights."""
     if stills.has_stills(config):
         return []
-    return [name for name, network in config.networks.items() if not network.weights]
+    # Copies begin as the parts of what they copy, and take no weights of their own.
+    copies = {copy for parts in config.blend.copies.values() for copy in parts.values()}
+    return [name for name, network in config.networks.items() if not network.weights and name not in copies]
 
 
 def say_random(config) -> None:
     """Says which networks start from random weights, where the papers' start from ImageNet."""
-    if bare := _random(config):
-        LOG.info(
-            "%s: random weights at the start; --config.networks.%s.weights=FILE.safetensors takes ImageNet's",
-            ", ".join(bare),
-            bare[0],
-        )
+    if not (bare := _random(config)):
+        return
+    option = f"--config.networks.{bare[0]}.weights=FILE.safetensors"
+    if len(config.networks[bare[0]].reads[0]) > 1:
+        # A published file is of one encoder, and a command line gives a network one text.
+        option = f"networks.{bare[0]}.weights = {{stream: 'FILE.safetensors'}} in the experiment's file"
+    LOG.info("%s: random weights at the start; %s takes ImageNet's", ", ".join(bare), option)
 
 
 def say_untrained_norms(config) -> None:
