@@ -40,7 +40,7 @@ def shallow(config):
     are of networks at their true depth."""
     config = config.copy_and_resolve_references().unlock()
     for spec in config.networks.values():
-        if "stages" in MODELS[spec.model]:
+        if "stages" in MODELS.get(spec.model, {}):  # a fusion has encoders in their place
             spec.options.stages = (1,) * len(MODELS[spec.model]["stages"])
     return config
 
@@ -133,7 +133,7 @@ def shrunken(variant, experiment=mml):
     config = experiment.get_config(variant).unlock()
     config.size, config.batch_size, config.stills.batch_size = 32, 2, 2
     for spec in config.networks.values():
-        if "stages" in MODELS[spec.model]:
+        if "stages" in MODELS.get(spec.model, {}):  # a fusion has encoders in their place
             spec.options.stages = (1,)
     for spec in config.streams.values():
         spec.sampling.frames = 2
