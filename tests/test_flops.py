@@ -172,3 +172,10 @@ def test_resnet50_is_what_its_table_says():
     assert clip.convolution == 8 * resnet50(224) and clip.linear in (2048 * 174, 8 * 2048 * 174)
     tiny, again = (of_model("tsm_tiny", 1, 8, 48, 48, 3, remat=remat) for remat in (False, True))
     assert tiny == again
+
+
+@pytest.mark.slow
+def test_channels_by_themselves_count_as_the_paper_says():
+    """ip-CSN-152 on a crop of 30: 108.8 GFLOPs, of multiply-adds (Wang et al., table 6)."""
+    found, _ = of_model("csn_ip_152", 1, 32, 256, 256, 3, classes=400)
+    assert round(found.total / 1e9, 1) == 108.8

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 
 from mmvid import weights
-from mmvid.models import build_model, encoder_of, joints
+from mmvid.models import MODELS, build_model, encoder_of, fusion, joints
+from mmvid.network import Network
+from mmvid.plans import starts
 from mmvid.streams import Head
 from mmvid.weights import trees
 
@@ -18,10 +21,20 @@ ENCODERS = {"audio": ("audio_tiny", {"width": 4, "stages": (1, 1)}),
             "rgb": ("tsm_tiny", {"width": 8, "stages": (1, 1)})}  # fmt: skip
 CHANNELS = {"audio": 1, "rgb": 3}
 STEP = functools.partial(jax.random.key, 0)
+# What is asked of `fuse` alone, encoders that compile at once can tell; toys have no map, nor stages.
+TOYS = {"audio": "toy", "rgb": "toy"}
+CUT = dict.fromkeys(CHANNELS, ENCODERS["audio"])
+MAPS = dict.fromkeys(CHANNELS, ("audio_tiny", {"width": 4, "stages": (1,)}))
 
 
-def made(**options):
-    return build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, trunk="rgb", **options)
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    monkeypatch.setitem(MODELS, "toy", toy.MODEL)
+
+
+def made(encoders=ENCODERS, **options):
+    options = options | ({"trunk": "rgb"} if options.get("joint") == "mid" else {})
+    return build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=encoders, **options)
 
 
 def clips(rows=2):
@@ -38,66 +51,63 @@ def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def shapes(model, x):
-    return jax.eval_shape(model.init, STEP(), x)
-
-
 # ---------------------------------------------------------------------------- which classifiers
-@pytest.mark.parametrize("joint", ["late", "mid", "se", "nl", "lmf"])
+@pytest.mark.parametrize("joint", fusion.JOINTS)
 def test_a_naive_network_is_the_same_without_unimodal_classifiers(joint):
-    """It has the same joint logits and statistics, and what it lacks only the others' classifiers use."""
-    options = {"joint": joint, "joint_width": 6}
-    whole, naive = made(**options), made(**options, unimodal="none")
+    """It has the same joint logits and statistics, and what it lacks only the others' classifiers use. Each head's
+    gradient reaches its own encoder alone, the joint one's all of them."""
+    encoders = {"mid": CUT, "nl": MAPS}.get(joint, TOYS)
+    options = {"joint": joint} | ({"joint_width": 6} if "joint_width" in fusion.JOINTS[joint] else {})
+    whole, naive = made(encoders, **options), made(encoders, **options, unimodal="none")
     # By its path and a seed: a naive network's tree is a part of the other's.
     params, stats = drawn.weights(whole.init, STEP(), clips())
     own, moments = drawn.weights(naive.init, STEP(), clips())
-    kept = trees.leaves(own)
-    lacking = set(trees.leaves(params)) - set(kept)
+    lacking = set(trees.leaves(params)) - set(trees.leaves(own))
     assert lacking and all(trees.within(path, (*whole.classifiers, *whole.necks)) for path in lacking)
     assert set(whole.outputs) == {"audio", "rgb", "joint"} and set(naive.outputs) == {""}
     for path in (*naive.classifiers, *naive.first_convolutions, *naive.encoders.values()):
         assert trees.subtree(own, path)
-    found, new = run(whole, params, stats, train=True)
+
+    def loss(params, shares):
+        result, new = whole.apply(params, stats, clips(), train=True, key=STEP())
+        of_each = [share * (result[part]["logits"]["verb"] ** 2).sum() for part, share in shares.items()]
+        return sum(of_each), (result, new)
+
+    grad, reached = jax.jit(jax.grad(loss, has_aux=True)), {}
+    for part in whole.outputs:
+        grads, (found, new) = grad(params, {other: float(other == part) for other in whole.outputs})
+        reached[part] = {name for name, tree in grads.items() if any(np.any(v) for v in jax.tree.leaves(tree))}
+    assert reached == {"audio": {"audio"}, "rgb": {"rgb"}, "joint": {"audio", "rgb", "joint"}}
     alone, ours = run(naive, own, moments, train=True)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found["joint"], alone)
     for path, value in trees.leaves(ours).items():
         np.testing.assert_allclose(trees.leaves(new)[path], value, rtol=1e-5, atol=1e-6)
 
-    # Each head's gradient reaches its own encoder alone, the joint one's all of them.
-    def loss(params, weights):
-        result, _ = whole.apply(params, stats, clips(), train=False, key=STEP())
-        return sum(weights[part] * (result[part]["logits"]["verb"] ** 2).sum() for part in result)
-
-    grad, reached = jax.jit(jax.grad(loss)), {}
-    for part in found:
-        grads = grad(params, {other: float(other == part) for other in found})
-        reached[part] = {name for name, tree in grads.items() if any(np.any(v) for v in jax.tree.leaves(tree))}
-    assert reached == {"audio": {"audio"}, "rgb": {"rgb"}, "joint": {"audio", "rgb", "joint"}}
-
 
 def test_unimodal_classifiers_may_start_at_zero():
     """The rest is drawn as always; so is all that a naive network has."""
-    params, stats = jax.jit(made(unimodal="zero").init)(STEP(), clips())
-    drawn_as_always, _ = jax.jit(made().init)(STEP(), clips())
-    naive, _ = jax.jit(made(unimodal="none").init)(STEP(), clips())
-    for path, value in trees.leaves(naive).items():
-        np.testing.assert_array_equal(value, trees.leaves(drawn_as_always)[path])
-    for path, value in trees.leaves(params).items():
+    models = [made(TOYS, joint_layers=0, unimodal=how) for how in ("zero", "drawn", "none")]
+    zeros, always, naive = jax.jit(lambda key: [model.init(key, clips()) for model in models])(STEP())
+    drawn_as_always = trees.leaves(always[0])
+    for path, value in trees.leaves(naive[0]).items():
+        np.testing.assert_array_equal(value, drawn_as_always[path])
+    for path, value in trees.leaves(zeros[0]).items():
         zero = path[0] != "joint" and "classifier" in path
-        np.testing.assert_array_equal(value, 0 * value if zero else trees.leaves(drawn_as_always)[path])
-    found, _ = run(made(), params, stats)
+        np.testing.assert_array_equal(value, 0 * value if zero else drawn_as_always[path])
+    found, _ = run(models[0], *zeros)
     assert not np.any(found["rgb"]["logits"]["noun"]) and np.any(found["joint"]["logits"]["noun"])
 
 
 def test_an_encoder_alone_is_the_fusions_part():
-    options = dict(dropout=0.25, stages=(1, 1), joint="se")
-    model, own = encoder_of("rgb", ENCODERS, **options)
-    assert (model, own) == ("tsm_tiny", {"dropout": 0.25, "stages": (1, 1), "width": 8})
-    alone = build_model(model, heads=HEADS, **own)
-    fused = build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, **options)
+    """With the options of all that it knows, unless its own say otherwise."""
+    encoders, options = {"audio": ENCODERS["audio"], "rgb": "toy"}, dict(dropout=0.25, stages=(1,), joint="se")
+    model, own = encoder_of("audio", encoders, **options)
+    assert (model, own) == ("audio_tiny", {"dropout": 0.25, "stages": (1, 1), "width": 4})
+    alone, fused = build_model(model, heads=HEADS, in_channels=1, **own), made(encoders, **options)
     params, stats = drawn.weights(fused.init, STEP(), clips())
-    result, _ = alone.apply(params["rgb"], stats["rgb"], clips()["rgb"], train=False, key=None)
-    jax.tree.map(np.testing.assert_array_equal, result, run(fused, params, stats)[0]["rgb"])
+    apply = jax.jit(functools.partial(alone.apply, train=False))
+    result, _ = apply(params["audio"], stats["audio"], clips()["audio"], key=STEP())
+    jax.tree.map(np.testing.assert_array_equal, result, run(fused, params, stats)[0]["audio"])
 
 
 # ---------------------------------------------------------------------------- joint classifiers
@@ -112,7 +122,7 @@ def gathered(module, results):
         lambda v: np.float32(np.random.default_rng(v.size).normal(size=v.shape)),
         jax.eval_shape(module.init, STEP(), results).get("params", {}),
     )
-    return params, np.asarray(module.apply({"params": params}, results))
+    return params, np.asarray(jax.jit(module.apply)({"params": params}, results))
 
 
 def dense(params, x):
@@ -139,15 +149,16 @@ def test_late_concatenation_and_two_layers():
     assert set(np.round(share).tolist()) == {0.0, 2.0}
 
 
-def test_squeeze_and_excitation_weights_channels_by_all_streams():
+@pytest.mark.parametrize("residual", [False, True])
+def test_squeeze_and_excitation_weights_channels_by_all_streams(residual):
     results = features()
-    params, found = gathered(joints.Squeezed(), results)
+    params, found = gathered(joints.Squeezed(residual), results)
     row = np.concatenate([r["features"] for r in results.values()], -1)
-    want = [
-        r["features"]
-        / (1 + np.exp(-dense(params[f"{s}_excite"], np.maximum(dense(params[f"{s}_squeeze"], row), 0))))
-        for s, r in results.items()
-    ]
+    want = []
+    for stream, result in results.items():
+        narrow = np.maximum(dense(params[f"{stream}_squeeze"], row), 0)
+        gate = 1 / (1 + np.exp(-dense(params[f"{stream}_excite"], narrow)))
+        want.append(gate * result["features"] + residual * result["features"])
     np.testing.assert_allclose(found, np.concatenate(want, -1), rtol=1e-5)
 
 
@@ -172,10 +183,12 @@ def test_attention_reads_the_other_streams_places():
     np.testing.assert_allclose(found, np.concatenate(want, -1), rtol=1e-4, atol=1e-4)
     # It starts with the features alone.
     started = {k: jax.tree.map(np.zeros_like, v) if k.endswith("out") else v for k, v in params.items()}
-    same = joints.Attended().apply({"params": started}, results)
+    same = jax.jit(joints.Attended().apply)({"params": started}, results)
     np.testing.assert_array_equal(same, np.concatenate([r["features"] for r in results.values()], -1))
-    inits = joints.Attended().init(STEP(), features((("a", 2), ("b", 2)), batch=1))["params"]
+    inits = jax.jit(joints.Attended().init)(STEP(), features((("a", 2), ("b", 2)), batch=1))["params"]
     assert not np.any(inits["a_out"]["kernel"]) and np.any(inits["a_query"]["kernel"])
+    with pytest.raises(ValueError, match=r"joint='nl' attends .* the encoder of 'a' has none"):
+        joints.Attended().init(STEP(), {"a": {"features": np.zeros((1, 2))}})
 
 
 def test_low_rank_fusion_is_a_sum_of_products():
@@ -199,40 +212,48 @@ def test_the_middle_joins_before_the_trunks_last_stage():
     heard = found["audio"]["middle"].mean((1, 2, 3))[:, None, None, None]
     tiled = jnp.broadcast_to(heard, (2, 2, 4, 4, heard.shape[-1]))
     joint = build_model("tsm_tiny", heads=HEADS, **ENCODERS["rgb"][1])
-    want, _ = joint.apply(
-        params["joint"], stats["joint"], jnp.concatenate([found["rgb"]["middle"], tiled], -1), train=False,
-        key=None, since=2,
-    )  # fmt: skip
+    last = jax.jit(lambda *trees: joint.apply(*trees, train=False, key=None, since=2)[0])
+    want = last(params["joint"], stats["joint"], jnp.concatenate([found["rgb"]["middle"], tiled], -1))
     np.testing.assert_allclose(found["joint"]["logits"]["verb"], want["logits"]["verb"], rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------- the paper's sizes
-KINETICS = {"action": Head(400)}
-SHAPES = {"rgb": (1, 16, 224, 224, 3), "flow": (1, 16, 224, 224, 2), "audio": (1, 100, 40, 1)}
-DEEP = {"rgb": "vmz_r3d_50", "flow": "vmz_r3d_50", "audio": "vmz_audio_resnet50"}
+SHAPES = {"audio": (1, 100, 40, 1), "rgb": (1, 16, 224, 224, 3)}
+DEEP = {"audio": "vmz_audio_resnet50", "rgb": "vmz_r3d_50"}
 
 
-def counted(*streams, **options):
-    """{part: number of parameters} of the paper's networks for Kinetics-400."""
-    x = {s: jax.ShapeDtypeStruct(SHAPES[s], jnp.float32) for s in streams}
-    channels = {s: SHAPES[s][-1] for s in streams}
-    encoders = {s: DEEP[s] for s in streams}
-    model = build_model("fusion", heads=KINETICS, in_channels=channels, encoders=encoders, **options)
-    params, _ = shapes(model, x)
-    return {part: size(tree) for part, tree in params.items()} | {"": size(params)}
+def counted(**options):
+    """{part: number of parameters} of the paper's network of sound and RGB for Kinetics-400, and of unimodal
+    classifiers."""
+    x = {s: jax.ShapeDtypeStruct(shape, jnp.float32) for s, shape in SHAPES.items()}
+    channels = {s: shape[-1] for s, shape in SHAPES.items()}
+    model = build_model("fusion", heads={"action": 400}, in_channels=channels, encoders=DEEP, **options)
+    params, _ = jax.eval_shape(model.init, STEP(), x)
+    parts = {part: size(tree) for part, tree in params.items()}
+    return parts, sum(size(trees.subtree(params, path)) for path in model.classifiers if path[0] != "joint")
+
+
+def counted_joint(kind, streams):
+    """The number of parameters of a joint classifier of so many streams of 2048 features."""
+    results = {str(i): {"features": jax.ShapeDtypeStruct((1, 2048), jnp.float32)} for i in range(streams)}
+    return size(jax.eval_shape(fusion.joint_of(kind, {"action": 400}).init, STEP(), results)[0])
 
 
 def test_parameters_are_the_papers():
     """papers.md 6.8: 4096 -> 2048 -> 2048 -> 400; with three streams 6144 -> 2048."""
-    naive, blended = counted("audio", "rgb", unimodal="none"), counted("audio", "rgb")
-    assert naive == {"audio": 23_540_064, "rgb": 46_161_344, "joint": 13_406_608, "": 83_108_016}
-    assert blended[""] == 84_747_216
-    assert counted("audio", "flow", "rgb", unimodal="none")["joint"] == 13_406_608 + 2048 * 2048
-    # About 58 M before res5 and 49 M before res4, with one layer as the classifier (section 4.2).
-    middle, earlier = (counted("rgb", "audio", joint="mid", joint_stages=n, unimodal="none")[""] for n in (1, 2))
-    assert round(middle / 1e6) == 58 and round(earlier / 1e6) == 49
-    rank = counted("audio", "rgb", joint="lmf", unimodal="none")["joint"]
-    assert rank == 2 * 4 * 2049 * 2048 + 4 + 2048 + 2049 * 400
+    parts, alone = counted()
+    assert parts == {"audio": 24_359_664, "rgb": 46_980_944, "joint": 13_406_608}
+    assert (sum(parts.values()), sum(parts.values()) - alone) == (84_747_216, 83_108_016)
+    assert counted_joint("late", 2) == 13_406_608 and counted_joint("late", 3) == 13_406_608 + 2048 * 2048
+    assert counted_joint("lmf", 2) == 2 * 4 * 2049 * 2048 + 4 + 2048 + 2049 * 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stages, millions", [(1, 58), (2, 49)])
+def test_parameters_of_mid_level_concatenation(stages, millions):
+    """Before res5 and before res4, with one layer as the classifier (papers.md 4.2)."""
+    parts, _ = counted(joint="mid", trunk="rgb", joint_stages=stages, unimodal="none")
+    assert round(sum(parts.values()) / 1e6) == millions
 
 
 # ---------------------------------------------------------------------------- starts
@@ -251,15 +272,41 @@ def test_a_naive_network_starts_from_a_fusion_and_back(joint):
             np.testing.assert_array_equal(value, given.get(path, kept.get(path)), err_msg=str(path))
 
 
+@pytest.mark.parametrize("joint, unimodal", [("late", "none"), ("mid", "drawn"), ("mid", "none")])
+def test_encoders_start_from_networks_of_one_stream(joint, unimodal):
+    """Pre-training: an encoder gets all that it has of theirs, and nothing else changes."""
+    model, (name, own) = made(joint=joint, unimodal=unimodal), encoder_of("rgb", ENCODERS)
+    alone = build_model(name, heads=HEADS, **own)
+    params, stats = drawn.weights(model.init, STEP(), clips())
+    theirs = dict(zip(("params", "stats"), drawn.weights(alone.init, STEP(), clips()["rgb"], seed=1)))
+    have = weights.part_of(theirs, alone, "", "rgb")
+
+    def filled(have):
+        fit = functools.partial(weights.fitted, have, "network 'av.rgb'", "rgb")
+        return starts.filled(Network("av", model, (("audio", "rgb"),)), ("rgb",), (params, stats), fit)
+
+    found, given = filled(have), trees.leaves(theirs)
+    for kind, old, new in zip(("params", "stats"), (params, stats), found):
+        for path, value in trees.leaves(new).items():
+            want = given[kind, *path[1:]] if path[0] == "rgb" else trees.leaves(old)[path]
+            np.testing.assert_array_equal(value, want, err_msg=str(path))
+    # Only what the cut leaves out: another network does not fit.
+    strange = have._replace(placed=have.placed | {("params", "layer3_0", "conv1", "kernel"): np.zeros(1)})
+    with pytest.raises(ValueError, match="1 not in the model: params/layer3_0"):
+        filled(strange)
+
+
 @pytest.mark.parametrize(
     "options, match",
     [
         (dict(joint="sum"), r"joint='sum': choose one of \('late'"),
         (dict(unimodal="no"), "unimodal='no'"),
         (dict(joint="mid", trunk="depth"), r"trunk='depth': .*\['audio', 'rgb'\]"),
+        (dict(trunk="rgb", rank=2), r"joint='late' has no option \['rank', 'trunk'\]; it knows \['joint_width'"),
+        (dict(joint="nl", joint_residual=True), r"joint='nl' has no option \['joint_residual'\]"),
         (dict(joint="mid", joint_stages=3), "joint_stages=3 last stages, and that of 'audio' has 2"),
     ],
 )
 def test_joints_that_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):
-        build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, **{"trunk": "rgb"} | options)
+        build_model("fusion", heads=HEADS, in_channels=CHANNELS, encoders=ENCODERS, **options)

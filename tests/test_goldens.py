@@ -56,7 +56,7 @@ SIZED = ("tsm_r18_rgb", "tsm_r50_rgb", "tv_resnet18", "tv_resnet50", *VIDEO)
 STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP, *DEEPEST, "csn_ip152"))]
 # Sizes that the quick suite compiles, where `test_stages` does not; the slow one runs all others.
 SIZES = {"tsm_r18_rgb": ("eval_8x96x128",), "tv_resnet18": ("eval_64", "eval_96x160"),
-         "tv_r2plus1d_18": ("eval_8x64",), "csn_ir50": ("eval_8x32",)}  # fmt: skip
+         "tv_r2plus1d_18": ("eval_8x64",)}  # fmt: skip
 RAW_CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 18}
 
 
@@ -184,9 +184,9 @@ def pooled_stages(maps, result, linear, frames):
     if frames:
         maps["layer4"] = maps["layer4"].reshape(-1, *result["map"].shape[2:])
     axes = tuple(range(1, maps["layer4"].ndim - 1))
-    # VMZ's audio network ends in a maximum.
-    pool = np.max if "conv1" in maps else np.mean
-    maps["pooled"] = pool(maps["layer4"], axes, keepdims=True)
+    # VMZ's audio network begins with a layer without a norm, and ends in a maximum.
+    pool = np.max if "first" in maps else np.mean
+    maps |= {"conv1": maps.get("first"), "pooled": pool(maps["layer4"], axes, keepdims=True)}
     if "neck" in maps:
         np.testing.assert_array_equal(result["features"], maps["neck"])
         return maps | {"projector": maps["neck"]}

@@ -11,8 +11,8 @@ from mmvid.models import MODELS, build_model
 from mmvid.models.video_resnet import middle_channels
 
 CLIP = (1, 8, 112, 112, 3)
-FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18",
-         "hara_r3d_18", "hara_r3d_50", "vmz_r3d_50", "csn_ir_50")  # fmt: skip
+FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r3d_18", "mc3_18", "hara_r3d_18", "hara_r3d_50",
+         "vmz_r3d_50", "csn_ir_50", pytest.param("r2plus1d_101", marks=pytest.mark.slow))  # fmt: skip
 
 
 @functools.cache
@@ -58,9 +58,10 @@ COUNTS = [
     ("hara_r3d_18", 700, 33_563_004),
     ("hara_r3d_50", 700, 47_633_276),
     ("vmz_r3d_50", 400, 46_980_944),
-    ("csn_ip_152", 400, 33_016_592),
-    ("csn_ir_152", 400, 29_703_568),
     ("csn_ir_50", 400, 13_131_152),
+    # Tracing 152 layers takes seconds.
+    pytest.param("csn_ip_152", 400, 33_016_592, marks=pytest.mark.slow),
+    pytest.param("csn_ir_152", 400, 29_703_568, marks=pytest.mark.slow),
 ]
 
 
@@ -84,8 +85,9 @@ def test_parameters_of_haras_with_nouns_and_verbs(name, hidden, count):
 
 @pytest.mark.parametrize(
     "name, channels, count",
-    [("r2plus1d_101", 3, 85_231_185), ("vmz_r3d_50", 3, 46_161_344), ("vmz_r3d_50", 2, 46_151_936)],
-)
+    [("vmz_r3d_50", 3, 46_161_344), ("vmz_r3d_50", 2, 46_151_936),
+     pytest.param("r2plus1d_101", 3, 85_231_185, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_trunks_are_gradient_blendings(name, channels, count):
     params, _ = shapes_of(name, clip=(*CLIP[:4], channels), in_channels=channels)
     assert size({k: v for k, v in params.items() if k != "classifier"}) == count

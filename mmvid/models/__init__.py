@@ -1,5 +1,7 @@
 """build_model: every architecture by name."""
 
+import itertools
+
 import jax.numpy as jnp
 
 from mmvid.models import fusion
@@ -70,7 +72,7 @@ MODELS = {
 }
 FUSION = "fusion"  # of several of these
 # What a fusion knows beside the options of its encoders (`_fusion`).
-_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "joint_stages", "unimodal")
+_FUSING = ("encoders", "joint", "unimodal", *sorted({*itertools.chain(*fusion.JOINTS.values())}))
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
@@ -80,7 +82,7 @@ CHOICES = {
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),
     "vocabulary": tuple(VOCABULARIES),
-    "joint": fusion.JOINTS,
+    "joint": tuple(fusion.JOINTS),
     "unimodal": fusion.UNIMODAL,
 }
 
@@ -110,11 +112,12 @@ def build_model(
     options)} read ``in_channels`` {stream: channels}, and other options go to every encoder that knows them
     (`encoder_of`). Its ``joint`` classifier is 'late' (concatenation, then ``joint_layers`` fully connected layers
     of ``joint_width`` units), 'mid' (concatenation before the last ``joint_stages`` stages, 1 by default, which
-    are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of
-    ``rank``); see joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero'
-    (which start at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the
-    joint classifier's, on the concatenation, and the encoders'. With ``affine``, each class of a head of several
-    labels has a scale and a bias of its own between classifier and sigmoid (VMZ).
+    are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late'; with
+    ``joint_residual`` SE adds what went in) or 'lmf' (of ``rank``); see joints.py. ``unimodal`` says whether the
+    encoders have classifiers of their own: 'drawn', 'zero' (which start at zero) or 'none' (a naive joint network,
+    whose one output is the joint one). ``dropout`` is the joint classifier's, on the concatenation, and the
+    encoders'. With ``affine``, each class of a head of several labels has a scale and a bias of its own between
+    classifier and sigmoid (VMZ).
 
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
@@ -194,6 +197,7 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
     if unknown := sorted(set(options) - known):
         raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
     _check_words(options)
+    joint, of_joint = _joint_options(**options)
     if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
         raise ValueError(
             f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
@@ -209,14 +213,22 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
 
     unimodal = options.get("unimodal", "drawn")
     made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
-    if options.get("joint") == "mid":
-        trunk = options.get("trunk") or next(iter(in_channels))
+    if joint == "mid":
+        trunk = of_joint.get("trunk") or next(iter(in_channels))
         if trunk not in made:
             raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
-        return _mid(made, encoder(trunk, classes), trunk, unimodal, options.get("joint_stages") or 1)
-    names = {"joint_width": "width", "joint_layers": "layers", "rank": "rank", "dropout": "dropout"}
-    settings = {ours: options[name] for name, ours in names.items() if name in options}
-    return fusion.fuse(made, fusion.joint_of(options.get("joint", "late"), classes, **settings), unimodal)
+        return _mid(made, encoder(trunk, classes), trunk, unimodal, of_joint.get("stages") or 1)
+    dropout = options.get("dropout", 0.0)
+    return fusion.fuse(made, fusion.joint_of(joint, classes, dropout=dropout, **of_joint), unimodal)
+
+
+def _joint_options(joint: str = "late", **options) -> tuple[str, dict]:
+    """Returns the kind of the ``joint`` classifier and those of a fusion's ``options`` that are its, without their
+    'joint_'. Raises ValueError for one of another kind."""
+    own = fusion.JOINTS[joint]
+    if strange := sorted(set(options) & {*_FUSING} - {"encoders", "unimodal", *own}):
+        raise ValueError(f"joint={joint!r} has no option {strange}; it knows {list(own)}")
+    return joint, {name.removeprefix("joint_"): options[name] for name in own if name in options}
 
 
 def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> Model:
@@ -232,8 +244,8 @@ def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> M
                 f"has {len(encoder.stages)}: take a ResNet or an AudioNet there, or fewer stages"
             )
         cut[stream] = fusion.tapped(encoder, len(encoder.stages) + 1 - late, whole=whole)
-        # A naive network has no second halves: with them, a start may bring them along or leave them.
-        necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks if whole]
+        # A naive network has no second halves: a start may bring them along or lack them.
+        necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks]
     joint = fusion.middle(last, len(last.stages) + 1 - late, trunk)
     return fusion.fuse(cut, joint, unimodal, tuple(necks))
 

@@ -3,10 +3,21 @@
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmvid.models.layers import BatchNorm, Classifier, Conv
 from mmvid.models.resnet import Block, between, blocks
+
+
+def _largest(x: jax.Array) -> jax.Array:
+    """Returns the maximum over all places of maps, [B, H, W, C] -> [B, C].
+
+    Its gradient goes to the first place where it stands, as PyTorch's. That of `jnp.max` goes to all places that
+    equal the maximum: where XLA computes them anew (a ReLU of a norm) and rounds otherwise, it goes nowhere.
+    """
+    x = x.reshape(x.shape[0], -1, x.shape[-1])
+    return jnp.take_along_axis(x, x.argmax(1, keepdims=True), 1)[:, 0]
 
 
 class AudioNet(nn.Module):
@@ -51,6 +62,7 @@ class AudioNet(nn.Module):
         # Means and the classifier are in float32 where the activations are bfloat16.
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         over_pitch = x.mean(2)
+        # A maximum of sums, which XLA does not compute anew (see `_largest`).
         features = over_pitch.mean(1) + over_pitch.max(1)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
         logits = Classifier(self.heads, name="classifier")(dropped)
@@ -97,7 +109,7 @@ class VmzAudioNet(nn.Module):
         if until is not None:
             return x.reshape(clips, windows, *x.shape[1:])
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-        pooled = x.max((1, 2))
+        pooled = _largest(x)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         logits = Classifier(self.heads, name="classifier")(dropped)
         mean = {name: v.reshape(clips, windows, -1).mean(1) for name, v in logits.items()}
@@ -106,7 +118,7 @@ class VmzAudioNet(nn.Module):
 
     def _stem(self, x, train: bool):
         x = Conv(self.width // 4, 3, dtype=self.dtype, bias=True, name="conv1")(x)
-        self.sow("intermediates", "conv1", x)
+        self.sow("intermediates", "first", x)  # 'conv1' is the layer's own name
         for i in range(3):
             x = self._block(self.width // 2, i, False, f"stem_{i}", first=i == 0)(x, train)
         self.sow("intermediates", "stem", x)

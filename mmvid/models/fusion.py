@@ -11,23 +11,34 @@ from mmvid.models.model import ONE, Model, Needs, from_linen
 from mmvid.weights import trees
 
 JOINT = "joint"
-# How the joint classifier reads the encoders; 'mid' is `middle`, which is no module of joints.py.
-GATES = {"late": joints.Concatenated, "se": joints.Squeezed, "nl": joints.Attended}
-JOINTS = (*GATES, "lmf", "mid")
+# How the joint classifier reads the encoders, and the options that each way has; 'mid' is `middle`, the others are
+# modules of joints.py.
+JOINTS = {
+    "late": ("joint_width", "joint_layers"),
+    "se": ("joint_width", "joint_layers", "joint_residual"),
+    "nl": ("joint_width", "joint_layers"),
+    "lmf": ("joint_width", "rank"),
+    "mid": ("trunk", "joint_stages"),
+}
 # Whether the encoders have classifiers of their own: drawn as always, starting at zero, or none.
 UNIMODAL = ("drawn", "zero", "none")
 
 
-def joint_of(kind: str, heads: dict[str, int], *, width=None, layers=2, rank=4, dropout=0.0) -> Model:
+def joint_of(
+    kind: str, heads: dict[str, int], *, dropout=0.0, width=None, layers=2, residual=False, rank=4
+) -> Model:
     """Makes a joint classifier of a ``kind`` in JOINTS other than 'mid': {stream: result} -> result.
 
-    'late', 'se' and 'nl' have ``layers`` fully connected layers; 'lmf' has its own product of ``rank``
-    factors of ``width`` units (2048 if None) in their place.
+    'late', 'se' and 'nl' have ``layers`` fully connected layers of ``width`` units (`joints.Joint`); 'lmf' has its
+    own product of ``rank`` factors of ``width`` units (2048 if None) in their place. ``residual`` is of 'se'.
     """
-    if kind == "lmf":
-        gather = joints.LowRank(**({"width": width} if width else {}), rank=rank)
-        return from_linen(joints.Joint(heads, gather, layers=0, dropout=dropout))
-    return from_linen(joints.Joint(heads, GATES[kind](), layers, width, dropout))
+    gather = {
+        "late": joints.Concatenated(),
+        "se": joints.Squeezed(residual),
+        "nl": joints.Attended(),
+        "lmf": joints.LowRank(width or 2048, rank),
+    }[kind]
+    return from_linen(joints.Joint(heads, gather, 0 if kind == "lmf" else layers, width, dropout))
 
 
 # ---------------------------------------------------------------------------- mid-level concatenation

@@ -29,9 +29,11 @@ class Squeezed(nn.Module):
     """Squeeze and excitation between encoders: each channel of one is weighted by what all of them saw.
 
     The features of all, in a row, go through a layer of D / 8 units with a ReLU and one of D units with a
-    sigmoid, D being the encoder's own width (VMZ's audio_model.py, without its optional sum with what went in).
+    sigmoid, D being the encoder's own width; with ``residual`` what went in is added (VMZ's audio_model.py).
     A weight of a channel passes through the pooling, so that the pooled features are weighted.
     """
+
+    residual: bool = False
 
     @nn.compact
     def __call__(self, results: Mapping[str, dict]):
@@ -41,7 +43,7 @@ class Squeezed(nn.Module):
             width = result["features"].shape[-1]
             narrow = nn.Dense(max(width // 8, 1), kernel_init=_HE, name=f"{stream}_squeeze")(everything)
             gate = nn.sigmoid(nn.Dense(width, name=f"{stream}_excite")(nn.relu(narrow)))
-            gated.append(gate * result["features"])
+            gated.append((1 + gate if self.residual else gate) * result["features"])
         return jnp.concatenate(gated, -1)
 
 

@@ -90,7 +90,7 @@ def _read_caffe2(path: pathlib.Path) -> dict[str, np.ndarray]:
         blobs = loaded.get("blobs", loaded)
         return {str(key): np.asarray(value) for key, value in blobs.items()}
     except Exception as error:  # Damaged bytes raise whatever they happen to look like.
-        raise ValueError(
+        raise usage.Damaged(
             f"{path} is damaged or holds more than arrays ({error}); fetch it again: Caffe2's files hold "
             "{'blobs': {name: array}}"
         ) from None
