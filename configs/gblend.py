@@ -60,7 +60,7 @@ rates: --config.method.gblend.curves=error. A softmax in place of sigmoids, for
 several labels: --config.method.gblend.multi=softmax. In short runs a joint
 classifier of weight .05 starves: --config.method.gblend.clamp_absolute=0.5
 counts no overfitting as less than that. --config.split=train lets all networks
-learn from the held-out clips as well, once these have weighed them.
+learn from the held-out clips as well, once these have weighed them (offline alone).
 """
 
 from ml_collections import ConfigDict

@@ -30,8 +30,9 @@ def configured(dataset, **changes):
     del c.subsets["rest"]
     c.blend.arms.equal = dict(network="av", weights="equal", title="Equal weights")
     c.steps.method, c.blend.measures = "6", 2
-    c.save_every, c.log_every, c.schedule = "2", 1, common.schedule(0.1, warmup="2")
-    c.evaluation.batch_size, c.evaluation.splits, c.loader.workers, c.loader.threads = 4, ("test",), 0, 1
+    c.save_every, c.log_every, c.schedule = "0", 1, common.schedule(0.1, warmup="2")
+    c.evaluation.update(dict(every="50%", batch_size=4, splits=("test",)))
+    c.loader.workers, c.loader.threads = 0, 1
     c.update_from_flattened_dict(changes)
     return c
 
@@ -40,4 +41,4 @@ def get_config():
     """That of super-epochs for the records in $BLENDED; the run's end is not rehearsed."""
     MODELS["toy"] = toy.MODEL
     train.rehearsal.rehearse = lambda run: None
-    return configured(os.environ["BLENDED"], **CHANGES).lock()
+    return configured(os.environ["BLENDED"], **CHANGES, save_every="2").lock()

@@ -1,5 +1,6 @@
 """The plan 'gblend': whole runs of toy networks, what they begin with, and the weights that probes leave."""
 
+import json
 import re
 import shutil
 import signal
@@ -15,12 +16,13 @@ from test_network import on_one_device
 from test_records import pack, record
 from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
 
-from mmvid import commands, files, train
+from configs import common
+from mmvid import checkpoint, commands, files, train
 from mmvid.methods import gblend as method
 from mmvid.models import MODELS
 from mmvid.plans import keys
-from mmvid.report import blending, finish, ogr
-from mmvid.run import begin, build
+from mmvid.report import blending, figures, finish, ogr
+from mmvid.run import begin, build, reuse
 from mmvid.scores import blends, metrics, numbers
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as weight_files
@@ -34,7 +36,7 @@ def dataset(once):
     """Twenty-four clips to learn from, three to validate and three to test."""
 
     def make(folder):
-        rows = [record(i) for i in range(24)] + [record(i, s) for s in ("val", "test") for i in range(3)]
+        rows = [record(i) for i in range(24)] + [record(i, s) for s, i in zip(["val", "test"] * 3, range(24, 30))]
         pack(folder, rows, ["verb"])
 
     return once("blended", make)
@@ -56,8 +58,22 @@ def toys():
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended, online as well; for reading."""
     workdir = tmp_path_factory.mktemp("whole")
-    train.train(small.configured(dataset, **small.CHANGES).lock(), str(workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        # Figures are drawn; to write them takes longer than all the training.
+        patch.setattr(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
+        train.train(small.configured(dataset, **small.CHANGES).lock(), str(workdir))
     return workdir
+
+
+@pytest.fixture(scope="module")
+def marked(built, tmp_path_factory):
+    """A file of the run's weights that says that it has seen the held clips."""
+    tree, told = weight_files.read(built.workdir / "gblend" / "weights.safetensors")
+    known = json.loads(told["seen"])
+    known["splits"][seen.digest(built.datasets["dataset"].split("held").ids())]["met"] = True
+    path = tmp_path_factory.mktemp("marked") / "weights.safetensors"
+    weight_files.save(path, tree, told | {"seen": json.dumps(known)})
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +97,19 @@ def trained(run, workdir, names):
     for segment in run.segments:
         if segment.name in names:
             train._run_segment(run, segment, known[segment.name])
+
+
+def ended(run, workdir, name):
+    """The state that a segment ended with, as its checkpoint has it."""
+    segment = next(segment for segment in run.segments if segment.name == name)
+    with checkpoint.opened(workdir / name / "checkpoints") as checkpoints:
+        return checkpoint.restore(checkpoints, begin.initial_state(segment, run, enter=False))
+
+
+def entered(run, name):
+    """The state that a segment begins with."""
+    segment = next(segment for segment in run.segments if segment.name == name)
+    return begin.initial_state(segment, run, enter=True)
 
 
 # ---------------------------------------------------------------------------- what a run leaves
@@ -191,6 +220,8 @@ def test_copies_begin_as_the_parts_at_that_moment(built):
     }
     np.testing.assert_array_equal(rates["probe_online"], rates["online"])
     assert by_name["probe_online"].seed == by_name["online"].seed
+    for name in ("probe_1", "probe_online"):
+        assert {n.name: n.outputs for n in by_name[name].networks} == {c: (c,) for c in COPIES.values()}
 
 
 def test_all_weight_on_the_joint_output_is_the_naive_network(finished):
@@ -222,14 +253,21 @@ def test_super_epochs_of_held_weights_are_one_segment(dataset, built, finished, 
     config = small.configured(dataset, **small.CHANGES, **{"method.gblend.weights": str(finished / "gblend")})
     run = build.build(config.lock(), tmp_path)
     assert not [s.name for s in run.segments if s.name.startswith("probe_online")]
-    trained(run, tmp_path, ("gblend", "online_1", "online"))
-    same_bits(weights(tmp_path, "gblend"), weights(finished, "gblend"))
+    trained(run, tmp_path, ("online_1", "online"))
     same_bits(weights(tmp_path, "online"), weights(finished, "gblend"))
+    cut, whole = ended(run, tmp_path, "online"), ended(built, finished, "gblend")
+    same_bits((cut.opt_state, cut.method, cut.step), (whole.opt_state, whole.method, whole.step))
+    ids = [row for name in ("online_1", "online") for row in files.read_lines(tmp_path / name / "ids-0.jsonl")]
+    assert ids == files.read_lines(finished / "gblend" / "ids-0.jsonl") != []
     note = files.read_json(tmp_path / "online" / "blend.json")
     np.testing.assert_allclose(
         note["weights"]["joint"], blends.of_run(finished / "gblend", ("flow", "rgb", "joint"))[2]
     )
     assert note["source"] == "by hand"
+    # A run that has ended opens without the run that its weights came from.
+    gone = small.configured(dataset, **small.CHANGES, **{"method.gblend.weights": "runs/gone"})
+    opened = build.build(build.without_beginning(gone.lock()), tmp_path)
+    assert [s.name for s in opened.segments] == [s.name for s in run.segments]
 
 
 def test_v_rejoins_for_all(dataset, tmp_path):
@@ -262,14 +300,15 @@ def test_what_the_weights_depend_on_is_in_the_key(dataset, built, tmp_path):
         assert found >= differ and ("equal" in found) == ("equal" in differ), found
 
 
-def test_arms_of_every_kind(dataset, tmp_path):
-    """Pre-trained encoders, early stopping, learnt weights, a network of one classifier."""
-    changes = {
+def test_arms_of_every_kind(dataset, finished, tmp_path):
+    """Pre-trained encoders, early stopping, learnt weights, a network of one classifier; the probe is that of an
+    earlier run, which had other arms."""
+    changes = {"reuse": str(finished), "method.gblend.clamp_absolute": 0.5,
         "blend.arms.pretrained": dict(network="naive", pretrained=True, title="Pre-training"),
         "blend.arms.early": dict(network="naive", checkpoint="best", title="Early stopping"),
         "blend.arms.learnt": dict(network="av", weights="learnt"),
-        "blend.arms.clamped": dict(network="av", clamp_absolute=0.5),
-    }
+        "blend.arms.unclamped": dict(network="av", clamp_absolute=0.0),
+    }  # fmt: skip
     # A loss of several labels is that of everybody.
     other = build.build(
         small.configured(dataset, **changes, **{"method.gblend.multi": "softmax"}).lock(), tmp_path
@@ -282,10 +321,29 @@ def test_arms_of_every_kind(dataset, tmp_path):
         "naive.flow": ("probe", "flow"), "naive.rgb": ("probe", "rgb")}  # fmt: skip
     assert by_name["early"].checkpoint == "best" and by_name["gblend"].checkpoint == "last"
     assert by_name["learnt"].method.init()["weights"].tolist() == [1, 1, 1]
-    trained(run, tmp_path, ("probe_1", "probe", "pretrained", "clamped", "learnt"))
-    notes = {name: files.read_json(tmp_path / name / "blend.json") for name in ("clamped", "learnt")}
-    assert notes["clamped"]["options"]["clamp_absolute"] == 0.5 and notes["learnt"]["source"] == "learnt"
-    assert notes["learnt"]["weights"]["joint"] != 1
+    known = keys.of(run.segments)
+    reuse.take(run, known)
+    taken = sorted(path.parent.name for path in tmp_path.glob("*/done.json"))
+    assert taken == ["equal", "probe", "probe_1", "unclamped"]
+    (tmp_path / "unclamped" / "blend.json").unlink()
+    trained(run, tmp_path, ("probe_1", "probe", "learnt"))
+    note = files.read_json(tmp_path / "learnt" / "blend.json")
+    assert note["source"] == "learnt" and note["weights"]["joint"] != 1
+    # Weighed anew, of the same scores; with the earlier run's options as there.
+    earlier, found = (files.read_json(finished / "gblend" / "blend.json"), {})
+    for name in ("unclamped", "gblend"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        state = entered(run, name)
+        found[name] = files.read_json(tmp_path / name / "blend.json")
+        np.testing.assert_array_equal(state.method["weights"], np.float32([*found[name]["weights"].values()]))
+    assert found["unclamped"] == earlier != found["gblend"]
+    assert [h["held"] for h in found["gblend"]["heads"].values()] == [h["held"] for h in earlier["heads"].values()]
+    # A network that is a copy begins as the copy does: with the joint classifier of what it copies.
+    copy, early, pretrained = (entered(run, name).params for name in ("probe_1", "early", "pretrained"))
+    same_bits(early["naive"], copy["naive"])
+    same_bits(pretrained["naive"]["joint"], copy["naive"]["joint"])
+    for stream in ("flow", "rgb"):
+        same_bits(pretrained["naive"][stream]["hidden"], weights(finished, "probe")[stream]["params"]["hidden"])
 
 
 @pytest.mark.parametrize(
@@ -300,11 +358,22 @@ def test_arms_of_every_kind(dataset, tmp_path):
      ({"blend.arms.probe": dict(network="naive")}, "choose another name"),
      ({"blend.super_epochs": ("0",)}, "1 step or more"),
      ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
-     ({"networks.flow.weights": "there.safetensors"}, "give networks.av.weights")],
+     ({"networks.flow.weights": "RUN/probe/weights.safetensors#flow"}, "give networks.av.weights"),
+     ({"networks.av.weights": "MARKED"}, "was trained on clips of blend.held='held'"),
+     ({"blend.held": "test"}, "3 clips of 'test', on which the run is scored"),
+     ({"blend.super_epochs": ("4",), "split": "train"}, "the network has learnt from the clips"),
+     ({"evaluation.checkpoint": "best"}, "let an arm be stopped early"),
+     ({"blend.arms.equal": dict(network="av", pretrained=True)}, "weights='equal', or numbers"),
+     ({"blend.arms.equal": dict(network="rgb", pretrained=True)}, "Name a fusion of these"),
+     ({"networks.wide": common.fusion(options=dict(unimodal="none"), flow="toy", rgb="tsm_tiny"),
+       "blend.arms.wide": dict(network="wide")}, "encoder 'rgb' of 'wide' and its copy 'rgb' differ")],
+    ids=range(19),
 )  # fmt: skip
-def test_what_cannot_be_is_said_before_anything_trains(dataset, tmp_path, changes, match):
+def test_what_cannot_be_is_said_before_anything_trains(dataset, finished, marked, tmp_path, changes, match):
     config = small.configured(dataset)
     for path, value in changes.items():
+        if isinstance(value, str):
+            value = value.replace("RUN", str(finished)).replace("MARKED", str(marked))
         *folders, last = path.split(".")
         node = config
         for folder in folders:
@@ -325,7 +394,7 @@ def test_killed_in_each_place_ends_with_the_same_bits(dataset, finished, tmp_pat
         ("probe", "step", 5),
         ("probe", "weigh", 0),
         ("gblend", "weigh", 0),
-        ("online", "weigh", 0),
+        ("probe_online", "weigh", 0),
         ("online", "step", 5),
     )
     for trap in traps:

@@ -1,6 +1,8 @@
 """Gradient-Blending: its weights against worked numbers, their properties, and what two re-implementations get
 wrong."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from mmvid import methods
 from mmvid.methods import gblend, single, terms
-from mmvid.scores import blends
+from mmvid.scores import blends, file
 from mmvid.scores.file import Scores
 from mmvid.streams import Head
 from mmvid.terms import reduce_terms
@@ -74,6 +76,9 @@ def test_rules_where_the_paper_has_none():
         want = np.array([5.5 / least**2, 5.5 / 0.1**2])
         got = gblend.blend_weights(6 * one, 6 * one, *after, **options)
         np.testing.assert_allclose(got, want / want.sum(), rtol=1e-9)
+    # A clamp that is a share scales with the losses.
+    scaled = [gblend.blend_weights(s * 6 * one, s * 6 * one, s * after[0], s * after[1]) for s in (1, 1e-5, 1e5)]
+    np.testing.assert_allclose(scaled[1:], [scaled[0]] * 2, rtol=1e-9)
     np.testing.assert_allclose(gblend.blend_weights(6 * one, 6 * one, *after, clamp_absolute=0.5), 0.5)
     np.testing.assert_array_equal(gblend.blend_weights(*np.zeros((4, 2))), 0.5)
     with pytest.raises(ValueError, match="one of them must be above 0"):
@@ -177,48 +182,81 @@ def test_losses_of_clips_are_those_that_training_has():
     assert np.isinf(blends.of_clips(scores, "a")[0])
 
 
+def test_a_copy_that_diverged_or_saw_nothing_gives_no_weights(tmp_path):
+    """And the error says which, on which clips; a clip that lacks what a copy reads is left out."""
+    probe = blends.Probe(("probe",), {"audio": "a", "joint": "j"}, "held", "fixed")
+    options = methods.options("gblend")
+
+    def measured(present=(True, True, False), worst=0.0, first=0):
+        for name, scale in (("held-before", 0), ("fixed-before", 0), ("held", 1), ("fixed", 1)):
+            logits = {"verb": np.float32(scale * np.eye(3, 4)[:, None])}
+            logits["verb"][1, 0, 3] = worst
+            there = {"a": np.array(present), "j": np.ones(3, bool)}
+            ids = np.arange(3) + first * (name == "held")
+            scores = Scores(ids, np.arange(3), {"verb": np.arange(3)}, there,
+                            {"a": logits, "j": logits}, {"step": 4 * (scale > 0)})  # fmt: skip
+            file.save(tmp_path / "probe" / "scores" / f"{name}.npz", scores)
+        return probe.note(tmp_path, options)
+
+    note = measured()
+    assert note["weights"] == {"audio": pytest.approx(0.5), "joint": pytest.approx(0.5)}
+    assert note["steps"] == [0, 4] and note["heads"]["audio"]["ogr"] == 0
+    with pytest.raises(ValueError, match="'audio' cannot be weighed: no clip of 'fixed' has what it reads"):
+        measured(present=(False,) * 3)
+    with pytest.raises(ValueError, match=r"held\.npz is of other clips than the moment before it"):
+        measured(first=1)
+    for worst in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="its copy 'a' diverged, its scores of 'fixed' are not finite"):
+            measured(worst=worst)
+
+
 # ---------------------------------------------------------------------------- the method
 OUTPUTS = ("av.audio", "av.rgb", "av.joint")
 HEADS = {"verb": Head(4), "tags": Head(3, "multi")}
 
 
-def a_loss(made, seed=0, outputs=OUTPUTS, state=None):
-    """(loss, gradients by output) of a method on random logits."""
-    rng = np.random.default_rng(seed)
-    values = {o: {h: jnp.float32(rng.normal(size=(6, s.classes))) for h, s in HEADS.items()} for o in outputs}
+@functools.cache
+def compiled(make, of):
+    """loss(logits by output, state, group) -> (loss, gradients by output) of a method for the outputs ``of``."""
+    made = make(of, HEADS)
+
+    def loss(values, state, group):
+        wrapped = {o: {"logits": own} for o, own in values.items()}
+        return reduce_terms(made.terms({("main", "train"): wrapped}, {"main": group}, state, None))[0]
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+def a_loss(weights="estimate", make=gblend.make, of=OUTPUTS):
+    """(loss, gradients by output) of a method on random logits; ``weights`` are G-Blend's option, which stand in
+    the state, as a plan's do."""
+    rng = np.random.default_rng(0)
+    values = {o: {h: np.float32(rng.normal(size=(6, s.classes))) for h, s in HEADS.items()} for o in OUTPUTS}
     group = {
         "label": {"verb": rng.integers(0, 4, 6), "tags": rng.integers(0, 2, (6, 3))},
         "mask": np.ones(6, bool),
-        "present": {o: np.ones(6, bool) for o in outputs},
+        "present": {o: np.ones(6, bool) for o in OUTPUTS},
     }
-
-    def loss(values):
-        wrapped = {o: {"logits": own} for o, own in values.items()}
-        found = made.terms({("main", "train"): wrapped}, {"main": group}, state or made.init(), None)
-        return reduce_terms(found)[0]
-
-    return jax.device_get(jax.value_and_grad(loss)(values))
+    state = make(of, HEADS, weights=weights).init() if make is gblend.make else {}
+    return jax.device_get(compiled(make, of)(values, state, group))
 
 
 def test_the_loss_is_the_weighted_sum_of_the_outputs():
-    made = gblend.make(OUTPUTS, HEADS, weights=".38,.24,.38")
-    each = [a_loss(gblend.make(OUTPUTS, HEADS, weights=text))[0] for text in ("1,0,0", "0,1,0", "0,0,1")]
-    assert a_loss(made)[0] == pytest.approx(np.dot([0.38, 0.24, 0.38], each), rel=1e-5)
-    # A plan's weights stand in the state.
-    state = {"weights": np.float32([0.38, 0.24, 0.38])}
-    assert a_loss(gblend.make(OUTPUTS, HEADS), state=state)[0] == a_loss(made)[0]
-    np.testing.assert_allclose(gblend.make(OUTPUTS, HEADS, weights="equal").init()["weights"], 1 / 3, rtol=1e-6)
+    each = [a_loss(text)[0] for text in ("1,0,0", "0,1,0", "0,0,1")]
+    assert a_loss(".38,.24,.38")[0] == pytest.approx(np.dot([0.38, 0.24, 0.38], each), rel=1e-5)
+    assert a_loss("equal")[0] == pytest.approx(np.mean(each), rel=1e-5)
 
 
 def test_all_weight_on_the_joint_output_is_naive_and_one_output_is_single():
-    loss, grads = a_loss(gblend.make(OUTPUTS, HEADS, weights="0,0,1"))
-    naive = a_loss(single.make(OUTPUTS[2:], HEADS))
+    loss, grads = a_loss("0,0,1")
+    naive = a_loss(make=single.make, of=OUTPUTS[2:])
     assert loss == naive[0]
     jax.tree.map(np.testing.assert_array_equal, grads["av.joint"], naive[1]["av.joint"])
     assert not any(np.any(g) for o in OUTPUTS[:2] for g in jax.tree.leaves(grads[o]))
-    alone = OUTPUTS[:1]
-    both = [a_loss(made(alone, HEADS), outputs=alone) for made in (gblend.make, single.make)]
+    both = [a_loss("1", of=OUTPUTS[:1]), a_loss(make=single.make, of=OUTPUTS[:1])]
     jax.tree.map(np.testing.assert_array_equal, *both)
+    # One modality alone may get no weight at all.
+    assert not any(np.any(g) for g in jax.tree.leaves(a_loss("0,.4,.6")[1]["av.audio"]))
 
 
 def test_learnt_weights_go_to_what_makes_the_loss_least():
@@ -234,8 +272,9 @@ def test_learnt_weights_go_to_what_makes_the_loss_least():
 
 @pytest.mark.parametrize(
     "options, match",
-    [({"weights": ".5,.5"}, r"3 numbers, 0 or more, for av.audio, av.rgb, av.joint in this order"),
-     ({"weights": "1,-1,1"}, "0 or more"), ({"curves": "top1"}, "choose one of"),
+    [({"weights": ".5,.5"}, r"3 numbers, 0 or more and one .* for av.audio, av.rgb, av.joint in this order"),
+     ({"weights": "1,-1,1"}, "0 or more"), ({"weights": "0,0,0"}, "one of them above 0"),
+     ({"curves": "top1"}, "choose one of"),
      ({"endpoint": "best"}, "choose one of"), ({"multi": "hinge"}, "choose one of"),
      ({"clamp": -1.0}, "must be above 0")],
 )  # fmt: skip

@@ -90,7 +90,7 @@ def spring(segment, point, step=0):
     if point == "enter":
         _in_enter(segment)
     elif point == "weigh":
-        _in_writing(f"{segment}/blend.json")
+        _in_writing(f"/{segment}/blend.json")
     elif point == "save":
         _in_save(segment, step)
     else:

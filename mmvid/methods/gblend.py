@@ -117,22 +117,33 @@ def intervals(
 
 
 # ---------------------------------------------------------------------------- the method
+def _numbers(text: str) -> list[float] | None:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        return None
+
+
+def is_folder(text: str) -> bool:
+    """Whether the option `weights` names the folder of a run: it is no word that says where weights come from, and
+    no numbers."""
+    return text not in (ESTIMATE, EQUAL, LEARNT) and _numbers(text) is None
+
+
 def given(text: str, outputs: Sequence[str]) -> list[float] | None:
     """Reads the option `weights`: the numbers that it gives the ``outputs``, in their order; None where it gives
     none: they are to be estimated, or to come from a run. Numbers are taken as they are, whatever their sum.
 
-    Raises ValueError for as many numbers as there are no outputs, and for negative ones.
+    Raises ValueError for as many numbers as there are no outputs, for negative ones, and for zeros alone.
     """
     if text in (EQUAL, LEARNT):
         return [1 / len(outputs)] * len(outputs)
-    try:
-        found = [float(number) for number in text.split(",")]
-    except ValueError:
+    if (found := _numbers(text)) is None:
         return None
-    if len(found) != len(outputs) or not all(0 <= w < float("inf") for w in found):
+    if len(found) != len(outputs) or not all(0 <= w < float("inf") for w in found) or not any(found):
         raise ValueError(
             f"weights={text!r}: write {ESTIMATE}, {EQUAL}, {LEARNT}, the folder of a run, or {len(outputs)} "
-            f"numbers, 0 or more, for {', '.join(outputs)} in this order"
+            f"numbers, 0 or more and one of them above 0, for {', '.join(outputs)} in this order"
         )
     return found
 

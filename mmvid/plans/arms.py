@@ -1,6 +1,6 @@
 """What ``config.blend`` asks of the plan 'gblend': which networks train by which weights, and what is probed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import methods
@@ -9,6 +9,10 @@ from mmvid.network import Network
 from mmvid.plans import blended, keys, segment, stills
 from mmvid.plans.networks import configured
 from mmvid.plans.segment import Context
+from mmvid.plans.starts import Start
+from mmvid.scores.blends import Probe
+from mmvid.weights import files as weight_files
+from mmvid.weights import seen
 
 METHOD = "gblend"
 # Segments of the plan's own.
@@ -38,37 +42,44 @@ class Arm(NamedTuple):
 def of(context: Context) -> list[Arm]:
     """The arms in their order, the run's own last. Raises ValueError for what none can say."""
     config, blend = context.config, context.config.blend
+    _check_options(config)
+    _check_splits(context)
+    owners, main = configured(config), segment.headline_network(config)
+    networks = {made.name: made for made in owners.values()}
+    if len(networks[main].outputs) < 2 or config.headline != networks[main].outputs[-1]:
+        raise ValueError(
+            f"headline={config.headline!r} is not the joint output of a fusion with unimodal classifiers: write "
+            "c.networks.av = common.fusion(..) and c.headline = 'av.joint'"
+        )
+    if unknown := [name for name in blend.copies if name not in networks]:
+        raise ValueError(f"blend.copies.{unknown[0]}: there are the networks {sorted(networks)}")
+    if taken := [name for name in blend.arms if name in (METHOD, PROBE, ALONE, ONLINE)]:
+        raise ValueError(f"blend.arms.{taken[0]}: that is a segment of the plan's own; choose another name")
+    found = [_arm_of(config, networks, name, dict(spec)) for name, spec in blend.arms.items()]
+    title = config.method.title or "G-Blend"
+    own = _arm_of(config, networks, METHOD, {"network": main, "title": title})
+    if own.estimates and blend.super_epochs and config.split != blend.split:
+        raise ValueError(
+            f"blend.super_epochs with split={config.split!r}: after the first of them the network has learnt from "
+            f"the clips that its next weights are estimated on. Set --config.split={blend.split}, or leave "
+            "super-epochs out, --config.blend.super_epochs=()"
+        )
+    return [*found, own]
+
+
+def _check_options(config) -> None:
     if config.method.name != METHOD:
         raise ValueError(f"plan 'gblend' blends: method.name={config.method.name!r}, set it to {METHOD!r}")
     if stills.has_stills(config):
         raise ValueError(
             "plan 'gblend' starts from scratch or from files, --config.networks.NAME.weights: stills.steps=0"
         )
-    _check_splits(context)
-    owners, main = configured(config), segment.headline_network(config)
-    networks = {made.name: made for made in owners.values()}
-    if len(networks[main].outputs) < 2 or config.headline != f"{main}.{_last_part(networks[main])}":
+    if config.evaluation.checkpoint != "last":
         raise ValueError(
-            f"headline={config.headline!r} is not the joint output of a fusion with unimodal classifiers: write "
-            "c.networks.av = common.fusion(..) and c.headline = 'av.joint'"
+            f"evaluation.checkpoint={config.evaluation.checkpoint!r}: copies that are trained together have one "
+            "checkpoint, the best of which would be that of a single one. Leave it at 'last', and let an arm be "
+            "stopped early: c.blend.arms.early = dict(network='naive', checkpoint='best')"
         )
-    found = [_arm_of(config, networks, name, dict(spec)) for name, spec in blend.arms.items()]
-    title = config.method.title or "G-Blend"
-    own = _arm_of(config, networks, METHOD, {"network": main, "title": title})
-    if unknown := [name for name in blend.copies if name not in networks]:
-        raise ValueError(f"blend.copies.{unknown[0]}: there are the networks {sorted(networks)}")
-    for arm in (*found, own):
-        if arm.name in (PROBE, ALONE, ONLINE) or (arm.name == METHOD and arm is not own):
-            raise ValueError(f"blend.arms.{arm.name}: that is a segment of the plan's own; choose another name")
-        if arm.estimates and arm.network.name not in blend.copies:
-            raise ValueError(
-                f"blend.copies.{arm.network.name} is missing: its weights are estimated from its copies"
-            )
-    return [*found, own]
-
-
-def _last_part(made: Network) -> str:
-    return blended.parts_of(made)[-1]
 
 
 def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -> Arm:
@@ -81,7 +92,11 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
     network, changes = networks[spec["network"]], {k: v for k, v in spec.items() if k in known}
     if changes and len(network.outputs) < 2:
         raise ValueError(f"blend.arms.{name}: {network.name!r} has one classifier: there is nothing to weigh")
+    if spec.get("checkpoint", "last") not in ("last", "best"):
+        raise ValueError(f"blend.arms.{name}: checkpoint={spec['checkpoint']!r}, choose 'last' or 'best'")
     options = known | dict(config.method[METHOD]) | changes
+    if len(network.outputs) > 1 and options["weights"] == gblend.ESTIMATE:
+        _check_estimate(config, name, network, spec)
     options["weights"] = blended.resolved(options["weights"], network.outputs, blended.parts_of(network))
     if options["weights"] != gblend.ESTIMATE:
         # What an estimate follows from changes nothing here, and must not change the key.
@@ -94,6 +109,17 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
         spec.get("pretrained", False),
         spec.get("checkpoint", ""),
     )
+
+
+def _check_estimate(config, name: str, network: Network, spec: Mapping) -> None:
+    """Raises ValueError where no probe can give an arm its weights."""
+    if network.name not in config.blend.copies:
+        raise ValueError(f"blend.copies.{network.name} is missing: its weights are estimated from its copies")
+    if spec.get("pretrained"):
+        raise ValueError(
+            f"blend.arms.{name} is pretrained, and the copies that weights are estimated from are not: give it "
+            "weights='equal', or numbers"
+        )
 
 
 def _check_splits(context: Context) -> None:
@@ -125,11 +151,28 @@ def copies_of(config, made: Network) -> dict[str, str]:
 
 
 def copies(config, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
-    """{network: `copies_of` it} of the arms' networks that have copies."""
+    """{network: `copies_of` it} of the arms' networks that have copies, those that begin untrained."""
     # Copies that nobody weighs are trained as well: they are what the result is compared with.
-    return {
-        arm.network.name: copies_of(config, arm.network) for arm in arms if arm.network.name in config.blend.copies
-    }
+    begun = {arm.network.name: arm.network for arm in arms if not arm.pretrained}
+    return {name: copies_of(config, made) for name, made in begun.items() if name in config.blend.copies}
+
+
+def as_copy(copies: blended.Copies, name: str) -> dict[str, dict[str, str]]:
+    """Those of ``copies`` that the network ``name`` is: {} where it is none."""
+    own = {whole: {part: copy for part, copy in parts.items() if copy == name} for whole, parts in copies.items()}
+    return {whole: parts for whole, parts in own.items() if parts}
+
+
+def trained_encoders(arm: Arm, probe: str, singles: Mapping[str, str]) -> dict[str, Start]:
+    """{encoder: its start} of a ``pretrained`` arm: the trained copies of the segment ``probe``. Raises ValueError
+    where one of its encoders has none."""
+    own, encoders = arm.network.name, arm.network.model.encoders
+    if arm.pretrained and (not encoders or set(encoders) - set(singles)):
+        raise ValueError(
+            f"blend.arms.{arm.name} is pretrained: of the encoders of {own!r}, {sorted(encoders)}, those of "
+            f"{sorted(singles)} are trained alone. Name a fusion of these, or its copies in blend.copies"
+        )
+    return {f"{own}.{stream}": Start(probe, singles[stream]) for stream in encoders} if arm.pretrained else {}
 
 
 def singles(copies: blended.Copies) -> dict[str, str]:
@@ -144,13 +187,59 @@ def singles(copies: blended.Copies) -> dict[str, str]:
     return found
 
 
-def outputs(config, parts: Mapping[str, str]) -> dict[str, str]:
-    """{part: the output of its copy}. Raises ValueError for a copy of several outputs."""
-    owners = configured(config)
-    found = {part: [o for o, made in owners.items() if made.name == copy] for part, copy in parts.items()}
-    if several := [copy for part, copy in parts.items() if len(found[part]) != 1]:
-        raise ValueError(
-            f"blend.copies: {several[0]!r} has several classifiers, and a copy has one: a naive joint network is "
-            "common.fusion(.., unimodal='none')"
-        )
-    return {part: own[0] for part, own in found.items()}
+def probe_of(config, arm: Arm, copies: blended.Copies, segments: tuple[str, ...]) -> Probe:
+    """Where the copies of an arm's network are measured: ``segments`` train them. Raises ValueError for a copy of
+    several outputs."""
+    owners, found = configured(config), {}
+    for part, copy in copies[arm.network.name].items():
+        own = [output for output, made in owners.items() if made.name == copy]
+        if len(own) != 1:
+            raise ValueError(
+                f"blend.copies: {copy!r} has several classifiers, and a copy has one: a naive joint network is "
+                "common.fusion(.., unimodal='none')"
+            )
+        found[part] = own[0]
+    return Probe(segments, found, config.blend.held, config.blend.fixed)
+
+
+# ---------------------------------------------------------------------------- clips
+def check_clips(starts: Iterable[Mapping]) -> Callable:
+    """Returns a ``check(run)`` of a probe that begins with ``starts``. It raises ValueError where the probe's
+    networks learn, or have learnt, from clips that are held out for it, where the run is tested on these, or where
+    the fixed ones are none that it learns from."""
+
+    def check(run) -> None:
+        blend, dataset = run.config.blend, run.datasets["dataset"]
+        ids = lambda split: set(dataset.split(split).ids())  # noqa: E731
+        held, taught, fixed = map(ids, (blend.held, blend.split, blend.fixed))
+        if held & taught or fixed - taught:
+            raise ValueError(
+                f"blend.held={blend.held!r} must hold no clip of blend.split={blend.split!r}, and there are "
+                f"{len(held & taught)}; blend.fixed={blend.fixed!r} no other ones, and there are "
+                f"{len(fixed - taught)}: "
+                f"write c.subsets.{blend.split} = dict(of='train', without={blend.held!r}) and "
+                f"c.subsets.{blend.fixed} = dict(of={blend.split!r}, share=.1)"
+            )
+        for split in run.config.evaluation.splits:
+            if both := held & ids(split):
+                raise ValueError(
+                    f"blend.held={blend.held!r} has {len(both)} clips of {split!r}, on which the run "
+                    "is scored (evaluation.splits): weights would be chosen by what they are judged by. Hold out "
+                    "clips of training: c.subsets.held = dict(of='train', share=.1)"
+                )
+        _check_seen(starts, blend.held, held)
+
+    return check
+
+
+def _check_seen(starts: Iterable[Mapping], name: str, held: set[str]) -> None:
+    """Raises ValueError for a file of ours that has seen the held clips, or cannot prove that it has not. What
+    nobody of ours has trained is taken to have seen none."""
+    for file in dict.fromkeys(start["file"] for start in starts if start["file"]):
+        path, _ = weight_files.split(file)
+        if str(path) not in seen.of_file(file)["published"] and seen.saw(file, name, held, published=True):
+            raise ValueError(
+                f"{path} was trained on clips of blend.held={name!r}, or started from weights that were: heads "
+                "would seem to overfit less. Train it without them, or give weights as numbers, "
+                "--config.method.gblend.weights"
+            )

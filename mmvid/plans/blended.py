@@ -1,12 +1,13 @@
 """What G-Blend's segments begin and end with: copies of a network's parts, and the weights that these give."""
 
+import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 
-from mmvid import files, network
+from mmvid import files, network, sharding
 from mmvid.methods import gblend
 from mmvid.network import Beginning, Network, TrainState
 from mmvid.plans.segment import Segment
@@ -40,69 +41,97 @@ def _like(source: Mapping, own: Mapping, kept: Sequence[trees.Path] = (), what: 
 
 
 # ---------------------------------------------------------------------------- beginnings
-def _drawn(segment: Segment, run) -> Beginning:
-    drawn = network.draw_weights(segment, run.config.size, run.config.seed)
-    return network.beginning(segment.networks, *drawn, segment.first_step)
+def drawing(segment: Segment) -> Callable:
+    """Returns ``drawn(config) -> Beginning``, the draws of a segment's networks: compiled once, however many
+    segments begin with them."""
+    compiled = functools.cache(lambda size: jax.jit(network.make_draw(segment, size)))
+
+    def drawn(config) -> Beginning:
+        weights = network.draw_weights(segment, config.size, config.seed, compiled(config.size))
+        return network.beginning(segment.networks, *weights, segment.first_step)
+
+    return drawn
 
 
-def alike(segment: Segment, singles: Segment, copies: Mapping[str, str]) -> Callable:
-    """Returns an ``enter`` of ``segment`` by which the encoders of its fusions begin with the draws of networks of
-    one stream, ``copies`` {stream: network of the segment ``singles``}; then comes its own ``enter``.
+def _shapes(segment: Segment, config) -> Beginning:
+    """The draws of a segment's networks in shapes and types alone: nothing is computed."""
+    return network.beginning(
+        segment.networks, *jax.eval_shape(network.make_draw(segment, config.size), jax.random.key(0))
+    )
+
+
+def _with_encoders(beginning: Beginning, drawn: Beginning, networks: Sequence[Network], copies) -> Beginning:
+    """Returns ``beginning`` with the encoders of its ``networks`` as they are ``drawn`` in ``copies`` {stream:
+    network}. Classifiers keep their own draws: some begin at zero."""
+    for made in networks:
+        for stream, path in made.model.encoders.items():
+            if stream not in copies:
+                continue
+            what = f"the encoder {stream!r} of {made.name!r} and its copy {copies[stream]!r} differ"
+            kept = trees.part_of(made.model, path).classifiers
+            pairs = zip(beginning.weights(made.name), drawn.weights(copies[stream]))
+            filled = (
+                trees.replaced(own, path, _like(source, trees.subtree(own, path), kept, what))
+                for own, source in pairs
+            )
+            beginning = beginning.with_weights(made.name, *filled)
+    return beginning
+
+
+def alike(segment: Segment, singles: Segment, drawn: Callable, copies: Mapping[str, str]) -> Segment:
+    """Returns ``segment`` with an ``enter`` by which the encoders of its fusions begin with the draws of networks
+    of one stream, ``copies`` {stream: network of ``singles``}, as ``drawn`` gives them; then comes its own one.
 
     All fusions of a run so begin with the same encoders, and the networks of one stream are copies of each one's
-    parts. Classifiers keep their draws: some begin at zero.
+    parts. Its ``check`` raises ValueError for an encoder that is made in another way than such a network.
     """
 
-    singles = singles._replace(networks=tuple(n for n in singles.networks if n.name in copies.values()))
-
     def enter(beginning: Beginning, run) -> Beginning:
-        if not beginning.params:
-            return segment.enter(beginning, run)
-        drawn = _drawn(singles, run)
-        for made in segment.networks:
-            for stream, path in made.model.encoders.items():
-                if stream not in copies:
-                    continue
-                what = f"the encoder {stream!r} of {made.name!r} and its copy {copies[stream]!r} differ"
-                kept = trees.part_of(made.model, path).classifiers
-                pairs = zip(beginning.weights(made.name), drawn.weights(copies[stream]))
-                filled = (
-                    trees.replaced(own, path, _like(source, trees.subtree(own, path), kept, what))
-                    for own, source in pairs
-                )
-                beginning = beginning.with_weights(made.name, *filled)
+        if beginning.params and copies:
+            beginning = _with_encoders(beginning, drawn(run.config), segment.networks, copies)
         return segment.enter(beginning, run)
 
-    return enter
+    def check(run) -> None:
+        own, others = (_shapes(made, run.config) for made in (segment, singles))
+        _with_encoders(own, others, segment.networks, copies)
+
+    return segment._replace(enter=enter, check=check if copies else None)
 
 
-def copying(wholes: Mapping[str, Segment], copies: Copies) -> Callable:
+def copying(wholes: Mapping[str, Segment], copies: Copies, then: Callable) -> Callable:
     """Returns an ``enter`` that begins copies of networks with what these begin with in ``wholes`` {network: the
     segment in which it is about to train}: weights and batch statistics, and nothing else, so that optimisers
-    begin afresh. Raises ValueError for a copy of two networks that do not begin alike there."""
+    begin afresh; ``then`` is the ``enter`` that follows. Raises ValueError for a copy of two networks that do not
+    begin alike there."""
 
     def enter(beginning: Beginning, run) -> Beginning:
         # A resumed segment has all of it in its checkpoint.
         if not beginning.params:
-            return beginning
+            return then(beginning, run)
         begun: dict[str, tuple] = {}
-        for name, parts in copies.items():
-            source = wholes[name].enter(_drawn(wholes[name], run), run).weights(name)
-            model = next(made.model for made in wholes[name].networks if made.name == name)
-            for part, copy in parts.items():
-                path, what = tuple(model.encoders.get(part, ())), f"{copy!r} is no copy of {name}.{part}"
-                own = beginning.weights(copy)
-                made = tuple(_like(trees.subtree(s, path), o, (), what) for s, o in zip(source, own))
-                if copy in begun and not _equal(begun[copy], made):
-                    raise ValueError(
-                        f"{copy!r} is to be the copy of parts of several networks, {name!r} among them, which do "
-                        "not begin alike: give each a copy of its own in blend.copies"
-                    )
-                begun[copy] = made
-                beginning = beginning.with_weights(copy, *made)
-        return beginning
+        for copy, part, source in _parts(wholes, copies, run):
+            pairs, what = zip(source, beginning.weights(copy)), f"{copy!r} is no copy of {part}"
+            made = tuple(_like(theirs, own, (), what) for theirs, own in pairs)
+            if not _equal(begun.setdefault(copy, made), made):
+                raise ValueError(
+                    f"{copy!r} is to be the copy of several parts, {part} among them, which do not begin alike: "
+                    "give each a copy of its own in blend.copies"
+                )
+            beginning = beginning.with_weights(copy, *made)
+        return then(beginning, run)
 
     return enter
+
+
+def _parts(wholes: Mapping[str, Segment], copies: Copies, run) -> Iterator[tuple]:
+    """Yields each copy, the name of the part that it copies, and what this begins with, (params, stats)."""
+    for name, parts in copies.items():
+        whole = wholes[name]
+        source = whole.enter(drawing(whole)(run.config), run).weights(name)
+        model = next(made.model for made in whole.networks if made.name == name)
+        for part, copy in parts.items():
+            path = tuple(model.encoders.get(part, ()))
+            yield copy, f"{name}.{part}", tuple(trees.subtree(tree, path) for tree in source)
 
 
 def _equal(one, other) -> bool:
@@ -121,9 +150,13 @@ def estimating(leave: Callable, asked: Mapping[str, tuple[Probe, Mapping]]) -> C
 
     def left(state: TrainState, directory: pathlib.Path) -> None:
         leave(state, directory)
-        if jax.process_index() == 0:
+
+        def write() -> None:
             notes = {name: probe.note(directory.parent, options) for name, (probe, options) in asked.items()}
             files.write_json(directory / blends.NAME, {"segments": notes})
+
+        # What cannot be weighed ends all processes: one alone would let the others wait.
+        sharding.on_first(write, f"weighing what {directory} has measured")
 
     return left
 
@@ -133,8 +166,8 @@ def _estimated(workdir: pathlib.Path, segment: str, probe: Probe, options: Mappi
     options is made again of the same scores."""
     path = workdir / probe.segments[-1] / blends.NAME
     note = files.read_note(path).get("segments", {}).get(segment, {})
-    same = all(note.get("options", {}).get(name) == value for name, value in blends.how(options).items())
-    return note if note and same and note["probe"] == list(probe.segments) else probe.note(workdir, options)
+    same = all(note.get(name) == value for name, value in probe.basis(options).items())
+    return note if same else probe.note(workdir, options)
 
 
 def weighing(enter: Callable, segment: str, probe: Probe, options: Mapping) -> Callable:
@@ -148,7 +181,7 @@ def weighing(enter: Callable, segment: str, probe: Probe, options: Mapping) -> C
             return beginning
         note = _estimated(run.workdir, segment, probe, options)
         _write(run.workdir / segment / blends.NAME, note)
-        return beginning._replace(method={"weights": np.float32([*note["weights"].values()])})
+        return beginning._replace(method={"weights": np.float32([note["weights"][p] for p in probe.outputs])})
 
     # Whoever follows a chain of continued segments back must find the way.
     entered.previous = getattr(enter, "previous", None)
@@ -174,3 +207,12 @@ def resolved(text: str, outputs: Sequence[str], parts: Sequence[str]) -> str:
     if text == gblend.ESTIMATE or gblend.given(text, outputs) is not None:
         return text
     return ",".join(repr(weight) for weight in blends.of_run(pathlib.Path(text), parts))
+
+
+def forget_gone(config) -> None:
+    """Puts equal weights in place of folders of runs that are gone, in the configuration of a run that has ended:
+    its own weights stand in its checkpoints."""
+    for spec in (config.method.gblend, *config.blend.arms.values()):
+        text = spec.get("weights", gblend.EQUAL)
+        if gblend.is_folder(text) and not pathlib.Path(text).exists():
+            spec.weights = gblend.EQUAL

@@ -32,10 +32,10 @@ def make(context: Context) -> list[Segment]:
     """
     config, arms = context.config, arms_lib.of(context)
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
-    singles = arms_lib.singles(copies)
     alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
-    made = {arm.name: _arm(context, arm, alone, singles) for arm in arms}
+    made = _arms(context, arms, alone, copies)
     wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
+    made = {name: _as_copy(own, wholes, copies) for name, own in made.items()}
     alone = _begun(alone, wholes, copies)
     if not rejoins:
         probing, probes = _probing(context, arms, alone, copies)
@@ -46,26 +46,21 @@ def make(context: Context) -> list[Segment]:
         probing, probes = _probing(context, arms, probe._replace(evaluate=(), also=()), copies)
         # Where no weights are asked for, nobody needs them.
         first = [alone, *(probing if probes else [])]
-    segments = [*first, *(_weighed(config, arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
+    segments = [*first, *(_weighed(context, arm, made[arm.name], probes.get(arm.name)) for arm in arms)]
     return segments + (_online(context, arms[-1], made[METHOD], copies) if config.blend.super_epochs else [])
 
 
 def _probing(context: Context, arms: Sequence[Arm], probe: Segment, copies: blended.Copies) -> tuple[list, dict]:
     """The segments of a ``probe``, and {arm: where its copies are measured} of the arms that it gives weights."""
     config, pieces = context.config, _measured(context, probe)
-    names = tuple(piece.name for piece in pieces)
-    probes = {
-        arm.name: Probe(
-            names,
-            arms_lib.outputs(config, copies[arm.network.name]),
-            config.blend.held,
-            config.blend.fixed,
-        )
-        for arm in arms
-        if arm.estimates
-    }
-    asked = {arm.name: (probes[arm.name], arm.options) for arm in arms if arm.estimates}
-    return [*pieces[:-1], _leaving(pieces[-1], asked)], probes
+    names, weighed = tuple(piece.name for piece in pieces), [arm for arm in arms if arm.estimates]
+    if not weighed:
+        return pieces, {}
+    probes = {arm.name: arms_lib.probe_of(config, arm, copies, names) for arm in weighed}
+    asked = {arm.name: (probes[arm.name], arm.options) for arm in weighed}
+    check = arms_lib.check_clips(probe.spec["starts"].values())
+    last = pieces[-1]._replace(leave=blended.estimating(pieces[-1].leave, asked), check=check)
+    return [*pieces[:-1], last], probes
 
 
 # ---------------------------------------------------------------------------- segments
@@ -107,12 +102,14 @@ def _probe(context: Context, copies: blended.Copies, name: str, split: str, titl
 
 
 def _begun(probe: Segment, wholes: Mapping[str, Segment], copies: blended.Copies) -> Segment:
-    """The probe as it begins with the parts of the networks that begin as in ``wholes``."""
+    """A segment that trains ``copies``, as it begins with the parts of the networks that begin as in ``wholes``;
+    its own starts come after."""
     known = {name: wholes[name].spec for name in copies}
     began = {name: [own["program"]["networks"], own["starts"], own["drawn"]] for name, own in known.items()}
     starts = {f"{name} {target}": start for name, own in known.items() for target, start in own["starts"].items()}
+    starts |= probe.spec["starts"]
     spec = {**probe.spec, "starts": starts, "copied": {"copies": keys.plain(copies), "networks": began}}
-    return probe._replace(enter=blended.copying(wholes, copies), spec=spec)
+    return probe._replace(enter=blended.copying(wholes, copies, probe.enter), spec=spec)
 
 
 def _measured(context: Context, probe: Segment) -> list[Segment]:
@@ -132,58 +129,47 @@ def _measured(context: Context, probe: Segment) -> list[Segment]:
     return [*alone, last]
 
 
-def _leaving(made: Segment, asked: Mapping) -> Segment:
-    """The last segment of a probe, which leaves the weights ``asked`` of it, {segment: (probe, options)}."""
-    if not asked:
-        return made
-    return made._replace(leave=blended.estimating(made.leave, asked), check=_check(asked))
+def _arms(context: Context, arms: Sequence[Arm], probe: Segment, copies: blended.Copies) -> dict[str, Segment]:
+    """{arm: its segment} before anything is weighed: encoders begin as those of the ``probe``'s copies."""
+    singles = arms_lib.singles(copies)
+    alone = probe._replace(networks=tuple(n for n in probe.networks if n.name in singles.values()))
+    drawn, made = blended.drawing(alone), {}
+    for arm in arms:
+        own = _arm(context, arm, arms_lib.trained_encoders(arm, probe.name, singles))
+        # A copy begins as what it copies (`_as_copy`).
+        encoders = {} if arms_lib.as_copy(copies, arm.network.name) else arm.network.model.encoders
+        drawings = {stream: singles[stream] for stream in encoders if stream in singles}
+        spec = {**own.spec, "drawn": _described(context.config, sorted(drawings.values()))}
+        made[arm.name] = blended.alike(own, alone, drawn, drawings)._replace(spec=spec)
+    return made
 
 
-def _check(asked: Mapping):
-    """Returns a ``check(run)`` that raises ValueError where a probe would learn from clips that it is measured on
-    as held out, or the fixed ones are none that it learns from."""
-
-    def checked(run) -> None:
-        blend, dataset = run.config.blend, run.datasets["dataset"]
-        held, taught, fixed = (set(dataset.split(blend[entry]).ids()) for entry in ("held", "split", "fixed"))
-        if held & taught or fixed - taught:
-            raise ValueError(
-                f"blend.held={blend.held!r} must hold no clip of blend.split={blend.split!r}, and there are "
-                f"{len(held & taught)}; blend.fixed={blend.fixed!r} no other ones, and there are "
-                f"{len(fixed - taught)}: "
-                f"write c.subsets.{blend.split} = dict(of='train', without={blend.held!r}) and "
-                f"c.subsets.{blend.fixed} = dict(of={blend.split!r}, share=.1)"
-            )
-
-    return checked
+def _as_copy(made: Segment, wholes: Mapping[str, Segment], copies: blended.Copies) -> Segment:
+    """The segment of an arm whose network is a copy, which begins as in the probe; any other one as it is."""
+    own = arms_lib.as_copy(copies, made.networks[0].name)
+    return _begun(made, wholes, own) if own else made
 
 
-def _arm(context: Context, arm: Arm, source: Segment, singles: Mapping[str, str]) -> Segment:
-    """The segment of an arm as it begins, before anything is weighed."""
+def _arm(context: Context, arm: Arm, encoders: Mapping[str, Start]) -> Segment:
+    """The segment that trains an arm's network from what the configuration gives it; ``encoders`` have starts of
+    their own."""
     config, network = context.config, arm.network.name
     if arm.checkpoint:
         config = config.copy_and_resolve_references().unlock()
         config.evaluation.checkpoint = arm.checkpoint
         context = context._replace(config=config.lock())
     _, starts = stills.beginnings(context, (network,))
-    if arm.pretrained:
-        starts |= {
-            f"{network}.{s}": Start(source.name, copy)
-            for s, copy in singles.items()
-            if s in arm.network.model.encoders
-        }
     outputs = arm.network.outputs
     chosen = (METHOD, arm.options) if len(outputs) > 1 else _alone(config, outputs)
-    made = segment.make(
-        context, arm.name, (network,), chosen, config.steps.method, starts, batches=METHOD, title=arm.title,
-        groups=_groups(config, config.split),
+    return segment.make(
+        context, arm.name, (network,), chosen, config.steps.method, {**starts, **encoders}, batches=METHOD,
+        title=arm.title, groups=_groups(config, config.split),
     )  # fmt: skip
-    drawn = _described(config, sorted({*singles.values()}))
-    return made._replace(enter=blended.alike(made, source, singles), spec={**made.spec, "drawn": drawn})
 
 
-def _weighed(config, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
+def _weighed(context: Context, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
     """The segment of an arm with the weights that its probe gives, if it has one."""
+    config = context.config
     if len(arm.network.outputs) < 2:
         return made
     if not arm.estimates:
@@ -194,6 +180,8 @@ def _weighed(config, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
     # On which clips the copies were scored, and how: the weights follow from that, too.
     scored = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
     splits = {"held": probe.held, "fixed": probe.fixed, "rules": config.subsets, "scored": scored}
+    if further := keys.further(config.subsets):
+        splits["fingerprints"] = {name: context.fingerprints.get(name, "") for name in further}
     measured = keys.plain(splits | {"segments": len(probe.segments)})
     return made._replace(
         enter=blended.weighing(made.enter, made.name, probe, arm.options),
@@ -231,31 +219,27 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
     for i, piece in enumerate(pieces):
         probe = None
         if own:
-            segments.append(
-                _window(model, f"{PROBE}_{names[i]}", piece, own, blend, pieces[i - 1].name if i else "")
-            )
-            probe = Probe(
-                (segments[-1].name,), arms_lib.outputs(config, own[arm.network.name]), blend.held, blend.fixed
-            )
-            leave = blended.estimating(segments[-1].leave, {piece.name: (probe, arm.options)})
-            segments[-1] = segments[-1]._replace(leave=leave)
+            probe = arms_lib.probe_of(config, arm, copies, (f"{PROBE}_{piece.name}",))
+            window = _window(model, probe, piece, own, pieces[i - 1].name if i else "")
+            leave = blended.estimating(window.leave, {piece.name: (probe, arm.options)})
+            segments.append(window._replace(leave=leave))
         shown = (
             piece
             if piece is pieces[-1]
             else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
         )
-        segments.append(_weighed(config, arm, shown, probe))
+        segments.append(_weighed(context, arm, shown, probe))
     return segments
 
 
-def _window(model: Segment, name: str, piece: Segment, copies: blended.Copies, blend, previous: str) -> Segment:
-    """The probe of a super-epoch: the steps of ``piece``, from what that begins with; ``previous`` is the piece
-    before it."""
+def _window(model: Segment, probe: Probe, piece: Segment, copies: blended.Copies, previous: str) -> Segment:
+    """The segment of a super-epoch's ``probe``: the steps of ``piece``, from what that begins with; ``previous``
+    is the piece before it."""
     found = _begun(model, dict.fromkeys(copies, piece), copies)
     starts = {"copied": {"segment": previous}} if previous else found.spec["starts"]
     spec = {**found.spec, "steps": piece.steps, "first_step": piece.first_step, "starts": starts}
-    splits = (blend.held, blend.fixed)
+    splits = (probe.held, probe.fixed)
     return found._replace(
-        name=name, steps=piece.steps, first_step=piece.first_step, spec=spec, title="", evaluate=splits, also=(),
-        measure=splits,
+        name=probe.segments[0], steps=piece.steps, first_step=piece.first_step, spec=spec, evaluate=splits,
+        also=(), measure=splits,
     )  # fmt: skip

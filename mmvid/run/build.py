@@ -17,8 +17,8 @@ import numpy as np
 
 from mmvid import files, network, plans, sharding, usage
 from mmvid.data import records, subsets
+from mmvid.plans import blended, stills
 from mmvid.plans import segment as segment_lib
-from mmvid.plans import stills
 from mmvid.plans.segment import Segment
 from mmvid.run import checks, values
 from mmvid.streams import Head
@@ -293,6 +293,8 @@ def without_beginning(config):
         if not all(weight_files.split(file)[0].exists() for file in named):
             with spec.ignore_type():  # a file a stream, or one for all
                 spec.weights = ""
+    if config.plan == "gblend":
+        blended.forget_gone(config)
     return config.lock()
 
 

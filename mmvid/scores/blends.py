@@ -72,6 +72,11 @@ class Probe(NamedTuple):
         before = [workdir / name / "scores" / f"{split}-before.npz" for name in self.segments]
         return [*before, workdir / self.segments[-1] / "scores" / f"{split}.npz"]
 
+    def basis(self, options: Mapping) -> dict:
+        """Returns what a `note` is made of, as it says it itself: two with an equal one have equal weights."""
+        splits = {"held": self.held, "fixed": self.fixed}
+        return {"options": how(options), "probe": list(self.segments), "splits": splits}
+
     def losses(self, workdir: pathlib.Path, split: str, curve: str, multi: str) -> tuple[np.ndarray, list[int]]:
         """Reads the loss of each clip at each moment, and the steps of these: ([P, H, N], steps). Raises
         FileNotFoundError or ValueError where scores are missing, or of different clips."""
@@ -92,45 +97,54 @@ class Probe(NamedTuple):
         (train, steps), (held, _) = (
             self.losses(workdir, split, options["curves"], options["multi"]) for split in (self.fixed, self.held)
         )
-        lost = [
-            part for i, part in enumerate(self.outputs) if np.isnan(train[0, i]).all() | np.isnan(held[0, i]).all()
-        ]
-        if lost:
-            raise ValueError(
-                f"{lost[0]!r} cannot be weighed: no clip of {self.held!r} or of {self.fixed!r} has what it reads. "
-                "Give weights as numbers, --config.method.gblend.weights"
-            )
+        self._check(train, self.fixed)
+        self._check(held, self.held)
         means = np.nanmean(train, -1), np.nanmean(held, -1)
-        chosen = {name: value for name, value in how(options).items() if name not in ("curves", "multi")}
-        weights, bounds = gblend.estimate(*means, **chosen), gblend.intervals(means[0], held, **chosen)
-        at = gblend.ends(means[1], chosen["endpoint"])
-        rows = np.arange(len(at))
-        found = gblend.change(means[0][0], means[1][0], means[0][at, rows], means[1][at, rows])
+        rule = {name: options[name] for name in ("endpoint", "clamp", "clamp_absolute")}
+        weights, bounds = gblend.estimate(*means, **rule), gblend.intervals(means[0], held, **rule)
         heads = {
-            part: {
-                "output": output,
-                "weight": float(weights[i]),
-                "interval": bounds[i].tolist(),
-                "gain": float(found.gain[i]),
-                "overfitting": float(found.overfitting[i]),
-                # Strict JSON knows neither inf nor nan.
-                "ogr": float(found.ratio[i]) if np.isfinite(found.ratio[i]) else None,
-                "end": steps[at[i]],
-                "train": means[0][:, i].tolist(),
-                "held": means[1][:, i].tolist(),
-            }
+            part: {"output": output, "weight": float(weights[i]), "interval": bounds[i].tolist()}
+            | _measured(means[0][:, i], means[1][:, i], steps, rule["endpoint"])
             for i, (part, output) in enumerate(self.outputs.items())
         }
         return {
             "weights": {part: own["weight"] for part, own in heads.items()},
             "source": gblend.ESTIMATE,
-            "options": how(options),
-            "probe": list(self.segments),
-            "splits": {"held": self.held, "fixed": self.fixed},
+            **self.basis(options),
             "clips": {"held": held.shape[-1], "fixed": train.shape[-1]},
             "steps": steps,
             "heads": heads,
         }
+
+    def _check(self, losses: np.ndarray, split: str) -> None:
+        """Raises ValueError where the ``losses`` [P, H, N] of a split's clips give no weights."""
+        for own, (part, output) in zip(np.moveaxis(losses, 1, 0), self.outputs.items()):
+            if np.isnan(own).all():
+                raise ValueError(
+                    f"{part!r} cannot be weighed: no clip of {split!r} has what it reads. Give weights as "
+                    "numbers, --config.method.gblend.weights"
+                )
+            if np.isinf(own).any():
+                raise ValueError(
+                    f"{part!r} cannot be weighed: its copy {output!r} diverged, its scores of {split!r} are not "
+                    "finite. Lower --config.schedule.lr, or give weights as numbers, "
+                    "--config.method.gblend.weights, and another --workdir"
+                )
+
+
+def _measured(train: np.ndarray, held: np.ndarray, steps: list[int], endpoint: str) -> dict:
+    """What a head's mean losses at P moments, [P] each, say of it, as plain data: G, dO and OGR up to its end."""
+    at = int(gblend.ends(held, endpoint))
+    found = gblend.change(train[0], held[0], train[at], held[at])
+    return {
+        "gain": float(found.gain),
+        "overfitting": float(found.overfitting),
+        # Strict JSON knows neither inf nor nan.
+        "ogr": float(found.ratio) if np.isfinite(found.ratio) else None,
+        "end": steps[at],
+        "train": train.tolist(),
+        "held": held.tolist(),
+    }
 
 
 def by_hand(weights: Sequence[float], parts: Sequence[str], source: str) -> dict:
