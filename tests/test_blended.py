@@ -193,6 +193,29 @@ def test_copies_begin_as_the_parts_at_that_moment(built):
     assert by_name["probe_online"].seed == by_name["online"].seed
 
 
+def test_frozen_trunks_are_compared_by_classifiers_that_begin_alike(built, finished):
+    """Of each super-epoch and of naive training from its snapshot: encoders stay, joint classifiers learn."""
+    by_name = {segment.name: segment for segment in built.segments}
+    for piece in ("online_1", "online"):
+        trunk = by_name[f"trunk_{piece}"]
+        begun, ended = begin.initial_state(trunk, built, enter=True), weights(finished, trunk.name)
+        for network, source in (("naive", f"probe_{piece}"), ("av", piece)):
+            moment = weights(finished, source)[network]
+            for stream in ("flow", "rgb"):
+                own = ended[network]["params"][stream]
+                # A classifier of one stream is left behind.
+                same_bits(own, {layer: moment["params"][stream][layer] for layer in own})
+                same_bits(ended[network]["stats"][stream], moment["stats"][stream])
+            differ = jax.tree.map(np.array_equal, ended[network]["params"]["joint"], begun.params[network]["joint"])
+            assert not any(jax.tree.leaves(differ))
+        same_bits(begun.params["av"]["joint"], begun.params["naive"]["joint"])
+        assert trunk.main.split == "taught" and trunk.steps == 2
+        note = files.read_json(finished / trunk.name / "trunk.json")
+        assert note["steps"] == [by_name[piece].first_step, by_name[piece].stop] and note["blended"] == "av"
+    # The two were trained apart.
+    assert not np.array_equal(*(ended[n]["params"]["rgb"]["hidden"]["kernel"] for n in ("naive", "av")))
+
+
 def test_all_weight_on_the_joint_output_is_the_naive_network(finished):
     blended, naive = weights(finished, "naively")["av"], weights(finished, "probe")["naive"]
     for stream in ("flow", "rgb"):
@@ -298,7 +321,8 @@ def test_arms_of_every_kind(dataset, tmp_path):
      ({"blend.arms.equal": dict(network="bv")}, r"with network one of \['av'"),
      ({"blend.arms.equal": dict(network="naive", weights="equal")}, "nothing to weigh"),
      ({"blend.arms.probe": dict(network="naive")}, "choose another name"),
-     ({"blend.super_epochs": ("0",)}, "1 step or more"),
+     ({"blend.super_epochs": ("0",)}, "1 step or more"), ({"blend.frozen_trunk": "2"}, "set blend.super_epochs"),
+     ({"blend.frozen_trunk": "2", "blend.super_epochs": ("4",), "split": "train"}, "from the same clips"),
      ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
      ({"networks.flow.weights": "there.safetensors"}, "give networks.av.weights")],
 )  # fmt: skip

@@ -70,7 +70,8 @@ MODELS = {
 }
 FUSION = "fusion"  # of several of these
 # What a fusion knows beside the options of its encoders (`_fusion`).
-_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "joint_stages", "unimodal")
+_FUSING = ("encoders", "joint", "joint_width", "joint_layers", "rank", "trunk", "joint_stages", "unimodal",
+           "frozen_trunk")  # fmt: skip
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
@@ -112,8 +113,9 @@ def build_model(
     of ``joint_width`` units), 'mid' (concatenation before the last ``joint_stages`` stages, 1 by default, which
     are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late') or 'lmf' (of
     ``rank``); see joints.py. ``unimodal`` says whether the encoders have classifiers of their own: 'drawn', 'zero'
-    (which start at zero) or 'none' (a naive joint network, whose one output is the joint one). ``dropout`` is the
-    joint classifier's, on the concatenation, and the encoders'. With ``affine``, each class of a head of several
+    (which start at zero) or 'none' (a naive joint network, whose one output is the joint one); of such a one
+    ``frozen_trunk`` leaves the encoders as they are. ``dropout`` is the joint classifier's, on the concatenation,
+    and the encoders'. With ``affine``, each class of a head of several
     labels has a scale and a bias of its own between classifier and sigmoid (VMZ).
 
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
@@ -207,19 +209,20 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
         model, own = encoder_of(stream, encoders, **options)
         return build_model(model, heads=heads, in_channels=in_channels[stream], **own)
 
-    unimodal = options.get("unimodal", "drawn")
+    unimodal, frozen = options.get("unimodal", "drawn"), bool(options.get("frozen_trunk"))
     made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
     if options.get("joint") == "mid":
         trunk = options.get("trunk") or next(iter(in_channels))
         if trunk not in made:
             raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
-        return _mid(made, encoder(trunk, classes), trunk, unimodal, options.get("joint_stages") or 1)
+        return _mid(made, encoder(trunk, classes), trunk, unimodal, options.get("joint_stages") or 1, frozen)
     names = {"joint_width": "width", "joint_layers": "layers", "rank": "rank", "dropout": "dropout"}
     settings = {ours: options[name] for name, ours in names.items() if name in options}
-    return fusion.fuse(made, fusion.joint_of(options.get("joint", "late"), classes, **settings), unimodal)
+    joint = fusion.joint_of(options.get("joint", "late"), classes, **settings)
+    return fusion.fuse(made, joint, unimodal, frozen_trunk=frozen)
 
 
-def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> Model:
+def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int, frozen: bool) -> Model:
     """Fuses ``encoders`` before their ``late`` last stages; the ``trunk``'s architecture, ``last``, goes on alone.
 
     Raises ValueError for an encoder that cannot be cut there.
@@ -235,7 +238,7 @@ def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> M
         # A naive network has no second halves: with them, a start may bring them along or leave them.
         necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks if whole]
     joint = fusion.middle(last, len(last.stages) + 1 - late, trunk)
-    return fusion.fuse(cut, joint, unimodal, tuple(necks))
+    return fusion.fuse(cut, joint, unimodal, tuple(necks), frozen_trunk=frozen)
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:

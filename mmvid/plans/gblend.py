@@ -14,7 +14,7 @@ from mmvid import methods, optim
 from mmvid.data.groups import Group
 from mmvid.methods import gblend
 from mmvid.plans import arms as arms_lib
-from mmvid.plans import blended, continuation, epochs, keys, learning, segment, stills
+from mmvid.plans import blended, continuation, epochs, keys, learning, segment, stills, trunks
 from mmvid.plans.arms import ALONE, METHOD, ONLINE, PROBE, Arm
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -31,6 +31,7 @@ def make(context: Context) -> list[Segment]:
     Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
     """
     config, arms = context.config, arms_lib.of(context)
+    trunks.check(config)
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
     singles = arms_lib.singles(copies)
     alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
@@ -245,6 +246,10 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
             else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
         )
         segments.append(_weighed(config, arm, shown, probe))
+        if own and blend.frozen_trunk:
+            parts, groups = own[arm.network.name], _groups(config, blend.split)
+            method = _alone(config, ("naive", "blended"))
+            segments.append(trunks.compared(context, piece, segments[-2].name, parts, method, groups))
     return segments
 
 
