@@ -34,7 +34,7 @@ def make(context: Context) -> list[Segment]:
     trunks.check(config)
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
     singles = arms_lib.singles(copies)
-    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
+    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Each alone")
     made = {arm.name: _arm(context, arm, alone, singles) for arm in arms}
     wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
     alone = _begun(alone, wholes, copies)
@@ -101,10 +101,11 @@ def _probe(context: Context, copies: blended.Copies, name: str, split: str, titl
     networks = tuple(dict.fromkeys(copy for parts in copies.values() for copy in parts.values()))
     if not networks:
         raise ValueError("blend.copies is empty: name the copies of the headline's network there")
-    return segment.make(
+    made = segment.make(
         context, name, networks, _alone(config, networks), config.steps.method, {}, batches=METHOD, title=title,
         groups=_groups(config, split),
     )  # fmt: skip
+    return made._replace(titles=arms_lib.titles(copies))
 
 
 def _begun(probe: Segment, wholes: Mapping[str, Segment], copies: blended.Copies) -> Segment:

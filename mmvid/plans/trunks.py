@@ -1,5 +1,5 @@
-"""What a super-epoch has made of the encoders, by G-Blend and by naive joint training (Wang et al. 2020, figure 5b):
-a joint classifier is trained anew on each, alike, and neither encoder changes any more.
+"""What a super-epoch has made of the encoders, by G-Blend and by naive joint training (Wang et al. 2020, figure
+5b): a joint classifier is trained anew on each, alike, and the encoders do not change any more.
 
 The paper fixes the trunk and fine-tunes the classifier of both; with what, and for how long, it does not say. Here
 both classifiers begin with one draw and see the same batches at the same rates, of the clips that the probe

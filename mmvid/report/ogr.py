@@ -10,6 +10,9 @@ from mmvid.methods import gblend
 from mmvid.report import figures
 from mmvid.report.text import listed
 
+# The OGR below which nobody need worry.
+SMALL = 0.1
+
 
 class Overfitting(NamedTuple):
     """The mean losses of an ``output``, which reads ``streams``: ``chance`` is that of a network that knows
@@ -51,31 +54,40 @@ def weights(own: Sequence[Overfitting]) -> dict[str, float]:
     return dict(zip((one.output for one in own), map(float, gblend.blend_weights(*losses))))
 
 
-def advice(own: Sequence[Overfitting]) -> str:
+def advice(own: Sequence[Overfitting], blend: str = "") -> str:
     """Says in a sentence which output overfits most, and what to do about it. Joint outputs are passed over where
-    there are those of single streams."""
+    there are those of single streams. ``blend`` is the command that weighs losses unequally; '' for a run that
+    does so already."""
     single = [one for one in own if len(one.streams) == 1] or list(own)
-    lost = [one.output for one in single if one.change.gain <= 0]
-    if len(lost) == len(single):
-        return (
-            f"{listed(lost)} know{'s' * (len(lost) == 1)} no more of new clips than chance does: train longer, or "
-            "regularise"
-        )
-    if lost:
-        return f"leave {listed(lost)} out, or regularise: it knows no more of new clips than chance does"
-    worst = max(single, key=lambda one: one.ratio)
+    if lost := [one for one in single if one.change.gain <= 0]:
+        return _of_lost(lost, all_of_them=len(lost) == len(single))
+    worst, best = (choose(single, key=lambda one: one.ratio) for choose in (max, min))
     gain, over = map(float, worst.change)
+    if worst.ratio < SMALL:
+        most = f"{worst.output} overfits by {over:.2f} for a gain of {gain:.2f}" if over > 0 else ""
+        # Augmentation and dropout are in training alone: new clips may be easier than these.
+        most = most or f"{worst.output} does as well on new clips as on its own"
+        return f"{most}: nothing here overfits much; train longer or take a larger network"
     said = f"{worst.output} overfits by {over:.2f} for a gain of {gain:.2f}"
-    if worst.ratio < 0.1:
-        return f"{said}: nothing here overfits much; train longer or take a larger network"
-    if len(single) == 1:
+    if len({one.streams for one in single}) == 1:
         return f"{said}: more clips, augmentation, dropout or fewer updates would help"
-    best = min(single, key=lambda one: one.ratio)
+    both = f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f})"
     each = ", ".join(f"{output} {weight:.2f}" for output, weight in weights(single).items())
-    return (
-        f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f}); a joint network does well "
-        f"to weigh them unequally, by G-Blend {each}: python -m mmvid train --config=configs/gblend.py"
-    )
+    if not blend:
+        return f"{both}; by G-Blend's rule they weigh {each}"
+    return f"{both}; a joint network does well to weigh them unequally, by G-Blend's rule {each}: {blend}"
+
+
+def _of_lost(lost: Sequence[Overfitting], *, all_of_them: bool) -> str:
+    """What to do about outputs that have learnt nothing about new clips."""
+    names, several = listed([one.output for one in lost]), len(lost) > 1
+    if not all_of_them:
+        who = "they know" if several else "it knows"
+        return f"leave {names} out, or regularise: {who} no more of new clips than chance does"
+    # Whether they know their own clips tells which of the two it is.
+    learnt = any(one.train < one.chance / 2 for one in lost)
+    cure = "regularise, or take more clips" if learnt else "train longer, or with another learning rate"
+    return f"{names} know{'' if several else 's'} no more of new clips than chance does: {cure}"
 
 
 def figure(title: str, own: Sequence[Overfitting]) -> str:
