@@ -6,7 +6,7 @@ training clips and on clips that it has not learnt from, and what follows.
 Both are measured in evaluation mode, on as many training clips as there are
 held-out ones. From a network that knows nothing (all classes alike), G is what
 the held-out loss has fallen by, O how far it is above the training loss, and
-OGR = O / G, the overfitting-to-generalisation ratio of Gradient-Blending (Wang
+OGR = |O / G|, the overfitting-to-generalisation ratio of Gradient-Blending (Wang
 et al. 2020). The table is printed; RUN/ogr.html has it with a picture, and one
 sentence of advice. --split names other clips than 'val', --segments other
 segments than the columns of the run's table. Where the data have moved,

@@ -10,8 +10,8 @@ from mmvid.methods import gblend
 from mmvid.report import figures
 from mmvid.report.text import listed
 
-# The OGR below which nobody need worry.
-SMALL = 0.1
+# The OGR below which nobody need worry, and the share of chance's loss below which clips have been learnt.
+SMALL, LEARNT = 0.1, 0.8
 
 
 class Overfitting(NamedTuple):
@@ -33,6 +33,11 @@ class Overfitting(NamedTuple):
     def ratio(self) -> float:
         """OGR; inf where nothing was gained."""
         return float(self.change.ratio) if self.change.gain > 0 else float("inf")
+
+    @property
+    def signed(self) -> float:
+        """O / G, below 0 where new clips are easier than those of training."""
+        return float(self.change.overfitting / self.change.gain) if self.change.gain > 0 else float("inf")
 
 
 def rows(found: Mapping[str, Sequence[Overfitting]]) -> list[list[str]]:
@@ -59,16 +64,16 @@ def advice(own: Sequence[Overfitting], blend: str = "") -> str:
     there are those of single streams. ``blend`` is the command that weighs losses unequally; '' for a run that
     does so already."""
     single = [one for one in own if len(one.streams) == 1] or list(own)
-    if lost := [one for one in single if one.change.gain <= 0]:
+    if lost := [one for one in single if not one.change.gain > 0]:
         return _of_lost(lost, all_of_them=len(lost) == len(single))
-    worst, best = (choose(single, key=lambda one: one.ratio) for choose in (max, min))
+    worst, best = (choose(single, key=lambda one: one.signed) for choose in (max, min))
     gain, over = map(float, worst.change)
-    if worst.ratio < SMALL:
-        most = f"{worst.output} overfits by {over:.2f} for a gain of {gain:.2f}" if over > 0 else ""
-        # Augmentation and dropout are in training alone: new clips may be easier than these.
-        most = most or f"{worst.output} does as well on new clips as on its own"
-        return f"{most}: nothing here overfits much; train longer or take a larger network"
     said = f"{worst.output} overfits by {over:.2f} for a gain of {gain:.2f}"
+    if over <= 0:
+        # Augmentation and dropout are in training alone: new clips may be no harder than these.
+        said = f"{worst.output} does as well on new clips as on its own"
+    if worst.signed < SMALL:
+        return f"{said}: nothing here overfits much; train longer or take a larger network"
     if len({one.streams for one in single}) == 1:
         return f"{said}: more clips, augmentation, dropout or fewer updates would help"
     both = f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f})"
@@ -79,15 +84,22 @@ def advice(own: Sequence[Overfitting], blend: str = "") -> str:
 
 
 def _of_lost(lost: Sequence[Overfitting], *, all_of_them: bool) -> str:
-    """What to do about outputs that have learnt nothing about new clips."""
-    names, several = listed([one.output for one in lost]), len(lost) > 1
-    if not all_of_them:
-        who = "they know" if several else "it knows"
-        return f"leave {names} out, or regularise: {who} no more of new clips than chance does"
-    # Whether they know their own clips tells which of the two it is.
-    learnt = any(one.train < one.chance / 2 for one in lost)
-    cure = "regularise, or take more clips" if learnt else "train longer, or with another learning rate"
-    return f"{names} know{'' if several else 's'} no more of new clips than chance does: {cure}"
+    """What to do about outputs whose loss on new clips is no better than chance's."""
+    # Those that know their own clips overfit; the others have not learnt.
+    learnt = [one.output for one in lost if one.train < LEARNT * one.chance]
+    idle = [one.output for one in lost if one.output not in learnt]
+    said = []
+    if learnt:
+        does, has = ("do", "have") if len(learnt) > 1 else ("does", "has")
+        said.append(
+            f"{listed(learnt)} {does} no better than chance on new clips, by the loss, and {has} learnt the old "
+            "ones: regularise, take more clips or fewer updates"
+        )
+    if idle:
+        has = "have" if len(idle) > 1 else "has"
+        said.append(f"{listed(idle)} {has} hardly learnt anything: train longer, or at another learning rate")
+    them = "them" if len(lost) > 1 else "it"
+    return "; ".join(said) + ("" if all_of_them else f"; or leave {them} out")
 
 
 def figure(title: str, own: Sequence[Overfitting]) -> str:

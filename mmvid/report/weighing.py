@@ -24,8 +24,8 @@ ENDS = 10
 def panel(
     workdir: pathlib.Path, columns: Sequence[Column], found: Sequence[Line], split: str, config, how
 ) -> dict:
-    """Draws what the page shows of weights: {'about': texts, 'weights': rows, 'curves': SVG, 'areas' and 'gains':
-    lists of SVG, 'trunks': see `trunks`}; {} for a run in which nothing is weighed. ``found`` are the
+    """Draws what the page shows of weights: {'about': texts, 'weights': rows, 'areas' and 'gains': lists of SVG,
+    'curves' and 'trunks': see there}; {} for a run in which nothing is weighed. ``found`` are the
     `blending.lines` of the ``split``."""
     every = blending.notes(workdir, columns)
     if not every:
@@ -52,7 +52,7 @@ def about(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
                 f"Estimated on {counts['held']} clips of {splits['held']}, which the copies have not learnt from, "
                 f"and on {counts['fixed']} of {splits['fixed']}, which they have"
             )
-            when = f" from step {note['steps'][0]}" if len(own) > 1 else ""
+            when = f" (from step {note['steps'][0]})" if len(own) > 1 else ""
             if all(head["gain"] <= 0 for head in note["heads"].values()):
                 lost.append(f"{title}{when}: no part has gained on held-out clips, hence equal weights")
     return [*dict.fromkeys(clips), *lost]
@@ -73,7 +73,7 @@ def lead(found: Sequence[Line]) -> list[str]:
     style, inks = [(figures.COLOURS[0], "o", "")], {drawn[-1].title: figures.COLOURS[1]}
     both = (
         figures.values(made, style, f"{unit}, percent", inks=inks),
-        figures.differences(made, style, f"points of {unit}\nover its best modality", "", inks),
+        figures.differences(made, style, "points over its best modality", "", inks),
     )
     return [figure for figure in both if figure]
 
@@ -138,43 +138,43 @@ def _joined(pieces: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[tuple[float
     return found
 
 
-def curves(workdir: pathlib.Path, measured: Mapping[str, Sequence[Mapping]]) -> str:
-    """Draws, over all super-epochs on one axis, the losses and the errors of every copy, on training clips and on
-    those held out (figure 4), then O, G and OGR of all -> SVGs. ``measured`` has the notes of each column by its
-    title; columns that were weighed by the same copies share their curves."""
-    # Super-epochs have copies of their own, and begin them anew.
+def curves(workdir: pathlib.Path, measured: Mapping[str, Sequence[Mapping]]) -> list[tuple[str, str]]:
+    """Draws the losses and the errors of every copy, on training clips and on those held out (figure 4), then O, G
+    and OGR of all: [(which probes, SVGs)], those of the whole training and, on one axis, those of all
+    super-epochs. ``measured`` has the notes of each column by its title; columns that were weighed by the same
+    copies share their curves."""
     every: dict[str, dict[str, dict[str, list[Moments]]]] = {}
     for title, own in measured.items():
-        kind = f", {title}" if len(own) > 1 else ""
         read = [_moments(workdir, note) for note in own]
-        for curve in dict.fromkeys(curve for one in read for curve in one):
-            for name in read[0].get(curve, {}):
+        found = every.setdefault(
+            f"in the super-epochs of {title}" if len(own) > 1 else "over the whole training", {}
+        )
+        for curve, names in read[0].items():
+            for name in names:
                 pieces = [one[curve][name] for one in read if name in one.get(curve, {})]
-                every.setdefault(kind, {}).setdefault(curve, {}).setdefault(name, pieces)
-    series: dict[str, dict] = {}
-    for kind, found in every.items():
-        for curve, names in found.items():
-            for name, pieces in names.items():
-                series[f"{name}: {curve}{kind}"] = {
-                    "training clips": _joined((one.steps, one.train) for one in pieces),
-                    "held out": _joined((one.steps, one.held) for one in pieces),
-                }
-        series |= _summaries(next(iter(found.values())), next(iter(found)), kind)
-    return figures.curves(series)
+                found.setdefault(curve, {}).setdefault(name, pieces)
+    return [(which, figures.curves(_panels(found))) for which, found in every.items()]
 
 
-def _summaries(names: Mapping[str, Sequence[Moments]], curve: str, kind: str) -> dict[str, dict]:
-    """Makes the panels of O, G and OGR, with a line for each copy; not one in which there is nothing to see."""
-    made = {
-        f"O ({curve}){kind}": {n: _joined((m.steps, m.overfitting) for m in own) for n, own in names.items()},
-        f"G ({curve}){kind}": {n: _joined((m.steps, m.gain) for m in own) for n, own in names.items()},
-        f"OGR{kind}": {n: _joined((m.steps, m.ratio) for m in own) for n, own in names.items()},
+def _panels(found: Mapping[str, Mapping[str, Sequence[Moments]]]) -> dict[str, dict]:
+    """Makes the panels of copies, {curve: {copy: moments of each super-epoch}}: of each the two curves, of all
+    together O, G and OGR, but for what there is nothing to see of."""
+    series = {
+        f"{name}: {curve}": {
+            "training clips": _joined((one.steps, one.train) for one in pieces),
+            "held out": _joined((one.steps, one.held) for one in pieces),
+        }
+        for curve, names in found.items()
+        for name, pieces in names.items()
     }
-    return {
-        title: lines
-        for title, lines in made.items()
-        if np.isfinite([y for p in lines.values() for _, y in p]).any()
+    curve, names = next(iter(found.items()))
+    of_all = {
+        f"O ({curve})": {n: _joined((m.steps, m.overfitting) for m in own) for n, own in names.items()},
+        f"G ({curve})": {n: _joined((m.steps, m.gain) for m in own) for n, own in names.items()},
+        f"OGR ({curve})": {n: _joined((m.steps, m.ratio) for m in own) for n, own in names.items()},
     }
+    seen = {title: np.isfinite([y for line in lines.values() for _, y in line]) for title, lines in of_all.items()}
+    return series | {title: lines for title, lines in of_all.items() if seen[title].any()}
 
 
 def areas(title: str, own: Sequence[Mapping]) -> str:
