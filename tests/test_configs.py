@@ -359,6 +359,7 @@ def test_options_train(change):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_remat_and_plain_agree():
     """Rematerialisation changes memory, not numbers."""
     found = []

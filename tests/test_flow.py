@@ -52,6 +52,7 @@ def test_short_runs_equal_opencv(case, name):
     np.testing.assert_allclose(found, ARRAYS[f"{case}/{name}"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["shift", "rotate"])
 def test_the_full_scheme_equals_opencv(case):
     """Chaotic at motion borders: the mean is what can be compared (golden/README.md: 0.03)."""

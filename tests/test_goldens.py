@@ -387,11 +387,6 @@ def test_gradients_and_batch_norm(name):
         check_training(name, case, "float32")
 
 
-def test_float64_separates_mistakes_from_rounding():
-    spec, _ = load("tsm_r18_rgb")
-    check_training("tsm_r18_rgb", cases(spec, "train")[0], "float64")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_float64(name):

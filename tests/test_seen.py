@@ -73,9 +73,7 @@ def test_what_cannot_be_proved_is_an_error_that_says_what_to_do(tmp_path):
     assert not seen.saw(later, "held", HELD, published=True)
     for text in ('{"trained": [', "[]", '{"trained": []}'):
         files.save(later, {"rgb": {"params": {}}}, {"seen": text})
-        with pytest.raises(
-            usage.Damaged, match=r"later\.safetensors is damaged: the entry 'seen' of its "
-        ):
+        with pytest.raises(usage.Damaged, match=r"later\.safetensors is damaged: the entry 'seen' of its "):
             seen.saw(later, "held", HELD)
     saved(later, segment(REST, seen.of_file(published)))
     with pytest.raises(ValueError, match=r"started from \S+published\.safetensors.*published=True"):

@@ -16,6 +16,9 @@ from mmvid.run import begin, build, loop, score
 from mmvid.scores import effort, metrics
 from mmvid.scores import file as file_lib
 
+# Whole runs, some started again; one of each kind is among the quick tests of test_train.py and test_blended.py.
+pytestmark = pytest.mark.slow
+
 OUTPUTS = ("av.audio", "av.joint", "av.rgb", "omni.rgb", "omni.rgb2")
 
 
@@ -130,7 +133,6 @@ def test_what_is_measured_first_is_what_the_weights_before_give(runs, data):
         runs, "one/whole/scores/val").logits["av.joint"]["verb"]).any()  # fmt: skip
 
 
-@pytest.mark.slow
 def test_two_processes_agree_with_one(data, tmp_path):
     """From the configuration file, two as a user starts them. Each reads the scores of held clips that both have
     made; the first one writes what the teachers weigh, and what networks cost."""

@@ -178,6 +178,7 @@ def test_mistakes_are_explained_before_anything_runs(data, tmp_path, flags, text
     assert not list(tmp_path.glob("*/"))
 
 
+@pytest.mark.slow
 def test_what_got_lost_is_made_again(finished, data):
     """Scores cut by a full disk, weights that are gone: made again from the checkpoint, bit for bit."""
     workdir, first = finished
@@ -282,6 +283,7 @@ def signalled(data, workdir, number, once):
     return err
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(data, tmp_path, finished):
     """It comes while the workers are born; the run goes on with threads in their place."""
     signalled(data, tmp_path, signal.SIGTERM, "ids-0.jsonl")

@@ -570,9 +570,7 @@ def test_one_network_of_several_is_named(tmp_path):
         loaded(f"{path}#depth", shapes_of())
     tree, _ = files.read(path)
     files.save(path, tree, {"layouts": "{"})
-    with pytest.raises(
-        usage.Damaged, match=r"weights\.safetensors is damaged: the entry 'layouts' of "
-    ):
+    with pytest.raises(usage.Damaged, match=r"weights\.safetensors is damaged: the entry 'layouts' of "):
         loaded(f"{path}#rgb", shapes_of())
 
 
@@ -580,9 +578,7 @@ def test_only_our_own_files_name_networks(tmp_path):
     """A file that has lost its metadata says so; one of others has no names."""
     _, path = run_file(tmp_path, "rgb", "flow")
     save_file(load_file(path), path)
-    with pytest.raises(
-        usage.Damaged, match=r"weights\.safetensors holds networks .* flow, rgb, but has lost"
-    ):
+    with pytest.raises(usage.Damaged, match=r"weights\.safetensors holds networks .* flow, rgb, but has lost"):
         loaded(f"{path}#rgb", shapes_of())
     save_file({"conv1.weight": np.ones(3)}, path)
     with pytest.raises(ValueError, match="not written by mmvid and holds one network: leave out '#rgb'"):
