@@ -133,7 +133,9 @@ def test_pages_show_how_copies_gain_what_encoders_are_worth_and_which_classes_ga
     columns = [finish._loaded(finished, column, "logits") for column in finish.shown(built.segments)]
     lines = blending.lines(finished, columns, "test", built.config, "logits")
     shown = weighing.panel(finished, columns, lines, "test", built.config, "logits")
-    # Super-epochs are joined.
+    # Pieces are joined.
+    assert [column.parts for column in columns] == [
+        ("probe_1", "probe"), ("equal",), ("naively",), ("gblend",), ("online_1", "online")]  # fmt: skip
     assert [which for which, _ in shown["curves"]] == [
         "over the whole training",
         "in the super-epochs of G-Blend, online",
@@ -360,7 +362,10 @@ def test_arms_of_every_kind(dataset, tmp_path):
      ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
      ({"networks.flow.weights": "there.safetensors"}, "give networks.av.weights")],
 )  # fmt: skip
-def test_what_cannot_be_is_said_before_anything_trains(dataset, tmp_path, changes, match):
+def test_what_cannot_be_is_said_before_anything_trains(dataset, tmp_path, monkeypatch, changes, match):
+    # Files that are named are looked for first.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.safetensors").touch()
     config = small.configured(dataset)
     for path, value in changes.items():
         *folders, last = path.split(".")

@@ -31,7 +31,7 @@ def make(context: Context) -> list[Segment]:
     Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
     """
     config, arms = context.config, arms_lib.of(context)
-    trunks.check(config)
+    trunks.asked(config)  # for its error alone
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
     singles = arms_lib.singles(copies)
     alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Each alone")
@@ -247,7 +247,7 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
             else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
         )
         segments.append(_weighed(config, arm, shown, probe))
-        if own and blend.frozen_trunk:
+        if own and trunks.asked(config):
             parts, groups = own[arm.network.name], _groups(config, blend.split)
             method = _alone(config, ("naive", "blended"))
             segments.append(trunks.compared(context, piece, segments[-2].name, parts, method, groups))

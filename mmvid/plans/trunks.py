@@ -20,20 +20,24 @@ from mmvid.plans.starts import Start
 from mmvid.scores import blends
 
 
-def check(config) -> None:
-    """Raises ValueError where ``blend.frozen_trunk`` is asked for and there is nothing fair to compare."""
+def asked(config) -> bool:
+    """Whether ``blend.frozen_trunk`` asks for comparisons; '' and '0' do not. Raises ValueError where there is
+    nothing fair to compare."""
     blend = config.blend
-    if blend.frozen_trunk and not blend.super_epochs:
+    if blend.frozen_trunk in ("", "0"):
+        return False
+    if not blend.super_epochs:
         raise ValueError(
             f"blend.frozen_trunk={blend.frozen_trunk!r} compares what super-epochs make of the encoders: set "
             "blend.super_epochs, or blend.frozen_trunk=''"
         )
-    if blend.frozen_trunk and config.split != blend.split:
+    if config.split != blend.split:
         raise ValueError(
             f"blend.frozen_trunk={blend.frozen_trunk!r} compares networks that learn from the same clips: split="
             f"{config.split!r} gives G-Blend those of {blend.split!r} and more; set split to {blend.split!r}, or "
             "blend.frozen_trunk=''"
         )
+    return True
 
 
 def compared(
