@@ -168,6 +168,7 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
     scores = file_lib.load(run / "probe" / "scores" / "held.npz")
     assert own["naive"][1] == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
     assert own["naive"][2] == pytest.approx(np.log(2) - own["naive"][1], abs=2e-3)
+    assert re.search(rf"naive .* {100 * numbers.hits(scores, 'naive', 'verb', 1).mean():.1f}\n", said)
     assert "<svg" in (run / "ogr.html").read_text()
     with pytest.raises(SystemExit) as ended:
         commands.start("ogr", [str(run), "--split=taught"])
@@ -181,11 +182,12 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
      ({"a": (1.0, 1.1)}, "augmentation, dropout or fewer updates"),
      ({"a": (1.5, 1.52)}, "a overfits by 0.02 for a gain of 0.48: nothing here overfits much"),
      ({"a": (1.5, 1.4), "b": (1.0, 0.9)}, "does as well on new clips as on its own: nothing here"),
-     ({"a": (0.1, 2.5), "b": (1.0, 1.2)}, "a does no better than chance on new clips, by the loss, and has learnt "
-      "the old ones: regularise, take more clips or fewer updates; or leave it out"),
-     ({"a": (0.1, 2.5), "b": (1.0, 1.2), "c": (0.1, 2.5), "d": (1.9, 2.5)}, "a and c do no better than chance on "
-      "new clips, by the loss, and have learnt the old ones: regularise, take more clips or fewer updates; d has "
-      "hardly learnt anything: train longer, or at another learning rate; or leave them out"),
+     ({"a": (0.1, 2.5, 0.1, 0.2), "b": (1.0, 1.2)}, "a (top-1 10.0) has learnt the old clips, and on new ones has "
+      "a loss no better than chance's: regularise, take more clips or fewer updates; or leave a out"),
+     ({"a": (0.1, 2.5, 0.5, 0.2), "b": (1.0, 1.2), "c": (0.1, 2.5), "d": (1.9, 2.5)}, "a (top-1 50.0) and c have "
+      "learnt the old clips, and on new ones have a loss no better than chance's: regularise, take more clips or "
+      "fewer updates; d has hardly learnt anything: train longer, or at another learning rate; or leave c and d "
+      "out"),
      ({"a": (1.9, 2.5), "b": (2.1, 2.1)}, "a and b have hardly learnt anything: train longer, or at another")],
 )  # fmt: skip
 def test_advice(losses, said):

@@ -29,7 +29,7 @@ from mmvid.report import facts, ogr, page
 from mmvid.report.text import aligned
 from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
-from mmvid.scores import blends
+from mmvid.scores import blends, file, numbers
 from mmvid.scores.file import Scores
 
 CONFIG = True
@@ -93,8 +93,20 @@ def measured(run: Run, segment: Segment, split: str) -> list[ogr.Overfitting]:
         chance = blends.of_clips(_ignorant(scores[1]), output, multi=multi)
         if all(np.isfinite(own).any() | np.isinf(own).any() for own in (train, val)):
             means = (float(np.nanmean(own)) for own in (chance, train, val))
-            found.append(ogr.Overfitting(output, needs.streams, *means))
+            right = _right(scores[1], output, run.config.evaluation.aggregate)
+            found.append(ogr.Overfitting(output, needs.streams, *means, *right))
     return found
+
+
+def _right(scores: Scores, output: str, how: str) -> tuple[float, float]:
+    """The top-1 of an output in all heads of single labels, and that of chance; nan where there is none."""
+    scores = file.labelled(scores)
+    scores = file.rows(scores, scores.present[output])
+    heads = file.single_heads(scores)
+    if not heads or not len(scores.id):
+        return float("nan"), float("nan")
+    right = numbers.hits(scores, output, file.joint_head(scores) or heads[0], 1, how).mean()
+    return float(right), float(np.prod([1 / scores.logits[output][head].shape[-1] for head in heads]))
 
 
 def _ignorant(scores: Scores) -> Scores:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmvid.methods import gblend
 from mmvid.report import figures
-from mmvid.report.text import listed
+from mmvid.report.text import listed, percent
 
 # The OGR below which nobody need worry, and the share of chance's loss below which clips have been learnt.
 SMALL, LEARNT = 0.1, 0.8
@@ -16,13 +16,21 @@ SMALL, LEARNT = 0.1, 0.8
 
 class Overfitting(NamedTuple):
     """The mean losses of an ``output``, which reads ``streams``: ``chance`` is that of a network that knows
-    nothing, ``train`` that on training clips, ``held`` that on others."""
+    nothing, ``train`` that on training clips, ``held`` that on others. ``right`` is its top-1 on the latter,
+    ``guess`` that of chance; nan where labels are of several classes."""
 
     output: str
     streams: tuple[str, ...]
     chance: float
     train: float
     held: float
+    right: float = float("nan")
+    guess: float = float("nan")
+
+    @property
+    def named(self) -> str:
+        """Its name, with how often it is right."""
+        return self.output + (f" (top-1 {percent(self.right)})" if np.isfinite(self.right) else "")
 
     @property
     def change(self) -> gblend.Change:
@@ -42,14 +50,13 @@ class Overfitting(NamedTuple):
 
 def rows(found: Mapping[str, Sequence[Overfitting]]) -> list[list[str]]:
     """Makes the table of the outputs of each title: a head, then a line for each."""
-    made = [["", "", "training loss", "held-out loss", "G", "O", "OGR"]]
+    made = [["", "", "training loss", "held-out loss", "G", "O", "OGR", "held-out top-1"]]
     for title, own in found.items():
         for i, one in enumerate(own):
             ratio = f"{one.ratio:.2f}" if np.isfinite(one.ratio) else "nothing gained"
             gain, over = (f"{float(x):+.3f}" for x in one.change)
-            made.append(
-                [title if i == 0 else "", one.output, f"{one.train:.3f}", f"{one.held:.3f}", gain, over, ratio]
-            )
+            losses, right = (f"{one.train:.3f}", f"{one.held:.3f}"), percent(one.right) if one.right >= 0 else "-"
+            made.append([title if i == 0 else "", one.output, *losses, gain, over, ratio, right])
     return made
 
 
@@ -86,20 +93,23 @@ def advice(own: Sequence[Overfitting], blend: str = "") -> str:
 def _of_lost(lost: Sequence[Overfitting], *, all_of_them: bool) -> str:
     """What to do about outputs whose loss on new clips is no better than chance's."""
     # Those that know their own clips overfit; the others have not learnt.
-    learnt = [one.output for one in lost if one.train < LEARNT * one.chance]
-    idle = [one.output for one in lost if one.output not in learnt]
-    said = []
+    learnt = [one for one in lost if one.train < LEARNT * one.chance]
+    idle, said = [one for one in lost if one not in learnt], []
     if learnt:
-        does, has = ("do", "have") if len(learnt) > 1 else ("does", "has")
+        has = "have" if len(learnt) > 1 else "has"
         said.append(
-            f"{listed(learnt)} {does} no better than chance on new clips, by the loss, and {has} learnt the old "
-            "ones: regularise, take more clips or fewer updates"
+            f"{listed([one.named for one in learnt])} {has} learnt the old clips, and on new ones {has} a loss no "
+            "better than chance's: regularise, take more clips or fewer updates"
         )
     if idle:
         has = "have" if len(idle) > 1 else "has"
-        said.append(f"{listed(idle)} {has} hardly learnt anything: train longer, or at another learning rate")
-    them = "them" if len(lost) > 1 else "it"
-    return "; ".join(said) + ("" if all_of_them else f"; or leave {them} out")
+        names = listed([one.named for one in idle])
+        said.append(f"{names} {has} hardly learnt anything: train longer, or at another learning rate")
+    # Who is often right, and too sure of it where not, is still of use.
+    useless = [one.output for one in lost if not one.right > 2 * one.guess]
+    if useless and not all_of_them:
+        said.append(f"or leave {listed(useless)} out")
+    return "; ".join(said)
 
 
 def figure(title: str, own: Sequence[Overfitting]) -> str:
