@@ -2,7 +2,7 @@
 
     python -m mmvid train --config=configs/gblend.py --workdir=runs/gblend
 
-The default makes a Tabletop dataset on first use, with 600 clips to learn from
+The default makes a Tabletop dataset on first use, with 400 clips to learn from
 and 200 that are held out of training. On flow and sound (verbs) it trains the
 copies first, each alone: a network of sound, one of flow, and both encoders with
 a joint classifier (naive joint training). What each gained on the held-out
@@ -203,7 +203,8 @@ def stream(c: ConfigDict, modality: str, **sampling) -> None:
     """A modality's stream, and the network of it alone."""
     form, model = {
         "rgb": ("frames", "tsm_tiny"),
-        "flow": ("stack5", "tsm_tiny"),
+        # As the paper's: two channels, one field of motion a frame.
+        "flow": ("frames", "tsm_tiny"),
         "audio": ("logmel", "audio_tiny"),
     }[modality]
     c.streams[modality] = common.stream(modality, form=form, **sampling)
@@ -234,22 +235,25 @@ def held_out(c: ConfigDict, **share) -> None:
 
 
 def tabletop(c: ConfigDict, size: str = "blend") -> None:
-    """Tabletop's flow and sound, 600 clips to learn from and 200 held out."""
+    """Tabletop's flow and sound, 400 clips to learn from and 200 held out."""
     common.use_tabletop(c, size, "epic")
     # Verbs alone: nouns are neither heard nor seen in motion.
     del c.heads["noun"]
     c.plan, c.method.name, c.headline = "gblend", "gblend", "av.joint"
-    for modality in ("audio", "flow"):
-        stream(c, modality, kind="ranges")
+    stream(c, "audio")
+    # Of eight frames, flow alone is right so often that there is no room above it.
+    stream(c, "flow", frames=4)
     blended(c, "av", "naive", "audio", "flow")
     held_out(c, per_class=10)
-    c.subsets.taught = dict(of="rest", per_class=30)
+    # Sound memorises so few; of 600 it does not, and joint training loses nothing.
+    c.subsets.taught = dict(of="rest", per_class=20)
     c.blend.arms.equal = dict(network="av", weights="equal", title="Equal weights")
     c.model_options.dropout = 0.0
     c.optimizer.groups = "uniform"
-    c.steps.method, c.blend.measures = "1100", 3
-    # Three clips of each video, of which the mean of probabilities counts, as the paper's ten.
-    c.evaluation.update(dict(protocol="C3", aggregate="probs", splits=("test",)))
+    c.steps.method, c.blend.measures = "800", 3
+    # Three clips of each video, of which the mean of probabilities counts, as the paper's ten. Each spans the video,
+    # as those that are learnt from: losses of other clips would say nothing of overfitting.
+    c.evaluation.update(dict(protocol="D0U3", aggregate="probs", splits=("test",)))
     c.published = FLOW_AUDIO
 
 
@@ -264,7 +268,7 @@ def smoke(c: ConfigDict) -> None:
     c.steps.method = "20"
     c.schedule.warmup = "5"
     c.log_every = 5
-    c.evaluation.update(dict(protocol="C2", every="50%"))
+    c.evaluation.update(dict(protocol="D0U2", every="50%"))
     c.blend.measures = 2
     c.blend.super_epochs = ("10",)
 
@@ -272,7 +276,7 @@ def smoke(c: ConfigDict) -> None:
 def online(c: ConfigDict) -> None:
     """The default, and super-epochs of 10, then 5 of 45 epochs, as the paper's; in steps."""
     tabletop(c)
-    c.blend.super_epochs = ("246", "122")
+    c.blend.super_epochs = ("178", "89")
     c.blend.frozen_trunk = "100"
 
 
@@ -285,8 +289,8 @@ def table(c: ConfigDict) -> None:
     """The rows of tables 2, 4 and 5, on flow and sound where the paper has RGB and sound: RGB learns Tabletop's
     verbs slowly. All copies are trained together, once."""
     tabletop(c)
-    c.steps.method = "800"
-    stream(c, "rgb", kind="ranges")
+    c.steps.method = "500"
+    stream(c, "rgb")
     blended(c, "ra", "naive_ra", "audio", "rgb")
     blended(c, "rf", "naive_rf", "rgb", "flow")
     blended(c, "rfa", "naive_rfa", "rgb", "flow", "audio")
