@@ -160,10 +160,12 @@ def _data() -> ConfigDict:
     c.students = ConfigDict()
     # The plan 'gblend': probes learn from `split` and are measured on `held` (V), clips that `split` lacks, and on
     # `fixed` (T'), some that it has, `measures` times. All else learns from config.split: the same, or with V.
-    # `super_epochs`: durations, of which the last one repeats; () for offline alone. `copies`: {network: {its
-    # stream or "joint": network}}. `arms`: {segment: dict(network=.., title=.., options of the method,
-    # pretrained=True, checkpoint="best")}.
-    c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=()))
+    # `super_epochs`: durations, of which the last one repeats; () for offline alone. `frozen_trunk`: how long a
+    # new classifier learns on the encoders of each super-epoch and on those of naive training from the same
+    # snapshot, its probe's, where it has a probe; "" for not at all. `copies`: {network: {its stream or "joint":
+    # network}}. `arms`: {segment: dict(network=.., title=.., options of the method, pretrained=True,
+    # checkpoint="best")}.
+    c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=(), frozen_trunk=""))
     c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))

@@ -150,6 +150,7 @@ def make(
     fresh: tuple[Path, ...] = (),
     first_convolutions: tuple[Path, ...] = (),
     first_conv_lr: float = 1.0,
+    frozen: tuple[Path, ...] = (),
 ) -> optax.GradientTransformation:
     """Makes the optimiser of ONE network, so that clipping never crosses networks.
 
@@ -158,8 +159,8 @@ def make(
     gradient norm; 0 for none) and ``groups`` (one of GROUPS). As in PyTorch, weight decay is added to
     the clipped gradient, or in 'adamw' to the update, and the learning rate stays outside the momentum.
     ``fresh`` are the model's classifiers if they start afresh. ``first_conv_lr`` multiplies the rate of
-    ``first_convolutions``: 0 freezes them, 5 is TSM's for flow. Raises ValueError for an unknown name
-    or a negative factor.
+    ``first_convolutions``: 0 freezes them, 5 is TSM's for flow. The layers ``frozen`` have no rate, nor
+    decay. Raises ValueError for an unknown name or a negative factor.
     """
     if spec.name not in OPTIMIZERS:
         raise ValueError(f"optimizer.name={spec.name!r}: choose one of {sorted(OPTIMIZERS)}")
@@ -169,7 +170,8 @@ def make(
         raise ValueError(f"first_conv_lr={first_conv_lr}: give 0 (frozen) or more")
 
     def rates(params):
-        return _slowed(GROUPS[spec.groups](params, fresh=fresh)[0], first_convolutions, first_conv_lr)
+        found = _slowed(GROUPS[spec.groups](params, fresh=fresh)[0], first_convolutions, first_conv_lr)
+        return _slowed(found, frozen, 0.0)
 
     def decayed(params):
         return jax.tree.map(bool, GROUPS[spec.groups](params, fresh=fresh)[1])

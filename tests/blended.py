@@ -12,7 +12,11 @@ from mmvid.models import MODELS
 FILE = "import blended\nget_config = blended.get_config\n"
 
 # What a run has that shows everything.
-CHANGES = {"blend.super_epochs": ("4", "2"), "blend.arms.naively": dict(network="av", weights="0,0,1")}
+CHANGES = {
+    "blend.super_epochs": ("4", "2"),
+    "blend.arms.naively": dict(network="av", weights="0,0,1"),
+    "blend.frozen_trunk": "2",
+}
 
 
 def configured(dataset, **changes):

@@ -21,7 +21,7 @@ from mmvid import checkpoint, commands, files, train
 from mmvid.methods import gblend as method
 from mmvid.models import MODELS
 from mmvid.plans import keys
-from mmvid.report import blending, figures, finish, ogr
+from mmvid.report import blending, figures, finish, ogr, weighing
 from mmvid.run import begin, build, reuse
 from mmvid.scores import blends, metrics, numbers
 from mmvid.scores import file as file_lib
@@ -142,19 +142,46 @@ def test_nobody_has_learnt_from_the_held_clips(built):
 
 def test_tables_show_each_modality_naive_joint_training_and_the_weights(built, finished):
     columns = [finish._loaded(finished, column, "logits") for column in finish.shown(built.segments)]
-    text = blending.text(finished, columns, "test", built.config, "av.joint", "logits")
-    for title in ("Alone: flow", "Alone: rgb", "Alone: naive", "Equal weights", "G-Blend", "G-Blend, online"):
+    text = blending.text(finished, columns, "test", built.config, "logits")
+    for title in ("Flow alone", "RGB alone", "Naive joint", "Equal weights", "G-Blend", "G-Blend, online"):
         assert f"\n{title} " in text
-    assert "over naive" in text and "(from step 4)" in text and "0.333 (equal)" in text
-    (line,) = blending.said(finished, columns, "test", built.config, "av.joint", "logits")
-    assert re.fullmatch(
-        r"G-Blend, online: \S+ \[.*\] \((rgb|flow)\) over its best modality, .*\(naive\) over .*", line
-    )
+    assert "over its naive joint" in text and "(from step 4)" in text and "0.333 (equal)" in text
+    lines = blending.lines(finished, columns, "test", built.config, "logits")
+    first, last = blending.said(lines, "test")
+    assert re.fullmatch(r"Naive joint: .*(RGB|Flow) alone, its best modality.* \(test\)", first)
+    assert re.fullmatch(r"G-Blend, online: .* alone, its best modality.*; .* Naive joint.* \(test\)", last)
     # A joint output is in no sum with what it is joint of.
     sums = [output for column in columns for output in column.numbers["test"].get("subsets", {}) if "+" in output]
     assert sums == ["flow + rgb"]
     page = (finished / "report.html").read_text()
-    assert "The weights, and why" in page and "naive + " not in page and "av.joint + " not in page
+    assert "The weights, and why" in page and not re.search(r"(naive|av|\.joint) \+ |\+ (naive|av)\b", page)
+    assert "<b>Naive joint: " in page and "Alone: " not in page
+
+
+def test_pages_show_how_copies_gain_what_encoders_are_worth_and_which_classes_gain(built, finished):
+    columns = [finish._loaded(finished, column, "logits") for column in finish.shown(built.segments)]
+    lines = blending.lines(finished, columns, "test", built.config, "logits")
+    shown = weighing.panel(finished, columns, lines, "test", built.config, "logits")
+    # Pieces are joined.
+    assert [column.parts for column in columns] == [
+        ("probe_1", "probe"), ("equal",), ("naively",), ("gblend",), ("online_1", "online")]  # fmt: skip
+    assert [which for which, _ in shown["curves"]] == [
+        "over the whole training",
+        "in the super-epochs of G-Blend, online",
+    ]
+    for _, drawn in shown["curves"]:
+        for name in ("Flow alone", "RGB alone", "Naive joint"):
+            assert all(drawn.count(f">{name}: {curve}</text>") == 1 for curve in ("loss", "error"))
+        assert ">G (loss)<" in drawn and ">O (loss)<" in drawn
+    # A class at a time, over each modality alone.
+    assert [">over Flow alone<" in svg or ">over RGB alone<" in svg for svg in shown["gains"]] == [True, True]
+    head, *rows = shown["trunks"]["rows"]
+    assert head[:3] == ["steps", "naive, top-1", "G-Blend, top-1"] and shown["trunks"]["retrained"] == 2
+    scores = [
+        file_lib.load(finished / f"trunk_{piece}" / "scores" / "test.npz") for piece in ("online_1", "online")
+    ]
+    want = [[f"{100 * numbers.hits(own, o, 'verb', 1).mean():.1f}" for o in ("naive", "av")] for own in scores]
+    assert [row[:3] for row in rows] == [["0 to 4", *want[0]], ["4 to 6", *want[1]]]
 
 
 def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
@@ -170,6 +197,7 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
     scores = file_lib.load(run / "probe" / "scores" / "held.npz")
     assert own["naive"][1] == pytest.approx(numbers.cross_entropy(scores, "naive", "verb"), abs=1e-3)
     assert own["naive"][2] == pytest.approx(np.log(2) - own["naive"][1], abs=2e-3)
+    assert re.search(rf"naive .* {100 * numbers.hits(scores, 'naive', 'verb', 1).mean():.1f}\n", said)
     assert "<svg" in (run / "ogr.html").read_text()
     with pytest.raises(SystemExit) as ended:
         commands.start("ogr", [str(run), "--split=taught"])
@@ -178,15 +206,23 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "losses, said",
-    [({"a": (1.0, 1.1), "b": (0.1, 1.9)}, "b overfits by 1.80 for a gain of 0.10"),
+    [({"a": (1.0, 1.1), "b": (0.1, 1.9)}, "b overfits by 1.80 for a gain of 0.10 (OGR 18.00), a least (OGR 0.11); "
+      "a joint network does well to weigh them unequally, by G-Blend's rule a 1.00, b 0.00: train"),
      ({"a": (1.0, 1.1)}, "augmentation, dropout or fewer updates"),
-     ({"a": (1.5, 1.52)}, "nothing here overfits much"),
-     ({"a": (0.1, 2.5), "b": (1.0, 1.2)}, "leave a out"), ({"a": (0.1, 2.5)}, "a knows no more of new clips")],
+     ({"a": (1.5, 1.52)}, "a overfits by 0.02 for a gain of 0.48: nothing here overfits much"),
+     ({"a": (1.5, 1.4), "b": (1.0, 0.9)}, "does as well on new clips as on its own: nothing here"),
+     ({"a": (0.1, 2.5, 0.1, 0.2), "b": (1.0, 1.2)}, "a (top-1 10.0) has learnt the old clips, and on new ones has "
+      "a loss no better than chance's: regularise, take more clips or fewer updates; or leave a out"),
+     ({"a": (0.1, 2.5, 0.5, 0.2), "b": (1.0, 1.2), "c": (0.1, 2.5), "d": (1.9, 2.5)}, "a (top-1 50.0) and c have "
+      "learnt the old clips, and on new ones have a loss no better than chance's: regularise, take more clips or "
+      "fewer updates; d has hardly learnt anything: train longer, or at another learning rate; or leave c and d "
+      "out"),
+     ({"a": (1.9, 2.5), "b": (2.1, 2.1)}, "a and b have hardly learnt anything: train longer, or at another")],
 )  # fmt: skip
 def test_advice(losses, said):
     own = [ogr.Overfitting(name, (name,), 2.0, *values) for name, values in losses.items()]
     joint = ogr.Overfitting("joint", ("a", "b"), 2.0, 0.0, 1.9)
-    assert said in ogr.advice([*own, joint])
+    assert said in ogr.advice([*own, joint], "train")
     assert sum(ogr.weights(own).values()) == pytest.approx(1)
 
 
@@ -222,6 +258,31 @@ def test_copies_begin_as_the_parts_at_that_moment(built):
     assert by_name["probe_online"].seed == by_name["online"].seed
     for name in ("probe_1", "probe_online"):
         assert {n.name: n.outputs for n in by_name[name].networks} == {c: (c,) for c in COPIES.values()}
+
+
+def test_frozen_trunks_are_compared_by_classifiers_that_begin_alike(built, finished):
+    """Of each super-epoch and of naive training from its snapshot: encoders stay, joint classifiers learn."""
+    by_name = {segment.name: segment for segment in built.segments}
+    for piece in ("online_1", "online"):
+        trunk = by_name[f"trunk_{piece}"]
+        begun, ended = begin.initial_state(trunk, built, enter=True), weights(finished, trunk.name)
+        for network, source in (("naive", f"probe_{piece}"), ("av", piece)):
+            moment = weights(finished, source)[network]
+            for stream in ("flow", "rgb"):
+                own = ended[network]["params"][stream]
+                # A classifier of one stream is left behind.
+                same_bits(own, {layer: moment["params"][stream][layer] for layer in own})
+                same_bits(ended[network]["stats"][stream], moment["stats"][stream])
+            differ = jax.tree.map(
+                np.array_equal, ended[network]["params"]["joint"], begun.params[network]["joint"]
+            )
+            assert not any(jax.tree.leaves(differ))
+        same_bits(begun.params["av"]["joint"], begun.params["naive"]["joint"])
+        assert trunk.main.split == "taught" and trunk.steps == 2
+        note = files.read_json(finished / trunk.name / "trunk.json")
+        assert note["steps"] == [by_name[piece].first_step, by_name[piece].stop] and note["blended"] == "av"
+    # The two were trained apart.
+    assert not np.array_equal(*(ended[n]["params"]["rgb"]["hidden"]["kernel"] for n in ("naive", "av")))
 
 
 def test_all_weight_on_the_joint_output_is_the_naive_network(finished):
@@ -283,7 +344,7 @@ def test_v_rejoins_for_all(dataset, tmp_path):
         "gblend": "train",
     }
     titles = [s.title for s in run.segments if s.title]
-    assert titles == ["Alone", "Equal weights", "G-Blend"]
+    assert titles == ["Each alone", "Equal weights", "G-Blend"]
     assert run.segments[-1].spec["starts"]["weights"] == {"segment": "probe"}
 
 
@@ -356,7 +417,7 @@ def test_arms_of_every_kind(dataset, finished, tmp_path):
      ({"blend.arms.equal": dict(network="bv")}, r"with network one of \['av'"),
      ({"blend.arms.equal": dict(network="naive", weights="equal")}, "nothing to weigh"),
      ({"blend.arms.probe": dict(network="naive")}, "choose another name"),
-     ({"blend.super_epochs": ("0",)}, "1 step or more"),
+     ({"blend.super_epochs": ("0",)}, "1 step or more"), ({"blend.frozen_trunk": "2"}, "set blend.super_epochs"),
      ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
      ({"networks.flow.weights": "RUN/probe/weights.safetensors#flow"}, "give networks.av.weights"),
      ({"networks.av.weights": "MARKED"}, "was trained on clips of blend.held='held'"),

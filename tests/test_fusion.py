@@ -84,6 +84,26 @@ def test_a_naive_network_is_the_same_without_unimodal_classifiers(joint):
         np.testing.assert_allclose(trees.leaves(new)[path], value, rtol=1e-5, atol=1e-6)
 
 
+def test_a_frozen_trunk_runs_as_in_evaluation_and_learns_nothing():
+    """Where the joint classifier has stages of its own, these train as ever."""
+    model = made(joint="mid", unimodal="none", frozen_trunk=True)
+    params, stats = drawn.weights(model.init, STEP(), clips())
+
+    def loss(params):
+        result, new = model.apply(params, stats, clips(), train=True, key=STEP())
+        return (result["logits"]["verb"] ** 2).sum(), new
+
+    grads, new = jax.jit(jax.grad(loss, has_aux=True))(params)
+    assert model.frozen == (("audio",), ("rgb",))
+    for stream in CHANNELS:
+        assert not any(np.any(grad) for grad in jax.tree.leaves(grads[stream]))
+        jax.tree.map(np.testing.assert_array_equal, new[stream], stats[stream])
+    assert all(np.any(grad) for grad in jax.tree.leaves(grads["joint"]["classifier"]["verb"]))
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, new["joint"], stats["joint"])))
+    with pytest.raises(ValueError, match="encoders that stay as they are have 'none'"):
+        made(frozen_trunk=True)
+
+
 def test_unimodal_classifiers_may_start_at_zero():
     """The rest is drawn as always; so is all that a naive network has."""
     models = [made(TOYS, joint_layers=0, unimodal=how) for how in ("zero", "drawn", "none")]

@@ -6,7 +6,7 @@ training clips and on clips that it has not learnt from, and what follows.
 Both are measured in evaluation mode, on as many training clips as there are
 held-out ones. From a network that knows nothing (all classes alike), G is what
 the held-out loss has fallen by, O how far it is above the training loss, and
-OGR = O / G, the overfitting-to-generalisation ratio of Gradient-Blending (Wang
+OGR = |O / G|, the overfitting-to-generalisation ratio of Gradient-Blending (Wang
 et al. 2020). The table is printed; RUN/ogr.html has it with a picture, and one
 sentence of advice. --split names other clips than 'val', --segments other
 segments than the columns of the run's table. Where the data have moved,
@@ -16,6 +16,7 @@ segments than the columns of the run's table. Where the data have moved,
 import argparse
 import pathlib
 
+import jax
 import numpy as np
 
 from mmvid import files, usage
@@ -28,10 +29,12 @@ from mmvid.report import facts, ogr, page
 from mmvid.report.text import aligned
 from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
-from mmvid.scores import blends
+from mmvid.scores import blends, file, numbers
 from mmvid.scores.file import Scores
 
 CONFIG = True
+# What weighs the losses of a joint network unequally.
+COMMAND = "python -m mmvid train --config=configs/gblend.py"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +58,25 @@ def _scored(run: Run, segment: Segment, weights, source, split: str) -> Scores:
     return score.predictor(run, segment)(weights, source, meta)
 
 
+def _loss_of(segment: Segment) -> str:
+    """The loss that a segment learns several labels with."""
+    # Of somebody's own plan there may be no spec.
+    _, options = segment.spec.get("program", {}).get("method", ("", {}))
+    return dict(options).get("multi", "sigmoid")
+
+
+def _split_of(segment: Segment) -> str:
+    """The clips whose labels a segment learns."""
+    groups = [segment.main, *segment.groups.values()]
+    return next(group.split for group in groups if group.labels and group.dataset == segment.dataset)
+
+
 def measured(run: Run, segment: Segment, split: str) -> list[ogr.Overfitting]:
-    """Measures every output of a segment, on clips that it has learnt from and on a ``split``. Raises ValueError
-    where the two have clips in common."""
-    dataset, weights = run.datasets[segment.dataset], build.weights_of(run, segment)
-    learnt, held = (dataset.split(name) for name in (segment.main.split, split))
+    """Measures the outputs of a segment that have any labelled clip, on clips that it has learnt from and on a
+    ``split``. Raises ValueError where the two have clips in common, and for a split that the segment's dataset
+    lacks."""
+    dataset, weights, taught = run.datasets[segment.dataset], build.weights_of(run, segment), _split_of(segment)
+    learnt, held = (dataset.split(name) for name in (taught, split))
     if both := set(learnt.ids()) & set(held.ids()):
         raise ValueError(
             f"segment {segment.name!r} has learnt from {len(both)} of the {len(held)} clips of {split!r}: name "
@@ -67,15 +84,41 @@ def measured(run: Run, segment: Segment, split: str) -> list[ogr.Overfitting]:
         )
     scores = [
         _scored(run, segment, weights, source, name)
-        for source, name in ((_some(learnt, len(held), segment.main.split), segment.main.split), (held, split))
+        for source, name in ((_some(learnt, len(held), taught), taught), (held, split))
     ]
-    # What knows nothing gives every class of a head the same probability; of several labels, each one half.
-    chance = np.mean([np.log(h.classes) if h.kind == "single" else np.log(2) for h in segment.heads.values()])
-    found = []
+    multi, found = _loss_of(segment), []
     for output, needs in segment.needs.items():
-        train, val = (np.nanmean(blends.of_clips(own, output)) for own in scores)
-        found.append(ogr.Overfitting(output, needs.streams, float(chance), float(train), float(val)))
+        train, val = (blends.of_clips(own, output, multi=multi) for own in scores)
+        # What knows nothing gives all classes alike.
+        chance = blends.of_clips(_ignorant(scores[1]), output, multi=multi)
+        if all(np.isfinite(own).any() | np.isinf(own).any() for own in (train, val)):
+            means = (float(np.nanmean(own)) for own in (chance, train, val))
+            right = _right(scores[1], output, run.config.evaluation.aggregate)
+            found.append(ogr.Overfitting(output, needs.streams, *means, *right))
     return found
+
+
+def _right(scores: Scores, output: str, how: str) -> tuple[float, float]:
+    """The top-1 of an output in all heads of single labels, and that of chance; nan where there is none."""
+    scores = file.labelled(scores)
+    scores = file.rows(scores, scores.present[output])
+    heads = file.single_heads(scores)
+    if not heads or not len(scores.id):
+        return float("nan"), float("nan")
+    right = numbers.hits(scores, output, file.joint_head(scores) or heads[0], 1, how).mean()
+    return float(right), float(np.prod([1 / scores.logits[output][head].shape[-1] for head in heads]))
+
+
+def _ignorant(scores: Scores) -> Scores:
+    return scores._replace(logits=jax.tree.map(np.zeros_like, scores.logits))
+
+
+def _checked(run: Run, split: str) -> None:
+    """Raises WrongUse for a split that there is not, or that has no clips."""
+    info = run.datasets["dataset"].info
+    if split not in info.splits or not len(run.datasets["dataset"].split(split)):
+        known = ", ".join(name for name in info.splits if len(run.datasets["dataset"].split(name)))
+        raise usage.WrongUse(f"--split={split}: there is no such split with clips; there are {known}")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -85,25 +128,30 @@ def execute(arguments: argparse.Namespace) -> None:
     talk.say_idle_accelerator()
     cache.choose(arguments.run)
     run = build.opened(arguments.run, config)
-    if arguments.split not in run.datasets["dataset"].info.splits:
-        known = ", ".join(run.datasets["dataset"].info.splits)
-        raise usage.WrongUse(f"--split={arguments.split}: there is no such split; there are {known}")
+    _checked(run, arguments.split)
     found, folders = {}, {}
     for segment in evaluate.segments_of(run, arguments.segments):
         feed.check_evaluation(run, segment)
         title = segment.title or segment.name
-        found[title], folders[title] = measured(run, segment, arguments.split), [run.workdir / segment.name]
-    advice = {title: ogr.advice(own) for title, own in found.items()}
+        if own := measured(run, segment, arguments.split):
+            found[title], folders[title] = own, [run.workdir / segment.name]
+    if not found:
+        raise ValueError(f"no clip of {arguments.split!r} has a label and what any output reads: name other clips")
+    blend = "" if config.plan == "gblend" else COMMAND
+    _tell(arguments.run, arguments.split, found, {t: ogr.advice(own, blend) for t, own in found.items()}, folders)
+
+
+def _tell(workdir: pathlib.Path, split: str, found, advice, folders) -> None:
+    """Prints what was ``found`` and the ``advice`` of each title, and writes the page."""
     print(aligned(ogr.rows(found)))
     print("\n" + "\n".join(f"{title}: {said}" for title, said in advice.items()))
-    path = arguments.run / "ogr.html"
-    figures = [ogr.figure(title, own) for title, own in found.items()]
+    path = workdir / "ogr.html"
     made = page.template("ogr.html").render(
-        name=arguments.run.name,
-        split=arguments.split,
+        name=workdir.resolve().name,
+        split=split,
         rows=ogr.rows(found),
         advice=advice,
-        figures=figures,
+        figures=[ogr.figure(title, own) for title, own in found.items()],
         made=facts.made(folders),
     )
     files.write_text(path, made)

@@ -72,7 +72,7 @@ MODELS = {
 }
 FUSION = "fusion"  # of several of these
 # What a fusion knows beside the options of its encoders (`_fusion`).
-_FUSING = ("encoders", "joint", "unimodal", *sorted({*itertools.chain(*fusion.JOINTS.values())}))
+_FUSING = ("encoders", "joint", "unimodal", "frozen_trunk", *sorted({*itertools.chain(*fusion.JOINTS.values())}))
 # Options that are one of a few words.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
@@ -115,9 +115,9 @@ def build_model(
     are those of the stream ``trunk``, the first by default), 'se' or 'nl' (gates, then as 'late'; with
     ``joint_residual`` SE adds what went in) or 'lmf' (of ``rank``); see joints.py. ``unimodal`` says whether the
     encoders have classifiers of their own: 'drawn', 'zero' (which start at zero) or 'none' (a naive joint network,
-    whose one output is the joint one). ``dropout`` is the joint classifier's, on the concatenation, and the
-    encoders'. With ``affine``, each class of a head of several labels has a scale and a bias of its own between
-    classifier and sigmoid (VMZ).
+    whose one output is the joint one); of such a one ``frozen_trunk`` leaves the encoders as they are. ``dropout``
+    is the joint classifier's, on the concatenation, and the encoders'. With ``affine``, each class of a head of
+    several labels has a scale and a bias of its own between classifier and sigmoid (VMZ).
 
     Raises ValueError for an unknown name, option or choice, or a wrong number of channels.
     """
@@ -211,27 +211,28 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
         model, own = encoder_of(stream, encoders, **options)
         return build_model(model, heads=heads, in_channels=in_channels[stream], **own)
 
-    unimodal = options.get("unimodal", "drawn")
+    unimodal, frozen = options.get("unimodal", "drawn"), bool(options.get("frozen_trunk"))
     made = {stream: encoder(stream, {} if unimodal == "none" else classes) for stream in in_channels}
     if joint == "mid":
         trunk = of_joint.get("trunk") or next(iter(in_channels))
         if trunk not in made:
             raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
-        return _mid(made, encoder(trunk, classes), trunk, unimodal, of_joint.get("stages") or 1)
+        return _mid(made, encoder(trunk, classes), trunk, unimodal, of_joint.get("stages") or 1, frozen)
     dropout = options.get("dropout", 0.0)
-    return fusion.fuse(made, fusion.joint_of(joint, classes, dropout=dropout, **of_joint), unimodal)
+    made_of_all = fusion.joint_of(joint, classes, dropout=dropout, **of_joint)
+    return fusion.fuse(made, made_of_all, unimodal, frozen_trunk=frozen)
 
 
 def _joint_options(joint: str = "late", **options) -> tuple[str, dict]:
     """Returns the kind of the ``joint`` classifier and those of a fusion's ``options`` that are its, without their
     'joint_'. Raises ValueError for one of another kind."""
     own = fusion.JOINTS[joint]
-    if strange := sorted(set(options) & {*_FUSING} - {"encoders", "unimodal", *own}):
+    if strange := sorted(set(options) & {*_FUSING} - {"encoders", "unimodal", "frozen_trunk", *own}):
         raise ValueError(f"joint={joint!r} has no option {strange}; it knows {list(own)}")
     return joint, {name.removeprefix("joint_"): options[name] for name in own if name in options}
 
 
-def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> Model:
+def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int, frozen: bool) -> Model:
     """Fuses ``encoders`` before their ``late`` last stages; the ``trunk``'s architecture, ``last``, goes on alone.
 
     Raises ValueError for an encoder that cannot be cut there.
@@ -247,7 +248,7 @@ def _mid(encoders: dict, last: Model, trunk: str, unimodal: str, late: int) -> M
         # A naive network has no second halves: a start may bring them along or lack them.
         necks += [(stream, *path) for blocks in encoder.stages[-late:] for path in blocks]
     joint = fusion.middle(last, len(last.stages) + 1 - late, trunk)
-    return fusion.fuse(cut, joint, unimodal, tuple(necks))
+    return fusion.fuse(cut, joint, unimodal, tuple(necks), frozen_trunk=frozen)
 
 
 def _checked(model: Model, name: str, in_channels: int) -> Model:

@@ -85,16 +85,39 @@ def middle(encoder: Model, stage: int, trunk: str) -> Model:
 
 
 # ---------------------------------------------------------------------------- the whole
-def fuse(encoders: Mapping[str, Model], joint: Model, unimodal: str = "drawn", late: tuple = ()) -> Model:
+def still(encoder: Model) -> Model:
+    """Returns the same encoder, which runs as in evaluation whoever trains, and which no gradient reaches."""
+
+    def apply(params, stats, x, *, train: bool, key, **cut):
+        del train
+        result, stats = encoder.apply(params, stats, x, train=False, key=key, **cut)
+        return jax.lax.stop_gradient(result), stats
+
+    return encoder._replace(apply=apply)
+
+
+def fuse(
+    encoders: Mapping[str, Model],
+    joint: Model,
+    unimodal: str = "drawn",
+    late: tuple = (),
+    *,
+    frozen_trunk: bool = False,
+) -> Model:
     """Makes one model of ``encoders`` {stream: model} and a ``joint`` classifier {stream: result} -> result.
 
     It reads {stream: x}. With ``unimodal`` classifiers the encoders' own classify each stream, and the model
     returns {stream or 'joint': result}; 'zero' starts them at zero, so that at first they all say the same.
     With 'none' (a naive joint network, whose encoders were made without) the joint result is the only one.
     ``late`` are paths of layers that only the unimodal classifiers need. ``params`` hold each encoder's
-    tree under its stream's name, and the joint classifier's under 'joint' (Wang et al. 2020, section 3).
+    tree under its stream's name, and the joint classifier's under 'joint' (Wang et al. 2020, section 3). With a
+    ``frozen_trunk`` the encoders stay as they are, and the joint classifier alone learns (figure 5b).
+    Raises ValueError for a frozen trunk with unimodal classifiers.
     """
     alone = unimodal == "none"
+    if frozen_trunk and not alone:
+        raise ValueError(f"frozen_trunk with unimodal={unimodal!r}: encoders that stay as they are have 'none'")
+    encoders = {s: still(encoder) for s, encoder in encoders.items()} if frozen_trunk else encoders
 
     def encoded(params, stats, x, train, key):
         results, new = {}, {}
@@ -134,6 +157,7 @@ def fuse(encoders: Mapping[str, Model], joint: Model, unimodal: str = "drawn", l
         first_convolutions=_under(encoders, "first_convolutions"),
         classifiers=(*(() if alone else _under(encoders, "classifiers")), *_under({JOINT: joint}, "classifiers")),
         necks=(*_under(encoders, "necks"), *late),
+        frozen=tuple((stream,) for stream in encoders) if frozen_trunk else (),
     )
 
 

@@ -43,10 +43,11 @@ class Model(NamedTuple):
     returns {part: result} from ``apply``. A model of several streams takes {stream: x}; if one of its
     outputs needs 'any' of them, it is also given ``present`` {stream: [B]} and must ignore absent rows.
 
-    Five fields say where layers stand in ``params``, because only the model knows what it calls them:
+    Six fields say where layers stand in ``params``, because only the model knows what it calls them:
     ``first_convolutions`` are the paths of the layers that read the input, ``classifiers`` those of the
     classifiers (each with all its heads), ``necks`` those of layers just before the classifiers that others of
-    its kind lack, and ``encoders`` {stream: path} those of the encoders of a model that reads several streams.
+    its kind lack, ``encoders`` {stream: path} those of the encoders of a model that reads several streams, and
+    ``frozen`` those of layers that stay as they are while the others learn.
     ``stages`` are the blocks of each stage of a model that may be cut there: ``apply(.., until=s)`` returns the
     map that enters stage s (1 is the first), ``apply(.., since=s)`` and ``init(.., since=s)`` go on from it.
     """
@@ -59,6 +60,7 @@ class Model(NamedTuple):
     classifiers: tuple[Path, ...] = ()
     necks: tuple[Path, ...] = ()
     stages: tuple[tuple[Path, ...], ...] = ()
+    frozen: tuple[Path, ...] = ()
 
 
 def from_linen(module: nn.Module) -> Model:

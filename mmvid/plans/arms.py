@@ -187,6 +187,24 @@ def singles(copies: blended.Copies) -> dict[str, str]:
     return found
 
 
+def titles(copies: blended.Copies) -> dict[str, str]:
+    """{copy: what readers call it}: 'RGB alone', and 'Naive joint', by what it reads where there are several."""
+    found, naive = {}, {}
+    for parts in copies.values():
+        *streams, joint = parts
+        found |= {parts[stream]: f"{_spoken(stream[:1].upper() + stream[1:])} alone" for stream in streams}
+        naive[parts[joint]] = " + ".join(map(_spoken, streams))
+    for copy, read in naive.items():
+        alike = [*naive.values()].count(read) > 1
+        found[copy] = "Naive joint" + (f", {read}" if len(naive) > 1 else "") + (f" ({copy})" if alike else "")
+    return found
+
+
+def _spoken(stream: str) -> str:
+    """What readers call a stream: one whose name nobody can pronounce is an abbreviation."""
+    return stream if set(stream.lower()) & set("aeiouy") else stream.upper()
+
+
 def probe_of(config, arm: Arm, copies: blended.Copies, segments: tuple[str, ...]) -> Probe:
     """Where the copies of an arm's network are measured: ``segments`` train them. Raises ValueError for a copy of
     several outputs."""

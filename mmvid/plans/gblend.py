@@ -14,7 +14,7 @@ from mmvid import methods, optim
 from mmvid.data.groups import Group
 from mmvid.methods import gblend
 from mmvid.plans import arms as arms_lib
-from mmvid.plans import blended, continuation, epochs, keys, learning, segment, stills
+from mmvid.plans import blended, continuation, epochs, keys, learning, segment, stills, trunks
 from mmvid.plans.arms import ALONE, METHOD, ONLINE, PROBE, Arm
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
@@ -31,8 +31,9 @@ def make(context: Context) -> list[Segment]:
     Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
     """
     config, arms = context.config, arms_lib.of(context)
+    trunks.asked(config)  # for its error alone
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
-    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Alone")
+    alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Each alone")
     made = _arms(context, arms, alone, copies)
     wholes = {arm.network.name: made[arm.name] for arm in reversed(arms) if not arm.pretrained}
     made = {name: _as_copy(own, wholes, copies) for name, own in made.items()}
@@ -95,10 +96,11 @@ def _probe(context: Context, copies: blended.Copies, name: str, split: str, titl
     networks = tuple(dict.fromkeys(copy for parts in copies.values() for copy in parts.values()))
     if not networks:
         raise ValueError("blend.copies is empty: name the copies of the headline's network there")
-    return segment.make(
+    made = segment.make(
         context, name, networks, _alone(config, networks), config.steps.method, {}, batches=METHOD, title=title,
         groups=_groups(config, split),
     )  # fmt: skip
+    return made._replace(titles=arms_lib.titles(copies))
 
 
 def _begun(probe: Segment, wholes: Mapping[str, Segment], copies: blended.Copies) -> Segment:
@@ -229,6 +231,10 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
             else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
         )
         segments.append(_weighed(context, arm, shown, probe))
+        if own and trunks.asked(config):
+            parts, groups = own[arm.network.name], _groups(config, blend.split)
+            method = _alone(config, ("naive", "blended"))
+            segments.append(trunks.compared(context, piece, segments[-2].name, parts, method, groups))
     return segments
 
 

@@ -23,6 +23,8 @@ def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
     dataset.
     """
     spec = config.networks[network.name]
+    # Named where there are any alone: keys of all other segments stay as they are.
+    frozen = {"frozen": network.model.frozen} if network.model.frozen else {}
     # Plain data, not an optimiser: a segment's key covers it, and two equal ones share a compiled step.
     return {
         "optimizer": own(config.optimizer, spec.get("optimizer")),
@@ -30,6 +32,7 @@ def of(config, network: Network, *, fresh: tuple[Path, ...]) -> dict:
         "fresh": fresh,
         "first_convolutions": network.model.first_convolutions,
         "first_conv_lr": spec.first_conv_lr,
+        **frozen,
     }
 
 
@@ -39,7 +42,8 @@ def make(learning: Mapping[str, Mapping], *, steps: int, steps_per_epoch: float)
     tx, lr, schedules = {}, {}, {}
     for name, spec in learning.items():
         # Paths and factors decide each leaf's rate; optim finds the leaves when it is given the weights.
-        factors = {key: spec[key] for key in ("fresh", "first_convolutions", "first_conv_lr")}
+        known = ("fresh", "first_convolutions", "first_conv_lr", "frozen")
+        factors = {key: spec[key] for key in known if key in spec}
         tx[name] = optim.make(SimpleNamespace(**spec["optimizer"]), **factors)
         # Networks of one schedule share the function, which tells whose rates are worth a line of their own.
         written = json.dumps(spec["schedule"], sort_keys=True)

@@ -36,8 +36,8 @@ class Segment(NamedTuple):
     and not shown, ``measure`` those that are also scored before the first step. ``checkpoint`` says which
     one is scored and kept at the end: the 'last', or the 'best', by the output ``headline``. ``outputs`` are
     those that are scored, and () all of the networks that learn. A segment without a ``title`` is not shown in
-    tables. ``check(run)`` raises ValueError or FileNotFoundError, before anything is trained, for files of earlier
-    runs that ``enter`` could not use.
+    tables; outputs may have ``titles`` of their own. ``check(run)`` raises ValueError or FileNotFoundError, before
+    anything is trained, for files of earlier runs that ``enter`` could not use.
     ``spec`` is the plain data that all this was made from (`keys.spec`), or {} where there is none.
     Segments with equal specs share compiled programs and results: who replaces a part of a segment must
     replace it there, too.
@@ -67,6 +67,7 @@ class Segment(NamedTuple):
     outputs: tuple[str, ...] = ()
     spec: Mapping = {}
     check: Callable | None = None
+    titles: Mapping[str, str] = {}
 
     @property
     def stop(self) -> int:

@@ -1,19 +1,37 @@
-"""G-Blend in tables and figures: what joint training is worth against each modality, the weights, and why."""
+"""G-Blend in tables: what joint training is worth against each modality alone, the weights, and why."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
-
-import matplotlib.pyplot as plt
+from typing import NamedTuple
 
 from mmvid import files
-from mmvid.report import figures, points, rows, table
+from mmvid.report import points, rows, table
 from mmvid.report.overview import rows_of
 from mmvid.report.points import Column
-from mmvid.report.rows import Row
-from mmvid.report.text import aligned, difference, percent
+from mmvid.report.text import aligned, difference, distance, percent
 from mmvid.scores import blends, file
 
 JOINT = "joint"
+
+
+class Over(NamedTuple):
+    """A paired difference to the line of a ``title``: (mean, low, high), or () where there is none."""
+
+    title: str = ""
+    difference: tuple[float, ...] = ()
+
+
+class Line(NamedTuple):
+    """A line of the table: an ``output`` of a ``column``, its ``title`` and ``numbers``. Of a joint output,
+    ``modality`` and ``naive`` compare it with the best of its modalities alone, and with naive joint training of
+    the same network."""
+
+    title: str
+    column: Column
+    output: str
+    numbers: Mapping
+    modality: Over = Over()
+    naive: Over = Over()
 
 
 def notes(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, list[dict]]:
@@ -27,93 +45,127 @@ def notes(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, list[di
     return found
 
 
-def copies_of(config: Mapping, output: str, headline: str) -> dict[str, str]:
-    """Returns {part: the output of its copy} of the network that an output is of, or is the naive copy of, or else
-    of that of the ``headline``; {} where there is none."""
+def copies_of(config: Mapping, output: str) -> dict[str, str]:
+    """Returns {part: the output of its copy} of the network that a joint output is of, or is the naive copy of, or
+    else of one that reads the same streams; {} where there is none, and for an output of one stream."""
     every = (config.get("blend") or {}).get("copies") or {}
-    for network, parts in every.items():
-        if output.rpartition(".")[0] == network or output == parts.get(JOINT):
-            return dict(parts)
-    return dict(every.get(headline.rpartition(".")[0]) or {})
+    owner = output.rpartition(".")[0] or output
+    if owner in every:
+        return dict(every[owner])
+    reads = (config["networks"].get(owner) or {}).get("reads", ())
+    streams = {stream for read in reads for stream in read}
+    alike = [parts for parts in every.values() if len(streams) > 1 and set(parts) - {JOINT} == streams]
+    alike.sort(key=lambda parts: parts.get(JOINT) != output)
+    return dict(alike[0]) if alike else {}
 
 
 # ---------------------------------------------------------------------------- the table
-def _lines(columns: Sequence[Column], split: str) -> list[tuple[str, Column, str]]:
-    """Lists (title, column, output) of each line: of a fusion its joint output alone, of networks beside each
-    other every one."""
-    found = []
-    for column in points.there(columns, split):
-        scores = column.scores[split]
-        outputs = file.members(scores)
+def titled(column: Column, scores: file.Scores, output: str) -> str:
+    """Titles the line of an output: by what its segment calls it, or by its column."""
+    return rows.titled(column.title, scores, output, ()) if len(scores.logits) > 1 else column.title
+
+
+def _plain(columns: Sequence[Column], split: str) -> list[Line]:
+    """Lists the lines without what they are compared with: of a fusion its joint output alone, of networks beside
+    each other every one."""
+    head, found = rows.head_of(columns[-1].scores[split]), []
+    for column in columns:
+        scores, numbers = column.scores[split], column.numbers[split]
+        fused = any("." in output for output in scores.logits)
         # A naive network beside those of its modalities is no member of their sum, and yet a line.
-        outputs = outputs if any("." in output for output in scores.logits) else tuple(scores.logits)
+        outputs = file.members(scores) if fused else tuple(scores.logits)
         several = len(outputs) > 1
-        found += [(f"{column.title}: {output}" if several else column.title, column, output) for output in outputs]
+        found += [
+            Line(
+                titled(column, scores, output) if several else column.title, column, output, numbers[output][head]
+            )
+            for output in outputs
+            if head in numbers.get(output, {})
+        ]
     return found
 
 
-def _best(lines: Sequence, copies: Mapping[str, str], split: str, head: str) -> str:
-    """Names the copy of a single modality that scores best; '' where there is none."""
-    single = {output for part, output in copies.items() if part != JOINT}
-    known = {
-        output: column.numbers[split][output][head]
-        for _, column, output in lines
-        if output in single and head in column.numbers[split].get(output, {})
-    }
-    return max(known, key=lambda output: _share(known[output]), default="")
+def value(numbers: Mapping) -> float | None:
+    """Returns top-1 or mAP as a fraction; None where it is undefined."""
+    return numbers.get("top1", numbers.get("map"))
 
 
-def _share(numbers: Mapping) -> float:
-    return numbers.get("top1", numbers.get("map")) or 0.0
-
-
-def _over(lines: Sequence, own: Mapping[str, Row], line: tuple, base: str, split: str, how: str) -> str:
-    """Writes the paired difference of a line to the output ``base``, with its name; '' in its own."""
-    rival = next((column.segment for _, column, output in lines if output == base), "")
-    _, column, output = line
-    if not rival or (output == base and column.segment == rival):
-        return ""
-    said = difference(rows.difference(own[column.segment], own[rival], split, output, how, base))
-    return f"{said} ({base})"
-
-
-def table_rows(
-    workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, headline: str, how: str
-) -> list[list[str]]:
-    """Makes the table as the paper prints it: a head, then a line for each network, with clip and video top-1,
-    top-5, and what it is worth over the best modality and over naive joint training, clip by clip. [] for a run
-    in which nothing is weighed."""
+def lines(workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, how: str) -> list[Line]:
+    """Computes the lines of the table, each paired clip by clip with what it is to beat. [] for a run in which
+    nothing is weighed."""
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if not notes(workdir, shown):
         return []
-    lines = _lines(shown, split)
-    own = {row.segment: row for row in rows_of(workdir, shown, split, config)}
-    head = rows.head_of(shown[-1].scores[split])
-    multi = " + " not in head and shown[-1].scores[split].label[head].ndim > 1
-    measures = ["mAP", "mAUC"] if multi else ["clip top-1", "top-1 [95 %]", "top-5"]
-    found = [["", *measures, "over its best modality", "over naive"]]
-    for line in lines:
-        title, column, output = line
-        copies = copies_of(config, output, headline)
-        rivals = _best(lines, copies, split, head), copies.get(JOINT, "")
-        numbers = column.numbers[split][output].get(head)
-        if numbers is None:
-            continue
-        over = [_over(lines, own, line, base, split, how) for base in rivals]
-        found.append([title, *_measured(numbers), *over])
+    plain, own = _plain(shown, split), {row.segment: row for row in rows_of(workdir, shown, split, config)}
+    # A network may be trained several times: its copy comes first.
+    first = {line.output: line for line in reversed(plain)}
+
+    def over(line: Line, base: Line | None) -> Over:
+        if base is None or base is line:
+            return Over()
+        pair = own[line.column.segment], own[base.column.segment]
+        return Over(base.title, rows.difference(*pair, split, line.output, how, base.output))
+
+    found = []
+    for line in plain:
+        copies = copies_of(config, line.output)
+        single = [first[copy] for part, copy in copies.items() if part != JOINT and copy in first]
+        best = max(single, key=lambda one: value(one.numbers) or 0.0, default=None)
+        naive = first.get(copies.get(JOINT, ""))
+        found.append(line._replace(modality=over(line, best), naive=over(line, naive)))
     return found
+
+
+def table_rows(found: Sequence[Line]) -> list[list[str]]:
+    """Makes the table as the paper prints it: a head, then a line for each network, with clip and video top-1,
+    top-5 (or mAP and mAUC), and what it is worth over the best modality and over naive joint training. [] where
+    there are no lines."""
+    if not found:
+        return []
+    multi = all("map" in line.numbers for line in found)
+    measures = ["mAP", "mAUC"] if multi else ["clip top-1", "top-1 [95 %]", "top-5"]
+    made = [["", *measures, "over its best modality", "over its naive joint"]]
+    for line in found:
+        modality, naive = (difference(o.difference) if o.title else "" for o in (line.modality, line.naive))
+        best = f" ({line.modality.title})" if modality else ""
+        made.append([line.title, *_measured(line.numbers), modality + best, naive])
+    return made
 
 
 def _measured(numbers: Mapping) -> list[str]:
     """Writes clip top-1, top-1 with its interval and top-5, or mAP and mAUC."""
     if "map" in numbers:
-        return [percent(numbers["map"]), percent(numbers["mauc"])]
-    bounds = f" [{', '.join(map(percent, numbers['top1_interval']))}]" if "top1_interval" in numbers else ""
+        return [percent(numbers["map"]), percent(numbers.get("mauc"))]
+    bounds = f" [{', '.join(map(percent, numbers['top1_interval']))}]" if numbers.get("top1_interval") else ""
     # Of one view, a clip is the video.
     clip = numbers.get("clip_top1", numbers["top1"])
     return [percent(clip), percent(numbers["top1"]) + bounds, percent(numbers.get("top5"))]
 
 
+def said(found: Sequence[Line], split: str) -> list[str]:
+    """Says what naive joint training and the last column are worth, against the best modality alone and against
+    each other: lines below a run's verdict; [] without such networks to compare with."""
+    if not found:
+        return []
+    naive = next((line for line in found if line.title == found[-1].naive.title), None)
+    told = [naive, found[-1]] if naive else [found[-1]]
+    return [f"{line.title}: {'; '.join(own)} ({split})" for line in told if (own := _worth(line))]
+
+
+def _worth(line: Line) -> list[str]:
+    beside = ((line.modality, f"{line.modality.title}, its best modality"), (line.naive, line.naive.title))
+    return [_beside(over.difference, name) for over, name in beside if over.difference]
+
+
+def _beside(over: tuple[float, ...], name: str) -> str:
+    """Writes a difference to what ``name`` says, in words that say whether it is beyond noise."""
+    if not points.sign(over):
+        return f"within noise of {name} ({difference(over)})"
+    # With its sign it would be a double negative.
+    return f"{distance(over)} {'over' if over[0] > 0 else 'under'} {name}"
+
+
+# ---------------------------------------------------------------------------- the weights
 def weight_rows(workdir: pathlib.Path, columns: Sequence[Column]) -> list[list[str]]:
     """Makes the table of weights: a head, then a line for each part of each column, with G, dO and OGR where these
     were measured. Of several super-epochs each has its lines."""
@@ -139,7 +191,8 @@ def _cells(note: Mapping) -> dict[str, list[str]]:
             cells[part] = [f"{weight:.3f} ({note['source']})", "", "", ""]
             continue
         low, high = own["interval"]
-        ogr = "-" if own["ogr"] is None else f"{own['ogr']:.3f}"
+        # How much was overfitted for what was gained: for nothing, or less, there is no such ratio.
+        ogr = "-" if own["ogr"] is None or own["gain"] <= 0 else f"{own['ogr']:.3f}"
         cells[part] = [
             f"{weight:.3f} [{low:.3f}, {high:.3f}]",
             f"{own['gain']:+.3f}",
@@ -149,79 +202,11 @@ def _cells(note: Mapping) -> dict[str, list[str]]:
     return cells
 
 
-def text(
-    workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, headline: str, how: str
-) -> str:
+def text(workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, how: str) -> str:
     """Writes both tables as aligned text, below the line of `table.denominators`; '' for a run in which nothing is
     weighed."""
-    found = table_rows(workdir, columns, split, config, headline, how)
+    found = table_rows(lines(workdir, columns, split, config, how))
     if not found:
         return ""
     about = table.denominators(points.there(columns, split)[-1].scores[split])
     return "\n\n".join([f"{about}\n{aligned(found)}", aligned(weight_rows(workdir, columns))])
-
-
-def said(
-    workdir: pathlib.Path, columns: Sequence[Column], split: str, config: Mapping, headline: str, how: str
-) -> list[str]:
-    """Says what the last column is worth against each modality alone and naive joint training: the line below a
-    run's verdict; [] for a run in which nothing is weighed, or without such networks to compare with."""
-    found = table_rows(workdir, columns, split, config, headline, how)
-    if not found or not all(found[-1][-2:]):
-        return []
-    title, (best, naive) = found[-1][0], found[-1][-2:]
-    return [f"{title}: {best} over its best modality, {naive} over naive joint training ({split})"]
-
-
-# ---------------------------------------------------------------------------- figures
-def panel(workdir: pathlib.Path, columns: Sequence[Column]) -> dict:
-    """Draws what the page shows of weights: {'about': texts, 'weights': rows, 'curves': SVG, 'areas': list of
-    SVG}; {} for a run in which nothing is weighed."""
-    every = notes(workdir, columns)
-    if not every:
-        return {}
-    titles = {column.segment: column.title for column in columns}
-    measured = {titles[s]: [n for n in own if "heads" in n] for s, own in every.items()}
-    return {
-        "about": [f"{titles[s]}: {blends.told(note)}" for s, own in every.items() for note in own],
-        "weights": weight_rows(workdir, columns),
-        "curves": _curves({title: own for title, own in measured.items() if own}),
-        "areas": [areas(title, own) for title, own in measured.items() if len(own) > 1],
-    }
-
-
-def _curves(measured: Mapping[str, Sequence[Mapping]]) -> str:
-    """Draws the losses (or errors) of every part over time, of training clips and of those held out (figure 4),
-    and how far apart they are: O. Probes of one kind stand once, whichever columns they weighed."""
-    series: dict[str, dict] = {}
-    known = set()
-    for title, own in measured.items():
-        probes = tuple(name for note in own for name in note["probe"])
-        if probes in known:
-            continue
-        known.add(probes)
-        for part in own[0]["heads"]:
-            lines = {"training clips": [], "held out": [], "O, their difference": []}
-            for note in own:
-                found = note["heads"][part]
-                for step, train, held in zip(note["steps"], found["train"], found["held"]):
-                    for line, number in zip(lines.values(), (train, held, held - train)):
-                        line.append((step, number))
-            curve = own[0]["options"]["curves"]
-            series[f"{part}: {curve}" + (f", {title}" if len(measured) > 1 else "")] = lines
-    return figures.curves(series)
-
-
-def areas(title: str, own: Sequence[Mapping]) -> str:
-    """Draws the weights of every part over super-epochs, as areas that add up to 1 (figure 5a) -> SVG."""
-    parts = list(own[0]["weights"])
-    # Weights stay as they are until the next super-epoch begins.
-    edges = [step for note in own for step in (note["steps"][0], note["steps"][-1])]
-    heights = [[note["weights"][part] for note in own for _ in range(2)] for part in parts]
-    with plt.rc_context(figures.STYLE):
-        figure, axis = plt.subplots(figsize=(figures.WIDTH, 2.4), layout="constrained")
-        drawn = axis.stackplot(edges, heights, colors=figures.COLOURS[: len(parts)], alpha=0.8, lw=0)
-        axis.set(xlabel="step", ylabel="weight", xlim=(edges[0], edges[-1]), ylim=(0, 1))
-        axis.set_title(figures.short(title))
-        figures.legend(axis, dict(zip(parts, drawn)))
-        return figures.svg(figure)

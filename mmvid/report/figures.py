@@ -247,22 +247,29 @@ def confusion(matrix: np.ndarray, names: list[str]) -> str:
         return svg(figure)
 
 
-def changes(names: list[str], change: np.ndarray, counts: np.ndarray, title: str) -> str:
+def changes(
+    names: list[str],
+    change: np.ndarray,
+    counts: np.ndarray,
+    title: str,
+    label: str = "points of top-1",
+    ends: int = 0,
+) -> str:
     """Draws a bar for each class's change in accuracy (fractions, NaN where a class has no clip), sorted -> SVG.
-    Of more than 40 classes, the 40 that change most are shown."""
-    known = np.flatnonzero(np.isfinite(change))
-    if len(known) > 40:
-        known = known[np.argsort(-np.abs(change[known]))[:40]]
-    order = known[np.argsort(change[known], kind="stable")]
+    Of more than 40 classes, the 40 that change most are shown, or so many at both ``ends``."""
+    order = np.argsort(change, kind="stable")[: np.isfinite(change).sum()]
+    if 0 < 2 * ends < len(order):
+        order = np.concatenate([order[:ends], order[-ends:]])
+    elif len(order) > 40:
+        order = order[np.sort(np.argsort(-np.abs(change[order]))[:40])]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH, ROW * len(order) + 0.9), layout="constrained")
         colours = [COLOURS[0] if v >= 0 else COLOURS[1] for v in change[order]]
         axis.barh(range(len(order)), 100 * change[order], color=colours, height=0.7)
-        labels = [f"{short(names[i])} (n={counts[i]})" for i in order]
-        axis.set_yticks(range(len(order)), labels, fontsize=7)
+        axis.set_yticks(range(len(order)), [f"{short(names[i])} (n={counts[i]})" for i in order], fontsize=7)
         axis.axvline(0, color=SOFT, lw=0.8)
-        axis.set_xlabel("points of top-1")
-        axis.set_title(short(title, 48))
+        axis.set_xlabel(label)
+        axis.set_title("\n".join(short(line, 48) for line in title.splitlines()))
         axis.grid(axis="y", visible=False)
         return svg(figure)
 

@@ -190,12 +190,11 @@ def _log_tables(
     the long one else."""
     how = config.evaluation.aggregate
     short = {
-        split: table.taught_text(columns, split, how)
-        or blending.text(workdir, columns, split, config, headline, how)
+        split: table.taught_text(columns, split, how) or blending.text(workdir, columns, split, config, how)
         for split in found
     }
     for split, lines in found.items():
-        # With every teacher or arm in it, the table is long and mostly empty: a terminal shows the short one alone.
+        # With every teacher or arm in it, the table is long and mostly empty: a terminal shows the short one.
         level = logging.DEBUG if short[split] else logging.INFO
         logs.LOG.log(level, "\n%s\n", table.table(columns, split, baseline=baseline, how=how, found=lines))
     if weighed := table.column_weights(columns, next(iter(found))):
@@ -240,6 +239,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     # summary.json comes last: `compare` takes a folder that has one for a run that has ended.
     files.write_json(workdir / "summary.json", {c.segment: c.numbers for c in loaded})
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
-    said += blending.said(workdir, loaded, next(iter(found)), config, headline, how)
+    split = next(iter(found))
+    said += blending.said(blending.lines(workdir, loaded, split, config, how), split)
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]

@@ -8,18 +8,29 @@ import numpy as np
 
 from mmvid.methods import gblend
 from mmvid.report import figures
-from mmvid.report.text import listed
+from mmvid.report.text import listed, percent
+
+# The OGR below which nobody need worry, and the share of chance's loss below which clips have been learnt.
+SMALL, LEARNT = 0.1, 0.8
 
 
 class Overfitting(NamedTuple):
     """The mean losses of an ``output``, which reads ``streams``: ``chance`` is that of a network that knows
-    nothing, ``train`` that on training clips, ``held`` that on others."""
+    nothing, ``train`` that on training clips, ``held`` that on others. ``right`` is its top-1 on the latter,
+    ``guess`` that of chance; nan where labels are of several classes."""
 
     output: str
     streams: tuple[str, ...]
     chance: float
     train: float
     held: float
+    right: float = float("nan")
+    guess: float = float("nan")
+
+    @property
+    def named(self) -> str:
+        """Its name, with how often it is right."""
+        return self.output + (f" (top-1 {percent(self.right)})" if np.isfinite(self.right) else "")
 
     @property
     def change(self) -> gblend.Change:
@@ -31,17 +42,21 @@ class Overfitting(NamedTuple):
         """OGR; inf where nothing was gained."""
         return float(self.change.ratio) if self.change.gain > 0 else float("inf")
 
+    @property
+    def signed(self) -> float:
+        """O / G, below 0 where new clips are easier than those of training."""
+        return float(self.change.overfitting / self.change.gain) if self.change.gain > 0 else float("inf")
+
 
 def rows(found: Mapping[str, Sequence[Overfitting]]) -> list[list[str]]:
     """Makes the table of the outputs of each title: a head, then a line for each."""
-    made = [["", "", "training loss", "held-out loss", "G", "O", "OGR"]]
+    made = [["", "", "training loss", "held-out loss", "G", "O", "OGR", "held-out top-1"]]
     for title, own in found.items():
         for i, one in enumerate(own):
             ratio = f"{one.ratio:.2f}" if np.isfinite(one.ratio) else "nothing gained"
             gain, over = (f"{float(x):+.3f}" for x in one.change)
-            made.append(
-                [title if i == 0 else "", one.output, f"{one.train:.3f}", f"{one.held:.3f}", gain, over, ratio]
-            )
+            losses, right = (f"{one.train:.3f}", f"{one.held:.3f}"), percent(one.right) if one.right >= 0 else "-"
+            made.append([title if i == 0 else "", one.output, *losses, gain, over, ratio, right])
     return made
 
 
@@ -51,31 +66,50 @@ def weights(own: Sequence[Overfitting]) -> dict[str, float]:
     return dict(zip((one.output for one in own), map(float, gblend.blend_weights(*losses))))
 
 
-def advice(own: Sequence[Overfitting]) -> str:
+def advice(own: Sequence[Overfitting], blend: str = "") -> str:
     """Says in a sentence which output overfits most, and what to do about it. Joint outputs are passed over where
-    there are those of single streams."""
+    there are those of single streams. ``blend`` is the command that weighs losses unequally; '' for a run that
+    does so already."""
     single = [one for one in own if len(one.streams) == 1] or list(own)
-    lost = [one.output for one in single if one.change.gain <= 0]
-    if len(lost) == len(single):
-        return (
-            f"{listed(lost)} know{'s' * (len(lost) == 1)} no more of new clips than chance does: train longer, or "
-            "regularise"
-        )
-    if lost:
-        return f"leave {listed(lost)} out, or regularise: it knows no more of new clips than chance does"
-    worst = max(single, key=lambda one: one.ratio)
+    if lost := [one for one in single if not one.change.gain > 0]:
+        return _of_lost(lost, all_of_them=len(lost) == len(single))
+    worst, best = (choose(single, key=lambda one: one.signed) for choose in (max, min))
     gain, over = map(float, worst.change)
     said = f"{worst.output} overfits by {over:.2f} for a gain of {gain:.2f}"
-    if worst.ratio < 0.1:
+    if over <= 0:
+        # Augmentation and dropout are in training alone: new clips may be no harder than these.
+        said = f"{worst.output} does as well on new clips as on its own"
+    if worst.signed < SMALL:
         return f"{said}: nothing here overfits much; train longer or take a larger network"
-    if len(single) == 1:
+    if len({one.streams for one in single}) == 1:
         return f"{said}: more clips, augmentation, dropout or fewer updates would help"
-    best = min(single, key=lambda one: one.ratio)
+    both = f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f})"
     each = ", ".join(f"{output} {weight:.2f}" for output, weight in weights(single).items())
-    return (
-        f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f}); a joint network does well "
-        f"to weigh them unequally, by G-Blend {each}: python -m mmvid train --config=configs/gblend.py"
-    )
+    if not blend:
+        return f"{both}; by G-Blend's rule they weigh {each}"
+    return f"{both}; a joint network does well to weigh them unequally, by G-Blend's rule {each}: {blend}"
+
+
+def _of_lost(lost: Sequence[Overfitting], *, all_of_them: bool) -> str:
+    """What to do about outputs whose loss on new clips is no better than chance's."""
+    # Those that know their own clips overfit; the others have not learnt.
+    learnt = [one for one in lost if one.train < LEARNT * one.chance]
+    idle, said = [one for one in lost if one not in learnt], []
+    if learnt:
+        has = "have" if len(learnt) > 1 else "has"
+        said.append(
+            f"{listed([one.named for one in learnt])} {has} learnt the old clips, and on new ones {has} a loss no "
+            "better than chance's: regularise, take more clips or fewer updates"
+        )
+    if idle:
+        has = "have" if len(idle) > 1 else "has"
+        names = listed([one.named for one in idle])
+        said.append(f"{names} {has} hardly learnt anything: train longer, or at another learning rate")
+    # Who is often right, and too sure of it where not, is still of use.
+    useless = [one.output for one in lost if not one.right > 2 * one.guess]
+    if useless and not all_of_them:
+        said.append(f"or leave {listed(useless)} out")
+    return "; ".join(said)
 
 
 def figure(title: str, own: Sequence[Overfitting]) -> str:

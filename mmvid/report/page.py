@@ -21,6 +21,7 @@ from mmvid.report import (
     table,
     teachers,
     verdict,
+    weighing,
 )
 from mmvid.report.points import Column, Line
 from mmvid.report.rows import head_of
@@ -84,9 +85,10 @@ def _opening(told: Told) -> dict:
     }
 
 
-def _first_figures(told: Told) -> dict:
+def _first_figures(told: Told, weighed: Sequence[blending.Line]) -> dict:
     """Draws what the page begins with, of the first split: 'lead', a list of figures a row, and 'cost'. Where a
-    student has learnt from teachers, that is accuracy and calibration error of all; else every output's value."""
+    student has learnt from teachers, that is accuracy and calibration error of all; where losses are ``weighed``,
+    accuracy of all lines of that table; else every output's value."""
     columns, split, how = told.columns, told.split, told.how
     rows = overview.rows_of(told.workdir, columns, split, told.settings)
     base = next((row for row in rows if row.segment == told.baseline), None)
@@ -94,6 +96,8 @@ def _first_figures(told: Told) -> dict:
     lead = [[figure for figure in made.values() if figure]] if made else []
     if made and overview.taught(columns, split):
         lead = overview.figures_of(rows, split, told.headline, how, base)
+    elif weighed:
+        lead = [weighing.lead(weighed)]
     cost = overview.costs(rows, split, told.headline, how) if made else ""
     return {"lead": lead, "cost": cost, "counted": diagrams.COSTS}
 
@@ -131,9 +135,9 @@ def _table(told: Told, split: str) -> dict:
     }
 
 
-def _blended(told: Told, split: str) -> list:
-    """Makes the short table of a run whose losses are weighed; [] for others."""
-    return blending.table_rows(told.workdir, told.columns, split, told.settings, told.headline, told.how)
+def _weighed(told: Told, split: str) -> list[blending.Line]:
+    """The lines of the short table of a run whose losses are weighed; [] for others."""
+    return blending.lines(told.workdir, told.columns, split, told.settings, told.how)
 
 
 def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[str, dict]]:
@@ -217,13 +221,16 @@ def write(
     found = found or points.every(columns, headline=headline, baseline=baseline, how=how)
     told = Told(pathlib.Path(workdir), columns, json.loads(config), headline, baseline, how, found, dataset)
     published = _published(told, published)
+    weighed = {split: _weighed(told, split) for split in found}
+    own = weighed[told.split]
     page = template("report.html").render(
         **_opening(told),
-        **_first_figures(told),
+        worth=blending.said(own, told.split),
+        **_first_figures(told, own),
         **_origin(told),
         tables=[_table(told, split) for split in found],
-        blended={split: _blended(told, split) for split in found},
-        blending=blending.panel(told.workdir, columns),
+        blended={split: blending.table_rows(lines) for split, lines in weighed.items()},
+        blending=weighing.panel(told.workdir, columns, own, told.split, told.settings, told.how),
         temperatures=(temperature.FITTED, temperature.LOWEST, temperature.HIGHEST),
         missing=list(missing),
         published=published,

@@ -160,12 +160,32 @@ def _confusion(scores: Scores, output: str, head: str, how: str) -> str:
 
 
 def _changes(scores: Scores, earlier: Scores, output: str, head: str, how: str, title: str) -> str:
+    return figures.changes(*class_changes(scores, earlier, output, output, head, how), title)
+
+
+def class_changes(
+    scores: Scores, earlier: Scores, output: str, other: str, head: str, how: str
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Computes what each class has gained from the ``other`` output of ``earlier`` scores to ``output`` of
+    ``scores``, of the same clips: (names, change in accuracy or, of several labels, in AP [K], clips [K])."""
     # A class's change is over clips that both have: otherwise it would be one of coverage, too.
-    both = file.usable(scores, output, head) & file.usable(earlier, output, head)
-    labels, names = scores.label[head][both], _names(scores, head)
-    after, before = (numbers_lib.probabilities(own.logits[output][head], how)[both] for own in (scores, earlier))
+    both = file.usable(scores, output, head) & file.usable(earlier, other, head)
+    labels, names, kind = scores.label[head][both], _names(scores, head), file.heads_of(scores)[head].kind
+    after, before = (
+        numbers_lib.probabilities(own.logits[name][head], how, kind=kind)[both]
+        for own, name in ((scores, output), (earlier, other))
+    )
+    if kind == "multi":
+        change = _average_precisions(after, labels) - _average_precisions(before, labels)
+        return names, change, labels.sum(0).astype(int)
     change = metrics.per_class_accuracy(after, labels) - metrics.per_class_accuracy(before, labels)
-    return figures.changes(names, change, np.bincount(labels, minlength=len(names)), title)
+    return names, change, np.bincount(labels, minlength=len(names))
+
+
+def _average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Computes the AP of each class: [N, K] each -> [K], nan where a class has no positive."""
+    found = [metrics.mean_average_precision(scores[:, [k]], labels[:, [k]]) for k in range(scores.shape[1])]
+    return np.array([np.nan if ap is None else ap for ap in found])
 
 
 def hardest(scores: Scores, output: str, count: int, how: str = numbers_lib.HOW) -> list[dict]:

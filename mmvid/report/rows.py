@@ -222,11 +222,13 @@ def taught_by(scores: Iterable[Scores]) -> set[str]:
 
 def titled(title: str, scores: Scores, output: str, teachers: Container[str]) -> str:
     """Titles a line of one of several outputs of a row: 'CE: flow'; teachers have their own names, 'teacher_flow',
-    whether they were trained together, each alone, or by an earlier run."""
+    whether they were trained together, each alone, or by an earlier run, and so have outputs that their segment
+    has a title for, 'Flow alone'."""
     own = scores.meta.get("title") or scores.meta.get("segment", "")
-    if output in teachers and own and title.endswith(own):
+    called = scores.meta.get("titles", {}).get(output, output if output in teachers else "")
+    if called and own and title.endswith(own):
         # Before it stands the run, where there are several.
-        return title.removesuffix(own) + output
+        return title.removesuffix(own) + called
     return f"{title}: {output}"
 
 

@@ -31,6 +31,7 @@ SINCE = {
     "missing.audio": 0.0, "missing.boxes": 0.0,
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
     "blend.held": "", "blend.split": "", "blend.fixed": "", "blend.measures": 1, "blend.super_epochs": (),
+    "blend.frozen_trunk": "",
 }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from mmvid.scores.file import Scores
 
 # In the folder of a segment that learns by weights, and of the last segment of a probe: `Probe.note`'s.
 NAME = "blend.json"
+# A segment that compares the trunks of a super-epoch is called after it, and says in a note what they are.
+TRUNK, COMPARED = "trunk", "trunk.json"
 
 
 # ---------------------------------------------------------------------------- one clip's loss
@@ -51,6 +53,11 @@ def of_clips(scores: Scores, output: str, curve: str = "loss", multi: str = "sig
 
 
 # ---------------------------------------------------------------------------- a probe
+def trunk_of(segment: str) -> str:
+    """Names the segment that compares what the super-epoch ``segment`` has made of the encoders."""
+    return f"{TRUNK}_{segment}"
+
+
 def how(options: Mapping) -> dict:
     """Returns those of the method's ``options`` that say how weights follow from losses."""
     return {name: options[name] for name in ("curves", "multi", "endpoint", "clamp", "clamp_absolute")}
