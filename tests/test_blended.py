@@ -428,7 +428,7 @@ def test_arms_of_every_kind(dataset, finished, tmp_path):
      ({"blend.arms.equal": dict(network="rgb", pretrained=True)}, "Name a fusion of these"),
      ({"networks.wide": common.fusion(options=dict(unimodal="none"), flow="toy", rgb="tsm_tiny"),
        "blend.arms.wide": dict(network="wide")}, "encoder 'rgb' of 'wide' and its copy 'rgb' differ")],
-    ids=range(19),
+    ids=range(20),
 )  # fmt: skip
 def test_what_cannot_be_is_said_before_anything_trains(dataset, finished, marked, tmp_path, changes, match):
     config = small.configured(dataset)
