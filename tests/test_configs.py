@@ -273,6 +273,8 @@ ORDERS = {
     "kinetics_flow_audio": ("audio", "flow"),
     "kinetics_all": ("rgb", "flow", "audio"),
 }
+DEEP_RGB = dict.fromkeys(("kinetics_csn152", "epic55_noun", "epic55_verb"), "csn_ip_152")
+DEEP_RGB |= {"audioset": "r2plus1d_101"}
 REAL = [variant for variant in gblend.VARIANTS if gblend.get_config(variant).dataset.clips]
 
 
@@ -298,6 +300,10 @@ def test_the_datasets_of_gradient_blending(variant):
         assert sampling.test_indices(300, stream, views).shape == (10, stream.sampling.frames)
     assert len(test_windows(256, 340, config.size, views)[0]) == (3 if variant.endswith("csn152") else 1)
     # Weights that are given are of all classifiers, and several labels are scaled in every network.
+    # Section 4: both backbones have 152 layers on Kinetics and EPIC-Kitchens, 101 on AudioSet.
+    if deep := DEEP_RGB.get(variant):
+        found = config.networks.audio.model, config.networks.rgb.model
+        assert found == (f"audio_resnet{deep[-3:]}", deep)
     streams = ORDERS.get(variant, ("audio", "rgb"))
     outputs = [output for made in main.networks for output in made.outputs]
     assert outputs == [f"av.{part}" for part in (*streams, "joint")]
