@@ -69,10 +69,10 @@ def _adapted(have: Found, wanted, layout: Layout, classifier: str) -> dict[Path,
     """
     placed = {p: v for p, v in have.placed.items() if (*p[:-1], _IMPLIED.get(p[-1])) not in wanted}
     theirs, ours = set(have.layout.classifiers), set(layout.classifiers)
-    alone = classifier == "skip" or not ours
-    if alone or layout.encoders:
+    afresh = classifier == "skip" or not ours
+    if afresh or layout.encoders:
         # Of two fusions one may have unimodal classifiers, and the other the joint one alone.
-        dropped, kept = (theirs | ours, ours) if alone else (theirs - ours, ours - theirs)
+        dropped, kept = (theirs | ours, ours) if afresh else (theirs - ours, ours - theirs)
         placed = {p: v for p, v in placed.items() if not within(p[1:], tuple(dropped))}
         placed |= {p: v for p, v in wanted.items() if within(p[1:], tuple(kept))}
         necks = (*have.layout.necks, *layout.necks)
