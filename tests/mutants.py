@@ -35,6 +35,7 @@ METHODS = "tests/test_methods.py -k"
 LOADER = "tests/test_pipeline.py -k"
 OPTIM = "tests/test_optim.py"
 SCORES = "tests/test_scores.py"
+BLENDED = "tests/test_blended.py -k"
 
 MUTANTS = (
     # Plans and starts.
@@ -56,6 +57,24 @@ MUTANTS = (
            "if start.segment and _inputs(", "if start.file and _inputs(", f"{PLAN} teacher"),
     Mutant("a teacher's classifier may be a random draw", "mmvid/plans/fit.py",
            "not own or bool(fresh(config, network, starts, heads))", "not own", f"{PLAN} teacher"),
+    # G-Blend.
+    Mutant("blend: a head that got worse is rewarded", "mmvid/methods/gblend.py",
+           "found.gain > 0, found.gain /", "found.gain != 0, np.abs(found.gain) /", "tests/test_gblend.py"),
+    Mutant("blend: overfitting is not squared", "mmvid/methods/gblend.py", "least) ** 2", "least)",
+           "tests/test_gblend.py"),
+    Mutant("blend: the clamp has a unit", "mmvid/methods/gblend.py", "np.maximum(clamp, clamp_absolute / unit)",
+           "np.maximum(clamp, clamp_absolute) / unit", "tests/test_gblend.py"),
+    Mutant("blend: a probe may learn from what it is measured on", "mmvid/plans/arms.py",
+           "if held & taught or fixed - taught", "if fixed - taught", f"{BLENDED} cannot_be"),
+    Mutant("blend: what is tested may be held out", "mmvid/plans/arms.py", "if both := held & ids(split)",
+           "if both := set()", f"{BLENDED} cannot_be"),
+    Mutant("blend: weights of a reused probe stay as they were", "mmvid/plans/blended.py",
+           "all(note.get(name) == value for name, value in probe.basis(options).items())", "bool(note)",
+           f"{BLENDED} every_kind"),
+    Mutant("blend: a naive arm begins with a classifier of its own", "mmvid/plans/gblend.py",
+           "return _begun(made, wholes, own) if own else made", "return made", f"{BLENDED} every_kind"),
+    Mutant("blend: a super-epoch's copies begin as the first one's", "mmvid/plans/gblend.py",
+           "_window(model, probe, piece, own,", "_window(model, probe, pieces[0], own,", f"{BLENDED} moment"),
     Mutant("a file that says nothing proves all", "mmvid/weights/seen.py",
            'all(key in seen["splits"] for seen in telling)', "True", "tests/test_seen.py"),
     Mutant("the twin starts from the headline's weights", "mmvid/plans/mml.py",
@@ -240,7 +259,8 @@ def check(tree: pathlib.Path) -> None:
 
 def failures(tree: pathlib.Path, tests: str) -> str:
     """What pytest says of tests that fail; '' where none does. Exits where they could not be run."""
-    line = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
+    # In one process: of two, the one that is stopped after the other's failure makes it 2, an interruption.
+    line = f"{sys.executable} -m pytest -n0 -x -q -p no:cacheprovider {tests}"
     done = subprocess.run(line, shell=True, cwd=tree, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
                           capture_output=True, text=True)  # fmt: skip
     said = f"{line} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}"

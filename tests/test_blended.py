@@ -367,7 +367,7 @@ def test_arms_of_every_kind(dataset, finished, tmp_path):
     changes = {"reuse": str(finished), "method.gblend.clamp_absolute": 0.5,
         "blend.arms.pretrained": dict(network="naive", pretrained=True, title="Pre-training"),
         "blend.arms.early": dict(network="naive", checkpoint="best", title="Early stopping"),
-        "blend.arms.learnt": dict(network="av", weights="learnt"),
+        "blend.arms.learnt": dict(network="av", weights="learnt"), "blend.arms.moving": dict(network="flow"),
         "blend.arms.unclamped": dict(network="av", clamp_absolute=0.0),
     }  # fmt: skip
     # A loss of several labels is that of everybody.
@@ -387,9 +387,11 @@ def test_arms_of_every_kind(dataset, finished, tmp_path):
     taken = sorted(path.parent.name for path in tmp_path.glob("*/done.json"))
     assert taken == ["equal", "probe", "probe_1", "unclamped"]
     (tmp_path / "unclamped" / "blend.json").unlink()
-    trained(run, tmp_path, ("probe_1", "probe", "learnt"))
+    trained(run, tmp_path, ("probe_1", "probe", "learnt", "moving"))
     note = files.read_json(tmp_path / "learnt" / "blend.json")
     assert note["source"] == "learnt" and note["weights"]["joint"] != 1
+    # By itself, a copy learns what it has learnt beside the others in the probe.
+    same_bits(weights(tmp_path, "moving")["flow"], weights(finished, "probe")["flow"])
     # Weighed anew, of the same scores; with the earlier run's options as there.
     earlier, found = (files.read_json(finished / "gblend" / "blend.json"), {})
     for name in ("unclamped", "gblend"):
