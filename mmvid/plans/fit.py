@@ -2,6 +2,7 @@
 teachers come trained."""
 
 import functools
+import json
 from collections.abc import Mapping
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from mmvid import weights
 from mmvid.models import options_of
 from mmvid.network import Network, init_params
+from mmvid.plans import keys
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network, make_streams
 from mmvid.plans.starts import STILLS, Start
@@ -45,6 +47,21 @@ def _blank(network: Network, streams) -> tuple:
     return tuple(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree[network.name]) for tree in drawn)
 
 
+# {what a network is made of, as text: the network and its blanks}. Plans of many segments ask for the same ones.
+_MADE: dict[str, tuple[Network, tuple]] = {}
+
+
+def _made(config, name: str, heads) -> tuple[Network, tuple]:
+    """A network of the configuration, and its blanks."""
+    parts = (config.networks[name], config.model_options, config.streams, heads)
+    described = json.dumps([name, *map(keys.plain, parts)], sort_keys=True)
+    if described not in _MADE:
+        streams = make_streams(config)
+        network = make_network(config, name, heads, streams)
+        _MADE[described] = network, _blank(network, streams)
+    return _MADE[described]
+
+
 def _check_known(config, start: Start) -> None:
     if start.network not in config.networks:
         raise ValueError(f"no network {start.network!r} to start from; there are {sorted(config.networks)}")
@@ -54,9 +71,7 @@ def _held(config, start: Start, heads) -> weights.Found:
     """Returns what ``start``'s network, or its part, will hold at the end of its segment, with zeros in place
     of weights that are not trained yet. Raises ValueError for an unknown network or part."""
     _check_known(config, start)
-    streams = make_streams(config)
-    source = make_network(config, start.network, heads, streams)
-    params, stats = _blank(source, streams)
+    source, (params, stats) = _made(config, start.network, heads)
     name = f"segment {start.segment!r}: network {start.network!r}"
     return weights.part_of({"params": params, "stats": stats}, source.model, start.part, name)
 
@@ -70,7 +85,7 @@ def _check_segment(config, network: Network, target: str, start: Start, heads) -
         source = f"segment {start.segment!r}, network {start.network!r}{part}"
         fit = functools.partial(weights.fitted, held, f"network {target!r}", source)
         path = starts_lib.place((network,), target)[1]
-        starts_lib.filled(network, path, _blank(network, make_streams(config)), fit)
+        starts_lib.filled(network, path, _made(config, network.name, heads)[1], fit)
         return
     _check_known(config, start)
     own, other = (_architecture(config, n) for n in (network.name, start.network))

@@ -213,28 +213,31 @@ def _online(context: Context, arm: Arm, whole: Segment, copies: blended.Copies) 
     config, blend = context.config, context.config.blend
     lengths = super_epochs(blend.super_epochs, steps=whole.steps, steps_per_epoch=whole.steps_per_epoch)
     names = [*(f"{ONLINE}_{i}" for i in range(1, len(lengths))), ONLINE]
-    title = f"{arm.title}, online"
-    pieces = continuation.cut(whole._replace(title=title), dict(zip(names, lengths)))
-    own = {arm.network.name: copies[arm.network.name]} if arm.estimates else {}
-    model = _probe(context, own, PROBE, blend.split, "") if own else None
-    segments: list[Segment] = []
-    for i, piece in enumerate(pieces):
-        probe = None
-        if own:
-            probe = arms_lib.probe_of(config, arm, copies, (f"{PROBE}_{piece.name}",))
-            window = _window(model, probe, piece, own, pieces[i - 1].name if i else "")
-            leave = blended.estimating(window.leave, {piece.name: (probe, arm.options)})
-            segments.append(window._replace(leave=leave))
-        shown = (
-            piece
-            if piece is pieces[-1]
-            else piece._replace(title="", evaluate=(config.evaluation.during,), also=())
-        )
-        segments.append(_weighed(context, arm, shown, probe))
-        if own and trunks.asked(config):
-            parts, groups = own[arm.network.name], _groups(config, blend.split)
-            method = _alone(config, ("naive", "blended"))
-            segments.append(trunks.compared(context, piece, segments[-2].name, parts, method, groups))
+    pieces = continuation.cut(whole._replace(title=f"{arm.title}, online"), dict(zip(names, lengths)))
+    # Only the last piece is shown.
+    during = dict(title="", evaluate=(config.evaluation.during,), also=())
+    shown = [*(piece._replace(**during) for piece in pieces[:-1]), pieces[-1]]
+    if not arm.estimates:
+        return [_weighed(context, arm, piece, None) for piece in shown]
+    own = {arm.network.name: copies[arm.network.name]}
+    model = _probe(context, own, PROBE, blend.split, "")
+    epochs_of = (_super_epoch(context, arm, model, *three, own) for three in zip(["", *names], pieces, shown))
+    return [segment for segments in epochs_of for segment in segments]
+
+
+def _super_epoch(
+    context: Context, arm: Arm, model: Segment, previous: str, piece: Segment, shown: Segment, own: blended.Copies
+) -> list[Segment]:
+    """A super-epoch: a probe as ``model`` of the ``own`` copies, the ``piece`` as it is ``shown``, and what it has
+    made of the encoders, where that is asked for; ``previous`` is the piece before it."""
+    config, (parts,) = context.config, own.values()
+    probe = arms_lib.probe_of(config, arm, own, (f"{PROBE}_{piece.name}",))
+    window = _window(model, probe, piece, own, previous)
+    window = window._replace(leave=blended.estimating(window.leave, {piece.name: (probe, arm.options)}))
+    segments = [window, _weighed(context, arm, shown, probe)]
+    if trunks.asked(config):
+        method, groups = _alone(config, ("naive", "blended")), _groups(config, config.blend.split)
+        segments.append(trunks.compared(context, piece, window.name, parts, method, groups))
     return segments
 
 
