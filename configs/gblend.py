@@ -62,7 +62,8 @@ rates: --config.method.gblend.curves=error. A softmax in place of sigmoids, for
 several labels: --config.method.gblend.multi=softmax. In short runs a joint
 classifier of weight .05 starves: --config.method.gblend.clamp_absolute=0.5
 counts no overfitting as less than that. --config.split=train lets all networks
-learn from the held-out clips as well, once these have weighed them (offline alone).
+learn from all training clips, once those held out have weighed them (offline
+alone).
 Online, --config.blend.frozen_trunk='5 epochs' compares the encoders that each
 super-epoch makes with those that naive training makes of the same snapshot: for
 so long a new joint classifier learns on each.
@@ -390,6 +391,8 @@ def _recipe(
     c.method.gblend.weights = WEIGHTS[weights] if weights else "estimate"
     # Ten clips of each video, centre crop, mean of probabilities.
     c.evaluation.update(dict(protocol="E10", resize=256, aggregate="probs", splits=("val",), every="4%"))
+    # What stops early must not be chosen by the clips that it is judged on.
+    c.evaluation.during = "val" if weights else "held"
     c.save_every = "2%"
     c.loader.workers = 16
 

@@ -160,10 +160,10 @@ def by_hand(weights: Sequence[float], parts: Sequence[str], source: str) -> dict
 
 
 def of_run(folder: pathlib.Path, parts: Sequence[str]) -> list[float]:
-    """Reads the weights that an earlier run ended with, for the ``parts`` of a network here: from the folder of a
-    segment, or of a run, in which that of the plan's own method counts. Raises ValueError where there are none, or
-    those of other parts."""
-    paths = [folder / name / NAME for name in ("", "online", "gblend")]
+    """Reads the weights of an earlier run for the ``parts`` of a network here: from the folder of a segment, or of
+    a run, in which the offline ones count: those of a super-epoch are for its own few steps. Raises ValueError
+    where there are none, or those of other parts."""
+    paths = [folder / name / NAME for name in ("", "gblend")]
     # That of a probe holds several.
     paths = [path for path in paths if "weights" in files.read_note(path)]
     if not paths:
