@@ -145,7 +145,7 @@ def test_a_finished_run_is_scored_again(copy, monkeypatch, capsys):
     own.parent.mkdir()
     own.write_bytes(b"the run's own")
     args = ("--protocol=D0U2", "--crops=centre", "--splits=test", "--config.evaluation.batch_size=4")
-    monkeypatch.setattr(evaluate, "_steps", lambda run, segment: 7)
+    monkeypatch.setattr(evaluate, "steps_of", lambda run, segment: 7)
     assert ask(monkeypatch, "evaluate", copy, *args) == 0
     text = capsys.readouterr().out
     assert "3 of 3 clips, 2 views, protocol D0U2" in text and "flow + rgb" in text
