@@ -151,17 +151,16 @@ def test_seeds_are_compared_with_one_best_modality_and_with_their_naive_networks
     assert modality not in comparison.compared(plainly, "test", "av.joint", "logits", own)["columns"]
 
 
-def test_published_weights_stand_beside_those_of_a_network_of_the_same_parts(tmp_path):
-    files.write_json((tmp_path / "gblend").mkdir() or tmp_path / "gblend" / "blend.json",
-                     blends.by_hand((0.2, 0.5, 0.3), ("audio", "flow", "joint"), "by hand"))  # fmt: skip
-    rows_of = (
-        ("table 1", {"rgb": ".6", "joint": ".4"}),
-        ("table 2", {"flow": ".827", "audio": ".011", "joint": ".162"}),
-    )
-    columns = [Column("G-Blend", "gblend", {})]
-    made = blending.weight_rows(tmp_path, columns, {"blend": {"published": rows_of}})
-    assert [row[-1] for row in made] == ["in the paper", "0.011 (table 2)", "0.827 (table 2)", "0.162 (table 2)"]
-    for other in ({"blend": {"published": rows_of[:1]}}, {}):
-        assert [row[2] for row in blending.weight_rows(tmp_path, columns, other)[1:]] == [
-            f"{weight} (by hand)" for weight in ("0.200", "0.500", "0.300")]  # fmt: skip
+def test_published_weights_stand_beside_those_that_were_found_for_the_same_parts(tmp_path):
+    head = {"interval": [0.1, 0.6], "gain": 1.0, "overfitting": 2.0, "ogr": 2.0}
+    given = blends.by_hand((0.2, 0.5, 0.3), parts := ("audio", "flow", "joint"), "by hand")
+    for name, note in (("equal", given), ("gblend", given | {"heads": dict.fromkeys(parts, head)})):
+        (tmp_path / name).mkdir()
+        files.write_json(tmp_path / name / "blend.json", note)
+    columns = [Column("Equal", "equal", {}), Column("G-Blend", "gblend", {})]
+    printed = [("table 1", {"rgb": ".6", "joint": ".4"}), ("table 2", dict(zip(parts, (".011", ".827", ".162"))))]
+    made = blending.weight_rows(tmp_path, columns, {"blend": {"published": printed}})
+    paper = ["0.011 (table 2)", "0.827 (table 2)", "0.162 (table 2)"]
+    assert [row[-1] for row in made] == ["in the paper", "", "", "", *paper]
+    for other in ({"blend": {"published": printed[:1]}}, {}):
         assert {len(row) for row in blending.weight_rows(tmp_path, columns, other)} == {6}

@@ -7,9 +7,9 @@ have left; nothing is run again.
 Runs that share everything but the seed are one row: mean and standard
 deviation. Differences are paired clip by clip, with 95 % bootstrap intervals
 over clips; of a run of configs/gblend.py also to its best modality alone and to
-its naive joint network. Runs on other data are refused, unless they are versions
-of a dataset: --across=dataset gives their means, unpaired. Writes compare.html
-and compare.json into --out.
+its naive joint network. Runs on other data are refused, unless they are
+versions of a dataset: --across=dataset gives their means, unpaired. Writes
+compare.html and compare.json into --out.
 """
 
 import argparse

@@ -153,8 +153,9 @@ def weight_rows(workdir: pathlib.Path, columns: Sequence[Column], config: Mappin
 
 
 def _published(published: Sequence[tuple[str, Mapping]], note: Mapping) -> dict[str, str]:
-    """The published weights of a network of the same parts as a note's, {part: text}; {} where there are none."""
-    alike = [(what, own) for what, own in published if set(own) == set(note["weights"])]
+    """The published weights of a network of the same parts as a note's, {part: text}; {} where there are none, and
+    for weights that nobody has found: those that were given."""
+    alike = [(what, own) for what, own in published if "heads" in note and set(own) == set(note["weights"])]
     return {part: f"{float(own[part]):.3f} ({what})" for what, own in alike[:1] for part in own}
 
 
