@@ -166,7 +166,9 @@ def _data() -> ConfigDict:
     # network}}. `arms`: {segment: dict(network=.., title=.., options of the method, pretrained=True,
     # checkpoint="best")}.
     c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=(), frozen_trunk=""))
-    c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict()))
+    # `published`: rows (source, {stream or "joint": text}) of a paper's weights, which the report shows beside its
+    # own of a network of the same parts.
+    c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict(), published=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

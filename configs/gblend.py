@@ -135,12 +135,15 @@ BASELINES = (
     *_rows_of("auxiliary losses", "T5", **{"av.joint": (60.5, 70.8, 88.6)}),
 )
 CSN = (
-    ("Kinetics, ip-CSN-152, video top-1 / top-5 (T6)", {"rgb": "77.8 / 92.8", "av.joint": "79.1 / 93.9"}),
+    (
+        "Kinetics, ip-CSN-152, video top-1 / top-5 (T6; 108.8 -> 110.1 GFLOPs, x 30)",
+        {"rgb": "77.8 / 92.8", "av.joint": "79.1 / 93.9"},
+    ),
     ("Kinetics, ip-CSN-152 from Sports-1M (T6)", {"rgb": "79.2 / 93.8", "av.joint": "80.4 / 94.8"}),
     ("Kinetics, ip-CSN-152 from IG-65M (T6)", {"rgb": "82.5 / 95.3", "av.joint": "83.3 / 96.0"}),
     ("Kinetics, Shift-Attention, from ImageNet (T6)", {"av.joint": "77.7 / 93.2"}),
-    ("Kinetics, SlowFast (T6)", {"rgb": "78.9 / 93.5"}),
-    ("Kinetics, SlowFast + NL (T6)", {"rgb": "79.8 / 93.9"}),
+    ("Kinetics, SlowFast (T6; 213 GFLOPs, x 30)", {"rgb": "78.9 / 93.5"}),
+    ("Kinetics, SlowFast + NL (T6; 234 GFLOPs, x 30)", {"rgb": "79.8 / 93.9"}),
 )
 MINISPORTS = (
     *_rows_of("RGB + sound", "T5", "mini-Sports", audio=(14.7, 22.1, 35.6), rgb=(48.5, 62.7, 84.8),
@@ -229,6 +232,13 @@ def blended(c: ConfigDict, name: str, naive: str, *modalities: str, **joint) -> 
     c.blend.copies[name] = {**{modality: modality for modality in modalities}, "joint": naive}
 
 
+def printed(c: ConfigDict, source: str, *modalities: str) -> None:
+    """Shows published weights, those of WEIGHTS by their ``source``, beside the ones found for a network of the
+    same ``modalities``."""
+    own = dict(zip((*modalities, "joint"), WEIGHTS[source].split(",")))
+    c.blend.published = (*c.blend.published, (source.partition(",")[0], own))
+
+
 def held_out(c: ConfigDict, **share) -> None:
     """V: a part of the training clips, drawn by class, which nobody learns from; T': as many of the others."""
     c.subsets.held = dict(of="train", **share)
@@ -248,6 +258,7 @@ def tabletop(c: ConfigDict, size: str = "blend") -> None:
     # Of eight frames, flow alone is right so often that there is no room above it.
     stream(c, "flow", frames=4)
     blended(c, "av", "naive", "audio", "flow")
+    printed(c, "table 4, flow + sound", "audio", "flow")
     held_out(c, per_class=10)
     # Sound memorises so few; of 600 it does not, and joint training loses nothing.
     c.subsets.taught = dict(of="rest", per_class=20)
@@ -298,6 +309,9 @@ def table(c: ConfigDict) -> None:
     blended(c, "ra", "naive_ra", "audio", "rgb")
     blended(c, "rf", "naive_rf", "rgb", "flow")
     blended(c, "rfa", "naive_rfa", "rgb", "flow", "audio")
+    printed(c, "table 4, RGB + sound", "audio", "rgb")
+    printed(c, "table 4, RGB + flow", "rgb", "flow")
+    printed(c, "table 4, RGB + flow + sound", "rgb", "flow", "audio")
     blended(c, "mid", "naive_mid", "audio", "flow", joint="mid", trunk="flow")
     blended(c, "lmf", "naive_lmf", "audio", "flow", joint="lmf", joint_width=64)
     fused(c, "dropout", "audio", "flow", unimodal="none", dropout=0.5)
@@ -426,6 +440,7 @@ def _kinetics(c: ConfigDict, *modalities: str, **joint) -> None:
 def kinetics(c: ConfigDict) -> None:
     """Kinetics-400, RGB and sound."""
     _kinetics(c, "audio", "rgb")
+    printed(c, "table 4, RGB + sound", "audio", "rgb")
     _regularised(c)
     c.blend.arms.early = dict(network="naive", checkpoint="best", title="Early stopping")
     c.published = RGB_AUDIO + BASELINES
@@ -442,6 +457,7 @@ def kinetics_online(c: ConfigDict) -> None:
 def kinetics_rgb_flow(c: ConfigDict) -> None:
     """Kinetics-400, RGB and flow."""
     _kinetics(c, "rgb", "flow")
+    printed(c, "table 4, RGB + flow", "rgb", "flow")
     c.published = _rows_of("RGB + flow", "T4", rgb=(63.5, 72.6, 90.1), naive=(62.2, 71.3, 89.6), **{
         "av.joint": (64.3, 73.1, 90.8)})  # fmt: skip
 
@@ -449,12 +465,14 @@ def kinetics_rgb_flow(c: ConfigDict) -> None:
 def kinetics_flow_audio(c: ConfigDict) -> None:
     """Kinetics-400, flow and sound."""
     _kinetics(c, "audio", "flow")
+    printed(c, "table 4, flow + sound", "audio", "flow")
     c.published = FLOW_AUDIO
 
 
 def kinetics_all(c: ConfigDict) -> None:
     """Kinetics-400, RGB, flow and sound."""
     _kinetics(c, "rgb", "flow", "audio")
+    printed(c, "table 4, RGB + flow + sound", "rgb", "flow", "audio")
     c.published = _rows_of("RGB + flow + sound", "T4", rgb=(63.5, 72.6, 90.1), naive=(61.0, 70.0, 88.7), **{
         "av.joint": (66.1, 74.9, 91.8)})  # fmt: skip
 
@@ -505,6 +523,7 @@ def minisports(c: ConfigDict) -> None:
         _network(c, modality)
     blended(c, "av", "naive", "audio", "rgb")
     _regularised(c)
+    printed(c, "table 5, mini-Sports", "audio", "rgb")
     c.published = MINISPORTS
 
 
@@ -522,6 +541,7 @@ def mini_audioset(c: ConfigDict) -> None:
     blended(c, "av", "naive", "audio", "rgb")
     _regularised(c)
     _several_labels(c)
+    printed(c, "table 5, mini-AudioSet", "audio", "rgb")
     c.published = MINI_AUDIOSET
 
 

@@ -221,8 +221,17 @@ def test_ogr_says_which_output_overfits(finished, tmp_path, capsys):
 )  # fmt: skip
 def test_advice(losses, said):
     own = [ogr.Overfitting(name, (name,), 2.0, *values) for name, values in losses.items()]
-    joint = ogr.Overfitting("joint", ("a", "b"), 2.0, 0.0, 1.9)
-    assert said in ogr.advice([*own, joint], "train")
+    # What is joint, or trained once more, is passed over.
+    again = [ogr.Overfitting("joint", ("a", "b"), 2.0, 0.0, 1.9), own[0]._replace(output="again", held=1.99)]
+    every = {"Alone": own[:1], "Others": [*own[1:], *again]}
+    assert ogr.named(ogr.compared(every)).startswith("a (Alone)" + ("; b" if len(own) > 1 else ""))
+    single = [one for found in ogr.compared(every).values() for one in found]
+    assert single == own and ogr.compared({"A": again[:1]}) == {"A": again[:1]}
+    assert said in ogr.advice(single, "train")
+    # A run that has weighed its losses names its own weights.
+    weighed = ogr.advice(single, "train", {"weights": {"a": 0.7, "b": 0.3}, "source": "by hand"})
+    assert ("in this run they weigh a 0.70, b 0.30 (by hand)" in weighed) == ("rule" in said)
+    assert "rule" not in weighed
     assert sum(ogr.weights(own).values()) == pytest.approx(1)
 
 

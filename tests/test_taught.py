@@ -18,8 +18,9 @@ from test_network import on_one_device, same_weights, weights_of
 from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
+from configs import common
 from configs import distill as distill_config
-from mmvid import checkpoint, configuration, files, losses, train, usage
+from mmvid import checkpoint, commands, configuration, files, losses, train, usage
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
@@ -40,7 +41,7 @@ def dataset(once):
     """Sixteen clips to learn from, three to validate and three to test."""
 
     def make(folder):
-        rows = [record(i) for i in range(16)] + [record(i, s) for s in ("val", "test") for i in range(3)]
+        rows = [record(i) for i in range(16)] + [record(i, "val" if i < 19 else "test") for i in range(16, 22)]
         pack(folder, rows, ["verb"])
 
     return once("taught", make)
@@ -113,6 +114,42 @@ def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
     compare.compare([finished], finished / "compared")
     said = capsys.readouterr().out
     assert "Teachers, gamma 30" in said and f"Student: {ensembles.told(note)}" in said
+
+
+def test_ogr_compares_the_first_network_of_every_stream(finished, tmp_path, capsys):
+    """One sentence for the whole run, however many segments train the same stream again."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    commands.start("ogr", [str(run)])
+    table, said = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[2:]] == [
+        "Teachers",
+        "teacher_rgb",
+        "Baseline",
+        "Alike",
+        "Student",
+    ]
+    said = said.splitlines()
+    assert said[0].startswith("teacher_flow and teacher_rgb (Teachers): ") and said[1].startswith("page: ")
+    assert len(said) == 2 and (run / "ogr.html").read_text().count("<svg") == 1
+
+
+def test_ogr_of_labels_of_several_classes(tmp_path, capsys):
+    """A run of one segment; of such labels no clip is right or wrong."""
+    pack(tmp_path / "data", [record(i, ("train", "val", "test")[i % 3]) for i in range(12)], ["noun"])
+    networks = {name: common.network("toy", name) for name in ("rgb", "flow")}
+    config = small.configured(tmp_path / "data", plan="single", **{"steps.ce": "2"})
+    config.method.name, config.networks, config.subsets, config.students = "single", networks, {}, {}
+    train.train(config.lock(), str(tmp_path / "run"))
+    capsys.readouterr()
+    commands.start("ogr", [str(tmp_path / "run")])
+    table, said = capsys.readouterr().out.split("\n\n")
+    rows = [line.split() for line in table.splitlines()[2:]]
+    assert len(rows) == 2 and all(row[-1] == "-" for row in rows)
+    # Each class by itself: what knows nothing loses log 2.
+    train_loss, held, gain, over = (float(x) for x in re.findall(r"[+-]?\d+\.\d{3}", " ".join(rows[0]))[:4])
+    assert held + gain == pytest.approx(np.log(2), abs=2e-3)
+    assert held - train_loss == pytest.approx(over, abs=2e-3)
+    assert re.match(r"(flow and rgb|rgb and flow) \(", said) and "top-1" not in said
 
 
 # ---------------------------------------------------------------------------- teachers of earlier runs

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import warm
 
-from mmvid import files
+from mmvid import commands, files
 from mmvid.run import lock
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as files_lib
@@ -106,6 +106,15 @@ def finished(data, once, tmp_path_factory):
     whole = once("finished", make)
     workdir = shutil.copytree(whole / "run", tmp_path_factory.mktemp("finished"), dirs_exist_ok=True)
     return workdir, subprocess.CompletedProcess([], 0, (whole / "stdout").read_text(), "")
+
+
+def test_one_sentence_says_which_output_overfits(finished, capsys):
+    """Though CE, its continuation and MML each train both networks."""
+    workdir, _ = finished
+    commands.start("ogr", [str(workdir)])
+    table, said = capsys.readouterr().out.split("\n\n")
+    assert len(table.splitlines()) == 2 + 2 * 3 and re.match(r"(rgb and flow|flow and rgb) \(CE\): ", said)
+    assert len(said.splitlines()) == 2 and (workdir / "ogr.html").read_text().count("<svg") == 1
 
 
 def test_a_run_ends_with_its_table_and_report(finished):

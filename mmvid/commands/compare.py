@@ -6,9 +6,10 @@ have left; nothing is run again.
 
 Runs that share everything but the seed are one row: mean and standard
 deviation. Differences are paired clip by clip, with 95 % bootstrap intervals
-over clips. Runs on other data are refused, unless they are versions of a
-dataset: --across=dataset gives their means, unpaired. Writes compare.html and
-compare.json into --out.
+over clips; of a run of configs/gblend.py also to its best modality alone and to
+its naive joint network. Runs on other data are refused, unless they are
+versions of a dataset: --across=dataset gives their means, unpaired. Writes
+compare.html and compare.json into --out.
 """
 
 import argparse
@@ -152,7 +153,8 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
             # Segments of one configuration have titles of their own; those of several are often the same.
             title = own if len(groups) == 1 else f"{name}: {own}"
             seeds = tuple(run.config["seed"] for run in group)
-            rows.append(Row(title, segment, seeds, tuple(str(run.folder) for run in group), scores))
+            runs = tuple(str(run.folder) for run in group)
+            rows.append(Row(title, segment, seeds, runs, scores, group[0].config))
     return rows
 
 

@@ -8,9 +8,10 @@ held-out ones. From a network that knows nothing (all classes alike), G is what
 the held-out loss has fallen by, O how far it is above the training loss, and
 OGR = |O / G|, the overfitting-to-generalisation ratio of Gradient-Blending (Wang
 et al. 2020). The table is printed; RUN/ogr.html has it with a picture, and one
-sentence of advice. --split names other clips than 'val', --segments other
-segments than the columns of the run's table. Where the data have moved,
---config.dataset.path=FOLDER says where they lie.
+sentence of advice, on the first network of each stream that reads it alone.
+--split names other clips than 'val', --segments other segments than the columns
+of the run's table. Where the data have moved, --config.dataset.path=FOLDER says
+where they lie.
 """
 
 import argparse
@@ -137,21 +138,24 @@ def execute(arguments: argparse.Namespace) -> None:
             found[title], folders[title] = own, [run.workdir / segment.name]
     if not found:
         raise ValueError(f"no clip of {arguments.split!r} has a label and what any output reads: name other clips")
-    blend = "" if config.plan == "gblend" else COMMAND
-    _tell(arguments.run, arguments.split, found, {t: ogr.advice(own, blend) for t, own in found.items()}, folders)
+    _tell(arguments.run, arguments.split, found, folders)
 
 
-def _tell(workdir: pathlib.Path, split: str, found, advice, folders) -> None:
-    """Prints what was ``found`` and the ``advice`` of each title, and writes the page."""
+def _tell(workdir: pathlib.Path, split: str, found, folders) -> None:
+    """Prints what was ``found`` in the segments of each title and one sentence of advice, and writes the page."""
+    chosen = ogr.compared(found)
+    single, which = [one for own in chosen.values() for one in own], ogr.named(chosen)
+    said = ogr.advice(single, COMMAND, blends.offline(workdir))
     print(aligned(ogr.rows(found)))
-    print("\n" + "\n".join(f"{title}: {said}" for title, said in advice.items()))
+    print(f"\n{which}: {said}")
     path = workdir / "ogr.html"
     made = page.template("ogr.html").render(
         name=workdir.resolve().name,
         split=split,
         rows=ogr.rows(found),
-        advice=advice,
-        figures=[ogr.figure(title, own) for title, own in found.items()],
+        which=which,
+        advice=said,
+        figure=ogr.figure(which, single),
         made=facts.made(folders),
     )
     files.write_text(path, made)

@@ -5,20 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files
-from mmvid.report import points, rows, table
+from mmvid.report import points, rows, table, worth
 from mmvid.report.overview import rows_of
 from mmvid.report.points import Column
 from mmvid.report.text import aligned, difference, distance, percent
+from mmvid.report.worth import Over, Worth
 from mmvid.scores import blends, file
-
-JOINT = "joint"
-
-
-class Over(NamedTuple):
-    """A paired difference to the line of a ``title``: (mean, low, high), or () where there is none."""
-
-    title: str = ""
-    difference: tuple[float, ...] = ()
 
 
 class Line(NamedTuple):
@@ -43,20 +35,6 @@ def notes(workdir: pathlib.Path, columns: Sequence[Column]) -> dict[str, list[di
         if known := [note for note in own if "weights" in note]:
             found[column.segment] = known
     return found
-
-
-def copies_of(config: Mapping, output: str) -> dict[str, str]:
-    """Returns {part: the output of its copy} of the network that a joint output is of, or is the naive copy of, or
-    else of one that reads the same streams; {} where there is none, and for an output of one stream."""
-    every = (config.get("blend") or {}).get("copies") or {}
-    owner = output.rpartition(".")[0] or output
-    if owner in every:
-        return dict(every[owner])
-    reads = (config["networks"].get(owner) or {}).get("reads", ())
-    streams = {stream for read in reads for stream in read}
-    alike = [parts for parts in every.values() if len(streams) > 1 and set(parts) - {JOINT} == streams]
-    alike.sort(key=lambda parts: parts.get(JOINT) != output)
-    return dict(alike[0]) if alike else {}
 
 
 # ---------------------------------------------------------------------------- the table
@@ -96,50 +74,34 @@ def lines(workdir: pathlib.Path, columns: Sequence[Column], split: str, config: 
     shown = [points.counted(column, how) for column in points.there(columns, split)]
     if not notes(workdir, shown):
         return []
-    plain, own = _plain(shown, split), {row.segment: row for row in rows_of(workdir, shown, split, config)}
-    # A network may be trained several times: its copy comes first.
-    first = {line.output: line for line in reversed(plain)}
-
-    def over(line: Line, base: Line | None) -> Over:
-        if base is None or base is line:
-            return Over()
-        pair = own[line.column.segment], own[base.column.segment]
-        return Over(base.title, rows.difference(*pair, split, line.output, how, base.output))
-
-    found = []
-    for line in plain:
-        copies = copies_of(config, line.output)
-        single = [first[copy] for part, copy in copies.items() if part != JOINT and copy in first]
-        best = max(single, key=lambda one: value(one.numbers) or 0.0, default=None)
-        naive = first.get(copies.get(JOINT, ""))
-        found.append(line._replace(modality=over(line, best), naive=over(line, naive)))
-    return found
+    own = {row.segment: row for row in rows_of(workdir, shown, split, config)}
+    plain = _plain(shown, split)
+    every = [rows.Entry(line.title, own[line.column.segment], line.output) for line in plain]
+    return [line._replace(**worth.of(entry, every, split, how)._asdict()) for line, entry in zip(plain, every)]
 
 
 def table_rows(found: Sequence[Line]) -> list[list[str]]:
-    """Makes the table as the paper prints it: a head, then a line for each network, with clip and video top-1,
+    """Makes the table as the paper prints it: a head, then a line for each network, with clip and video top-1 and
     top-5 (or mAP and mAUC), and what it is worth over the best modality and over naive joint training. [] where
     there are no lines."""
     if not found:
         return []
     multi = all("map" in line.numbers for line in found)
-    measures = ["mAP", "mAUC"] if multi else ["clip top-1", "top-1 [95 %]", "top-5"]
-    made = [["", *measures, "over its best modality", "over its naive joint"]]
-    for line in found:
-        modality, naive = (difference(o.difference) if o.title else "" for o in (line.modality, line.naive))
-        best = f" ({line.modality.title})" if modality else ""
-        made.append([line.title, *_measured(line.numbers), modality + best, naive])
-    return made
+    measures = ["mAP", "mAUC"] if multi else ["clip top-1", "clip top-5", "top-1 [95 %]", "top-5"]
+    made = [["", *measures, *worth.COLUMNS]]
+    return made + [
+        [line.title, *_measured(line.numbers), *Worth(line.modality, line.naive).cells] for line in found
+    ]
 
 
 def _measured(numbers: Mapping) -> list[str]:
-    """Writes clip top-1, top-1 with its interval and top-5, or mAP and mAUC."""
+    """Writes clip top-1 and top-5, top-1 with its interval and top-5, or mAP and mAUC."""
     if "map" in numbers:
         return [percent(numbers["map"]), percent(numbers.get("mauc"))]
     bounds = f" [{', '.join(map(percent, numbers['top1_interval']))}]" if numbers.get("top1_interval") else ""
-    # Of one view, a clip is the video.
-    clip = numbers.get("clip_top1", numbers["top1"])
-    return [percent(clip), percent(numbers["top1"]) + bounds, percent(numbers.get("top5"))]
+    # Of several heads together nobody has counted more than their top-1.
+    first, five, whole = (percent(numbers.get(name)) for name in ("clip_top1", "clip_top5", "top5"))
+    return [first, five, percent(numbers["top1"]) + bounds, whole]
 
 
 def said(found: Sequence[Line], split: str) -> list[str]:
@@ -166,20 +128,35 @@ def _beside(over: tuple[float, ...], name: str) -> str:
 
 
 # ---------------------------------------------------------------------------- the weights
-def weight_rows(workdir: pathlib.Path, columns: Sequence[Column]) -> list[list[str]]:
+def weight_rows(workdir: pathlib.Path, columns: Sequence[Column], config: Mapping) -> list[list[str]]:
     """Makes the table of weights: a head, then a line for each part of each column, with G, dO and OGR where these
-    were measured. Of several super-epochs each has its lines."""
-    found = [["weights", "", "weight [95 %]", "G", "dO", "OGR"]]
+    were measured, and what ``config.blend.published`` has of networks of the same parts. Of several super-epochs
+    each has its lines."""
+    found = [["weights", "", "weight [95 %]", "G", "dO", "OGR", "in the paper"]]
+    published = (config.get("blend") or {}).get("published") or ()
     titles = {column.segment: column.title for column in columns}
     for segment, own in notes(workdir, columns).items():
         for note in own:
             steps = note.get("steps", [])
             when = f" (from step {steps[0]})" if len(own) > 1 and steps else ""
-            found += [[f"{titles[segment]}{when}", part, *cells] for part, cells in _cells(note).items()]
+            paper = _published(published, note)
+            found += [
+                [f"{titles[segment]}{when}", part, *cells, paper.get(part, "")]
+                for part, cells in _cells(note).items()
+            ]
+    if not any(line[-1] for line in found[1:]):
+        found = [line[:-1] for line in found]
     # A title stands once above its lines.
     for line, above in reversed([*zip(found[1:], found)]):
         line[0] = "" if line[0] == above[0] else line[0]
     return found if len(found) > 1 else []
+
+
+def _published(published: Sequence[tuple[str, Mapping]], note: Mapping) -> dict[str, str]:
+    """The published weights of a network of the same parts as a note's, {part: text}; {} where there are none, and
+    for weights that nobody has found: those that were given."""
+    alike = [(what, own) for what, own in published if "heads" in note and set(own) == set(note["weights"])]
+    return {part: f"{float(own[part]):.3f} ({what})" for what, own in alike[:1] for part in own}
 
 
 def _cells(note: Mapping) -> dict[str, list[str]]:
@@ -209,4 +186,4 @@ def text(workdir: pathlib.Path, columns: Sequence[Column], split: str, config: M
     if not found:
         return ""
     about = table.denominators(points.there(columns, split)[-1].scores[split])
-    return "\n\n".join([f"{about}\n{aligned(found)}", aligned(weight_rows(workdir, columns))])
+    return "\n\n".join([f"{about}\n{aligned(found)}", aligned(weight_rows(workdir, columns, config))])

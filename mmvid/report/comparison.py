@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mmvid import files
-from mmvid.report import diagrams, facts, overview, page, table, verdict
+from mmvid.report import diagrams, facts, overview, page, table, verdict, worth
 from mmvid.report import text as text_lib
 from mmvid.report.overview import CALIBRATION
 from mmvid.report.points import Line, Point
@@ -124,6 +124,7 @@ def _columns(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
             columns[f"Δ {name}"] = [text_lib.difference(one) for one in found]
 
     add(first, _value_cell, difference, own, against)
+    columns |= _worth(own, split, how) if base is not None else {}
     add(CALIBRATION, _error_cell, error_difference, own, against)
     if all(text == "-" for text in columns[CALIBRATION]):
         columns = {name: cells for name, cells in columns.items() if CALIBRATION not in name}
@@ -133,6 +134,15 @@ def _columns(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
         of = [entry._replace(output=output if entry.output == main else "") for entry in own]
         add(output, _value_cell, difference if output == "sum" else None, of)
     return own, columns
+
+
+def _worth(own: Sequence[Entry], split: str, how: str) -> dict[str, list[str]]:
+    """Makes the columns of what joint networks are worth beside the copies of their parts; {} where there are no
+    such lines."""
+    cells = [worth.of(entry, own, split, how).cells for entry in own]
+    if not any(text for pair in cells for text in pair):
+        return {}
+    return {name: [text or "-" for text in column] for name, column in zip(worth.COLUMNS, zip(*cells))}
 
 
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
@@ -148,6 +158,11 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
         about.append(f"numbers are of {head_of(rows[0].scores[split][0])}: right where each of them is")
     about += table.known(((row.title, row.scores[split]) for row in rows), split)
     about += [f"Δ: the difference to {base.title}"] if base is not None else []
+    if worth.COLUMNS[0] in found["columns"]:
+        about.append(
+            f"its best modality: of those alone the one with the highest mean over seeds on {split}, the same for "
+            "every seed; chosen by these numbers, it seems a little better than it is"
+        )
     return {
         **found,
         "split": split,
@@ -212,7 +227,7 @@ def text(found: dict) -> str:
 
 def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[dict]:
     """Returns the numbers of a split for other programs: a dict for each row, with values as fractions."""
-    known, found = outputs(rows, split, headline), []
+    known, found, own = outputs(rows, split, headline), [], entries(rows, split, headline)
     for row in rows:
         line = {"title": row.title, "segment": row.segment, "seeds": row.seeds, "runs": row.runs}
         line["head"] = head_of(row.scores[split][0])
@@ -221,8 +236,16 @@ def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | 
         if base is not None and row is not base:
             line["over"] = {"row": base.title, **{o: difference(row, base, split, o, how) for o in known}}
             line["calibration_error_over"] = {o: error_difference(row, base, split, o, how) for o in known}
+        if base is not None:
+            told = {e.output: _plain_worth(e, own, split, how) for e in own if e.row is row}
+            line["worth"] = {output: each for output, each in told.items() if each}
         found.append(line)
     return found
+
+
+def _plain_worth(entry: Entry, own: Sequence[Entry], split: str, how: str) -> dict:
+    found = worth.of(entry, own, split, how)._asdict().items()
+    return {name: {"row": over.title, "difference": over.difference} for name, over in found if over.title}
 
 
 def _folders(rows: Sequence[Row]) -> dict[str, list[str]]:

@@ -66,11 +66,24 @@ def weights(own: Sequence[Overfitting]) -> dict[str, float]:
     return dict(zip((one.output for one in own), map(float, gblend.blend_weights(*losses))))
 
 
-def advice(own: Sequence[Overfitting], blend: str = "") -> str:
-    """Says in a sentence which output overfits most, and what to do about it. Joint outputs are passed over where
-    there are those of single streams. ``blend`` is the command that weighs losses unequally; '' for a run that
-    does so already."""
-    single = [one for one in own if len(one.streams) == 1] or list(own)
+def compared(found: Mapping[str, Sequence[Overfitting]]) -> dict[str, list[Overfitting]]:
+    """Chooses what the advice on a run compares, {title: outputs}: of each stream the first output that reads it
+    alone; where none does, of all that are read together the first."""
+    every = [(title, one) for title, own in found.items() for one in own]
+    chosen: dict[tuple[str, ...], tuple[str, Overfitting]] = {}
+    for title, one in [pair for pair in every if len(pair[1].streams) == 1] or every:
+        chosen.setdefault(one.streams, (title, one))
+    return {t: [one for title, one in chosen.values() if title == t] for t, _ in chosen.values()}
+
+
+def named(chosen: Mapping[str, Sequence[Overfitting]]) -> str:
+    """Names what is `compared`: 'audio and flow (Each alone)'."""
+    return "; ".join(f"{listed([one.output for one in own])} ({title})" for title, own in chosen.items())
+
+
+def advice(single: Sequence[Overfitting], blend: str, note: Mapping | None = None) -> str:
+    """Says in a sentence which of the outputs that are `compared` overfits most, and what to do about it.
+    ``blend`` is the command that weighs losses unequally; a run that has done so has a ``note`` of its weights."""
     if lost := [one for one in single if not one.change.gain > 0]:
         return _of_lost(lost, all_of_them=len(lost) == len(single))
     worst, best = (choose(single, key=lambda one: one.signed) for choose in (max, min))
@@ -84,9 +97,12 @@ def advice(own: Sequence[Overfitting], blend: str = "") -> str:
     if len({one.streams for one in single}) == 1:
         return f"{said}: more clips, augmentation, dropout or fewer updates would help"
     both = f"{said} (OGR {worst.ratio:.2f}), {best.output} least (OGR {best.ratio:.2f})"
+    if note:
+        # Of other clips and another beginning: a second set of weights would only confuse.
+        held = f"estimated on {note['clips']['held']} clips of {note['splits']['held']}" if "heads" in note else ""
+        own = ", ".join(f"{part} {weight:.2f}" for part, weight in note["weights"].items())
+        return f"{both}; in this run they weigh {own} ({held or note['source']})"
     each = ", ".join(f"{output} {weight:.2f}" for output, weight in weights(single).items())
-    if not blend:
-        return f"{both}; by G-Blend's rule they weigh {each}"
     return f"{both}; a joint network does well to weigh them unequally, by G-Blend's rule {each}: {blend}"
 
 

@@ -118,7 +118,7 @@ def rows_of(workdir: pathlib.Path, columns: Sequence[Column], split: str, config
     """Takes the columns of one run that have a split for rows of one seed each."""
     seeds = (config.get("seed", 0),)
     return [
-        Row(column.title, column.segment, seeds, (str(workdir),), {split: [column.scores[split]]})
+        Row(column.title, column.segment, seeds, (str(workdir),), {split: [column.scores[split]]}, config)
         for column in columns
         if split in column.scores
     ]

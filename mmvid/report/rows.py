@@ -1,6 +1,6 @@
 """Rows of a comparison: what each is worth over its seeds, how sure that is, how far it is from another one."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ class Row(NamedTuple):
     """One row of the comparison: a segment of several runs that share everything but their seed.
 
     ``runs`` are the folders of the runs and ``scores`` is {split: [Scores of each seed]}; all of these have
-    their clips in the same order.
+    their clips in the same order. ``config`` is the runs' configuration, of any seed.
     """
 
     title: str
@@ -22,6 +22,7 @@ class Row(NamedTuple):
     seeds: tuple[int, ...]
     runs: tuple[str, ...]
     scores: dict[str, list[Scores]]
+    config: Mapping = {}
 
 
 def head_of(scores: Scores) -> str:
@@ -223,9 +224,11 @@ def taught_by(scores: Iterable[Scores]) -> set[str]:
 def titled(title: str, scores: Scores, output: str, teachers: Container[str]) -> str:
     """Titles a line of one of several outputs of a row: 'CE: flow'; teachers have their own names, 'teacher_flow',
     whether they were trained together, each alone, or by an earlier run, and so have outputs that their segment
-    has a title for, 'Flow alone'."""
-    own = scores.meta.get("title") or scores.meta.get("segment", "")
-    called = scores.meta.get("titles", {}).get(output, output if output in teachers else "")
+    has a title for, 'Flow alone'; a sum of these is called by its members."""
+    own, titles = scores.meta.get("title") or scores.meta.get("segment", ""), scores.meta.get("titles", {})
+    called = titles.get(output, output if output in teachers else "")
+    if titles and output == "sum" and output not in scores.logits:
+        called = " + ".join(titles.get(member, member) for member in file.members(scores))
     if called and own and title.endswith(own):
         # Before it stands the run, where there are several.
         return title.removesuffix(own) + called

@@ -10,8 +10,8 @@ import numpy as np
 
 from mmvid import files
 from mmvid.methods import gblend
-from mmvid.report import blending, figures, panels, rows
-from mmvid.report.blending import JOINT, Line
+from mmvid.report import blending, figures, panels, rows, worth
+from mmvid.report.blending import Line
 from mmvid.report.points import Column, Point
 from mmvid.report.rows import Row
 from mmvid.report.text import difference, percent
@@ -34,7 +34,7 @@ def panel(
     measured = {titles[s]: [n for n in own if "heads" in n] for s, own in every.items()}
     return {
         "about": about({titles[s]: own for s, own in every.items()}),
-        "weights": blending.weight_rows(workdir, columns),
+        "weights": blending.weight_rows(workdir, columns, config),
         "curves": curves(workdir, {title: own for title, own in measured.items() if own}),
         "areas": [areas(title, own) for title, own in measured.items() if len(own) > 1],
         "trunks": trunks(workdir, columns, split, how),
@@ -226,9 +226,8 @@ def gains(found: Sequence[Line], split: str, config: Mapping, how: str) -> list[
     the `ENDS` that gain most and those that gain least (figure 6) -> a list of SVG."""
     if not found:
         return []
-    own, copies = found[-1], blending.copies_of(config, found[-1].output)
-    first = {line.output: line for line in reversed(found)}
-    singles = [first[copy] for part, copy in copies.items() if part != JOINT and copy in first]
+    own, first = found[-1], {line.output: line for line in reversed(found)}
+    singles = worth.singles(config, own.output, first)
     singles.sort(key=lambda line: -(blending.value(line.numbers) or 0.0))
     return [figure for single in singles for figure in _gains(own, single, split, how)]
 

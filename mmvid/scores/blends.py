@@ -159,23 +159,25 @@ def by_hand(weights: Sequence[float], parts: Sequence[str], source: str) -> dict
     return {"weights": dict(zip(parts, map(float, weights))), "source": source}
 
 
-def of_run(folder: pathlib.Path, parts: Sequence[str]) -> list[float]:
-    """Reads the weights of an earlier run for the ``parts`` of a network here: from the folder of a segment, or of
-    a run, in which the offline ones count: those of a super-epoch are for its own few steps. Raises ValueError
-    where there are none, or those of other parts."""
-    paths = [folder / name / NAME for name in ("", "gblend")]
+def offline(folder: pathlib.Path) -> dict:
+    """Reads the note of a run's weights, from its folder or from that of a segment; {} where there are none. Those
+    of a super-epoch are for its own few steps: of a run the offline ones count."""
+    notes = (files.read_note(folder / name / NAME) for name in ("", "gblend"))
     # That of a probe holds several.
-    paths = [path for path in paths if "weights" in files.read_note(path)]
-    if not paths:
+    return next((note for note in notes if "weights" in note), {})
+
+
+def of_run(folder: pathlib.Path, parts: Sequence[str]) -> list[float]:
+    """Reads the weights of an earlier run (`offline`) for the ``parts`` of a network here. Raises ValueError where
+    there are none, or those of other parts."""
+    known = offline(folder).get("weights", {})
+    if not known:
         raise ValueError(
             f"weights={folder}: it is neither a number nor the folder of a run with weights (there is no {NAME}): "
             "name the workdir of a run of configs/gblend.py, write numbers, or estimate"
         )
-    known = files.read_json(paths[0])["weights"]
     if set(known) != set(parts):
-        raise ValueError(
-            f"weights={folder}: {paths[0]} weighs {list(known)}, and the network here has {list(parts)}"
-        )
+        raise ValueError(f"weights={folder}: it weighs {list(known)}, and the network here has {list(parts)}")
     return [known[part] for part in parts]
 
 
