@@ -188,7 +188,9 @@ def _cells(note: Mapping) -> dict[str, list[str]]:
     for part, weight in note["weights"].items():
         own = heads.get(part)
         if own is None:
-            cells[part] = [f"{weight:.3f} ({note['source']})", "", "", ""]
+            # Whose they are stands once: a source may be long.
+            source = "" if cells else f" ({note['source']})"
+            cells[part] = [f"{weight:.3f}{source}", "", "", ""]
             continue
         low, high = own["interval"]
         # How much was overfitted for what was gained: for nothing, or less, there is no such ratio.
