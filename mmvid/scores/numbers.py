@@ -17,8 +17,8 @@ def aggregate(logits: np.ndarray, how: str = HOW, *, kind: str = "single") -> np
     """Makes one score per clip of its V views: [N, V, K] -> [N, K], in float64.
 
     ``how`` 'logits' is their mean (MML, DMCL and MMD test so), 'probs' the mean of probabilities (G-Blend,
-    CMPL), 'max' their maximum (SlowFast's test on Charades). Probabilities are a softmax, or sigmoids where
-    ``kind`` is 'multi' (`file.probabilities_of`). Raises ValueError for another ``how``.
+    CMPL), 'max' their maximum (SlowFast's test on Charades). They are a softmax, sigmoids where ``kind`` is 'multi'
+    (`file.probabilities_of`). Raises ValueError for another ``how``.
     """
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
@@ -156,9 +156,8 @@ def _ranked(scores: Scores, output: str, head: str, how: str) -> np.ndarray:
     logits, present = file_lib.of_output(scores, output, head)
     there, kind = present & metrics.finite(logits), file_lib.probabilities_of(scores, head)
     values = aggregate(np.where(there[:, None, None], logits, 0), how, kind=kind)
-    if kind == "single" and how == "logits":
-        # A sigmoid keeps the order of a class's logits; a softmax, over all classes of each clip, does not.
-        values = metrics.softmax(values)
+    # A sigmoid keeps the order of a class's logits; a softmax, over all classes of each clip, does not.
+    values = metrics.softmax(values) if kind == "single" and how == "logits" else values
     # Left out, these clips would make the ranking of the others look better than it is.
     return np.where(there[:, None], values, -np.inf)
 
