@@ -17,8 +17,8 @@ def aggregate(logits: np.ndarray, how: str = HOW, *, kind: str = "single") -> np
     """Makes one score per clip of its V views: [N, V, K] -> [N, K], in float64.
 
     ``how`` 'logits' is their mean (MML, DMCL and MMD test so), 'probs' the mean of probabilities (G-Blend,
-    CMPL), 'max' their maximum (SlowFast's test on Charades). They are a softmax, sigmoids where ``kind`` is 'multi'
-    (`file.probabilities_of`). Raises ValueError for another ``how``.
+    CMPL), 'max' their maximum (SlowFast's test on Charades). Those are a softmax, or, of ``kind``
+    'multi', sigmoids (`file.probabilities_of`). Raises ValueError for another ``how``.
     """
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
