@@ -16,6 +16,7 @@ CHANGES = {
     "blend.super_epochs": ("4", "2"),
     "blend.arms.naively": dict(network="av", weights="0,0,1"),
     "blend.frozen_trunk": "2",
+    "blend.published": (("a table", "0,0,1"),),
 }
 
 

@@ -131,6 +131,10 @@ def test_the_weights_are_those_of_the_losses_that_the_probe_left(finished):
     np.testing.assert_allclose([*note["weights"].values()], want, rtol=1e-5)
     # Unimodal classifiers begin at zero: of two classes, each has half.
     assert note["heads"]["flow"]["train"][0] == pytest.approx(np.log(2), rel=1e-6)
+    sources = [
+        files.read_json(finished / name / "blend.json")["source"] for name in ("equal", "naively", "gblend")
+    ]
+    assert sources == ["equal", "a table", "estimate"]
     online = files.read_json(finished / "online" / "blend.json")
     assert online["steps"] == [4, 6] and online["probe"] == ["probe_online"]
 
@@ -246,8 +250,9 @@ def test_before_is_the_weights_that_it_begins_with_in_evaluation_mode(built, fin
         train: made.model.apply(state.params["naive"], state.stats["naive"], seen, train=train, key=key)[0]
         for train in (False, True)
     }
-    np.testing.assert_allclose(found[False]["logits"]["verb"], want, atol=1e-5)
-    assert np.abs(found[True]["logits"]["verb"] - want).max() > 1e-2
+    np.testing.assert_allclose(found[False]["logits"]["verb"], want, atol=1e-6)
+    # Its logits begin near 0: they differ by as much as they are.
+    assert np.abs(found[True]["logits"]["verb"] - want).max() > 1e-3
 
 
 # ---------------------------------------------------------------------------- what is trained from what
