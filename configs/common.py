@@ -164,10 +164,10 @@ def _data() -> ConfigDict:
     # new classifier learns on the encoders of each super-epoch and on those of naive training from the same
     # snapshot, its probe's, where it has a probe; "" for not at all. `copies`: {network: {its stream or "joint":
     # network}}. `arms`: {segment: dict(network=.., title=.., options of the method, pretrained=True,
-    # checkpoint="best")}.
+    # checkpoint="best")}; tables compare with the one that is called 'equal'. `published`: a paper's weights,
+    # ((source, {stream or "joint": text}), ..), which the report shows beside those found for a network of the
+    # same parts; a run that is given them says whose they are.
     c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=(), frozen_trunk=""))
-    # `published`: rows (source, {stream or "joint": text}) of a paper's weights, which the report shows beside its
-    # own of a network of the same parts.
     c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict(), published=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))

@@ -16,6 +16,7 @@ CHANGES = {
     "blend.super_epochs": ("4", "2"),
     "blend.arms.naively": dict(network="av", weights="0,0,1"),
     "blend.frozen_trunk": "2",
+    "blend.published": (("a table", dict(flow="0", rgb="0", joint="1")),),
 }
 
 
@@ -28,10 +29,7 @@ def configured(dataset, **changes):
         c.streams[name] = common.stream(name, frames=2)
         c.networks[name] = common.network("toy", name)
     gblend.blended(c, "av", "naive", "flow", "rgb", joint_layers=1)
-    c.subsets.taught = dict(of="train", without="held")
-    gblend.held_out(c, share=0.25)
-    c.subsets.fixed.share = 0.33
-    del c.subsets["rest"]
+    gblend.held_out(c, dict(share=0.25), fixed=dict(share=0.33))
     c.blend.arms.equal = dict(network="av", weights="equal", title="Equal weights")
     c.steps.method, c.blend.measures = "6", 2
     c.save_every, c.log_every, c.schedule = "0", 1, common.schedule(0.1, warmup="2")

@@ -153,7 +153,7 @@ def test_seeds_are_compared_with_one_best_modality_and_with_their_naive_networks
 
 def test_published_weights_stand_beside_those_that_were_found_for_the_same_parts(tmp_path):
     head = {"interval": [0.1, 0.6], "gain": 1.0, "overfitting": 2.0, "ogr": 2.0}
-    given = blends.by_hand((0.2, 0.5, 0.3), parts := ("audio", "flow", "joint"), "by hand")
+    given = blends.unmeasured((0.2, 0.5, 0.3), parts := ("audio", "flow", "joint"), "by hand")
     for name, note in (("equal", given), ("gblend", given | {"heads": dict.fromkeys(parts, head)})):
         (tmp_path / name).mkdir()
         files.write_json(tmp_path / name / "blend.json", note)

@@ -455,7 +455,7 @@ def check_published(config, segments):
             assert all(0 < float(number) < 100 for number in text.split(" / "))
     for what, own in config.blend.published:
         assert set(own) in [set(parts) for parts in config.blend.copies.values()], what
-        assert sum(map(float, own.values())) == pytest.approx(1, abs=1e-3)
+        assert sum(map(float, own.values())) == pytest.approx(1, abs=2e-3)
     for what, accuracies in config.published_neighbours:
         assert set(accuracies) == set(map(str, (1, 5, 10, 50, 120))) and "NW-UCLA" in what
         assert all(0 < float(text) < 100 for text in accuracies.values())

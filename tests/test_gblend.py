@@ -139,18 +139,17 @@ def test_the_loss_itself_is_no_gain():
     """Another one takes held-out losses for their decrease: the worst head then gains most."""
     found = gblend.change(BEFORE, BEFORE, TRAIN, HELD)
     wrong = HELD / found.overfitting**2
-    assert np.abs(wrong / wrong.sum() - WANT).max() > 0.05
-    assert (HELD / HELD.sum()).argmax() == 1 and found.gain.argmin() == 1
+    assert np.abs(wrong / wrong.sum() - gblend.blend_weights(BEFORE, BEFORE, TRAIN, HELD)).max() > 0.05
 
 
-def test_a_gap_is_a_change_and_before_is_before():
-    """'Before' measured after the first epoch, in training mode, shrinks every gain and moves the weights; gaps in
-    place of their changes count what the network brought along."""
-    late = gblend.blend_weights(BEFORE - 3, BEFORE - [1.0, 2.5, 2.0], TRAIN, HELD)
-    assert np.abs(late - WANT).max() > 0.05
-    brought = np.array([0.0, 2.0, 0.0])
+@given(arrays.arrays(np.float64, 3, elements=st.floats(0, 4)))
+def test_a_gap_that_was_there_before_is_no_overfitting(brought):
+    """Gaps in place of their changes count what the network brought along."""
     moved = gblend.blend_weights(BEFORE - brought, BEFORE, TRAIN - brought, HELD)
     np.testing.assert_allclose(moved, WANT, atol=1e-6)
+    if np.ptp(brought) > 1:
+        gap = gblend.blend_weights(BEFORE, BEFORE, TRAIN - brought, HELD)
+        assert np.abs(gap - moved).max() > 1e-3
 
 
 # ---------------------------------------------------------------------------- what a scores file gives
@@ -281,4 +280,3 @@ def test_learnt_weights_go_to_what_makes_the_loss_least():
 def test_options_that_cannot_be(options, match):
     with pytest.raises(ValueError, match=match):
         gblend.make(OUTPUTS, HEADS, **options)
-    assert set(options) < set(methods.options("gblend")) | {"none"}

@@ -113,6 +113,21 @@ def test_aggregation():
         numbers_lib.aggregate(logits, "mean")
 
 
+@pytest.mark.parametrize("how", numbers_lib.AGGREGATES)
+def test_several_labels_are_ranked_by_what_they_were_learnt_by(how):
+    """A softmax against the multi-hot vector: a clip whose logits are all large says nothing of any class."""
+    rng = np.random.default_rng(0)
+    labels, shift = rng.integers(0, 2, (40, 4)), 8 * rng.normal(size=(40, 1, 1))
+    views = 2 * labels[:, None] + rng.normal(size=(40, 2, 4)) + shift
+    found = {
+        multi: numbers_lib.mean_ap(made({"rgb": views}, labels, multi=multi), "rgb", "action", how)
+        for multi in ("sigmoid", "softmax")
+    }
+    probs = metrics.softmax(views.mean(1, keepdims=True) if how == "logits" else views)
+    want = metrics.mean_average_precision(probs.max(1) if how == "max" else probs.mean(1), labels)
+    assert found["softmax"] == pytest.approx(want, abs=1e-4) and found["softmax"] > found["sigmoid"] + 0.1
+
+
 def test_fusion_leaves_absent_outputs_out():
     right, wrong = np.eye(6)[[0]][:, None], 5 * np.eye(6)[[1]][:, None]
     present = {"rgb": np.array([True]), "flow": np.array([False])}

@@ -59,13 +59,6 @@ def _scored(run: Run, segment: Segment, weights, source, split: str) -> Scores:
     return score.predictor(run, segment)(weights, source, meta)
 
 
-def _loss_of(segment: Segment) -> str:
-    """The loss that a segment learns several labels with."""
-    # Of somebody's own plan there may be no spec.
-    _, options = segment.spec.get("program", {}).get("method", ("", {}))
-    return dict(options).get("multi", "sigmoid")
-
-
 def _split_of(segment: Segment) -> str:
     """The clips whose labels a segment learns."""
     groups = [segment.main, *segment.groups.values()]
@@ -87,7 +80,7 @@ def measured(run: Run, segment: Segment, split: str) -> list[ogr.Overfitting]:
         _scored(run, segment, weights, source, name)
         for source, name in ((_some(learnt, len(held), taught), taught), (held, split))
     ]
-    multi, found = _loss_of(segment), []
+    multi, found = segment.method.multi, []
     for output, needs in segment.needs.items():
         train, val = (blends.of_clips(own, output, multi=multi) for own in scores)
         # What knows nothing gives all classes alike.

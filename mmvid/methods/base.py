@@ -72,7 +72,8 @@ class Method(NamedTuple):
     Two flags are claims that the tests check; one that is False comes with its ``reason``.
     ``symmetric`` claims that exchanging two outputs exchanges their losses, ``disjoint`` that no gradient
     of one output's loss reaches another output's network, so that a joint step equals separate ones.
-    ``teachers`` names the outputs of networks that come trained and frozen.
+    ``teachers`` names the outputs of networks that come trained and frozen; ``multi`` is the loss of heads of
+    several labels, one of `losses.MULTI_LABEL`, which says what their logits mean.
     """
 
     terms: Callable
@@ -85,3 +86,4 @@ class Method(NamedTuple):
     disjoint: bool = True
     reason: str = ""
     teachers: tuple[str, ...] = ()
+    multi: str = "sigmoid"

@@ -4,7 +4,7 @@ The weights are what each of them, trained alone, gained on clips that it had no
 overfitted by: G / O^2 (Wang et al. 2020). A plan measures both (`plans/gblend.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 
 from mmvid import losses
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, keep_state
+from mmvid.methods.base import Method
 from mmvid.streams import Head
 
 # What `weights` may be beside numbers and the folder of a run.
@@ -59,12 +59,7 @@ def blend_weights(
     tables' are); the rules for G <= 0 and small |dO| are ours, the paper has none. Raises ValueError for what is
     not finite, and for a clamp that is none.
     """
-    if clamp < 0 or clamp_absolute < 0 or not clamp + clamp_absolute > 0:
-        raise ValueError(
-            f"clamp={clamp}, clamp_absolute={clamp_absolute}: the least |dO| is a share of the largest loss "
-            "before or an absolute number, 0 or more; one of them must be above 0, or a head that never "
-            "overfitted would have all the weight"
-        )
+    _check_clamps(clamp, clamp_absolute)
     measured = [np.asarray(x, np.float64) for x in (train_before, val_before, train_after, val_after)]
     if not all(np.isfinite(x).all() for x in measured):
         raise ValueError("losses that are not finite give no weights: a probe diverged, lower its learning rate")
@@ -76,6 +71,15 @@ def blend_weights(
     raw = np.where(found.gain > 0, found.gain / np.maximum(np.abs(found.overfitting), least) ** 2, 0.0)
     total = raw.sum(0, keepdims=True)
     return np.where(total > 0, raw / np.where(total > 0, total, 1.0), 1 / len(raw))
+
+
+def _check_clamps(clamp: float, clamp_absolute: float) -> None:
+    if clamp < 0 or clamp_absolute < 0 or not clamp + clamp_absolute > 0:
+        raise ValueError(
+            f"clamp={clamp}, clamp_absolute={clamp_absolute}: the least |dO| is a share of the largest loss "
+            "before or an absolute number, 0 or more; one of them must be above 0, or a head that never "
+            "overfitted would have all the weight"
+        )
 
 
 def ends(val: np.ndarray, endpoint: str) -> np.ndarray:
@@ -148,6 +152,16 @@ def given(text: str, outputs: Sequence[str]) -> list[float] | None:
     return found
 
 
+def check(outputs: Sequence[str], *, weights: str, clamp: float, clamp_absolute: float, **words: str) -> None:
+    """Raises ValueError for options of `make` that cannot be; ``words`` are those that are one of a few."""
+    known = {"curves": CURVES, "endpoint": ENDPOINTS, "multi": tuple(losses.MULTI_LABEL)}
+    for name, value in words.items():
+        if value not in known[name]:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {known[name]}")
+    _check_clamps(clamp, clamp_absolute)
+    given(weights, outputs)
+
+
 def make(
     outputs: tuple[str, ...],
     heads: dict[str, Head],
@@ -167,11 +181,10 @@ def make(
     "learned weights"); numbers, as '.38,.24,.38'; or the folder of a run whose weights a plan takes. Raises
     ValueError for options that cannot be.
     """
-    words = (("curves", curves, CURVES), ("endpoint", endpoint, ENDPOINTS), ("multi", multi, losses.MULTI_LABEL))
-    for name, value, known in words:
-        if value not in known:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {tuple(known)}")
-    blend_weights(*np.ones((4, 1)), clamp=clamp, clamp_absolute=clamp_absolute)  # for its error alone
+    check(
+        outputs, weights=weights, clamp=clamp, clamp_absolute=clamp_absolute, curves=curves, endpoint=endpoint,
+        multi=multi,
+    )  # fmt: skip
     first = given(weights, outputs) or [1 / len(outputs)] * len(outputs)
 
     def terms(results, batch, state, key):
@@ -179,17 +192,24 @@ def make(
         term = terms_lib.task_term(results["main", "train"], batch["main"], outputs, heads, multi)
         return {"ce": term._replace(weight=jnp.asarray(state["weights"], jnp.float32))}
 
-    def init():
-        if weights != LEARNT:
-            return {"weights": np.float32(first)}
-        # s = 1, which weighs all alike.
-        return {"weights": np.ones(len(outputs), np.float32), "log_variance": np.zeros(len(outputs), np.float32)}
+    if weights == LEARNT:
+        return Method(terms, init=lambda: _uncertain(len(outputs)), update=_learning(outputs), multi=multi)
+    return Method(terms, init=lambda: {"weights": np.float32(first)}, multi=multi)
+
+
+# ---------------------------------------------------------------------------- learnt weights
+def _uncertain(outputs: int) -> dict:
+    """s = 1, which weighs all alike."""
+    return {"weights": np.ones(outputs, np.float32), "log_variance": np.zeros(outputs, np.float32)}
+
+
+def _learning(outputs: Sequence[str]) -> Callable:
+    """The update of a method whose weights follow the gradient of exp(-v) L + v / 2, with v = log s^2."""
 
     def learn(state, metrics, results, batch):
         del results, batch
         found = jnp.stack([metrics[f"{output}/ce"] for output in outputs])
-        # The gradient of exp(-v) L + v / 2, with v = log s^2.
         log_variance = state["log_variance"] - RATE * (0.5 - state["weights"] * found)
         return {"weights": jnp.exp(-log_variance), "log_variance": log_variance}
 
-    return Method(terms, init=init, update=learn if weights == LEARNT else keep_state)
+    return learn

@@ -136,13 +136,17 @@ def build_model(
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if not share and not members:
         return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
+    return _sharing(name, module, {"heads": classes, **settings}, members, share)
+
+
+def _sharing(name: str, module, settings: dict, members: tuple[str, ...], share: float) -> Model:
+    """Builds one network for each of ``members``, which share features. Raises ValueError where that cannot be."""
     if module is not ResNet or len(members) < 2 or not 0 < share <= 1:
         raise ValueError(
             f"share={share}: a probability above 0 for two or more streams of a resnet or tsm_resnet; "
             f"{name!r} reads {members} at once. Without sharing, give each stream a network"
         )
-    shared = Shared(tuple(members), module, {"heads": classes, **settings}, share)
-    return from_linen(shared)._replace(
+    return from_linen(Shared(tuple(members), module, settings, share))._replace(
         outputs={member: Needs((member,)) for member in members},
         encoders={member: (member,) for member in members},
     )
@@ -198,14 +202,7 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
         raise ValueError(f"no encoder of a fusion has an option {unknown}; they know {sorted(known)}")
     _check_words(options)
     joint, of_joint = _joint_options(**options)
-    if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
-        raise ValueError(
-            f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
-            f"streams of in_channels={in_channels}. Write reads=(('audio', 'rgb'),) and "
-            "encoders=dict(audio=MODEL, rgb=MODEL)"
-        )
-    if fusion.JOINT in in_channels:
-        raise ValueError(f"a fusion calls its own classifier {fusion.JOINT!r}: give the stream another name")
+    _check_encoders(encoders, in_channels)
 
     def encoder(stream: str, heads: dict) -> Model:
         model, own = encoder_of(stream, encoders, **options)
@@ -217,10 +214,23 @@ def _fusion(classes: dict, in_channels, known: set[str], *, encoders=(), **optio
         trunk = of_joint.get("trunk") or next(iter(in_channels))
         if trunk not in made:
             raise ValueError(f"trunk={trunk!r}: name one of the streams {sorted(made)}")
+        # The trunk's last stages have a classifier, whether its encoder has one or not.
         return _mid(made, encoder(trunk, classes), trunk, unimodal, of_joint.get("stages") or 1, frozen)
     dropout = options.get("dropout", 0.0)
     made_of_all = fusion.joint_of(joint, classes, dropout=dropout, **of_joint)
     return fusion.fuse(made, made_of_all, unimodal, frozen_trunk=frozen)
+
+
+def _check_encoders(encoders, in_channels) -> None:
+    """Raises ValueError for encoders that are not one for each of several streams."""
+    if not isinstance(in_channels, dict) or len(in_channels) < 2 or set(encoders) != set(in_channels):
+        raise ValueError(
+            f"a fusion reads two or more streams at once, each by an encoder: encoders={dict(encoders)} for "
+            f"streams of in_channels={in_channels}. Write reads=(('audio', 'rgb'),) and "
+            "encoders=dict(audio=MODEL, rgb=MODEL)"
+        )
+    if fusion.JOINT in in_channels:
+        raise ValueError(f"a fusion calls its own classifier {fusion.JOINT!r}: give the stream another name")
 
 
 def _joint_options(joint: str = "late", **options) -> tuple[str, dict]:

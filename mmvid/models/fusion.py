@@ -119,29 +119,13 @@ def fuse(
         raise ValueError(f"frozen_trunk with unimodal={unimodal!r}: encoders that stay as they are have 'none'")
     encoders = {s: still(encoder) for s, encoder in encoders.items()} if frozen_trunk else encoders
 
-    def encoded(params, stats, x, train, key):
-        results, new = {}, {}
-        for stream, encoder in encoders.items():
-            results[stream], new[stream] = encoder.apply(
-                params[stream], stats[stream], x[stream], train=train, key=_own_key(key, stream)
-            )
-        return results, new
-
     def init(key, x):
-        params, stats = {}, {}
-        for stream, encoder in encoders.items():
-            params[stream], stats[stream] = encoder.init(_own_key(key, stream), x[stream])
-        if unimodal == "zero":
-            params = {s: _zeroed(params[s], encoder.classifiers) for s, encoder in encoders.items()}
-        # Only a forward tells how wide each encoder's features are.
-        results, _ = encoded(params, stats, x, False, key)
-        params[JOINT], stats[JOINT] = joint.init(_own_key(key, JOINT), results)
-        return params, stats
+        return _drawn(encoders, joint, unimodal, key, x)
 
     def apply(params, stats, x, *, train: bool, key: jax.Array):
         # Nothing is dropped in evaluation, where there may be no key.
         key = jax.random.key(0) if key is None else key
-        results, new = encoded(params, stats, x, train, key)
+        results, new = _encoded(encoders, params, stats, x, train, key)
         # No stop_gradient: the joint loss trains every encoder, as in G-Blend.
         result, new[JOINT] = joint.apply(
             params[JOINT], stats[JOINT], results, train=train, key=_own_key(key, JOINT)
@@ -159,6 +143,29 @@ def fuse(
         necks=(*_under(encoders, "necks"), *late),
         frozen=tuple((stream,) for stream in encoders) if frozen_trunk else (),
     )
+
+
+def _encoded(encoders: Mapping[str, Model], params, stats, x, train: bool, key) -> tuple[dict, dict]:
+    """What every encoder makes of its stream, and the new statistics, each {stream: ..}."""
+    results, new = {}, {}
+    for stream, encoder in encoders.items():
+        results[stream], new[stream] = encoder.apply(
+            params[stream], stats[stream], x[stream], train=train, key=_own_key(key, stream)
+        )
+    return results, new
+
+
+def _drawn(encoders: Mapping[str, Model], joint: Model, unimodal: str, key, x) -> tuple[dict, dict]:
+    """The first params and statistics of a fusion that reads ``x``."""
+    params, stats = {}, {}
+    for stream, encoder in encoders.items():
+        params[stream], stats[stream] = encoder.init(_own_key(key, stream), x[stream])
+    if unimodal == "zero":
+        params = {s: _zeroed(params[s], encoder.classifiers) for s, encoder in encoders.items()}
+    # Only a forward tells how wide each encoder's features are.
+    results, _ = _encoded(encoders, params, stats, x, False, key)
+    params[JOINT], stats[JOINT] = joint.init(_own_key(key, JOINT), results)
+    return params, stats
 
 
 def _own_key(key, name: str):

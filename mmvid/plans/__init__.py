@@ -15,7 +15,7 @@ PLANS = {
     "gblend": gblend.make,
 }
 # Segments that train the same networks without the method, as long as it does: of each plan that has one.
-BASELINES = ("ce_continued", "independent", distill.BASELINE, gblend.EQUAL)
+BASELINES = ("ce_continued", "independent", distill.BASELINE, gblend.BASELINE)
 
 
 def baseline(segments: list[Segment]) -> str:

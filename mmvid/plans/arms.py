@@ -24,7 +24,7 @@ _OF_ARMS = ("network", "title", "pretrained", "checkpoint")
 class Arm(NamedTuple):
     """A segment that trains ``network`` from the labels: with the method's ``options``, or, where it has a single
     classifier, without. ``pretrained`` encoders begin as the trained copies; ``checkpoint`` is the one that is
-    scored, 'last' or 'best'."""
+    scored, 'last' or 'best'; ``source`` says whose weights are that nothing is measured for."""
 
     name: str
     network: Network
@@ -32,6 +32,15 @@ class Arm(NamedTuple):
     options: Mapping
     pretrained: bool = False
     checkpoint: str = ""
+    source: str = ""
+
+    @property
+    def learning(self) -> dict:
+        """The options that its steps are made of: weights that do not change stand in its state alone, so that
+        arms of one network share a compiled step, whatever they weigh."""
+        changing = self.options["weights"] == gblend.LEARNT
+        kept = ("multi", "weights") if changing else ("multi",)
+        return methods.options(METHOD) | {name: self.options[name] for name in kept}
 
     @property
     def estimates(self) -> bool:
@@ -97,7 +106,10 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
     options = known | dict(config.method[METHOD]) | changes
     if len(network.outputs) > 1 and options["weights"] == gblend.ESTIMATE:
         _check_estimate(config, name, network, spec)
-    options["weights"] = blended.resolved(options["weights"], network.outputs, blended.parts_of(network))
+    told = options["weights"]
+    options["weights"] = blended.resolved(told, network.outputs, blended.parts_of(network))
+    if len(network.outputs) > 1:
+        gblend.check(network.outputs, **options)
     if options["weights"] != gblend.ESTIMATE:
         # What an estimate follows from changes nothing here, and must not change the key.
         options = known | {name: options[name] for name in ("weights", "multi")}
@@ -108,7 +120,14 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
         options,
         spec.get("pretrained", False),
         spec.get("checkpoint", ""),
+        _source(config, told),
     )
+
+
+def _source(config, told: str) -> str:
+    """Whose the weights are that the option `weights` has ``told``: of published ones their source, else what it
+    says: numbers, the folder of a run, 'equal', 'learnt'."""
+    return next((source for source, own in config.blend.published if ",".join(own.values()) == told), told)
 
 
 def _check_estimate(config, name: str, network: Network, spec: Mapping) -> None:
@@ -237,6 +256,13 @@ def check_clips(starts: Iterable[Mapping]) -> Callable:
                 f"{len(fixed - taught)}: "
                 f"write c.subsets.{blend.split} = dict(of='train', without={blend.held!r}) and "
                 f"c.subsets.{blend.fixed} = dict(of={blend.split!r}, share=.1)"
+            )
+        if strange := ids(run.config.split) - held - taught:
+            raise ValueError(
+                f"split={run.config.split!r} has {len(strange)} clips that are neither of "
+                f"blend.split={blend.split!r} nor of blend.held={blend.held!r}: a network would learn from clips "
+                "that no probe has seen. Name the split that both are taken from, or give weights as numbers, "
+                "--config.method.gblend.weights"
             )
         for split in run.config.evaluation.splits:
             if both := held & ids(split):

@@ -11,6 +11,7 @@ from mmvid import files, network, sharding
 from mmvid.methods import gblend
 from mmvid.network import Beginning, Network, TrainState
 from mmvid.plans.segment import Segment
+from mmvid.plans.starts import afresh, in_turn
 from mmvid.scores import blends
 from mmvid.scores.blends import Probe
 from mmvid.weights import trees
@@ -86,16 +87,16 @@ def alike(segment: Segment, singles: Segment, drawn: Callable, copies: Mapping[s
     parts. Its ``check`` raises ValueError for an encoder that is made in another way than such a network.
     """
 
-    def enter(beginning: Beginning, run) -> Beginning:
-        if beginning.params and copies:
-            beginning = _with_encoders(beginning, drawn(run.config), segment.networks, copies)
-        return segment.enter(beginning, run)
+    def drawing_alike(beginning: Beginning, run) -> Beginning:
+        return _with_encoders(beginning, drawn(run.config), segment.networks, copies)
 
     def check(run) -> None:
         own, others = (_shapes(made, run.config) for made in (segment, singles))
         _with_encoders(own, others, segment.networks, copies)
 
-    return segment._replace(enter=enter, check=check if copies else None)
+    if not copies:
+        return segment
+    return segment._replace(enter=in_turn(afresh(drawing_alike), segment.enter), check=check)
 
 
 def copying(wholes: Mapping[str, Segment], copies: Copies, then: Callable) -> Callable:
@@ -104,10 +105,8 @@ def copying(wholes: Mapping[str, Segment], copies: Copies, then: Callable) -> Ca
     begin afresh; ``then`` is the ``enter`` that follows. Raises ValueError for a copy of two networks that do not
     begin alike there."""
 
-    def enter(beginning: Beginning, run) -> Beginning:
-        # A resumed segment has all of it in its checkpoint.
-        if not beginning.params:
-            return then(beginning, run)
+    @afresh
+    def copied(beginning: Beginning, run) -> Beginning:
         begun: dict[str, tuple] = {}
         for copy, part, source in _parts(wholes, copies, run):
             pairs, what = zip(source, beginning.weights(copy)), f"{copy!r} is no copy of {part}"
@@ -118,9 +117,9 @@ def copying(wholes: Mapping[str, Segment], copies: Copies, then: Callable) -> Ca
                     "give each a copy of its own in blend.copies"
                 )
             beginning = beginning.with_weights(copy, *made)
-        return then(beginning, run)
+        return beginning
 
-    return enter
+    return in_turn(copied, then)
 
 
 def _parts(wholes: Mapping[str, Segment], copies: Copies, run) -> Iterator[tuple]:
@@ -174,28 +173,32 @@ def weighing(enter: Callable, segment: str, probe: Probe, options: Mapping) -> C
     """Returns ``enter`` followed by the weights that ``probe`` gives: they go into the method's state and, with
     what they follow from, into the ``segment``'s `blends.NAME`."""
 
-    def entered(beginning: Beginning, run) -> Beginning:
-        beginning = enter(beginning, run)
-        # A resumed segment has its weights in its checkpoint.
-        if not beginning.params:
-            return beginning
+    @afresh
+    def weighed(beginning: Beginning, run) -> Beginning:
         note = _estimated(run.workdir, segment, probe, options)
         _write(run.workdir / segment / blends.NAME, note)
-        return beginning._replace(method={"weights": np.float32([note["weights"][p] for p in probe.outputs])})
+        return _by(beginning, [note["weights"][part] for part in probe.outputs])
 
-    # Whoever follows a chain of continued segments back must find the way.
-    entered.previous = getattr(enter, "previous", None)
-    return entered
+    return in_turn(enter, weighed)
+
+
+def given(enter: Callable, weights: Sequence[float]) -> Callable:
+    """Returns ``enter`` followed by ``weights`` that nothing was measured for: they go into the method's state."""
+    return in_turn(enter, afresh(lambda beginning, run: _by(beginning, weights)))
+
+
+def _by(beginning: Beginning, weights: Sequence[float]) -> Beginning:
+    return beginning._replace(method={"weights": np.float32(weights)})
 
 
 def keeping(leave: Callable, outputs: Sequence[str], parts: Sequence[str], source: str) -> Callable:
     """Returns ``leave`` followed by a note of weights that nothing was measured for, those of the method's last
-    state: given by hand, or learnt."""
+    state: given, or learnt; ``source`` says whose they are."""
 
     def left(state: TrainState, directory: pathlib.Path) -> None:
         leave(state, directory)
         weights = np.asarray(jax.device_get(state.method["weights"]), np.float64)
-        note = blends.by_hand(weights.tolist(), parts, source) | {"outputs": dict(zip(parts, outputs))}
+        note = blends.unmeasured(weights.tolist(), parts, source) | {"outputs": dict(zip(parts, outputs))}
         _write(directory / blends.NAME, note)
 
     return left

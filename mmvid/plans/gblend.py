@@ -18,10 +18,11 @@ from mmvid.plans import blended, continuation, epochs, keys, learning, segment, 
 from mmvid.plans.arms import ALONE, METHOD, ONLINE, PROBE, Arm
 from mmvid.plans.segment import Context, Segment
 from mmvid.plans.starts import Start
+from mmvid.scores import blends
 from mmvid.scores.blends import Probe
 
-# The arm that others are compared with in tables.
-EQUAL = "equal"
+# What the arm is called that others are compared with in tables.
+BASELINE = "equal"
 
 
 def make(context: Context) -> list[Segment]:
@@ -31,7 +32,7 @@ def make(context: Context) -> list[Segment]:
     Raises ValueError for another method, for a network of one classifier, and for whatever else cannot work.
     """
     config, arms = context.config, arms_lib.of(context)
-    trunks.asked(config)  # for its error alone
+    trunks.check(config)
     copies, rejoins = arms_lib.copies(config, arms), config.split != config.blend.split
     alone = _probe(context, copies, ALONE if rejoins else PROBE, config.split, "Each alone")
     made = _arms(context, arms, alone, copies)
@@ -162,7 +163,7 @@ def _arm(context: Context, arm: Arm, encoders: Mapping[str, Start]) -> Segment:
         context = context._replace(config=config.lock())
     _, starts = stills.beginnings(context, (network,))
     outputs = arm.network.outputs
-    chosen = (METHOD, arm.options) if len(outputs) > 1 else _alone(config, outputs)
+    chosen = (METHOD, arm.learning) if len(outputs) > 1 else _alone(config, outputs)
     return segment.make(
         context, arm.name, (network,), chosen, config.steps.method, {**starts, **encoders}, batches=METHOD,
         title=arm.title, groups=_groups(config, config.split),
@@ -170,25 +171,33 @@ def _arm(context: Context, arm: Arm, encoders: Mapping[str, Start]) -> Segment:
 
 
 def _weighed(context: Context, arm: Arm, made: Segment, probe: Probe | None) -> Segment:
-    """The segment of an arm with the weights that its probe gives, if it has one."""
+    """The segment of an arm with the weights that its probe gives, or with those that it is given."""
     config = context.config
     if len(arm.network.outputs) < 2:
         return made
     if not arm.estimates:
-        told = {gblend.EQUAL: "equal", gblend.LEARNT: "learnt"}.get(arm.options["weights"], "by hand")
-        parts = blended.parts_of(arm.network)
-        return made._replace(leave=blended.keeping(made.leave, arm.network.outputs, parts, told))
+        return _given(arm, made)
     starts = {**made.spec["starts"], "weights": {"segment": probe.segments[-1]}}
     # On which clips the copies were scored, and how: the weights follow from that, too.
     scored = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
     splits = {"held": probe.held, "fixed": probe.fixed, "rules": config.subsets, "scored": scored}
     if further := keys.further(config.subsets):
         splits["fingerprints"] = {name: context.fingerprints.get(name, "") for name in further}
-    measured = keys.plain(splits | {"segments": len(probe.segments)})
+    measured = keys.plain(splits | {"segments": len(probe.segments), "options": blends.how(arm.options)})
     return made._replace(
         enter=blended.weighing(made.enter, made.name, probe, arm.options),
         spec={**made.spec, "starts": starts, "measured": measured},
     )
+
+
+def _given(arm: Arm, made: Segment) -> Segment:
+    """The segment of an arm whose weights nothing is measured for."""
+    outputs, told = arm.network.outputs, arm.options["weights"]
+    made = made._replace(leave=blended.keeping(made.leave, outputs, blended.parts_of(arm.network), arm.source))
+    if told == gblend.LEARNT:
+        return made
+    weights = gblend.given(told, outputs)
+    return made._replace(enter=blended.given(made.enter, weights), spec={**made.spec, "weights": weights})
 
 
 # ---------------------------------------------------------------------------- online

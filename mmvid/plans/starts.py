@@ -177,6 +177,22 @@ def starting_from(starts: dict[str, Start], networks, heads) -> Callable:
     return enter
 
 
+def afresh(enter: Callable) -> Callable:
+    """Returns an ``enter`` that leaves a segment that is resumed as it is: its checkpoint has all of that."""
+    return lambda beginning, run: enter(beginning, run) if beginning.params else beginning
+
+
+def in_turn(*enters: Callable) -> Callable:
+    """Returns an ``enter`` that does all ``enters``, one after another."""
+
+    def entered(beginning: Beginning, run) -> Beginning:
+        return functools.reduce(lambda found, enter: enter(found, run), enters, beginning)
+
+    # Whoever follows a chain of continued segments back must find the way.
+    entered.previous = next((e.previous for e in enters if getattr(e, "previous", None)), None)
+    return entered
+
+
 _EQUAL = (
     "networks {a!r} and {b!r} start with equal parameters and read equal inputs, so their predictions "
     "agree and KL between them stays zero for ever (but for dropout): nothing mutual would be learnt. "

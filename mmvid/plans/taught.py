@@ -232,11 +232,8 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
     what they were made from, into ``segment``'s `ensembles.NAME`."""
     gamma, scheme = options["gamma"], options["scheme"]
 
-    def entered(beginning: Beginning, run) -> Beginning:
-        beginning = enter(beginning, run)
-        # A resumed segment has its weights in its checkpoint.
-        if not beginning.params:
-            return beginning
+    @starts_lib.afresh
+    def weighed(beginning: Beginning, run) -> Beginning:
         if scheme == "weighted":
             own = weigh(run, teachers, heads, gamma=gamma)
         else:
@@ -255,7 +252,7 @@ def weighing(enter: Callable, segment: str, teachers: Sequence[Teacher], heads, 
         weights = {head: np.array([*found.values()], np.float32) for head, found in own["weights"].items()}
         return beginning._replace(method={"weights": weights})
 
-    return entered
+    return starts_lib.in_turn(enter, weighed)
 
 
 def _where(run, teacher: Teacher) -> dict[str, str]:

@@ -16,22 +16,23 @@ from mmvid import files
 from mmvid.network import Beginning, TrainState
 from mmvid.plans import segment
 from mmvid.plans.segment import Context, Segment
-from mmvid.plans.starts import Start
+from mmvid.plans.starts import Start, afresh, in_turn
 from mmvid.scores import blends
 
 
 def asked(config) -> bool:
-    """Whether ``blend.frozen_trunk`` asks for comparisons; '' and '0' do not. Raises ValueError where there is
-    no super-epoch to compare."""
+    """Whether ``blend.frozen_trunk`` asks for comparisons; '' and '0' do not."""
+    return config.blend.frozen_trunk not in ("", "0")
+
+
+def check(config) -> None:
+    """Raises ValueError where comparisons are asked for and there is no super-epoch to compare."""
     blend = config.blend
-    if blend.frozen_trunk in ("", "0"):
-        return False
-    if not blend.super_epochs:
+    if asked(config) and not blend.super_epochs:
         raise ValueError(
             f"blend.frozen_trunk={blend.frozen_trunk!r} compares what super-epochs make of the encoders: set "
             "blend.super_epochs, or blend.frozen_trunk=''"
         )
-    return True
 
 
 def compared(
@@ -66,16 +67,14 @@ def compared(
 def _alike(enter: Callable, source: str, target: str, streams: list[str]) -> Callable:
     """Returns ``enter``, after which all but the encoders of network ``target`` begins as in ``source``."""
 
-    def entered(beginning: Beginning, run) -> Beginning:
-        beginning = enter(beginning, run)
-        # A resumed segment has all of it in its checkpoint.
-        if not beginning.params:
-            return beginning
+    @afresh
+    def alike(beginning: Beginning, run) -> Beginning:
+        del run
         pairs = zip(beginning.weights(source), beginning.weights(target))
         filled = ({**theirs, **{stream: own[stream] for stream in streams}} for theirs, own in pairs)
         return beginning.with_weights(target, *filled)
 
-    return entered
+    return in_turn(enter, alike)
 
 
 def _telling(leave: Callable, note: Mapping) -> Callable:

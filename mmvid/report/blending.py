@@ -156,7 +156,9 @@ def _published(published: Sequence[tuple[str, Mapping]], note: Mapping) -> dict[
     """The published weights of a network of the same parts as a note's, {part: text}; {} where there are none, and
     for weights that nobody has found: those that were given."""
     alike = [(what, own) for what, own in published if "heads" in note and set(own) == set(note["weights"])]
-    return {part: f"{float(own[part]):.3f} ({what})" for what, own in alike[:1] for part in own}
+    # What they are of stands in the rows of the table.
+    named = [(what.partition(",")[0], own) for what, own in alike]
+    return {part: f"{float(own[part]):.3f} ({table})" for table, own in named[:1] for part in own}
 
 
 def _cells(note: Mapping) -> dict[str, list[str]]:
@@ -165,7 +167,9 @@ def _cells(note: Mapping) -> dict[str, list[str]]:
     for part, weight in note["weights"].items():
         own = heads.get(part)
         if own is None:
-            cells[part] = [f"{weight:.3f} ({note['source']})", "", "", ""]
+            # Whose they are stands once: a source may be long.
+            source = "" if cells else f" ({note['source']})"
+            cells[part] = [f"{weight:.3f}{source}", "", "", ""]
             continue
         low, high = own["interval"]
         # How much was overfitted for what was gained: for nothing, or less, there is no such ratio.

@@ -170,12 +170,12 @@ def class_changes(
     ``scores``, of the same clips: (names, change in accuracy or, of several labels, in AP [K], clips [K])."""
     # A class's change is over clips that both have: otherwise it would be one of coverage, too.
     both = file.usable(scores, output, head) & file.usable(earlier, other, head)
-    labels, names, kind = scores.label[head][both], _names(scores, head), file.heads_of(scores)[head].kind
+    labels, names = scores.label[head][both], _names(scores, head)
     after, before = (
-        numbers_lib.probabilities(own.logits[name][head], how, kind=kind)[both]
+        numbers_lib.probabilities(own.logits[name][head], how, kind=file.probabilities_of(own, head))[both]
         for own, name in ((scores, output), (earlier, other))
     )
-    if kind == "multi":
+    if labels.ndim > 1:
         change = _average_precisions(after, labels) - _average_precisions(before, labels)
         return names, change, labels.sum(0).astype(int)
     change = metrics.per_class_accuracy(after, labels) - metrics.per_class_accuracy(before, labels)

@@ -133,7 +133,10 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
         return Prediction(record["id"], "its scores are not finite", used, missing)
 
     def together(logits: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {h: numbers.probabilities(x, how, kind=segment.heads[h].kind)[0] for h, x in logits.items()}
+        # Several labels that were learnt by a softmax have its probabilities.
+        softmax = segment.method.multi == "softmax"
+        kinds = {h: "single" if softmax else segment.heads[h].kind for h in logits}
+        return {h: numbers.probabilities(x, how, kind=kinds[h])[0] for h, x in logits.items()}
 
     single = tuple(head for head, space in segment.heads.items() if space.kind == "single")
     return Prediction(

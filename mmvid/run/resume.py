@@ -20,8 +20,8 @@ from mmvid.weights import seen as weights_seen
 
 # Entries that may change when a run goes on: none of them touches a result of training.
 FREE = (
-    "loader", "log_every", "save_every", "published", "published_neighbours", "blend.published", "compare",
-    "evaluation.neighbours", "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse",
+    "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
+    "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse", "blend.published",
 )  # fmt: skip
 
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
@@ -31,7 +31,7 @@ SINCE = {
     "missing.audio": 0.0, "missing.boxes": 0.0,
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
     "blend.held": "", "blend.split": "", "blend.fixed": "", "blend.measures": 1, "blend.super_epochs": (),
-    "blend.frozen_trunk": "",
+    "blend.frozen_trunk": "", "blend.published": (),
 }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ def meta(run: Run, segment: Segment, split: str, step: int, protocol: str, crops
         "checkpoint": segment.checkpoint,
         # Of the weights: '' where nobody can tell them from others.
         "key": files.read_note(run.workdir / segment.name / "key.json").get("key", ""),
+        # What their logits mean: a sigmoid of each class where nothing is said.
+        **({"multi": segment.method.multi} if segment.method.multi != "sigmoid" else {}),
         **({"titles": dict(segment.titles)} if segment.titles else {}),
         **_taught(run, segment),
         **_met(run, segment, split),

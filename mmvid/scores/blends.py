@@ -154,7 +154,7 @@ def _measured(train: np.ndarray, held: np.ndarray, steps: list[int], endpoint: s
     }
 
 
-def by_hand(weights: Sequence[float], parts: Sequence[str], source: str) -> dict:
+def unmeasured(weights: Sequence[float], parts: Sequence[str], source: str) -> dict:
     """Makes the note of weights that nothing was measured for; ``source`` says where they come from."""
     return {"weights": dict(zip(parts, map(float, weights))), "source": source}
 

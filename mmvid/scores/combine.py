@@ -164,13 +164,14 @@ def combine(
     present, logits = np.zeros(len(first.id), bool), {}
     for head, space in file.heads_of(first).items():
         found = [file.of_output(own, output, head) for own in alike.values()]
+        kinds = [file.probabilities_of(own, head) for own in alike.values()]
         there = np.stack([own for _, own in found])
         weight = np.array([_in_head(weights[key], head) for key in alike], np.float64)
         shares = weight.sum() * distill.shared_out(weight, there) if share_out else weight[:, None] * there
         total = np.zeros((len(first.id), 1, space.classes))
-        for (values, here), share in zip(found, shares):
+        for (values, here), share, kind in zip(found, shares, kinds):
             # Chosen, not multiplied by 0: NaN in the row of an absent output would stay NaN.
-            part = np.where(here[:, None, None], _views_together(values, form, space.kind), 0)
+            part = np.where(here[:, None, None], _views_together(values, form, kind), 0)
             total += share[:, None, None] * part
         present |= there.any(0)
         logits[head] = total

@@ -93,6 +93,13 @@ def heads_of(scores: Scores) -> dict[str, Head]:
     return spaces
 
 
+def probabilities_of(scores: Scores, head: str) -> str:
+    """Says how the logits of a head become probabilities: 'single' is a softmax over its classes, also of several
+    labels that were learnt by one (meta 'multi', of `losses.MULTI_LABEL`), 'multi' a sigmoid of each."""
+    by_sigmoids = scores.label[head].ndim > 1 and scores.meta.get("multi", "sigmoid") == "sigmoid"
+    return "multi" if by_sigmoids else "single"
+
+
 def single_heads(scores: Scores) -> list[str]:
     """Lists the heads of single labels."""
     return [head for head, label in scores.label.items() if label.ndim == 1]

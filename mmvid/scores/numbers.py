@@ -17,8 +17,8 @@ def aggregate(logits: np.ndarray, how: str = HOW, *, kind: str = "single") -> np
     """Makes one score per clip of its V views: [N, V, K] -> [N, K], in float64.
 
     ``how`` 'logits' is their mean (MML, DMCL and MMD test so), 'probs' the mean of probabilities (G-Blend,
-    CMPL), 'max' their maximum (SlowFast's test on Charades). Probabilities are a softmax, or a sigmoid for
-    labels of ``kind`` 'multi'. Raises ValueError for another ``how``.
+    CMPL), 'max' their maximum (SlowFast's test on Charades). Those are a softmax, or, of ``kind``
+    'multi', sigmoids (`file.probabilities_of`). Raises ValueError for another ``how``.
     """
     if how not in AGGREGATES:
         raise ValueError(f"aggregate={how!r}: choose one of {AGGREGATES}")
@@ -154,9 +154,12 @@ def _multi(scores: Scores, output: str, head: str, how: str) -> dict:
 def _ranked(scores: Scores, output: str, head: str, how: str) -> np.ndarray:
     """Returns what ranks the clips of each class of a head of several labels, [N, K]."""
     logits, present = file_lib.of_output(scores, output, head)
-    there = present & metrics.finite(logits)
+    there, kind = present & metrics.finite(logits), file_lib.probabilities_of(scores, head)
+    values = aggregate(np.where(there[:, None, None], logits, 0), how, kind=kind)
+    # A sigmoid keeps the order of a class's logits; a softmax, over all classes of each clip, does not.
+    values = metrics.softmax(values) if kind == "single" and how == "logits" else values
     # Left out, these clips would make the ranking of the others look better than it is.
-    return np.where(there[:, None], aggregate(logits, how, kind="multi"), -np.inf)
+    return np.where(there[:, None], values, -np.inf)
 
 
 # ---------------------------------------------------------------------------- how sure
