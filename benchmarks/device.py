@@ -37,6 +37,7 @@ SPECS = (
     dict(model="tsm_resnet18", batch=64, frames=8, side=112, options={}),
     dict(model="tsm_resnet50", batch=32, frames=8, side=224, options={}),
     dict(model="r2plus1d_18", batch=32, frames=8, side=112, options={}),
+    dict(model="csn_ir_50", batch=16, frames=8, side=224, options={}),
 )
 MINIATURE = dict(width=8, stages=(1,))
 TINY = (
