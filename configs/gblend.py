@@ -167,6 +167,8 @@ def smoke(c: ConfigDict) -> None:
     _flow_and_sound(c, "smoke")
     # 48 clips of 20 verbs.
     held_out(c, dict(share=0.25), fixed=dict(share=0.33))
+    # Compiling takes most of its time, and grows with the depth.
+    c.model_options.stages = (1, 1)
     c.steps.method = "20"
     c.schedule.warmup = "5"
     c.log_every = 5
