@@ -20,10 +20,11 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 # The parts whose entries are named by whoever writes the configuration: others have the entries that they have.
 _OPEN = (
-    "dataset.clips", "datasets", "heads", "networks", "streams", "students", "subsets", "teachers.alone",
+    "blend.arms", "dataset.clips", "datasets", "heads", "networks", "streams", "students", "subsets",
+    "teachers.alone",
 )  # fmt: skip
 # Of these, those whose entries are dicts that a command line may add whole: --config.students.x="{'weight': 1.0}".
-_ADDED = ("datasets", "students", "subsets", "teachers.alone")
+_ADDED = ("blend.arms", "datasets", "students", "subsets", "teachers.alone")
 
 
 # ---------------------------------------------------------------------------- the file

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from mmvid import checkpoint, files, logs, plans, sharding, usage
+from mmvid import checkpoint, files, logs, plans, sharding
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import finish
@@ -106,17 +106,6 @@ def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
     sharding.on_first(take, f"locking {workdir}")
 
 
-def _check(run: Run) -> None:
-    """Asks every segment that has not begun whether it can begin with what earlier runs have left."""
-    for segment in run.segments:
-        # A segment that goes on has in its checkpoint what it began with.
-        begun = resume.ended(run, segment) or resume.has_checkpoints(run.workdir / segment.name)
-        if segment.check and not begun:
-            # What it asks for, the configuration has named.
-            with usage.wrong_use():
-                segment.check(run)
-
-
 def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
     """Builds and checks the run: everything that comes before the first segment. A signal ends it at once,
     since nothing that was trained could be lost."""
@@ -127,7 +116,7 @@ def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
         # Only the report is left of a run that is done: its end need not be rehearsed.
         if not resume.all_done(built):
             sharding.on_first(lambda: rehearsal.rehearse(built), "the rehearsal of the run's end")
-        _check(built)
+        resume.check_beginnings(built)
         talk.say_untrained_norms(config)
         # After all checks: a configuration that cannot work leaves the workdir free for one that can.
         resume.remember(built)
@@ -145,7 +134,7 @@ def _trained(config, workdir: pathlib.Path) -> Run:
             with signals.at_once(stop):
                 reuse.take(built, known)
                 # Once more: what was taken must prove what it has seen, too.
-                _check(built)
+                resume.check_beginnings(built)
             for segment in built.segments:
                 _run_segment(built, segment, known[segment.name])
             return built

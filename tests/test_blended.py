@@ -1,5 +1,6 @@
 """The plan 'gblend': whole runs of toy networks, what they begin with, and the weights that probes leave."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from mmvid.models import MODELS
 from mmvid.plans import keys
 from mmvid.prepare import prepare
 from mmvid.report import blending, figures, finish, ogr, weighing
-from mmvid.run import begin, build, feed, reuse
+from mmvid.run import begin, build, feed, resume, reuse
 from mmvid.scores import file as file_lib
 from mmvid.scores import metrics, numbers
 from mmvid.weights import files as weight_files
@@ -460,7 +461,7 @@ def test_arms_of_every_kind(dataset, finished, tmp_path):
      ({"blend.arms.equal": dict(network="naive", weights="equal")}, "nothing to weigh"),
      ({"blend.arms.probe": dict(network="naive")}, "choose another name"),
      ({"blend.super_epochs": ("0",)}, "1 step or more"), ({"blend.frozen_trunk": "2"}, "set blend.super_epochs"),
-     ({"method.gblend.weights": "runs/none"}, "neither a number nor the folder"),
+     ({"method.gblend.weights": "runs/none"}, "neither numbers nor a run with weights"),
      ({"networks.flow.weights": "RUN/probe/weights.safetensors#flow"}, "give networks.av.weights"),
      ({"networks.av.weights": "MARKED"}, "was trained on clips of blend.held='held'"),
      ({"subsets.taught": dict(of="train", without="held", share=0.5), "split": "train"}, "has 9 clips that are n"),
@@ -485,7 +486,25 @@ def test_what_cannot_be_is_said_before_anything_trains(dataset, finished, marked
         node[last] = value
     with pytest.raises(ValueError, match=match):
         run = build.build(config.lock(), tmp_path)
-        train._check(run)
+        resume.check_beginnings(run)
+
+
+def test_weights_by_hand_are_for_networks_of_the_same_parts(dataset, tmp_path):
+    config = small.configured(dataset, **{"method.gblend.weights": ".5,.3,.2"})
+    config.blend.arms.plain = dict(network="naive")
+    config.blend.arms.early = dict(network="naive", checkpoint="best")
+    specs = {s.name: keys.plain(s.spec) for s in build.build(config.lock(), tmp_path / "run").segments}
+    assert specs["gblend"]["weights"] == [0.5, 0.3, 0.2]
+    assert not any("weights" in specs[name] for name in ("plain", "early"))
+
+
+@pytest.mark.parametrize("during, refused", [("held", True), ("test", False)])
+def test_clips_that_are_learnt_from_choose_no_checkpoint(dataset, tmp_path, during, refused):
+    config = small.configured(dataset, split="train", **{"evaluation.during": during})
+    config.blend.arms.early = dict(network="naive", checkpoint="best")
+    refusal = pytest.raises(ValueError, match=r"--config\.evaluation\.during=val")
+    with refusal if refused else contextlib.nullcontext():
+        build.build(config.lock(), tmp_path / "run")
 
 
 # ---------------------------------------------------------------------------- killed

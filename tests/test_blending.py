@@ -152,7 +152,7 @@ def test_seeds_are_compared_with_one_best_modality_and_with_their_naive_networks
 
 
 def test_published_weights_stand_beside_those_that_were_found_for_the_same_parts(tmp_path):
-    head = {"interval": [0.1, 0.6], "gain": 1.0, "overfitting": 2.0, "ogr": 2.0}
+    head = {"interval": [0.1, 0.6], "gain": 1.0, "overfitting": 2.0, "ogr": 2.0, "train": [3.0], "held": [2.0]}
     given = blends.unmeasured((0.2, 0.5, 0.3), parts := ("audio", "flow", "joint"), "by hand")
     for name, note in (("equal", given), ("gblend", given | {"heads": dict.fromkeys(parts, head)})):
         (tmp_path / name).mkdir()
@@ -162,5 +162,10 @@ def test_published_weights_stand_beside_those_that_were_found_for_the_same_parts
     made = blending.weight_rows(tmp_path, columns, {"blend": {"published": printed}})
     paper = ["0.011 (table 2)", "0.827 (table 2)", "0.162 (table 2)"]
     assert [row[-1] for row in made] == ["in the paper", "", "", "", *paper]
+    assert {row[4] for row in made[4:]} == {"+2.000"}
+    for clamps in ({"clamp": 0.8, "clamp_absolute": 0.5}, {"clamp": 0.1, "clamp_absolute": 2.4}):
+        clamped = given | {"heads": dict.fromkeys(parts, head), "options": clamps}
+        files.write_json(tmp_path / "gblend" / "blend.json", clamped)
+        assert blending.weight_rows(tmp_path, columns[1:], {})[1][4] == "+2.000 (as 2.400)"
     for other in ({"blend": {"published": printed[:1]}}, {}):
         assert {len(row) for row in blending.weight_rows(tmp_path, columns, other)} == {6}

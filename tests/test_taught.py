@@ -27,7 +27,7 @@ from mmvid.methods import distill
 from mmvid.models import MODELS
 from mmvid.plans import fit, networks, starts
 from mmvid.plans import taught as taught_lib
-from mmvid.run import build, score
+from mmvid.run import build, resume, score
 from mmvid.scores import effort, ensembles
 from mmvid.scores import file as file_lib
 from mmvid.streams import Head
@@ -337,9 +337,9 @@ def test_a_student_that_goes_on_is_not_asked_again(tmp_path):
 
     run = types.SimpleNamespace(workdir=tmp_path, segments=[types.SimpleNamespace(name="own", check=check)])
     with pytest.raises(FileNotFoundError):
-        train._check(run)
+        resume.check_beginnings(run)
     (tmp_path / "own" / "checkpoints" / "3").mkdir(parents=True)
-    train._check(run)
+    resume.check_beginnings(run)
 
 
 def test_a_frozen_teacher_is_not_averaged_to_other_channels(tmp_path):

@@ -3,10 +3,10 @@ one archive, from the scores that ended runs have left; nothing is run again.
 
     python -m mmvid evaluate runs/epic55_verb --splits=s1,s2 --protocol=E10
     python -m mmvid evaluate runs/epic55_noun --splits=s1,s2 --protocol=E10
-    python -m mmvid submit runs/epic55_verb runs/epic55_noun \\
-        --splits=s1@E10-centre,s2@E10-centre --out=submission.zip
+    python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip
 
-One run gives the verbs and another the nouns, or one gives both. Runs on other
+Where the tests were scored in several ways, --splits=s1@E10-centre,s2@E10-centre
+says which. One run gives the verbs and another the nouns, or one gives both. Runs on other
 datasets are refused. Each run's headline output speaks, in the last segment
 that has such scores, unless --output and --segment say otherwise.
 """
@@ -58,17 +58,18 @@ def _tests(text: str) -> dict[str, str]:
     return found
 
 
-def _folder(run: pathlib.Path, name: str, segment: str | None) -> pathlib.Path:
-    """Finds the folder of the scores ``name``, of the last segment that has them. Raises WrongUse for what is no
-    run, ValueError where there are none."""
+def _path(run: pathlib.Path, name: str, segment: str | None) -> pathlib.Path:
+    """Finds the scores ``name`` of the last segment that has them; a test by itself means those that `evaluate`
+    made, where these are of one protocol. Raises WrongUse for what is no run, ValueError where there are none."""
     numbers = files.read_json(run / "summary.json")
     if not numbers:
         raise usage.WrongUse(f"{run} is no run that has ended: name the --workdir of one")
     folders = [run / own / "scores" for own in ([segment] if segment else numbers)]
-    if found := [folder for folder in folders if (folder / f"{name}.npz").exists()]:
-        return found[-1]
     test = name.partition("@")[0]
     scored = sorted({path.stem for folder in folders for path in folder.glob(f"{test}*.npz")})
+    chosen = scored[0] if name == test and len(scored) == 1 else name
+    if found := [path for folder in folders if (path := folder / f"{chosen}.npz").exists()]:
+        return found[-1]
     hint = f"it has {', '.join(scored)}" if scored else f"python -m mmvid evaluate {run} --splits=s1,s2 makes them"
     raise ValueError(f"{run} has no scores {name!r}: {hint}")
 
@@ -76,7 +77,7 @@ def _folder(run: pathlib.Path, name: str, segment: str | None) -> pathlib.Path:
 def _spoken(run: pathlib.Path, name: str, segment: str | None, output: str | None) -> Spoken:
     """Reads what a run says. Raises ValueError where it is of another dataset, or has no such output."""
     config = build.stored(run)
-    scores = file.load(_folder(run, name, segment) / f"{name}.npz")
+    scores = file.load(_path(run, name, segment))
     challenge.check(str(run), scores)
     chosen = output or config["headline"]
     if chosen not in scores.logits:

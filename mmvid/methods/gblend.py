@@ -74,11 +74,11 @@ def blend_weights(
 
 
 def _check_clamps(clamp: float, clamp_absolute: float) -> None:
-    if clamp < 0 or clamp_absolute < 0 or not clamp + clamp_absolute > 0:
+    if clamp < 0 or clamp_absolute < 0 or not 0 < clamp + clamp_absolute < np.inf:
         raise ValueError(
             f"clamp={clamp}, clamp_absolute={clamp_absolute}: the least |dO| is a share of the largest loss "
-            "before or an absolute number, 0 or more; one of them must be above 0, or a head that never "
-            "overfitted would have all the weight"
+            "before or an absolute number, finite and 0 or more; one of them must be above 0, or a head that "
+            "never overfitted would have all the weight"
         )
 
 

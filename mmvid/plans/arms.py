@@ -64,9 +64,9 @@ def of(context: Context) -> list[Arm]:
         raise ValueError(f"blend.copies.{unknown[0]}: there are the networks {sorted(networks)}")
     if taken := [name for name in blend.arms if name in (METHOD, PROBE, ALONE, ONLINE)]:
         raise ValueError(f"blend.arms.{taken[0]}: that is a segment of the plan's own; choose another name")
-    found = [_arm_of(config, networks, name, dict(spec)) for name, spec in blend.arms.items()]
-    title = config.method.title or "G-Blend"
-    own = _arm_of(config, networks, METHOD, {"network": main, "title": title})
+    asked = {name: dict(spec) for name, spec in blend.arms.items()}
+    asked[METHOD] = {"network": main, "title": config.method.title or "G-Blend"}
+    *found, own = [_arm_of(config, networks, networks[main], name, spec) for name, spec in asked.items()]
     if own.estimates and blend.super_epochs and config.split != blend.split:
         raise ValueError(
             f"blend.super_epochs with split={config.split!r}: after the first of them the network has learnt from "
@@ -91,7 +91,7 @@ def _check_options(config) -> None:
         )
 
 
-def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -> Arm:
+def _arm_of(config, networks: Mapping[str, Network], main: Network, name: str, spec: Mapping) -> Arm:
     known = methods.options(METHOD)
     if spec.get("network") not in networks or set(spec) - {*_OF_ARMS, *known}:
         raise ValueError(
@@ -103,12 +103,20 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
         raise ValueError(f"blend.arms.{name}: {network.name!r} has one classifier: there is nothing to weigh")
     if spec.get("checkpoint", "last") not in ("last", "best"):
         raise ValueError(f"blend.arms.{name}: checkpoint={spec['checkpoint']!r}, choose 'last' or 'best'")
+    learnt = config.split != config.blend.split and config.evaluation.during == config.blend.held
+    if spec.get("checkpoint") == "best" and learnt:
+        raise ValueError(
+            f"blend.arms.{name}: its best checkpoint would be that on {config.blend.held!r}, which it learns from "
+            f"with split={config.split!r}: choose it on other clips, --config.evaluation.during=val"
+        )
     options = known | dict(config.method[METHOD]) | changes
-    if len(network.outputs) > 1 and options["weights"] == gblend.ESTIMATE:
-        _check_estimate(config, name, network, spec)
+    if "weights" not in changes and not _fits(options["weights"], network, main):
+        options["weights"] = gblend.ESTIMATE
     told = options["weights"]
-    options["weights"] = blended.resolved(told, network.outputs, blended.parts_of(network))
     if len(network.outputs) > 1:
+        if told == gblend.ESTIMATE:
+            _check_estimate(config, name, network, spec)
+        options["weights"] = blended.resolved(told, network.outputs, blended.parts_of(network))
         gblend.check(network.outputs, **options)
     if options["weights"] != gblend.ESTIMATE:
         # What an estimate follows from changes nothing here, and must not change the key.
@@ -122,6 +130,13 @@ def _arm_of(config, networks: Mapping[str, Network], name: str, spec: Mapping) -
         spec.get("checkpoint", ""),
         _source(config, told),
     )
+
+
+def _fits(told: str, network: Network, main: Network) -> bool:
+    """Whether weights that are told for the ``main`` network are for ``network``, too: words are for all, numbers
+    and folders for networks of the same parts."""
+    words = (gblend.ESTIMATE, gblend.EQUAL, gblend.LEARNT)
+    return told in words or set(blended.parts_of(network)) == set(blended.parts_of(main))
 
 
 def _source(config, told: str) -> str:

@@ -54,7 +54,10 @@ def _starts(segment) -> list[tuple[str, str, bool]]:
     frozen = {network.name for network in segment.networks if network.frozen}
     # A segment of somebody's own plan may have no spec: then nobody has written down what it began with.
     starts = segment.spec.get("starts", {}).items()
-    return [(s.get("segment", ""), s.get("file", ""), name.partition(".")[0] in frozen) for name, s in starts]
+    names = {name: name.partition(".")[0] for name, _ in starts}
+    # G-Blend's weights of losses also come from a segment: no network begins with these.
+    own = {network.name for network in segment.networks}
+    return [(s.get("segment", ""), s.get("file", ""), names[n] in frozen) for n, s in starts if names[n] in own]
 
 
 def _sources(segments: Sequence, parts: Sequence[str]) -> tuple[Source, ...]:

@@ -17,7 +17,7 @@ from mmvid.logs import duration
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import text
-from mmvid.run import begin, feed, inference, loop, patience
+from mmvid.run import begin, feed, inference, loop, patience, resume
 from mmvid.run.build import Run
 from mmvid.run.outline import Outline
 from mmvid.streams import Head
@@ -289,6 +289,9 @@ def dry(outline: Outline, workdir: pathlib.Path, seeds: int = 1) -> None:
     _say("\n" + text.aligned(_networks(run), right=(3,)) + "\n")
     try:
         feed.check(run)
+        # What is assumed to be there cannot be asked.
+        if not outline.assumed:
+            resume.check_beginnings(run)
     except ValueError as error:  # the rest is worth knowing all the same
         _say(folded("", f"It would not start here: {error}"))
     known = _tried(run)

@@ -195,3 +195,15 @@ def finished(run: Run, segment: Segment) -> bool:
 def all_done(run: Run) -> bool:
     """Whether every segment has ended with its scores, so that only the report is left."""
     return all(ended(run, segment) and not unscored(run, segment) for segment in run.segments)
+
+
+def check_beginnings(run: Run) -> None:
+    """Asks every segment that has not begun whether it can begin with what earlier runs have left. Raises WrongUse
+    where it cannot."""
+    for segment in run.segments:
+        # A segment that goes on has in its checkpoint what it began with.
+        begun = ended(run, segment) or has_checkpoints(run.workdir / segment.name)
+        if segment.check and not begun:
+            # What it asks for, the configuration has named.
+            with usage.wrong_use():
+                segment.check(run)

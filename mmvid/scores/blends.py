@@ -147,7 +147,7 @@ def _measured(train: np.ndarray, held: np.ndarray, steps: list[int], endpoint: s
         "gain": float(found.gain),
         "overfitting": float(found.overfitting),
         # Strict JSON knows neither inf nor nan.
-        "ogr": float(found.ratio) if np.isfinite(found.ratio) else None,
+        "ogr": float(found.ratio) if np.isfinite(found.ratio) and found.gain > 0 else None,
         "end": steps[at],
         "train": train.tolist(),
         "held": held.tolist(),
@@ -173,8 +173,8 @@ def of_run(folder: pathlib.Path, parts: Sequence[str]) -> list[float]:
     known = offline(folder).get("weights", {})
     if not known:
         raise ValueError(
-            f"weights={folder}: it is neither a number nor the folder of a run with weights (there is no {NAME}): "
-            "name the workdir of a run of configs/gblend.py, write numbers, or estimate"
+            f"weights={folder}: it is neither numbers nor a run with weights (there is no {NAME}): "
+            "name the workdir of a run of configs/gblend.py, write numbers, or estimate, equal or learnt"
         )
     if set(known) != set(parts):
         raise ValueError(f"weights={folder}: it weighs {list(known)}, and the network here has {list(parts)}")
