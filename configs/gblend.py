@@ -183,7 +183,7 @@ def smoke(c: ConfigDict) -> None:
 def online(c: ConfigDict) -> None:
     """The default, and super-epochs of 10, then 5 of 45 epochs, as the paper's; in steps."""
     tabletop(c)
-    c.blend.super_epochs = ("222", "111")
+    c.blend.super_epochs = ("223", "111")
     c.blend.frozen_trunk = "100"
 
 

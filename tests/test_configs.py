@@ -327,7 +327,7 @@ def test_the_default_and_the_table_of_gradient_blending():
         keys_of = keys.of(list(segments.values()))
         assert "" not in keys_of.values() and len(set(keys_of.values())) == len(segments)
         lengths = [s.steps for name, s in segments.items() if name.startswith("online")]
-        assert lengths == ([178, *[89] * 6, 88] if variant == "online" else [])
+        assert lengths == ([223, *[111] * 7] if variant == "online" else [])
         assert sum(lengths) in (0, segments["gblend"].steps)
     # Of the table: a network of every kind of joint classifier, and the copies of all in one probe.
     outputs = {s.name: [o for n in s.networks for o in n.outputs] for s in segments.values()}
