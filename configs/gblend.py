@@ -53,8 +53,9 @@ What the paper prints (Kinetics, video top-1, table 4): sound 19.7, flow 62.1,
 naive joint 58.3, G-Blend 66.3, by the weights .011 (sound) .827 (flow) .162
 (joint). Its claims: joint training is worse than the best modality alone, with
 equal weights as well (70.8 against 72.6 for RGB and sound); G-Blend is better.
-On Tabletop, three fresh seeds of `medium` on a rendering of its own: sound 49.3, flow 82.7, naive joint
-68.2, equal weights 79.5, G-Blend 87.6 (docs/measured.md, with intervals).
+On Tabletop, three fresh seeds of `medium` on a rendering of its own: sound 49.3,
+flow 82.7, naive joint 68.2, equal weights 79.5, G-Blend 87.6 (docs/measured.md,
+with intervals).
 
 Weights by hand, in the order of the outputs (sound, flow, joint; kinetics_all:
 RGB, flow, sound, joint), or those of an earlier run, of a smaller dataset, too

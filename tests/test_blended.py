@@ -25,8 +25,8 @@ from mmvid.plans import keys
 from mmvid.prepare import prepare
 from mmvid.report import blending, figures, finish, ogr, weighing
 from mmvid.run import begin, build, feed, resume, reuse
+from mmvid.scores import blends, metrics, numbers
 from mmvid.scores import file as file_lib
-from mmvid.scores import metrics, numbers
 from mmvid.weights import files as weight_files
 from mmvid.weights import seen
 
@@ -130,6 +130,10 @@ def test_the_weights_are_those_of_the_losses_that_the_probe_left(finished):
         found["fixed", "before"], found["held", "before"], found["fixed", ""], found["held", ""]
     )
     np.testing.assert_allclose([*note["weights"].values()], want, rtol=1e-5)
+    heads = note["heads"].values()
+    assert all((own["ogr"] is None) == (own["gain"] <= 0) for own in heads)
+    largest = max(own[split][0] for own in heads for split in ("train", "held"))
+    assert blends.least(note) == pytest.approx(method.CLAMP * largest)
     # Unimodal classifiers begin at zero: of two classes, each has half.
     assert note["heads"]["flow"]["train"][0] == pytest.approx(np.log(2), rel=1e-6)
     sources = [
@@ -156,6 +160,8 @@ def test_tables_show_each_modality_naive_joint_training_and_the_weights(built, f
     first, last = blending.said(lines, "test")
     assert re.fullmatch(r"Naive joint: .*(RGB|Flow) alone, its best modality.* \(test\)", first)
     assert re.fullmatch(r"G-Blend, online: .* alone, its best modality.*; .* Naive joint.* \(test\)", last)
+    # What weighs its losses is nothing that a network began with.
+    assert not any(column.sources for column in columns if column.segment in ("equal", "gblend"))
     # A joint output is in no sum with what it is joint of.
     sums = [output for column in columns for output in column.numbers["test"].get("subsets", {}) if "+" in output]
     assert sums == ["flow + rgb"]

@@ -288,6 +288,8 @@ def test_the_datasets_of_gradient_blending(variant):
     segments = {s.name: s for s in plans.make(context(config)._replace(clips={"dataset": clips}))}
     main = segments["gblend"]
     assert {s.main.split for s in segments.values()} == {"taught" if "probe" in segments else "train"}
+    # Taken of every class alike, all clips of rare ones would be held out.
+    assert {config.subsets[name].by for name in ("held", "fixed")} == {"frequency"}
     passes = 45 if variant.startswith("epic55") else 45e6 / clips[main.main.split]
     assert main.stop == pytest.approx(passes * clips[main.main.split] / config.batch_size, rel=2e-3)
     if config.schedule.kind == "step":

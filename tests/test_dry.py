@@ -36,10 +36,19 @@ def test_it_says_what_a_run_takes_and_leaves_nothing(run, capsys, monkeypatch):
 
 
 def test_a_step_that_does_not_fit_is_not_run(run, capsys, monkeypatch):
+    """Nor is a run begun whose segments could not begin; of data that are not there nothing is asked."""
+
+    def refuse(run):
+        raise FileNotFoundError("its weights are gone")
+
     monkeypatch.setattr(dry, "_free", lambda: 10)
     monkeypatch.setattr(dry, "_timed", None)
+    run = run._replace(segments=[s._replace(check=refuse) for s in run.segments])
+    dry.dry(Outline(run, ("made up",)), run.workdir)
+    assert "would not start" not in capsys.readouterr().out
     dry.dry(Outline(run), run.workdir)
     said = capsys.readouterr().out
+    assert "It would not start here: its weights are gone" in said
     assert "does not fit" in said and "--config.accumulate" in said and "of training" not in said
 
 

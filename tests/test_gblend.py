@@ -83,6 +83,8 @@ def test_rules_where_the_paper_has_none():
     np.testing.assert_array_equal(gblend.blend_weights(*np.zeros((4, 2))), 0.5)
     with pytest.raises(ValueError, match="one of them must be above 0"):
         gblend.blend_weights(one, one, one, one, clamp=0)
+    with pytest.raises(ValueError, match="finite"):
+        gblend.blend_weights(one, one, one, one, clamp_absolute=np.inf)
     with pytest.raises(ValueError, match="not finite"):
         gblend.blend_weights(one, one, one, np.array([1, np.inf]))
 

@@ -5,10 +5,10 @@ one archive, from the scores that ended runs have left; nothing is run again.
     python -m mmvid evaluate runs/epic55_noun --splits=s1,s2 --protocol=E10
     python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip
 
-Where the tests were scored in several ways, --splits=s1@E10-centre,s2@E10-centre
-says which. One run gives the verbs and another the nouns, or one gives both. Runs on other
+One run gives the verbs and another the nouns, or one gives both. Runs on other
 datasets are refused. Each run's headline output speaks, in the last segment
-that has such scores, unless --output and --segment say otherwise.
+that has such scores, unless --output and --segment say otherwise; where the
+tests were scored in several ways, --splits=s1@E10-centre,s2@E10-centre says which.
 """
 
 import argparse
@@ -59,8 +59,9 @@ def _tests(text: str) -> dict[str, str]:
 
 
 def _path(run: pathlib.Path, name: str, segment: str | None) -> pathlib.Path:
-    """Finds the scores ``name`` of the last segment that has them; a test by itself means those that `evaluate`
-    made, where these are of one protocol. Raises WrongUse for what is no run, ValueError where there are none."""
+    """Finds the scores ``name`` of the last segment that has them; the name of a test alone may also mean those of
+    the only protocol that `evaluate` scored it by. Raises WrongUse for what is no run, ValueError where there are
+    none."""
     numbers = files.read_json(run / "summary.json")
     if not numbers:
         raise usage.WrongUse(f"{run} is no run that has ended: name the --workdir of one")

@@ -64,13 +64,26 @@ def blend_weights(
     if not all(np.isfinite(x).all() for x in measured):
         raise ValueError("losses that are not finite give no weights: a probe diverged, lower its learning rate")
     # In units of the largest loss before: squares of tiny losses would be 0.
-    unit = np.maximum(np.abs(measured[0]), np.abs(measured[1])).max(0, keepdims=True)
+    unit = _unit(*measured[:2])[None]
     unit = np.where(unit > 0, unit, 1.0)
     found = change(*(x / unit for x in measured))
     least = np.maximum(clamp, clamp_absolute / unit)
     raw = np.where(found.gain > 0, found.gain / np.maximum(np.abs(found.overfitting), least) ** 2, 0.0)
     total = raw.sum(0, keepdims=True)
     return np.where(total > 0, raw / np.where(total > 0, total, 1.0), 1 / len(raw))
+
+
+def least_overfitting(
+    train_before, val_before, *, clamp: float = CLAMP, clamp_absolute: float = 0.0
+) -> np.ndarray:
+    """Computes the least that |dO| counts as in `blend_weights`: mean losses of H heads before, [H, ..] twice ->
+    [..], in their unit."""
+    return np.maximum(clamp * _unit(train_before, val_before), clamp_absolute)
+
+
+def _unit(train_before, val_before) -> np.ndarray:
+    """The largest loss before, [H, ..] twice -> [..]."""
+    return np.maximum(np.abs(train_before), np.abs(val_before)).max(0)
 
 
 def _check_clamps(clamp: float, clamp_absolute: float) -> None:

@@ -92,25 +92,10 @@ def _check_options(config) -> None:
 
 
 def _arm_of(config, networks: Mapping[str, Network], main: Network, name: str, spec: Mapping) -> Arm:
-    known = methods.options(METHOD)
-    if spec.get("network") not in networks or set(spec) - {*_OF_ARMS, *known}:
-        raise ValueError(
-            f"blend.arms.{name}={keys.plain(spec)}: write dict(network=NAME, title='..'), with network one of "
-            f"{sorted(networks)}, and perhaps {', '.join((*_OF_ARMS[2:], *known))}"
-        )
-    network, changes = networks[spec["network"]], {k: v for k, v in spec.items() if k in known}
-    if changes and len(network.outputs) < 2:
-        raise ValueError(f"blend.arms.{name}: {network.name!r} has one classifier: there is nothing to weigh")
-    if spec.get("checkpoint", "last") not in ("last", "best"):
-        raise ValueError(f"blend.arms.{name}: checkpoint={spec['checkpoint']!r}, choose 'last' or 'best'")
-    learnt = config.split != config.blend.split and config.evaluation.during == config.blend.held
-    if spec.get("checkpoint") == "best" and learnt:
-        raise ValueError(
-            f"blend.arms.{name}: its best checkpoint would be that on {config.blend.held!r}, which it learns from "
-            f"with split={config.split!r}: choose it on other clips, --config.evaluation.during=val"
-        )
-    options = known | dict(config.method[METHOD]) | changes
-    if "weights" not in changes and not _fits(options["weights"], network, main):
+    _check_spec(config, networks, name, spec)
+    known, network = methods.options(METHOD), networks[spec["network"]]
+    options = known | dict(config.method[METHOD]) | {k: v for k, v in spec.items() if k in known}
+    if "weights" not in spec and not _fits(options["weights"], network, main):
         options["weights"] = gblend.ESTIMATE
     told = options["weights"]
     if len(network.outputs) > 1:
@@ -121,15 +106,31 @@ def _arm_of(config, networks: Mapping[str, Network], main: Network, name: str, s
     if options["weights"] != gblend.ESTIMATE:
         # What an estimate follows from changes nothing here, and must not change the key.
         options = known | {name: options[name] for name in ("weights", "multi")}
-    return Arm(
-        name,
-        network,
+    title, pretrained, checkpoint = (
         spec.get("title", name),
-        options,
         spec.get("pretrained", False),
         spec.get("checkpoint", ""),
-        _source(config, told),
     )
+    return Arm(name, network, title, options, pretrained, checkpoint, _source(config, told))
+
+
+def _check_spec(config, networks: Mapping[str, Network], name: str, spec: Mapping) -> None:
+    """Raises ValueError for what an entry of ``blend.arms`` cannot say."""
+    known, checkpoint, blend = methods.options(METHOD), spec.get("checkpoint", "last"), config.blend
+    if spec.get("network") not in networks or set(spec) - {*_OF_ARMS, *known}:
+        raise ValueError(
+            f"blend.arms.{name}={keys.plain(spec)}: write dict(network=NAME, title='..'), with network one of "
+            f"{sorted(networks)}, and perhaps {', '.join((*_OF_ARMS[2:], *known))}"
+        )
+    if set(spec) & set(known) and len(networks[spec["network"]].outputs) < 2:
+        raise ValueError(f"blend.arms.{name}: {spec['network']!r} has one classifier: there is nothing to weigh")
+    if checkpoint not in ("last", "best"):
+        raise ValueError(f"blend.arms.{name}: checkpoint={checkpoint!r}, choose 'last' or 'best'")
+    if checkpoint == "best" and config.split != blend.split and config.evaluation.during == blend.held:
+        raise ValueError(
+            f"blend.arms.{name}: its best checkpoint would be that on {blend.held!r}, which it learns from with "
+            f"split={config.split!r}: choose it on other clips, --config.evaluation.during=val"
+        )
 
 
 def _fits(told: str, network: Network, main: Network) -> bool:

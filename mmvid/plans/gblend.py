@@ -177,7 +177,7 @@ def _weighed(context: Context, arm: Arm, made: Segment, probe: Probe | None) -> 
         return made
     if not arm.estimates:
         return _given(arm, made)
-    starts = {**made.spec["starts"], "weights": {"segment": probe.segments[-1]}}
+    starts = {**made.spec["starts"], blends.WEIGHING: {"segment": probe.segments[-1]}}
     # On which clips the copies were scored, and how: the weights follow from that, too.
     scored = {name: config.evaluation[name] for name in ("protocol", "variant", "crops", "resize")}
     splits = {"held": probe.held, "fixed": probe.fixed, "rules": config.subsets, "scored": scored}

@@ -161,16 +161,9 @@ def _published(published: Sequence[tuple[str, Mapping]], note: Mapping) -> dict[
     return {part: f"{float(own[part]):.3f} ({table})" for table, own in named[:1] for part in own}
 
 
-def _least(note: Mapping) -> float:
-    """What |dO| counts as at least, by the clamps that a note's weights were made with (`methods.gblend`)."""
-    clamps, heads = note.get("options", {}), note["heads"].values()
-    before = max(abs(own[split][0]) for own in heads for split in ("train", "held"))
-    return max(clamps.get("clamp", 0.0) * before, clamps.get("clamp_absolute", 0.0))
-
-
 def _cells(note: Mapping) -> dict[str, list[str]]:
     heads = note.get("heads", {})
-    least = _least(note) if heads else 0.0
+    least = blends.least(note) if heads else 0.0
     cells = {}
     for part, weight in note["weights"].items():
         own = heads.get(part)

@@ -10,7 +10,7 @@ from mmvid import files, logs
 from mmvid.report import blending, points, table, verdict
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column, Source
-from mmvid.scores import ensembles, file, imported, temperature
+from mmvid.scores import blends, ensembles, file, imported, temperature
 from mmvid.scores.file import Scores
 from mmvid.weights import files as weight_files
 
@@ -53,11 +53,8 @@ def _starts(segment) -> list[tuple[str, str, bool]]:
     """Lists where the weights of a segment came from: (segment, '', whether it only teaches) or ('', file, ..)."""
     frozen = {network.name for network in segment.networks if network.frozen}
     # A segment of somebody's own plan may have no spec: then nobody has written down what it began with.
-    starts = segment.spec.get("starts", {}).items()
-    names = {name: name.partition(".")[0] for name, _ in starts}
-    # G-Blend's weights of losses also come from a segment: no network begins with these.
-    own = {network.name for network in segment.networks}
-    return [(s.get("segment", ""), s.get("file", ""), names[n] in frozen) for n, s in starts if names[n] in own]
+    starts = {name: s for name, s in segment.spec.get("starts", {}).items() if name != blends.WEIGHING}
+    return [(s.get("segment", ""), s.get("file", ""), n.partition(".")[0] in frozen) for n, s in starts.items()]
 
 
 def _sources(segments: Sequence, parts: Sequence[str]) -> tuple[Source, ...]:

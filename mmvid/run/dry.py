@@ -292,7 +292,7 @@ def dry(outline: Outline, workdir: pathlib.Path, seeds: int = 1) -> None:
         # What is assumed to be there cannot be asked.
         if not outline.assumed:
             resume.check_beginnings(run)
-    except ValueError as error:  # the rest is worth knowing all the same
+    except (ValueError, OSError) as error:  # the rest is worth knowing all the same
         _say(folded("", f"It would not start here: {error}"))
     known = _tried(run)
     rows = [_row(run, segment, known[segment.name]) for segment in run.segments]

@@ -15,6 +15,8 @@ from mmvid.scores.file import Scores
 NAME = "blend.json"
 # A segment that compares the trunks of a super-epoch is called after it, and says in a note what they are.
 TRUNK, COMPARED = "trunk", "trunk.json"
+# Among what a segment starts from: the probe that gives its losses their weights, and no network any.
+WEIGHING = "weights"
 
 
 # ---------------------------------------------------------------------------- one clip's loss
@@ -152,6 +154,14 @@ def _measured(train: np.ndarray, held: np.ndarray, steps: list[int], endpoint: s
         "train": train.tolist(),
         "held": held.tolist(),
     }
+
+
+def least(note: Mapping) -> float:
+    """Returns the least that |dO| counted as in a `note` with heads (`gblend.least_overfitting`)."""
+    options, heads = note.get("options", {}), note["heads"].values()
+    train, held = ([own[split][0] for own in heads] for split in ("train", "held"))
+    clamps = {name: options[name] for name in ("clamp", "clamp_absolute") if name in options}
+    return float(gblend.least_overfitting(train, held, **clamps))
 
 
 def unmeasured(weights: Sequence[float], parts: Sequence[str], source: str) -> dict:
