@@ -13,7 +13,7 @@ G-Blend, clip and video top-1 and top-5, and with the weights and why. A variant
 is given as --config=configs/gblend.py:smoke.
 
 variant      what                                              expected time
-(default)    Tabletop, flow and sound, offline                 15 min, 2 cores
+(default)    Tabletop, flow and sound, offline                 6 min, 2 cores
 smoke        the same in miniature, and its online form, but   2 min, 2 cores
              no frozen trunks and none of table's rivals
 online       the default, and weights estimated anew in each   40 min, 2 cores
