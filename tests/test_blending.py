@@ -79,6 +79,16 @@ def test_moments_are_those_of_the_weights():
     assert len(line) == 7 and np.isnan(line[3][1]) and line[4] == (9, 0.0)
 
 
+def test_single_points_are_seen():
+    """A super-epoch has one OGR: what is gained at its beginning is nothing."""
+    lone = [(i, 0.5 if i % 2 else np.nan) for i in range(20)]
+    line = [(i, np.nan if i == 10 else 0.5) for i in range(20)]
+    single, through = (figures.curves({"OGR": {"flow": points}}) for points in (lone, line))
+    # One of them stands in the legend.
+    assert (single.count("<use "), through.count("<use ")) == (11, 0)
+    assert figures._single([np.nan, 1, np.nan, 1, 1, np.nan, 2]) == [1, 6]
+
+
 def test_classes_change_in_accuracy_or_in_average_precision():
     right, wrong = np.eye(3)[[0, 1, 2, 2]], np.eye(3)[[0, 0, 2, 0]]
     after, before = scored({"a.joint": right}, [0, 1, 2, 2]), scored({"b": wrong}, [0, 1, 2, 2])

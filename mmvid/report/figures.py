@@ -190,6 +190,12 @@ def differences(
 
 
 # ---------------------------------------------------------------------------- curves
+def _single(values: Sequence[float]) -> list[int]:
+    """Finds the places of values that have none beside them, nan being none."""
+    there = np.isfinite([np.nan, *values, np.nan])
+    return np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
+
+
 def _curve(title: str, series: dict[str, list], order: list[str], axis_label: str, marks: Sequence[float]) -> str:
     """Draws one panel. The place of a label in ``order`` decides how its line looks."""
     with plt.rc_context(STYLE):
@@ -197,14 +203,15 @@ def _curve(title: str, series: dict[str, list], order: list[str], axis_label: st
         lines = {}
         for label, points in series.items():
             i, (steps, values) = order.index(label), zip(*points)
-            # Few points are told apart; many would be a band.
-            marker = "o" if len(points) < 12 else None
+            # Few points are told apart; many would be a band. A single one is no line.
+            marked = None if len(points) < 12 else _single(values)
             (lines[label],) = axis.plot(
                 steps,
                 values,
                 color=COLOURS[i % len(COLOURS)],
                 lw=1.4,
-                marker=marker,
+                marker=None if marked == [] else "o",
+                markevery=marked,
                 ms=3,
                 ls=DASHES[i % 3],
             )
