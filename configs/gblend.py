@@ -16,7 +16,7 @@ variant      what                                              expected time
 (default)    Tabletop, flow and sound, offline                 6 min, 2 cores
 smoke        the same in miniature, and its online form, but   2 min, 2 cores
              no frozen trunks and none of table's rivals
-online       the default, and weights estimated anew in each   40 min, 2 cores
+online       the default, and weights estimated anew in each   15 min, 2 cores
              of eight super-epochs (table 2, figure 5), whose
              encoders are also compared with those of naive
              training from the same snapshot (figure 5b)
