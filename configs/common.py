@@ -26,7 +26,7 @@ def schedule(lr: float, **changes) -> ConfigDict:
 
 
 def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
-    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``.
+    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``, ``offset``.
 
     Two streams with the same sampling read the same frames; sound is read over the time that these span.
     """

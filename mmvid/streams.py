@@ -18,7 +18,7 @@ class Head(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided")
+SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided", "clip")
 
 
 class Sampling(NamedTuple):
@@ -32,11 +32,16 @@ class Sampling(NamedTuple):
     'ranges' takes one from each of as many ranges between the first and the last frame, which share their ends
     (its FRAME_UNIFORM); 'strided' takes them at a fixed stride over ``dense_length`` frames, and repeats the
     last one that lies in the clip (its 32 frames at stride 2 of EPIC-Kitchens: frames=32, dense_length=64).
+
+    'clip' is CMPL's: a fixed stride over ``dense_length`` frames, from one start for all streams, so that streams
+    of other ``frames`` see the same stretch at other speeds (8, 16 or 32 of 64). In training, a stream with an
+    ``offset`` is displaced by up to so many seconds, either way. The last frame of a shorter clip repeats.
     """
 
     kind: str = "uniform"
     frames: int = 8
     dense_length: int = 32
+    offset: float = 0.0
 
 
 class Views(NamedTuple):
