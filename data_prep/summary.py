@@ -115,8 +115,8 @@ def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[st
     if offered and missing:
         yield (
             f"note: training reads the splits 'train' and {reader.during!r}, and there is no "
-            f"{' and no '.join(missing)} (only {', '.join(sorted(info.splits))}): name some clips so in the column "
-            "split, or in folders"
+            f"{' and no '.join(missing)} (only {', '.join(sorted(info.splits))}): name some clips so in the "
+            "column split, or in folders"
         )
         return
     commands = []
