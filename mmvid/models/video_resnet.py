@@ -118,9 +118,9 @@ class VideoResNet(nn.Module):
     ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D), 'mixed' (MC3: full
     in the stem and the first stage, spatial after), or, with bottlenecks, 'reduced' or 'preserved' (interaction:
     ir-CSN and ip-CSN, which convolve each channel by itself) or 'leading' (CMPL's, the SlowFast paper's fast
-    pathway). With ``keep_frames`` no stage has a stride in time (CMPL). ``middle`` chooses the channels between two
-    factors: 'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
-    even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
+    pathway). With ``keep_frames`` no stage has a stride in time (CMPL). ``middle`` chooses the channels between
+    two factors: 'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided
+    at even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
     too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense. The stem convolves over ``stem_frames``
     frames and with ``stem_pool`` is pooled in space, with ``pool_frames`` in time as well (Hara et al.).

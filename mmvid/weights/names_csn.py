@@ -4,8 +4,8 @@ their places in our trees.
 mmaction2 writes 'backbone.layer1.0.conv1.conv.weight' and its norm '...conv1.bn.weight'; where a network is
 separated, 'layer1.0.conv2.0.conv.weight' and its norm '...conv2.0.bn.weight', and an interaction-preserved one has
 '...conv2.1.conv.weight', the channels' own convolution, beside it. VMZ's PyTorch code writes torchvision's
-numbers: 'stem.0.weight', 'layer1.0.conv2.0.weight', or, preserved, 'layer1.0.conv2.0.0.weight' to 'conv2.0.2' for the
-two convolutions and the norm between.
+numbers: 'stem.0.weight', 'layer1.0.conv2.0.weight', or, preserved, 'layer1.0.conv2.0.0.weight' to 'conv2.0.2' for
+the two convolutions and the norm between.
 """
 
 import re
