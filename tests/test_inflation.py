@@ -4,11 +4,13 @@ import drawn
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from mmvid import weights
 from mmvid.models import build_model
 from mmvid.plans import keys
+from mmvid.run import values
 from mmvid.weights import files, inflation
 
 # All kinds of blocks: with a shortcut that projects, without, and with a stride.
@@ -47,7 +49,8 @@ def test_equal_frames_give_what_one_gave(tmp_path, image, video):
     want = want.reshape(1, 1, *want.shape[-3:])
     inner = found[:, reach:-reach]
     assert inner.shape[1] == 2
-    np.testing.assert_allclose(inner, np.broadcast_to(want, inner.shape), rtol=1e-4, atol=1e-5 * np.abs(want).max())
+    want = np.broadcast_to(want, inner.shape)
+    np.testing.assert_allclose(inner, want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
     # At the ends zeros are seen: as in the reference, nothing is repeated there.
     assert np.abs(found[:, 0] - want[:, 0]).max() > 0.01 * np.abs(want).max()
 
@@ -66,12 +69,12 @@ def test_channels_are_averaged_as_well(tmp_path):
     _, (params, _) = inflated("cmpl_resnet50", source, channels=10)
     kernel = np.asarray(own[0]["conv1"]["kernel"])
     want = np.broadcast_to(kernel.mean(-2, keepdims=True) / 5, (5, 7, 7, 10, 4))
-    np.testing.assert_allclose(params["conv1"]["kernel"], want, rtol=1e-5)
+    np.testing.assert_allclose(params["conv1"]["kernel"], want, rtol=1e-4)
 
 
 def test_what_is_left_over_is_named(tmp_path):
     _, _, source = checkpoint(tmp_path, "resnet50")
-    with pytest.raises(ValueError, match="2 in the model|not in the model") as error:
+    with pytest.raises(ValueError, match="not in the model") as error:
         inflated("cmpl_resnet50", source, stages=(1, 1))
     assert "layer1.1.conv2.weight" in str(error.value)
     # R(2+1)D's factors have no place for a 3x3.
@@ -83,13 +86,23 @@ def test_what_cannot_be_inflated_is_said(tmp_path):
     model, own, source = checkpoint(tmp_path, "resnet50")
     with pytest.raises(ValueError, match="nothing to inflate"):
         weights.load("resnet50", source, params=own[0], stats=own[1], layout=model)
-    with pytest.raises(ValueError, match="'inflated:resnet50.pth'"):
+    with pytest.raises(ValueError, match=r"'inflated:resnet50\.pth'"):
         files.split("inflated:")
-    with pytest.raises(FileNotFoundError, match="no weights at gone.pth"):
+    with pytest.raises(FileNotFoundError, match=r"no weights at gone\.pth"):
         inflated("cmpl_resnet50", "inflated:gone.pth")
+
+
+def test_a_control_without_a_file_does_not_begin():
+    config = ConfigDict(dict(networks=dict(rgb=dict(weights="inflated:"))))
+    with pytest.raises(ValueError, match=r"config\.networks\.rgb\.weights: 'inflated:' names no file: fetch"):
+        values.check_weights(config)
+    config.networks.rgb.weights = "inflated:gone.pth"
+    with pytest.raises(ValueError, match=r"weights=inflated:gone\.pth: there is no gone\.pth"):
+        values.check_weights(config)
 
 
 def test_inflated_is_another_start(tmp_path):
     *_, source = checkpoint(tmp_path, "resnet18")
     plain = source.removeprefix("inflated:")
-    assert files.split(source) == files.split(plain) and keys._of_file(source) == "inflated:" + keys._of_file(plain)
+    assert files.split(source) == files.split(plain)
+    assert keys._of_file(source) == "inflated:" + keys._of_file(plain)

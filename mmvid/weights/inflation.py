@@ -31,8 +31,8 @@ def over_time(have: Found, wanted: Mapping, source: str) -> Found:
     paths = flat(have.placed, wanted)
     if not paths:
         raise ValueError(
-            f"{source}: there is nothing to inflate, as no kernel of pictures in it stands where the model has one "
-            "of clips: leave out 'inflated:', or give an image network of the model's kind and depth"
+            f"{source}: there is nothing to inflate, as no kernel of pictures in it stands where the model has "
+            "one of clips: leave out 'inflated:', or give an image network of the model's kind and depth"
         )
     made = {path: inflated(have.placed[path], wanted[path].shape[0]) for path in paths}
     return have._replace(placed={**have.placed, **made})

@@ -138,8 +138,8 @@ def found(source: Source, *, part: str = "", head: str = "") -> Found:
     """Reads a source of weights, without asking what model they fit.
 
     ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
-    wrote ('path#network', 'path#network.part'); either may be 'inflated:path'. Raises ValueError for a part that it does not have or a
-    damaged file, FileNotFoundError for a missing one.
+    wrote ('path#network', 'path#network.part'); a file may be 'inflated:path'. Raises ValueError for a part that
+    it does not have or a damaged file, FileNotFoundError for a missing one.
     """
     own = None if isinstance(source, Mapping) else _own(source, part)
     if not own and not isinstance(source, Mapping):
