@@ -80,7 +80,7 @@ from mmvid.data.augment import Augment
 # Of each clip that is learnt from: 16 frames, of which the primary network sees every fourth, the auxiliary one
 # every second.
 RAW = 16
-CLIPS = dict(kind="uniform")
+CLIPS = dict(kind="clip", dense_length=RAW)
 # The verbs that a mirror exchanges: push left and right, rotate clockwise and counterclockwise.
 MIRRORED = ((0, 1), (7, 8))
 STILLS = "data/tabletop-stills"
@@ -126,12 +126,13 @@ def _tabletop(c: ConfigDict, size: str, head: str) -> None:
     c.plan, c.method.name = "semi", "cmpl"
     c.augment.update(dict(flip=True, flip_labels=MIRRORED if head == "verb" else ()))
     # Weakly: as it is. The picture is small, so that its whole is the centre crop.
-    c.semi.weak.update(Augment(scales=(1.0,))._asdict())
-    c.semi.strong.update(Augment(scales=(1.0,), device=("brightness",))._asdict())
-    c.semi.update(dict(labelled_batch=4, unlabelled_batch=12))
+    weak = Augment(crop="centre", scales=(1.0,))
+    c.semi.weak.update(weak._asdict())
+    c.semi.strong.update(weak._replace(device=("strong",))._asdict())
+    c.semi.update(dict(labelled_batch=8, unlabelled_batch=12))
     c.optimizer.groups = "uniform"
     c.steps.method = "600"
-    c.evaluation.update(dict(protocol="D0U2", aggregate="probs", splits=("test",), every="25%"))
+    c.evaluation.update(dict(protocol="E2", aggregate="probs", splits=("test",), every="25%"))
 
 
 def arm(c: ConfigDict, name: str, method: str, *networks: str, title: str, **more) -> None:
@@ -162,7 +163,7 @@ def smoke(c: ConfigDict) -> None:
     tabletop(c, "smoke", per_class=1)
     c.model_options.stages = (1, 1)
     c.steps.method, c.schedule.warmup, c.log_every = "12", "3", 4
-    c.evaluation.update(dict(during_protocol="D0U2", every="50%"))
+    c.evaluation.update(dict(during_protocol="E2", every="50%"))
 
 
 def one(c: ConfigDict) -> None:

@@ -93,7 +93,7 @@ def _followed(weak: dict[str, jax.Array], audit: dict, threshold: float, *, part
     found = {"confident": terms_lib.mean_over_heads([jnp.float32(s) for s in sure.values()])}
     if not audit:
         return found
-    right = {head: weak[head].argmax(-1) == label for head, label in audit.items()}
+    right = {head: weak[head].argmax(-1) == label[None] for head, label in audit.items()}
     both = {"right": [sure[head] & right[head] for head in audit]}
     if partners:
         both["beside"] = [sure[head][::-1] & right[head] for head in audit]
