@@ -345,9 +345,10 @@ def test_the_default_and_the_table_of_gradient_blending():
 def test_few_labels_on_tabletop(variant):
     """What is compared learns from the same clips for as long; no draw has an unlabelled clip."""
     config = cmpl.get_config(variant)
-    segments = {s.name: s for s in plans.make(context(config)) if s.name != "stills"}
+    made = plans.make(context(config))
+    assert len(set(keys.of(made).values())) == len(made)
+    segments = {s.name: s for s in made if s.name != "stills"}
     assert len({(s.seed, s.steps, s.steps_per_epoch) for s in segments.values()}) == 1
-    assert len(set(keys.of([*segments.values()]).values())) == len(segments)
     assert {s.groups["unlabelled"].split for s in segments.values() if "unlabelled" in s.groups} == {"unlabelled"}
     own = segments["method"]
     assert own.headline == own.networks[0].outputs[0] == config.headline and len(own.networks) == 2
