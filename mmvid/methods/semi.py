@@ -181,7 +181,8 @@ def make_fixmatch(
     CE(argmax p_i, strong_i), with p its own probabilities on the weak view of the unlabelled clip i.
 
     The mean is over all unlabelled clips that the output can see. Of ``teacher`` 'ema' p is that of the moving
-    average of the weights (--config.ema). Published with threshold .95 and strength 1; the defaults are CMPL's.
+    average of the weights (--config.ema). Source: CMPL, equation 1. FixMatch itself has threshold .95 and strength
+    1; the defaults are CMPL's.
     Raises ValueError for heads of several labels, and for options that cannot be.
     """
 
@@ -202,7 +203,7 @@ def make_cmpl(
     teacher: str = "own",
 ) -> Method:
     """Makes CMPL: as FixMatch, but of two outputs, the primary and then the auxiliary one, each learns from the
-    labels that `pseudo_label` makes by the ``scheme`` of both.
+    labels that `pseudo_label` makes by the ``scheme`` of both (CMPL, equations 2 to 5).
 
     ``auxiliary`` says which of its losses the auxiliary output learns from (table 6): 'both', 'supervised' or
     'unsupervised' alone. Outputs of one network, which reads two streams in turn, give FixMatch with several
