@@ -145,7 +145,7 @@ def _data() -> ConfigDict:
     # what the command makes from which on a field is what the networks here mean by it, {"boxes": 3}. `clips`: how
     # many a published dataset has, {split: number}, for what is asked before it is there.
     c.dataset = ConfigDict(dict(path="", command=(), since=ConfigDict(), clips=ConfigDict()))
-    # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}.
+    # Further datasets that a plan's groups name: {name: dict(path="..", command=(..))}, and perhaps `clips`.
     c.datasets = ConfigDict()
     # Splits made by rule from others, usable wherever a split is named: {name: dict(of="train", share=.08 or
     # per_class=5, without="another", by="class" or "frequency", head="verb", seed=0)} (mmvid/data/rules.py).

@@ -29,6 +29,8 @@ LABELS = {
 def planned(variant):
     """(configuration, {name: segment}) with as many clips as are published."""
     config = shallow(cmpl.get_config(variant))
+    # As if the control's file were there.
+    config.networks.get("imagenet", config.networks.rgb).weights = ""
     clips, few = dict(config.dataset.clips), LABELS[variant][0]
     rules = dict.fromkeys(config.subsets, 100) | {"labelled": few, "unlabelled": clips["train"] - few}
     known = {"dataset": clips | rules, "kinetics": dict(CLIPS["kinetics400"])}
@@ -86,14 +88,15 @@ def test_what_is_compared_with_cmpl():
     assert outputs["rates"] == ["rates.rgb", "rates.rgb_near"] and outputs["near"] == ["rgb", "rgb_near"]
     assert outputs["locations"] == ["locations.rgb", "locations.rgb_fast"] and outputs["alike"] == ["rgb", "alike"]
     assert outputs["method"] == ["rgb", "rgb_fast"] and outputs["fixmatch"] == ["rgb"]
-    config, segments = planned("ucf101_imagenet")
+    _, segments = planned("ucf101_imagenet")
     groups = segments["method"].groups
     assert {name: (g.dataset, g.split, g.labels) for name, g in groups.items()} == {
         "labelled": ("dataset", "train", True), "unlabelled": ("kinetics", "train", False),
     }  # fmt: skip
     assert [g.split for g in segments["imagenet"].groups.values()] == ["train"]
     # Without a file it does not begin.
-    assert config.networks.imagenet.weights == "inflated:" and not config.networks.rgb.weights
+    made = cmpl.get_config("ucf101_imagenet").networks
+    assert made.imagenet.weights == "inflated:" and not made.rgb.weights
 
 
 def test_table_1_has_its_columns():

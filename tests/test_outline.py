@@ -53,8 +53,10 @@ def test_what_is_there_is_opened(dataset, tmp_path):  # noqa: F811
 
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+# Whose networks read streams in turn, of which the plan asks how they are made, whole and deep.
+SLOW = "cmpl.py:k400_components"
 VARIANTS = [
-    f"{path}:{variant}".rstrip(":")
+    pytest.param(f"{path}:{variant}".rstrip(":"), marks=[pytest.mark.slow] * f"{path}:{variant}".endswith(SLOW))
     for path in sorted(CONFIGS.glob("*.py"))
     if hasattr(module := configuration._module(path), "VARIANTS")
     for variant in module.VARIANTS

@@ -20,12 +20,12 @@ def choose(name: str, value, known) -> None:
 
 def _check_datasets(config) -> None:
     """Raises ValueError for a further dataset whose name is none or taken, or that is described in another way
-    than by a path and a command."""
+    than by a path, a command and perhaps its numbers of clips."""
     for name, spec in config.datasets.items():
         names.check("dataset", name)
         if name in ("dataset", "stills"):
             raise ValueError(f"datasets.{name}: that name is config.{name}'s; choose another one")
-        if set(spec) != {"path", "command"} or not spec["path"]:
+        if set(spec) - {"clips"} != {"path", "command"} or not spec["path"]:
             raise ValueError(
                 f"datasets.{name}={dict(spec)}: write dict(path='data/..', command=()), or in command the one of "
                 "data_prep that makes it"
