@@ -2,9 +2,9 @@
 
     python -m benchmarks.strong --out strong.json
 
-FixMatch of few labels: 2 labelled clips, 10 weak and 10 strong views go through one network in one step; RandAugment
-and Cutout are of the last 10. Rounds alternate, the least of each is kept. Asserts nothing; the strong view is meant
-to take less than a tenth.
+FixMatch of few labels: 2 labelled clips, 10 weak and 10 strong views go through one network in one step;
+RandAugment and Cutout are of the last 10. Rounds alternate, the least of each is kept. Asserts nothing; the strong
+view is meant to take less than a tenth.
 """
 
 import argparse

@@ -25,8 +25,7 @@ GREY = np.int32([19595, 38470, 7471])
 VALUES = np.arange(256)
 
 
-# What several read is made once: else a compiler may make it anew for each of them, and tables for each pixel. On a
-# CPU all of this takes a third of the time so.
+# What several read is made once: else a compiler may make it anew for each of them, and tables for each pixel.
 _once = lax.optimization_barrier
 
 
