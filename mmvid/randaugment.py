@@ -2,8 +2,8 @@
 
 All clips of a batch go one way together, whatever each of them drew: what an operation needs is looked up by its
 row in the tables of strong.py. A clip's two operations follow one another, and bytes lie between them: the tones
-of the first (one look-up, one blend), one gather for what moves, the tones of the second. A tone and a move so come
-in either order; two moves are one gather, for what PIL rounds between them is a place and no value.
+of the first (one look-up, one blend), one gather for what moves, the tones of the second. A tone and a move so
+come in either order; two moves are one gather, for what PIL rounds between them is a place and no value.
 
 These compute with JAX whatever arrays they are given.
 """
@@ -23,6 +23,10 @@ from mmvid.strong import ROW
 # PIL's grey is so many parts red, green and blue of 65,536.
 GREY = np.int32([19595, 38470, 7471])
 VALUES = np.arange(256)
+
+
+# What several read is made once: else a compiler may make it anew for each of them, and tables for each pixel.
+_once = lax.optimization_barrier
 
 
 # ---------------------------------------------------------------------------- tones
@@ -67,7 +71,9 @@ def _counts(x):
 
 def _equalized(counts):
     """Returns PIL's tables of Equalize for planes of ``counts`` [N, 256]."""
-    below = jnp.cumsum(counts, -1) - counts
+    # A sum over all before it, which is exact in float32: a CPU would take the sums one after the other.
+    earlier = np.triu(np.ones((256, 256), np.float32), 1)
+    below = jnp.matmul(counts.astype(np.float32), earlier, precision="highest").astype(np.int32)
     step = jnp.max(jnp.where(counts > 0, below, 0), -1, keepdims=True) // 255
     table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
     return jnp.where(step > 0, table, VALUES[None])
@@ -97,13 +103,14 @@ def _contrasted(grey, weight):
 def _toned(x, row, column):
     """Applies an operation to the colours of a clip uint8 [T, H, W, S, 3]; statistics are those of each picture.
     What moves pictures changes nothing here."""
-    weight, grey, counts = jnp.asarray(strong.weights())[row, column], _grey(x), _counts(x)
+    x = _once(x)
+    weight, grey, counts = jnp.asarray(strong.weights())[row, column], _once(_grey(x)), _once(_counts(x))
     table = jnp.broadcast_to(jnp.asarray(strong.tones())[row, column][None], counts.shape)
     table = jnp.where(row == ROW["equalize"], _equalized(counts).astype(np.uint8), table)
     table = jnp.where(row == ROW["auto_contrast"], _stretched(counts).astype(np.uint8), table)
     table = jnp.where(row == ROW["contrast"], jnp.repeat(_contrasted(grey, weight), 3, 0), table)
-    looked_up = table.reshape(-1).at[_firsts(x) + x].get(mode="promise_in_bounds")
-    other = jnp.where(row == ROW["sharpness"], _smooth(x), looked_up)
+    looked_up = _once(_once(table).reshape(-1).at[_firsts(x) + x].get(mode="promise_in_bounds"))
+    other = jnp.where(row == ROW["sharpness"], _once(_smooth(x)), looked_up)
     other = jnp.where(row == ROW["color"], grey[..., None], other)
     return _blend(other, looked_up, weight)
 
@@ -117,7 +124,7 @@ def _places(rows, columns, height: int, width: int):
     # Backwards: from what is seen to what it was made of.
     for row, column in zip(rows[::-1], columns[::-1]):
         a, b, c, d, e, f = table[row, column]
-        x, y = (a * x + b * y + c) // strong.STEPS, (d * x + e * y + f) // strong.STEPS
+        x, y = (a * x + b * y + c) >> strong.BITS, (d * x + e * y + f) >> strong.BITS
         inside = inside & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     return jnp.where(inside, y * width + x, 0).reshape(-1), inside.reshape(-1)
 
@@ -159,7 +166,7 @@ def _clip(how: Strong, x, drawn):
         rows = jnp.where(still, ROW["identity"], rows)
     tone = lambda x, i: _toned(x.reshape(*x.shape[:3], -1, 3), rows[i], columns[i]).reshape(x.shape)  # noqa: E731
     x = tone(x, 0) if how.tones else x
-    index, inside = _places(rows, columns, height, width)
+    index, inside = _once(_places(rows, columns, height, width))
     moved = x.reshape(time, height * width, channels).at[:, index].get(mode="promise_in_bounds")
     moved = _turned(moved, rows, columns) if how.vectors else moved
     x = jnp.where(inside[None, :, None], moved, fill[None, None]).reshape(x.shape)

@@ -19,8 +19,8 @@ POOL = ("identity", "auto_contrast", "brightness", "color", "contrast", "equaliz
 ROW = {name: row for row, name in enumerate(POOL)}
 # Columns of the tables by level: from -(LEVELS - 1) to LEVELS - 1.
 SIGNED = range(1 - LEVELS, LEVELS)
-# PIL's fixed point has so many steps a pixel.
-STEPS = 1 << 16
+# Of PIL's fixed point, behind the point.
+BITS = 16
 
 
 def draw(rng: np.random.Generator, tones: bool) -> np.ndarray:
@@ -91,14 +91,14 @@ def _inverse(name: str, level: int, height: int, width: int) -> Sequence[float]:
 @functools.cache
 def maps(height: int, width: int) -> np.ndarray:
     """Returns the maps from pixels of what operations make to pixels that they show, in PIL's fixed point: int32
-    [row, level, (a, b, c, d, e, f)]. The column (a x + b y + c) // STEPS is shown, in the row of (d, e, f)."""
+    [row, level, (a, b, c, d, e, f)]. The column (a x + b y + c) >> BITS is shown, in the row of (d, e, f)."""
     table = np.zeros((len(POOL), len(SIGNED), 6), np.int32)
-    table[:] = np.array([1, 0, 0, 0, 1, 0]) * STEPS
+    table[:] = np.array([1, 0, 0, 0, 1, 0]) << BITS
     for name in MOVES:
         for column, level in enumerate(SIGNED):
             a, b, c, d, e, f = _inverse(name, level, height, width)
             # Pixels are where their middles are.
-            steps = np.array([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2]) * STEPS
+            steps = np.array([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2]) * (1 << BITS)
             table[ROW[name], column] = np.floor(steps + 0.5)
     return table
 

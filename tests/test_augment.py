@@ -296,6 +296,20 @@ def test_the_short_side_is_one_of_a_few():
             augment.check(spec._replace(scales=scales), HEADS)
 
 
+def test_the_centre_is_cut_without_a_draw():
+    """CMPL's weak view: 224 in the middle of a short side of 256, as a test crop is."""
+    spec, rng = Augment(crop="centre", scales=(256 / 224,)), np.random.default_rng(0)
+    (want,), _ = augment.test_windows(240, 320, 224, Views(resize=256))
+    assert augment.draw(rng, 240, 320, 224, spec, flip=False) == pytest.approx(want)
+    assert rng.random() == np.random.default_rng(0).random()
+    # One coin for all views of a clip mirrors this one, too.
+    assert augment.draw(rng, 240, 320, 224, spec, flip=True).flip
+    augment.check(spec, HEADS)
+    for scales in ((), (0.9,), (1.1, 1.2), (float("inf"),)):
+        with pytest.raises(ValueError, match="'centre' takes one short side"):
+            augment.check(spec._replace(scales=scales), HEADS)
+
+
 def test_thirty_views_are_ten_clips_in_three_crops():
     """SlowFast's: 256 pixels of a short side of 256, left, middle and right."""
     windows, side = augment.test_windows(256, 340, 224, Views("E10", crops="three_full_res", resize=256))

@@ -12,6 +12,7 @@ from mmvid import main
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
 from mmvid.methods.base import Pass
+from mmvid.operations import OPERATIONS
 from mmvid.run import build, dry, feed, outline
 from mmvid.run.outline import Outline
 from mmvid.streams import Head
@@ -77,7 +78,7 @@ def test_a_made_up_batch_is_like_the_loaders(dataset, tmp_path):  # noqa: F811
     """With a view that leaves operations to the device, and a network that runs one of its reads a step."""
     run = build.build(config(dataset, **{"loader.threads": 1, "loader.prefetch": 1}), tmp_path)
     (segment, *_) = run.segments
-    strong = {"weak": Augment(), "strong": Augment(device=("flip", "brightness"))}
+    strong = {"weak": Augment(), "strong": Augment(device=tuple(OPERATIONS))}
     groups = {"main": Group("train", 8, strong), "more": Group("val", 2, {"weak": Augment()}, labels=False)}
     shared = segment.networks[0]._replace(name="omni", reads=(("flow",), ("rgb",)))
     method = segment.method._replace(passes=(Pass((("main", "weak"), ("main", "strong")), one_of=True),))
