@@ -169,6 +169,15 @@ def _data() -> ConfigDict:
     # same parts; a run that is given them says whose they are.
     c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=(), frozen_trunk=""))
     c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict(), published=()))
+    # The plan 'semi': `labelled` and `unlabelled` are splits or subsets; the second one may be of a further
+    # `dataset`, and of its clips no label teaches. A step shows so many of each. `weak` and `strong` are how the
+    # unlabelled ones are cut, twice. `networks`: those of the run's own method, the primary one first; () for all,
+    # from that of the headline on. `arms`: {segment: dict(networks=("flow",), method="single", "fixmatch" or
+    # "cmpl", title=.., labelled=SUBSET, options of the method)}; tables compare with the one that is called
+    # 'fixmatch'. `followed`: a split that every arm is scored on at its end, for figures alone.
+    views = {name: ConfigDict(Augment(scales=(1.0,))._asdict()) for name in ("weak", "strong")}
+    c.semi = ConfigDict(dict(labelled="labelled", unlabelled="unlabelled", dataset="dataset", **views))
+    c.semi.update(dict(networks=(), followed="", labelled_batch=4, unlabelled_batch=12, arms=ConfigDict()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

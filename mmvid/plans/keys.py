@@ -73,9 +73,11 @@ def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
     """The plain data of a segment's groups: the groups with their views, the rules of the subsets that they
     show, and the fingerprints of their datasets."""
     datasets = {group.dataset for group in groups.values()}
+    # Whether hidden labels are followed changes no weight.
+    shown = {name: {k: v for k, v in plain(own).items() if k != "audit"} for name, own in groups.items()}
     rules = _rules(config, [group.split for group in groups.values()])
     known = {name: fingerprints.get(name, "") for name in datasets}
-    return {"groups": groups, "subsets": rules, "fingerprints": known}
+    return {"groups": shown, "subsets": rules, "fingerprints": known}
 
 
 def kept(config, headline: str, fingerprints: Mapping[str, str]) -> dict:
