@@ -30,8 +30,8 @@ class Over(NamedTuple):
 
 class Line(NamedTuple):
     """A line of the table: an ``output`` of an ``arm``. ``values`` are those of its draws, as fractions,
-    ``interval`` is that of their mean; ``over`` compares with the same output by simpler methods that have as many
-    labels, {method: Over}."""
+    ``interval`` is that of their mean; ``over`` compares with outputs of the same stream by simpler methods that
+    have as many labels, {method: Over}."""
 
     arm: Arm
     output: str
@@ -44,6 +44,11 @@ class Line(NamedTuple):
     def value(self) -> float:
         """The mean over draws."""
         return float(np.mean(self.values))
+
+    @property
+    def stream(self) -> str:
+        """What it reads, by the output's name: of 'rates.flow', one of several of a network, 'flow'."""
+        return self.output.rpartition(".")[2]
 
     @property
     def rank(self) -> int:
@@ -79,14 +84,14 @@ def _over(workdir: pathlib.Path, line: Line, base: Line, split: str, how: str) -
     own, other = (_row(workdir, each.arm, split, common) for each in (line, base))
     if any(scores.id.tolist() != own.scores[split][0].id.tolist() for scores in other.scores[split]):
         return None
-    over = rows.difference(own, other, split, line.output, how)
-    both = (rows.values(row, split, line.output, how) for row in (own, other))
+    over = rows.difference(own, other, split, line.output, how, base.output)
+    both = rows.values(own, split, line.output, how), rows.values(other, split, base.output, how)
     return Over(base.arm.title, over, sum(a > b for a, b in zip(*both)), len(common)) if over else None
 
 
 def _compared(workdir: pathlib.Path, line: Line, plain: Sequence[Line], split: str, how: str) -> dict[str, Over]:
-    """Compares a line with the first one of each simpler method that has the output and as many labels."""
-    alike = [other for other in plain if (other.output, other.arm.labels) == (line.output, line.arm.labels)]
+    """Compares a line with the first one of each simpler method that has the stream and as many labels."""
+    alike = [other for other in plain if (other.stream, other.arm.labels) == (line.stream, line.arm.labels)]
     bases = {method: next((b for b in alike if b.arm.method == method), None) for method in METHODS[: line.rank]}
     found = {method: _over(workdir, line, base, split, how) for method, base in bases.items() if base}
     return {method: over for method, over in found.items() if over}
@@ -99,7 +104,11 @@ def lines(
     a run of another plan."""
     plain = _plain(workdir, arms(points.there(columns, split), config), split, how)
     made = [line._replace(over=_compared(workdir, line, plain, split, how)) for line in plain]
-    return sorted(made, key=lambda line: line.output != headline)
+    return sorted(made, key=lambda line: line.stream != _stream(headline))
+
+
+def _stream(headline: str) -> str:
+    return headline.rpartition(".")[2]
 
 
 def unit(line: Line, split: str, how: str) -> str:
@@ -152,7 +161,7 @@ def chain(found: Sequence[Line], headline: str, segment: str) -> list[Line]:
     last = next((line for line in found if line.output == headline and line.arm.has(segment)), None)
     if last is None:
         return []
-    alike = [line for line in found if line.output == headline and line.arm.labels == last.arm.labels]
+    alike = [line for line in found if (line.stream, line.arm.labels) == (last.stream, last.arm.labels)]
     simpler = [next((line for line in alike if line.arm.method == m), None) for m in METHODS[: last.rank]]
     return [*filter(None, simpler), last]
 
@@ -183,6 +192,13 @@ def said(found: Sequence[Line], headline: str, segment: str, split: str) -> list
     return [f"{line.arm.title}: {line.output} {_beside(over)} ({split})" for line, over in pairs if over]
 
 
+def told(found: Sequence[Line], headline: str, segment: str, split: str, how: str) -> list[str]:
+    """Lists the lines that end a run: its `verdict`, and what is `said` below it; [] where there is none."""
+    first = verdict(found, headline, segment, split, how)
+    below = [f"  {line}" for line in said(found, headline, segment, split)]
+    return [f"{first} ({split})", *below] if first else []
+
+
 def _beside(over: Over) -> str:
     draws = f", ahead in {over.ahead} of {over.draws} draws" if over.draws > 1 else ""
     if not points.sign(over.difference):
@@ -208,7 +224,7 @@ def about(found: Sequence[Line]) -> str:
 def lead(found: Sequence[Line], headline: str, segment: str, split: str, how: str) -> list[str]:
     """Draws what a page begins with: the ``headline`` of every arm, its draws as dots, and the differences to
     FixMatch, or to labels alone where there is none -> SVGs; [] where no arm has the headline."""
-    shown = [line for line in found if line.output == headline]
+    shown = [line for line in found if line.stream == _stream(headline)]
     if not shown:
         return []
     base, title = next(reversed(_bases(shown).items()), ("", ""))

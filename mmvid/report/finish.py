@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
-from mmvid.report import blending, points, table, verdict
+from mmvid.report import blending, draws, points, table, verdict
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column, Source
 from mmvid.scores import blends, ensembles, file, imported, temperature
@@ -186,11 +186,17 @@ def _log_tables(
     headline: str,
     baseline: str,
 ) -> None:
-    """Logs the table of every split: the short one where a student has learnt from teachers or losses are weighed,
-    the long one else."""
+    """Logs the table of every split: the short one where a student has learnt from teachers, losses are weighed or
+    labels are few, the long one else."""
     how = config.evaluation.aggregate
+
+    def few(split: str) -> str:
+        return draws.text(draws.lines(workdir, columns, split, config, headline, how), columns, split, how)
+
     short = {
-        split: table.taught_text(columns, split, how) or blending.text(workdir, columns, split, config, how)
+        split: table.taught_text(columns, split, how)
+        or blending.text(workdir, columns, split, config, how)
+        or few(split)
         for split in found
     }
     for split, lines in found.items():
@@ -241,5 +247,8 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
     split = next(iter(found))
     said += blending.said(blending.lines(workdir, loaded, split, config, how), split)
+    few = draws.lines(workdir, loaded, split, config, headline, how)
+    # Of labels that were drawn several times, one draw's verdict would be a matter of chance.
+    said = draws.told(few, headline, own.segment, split, how) or said
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]
