@@ -100,8 +100,8 @@ def _arm(column: Column, spec: Mapping, config: Mapping) -> Arm:
 
 
 def arms(columns: Sequence[Column], config: Mapping) -> list[Arm]:
-    """Brings together the segments that are draws of one arm, in the order of the columns. [] for a run of another
-    plan than `PLAN`."""
+    """Brings together the segments that are draws of one arm, in the order of their columns, the run's own last;
+    [] for a run of another plan than `PLAN`."""
     if config.get("plan") != PLAN:
         return []
     asked, found = _asked(columns, config), {}
@@ -111,4 +111,5 @@ def arms(columns: Sequence[Column], config: Mapping) -> list[Arm]:
     own = config["semi"]["labelled"]
     # The draw of the run's own labels comes first, and gives the arm its title.
     ordered = [sorted(parts, key=lambda arm: arm.labelled != [own]) for parts in found.values()]
-    return [parts[0]._replace(draws=tuple(part.draws[0] for part in parts)) for parts in ordered]
+    made = [parts[0]._replace(draws=tuple(part.draws[0] for part in parts)) for parts in ordered]
+    return sorted(made, key=lambda arm: arm.has(columns[-1].segment))

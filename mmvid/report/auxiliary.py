@@ -190,7 +190,9 @@ def thinned(workdir: pathlib.Path, alike: Sequence[Arm], split: str, how: str) -
             name: [(k, 100 * (1 - v / own[1])) for k, v in own.items()] for name, own in known.items() if own[1]
         },
     }
-    return figures.curves({title: own for title, own in panels.items() if own}, "every k-th frame is shown")
+    shown = {title: own for title, own in panels.items() if own}
+    ticks = sorted({k for own in known.values() for k in own})
+    return figures.curves(shown, "every k-th frame is shown", ticks=ticks, outside=True)
 
 
 # ---------------------------------------------------------------------------- what it costs

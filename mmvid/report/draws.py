@@ -209,9 +209,8 @@ def _beside(over: Over) -> str:
 
 
 ABOUT = (
-    "Values are means over draws of the labelled clips, dots are single draws; differences are paired clip by "
-    "clip over the draws that both have. Intervals are over clips: what another draw would change is not in them, "
-    "hence the count of draws in which a line is ahead"
+    "Values are means over draws of the labelled clips (dots), differences those over the draws that both have; "
+    "what another draw would change is in no interval, hence the count of draws in which a line is ahead"
 )
 
 
@@ -228,12 +227,15 @@ def lead(found: Sequence[Line], headline: str, segment: str, split: str, how: st
     if not shown:
         return []
     base, title = next(reversed(_bases(shown).items()), ("", ""))
+    below = next((line.over for line in shown if line.arm.title == title), {})
     made, dots, inks = {}, {}, {}
     for line in shown:
         name = line.arm.title if line.arm.title not in made else f"{line.arm.title} ({len(made)})"
-        over = line.over.get(base)
+        over, under = line.over.get(base), below.get(line.arm.method)
         # Differences to others, of arms with other labels, stand in the table.
         beyond = over.difference if over and over.title == title else ()
+        if under and under.title == line.arm.title:
+            beyond = tuple(-value for value in (under.difference[0], *under.difference[:0:-1]))
         made[name] = [Point(line.arm.title, line.value, line.interval, beyond, {})]
         dots[name] = line.values if len(line.values) > 1 else ()
         # The run's own stands out, and what it is compared with is grey, as columns are elsewhere.

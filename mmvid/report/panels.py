@@ -66,7 +66,8 @@ def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float
 PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
           "win": "share of wins", "pseudo": "loss on pseudo-labels",
           "confident": "share of confident predictions", "right": "share of confident and right predictions",
-          "beside": "share of right ones where the other is confident", "top1": "top-1", "map": "mAP", "grad_norm": "norm of the gradient"}  # fmt: skip
+          "beside": "right where the other is confident", "top1": "top-1", "map": "mAP",
+          "grad_norm": "norm of the gradient"}  # fmt: skip
 # Shares of a batch: that of one batch alone says nothing.
 SHARES = ("win", "confident", "right", "beside")
 LABELS = {"fused": "sum", "oracle": "any of them"}

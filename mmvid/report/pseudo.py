@@ -32,7 +32,7 @@ def panel(workdir: pathlib.Path, columns: Sequence[Column], split: str, config: 
     # The run's own comes first, and only arms that have as many labels: there is not room for all.
     alike = [own, *(arm for arm in found if arm.labels == own.labels and arm is not own)]
     return {
-        "ratio": figures.curves(ratios(workdir, alike)),
+        "ratio": figures.curves(ratios(workdir, alike), outside=True),
         "sources": sources(workdir, alike, config, how),
         "gain": auxiliary.gain(alike, split, how),
         "gap": auxiliary.gap(alike, split, how),
@@ -110,7 +110,7 @@ def sources(workdir: pathlib.Path, alike: Sequence[Arm], config: Mapping, how: s
     if not own.partners:
         return {}
     over = _over_training(workdir, own)
-    curves = figures.curves({"right, % where the auxiliary is sure": over}) if over else ""
+    curves = figures.curves({"right, % where the auxiliary is sure": over}, outside=True) if over else ""
     return {"curves": curves, **_at_the_end(workdir, own, others, config, how)}
 
 
@@ -145,7 +145,7 @@ def _at_the_end(workdir: pathlib.Path, own: Arm, others: Sequence[Arm], config: 
     sure, _, usable = numbers_lib.confidence(scores, second, head, how)
     chosen = usable & (sure >= threshold)
     about = f"{second} is sure (p ≥ {threshold:g}) of {chosen.sum()} of {len(chosen)} {scores.meta['split']} clips"
-    made = {own.called(output): (scores, output) for output in (second, primary)}
+    made = {f"{second} (auxiliary)": (scores, second), f"{primary} (primary)": (scores, primary)}
     for arm in (arm for arm in others if arm.method == "fixmatch" and primary in arm.outputs):
         found = _followed(workdir, arm, labelled, config)
         if found is not None and found.id.tolist() == scores.id.tolist():
