@@ -182,6 +182,7 @@ def _log_tables(
     config,
     columns: Sequence[Column],
     found: Mapping[str, Sequence],
+    few: Mapping[str, Sequence[draws.Line]],
     *,
     headline: str,
     baseline: str,
@@ -190,13 +191,10 @@ def _log_tables(
     labels are few, the long one else."""
     how = config.evaluation.aggregate
 
-    def few(split: str) -> str:
-        return draws.text(draws.lines(workdir, columns, split, config, headline, how), columns, split, how)
-
     short = {
         split: table.taught_text(columns, split, how)
         or blending.text(workdir, columns, split, config, how)
-        or few(split)
+        or draws.text(few[split], columns, split, how)
         for split in found
     }
     for split, lines in found.items():
@@ -226,7 +224,8 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
-    _log_tables(workdir, config, loaded, found, headline=headline, baseline=baseline)
+    few = {split: draws.lines(workdir, loaded, split, config, headline, how) for split in found}
+    _log_tables(workdir, config, loaded, found, few, headline=headline, baseline=baseline)
     for line in missing:
         logs.LOG.info("not shown: %s", line)
     path = page_lib.write(
@@ -247,8 +246,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
     split = next(iter(found))
     said += blending.said(blending.lines(workdir, loaded, split, config, how), split)
-    few = draws.lines(workdir, loaded, split, config, headline, how)
     # Of labels that were drawn several times, one draw's verdict would be a matter of chance.
-    said = draws.told(few, headline, own.segment, split, how) or said
+    said = draws.told(few[split], headline, own.segment, split, how) or said
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]
