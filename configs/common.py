@@ -26,7 +26,7 @@ def schedule(lr: float, **changes) -> ConfigDict:
 
 
 def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
-    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``.
+    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``, ``offset``.
 
     Two streams with the same sampling read the same frames; sound is read over the time that these span.
     """
@@ -64,7 +64,7 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
     ``weights`` is a .safetensors, .pth or (Caffe2's) .pkl file to start from, for instance torchvision's
     resnet50; for a network that reads several streams at once it may be {stream: file}. In a file that a run
     here has written, a network is named by 'path#network', and the part that reads one of its streams by
-    'path#network.stream'.
+    'path#network.stream'. 'inflated:FILE' gives an image network's to one that convolves over time.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """

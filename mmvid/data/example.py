@@ -191,7 +191,7 @@ def _train_views(
     lacks is zeros; where it lacks all of them, the pair of frames is None.
     """
     there = [s for s in spec.streams if lengths[s.name] > 0]
-    anchors = sampling.train_indices(rng, lengths, spec.streams)
+    anchors = sampling.train_indices(rng, lengths, spec.streams, fields.rate(record))
     frames = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
     decoded = cut.read(record, there, frames)
     absent = {s.name: cut.zeros(s, spec.size) for s in spec.streams if not lengths[s.name]}

@@ -93,7 +93,7 @@ def _followed(weak: dict[str, jax.Array], audit: dict, threshold: float, *, part
     found = {"confident": terms_lib.mean_over_heads([jnp.float32(s) for s in sure.values()])}
     if not audit:
         return found
-    right = {head: weak[head].argmax(-1) == label for head, label in audit.items()}
+    right = {head: weak[head].argmax(-1) == label[None] for head, label in audit.items()}
     both = {"right": [sure[head] & right[head] for head in audit]}
     if partners:
         both["beside"] = [sure[head][::-1] & right[head] for head in audit]
@@ -108,20 +108,20 @@ def _make(
     threshold: float,
     strength: float,
     teacher: str,
-    weights: tuple = (1.0, 1.0),
+    weights: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     partners: bool = False,
 ) -> Method:
     """Makes the method of ``labels`` (weak probabilities [M, B, K]) -> (labels, confident), [M, B] each.
 
-    ``weights`` are those of the labelled and of the unlabelled loss, a number or one an output. Of ``partners``
-    a clip teaches none where it lacks what one of them reads.
+    ``weights`` are those of the labelled and of the unlabelled loss, one an output; None are ones. Of
+    ``partners`` a clip teaches none where it lacks what one of them reads.
     """
     _check(heads, threshold, strength, teacher)
-    supervised, unsupervised = (jnp.broadcast_to(jnp.float32(w), (len(outputs),)) for w in weights)
+    supervised, unsupervised = weights or ((1.0,) * len(outputs),) * 2
 
     def terms(results, batch, state, key):
         del state, key
-        group, ones = batch[UNLABELLED], jnp.ones(len(outputs), jnp.float32)
+        group = batch[UNLABELLED]
         strong = _of_heads(results, outputs, STRONG, heads)
         weak = {head: jax.nn.softmax(x) for head, x in _of_heads(results, outputs, WEAK, heads).items()}
         weak = jax.lax.stop_gradient(weak)
@@ -133,9 +133,9 @@ def _make(
         audit = {head: label for head, label in group.get("audit", {}).items() if head in heads}
         followed = _followed(weak, audit, threshold, partners=partners)
         return {
-            "ce": task._replace(weight=supervised),
-            "pseudo": Term(outputs, values, there, strength * unsupervised),
-            **{name: Term(outputs, own, there, 0 * ones) for name, own in followed.items()},
+            "ce": task._replace(weight=jnp.float32(supervised)),
+            "pseudo": Term(outputs, values, there, strength * jnp.float32(unsupervised)),
+            **{name: Term(outputs, own, there, jnp.zeros(len(outputs))) for name, own in followed.items()},
         }
 
     return Method(terms, passes=_passes(teacher))

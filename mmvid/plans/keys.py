@@ -97,8 +97,9 @@ def kept(config, headline: str, fingerprints: Mapping[str, str]) -> dict:
 def _of_file(source: str) -> str:
     """A file of weights as the hash of its content and its network: a moved file is the same start."""
     path, network = files.split(source)
+    rule = files.INFLATED if files.inflated(source) else ""
     with path.open("rb") as file:
-        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}#{network}"
+        return f"{rule}{hashlib.file_digest(file, 'sha256').hexdigest()}#{network}"
 
 
 def _resolved(start: Mapping, known: Mapping[str, str]) -> dict | None:

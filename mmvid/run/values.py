@@ -6,6 +6,7 @@ from mmvid import names, optim, plans
 from mmvid.data import augment, sampling
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
+from mmvid.plans.starts import of_option
 from mmvid.scores import numbers
 from mmvid.streams import Views
 from mmvid.weights import files as weight_files
@@ -102,7 +103,8 @@ def check_weights(config) -> None:
     for name, spec in config.networks.items():
         named = {"": spec.weights} if isinstance(spec.weights, str) else dict(spec.weights.items())
         for part, source in named.items():
-            path, _ = weight_files.split(source)
+            with of_option(name):
+                path, _ = weight_files.split(source)
             if source and not path.exists():
                 entry = f"--config.networks.{name}.weights"
                 given = f'{entry}="{{{part!r}: {source!r}}}"' if part else f"{entry}={source}"
