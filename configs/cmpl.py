@@ -154,7 +154,7 @@ def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 5) -> None:
     stream(c, "flow", "flow", frames=4)
     c.networks.flow = common.network("tsm_tiny", "flow")
     small(c, "flow_fast", "flow")
-    c.headline, c.semi.networks = "flow", ("flow", "flow_fast")
+    c.headline, c.semi.networks, c.semi.thinned = "flow", ("flow", "flow_fast"), (2, 4)
     labelled(c, per_class)
     alone(c, "flow")
     # Of Kinetics-400, whose 1 and 10 % are six and sixty clips a class.
@@ -224,7 +224,7 @@ RIVALS = dict(
 def table(c: ConfigDict) -> None:
     """Tables A1, 6, 2 and 1 in miniature, each on three labelled draws."""
     tabletop(c)
-    c.semi.arms = ConfigDict()
+    c.semi.arms, c.semi.thinned = ConfigDict(), ()
     c.steps.method = "300"
     # Of both frame rates, with the same weights: FixMatch whose labels are made at another rate (table 2).
     c.networks.rates = common.network("tsm_tiny", "flow", "flow_fast")

@@ -174,10 +174,12 @@ def _data() -> ConfigDict:
     # unlabelled ones are cut, twice. `networks`: those of the run's own method, the primary one first; () for all,
     # from that of the headline on. `arms`: {segment: dict(networks=("flow",), method="single", "fixmatch" or
     # "cmpl", title=.., labelled=SUBSET, options of the method)}; tables compare with the one that is called
-    # 'fixmatch'. `followed`: a split that every arm is scored on at its end, for figures alone.
+    # 'fixmatch'. For figures alone, every arm is scored at its end on the split `followed`, and arms with the
+    # run's own labels on the first test split once more with every k-th frame of a clip alone, k of `thinned`.
     views = {name: ConfigDict(Augment(scales=(1.0,))._asdict()) for name in ("weak", "strong")}
     c.semi = ConfigDict(dict(labelled="labelled", unlabelled="unlabelled", dataset="dataset", **views))
-    c.semi.update(dict(networks=(), followed="", labelled_batch=4, unlabelled_batch=12, arms=ConfigDict()))
+    c.semi.update(dict(networks=(), followed="", thinned=(), labelled_batch=4, unlabelled_batch=12))
+    c.semi.arms = ConfigDict()
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -344,3 +344,21 @@ def test_own_clips_go_with_their_kinds_alone():
     with pytest.raises(ValueError, match=r"'flow' takes 32 frames from sampling.dense_length=16"):
         sampling.check_streams([short])
     assert sampling.check_streams([ranges]) == "ranges" and sampling.check_streams([RGB, FLOW]) == ""
+
+
+# ---------------------------------------------------------------------------- fewer frames (CMPL)
+@pytest.mark.parametrize("protocol, stream", [("D1U2", RGB), ("val", FLOW), ("R2", MODALITIES[0]), ("C2", None)])
+@given(st.integers(0, 60), st.integers(1, 12))
+def test_thinned_clips_show_every_kth_frame_in_the_place_of_those_left_out(protocol, stream, n, stride):
+    stream = stream or mmd("strided", "rgb", frames=8, dense_length=16)[0]
+    both = (protocol, f"{protocol}t{stride}")
+    whole, thinned = (sampling.test_indices(n, stream, Views(own), clip="a") for own in both)
+    for place in range(whole.shape[1]):
+        np.testing.assert_array_equal(thinned[:, place], whole[:, place // stride * stride])
+
+
+def test_protocols_are_parted_from_their_strides():
+    assert sampling.thinning("C10t4") == ("C10", 4) and sampling.thinning("D0U2") == ("D0U2", 1)
+    for bad in ("C10t0", "C10t", "t4", "C10t-1"):
+        with pytest.raises(ValueError, match="'tK'"):
+            sampling.test_indices(40, RGB, Views(bad))

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="DkUm",
-        help="k dense and m uniform clips, Rn: n random, Cn: n of the streams' own kind, En: n from end to end",
+        help="k dense and m uniform clips, Rn: n random, Cn: n of the streams' own kind, En: n from end to end; "
+        "behind it tK: every K-th frame alone",
     )
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")

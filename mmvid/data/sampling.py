@@ -182,6 +182,12 @@ def _own(n: int, stream: Stream, count: int, letter: str = "C") -> np.ndarray:
     return spans.strides((np.arange(count) * room / count + room / (2 * count)).astype(np.int64), n, s)
 
 
+def thinning(protocol: str) -> tuple[str, int]:
+    """Parts a protocol from how its clips are thinned: 'C10t4' -> ('C10', 4); 1 where every frame is shown."""
+    match = re.fullmatch(r"(.+)t([1-9]\d*)", protocol)
+    return (match[1], int(match[2])) if match else (protocol, 1)
+
+
 def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     """Parses a protocol into (dense, uniform, random, own) counts of clips. Raises ValueError for an unknown one,
     or for an unknown variant."""
@@ -190,7 +196,8 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', and one of {VARIANTS}"
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind any of them 'tK' "
+            f"to show every K-th frame alone, and one of {VARIANTS}"
         )
     return counts
 
@@ -208,7 +215,14 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
 
     'Cn' (MMD) takes n clips of the kinds 'ranges', 'strided' or 'clip', 'En' (G-Blend, by SlowFast's formula) n of
     the last two from end to end; streams of these kinds take no others, and one of them for 'val'.
+
+    Behind any of these, 'tK' thins the clips (CMPL, figure 5): every K-th anchor is shown, and each of them stands
+    in for those left out behind it, so that a clip stays as long as it was.
     """
+    protocol, stride = thinning(views.protocol)
+    if stride > 1:
+        anchors = test_indices(n, stream, views._replace(protocol=protocol), shared=shared, clip=clip)
+        return anchors[:, np.arange(anchors.shape[1]) // stride * stride]
     s, stack = stream.sampling, stack_length(stream)
     if views.protocol == "val":
         return _own(n, stream, 1) if s.kind in OWN else val_indices(n, s.frames, stack)[None]

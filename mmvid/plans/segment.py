@@ -33,11 +33,13 @@ class Segment(NamedTuple):
     hands ``enter`` a Beginning of its frozen networks alone (`Beginning.of_frozen`), and only their weights
     are asked for.
     ``evaluate`` names the splits that are scored at the end and shown, ``also`` those that are scored then
-    and not shown, ``measure`` those that are also scored before the first step. ``checkpoint`` says which
-    one is scored and kept at the end: the 'last', or the 'best', by the output ``headline``. ``outputs`` are
-    those that are scored, and () all of the networks that learn. A segment without a ``title`` is not shown in
-    tables; outputs may have ``titles`` of their own. ``check(run)`` raises ValueError or FileNotFoundError, before
-    anything is trained, for files of earlier runs that ``enter`` could not use.
+    and not shown, ``measure`` those that are also scored before the first step. At the end the first split of
+    ``evaluate`` is scored once more for each number k of ``thinned``, with every k-th frame alone.
+    ``checkpoint`` says which one is scored and kept at the end: the 'last', or the 'best', by the output
+    ``headline``. ``outputs`` are those that are scored, and () all of the networks that learn.
+    A segment without a ``title`` is not shown in tables; outputs may have ``titles`` of their own. ``check(run)``
+    raises ValueError or FileNotFoundError, before anything is trained, for files of earlier runs that ``enter``
+    could not use.
     ``spec`` is the plain data that all this was made from (`keys.spec`), or {} where there is none.
     Segments with equal specs share compiled programs and results: who replaces a part of a segment must
     replace it there, too.
@@ -62,6 +64,7 @@ class Segment(NamedTuple):
     first_step: int = 0
     also: tuple[str, ...] = ()
     measure: tuple[str, ...] = ()
+    thinned: tuple[int, ...] = ()
     checkpoint: str = "last"
     headline: str = ""
     outputs: tuple[str, ...] = ()

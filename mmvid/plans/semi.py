@@ -150,7 +150,10 @@ def _segment(context: Context, arm: Arm, starts: Mapping) -> Segment:
     )  # fmt: skip
     also = tuple(dict.fromkeys([*made.also, *filter(None, [config.semi.followed])]))
     also = tuple(split for split in also if split not in made.evaluate)
-    return made._replace(also=also, check=None if method == ALONE else check_clips(config.semi))
+    # Figures alone need it: one draw is enough.
+    thinned = tuple(config.semi.thinned) if arm.labelled == config.semi.labelled else ()
+    check = None if method == ALONE else check_clips(config.semi)
+    return made._replace(also=also, thinned=thinned, check=check)
 
 
 def check_clips(semi) -> Callable:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmvid.data import sampling
 from mmvid.report import diagrams, figures, points
 from mmvid.report.points import Column, Point
 from mmvid.report.rows import head_of, taught_by, titled
@@ -63,7 +64,9 @@ def _evaluated(workdir: pathlib.Path, column: Column, split: str, how: str = "*"
     own, found = column.scores[split], {}
     for path in sorted((workdir / column.segment / "scores").glob(f"{split}@{how}.npz")):
         scores = file.load(path)
-        if all(scores.meta.get(name) == own.meta.get(name) for name in ("fingerprint", "step")):
+        # Of thinned clips: they are not what a network sees in use.
+        thinned = sampling.thinning(scores.meta.get("protocol", ""))[1] > 1
+        if not thinned and all(scores.meta.get(name) == own.meta.get(name) for name in ("fingerprint", "step")):
             found[path.stem.removeprefix(f"{split}@")] = scores
     return found
 

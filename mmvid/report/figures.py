@@ -72,11 +72,11 @@ def short(name: str, length: int = 36) -> str:
     return name if len(name) <= length else f"{name[: length - 13]}…{name[-12:]}"
 
 
-def legend(axis, lines: dict) -> None:
-    """Draws the legend of {name: line}."""
+def legend(axis, lines: dict, *, outside: bool = False) -> None:
+    """Draws the legend of {name: line}, below the axes where there are many lines, or where asked for."""
     # The space is for names that begin with '_', which matplotlib would leave out of a legend.
     names = [f" {short(name)}" for name in lines]
-    if len(lines) <= FEW:
+    if len(lines) <= FEW and not outside:
         axis.legend(list(lines.values()), names, fontsize=7)
         return
     # Many names would lie on the lines.
@@ -196,7 +196,15 @@ def _single(values: Sequence[float]) -> list[int]:
     return np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
 
 
-def _curve(title: str, series: dict[str, list], order: list[str], axis_label: str, marks: Sequence[float]) -> str:
+def _curve(
+    title: str,
+    series: dict[str, list],
+    order: list[str],
+    axis_label: str,
+    marks: Sequence[float],
+    ticks: Sequence[float],
+    outside: bool,
+) -> str:
     """Draws one panel. The place of a label in ``order`` decides how its line looks."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(3.4, 2.3), layout="constrained")
@@ -217,21 +225,30 @@ def _curve(title: str, series: dict[str, list], order: list[str], axis_label: st
             )
         for mark in marks:
             axis.axvline(mark, color=SOFT, lw=0.8, ls=":")
+        if ticks:
+            axis.set_xticks(ticks)
         axis.set_title(short(title))
         axis.set_xlabel(axis_label)
-        legend(axis, lines)
+        legend(axis, lines, outside=outside)
         return svg(figure)
 
 
 def curves(
-    series: dict[str, dict[str, list[tuple[int, float]]]], axis_label: str = "step", marks: Sequence[float] = ()
+    series: dict[str, dict[str, list[tuple[int, float]]]],
+    axis_label: str = "step",
+    marks: Sequence[float] = (),
+    *,
+    ticks: Sequence[float] = (),
+    outside: bool = False,
 ) -> str:
     """Draws a panel for each title, {panel title: {line label: [(step, value)]}} -> SVGs one after another, with a
-    thin line at each of ``marks``."""
+    thin line at each of ``marks``. ``ticks`` are the places that the axis names, and legends stand ``outside`` of
+    the panels where lines fill these."""
     # A network looks the same in all panels.
     order = list(dict.fromkeys(label for lines in series.values() for label in lines))
     # One SVG a panel: the page sets as many beside each other as it has room for.
-    return "\n".join(_curve(title, lines, order, axis_label, marks) for title, lines in series.items())
+    drawn = (_curve(title, lines, order, axis_label, marks, ticks, outside) for title, lines in series.items())
+    return "\n".join(drawn)
 
 
 # ---------------------------------------------------------------------------- classes

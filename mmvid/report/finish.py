@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
-from mmvid.report import blending, points, table, verdict
+from mmvid.report import blending, draws, points, table, verdict
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column, Source
 from mmvid.scores import blends, ensembles, file, imported, temperature
@@ -182,15 +182,19 @@ def _log_tables(
     config,
     columns: Sequence[Column],
     found: Mapping[str, Sequence],
+    few: Mapping[str, Sequence[draws.Line]],
     *,
     headline: str,
     baseline: str,
 ) -> None:
-    """Logs the table of every split: the short one where a student has learnt from teachers or losses are weighed,
-    the long one else."""
+    """Logs the table of every split: the short one where a student has learnt from teachers, losses are weighed or
+    labels are few, the long one else."""
     how = config.evaluation.aggregate
+
     short = {
-        split: table.taught_text(columns, split, how) or blending.text(workdir, columns, split, config, how)
+        split: table.taught_text(columns, split, how)
+        or blending.text(workdir, columns, split, config, how)
+        or draws.text(few[split], columns, split, how)
         for split in found
     }
     for split, lines in found.items():
@@ -220,7 +224,8 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     own, headline = loaded[-1], planned[-1].headline or config.headline
 
     found = points.every(loaded, headline=headline, baseline=baseline, how=how)
-    _log_tables(workdir, config, loaded, found, headline=headline, baseline=baseline)
+    few = {split: draws.lines(workdir, loaded, split, config, headline, how) for split in found}
+    _log_tables(workdir, config, loaded, found, few, headline=headline, baseline=baseline)
     for line in missing:
         logs.LOG.info("not shown: %s", line)
     path = page_lib.write(
@@ -241,5 +246,7 @@ def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, 
     said = _verdicts(loaded, found, headline=headline, baseline=baseline, how=how)
     split = next(iter(found))
     said += blending.said(blending.lines(workdir, loaded, split, config, how), split)
+    # Of labels that were drawn several times, one draw's verdict would be a matter of chance.
+    said = draws.told(few[split], headline, own.segment, split, how) or said
     logs.LOG.info(last_lines(config, said, path))
     return own.numbers[next(iter(own.scores))]

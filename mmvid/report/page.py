@@ -10,14 +10,17 @@ import jinja2
 from mmvid import files
 from mmvid.data import fields
 from mmvid.report import (
+    auxiliary,
     blending,
     calibration,
     diagrams,
+    draws,
     facts,
     figures,
     overview,
     panels,
     points,
+    pseudo,
     table,
     teachers,
     verdict,
@@ -67,9 +70,10 @@ def template(name: str) -> jinja2.Template:
 
 
 # ---------------------------------------------------------------------------- the first screen
-def _opening(told: Told) -> dict:
+def _opening(told: Told, few: Sequence[draws.Line]) -> dict:
     """What the page says first: the verdict, and what it is of."""
     split, lines, how = told.split, told.found[told.split], told.how
+    over_draws = draws.verdict(few, told.headline, told.own.segment, split, how)
     return {
         "name": told.workdir.name,
         "title": told.own.title,
@@ -79,16 +83,18 @@ def _opening(told: Told) -> dict:
         "head": head_of(told.own.scores[split]),
         "clips_used": len(file.labelled(told.own.scores[split]).id),
         "multi": bool(lines) and all(line.multi for line in lines),
-        "verdict": verdict.verdict(
+        "verdict": over_draws
+        or verdict.verdict(
             told.columns, split, headline=told.headline, baseline=told.baseline, how=how, found=lines
         ),
     }
 
 
-def _first_figures(told: Told, weighed: Sequence[blending.Line]) -> dict:
+def _first_figures(told: Told, weighed: Sequence[blending.Line], few: Sequence[draws.Line]) -> dict:
     """Draws what the page begins with, of the first split: 'lead', a list of figures a row, and 'cost'. Where a
     student has learnt from teachers, that is accuracy and calibration error of all; where losses are ``weighed``,
-    accuracy of all lines of that table; else every output's value."""
+    accuracy of all lines of that table; of ``few`` labels, the headline's of all arms; else every output's value.
+    """
     columns, split, how = told.columns, told.split, told.how
     rows = overview.rows_of(told.workdir, columns, split, told.settings)
     base = next((row for row in rows if row.segment == told.baseline), None)
@@ -98,6 +104,8 @@ def _first_figures(told: Told, weighed: Sequence[blending.Line]) -> dict:
         lead = overview.figures_of(rows, split, told.headline, how, base)
     elif weighed:
         lead = [weighing.lead(weighed)]
+    elif few:
+        lead = [draws.lead(few, told.headline, told.own.segment, split, how)]
     cost = overview.costs(rows, split, told.headline, how) if made else ""
     return {"lead": lead, "cost": cost, "counted": diagrams.COSTS}
 
@@ -108,6 +116,7 @@ def _origin(told: Told) -> dict:
     made = facts.made_by(told.workdir, told.columns)
     versions = {"versions": made.pop("versions")}
     known = facts.facts(told.columns, told.settings, told.dataset) | made
+    known |= auxiliary.costs(told.workdir, told.columns, told.settings)
     return {
         "facts": known,
         "costs": facts.costs(told.workdir, told.columns),
@@ -138,6 +147,19 @@ def _table(told: Told, split: str) -> dict:
 def _weighed(told: Told, split: str) -> list[blending.Line]:
     """The lines of the short table of a run whose losses are weighed; [] for others."""
     return blending.lines(told.workdir, told.columns, split, told.settings, told.how)
+
+
+def _few(told: Told, split: str) -> list[draws.Line]:
+    """The lines of the short table of a run that learns from few labels; [] for others."""
+    return draws.lines(told.workdir, told.columns, split, told.settings, told.headline, told.how)
+
+
+def _short(told: Told, weighed: Mapping[str, list], few: Mapping[str, list]) -> dict[str, list[list[str]]]:
+    """The rows of the short table of every split; [] where there is none."""
+    return {
+        split: blending.table_rows(weighed[split]) or draws.table_rows(few[split], split, told.how)
+        for split in told.found
+    }
 
 
 def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[str, dict]]:
@@ -222,14 +244,17 @@ def write(
     told = Told(pathlib.Path(workdir), columns, json.loads(config), headline, baseline, how, found, dataset)
     published = _published(told, published)
     weighed = {split: _weighed(told, split) for split in found}
-    own = weighed[told.split]
+    few = {split: _few(told, split) for split in found}
+    own, ours = weighed[told.split], few[told.split]
     page = template("report.html").render(
-        **_opening(told),
-        worth=blending.said(own, told.split),
-        **_first_figures(told, own),
+        **_opening(told, ours),
+        worth=blending.said(own, told.split) + draws.said(ours, headline, told.own.segment, told.split),
+        averaged=draws.about(ours),
+        **_first_figures(told, own, ours),
         **_origin(told),
         tables=[_table(told, split) for split in found],
-        blended={split: blending.table_rows(lines) for split, lines in weighed.items()},
+        short=_short(told, weighed, few),
+        pseudo=pseudo.panel(told.workdir, columns, told.split, told.settings, how),
         blending=weighing.panel(told.workdir, columns, own, told.split, told.settings, told.how),
         temperatures=(temperature.FITTED, temperature.LOWEST, temperature.HIGHEST),
         missing=list(missing),

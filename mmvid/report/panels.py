@@ -59,13 +59,17 @@ def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
 
 def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float, float]]:
     """Averages [(step, value)] over up to ``bins`` stretches of equal length."""
-    # For the share of wins: a batch is too small for its share to say anything alone.
     parts = np.array_split(np.array(points, float), min(bins, len(points)))
     return [tuple(part.mean(0)) for part in parts]
 
 
 PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
-          "win": "share of wins", "top1": "top-1", "map": "mAP", "grad_norm": "norm of the gradient"}  # fmt: skip
+          "win": "share of wins", "pseudo": "loss on pseudo-labels",
+          "confident": "share of confident predictions", "right": "share of confident and right predictions",
+          "beside": "right where the other is confident", "top1": "top-1", "map": "mAP",
+          "grad_norm": "norm of the gradient"}  # fmt: skip
+# Shares of a batch: that of one batch alone says nothing.
+SHARES = ("win", "confident", "right", "beside")
 LABELS = {"fused": "sum", "oracle": "any of them"}
 
 
@@ -100,7 +104,7 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
         title = _titled(term) + (", validation" if when == "val" else "")
         points = _points(lines, name)
         label = LABELS.get(output, output)
-        panels.setdefault(title, {})[label] = _binned(points) if term == "win" else points
+        panels.setdefault(title, {})[label] = _binned(points) if term in SHARES else points
     rates = sorted({n for line in lines for n in line if n == "lr" or n.startswith("lr/")})
     if rates:
         # 'lr' is the headline's, and everybody's where nothing else was logged.

@@ -176,7 +176,8 @@ def _scores(run: Run, segment: Segment) -> int:
         return 0  # its streams need not go with the protocol of those that are
     classes = sum(head.classes for head in segment.heads.values())
     dataset, views = run.datasets[segment.dataset], inference.shown(run, segment)[1]
-    clips = sum(dataset.info.splits.get(split, 0) for split in (*segment.scored, *segment.measure))
+    splits = (*segment.scored, *segment.measure, *segment.evaluate[:1] * len(segment.thinned))
+    clips = sum(dataset.info.splits.get(split, 0) for split in splits)
     outputs = sum(len(own.outputs) for own in segment.networks if not own.frozen)
     return 4 * clips * views * outputs * classes
 

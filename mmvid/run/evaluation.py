@@ -16,7 +16,8 @@ class Evaluation(NamedTuple):
     The protocol 'DkUm' has k dense and m uniform clips (MML, table 10); ``variant`` says whether they lie
     where MML's 'code' or its 'paper' puts them. 'Rn' has n random clips, drawn once (DMCL, for streams
     sampled by 'segments'), 'Cn' n of the streams' own kind (MMD, for 'ranges' and 'strided'), 'En' n strided ones
-    evenly from end to end (G-Blend's ten). Each may have three ``crops``: 'E10' and 'three_full_res' are 30 views.
+    evenly from end to end (G-Blend's ten); of 'C10t4' only every 4th frame is shown, for as long as four (CMPL,
+    figure 5). Each may have three ``crops``: 'E10' and 'three_full_res' are 30 views.
     ``resize`` is the short side in pixels before a crop; 0 stands for 256/224 of ``config.size``. ``aggregate``
     says how the views of a clip are put together, ``batch_size`` how many clips are predicted at a time.
 

@@ -22,6 +22,7 @@ from mmvid.weights import seen as weights_seen
 FREE = (
     "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
     "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse", "blend.published",
+    "semi.thinned",
 )  # fmt: skip
 
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
@@ -31,7 +32,7 @@ SINCE = {
     "missing.audio": 0.0, "missing.boxes": 0.0,
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
     "blend.held": "", "blend.split": "", "blend.fixed": "", "blend.measures": 1, "blend.super_epochs": (),
-    "blend.frozen_trunk": "", "blend.published": (),
+    "blend.frozen_trunk": "", "blend.published": (), "semi.thinned": (),
 }  # fmt: skip
 
 

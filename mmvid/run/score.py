@@ -123,21 +123,23 @@ def scorer(run: Run, segment: Segment) -> Callable:
 
 
 def evaluator(run: Run, segment: Segment) -> Callable:
-    """Returns evaluate(state, split, step, when), which scores a split and writes the Scores to the segment's
-    scores/<split>.npz, or to <split>-<when>.npz where ``when`` is 'before' (the first step) or 'during'
-    (training).
+    """Returns evaluate(state, split, step, when, thinned), which scores a split and writes the Scores to the
+    segment's scores/<split>.npz, or to <split>-<when>.npz where ``when`` is 'before' (the first step) or 'during'
+    (training). Where every ``thinned``-th frame alone is shown, the file is called as `evaluate` calls it.
 
     While training, clips are cut as ``evaluation.during_protocol`` and ``during_crops`` say: by default one
     uniform clip and the centre crop, as MML's code does.
     """
     spec, score = run.config.evaluation, scorer(run, segment)
 
-    def evaluate_split(state, split: str, step: int, *, when: str = "") -> Scores:
+    def evaluate_split(state, split: str, step: int, *, when: str = "", thinned: int = 1) -> Scores:
         often = (spec.during_protocol, spec.during_crops)
         how = often if when == "during" else (spec.protocol, spec.crops)
+        how = (f"{how[0]}t{thinned}", how[1]) if thinned > 1 else how
         scores = score(network.final_weights(state), split, step, *how)
         if jax.process_index() == 0:
             name = f"{split}-{when}" if when else split
+            name = f"{split}@{'-'.join(how)}" if thinned > 1 else name
             file.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
         return scores
 

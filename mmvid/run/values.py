@@ -49,6 +49,7 @@ def _check_counts(config) -> None:
     counts = {name: config[name] for name in ("size", "accumulate", "batch_size", "log_every")}
     counts |= {name: config[name] for name in ("evaluation.batch_size", "stills.batch_size")}
     counts |= {f"semi.{name}": config.semi[name] for name in ("labelled_batch", "unlabelled_batch")}
+    counts |= {f"semi.thinned {stride}": stride for stride in config.semi.thinned}
     # What is no dict here, the plan refuses.
     alone = {name: dict(own) for name, own in config.teachers.alone.items() if hasattr(own, "items")}
     counts |= {f"teachers.alone.{name}.batch_size": own.get("batch_size", 1) for name, own in alone.items()}
