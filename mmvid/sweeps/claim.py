@@ -1,6 +1,6 @@
 """Who does what, where several programs on several machines share a folder: one claim a task, as files.
 
-A task's claims are numbered, NAME.0.json, NAME.1.json, ...; only one program can create each of them, and it may
+A task's claims are numbered, NAME/0.json, NAME/1.json, ...; only one program can create each of them, and it may
 do so once the claim before is released or dead. So no claim is ever taken twice, however slow anybody is.
 """
 
@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import socket
 import threading
 from typing import NamedTuple
@@ -35,19 +34,15 @@ def _here() -> str:
     return socket.gethostname()
 
 
-def _numbered(folder: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
-    found = {}
-    for path in folder.glob("*.json"):
-        match = re.fullmatch(re.escape(name) + r"\.(\d+)\.json", path.name)
-        if match:
-            found[int(match[1])] = path
-    return found
+def _numbered(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+    """{number: file} of the claims of one task."""
+    return {int(path.stem): path for path in folder.glob("[0-9]*.json")}
 
 
 def newest(folder: pathlib.Path, name: str) -> dict:
     """What the newest claim of a task says: 'host', 'pid', 'since', and its 'outcome' once it is released; {}
     where there is none, or it is being written."""
-    known = _numbered(folder, name)
+    known = _numbered(folder / name)
     return files.read_note(known[max(known)]) if known else {}
 
 
@@ -68,7 +63,7 @@ def _lives(path: pathlib.Path, stale: float) -> bool:
 
 def live(folder: pathlib.Path, name: str, stale: float = STALE) -> bool:
     """Whether somebody is at a task."""
-    known = _numbered(folder, name)
+    known = _numbered(folder / name)
     return bool(known) and _lives(known[max(known)], stale)
 
 
@@ -81,11 +76,12 @@ def _beat(claim: Claim) -> None:
 
 def take(folder: pathlib.Path, name: str, stale: float = STALE) -> Claim | None:
     """Claims a task; None where somebody else is at it. Raises OSError where the folder cannot be written."""
-    known = _numbered(folder, name)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    known = _numbered(folder / name)
     number = max(known, default=-1)
     if known and _lives(known[number], stale):
         return None
-    path = folder / f"{name}.{number + 1}.json"
+    path = folder / name / f"{number + 1}.json"
     start = lock.myself()["start"]
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -99,8 +95,7 @@ def take(folder: pathlib.Path, name: str, stale: float = STALE) -> Claim | None:
 
 def lost(claim: Claim) -> bool:
     """Whether another program has taken the task over: this one slept, or was cut off, for too long."""
-    name, number = re.fullmatch(r"(.*)\.(\d+)\.json", claim.path.name).groups()
-    return max(_numbered(claim.path.parent, name), default=-1) > int(number)
+    return max(_numbered(claim.path.parent), default=-1) > int(claim.path.stem)
 
 
 def release(claim: Claim, outcome: str, **more) -> None:

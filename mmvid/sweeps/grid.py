@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from mmvid import usage
 
 # Entries of a grid in a file, and those of one of its cells that are no overrides.
-ENTRIES = ("title", "note", "config", "seeds", "over", "split", "segment", "fixed", "product", "published", "cells")
+ENTRIES = (
+    "title", "note", "config", "seeds", "over", "split", "segment", "fixed", "product", "published", "cells",
+)  # fmt: skip
 OF_CELLS = ("title", "published")
 
 
@@ -156,8 +158,8 @@ def crossed(grid: Grid, keys: Mapping[str, Sequence[str]]) -> Grid:
 
 
 def checked(grid: Grid) -> Grid:
-    """The grid, where its cells can be told apart. Raises ValueError where two are one, or have one title, where it
-    has none, or lacks the cell that it compares with."""
+    """The grid, where its cells can be told apart. Raises ValueError where two are one or have one title, where
+    there is none, or not the one that it compares with."""
     for what, known in (("cell", [c.name for c in grid.cells]), ("title", [c.title for c in grid.cells])):
         for place, own in enumerate(known):
             if own in known[:place]:
@@ -291,9 +293,9 @@ def asked(texts: Sequence[str], config: str, overrides: Mapping[str, str], seeds
     keys = _keys([text for text in texts if not _is_file(text)])
     grids = [of_file(text, config) for text in texts if _is_file(text)]
     if not grids:
-        usage_of_keys = "KEY=A,B,C" if not keys else "--config=FILE"
         if not keys or not config:
-            raise usage.WrongUse(f"{usage_of_keys} must be given: what is it that the cells differ in, and of what?")
+            lacking = "--config=FILE" if keys else "--grid KEY=A,B,C or --grid FILE#NAME"
+            raise usage.WrongUse(f"{lacking} must be given; more: python -m mmvid sweep --help")
         names = titles_of([key for key in keys if key != "seed"])
         grids = [Grid(", ".join(names.values()) or "seeds", (Cell("", config, {}, {}),))]
     made = []

@@ -15,7 +15,7 @@ from mmvid.sweeps.claim import Claim
 from mmvid.sweeps.folder import DONE, FAILED, UNDER_WAY, WAITING, Task
 
 # Seconds between two looks, and how often in a row a run is begun again that something has ended from outside.
-LOOK, TRIES = 0.5, 3
+LOOK, TRIES = 1.0, 3
 INTERRUPTED = "interrupted"
 # Signals that somebody sends; by others, as SIGSEGV, a process ends for a reason of its own.
 _FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGKILL", "SIGHUP", "SIGQUIT", "SIGXCPU")
@@ -73,8 +73,8 @@ def outcome(task: Task, code: int) -> str:
 
 # ---------------------------------------------------------------------------- which one
 class Pool:
-    """The runs of a sweep as one program sees them. ``tell`` takes lines for people, ``after`` is called when a run
-    has ended; ``start`` starts a process (`launch`)."""
+    """The runs of a sweep as one program sees them. ``tell`` takes lines for people, ``after`` is called when runs
+    have ended; ``start`` starts a process (`launch`)."""
 
     def __init__(
         self, tasks: Sequence[Task], *, jobs: int = 1, stale: float = claim.STALE, retry: bool = False,
@@ -85,6 +85,7 @@ class Pool:
         self.tell, self.after, self.known = tell, after, {} if known is None else known
         self.children: list[Child] = []
         self.tried: dict[str, int] = {}
+        self.ousted: set[str] = set()
         # Those that have failed before, which are to be run once more.
         self.again = {task.name for task in self.tasks if retry and self._state(task) == FAILED}
 
@@ -148,10 +149,12 @@ class Pool:
             if found == FAILED:
                 self.tell("\n".join(f"    {line}" for line in folder.last_lines(task)))
             if found == INTERRUPTED and self.tried[task.name] == TRIES:
-                self._say(f"{task.title}: ended from outside {TRIES} times (out of memory?), left for another call")
+                self._say(f"{task.title}: ended from outside {TRIES} times (out of memory?), left for later")
         for child in self.children:
-            if claim.lost(child.claim):
-                child.process.terminate()  # another program has it
+            # Another program has it. A second signal would hurry it too much.
+            if child.task.name not in self.ousted and claim.lost(child.claim):
+                self.ousted.add(child.task.name)
+                child.process.terminate()
         if ended:
             self.after()
         return bool(ended)

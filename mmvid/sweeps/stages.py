@@ -1,6 +1,7 @@
 """Stages that runs of a sweep share: segments with equal keys, of which one run trains what others then copy
 (--config.reuse)."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -91,7 +92,9 @@ def to_reuse(task: Task, others: Iterable[Task], known: dict[str, Stages]) -> li
     for other in others:
         if not lacking or other.name == task.name or not (other.workdir / "config.json").exists():
             continue
-        if own := lacking & set(reuse.all_ended(other.workdir)):
-            found.append(other.workdir)
-            lacking -= own
+        # What is damaged there must not keep others from running.
+        with contextlib.suppress(usage.Damaged):
+            if own := lacking & set(reuse.all_ended(other.workdir)):
+                found.append(other.workdir)
+                lacking -= own
     return found
