@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_commands import ask
 from test_scores import made
 from test_train import TINY, as_users_do
-from test_train import data as data  # noqa: PLC0414
+from test_train import data as data
 
 from mmvid import commands, files
 from mmvid.report import sweep as report
@@ -137,7 +137,7 @@ def test_a_grid_can_be_of_seeds_alone():
     (["x=1,2"], "", "--config=FILE must be given"), ([], CONFIG, "--grid KEY=A,B,C or --grid FILE#NAME"),
     (["x=1,2", "config.x=3"], CONFIG, "x is given twice"), (["x=1,1"], CONFIG, "'x=1' is given twice"),
     (["FILE"], "", "name one of its grids\n.*FILE#tau  The threshold\n"), (["FILE#no"], "", "name one of its"),
-    (["gone.toml"], CONFIG, "cannot be read"), (["x"], CONFIG, "cannot be read"), (["seed=a"], CONFIG, "whole num"),
+    (["gone.toml"], CONFIG, "cannot be read"), (["x"], CONFIG, "cannot be read"), (["seed=a"], CONFIG, "whole"),
 ])  # fmt: skip
 def test_grids_that_cannot_be_meant_are_refused(texts, config, said, toml):
     with pytest.raises(WrongUse, match=said.replace("FILE#tau", "#tau")):
@@ -548,7 +548,8 @@ def test_cells_of_other_clips_have_means_and_no_difference(tmp_path):
     for task, clips in zip(tasks, (30, 30, 20)):
         leave(task, clips=clips)
     (table,) = results.write(tmp_path)
-    assert [bool(own.over) for own in table.cells] == [False, True, False] and all(own.found for own in table.cells)
+    assert [bool(own.over) for own in table.cells] == [False, True, False]
+    assert all(own.found for own in table.cells)
 
 
 def test_before_anything_has_ended_there_is_a_page(tmp_path):
@@ -624,8 +625,8 @@ def test_a_workdir_without_a_sweep_is_refused(tmp_path, planned, monkeypatch, ca
 
 
 @pytest.mark.parametrize("argv, name", [
-    (["--grid", "configs/a.toml#T4", "x=1"], "runs/a-T4"), (["--config=configs/mml.py:smoke"], "runs/mml-smoke-sweep"),
-    (["--workdir=here"], "here"),
+    (["--grid", "configs/a.toml#T4", "x=1"], "runs/a-T4"), (["--workdir=here"], "here"),
+    (["--config=configs/mml.py:smoke"], "runs/mml-smoke-sweep"),
 ])  # fmt: skip
 def test_a_sweep_has_a_folder_of_its_own(argv, name):
     command = commands.of_name("sweep")
@@ -650,7 +651,8 @@ def test_every_grid_beside_a_configuration_can_be_read(path, monkeypatch):
 @pytest.mark.slow
 def test_two_cells_with_a_stage_in_common(data, tmp_path):
     """As a user starts it: the second run takes what the first one has trained, and the table has both."""
-    line = [sys.executable, "-m", "mmvid", "sweep", f"--config={ROOT}/configs/mml.py:smoke", f"--workdir={tmp_path}",
+    mml = f"{ROOT}/configs/mml.py:smoke"
+    line = [sys.executable, "-m", "mmvid", "sweep", f"--config={mml}", f"--workdir={tmp_path}",
             f"--config.dataset.path={data}/clips", f"--config.stills.path={data}/stills", *TINY,
             "--config.networks.rgb.options.stages=(1,)", "--config.networks.flow.options.stages=(1,)",
             "--grid", "method.mml.average=prob,logit"]  # fmt: skip

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", nargs="+", action="extend", default=[], metavar="GRID", help="KEY=A,B,C or FILE.toml#NAME"
     )
     parser.add_argument("--seeds", metavar="0,1,2", help="the seeds of every cell; by default the grid's, or 0")
+    parser.add_argument(
+        "--follow", nargs="+", action="extend", default=[], metavar="KEY", help="entries that are the seed, too"
+    )
     parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="where it goes, by default runs/NAME")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the GPUs")
     parser.add_argument("--stale", type=float, default=claim.STALE, metavar="S", help="see above")
@@ -66,14 +69,14 @@ def _asked(arguments: argparse.Namespace, workdir: pathlib.Path) -> list[Grid]:
     """The grids of the command line, or those that the workdir holds. Raises WrongUse."""
     if arguments.grid or arguments.config:
         overrides = configuration.given(arguments.overrides)
-        return grid_lib.asked(arguments.grid, arguments.config, overrides, arguments.seeds)
+        return grid_lib.asked(arguments.grid, arguments.config, overrides, arguments.seeds, arguments.follow)
     known = folder.grids(workdir) if arguments.workdir else []
     if not known:
         raise usage.WrongUse(
             "give --config=FILE --grid KEY=A,B,C, or --grid FILE#NAME; --workdir alone goes on with a sweep, and "
             f"{workdir} holds none"
         )
-    if arguments.overrides or arguments.seeds:
+    if arguments.overrides or arguments.seeds or arguments.follow:
         raise usage.WrongUse(
             "--workdir alone goes on with what was asked before: give --grid, too, to ask for something else"
         )

@@ -103,7 +103,7 @@ def last_lines(task: Task, count: int = 12) -> list[str]:
 
 # ---------------------------------------------------------------------------- what was asked
 def _read_grid(found: dict) -> Grid:
-    cells = tuple(Cell(**cell) for cell in found["cells"])
+    cells = tuple(Cell(**cell | {"follow": tuple(cell["follow"])}) for cell in found["cells"])
     return Grid(**{**found, "cells": cells, "seeds": tuple(found["seeds"])})
 
 
@@ -123,7 +123,7 @@ def grids(folder: pathlib.Path) -> list[Grid]:
 
 def _identity(grid: Grid) -> tuple:
     """What makes two grids one, which may have other seeds."""
-    return (grid.over, grid.split, grid.segment, *(cell.name for cell in grid.cells))
+    return (grid.over, grid.split, grid.segment, *((c.name, c.segment) for c in grid.cells))
 
 
 def _added(known: Sequence[Grid], grid: Grid) -> list[Grid]:

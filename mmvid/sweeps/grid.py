@@ -13,35 +13,40 @@ from mmvid import usage
 
 # Entries of a grid in a file, and those of one of its cells that are no overrides.
 ENTRIES = (
-    "title", "note", "config", "seeds", "over", "split", "segment", "fixed", "product", "published", "cells",
+    "title", "note", "config", "seeds", "follow", "over", "split", "segment", "fixed", "product", "published",
+    "cells",
 )  # fmt: skip
-OF_CELLS = ("title", "published")
+OF_CELLS = ("title", "published", "segment")
 
 
 class Cell(NamedTuple):
     """One configuration of a grid: the file that ``config`` names (FILE:VARIANT) with ``overrides`` {entry: text}.
     ``values`` are those of its overrides that tell it from other cells, ``published`` a paper's number for it, in
-    percent."""
+    percent. The entries of ``follow`` are the seed's number, too: which clips are drawn. The number of the cell is
+    that of a ``segment`` of its run, '' for what its grid says; two cells may be two segments of one run."""
 
     title: str
     config: str
     overrides: dict[str, str]
     values: dict[str, str]
     published: float | None = None
+    follow: tuple[str, ...] = ()
+    segment: str = ""
 
     @property
     def name(self) -> str:
         """Its folder's name: the values, and a hash of everything that it is made of."""
         # Not the title: that could change with the cells beside it.
         words = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in self.values.items())
-        whole = json.dumps([self.config, sorted(self.overrides.items())])
+        whole = json.dumps([self.config, sorted(self.overrides.items()), sorted(self.follow)])
         plain = re.sub(r"[^\w.=+-]+", "-", words).strip("-.")[:60]
         return f"{plain or 'cell'}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
     def arguments(self, seed: int) -> list[str]:
         """What stands after `python -m mmvid train` for the run of a ``seed``, without its workdir."""
         own = [f"--config.{key}={value}" for key, value in self.overrides.items()]
-        return [f"--config={self.config}", *own, f"--config.seed={seed}"]
+        drawn = [f"--config.{key}={seed}" for key in (*self.follow, "seed")]
+        return [f"--config={self.config}", *own, *drawn]
 
 
 class Grid(NamedTuple):
@@ -153,14 +158,16 @@ def crossed(grid: Grid, keys: Mapping[str, Sequence[str]]) -> Grid:
             title = f"{cell.title}, {said}" if cell.title else said
             own = {key: value for key, value in values.items() if key != "config"}
             config = values.get("config", cell.config)
-            cells.append(Cell(title, config, cell.overrides | own, cell.values | values))
+            own, values = cell.overrides | own, cell.values | values
+            cells.append(Cell(title, config, own, values, follow=cell.follow, segment=cell.segment))
     return grid._replace(cells=tuple(cells))
 
 
 def checked(grid: Grid) -> Grid:
     """The grid, where its cells can be told apart. Raises ValueError where two are one or have one title, where
     there is none, or not the one that it compares with."""
-    for what, known in (("cell", [c.name for c in grid.cells]), ("title", [c.title for c in grid.cells])):
+    numbers_of = [(cell.name, cell.segment) for cell in grid.cells]
+    for what, known in (("cell", numbers_of), ("title", [cell.title for cell in grid.cells])):
         for place, own in enumerate(known):
             if own in known[:place]:
                 raise ValueError(f"{grid.cells[place].title!r} is given twice: each {what} of a grid is its own")
@@ -194,7 +201,8 @@ def _of_cells(table: Mapping, config: str, fixed: Mapping) -> list[Cell]:
     found = []
     for own in table.get("cells", ()):
         values = {key_of(key): text_of(value) for key, value in own.items() if key not in OF_CELLS}
-        found.append(_cell(config, fixed, values, own.get("title", ""), own.get("published")))
+        cell = _cell(config, fixed, values, own.get("title", ""), own.get("published"))
+        found.append(cell._replace(segment=own.get("segment", "")))
     return found
 
 
@@ -206,7 +214,9 @@ def _of_table(name: str, table: Mapping, config: str) -> Grid:
     if not config:
         raise ValueError("it names no config: give --config=FILE")
     fixed = {key_of(key): text_of(value) for key, value in table.get("fixed", {}).items()}
+    follow = tuple(map(key_of, table.get("follow", ())))
     cells = [*_of_cells(table, config, fixed), *_of_product(table, config, fixed)]
+    cells = [cell._replace(follow=follow) for cell in cells]
     own = {entry: table[entry] for entry in ("over", "split", "segment", "note") if entry in table}
     return Grid(table.get("title", name), tuple(cells), tuple(table.get("seeds", (0,))), **own)
 
@@ -287,9 +297,12 @@ def _together(grid: Grid, keys: Mapping, overrides: Mapping, seeds: str | None) 
     return grid if seeds is None else grid._replace(seeds=numbers(seeds))
 
 
-def asked(texts: Sequence[str], config: str, overrides: Mapping[str, str], seeds: str | None) -> list[Grid]:
+def asked(
+    texts: Sequence[str], config: str, overrides: Mapping[str, str], seeds: str | None, follow: Sequence[str] = ()
+) -> list[Grid]:  # fmt: skip
     """The grids of the arguments of --grid: one for each file, with its cells once for every combination of the
-    keys; one of the keys alone where there is no file. Raises WrongUse."""
+    keys; one of the keys alone where there is no file. The entries ``follow`` have the number of the seed. Raises
+    WrongUse."""
     keys = _keys([text for text in texts if not _is_file(text)])
     grids = [of_file(text, config) for text in texts if _is_file(text)]
     if not grids:
@@ -302,9 +315,11 @@ def asked(texts: Sequence[str], config: str, overrides: Mapping[str, str], seeds
     for grid in grids:
         own = _together(grid, keys, overrides, seeds)
         # Of seeds alone there is one cell, which is the configuration as it stands.
-        cells = tuple(c if c.title else c._replace(title="as configured") for c in own.cells)
+        cells = [c if c.title else c._replace(title="as configured") for c in own.cells]
+        more = tuple(map(key_of, follow))
+        cells = [c._replace(follow=tuple(dict.fromkeys((*c.follow, *more)))) for c in cells]
         try:
-            made.append(checked(own._replace(cells=cells)))
+            made.append(checked(own._replace(cells=tuple(cells))))
         except ValueError as error:
             raise usage.WrongUse(f"the grid {grid.title!r}: {error}") from None
     return made

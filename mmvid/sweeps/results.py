@@ -14,11 +14,11 @@ from mmvid.sweeps.grid import Cell, Grid, titles_of
 
 
 def _column(task: Task, grid: Grid) -> tuple[str, str]:
-    """The segment and the split of a run that has ended whose scores the grid is about."""
+    """The segment of a run that has ended whose scores its cell is about, and the split of the grid."""
     found = files.read_json(task.workdir / "summary.json")
     # The last column of a run is its own method.
-    segment = grid.segment or list(found)[-1]
-    return segment, grid.split or next(iter(found.get(segment, {})), "")
+    last = list(found)[-1]
+    return task.cell.segment or grid.segment or last, grid.split or next(iter(found[last]), "")
 
 
 def _seconds(workdir: pathlib.Path) -> float:
@@ -51,10 +51,13 @@ def _note(own: Sequence[Task], stale: float) -> str:
     return "; ".join(said)
 
 
-def _entry(sweep_folder: pathlib.Path, grid: Grid, cell: Cell, column, short: dict, stale: float) -> sweep.Entry:
+def _entry(
+    sweep_folder: pathlib.Path, grid: Grid, cell: Cell, split: str, short: dict, stale: float
+) -> sweep.Entry:  # fmt: skip
     own = [Task(sweep_folder, cell, seed) for seed in grid.seeds]
     ended = [task for task in own if (task.workdir / "summary.json").exists()]
-    row, output = _row(cell, ended, column) if column else (None, "")
+    column = (_column(ended[0], grid)[0], split) if ended else ("", split)
+    row, output = _row(cell, ended, column)
     values = {short[key]: value for key, value in cell.values.items()}
     note = _note(own, stale)
     if ended and row is None:
@@ -67,12 +70,11 @@ def table(sweep_folder: pathlib.Path, grid: Grid, stale: float = claim.STALE) ->
     """Measures a grid's cells by what their runs have left so far."""
     every = [Task(sweep_folder, cell, seed) for cell in grid.cells for seed in grid.seeds]
     ended = [task for task in every if (task.workdir / "summary.json").exists()]
-    column = _column(ended[0], grid) if ended else ()
+    split = _column(ended[0], grid)[1] if ended else grid.split or "test"
     short = titles_of(list(dict.fromkeys(key for cell in grid.cells for key in cell.values)))
-    entries = [_entry(sweep_folder, grid, cell, column, short, stale) for cell in grid.cells]
+    entries = [_entry(sweep_folder, grid, cell, split, short, stale) for cell in grid.cells]
     known = [entry.row for entry in entries if entry.row is not None]
     how = known[0].config["evaluation"]["aggregate"] if known else "logits"
-    split = column[1] if column else grid.split or "test"
     return sweep.tabled(grid.title, entries, split, how, over=grid.over, note=grid.note)
 
 

@@ -78,8 +78,8 @@ class Pool:
 
     def __init__(
         self, tasks: Sequence[Task], *, jobs: int = 1, stale: float = claim.STALE, retry: bool = False,
-        tell: Callable[[str], None] = print, after: Callable[[], None] = lambda: None, start: Callable | None = None,
-        known: dict | None = None,
+        tell: Callable[[str], None] = print, after: Callable[[], None] = lambda: None,
+        start: Callable | None = None, known: dict | None = None,
     ):  # fmt: skip
         self.tasks, self.jobs, self.stale, self.start = list(tasks), jobs, stale, start or launch
         self.tell, self.after, self.known = tell, after, {} if known is None else known
