@@ -568,6 +568,7 @@ def entry(title, values, mean=0.5):
     ([{"a": "0.1"}, {"a": "1"}, {"a": "10"}], "_line"), ([{"a": "0.1"}, {"a": "1"}], "_points"),
     ([{}, {"a": "1"}, {"a": "2"}, {"a": "3"}], "_line"), ([{"a": "x"}, {"a": "y"}, {"a": "z"}], "_points"),
     ([{"a": x, "b": y} for x in "12" for y in "123"], "_map"),
+    ([{}, *({"a": x, "b": y} for x in "12" for y in "12")], "_map"),
     ([{"a": "1", "b": "1"}, {"a": "2", "b": "2"}], "_points"),
 ])  # fmt: skip
 def test_the_picture_is_what_the_cells_differ_in(values, kind, monkeypatch):

@@ -206,13 +206,6 @@ def _number(text: str) -> float | None:
     return found if np.isfinite(found) else None
 
 
-def _varied(cells: Sequence[Measured]) -> list[str]:
-    """The names of what cells differ in: values that every one of them has, and not all alike."""
-    names = cells[0].entry.values if cells else ()
-    shared = [name for name in names if all(name in own.entry.values for own in cells)]
-    return [name for name in shared if len({own.entry.values[name] for own in cells}) > 1]
-
-
 def _axis(cells: Sequence[Measured]) -> tuple[str, list[Measured]]:
     """The one name over whose numbers a line can be drawn, and the cells on that line; ('', []) where there is
     none. At most two others stand beside it."""
@@ -223,6 +216,17 @@ def _axis(cells: Sequence[Measured]) -> tuple[str, list[Measured]]:
         if len(on) > 2 and len(cells) - len(on) < 3:
             return name, sorted(on, key=lambda own: _number(own.entry.values[name]))
     return "", []
+
+
+def _plane(cells: Sequence[Measured]) -> tuple[list[str], list[Measured]]:
+    """The two names over whose values a map can be drawn, and the cells on it, one for every pair of values;
+    ([], []) where there are none. At most two others stand beside it."""
+    pairs = [list(own.entry.values) for own in cells if len(own.entry.values) == 2]
+    names = pairs[0] if pairs else []
+    on = [own for own in cells if names and set(own.entry.values) == set(names)]
+    counts = [len({own.entry.values[name] for own in on}) for name in names]
+    whole = min(counts, default=0) > 1 and np.prod(counts) == len(on) and len(cells) - len(on) < 3
+    return (names, on) if whole else ([], [])
 
 
 def _line(name: str, on: Sequence[Measured], beside: Sequence[Measured], label: str) -> str:
@@ -255,8 +259,8 @@ def _line(name: str, on: Sequence[Measured], beside: Sequence[Measured], label: 
         return figures.svg(figure)
 
 
-def _map(names: Sequence[str], cells: Sequence[Measured], label: str) -> str:
-    """Draws values over two names as colours, with the numbers in them -> SVG."""
+def _map(names: Sequence[str], cells: Sequence[Measured], beside: Sequence[Measured], label: str) -> str:
+    """Draws values over two names as colours, with the numbers in them, and names those of other cells -> SVG."""
     down, across = (list(dict.fromkeys(own.entry.values[name] for own in cells)) for name in names)
     grid = np.full((len(down), len(across)), np.nan)
     for own in cells:
@@ -272,7 +276,8 @@ def _map(names: Sequence[str], cells: Sequence[Measured], label: str) -> str:
         axis.set_yticks(range(len(down)), [figures.short(one, 20) for one in down])
         axis.set_xlabel(figures.short(names[1]))
         axis.set_ylabel(figures.short(names[0], 24))
-        axis.set_title(label, fontsize=9, fontweight="normal")
+        others = [f"{figures.short(own.entry.title, 24)}: {percent(own.mean)}" for own in beside if own.found]
+        axis.set_title("\n".join([label, *others]), fontsize=9, fontweight="normal")
         return figures.svg(figure)
 
 
@@ -298,12 +303,9 @@ def pictures(table: Table) -> list[str]:
     name, on = _axis(table.cells)
     if name and sum(bool(own.found) for own in on) > 1:
         return [_line(name, on, [own for own in table.cells if own not in on], label)]
-    names = _varied(table.cells)
-    # One cell for each pair of values, or nearly so.
-    if len(names) == 2 and all(set(own.entry.values) == set(names) for own in table.cells):
-        counts = [len({own.entry.values[name] for own in table.cells}) for name in names]
-        if counts[0] * counts[1] == len(table.cells):
-            return [_map(names, table.cells, label)]
+    names, on = _plane(table.cells)
+    if names:
+        return [_map(names, on, [own for own in table.cells if own not in on], label)]
     return _points(table, label)
 
 
