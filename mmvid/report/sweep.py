@@ -9,6 +9,7 @@ import numpy as np
 
 from mmvid import logs
 from mmvid.report import comparison, facts, figures, page
+from mmvid.report import table as table_lib
 from mmvid.report import text as text_lib
 from mmvid.report.points import Point
 from mmvid.report.rows import Row, difference, interval, of_which, unit, values
@@ -119,7 +120,7 @@ def tabled(
     about = ""
     if rows:
         first = rows[0].scores[split][0]
-        about = f"{comparison.table.denominators(first)}; numbers{of_which(first)} are in percent"
+        about = f"{table_lib.denominators(first)}; numbers{of_which(first)} are in percent"
     return Table(title, note, split, about, base, tuple(measured(entries, split, how, base)))
 
 
@@ -154,11 +155,14 @@ def rows(table: Table) -> list[list[str]]:
 
 
 def verdict(table: Table) -> str:
-    """Says which cell is best, and by how much."""
+    """Says which cell is best, and by how much; or which ones are, where the table shows them alike."""
     known = [own for own in table.cells if own.found]
     if not known:
         return "no run has ended yet"
     best, base = max(known, key=lambda own: own.mean), table.cells[table.base]
+    leaders = [own.entry.title for own in known if percent(own.mean) == percent(best.mean)]
+    if len(leaders) > 1:
+        return f"{text_lib.listed(leaders)} have the highest number on {table.split}, {percent(best.mean)}"
     said = f"{best.entry.title} has the highest number on {table.split}, {percent(best.mean)}"
     if best is base:
         others = [own for own in known if own is not base and own.over]
@@ -242,7 +246,7 @@ def _line(name: str, on: Sequence[Measured], beside: Sequence[Measured], label: 
             axis.plot([place, place], [100 * low, 100 * high], lw=1.5, color=ink, solid_capstyle="butt")
             if len(own.found) > 1:
                 seeds = 100 * np.array(own.found)
-                axis.plot([place] * len(seeds), seeds, "o", ms=3, color=figures.SOFT, mew=0)
+                axis.plot([place] * len(seeds), seeds, "o", ms=3, color=figures.SOFT, mew=0, zorder=3)
         axis.plot(places, [100 * own.mean for own in on], "o-", ms=4.5, lw=1.4, color=ink)
         lines = {}
         for i, own in enumerate(one for one in beside if one.found):
@@ -310,9 +314,12 @@ def pictures(table: Table) -> list[str]:
 
 
 # ---------------------------------------------------------------------------- the page
-def html(name: str, tables: Sequence[Table], problems: Sequence[tuple[str, Sequence[str]]], command: str) -> str:
-    """Writes the page of a sweep: its ``tables``, then the ``problems``, (which run has failed, the last lines of
-    its log), and the ``command`` that goes on."""
+def html(
+    name: str, tables: Sequence[Table], counts: tuple[int, int], problems: Sequence[tuple[str, Sequence[str]]],
+    command: str,
+) -> str:  # fmt: skip
+    """Writes the page of a sweep: how many of its runs have ended, and of how many (``counts``), its ``tables``,
+    then the ``problems``, (which run has failed, the last lines of its log), and the ``command`` that goes on."""
     notes = {(own.entry.title, own.entry.note): None for table in tables for own in table.cells if own.entry.note}
     shown = [
         {
@@ -321,13 +328,12 @@ def html(name: str, tables: Sequence[Table], problems: Sequence[tuple[str, Seque
         }
         for table in tables
     ]  # fmt: skip
-    ends = [(sum(len(o.found) for o in t.cells), sum(o.entry.wanted for o in t.cells)) for t in tables]
     several = any(own.entry.wanted > 1 for table in tables for own in table.cells)
     every = {own.entry.title: own.entry.row for table in tables for own in table.cells}
     there = {title: row for title, row in every.items() if row is not None}
     segments = {title: [pathlib.Path(run) / row.segment for run in row.runs] for title, row in there.items()}
     return page.template("sweep.html").render(
         name=name, tables=shown, problems=problems, command=command, notes=list(notes), several=several,
-        done=sum(done for done, _ in ends), wanted=sum(wanted for _, wanted in ends),
+        done=counts[0], wanted=counts[1],
         runs={title: row.runs for title, row in there.items()}, made=facts.made(segments),
     )  # fmt: skip

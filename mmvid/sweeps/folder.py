@@ -10,7 +10,7 @@
 import os
 import pathlib
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mmvid import files, usage
@@ -168,10 +168,3 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, value) -> None:
     """Writes ``value`` as JSON in that way."""
     write_text(path, files.as_json(value))
-
-
-def problems(own: Iterable[Task], stale: float = claim.STALE) -> Iterator[tuple[Task, list[str]]]:
-    """Yields every run that has failed, with the last lines of its log."""
-    for task in own:
-        if state(task, stale) == FAILED:
-            yield task, last_lines(task)

@@ -83,9 +83,10 @@ def write(sweep_folder: pathlib.Path, stale: float = claim.STALE) -> list[sweep.
     grids = folder.grids(sweep_folder)
     tables = [table(sweep_folder, grid, stale) for grid in grids]
     tasks = folder.tasks(sweep_folder, grids)
-    failed = [(task.title, folder.last_lines(task)) for task in tasks if folder.state(task, stale) == FAILED]
+    states = [folder.state(task, stale) for task in tasks]
+    failed = [(task.title, folder.last_lines(task)) for task, own in zip(tasks, states) if own == FAILED]
     command = f"python -m mmvid sweep --workdir={sweep_folder}"
-    page = sweep.html(sweep_folder.resolve().name, tables, failed, command)
+    page = sweep.html(sweep_folder.resolve().name, tables, (states.count(DONE), len(tasks)), failed, command)
     folder.write_text(sweep_folder / "sweep.html", page)
     folder.write_json(sweep_folder / "table.json", [sweep.plain(own) for own in tables])
     return tables
