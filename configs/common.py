@@ -26,7 +26,7 @@ def schedule(lr: float, **changes) -> ConfigDict:
 
 
 def stream(modality: str, *, form: str = "frames", **sampling) -> ConfigDict:
-    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``.
+    """Makes a stream; ``sampling`` are fields of `Sampling`: ``frames``, ``kind``, ``dense_length``, ``offset``.
 
     Two streams with the same sampling read the same frames; sound is read over the time that these span.
     """
@@ -64,7 +64,7 @@ def network(model: str, *reads: str, weights: str | dict[str, str] = "", **optio
     ``weights`` is a .safetensors, .pth or (Caffe2's) .pkl file to start from, for instance torchvision's
     resnet50; for a network that reads several streams at once it may be {stream: file}. In a file that a run
     here has written, a network is named by 'path#network', and the part that reads one of its streams by
-    'path#network.stream'.
+    'path#network.stream'. 'inflated:FILE' gives an image network's to one that convolves over time.
     ``first_conv_lr`` multiplies the first convolution's learning rate: 1 is MML's code, 5 is TSM's
     for flow, 0 freezes it as it was handed over.
     """
@@ -169,6 +169,15 @@ def _data() -> ConfigDict:
     # same parts; a run that is given them says whose they are.
     c.blend = ConfigDict(dict(held="", split="", fixed="", measures=1, super_epochs=(), frozen_trunk=""))
     c.blend.update(dict(copies=ConfigDict(), arms=ConfigDict(), published=()))
+    # The plan 'semi': `labelled` and `unlabelled` are splits or subsets; the second one may be of a further
+    # `dataset`, and of its clips no label teaches. A step shows so many of each. `weak` and `strong` are how the
+    # unlabelled ones are cut, twice. `networks`: those of the run's own method, the primary one first; () for all,
+    # from that of the headline on. `arms`: {segment: dict(networks=("flow",), method="single", "fixmatch" or
+    # "cmpl", title=.., labelled=SUBSET, options of the method)}; tables compare with the one that is called
+    # 'fixmatch'. `followed`: a split that every arm is scored on at its end, for figures alone.
+    views = {name: ConfigDict(Augment(scales=(1.0,))._asdict()) for name in ("weak", "strong")}
+    c.semi = ConfigDict(dict(labelled="labelled", unlabelled="unlabelled", dataset="dataset", **views))
+    c.semi.update(dict(networks=(), followed="", labelled_batch=4, unlabelled_batch=12, arms=ConfigDict()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from data_prep.manifest import Manifest
-from data_prep.readers import DISTILL, DMCL, GBLEND, MML, OWN, Reader
+from data_prep.readers import CMPL, DISTILL, DMCL, GBLEND, MML, OWN, Reader
 from mmvid.data import records
 from mmvid.files import whole
 
@@ -40,6 +40,7 @@ TRAININGS = (
         DISTILL, ("rgb",), "-distill", spare=_TEACHERS, network="teacher_{}", least=1, heads={"": ("noun", "verb")}
     ),
     Training(GBLEND, ("rgb", "audio"), "-gblend"),
+    Training(CMPL, ("rgb",), "-cmpl"),
 )
 # Classes that the histogram shows of a head, and the columns of a full bar.
 SHOWN, BAR = 40, 30
@@ -110,11 +111,12 @@ def _offered(training: Training, info: records.Info, reader: Reader) -> bool:
 def _next(info: records.Info, root: pathlib.Path, reader: Reader) -> Iterator[str]:
     """Yields lines with the commands that can be run now, and notes on why others cannot."""
     offered = [training for training in TRAININGS if _offered(training, info, reader)]
-    missing = [split for split in ("train", "val") if split not in info.splits]
+    missing = [split for split in ("train", reader.during) if split not in info.splits]
     if offered and missing:
         yield (
-            f"note: training reads the splits 'train' and 'val', and there is no {' and no '.join(missing)} (only "
-            f"{', '.join(sorted(info.splits))}): name some clips so in the column split, or in folders"
+            f"note: training reads the splits 'train' and {reader.during!r}, and there is no "
+            f"{' and no '.join(missing)} (only {', '.join(sorted(info.splits))}): name some clips so in the "
+            "column split, or in folders"
         )
         return
     commands = []

@@ -2,25 +2,27 @@
 does with it.
 
 A painter computes with NumPy where it is given NumPy's arrays and with JAX where it is given JAX's, so that loader
-and step share it. This module imports no JAX, because the loader's worker processes import it.
+and step share it; only 'strong' is always JAX's. This module imports no JAX, because the loader's worker processes
+import it.
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.streams import MODALITIES, Stream, form_of
+from mmvid import strong
+from mmvid.streams import MODALITIES, PICTURES, Stream, Strong, form_of
 
 
 class Operation(NamedTuple):
-    """One operation: ``draw(rng)`` makes a clip's numbers, ``paint(stream, x, numbers [B, ..])`` changes the
-    loader's array x [B, ..] by the numbers of its clips and keeps its shape and type. ``moves``: it moves what is
-    shown, so that streams without a geometry group are spared. ``late``: it changes what `prepare.prepare` makes
-    of the loader's array instead."""
+    """One operation: ``draw(rng, streams)`` makes a clip's numbers for ``streams`` that share them, always of one
+    shape; ``paint(stream, x, numbers [B, ..])`` changes the loader's array x [B, ..] by the numbers of its clips
+    and keeps its shape and type. ``moves``: it moves what is shown, so that streams without a geometry group are
+    spared. ``late``: it changes what `prepare.prepare` makes of the loader's array instead."""
 
-    draw: Callable[[np.random.Generator], np.generic | np.ndarray]
+    draw: Callable[[np.random.Generator, Sequence[Stream]], np.generic | np.ndarray]
     paint: Callable
     moves: bool = False
     late: bool = False
@@ -114,15 +116,47 @@ def _mask(which: int, stream: Stream, x, drawn):
     return xp.where(covered, np.float32(form.silence), x)
 
 
-def _two(rng: np.random.Generator) -> np.ndarray:
+def _two(rng: np.random.Generator, streams: Sequence[Stream]) -> np.ndarray:
     return rng.random(2, np.float32)
+
+
+# ---------------------------------------------------------------------------- RandAugment and Cutout
+def _strength(stream: Stream) -> Strong | None:
+    """Returns what a strong view does to a stream, None where it does nothing (sound). Raises ValueError for what
+    would have to move along and cannot (boxes as numbers)."""
+    found = MODALITIES[stream.modality].strong
+    if found and form_of(stream).axes != PICTURES:
+        raise ValueError(
+            f"stream {stream.name!r}: the operation 'strong' moves pictures, and the form {stream.form!r} would "
+            "stay behind; take it out of the geometry group (geometry=''), or 'strong' out of augment.device"
+        )
+    return found
+
+
+def _draw_strong(rng: np.random.Generator, streams: Sequence[Stream]) -> np.ndarray:
+    """Draws for streams that move together: from the whole pool where one of them is in colour, so that a tone
+    leaves flow and depth beside it as they are; else from what moves, which is all that these know."""
+    found = [_strength(s) for s in streams]
+    return strong.draw(rng, any(how.tones for how in found if how))
+
+
+def _strong(stream: Stream, x, drawn):
+    """Applies the strong views ``drawn`` [B, 3, 2] to clips x [B, T, H, W, C]."""
+    how = _strength(stream)
+    if how is None:
+        return x
+    # Here, because workers draw and never paint, and load no JAX.
+    from mmvid import randaugment
+
+    return randaugment.paint(how, x, drawn)
 
 
 # ---------------------------------------------------------------------------- all of them
 # In the order in which they are painted.
 OPERATIONS = {
-    "flip": Operation(lambda rng: np.bool_(rng.random() < 0.5), _flip, moves=True),
-    "brightness": Operation(lambda rng: np.float32(rng.uniform(0.5, 1.5)), _brightness),
+    "flip": Operation(lambda rng, streams: np.bool_(rng.random() < 0.5), _flip, moves=True),
+    "brightness": Operation(lambda rng, streams: np.float32(rng.uniform(0.5, 1.5)), _brightness),
+    "strong": Operation(_draw_strong, _strong, moves=True),
     "time_mask": Operation(_two, functools.partial(_mask, 0), late=True),
     "pitch_mask": Operation(_two, functools.partial(_mask, 1), late=True),
 }
@@ -140,7 +174,10 @@ def draw(rng: np.random.Generator, names: Collection[str], streams: Collection[S
     alone = sorted(sharing(s) for s in streams if not s.geometry)
     still = [name for name in names if not OPERATIONS[name].moves]
     chosen = dict.fromkeys(groups, names) | dict.fromkeys(alone, still)
-    return {group: {name: OPERATIONS[name].draw(rng) for name in own} for group, own in chosen.items()}
+    members = {group: [s for s in streams if sharing(s) == group] for group in chosen}
+    return {
+        group: {name: OPERATIONS[name].draw(rng, members[group]) for name in own} for group, own in chosen.items()
+    }
 
 
 def paint(stream: Stream, x, drawn: Mapping[str, Mapping], *, late: bool = False):

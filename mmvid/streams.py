@@ -18,7 +18,7 @@ class Head(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided")
+SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided", "clip")
 
 
 class Sampling(NamedTuple):
@@ -32,11 +32,16 @@ class Sampling(NamedTuple):
     'ranges' takes one from each of as many ranges between the first and the last frame, which share their ends
     (its FRAME_UNIFORM); 'strided' takes them at a fixed stride over ``dense_length`` frames, and repeats the
     last one that lies in the clip (its 32 frames at stride 2 of EPIC-Kitchens: frames=32, dense_length=64).
+
+    'clip' is CMPL's: a fixed stride over ``dense_length`` frames, from one start for all streams, so that streams
+    of other ``frames`` see the same stretch at other speeds (8, 16 or 32 of 64). In training, a stream with an
+    ``offset`` is displaced by up to so many seconds, either way. The last frame of a shorter clip repeats.
     """
 
     kind: str = "uniform"
     frames: int = 8
     dense_length: int = 32
+    offset: float = 0.0
 
 
 class Views(NamedTuple):
@@ -107,12 +112,27 @@ class Form(NamedTuple):
     silence: float = 0.0
 
 
+class Strong(NamedTuple):
+    """What a strong view (randaugment.py) makes of a modality's pictures.
+
+    With ``tones`` they are in colour, and the whole pool of operations is for them, else those that move alone.
+    What lies outside of a moved picture becomes ``fill``, the square that is cut out ``cut``. With ``vectors``
+    channels are motion, two by two, which turns as the picture does.
+    """
+
+    tones: bool
+    fill: int
+    cut: int
+    vectors: bool = False
+
+
 class Modality(NamedTuple):
     """A modality: ``field`` is the row of data/fields.py that it reads, ``forms`` the ways to cut it.
 
     ``mean`` and ``std`` are per channel, after division by 255 (TSM's and MML's numbers). With ``nearest``,
     resizing picks pixels and never averages them. With ``coloured``, the colour distortion of training applies,
-    where a run switches it on. ``settings`` names the build settings that a dataset must have kept.
+    where a run switches it on. ``settings`` names the build settings that a dataset must have kept. ``strong`` is
+    what a strong view does, None where it does nothing.
     """
 
     field: str
@@ -122,6 +142,7 @@ class Modality(NamedTuple):
     nearest: bool = False
     coloured: bool = False
     settings: tuple[str, ...] = ()
+    strong: Strong | None = None
 
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -152,6 +173,8 @@ MODALITIES = {
         },
         **IMAGENET,
         coloured=True,
+        # Black and grey, as in FixMatch's code.
+        strong=Strong(True, fill=0, cut=127),
     ),
     # image3: (u, v, 0), as MMD feeds it, but negated by a flip; or the record's colour pictures.
     # image255: DMCL's, whose code forgets to negate. image05: image3 as Hara's networks see it.
@@ -166,9 +189,13 @@ MODALITIES = {
         },
         mean=(0.5,),
         std=(0.226,),
+        # As flow.py stores what does not move.
+        strong=Strong(False, fill=128, cut=128, vectors=True),
     ),
     # Six frames give five differences; they are formed on the device (TSM's RGBDiff).
-    "diff": Modality("rgb", {"stack5": Form(6, 18, 15, "differences")}),
+    "diff": Modality(
+        "rgb", {"stack5": Form(6, 18, 15, "differences")}, strong=Strong(True, fill=0, cut=127)
+    ),
     # The loader's 1..255 run from near to far (fields.depth_levels), so [-2, 2] here; 0 is no
     # reading and stays just beyond near. An average of it and of a distance would be a surface
     # that is not there, hence nearest. Three channels are three copies.
@@ -184,6 +211,8 @@ MODALITIES = {
         std=(0.25,),
         nearest=True,
         settings=("depth_range",),
+        # No reading.
+        strong=Strong(False, fill=0, cut=0),
     ),
     # logmel: 100 windows of 16 ms, evenly over what the clip's frames span, become 40 mel bands each; the gain and
     # the logarithm normalise them (G-Blend's code). A span of 1.006 s has the usual hop of 10 ms.
@@ -204,6 +233,7 @@ MODALITIES = {
             "layout": Form(1, BOX, BOX, "layouts", "layouts", axes=("frames", SLOTS), dtype="float32"),
             "outlines": Form(1, 3, 3, cut="outlines", **IMAGENET),
         },
+        strong=Strong(False, fill=255, cut=255),
     ),
 }
 # Generated images, which stand in for ImageNet, are of this modality.

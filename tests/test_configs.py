@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import common, distill, dmcl, gblend, mml
+from configs import cmpl, common, distill, dmcl, gblend, mml
 from data_prep import build
 from data_prep.tabletop import files
 from mmvid import methods, network, plans
@@ -17,11 +17,11 @@ from mmvid.data import sampling
 from mmvid.data.augment import Augment, test_windows
 from mmvid.data.fields import FIELDS
 from mmvid.data.workers import Loader
-from mmvid.methods import METHODS
+from mmvid.methods import METHODS, semi
 from mmvid.models import FUSION, MODELS
 from mmvid.plans import keys, networks
 from mmvid.plans import segment as segment_lib
-from mmvid.run import loop, talk
+from mmvid.run import dry, loop, talk
 from mmvid.run.evaluation import Evaluation
 from mmvid.streams import Head, Sampling, Stream, Views, form_of, host_shape
 
@@ -108,21 +108,25 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     distill.get_config(), gblend.get_config(),
+     distill.get_config(), gblend.get_config(), cmpl.get_config(),
      *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
      *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL),
-     pytest.param(gblend.get_config("table"), marks=pytest.mark.slow)],
-    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", "gblend", *(f"dmcl-{v}" for v in DEEP),
-         *(f"distill-{v}" for v in DISTILL), "gblend-table"],
+     pytest.param(gblend.get_config("table"), marks=pytest.mark.slow),
+     *(pytest.param(cmpl.get_config(v), marks=pytest.mark.slow) for v in ("cross_modal", "nouns", "table"))],
+    ids=[*VARIANTS, *(f"dmcl-{v}" for v in DMCL), "distill", "gblend", "cmpl", *(f"dmcl-{v}" for v in DEEP),
+         *(f"distill-{v}" for v in DISTILL), "gblend-table",
+         *(f"cmpl-{v}" for v in ("cross_modal", "nouns", "table"))],
 )  # fmt: skip
 def test_the_step_has_its_true_shapes(config):
     """One segment of each set of networks; every method takes its step below."""
     config = shallow(config)
-    kind = lambda s: str(([(n.name, n.frozen) for n in s.networks], s.heads))  # noqa: E731
+    kind = lambda s: str(([(n.name, n.frozen) for n in s.networks], s.heads, [*s.groups]))  # noqa: E731
     kinds = {kind(s): s for s in plans.make(context(config))}
     for segment in kinds.values():
         state = jax.eval_shape(a_state(segment, config.size, config.ema > 0), jax.random.key(0))
         batch = a_batch(segment, config.size, segment.main.batch_size)
+        if len(segment.groups) > 1:
+            batch = dry.batch(segment, config.size)
         traced = jax.make_jaxpr(loop.make_step(segment, config), return_shape=True)
         program, (new, metrics) = traced(state, batch)
         assert alike(state, new), segment.name
@@ -337,6 +341,31 @@ def test_the_default_and_the_table_of_gradient_blending():
     assert outputs["rfa"] == ["rfa.rgb", "rfa.flow", "rfa.audio", "rfa.joint"] and len(segments) == 18
 
 
+@pytest.mark.parametrize("variant", ["", "one", "cross_modal", "nouns", "table"])
+def test_few_labels_on_tabletop(variant):
+    """What is compared learns from the same clips for as long; no draw has an unlabelled clip."""
+    config = cmpl.get_config(variant)
+    made = plans.make(context(config))
+    assert len(set(keys.of(made).values())) == len(made)
+    segments = {s.name: s for s in made if s.name != "stills"}
+    assert len({(s.seed, s.steps, s.steps_per_epoch) for s in segments.values()}) == 1
+    assert {s.groups["unlabelled"].split for s in segments.values() if "unlabelled" in s.groups} == {"unlabelled"}
+    own = segments["method"]
+    assert own.headline == own.networks[0].outputs[0] == config.headline and len(own.networks) == 2
+    assert own.groups["unlabelled"].batch_size <= 12 and config.evaluation.protocol == "E2"
+    # Whoever has no labels in one of the draws has some in no other.
+    rule, left = config.subsets.unlabelled, set()
+    while rule:
+        left.add(rule["without"])
+        rule = config.subsets.get(rule["of"])
+    draws = {name for name in config.subsets if name.startswith("labelled")}
+    assert left == draws and len(draws) == (3 if variant in ("cross_modal", "table") else 1)
+    if variant == "table":
+        schemes = {s.spec["program"]["method"][1].get("scheme") for s in segments.values()}
+        assert schemes >= set(semi.SCHEMES) and len(segments) == 3 * 13
+        assert segments["rates"].networks[0].outputs == ("rates.flow", "rates.flow_fast")
+
+
 @pytest.mark.parametrize("variant", RECIPES)
 def test_dmcls_recipe(variant):
     """The released code: dmcl.py and its parsers; the published numbers are among the rows."""
@@ -409,7 +438,9 @@ def test_what_may_be_missing_are_the_fields_of_records():
 
 
 EVERY = [
-    pytest.param(m.get_config(v), id=f"{m.__name__}:{v}") for m in (mml, dmcl, distill, gblend) for v in m.VARIANTS
+    pytest.param(m.get_config(v), id=f"{m.__name__}:{v}")
+    for m in (mml, dmcl, distill, gblend, cmpl)
+    for v in m.VARIANTS
 ]
 
 
@@ -420,11 +451,13 @@ def test_options_are_the_fields_of_their_specs(config):
     for name, spec in (("augment", Augment), ("evaluation", Evaluation), ("loader", Loader)):
         assert spec(**usual[name]) == spec() and set(config[name]) == set(spec._fields)
         spec(**config[name])
+    assert all(set(config.semi[view]) == set(Augment._fields) for view in ("weak", "strong"))
     for stream in config.streams.values():
         assert set(stream) == set(Stream._fields) - {"name"} and set(stream.sampling) == set(Sampling._fields)
     for name in METHODS:
         own = methods.options(name)
-        assert dict(usual.method.get(name, {})) == own | ({"teacher": "depth"} if "teacher" in own else {})
+        named = {"teacher": "depth"} if own.get("teacher") == "" else {}
+        assert dict(usual.method.get(name, {})) == own | named
         assert set(config.method.get(name, {})) == set(own)
 
 
@@ -463,8 +496,8 @@ def check_published(config, segments):
         assert all(0 < float(text) < 100 for text in accuracies.values())
 
 
-# Those of Gradient-Blending's real datasets stand above, where they are planned.
-@pytest.mark.parametrize("config", [p for p in EVERY if p.id.rpartition(":")[2] not in REAL])
+# Those of real datasets of Gradient-Blending and CMPL stand where these are planned.
+@pytest.mark.parametrize("config", [p for p in EVERY if p.id.rpartition(":")[2] not in {*REAL, *cmpl.PAPER}])
 def test_published_rows_have_the_columns_of_their_configuration(config):
     check_published(config, plans.make(context(shallow(config))))
 

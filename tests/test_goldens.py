@@ -1,4 +1,4 @@
-"""Every TSM, torchvision's image and video ResNets, Hara's, CSNs and audio ResNets against their originals.
+"""Every TSM, torchvision's image and video ResNets, Hara's, CSNs, CMPL's and audio ResNets against originals.
 
 Logits, feature maps, gradients and batch-norm updates; in float32 what the rounding allows, in
 float64 far less, so that a mistake cannot pass for rounding.
@@ -33,6 +33,8 @@ ARCHITECTURES = {
     "radevski_r3d50": "hara_r3d_50",
     "csn_ip152": "csn_ip_152",
     "csn_ir50": "csn_ir_50",
+    "cmpl_r50": "cmpl_resnet50",
+    "cmpl_r50_x1_4": "cmpl_resnet50_x1_4",
     "audio_r50": "audio_resnet50",
     "vmz_audio_r50": "vmz_audio_resnet50",
 }
@@ -41,19 +43,21 @@ OPTIONS = {"radevski_r3d18": dict(resize=112, hidden=2048), "radevski_r3d50": di
 QUICK = ("tsm_r18_rgb", "tsm_r18_flow", "tsm_r18_rgbdiff", "tv_resnet18")
 HARA = ("hara_r3d18", "hara_r3d50", "radevski_r3d18", "radevski_r3d50")
 CSN = ("csn_ir50", "csn_ip152")
+CMPL = ("cmpl_r50", "cmpl_r50_x1_4")
 AUDIO = ("audio_r50", "vmz_audio_r50")
-VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA, *CSN)
+VIDEO = ("tv_r2plus1d_18", "tv_r3d_18", "tv_mc3_18", *HARA, *CSN, *CMPL)
 DEEP = ("tsm_r50_rgb", "tsm_r50_flow", "tsm_r50_rgbdiff", "tsm_r101_rgb", "tv_resnet50", *VIDEO[:3])
 # The wrapper is the same network: of each depth one is checked in all ways, the other by its logits.
-DEEPEST = ("radevski_r3d18", "hara_r3d50", "csn_ir50", *AUDIO)
-NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in (*DEEP, *HARA, *CSN, *AUDIO))]
+DEEPEST = ("radevski_r3d18", "hara_r3d50", "csn_ir50", "cmpl_r50", *AUDIO)
+NAMES = [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in (*DEEP, *HARA, *CSN, *CMPL, *AUDIO))]
 # Float64 has the gradients of every kind of block, at bounds that are far tighter; float32 those of one network a
 # kind of arithmetic: basic blocks, partial batch norm, bottlenecks, and Hara's, too slow for float64.
 TRAINED = [QUICK[3], *(pytest.param(n, marks=pytest.mark.slow) for n in ("tsm_r18_rgb", "tsm_r50_rgb", *DEEPEST))]
 # The first convolution's channels are proven with the shallow network, depth with RGB: not each with each.
-EXACT = (*QUICK, "tsm_r50_rgb", "tv_resnet50", *VIDEO[:3])
+EXACT = (*QUICK, "tsm_r50_rgb", "tv_resnet50", *VIDEO[:3], "cmpl_r50_x1_4")
 SIZED = ("tsm_r18_rgb", "tsm_r50_rgb", "tv_resnet18", "tv_resnet50", *VIDEO)
-STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*QUICK[1:], *DEEP, *DEEPEST, "csn_ip152"))]
+SHALLOWER = (*QUICK[1:], *DEEP, "csn_ip152", "cmpl_r50_x1_4")
+STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*SHALLOWER, *DEEPEST))]
 # Sizes that the quick suite compiles, where `test_stages` does not; the slow one runs all others.
 SIZES = {"tsm_r18_rgb": ("eval_8x96x128",), "tv_resnet18": ("eval_64", "eval_96x160"),
          "tv_r2plus1d_18": ("eval_8x64",)}  # fmt: skip

@@ -141,6 +141,21 @@ def test_one_read_a_step_is_decoded(monkeypatch):
     assert all(both[step]["labelled"]["present"]["rgb"].all() for step in range(8))
 
 
+def test_hidden_labels_are_those_that_would_teach():
+    """Turned by the one flip of a clip and of all its views; nothing else of a batch is another one."""
+    views = {"weak": WEAK._replace(flip=True, flip_labels=((0, 1), (2, 3)))}
+    views["strong"] = views["weak"]._replace(device=("brightness",))
+    group, source = Group("train", 16, views), {"a": Pictures(20)}
+    told, hidden, bare = (
+        batches({"a": group._replace(labels=labels, audit=audit)}, (RGB, FLOW), source)[0]["a"]
+        for labels, audit in ((True, False), (False, True), (False, False))
+    )
+    same(told.pop("label"), turned := hidden.pop("audit"))
+    same(told, hidden)
+    same(told, bare)
+    assert (turned["action"] != told["id"] % 5).any()
+
+
 @pytest.mark.parametrize(
     "views, match",
     [

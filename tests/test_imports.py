@@ -26,8 +26,9 @@ LEVELS = [
     {"network", "terms", "scores"},
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
+    {"randaugment"},
     {"streams", "sharding", "logs"},
-    {"files", "flops", "names"},
+    {"files", "flops", "names", "strong"},
     {"usage"},
 ]
 

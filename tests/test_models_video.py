@@ -12,7 +12,8 @@ from mmvid.models.video_resnet import middle_channels
 
 CLIP = (1, 8, 112, 112, 3)
 FORMS = ("r2plus1d_18", "r2plus1d_18_true", "r2plus1d_18_dmcl", "r3d_18", "mc3_18", "hara_r3d_18", "hara_r3d_50",
-         "vmz_r3d_50", "csn_ir_50", pytest.param("r2plus1d_101", marks=pytest.mark.slow))  # fmt: skip
+         "vmz_r3d_50", "csn_ir_50", "cmpl_resnet50", "cmpl_resnet10",
+         pytest.param("r2plus1d_101", marks=pytest.mark.slow))  # fmt: skip
 
 
 @functools.cache
@@ -59,6 +60,18 @@ COUNTS = [
     ("hara_r3d_50", 700, 47_633_276),
     ("vmz_r3d_50", 400, 46_980_944),
     ("csn_ir_50", 400, 13_131_152),
+    # papers.md 6.7.
+    ("cmpl_resnet50", 400, 33_024_208),
+    ("cmpl_resnet50", 101, 32_411_557),
+    ("cmpl_resnet50_x1_2", 400, 8_486_192),
+    ("cmpl_resnet50_x1_2", 101, 8_179_717),
+    ("cmpl_resnet50_x1_4", 400, 2_236_768),
+    ("cmpl_resnet50_x1_4", 101, 2_083_381),
+    ("cmpl_resnet50_x1_8", 400, 616_952),
+    ("cmpl_resnet50_x1_8", 101, 540_109),
+    # There 33.4M and 14.6M.
+    ("cmpl_resnet18", 400, 33_390_288),
+    ("cmpl_resnet10", 400, 14_585_808),
     # Tracing 152 layers takes seconds.
     pytest.param("csn_ip_152", 400, 33_016_592, marks=pytest.mark.slow),
     pytest.param("csn_ir_152", 400, 29_703_568, marks=pytest.mark.slow),
@@ -104,6 +117,8 @@ STAGES = {
     "hara_r3d_18": [(4, 28, 64), (4, 28, 64), (2, 14, 128), (1, 7, 256), (1, 4, 512)],
     "hara_r3d_50": [(4, 28, 64), (4, 28, 256), (2, 14, 512), (1, 7, 1024), (1, 4, 2048)],
     "vmz_r3d_50": [(8, 56, 64), (8, 56, 256), (4, 28, 512), (2, 14, 1024), (1, 7, 2048)],
+    "cmpl_resnet50": [(8, 28, 64), (8, 28, 256), (8, 14, 512), (8, 7, 1024), (8, 4, 2048)],
+    "cmpl_resnet10": [(8, 28, 64), (8, 28, 64), (8, 14, 128), (8, 7, 256), (8, 4, 512)],
     "csn_ir_50": [(8, 28, 64), (8, 28, 256), (4, 14, 512), (2, 7, 1024), (1, 4, 2048)],
     "mc3_18": [(8, 56, 64), (8, 56, 64), (8, 28, 128), (8, 14, 256), (8, 7, 512)],
 }
@@ -249,6 +264,12 @@ def test_recomputing_changes_nothing():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         build_model("r2plus1d_18", num_classes=5, **options)
+
+
+@pytest.mark.parametrize("form", ["leading", "reduced"])
+def test_forms_of_bottlenecks_need_them(form):
+    with pytest.raises(ValueError, match=f"form='{form}' .* as bottlenecks alone allow"):
+        shapes_of("cmpl_resnet10", form=form, stages=(1,))
 
 
 def test_an_option_of_another_module_is_refused():

@@ -158,6 +158,44 @@ def test_ids_are_kept_and_labels_read_once(monkeypatch, tmp_path):
     assert not (tmp_path / "none.json").exists()
 
 
+@pytest.mark.parametrize("by", rules.BY)
+@pytest.mark.parametrize("per_class", [1, 10])
+def test_few_labels_and_the_rest(monkeypatch, tmp_path, per_class, by):
+    """CMPL's 1 and 10 %: three draws, of which each has its rest, and the ids of all are written."""
+    draws = {}
+    for seed in range(3):
+        path, few = tmp_path / f"{seed}.json", dict(per_class=per_class, by=by, seed=seed)
+        data = divided(dataset(monkeypatch, 200), path, labelled=few, rest=dict(without="labelled"))
+        subsets.write(path, {"dataset": data})
+        ids = {name: set(own) for name, own in json.loads(path.read_text())["ids"].items()}
+        assert ids["labelled"] | ids["rest"] == set(data.split("train").ids())
+        assert not ids["labelled"] & ids["rest"]
+        counts = np.bincount([int(label) for label in data.split("labelled").labels("action")], minlength=5)
+        # The classes have forty clips each, so that both rules take as many of each.
+        assert counts.tolist() == [per_class] * 5
+        draws[seed] = frozenset(ids["labelled"])
+    assert len(set(draws.values())) == 3
+
+
+def test_labels_of_one_dataset_and_clips_of_another(monkeypatch, tmp_path):
+    """UCF-101's labels, Kinetics without: a group without labels shows clips whose label spaces are others."""
+    main, more = dataset(monkeypatch), dataset(monkeypatch, 40)
+    heads = {"dataset": HEADS, "kinetics": {"kind": Head(3)}}
+    configured = dict(labelled=dict(per_class=1), some=dict(without="few", dataset="kinetics"),
+                      few=dict(share=0.25, dataset="kinetics", head="kind"))  # fmt: skip
+    monkeypatch.setattr(Source, "labels", lambda self, head: [np.int32(i % 3) for i in range(len(self))])
+    made = subsets.divided({"dataset": main, "kinetics": more}, configured, heads, tmp_path / "s.json")
+    assert made["kinetics"].info.splits["some"] == 30 and made["dataset"].info.splits["labelled"] == 3
+    both = {"weak": Augment(), "strong": Augment()}
+    groups = {"labelled": Group("labelled", 3, {"train": Augment()}),
+              "unlabelled": Group("some", 6, both, False, "kinetics")}  # fmt: skip
+    sources = {name: made[group.dataset].split(group.split) for name, group in groups.items()}
+    (batch,) = fake.trained(sources, groups, (RGB,), heads=HEADS, size=32, seed=0, start=0, stop=1)
+    assert "label" not in batch["unlabelled"] and "audit" not in batch["unlabelled"]
+    assert set(batch["unlabelled"]["inputs"]) == {"weak", "strong"} and len(batch["unlabelled"]["id"]) == 6
+    assert batch["labelled"]["label"]["action"].shape == (3,)
+
+
 @pytest.mark.parametrize(
     "rules, match",
     [

@@ -65,7 +65,7 @@ SPELLINGS = {
 }
 
 
-VIDEO = ["r2plus1d_18", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18"]
+VIDEO = ["r2plus1d_18", "r2plus1d_18_dmcl", "r2plus1d_101", "r3d_18", "mc3_18", "cmpl_tiny"]
 
 
 @pytest.mark.parametrize("spelling", ["torchvision", "data parallel"])
@@ -193,6 +193,7 @@ def test_an_image_network_is_no_video_network():
     with pytest.raises(ValueError, match="do not fit r3d_18") as error:
         loaded(checkpoint(*drawn(image)), video, "r3d_18")
     assert "conv1/kernel: (7, 7, 3, 4) in the file, (3, 7, 7, 3, 4) in the model" in str(error.value)
+    assert "inflated:FILE" in str(error.value)
 
 
 def test_other_shapes_are_named_with_both():

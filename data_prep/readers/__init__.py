@@ -24,12 +24,13 @@ from data_prep.readers import (
     ssv2,
     table,
     tabletop,
+    ucf101,
     uwa3d,
 )
 from data_prep.tabletop import specs
 
 MML, DMCL, DISTILL = "configs/mml.py", "configs/dmcl.py", "configs/distill.py"
-GBLEND = "configs/gblend.py"
+GBLEND, CMPL = "configs/gblend.py", "configs/cmpl.py"
 # The variants of the configurations for data that no published recipe is about.
 OWN = {MML: "own", DMCL: "own"}
 
@@ -41,7 +42,8 @@ class Reader(NamedTuple):
     (``args.out`` too). ``flags`` {'--name': arguments of argparse's add_argument} belong to this dataset
     alone. ``stored`` has the fields of `record.Settings` whose default differs here. ``variants``
     {configuration file: its variant} are the trainings that fit; the summary offers no others. ``scored`` is
-    the split on which those of them are scored that are the dataset's own.
+    the split on which those of them are scored that are the dataset's own, ``during`` the one that they are
+    scored on while they train.
     """
 
     about: str
@@ -50,6 +52,7 @@ class Reader(NamedTuple):
     stored: Mapping[str, Any] = {}
     variants: Mapping[str, str] = OWN
     scored: str = "test"
+    during: str = "val"
 
 
 # ---------------------------------------------------------------------------- flags
@@ -125,6 +128,9 @@ _KITCHENS_55 = {
         help="whose kitchens are kept for validation",
     ),
 }
+_UCF = {
+    "--split": dict(type=int, default=1, choices=ucf101.SPLITS, help="which of the three official splits"),
+}
 _SEED = {"--seed": dict(type=int, default=0, help="another one renders other clips")}
 _TABLETOP = {
     "--size": dict(default="small", choices=sorted(specs.SIZES), help="how many clips"),
@@ -188,8 +194,16 @@ READERS = {
         "Kinetics-400, with sound; videos that were not fetched are listed",
         lambda args: kinetics.read(args.annotations, args.videos),
         flags=_LABELS | _FETCHED,
-        variants=OWN | {GBLEND: "kinetics"},
+        variants=OWN | {GBLEND: "kinetics", CMPL: "k400_10pct"},
         scored="val",
+    ),
+    "ucf101": Reader(
+        "UCF-101: 101 actions by its official lists, one of three splits",
+        lambda args: ucf101.read(args.annotations, args.videos, split=args.split),
+        flags=_LABELS | _FILMS | _UCF,
+        # There is no split 'val', which others' variants are scored on while they train.
+        variants={CMPL: "ucf101_10pct"},
+        during="test",
     ),
     "minisports": Reader(
         "mini-Sports: 240,000 and 20,000 videos of Sports-1M, with sound",

@@ -28,11 +28,14 @@ def films(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def check(films: Mapping[str, pathlib.Path], names: Collection[str], root: pathlib.Path) -> None:
-    """Raises FileNotFoundError where none of the ``films`` below ``root`` is one of those that lists name."""
+def check(
+    films: Mapping[str, pathlib.Path], names: Collection[str], root: pathlib.Path, ending: str = ".mp4"
+) -> None:
+    """Raises FileNotFoundError where none of the ``films`` below ``root`` is one of those that lists name, which
+    are published with this ``ending``."""
     if not films.keys() & set(names):
         raise FileNotFoundError(
-            f"no video below {root} has a name of the lists, as '{min(names)}.mp4': rename what was fetched"
+            f"no video below {root} has a name of the lists, as '{min(names)}{ending}': rename what was fetched"
         )
 
 

@@ -19,7 +19,7 @@ POSITIONS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2,
 # Above this ratio of a window's side to the output's, pixels are averaged.
 SHRINKS = 4 / 3
 CROPS = ("centre", "three", "full_res", "three_full_res", "window")
-TRAIN_CROPS = ("multiscale", "window", "resized", "jittered")
+TRAIN_CROPS = ("multiscale", "window", "resized", "jittered", "centre")
 DISTORTIONS = ("dmcl", "jitter")
 # DMCL cuts 224 of pictures of 256 x 256, whatever their shape was.
 WINDOW, PICTURE = 224, 256
@@ -35,13 +35,19 @@ class Augment(NamedTuple):
     8, because the operation that cuts (TensorFlow's glimpse) halves an offset. 'resized' (multimodal distillation,
     MMD) resizes the short side to int(side U(low, high)) pixels, where (low, high) = ``scales``, (1.15, 1.43) in
     MMD's code, and cuts a square of ``side`` anywhere; the aspect stays. 'jittered' (VMZ, G-Blend) does so with
-    one of ``scales`` as it stands, for instance (256/224, 320/224).
+    one of ``scales`` as it stands, for instance (256/224, 320/224). 'centre' (CMPL's weak view; CMPL section 3.2)
+    draws nothing: it resizes the short side to ``scales[0]`` sides, (256/224,) for instance, and cuts the middle.
+
+    CMPL's standard view is 'resized' with (256/224, 320/224) and ``flip``: 224 anywhere of pictures whose short
+    side is 256 to 320. Its strong view is 'centre' and ``device`` ('strong',).
 
     With ``flip`` a clip is mirrored with probability 1/2; its colours are distorted with probability ``colour``,
     by the ``distortion`` 'dmcl' or 'jitter' (MMD: torchvision's), which are those of data/colours.py.
     ``flip_labels`` are pairs (a, b) of class ids that a flip exchanges (left, right), or (head, a, b) where
     there are several heads. ``device`` names rows of `operations.OPERATIONS`, which the device applies after all
-    of this: 'flip' and 'brightness' to pixels, 'time_mask' and 'pitch_mask' (SpecAugment) to log-mel.
+    of this: 'flip' and 'brightness' to pixels, 'time_mask' and 'pitch_mask' (SpecAugment) to log-mel. 'strong'
+    is RandAugment with Cutout (FixMatch), drawn once a geometry group: colours are distorted and moved, flow and
+    depth are moved alone, sound stays as it is, and so does all that is in no group.
     """
 
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
@@ -97,6 +103,11 @@ def _jittered(rng: np.random.Generator, height: int, width: int, size: int, spec
     return _square(rng, height, width, size, round(size * spec.scales[rng.integers(len(spec.scales))]))
 
 
+def _centre(rng: np.random.Generator, height: int, width: int, size: int, spec: Augment) -> Geometry:
+    """Returns the square in the middle, of 1/``scales[0]`` of the short side. It draws nothing."""
+    return _window(height, width, 1 / spec.scales[0], 0.5)
+
+
 def _square(rng: np.random.Generator, height: int, width: int, size: int, short: int) -> Geometry:
     """Draws a square of ``size`` pixels anywhere in a picture whose short side is resized to ``short``."""
     # As torchvision resizes: the long side is truncated, too.
@@ -105,7 +116,7 @@ def _square(rng: np.random.Generator, height: int, width: int, size: int, short:
     return Geometry(x / sides[0], y / sides[1], size / sides[0], size / sides[1])
 
 
-_DRAWN = {"multiscale": _multiscale, "resized": _resized, "jittered": _jittered}
+_DRAWN = {"multiscale": _multiscale, "resized": _resized, "jittered": _jittered, "centre": _centre}
 
 
 def draw(
@@ -214,6 +225,12 @@ def _check_numbers(spec: Augment) -> None:
             raise ValueError(
                 f"augment.scales={spec.scales}: the crop 'jittered' takes one or more short sides in sides of the "
                 "crop, for instance (256 / 224, 320 / 224)"
+            )
+    elif spec.crop == "centre":
+        if len(spec.scales) != 1 or not 1 <= spec.scales[0] < float("inf"):
+            raise ValueError(
+                f"augment.scales={spec.scales}: the crop 'centre' takes one short side in sides of the crop, for "
+                "instance (256 / 224,)"
             )
     elif not spec.scales or not all(0 < s <= 1 for s in spec.scales):
         raise ValueError(f"augment.scales={spec.scales}: give one or more numbers in (0, 1]")

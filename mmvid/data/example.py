@@ -140,9 +140,11 @@ def train_example(spec: Train, name: str, position: int, shown: Collection[str])
     flip = bool(rng.random() < 0.5) if groups_lib.flips_together(group) else None
     views, seen = _train_views(spec, group, record, lengths, rng, flip)
     label = {}
-    if group.labels:
+    if group.labels or group.audit:
         pairs = groups_lib.flip_pairs(group)
-        label["label"] = _labels(record, spec.heads, flip=bool(flip), pairs=pairs, seen=seen)
+        # A flip turns hidden labels as well: else mirrored clips would count as mistaken.
+        found = _labels(record, spec.heads, flip=bool(flip), pairs=pairs, seen=seen)
+        label["label" if group.labels else "audit"] = found
     # What the device will do is drawn last, so that it changes nothing that is drawn here.
     draws = {
         view: operations.draw(rng, augment.device, spec.streams)
@@ -189,7 +191,7 @@ def _train_views(
     lacks is zeros; where it lacks all of them, the pair of frames is None.
     """
     there = [s for s in spec.streams if lengths[s.name] > 0]
-    anchors = sampling.train_indices(rng, lengths, spec.streams)
+    anchors = sampling.train_indices(rng, lengths, spec.streams, fields.rate(record))
     frames = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
     decoded = cut.read(record, there, frames)
     absent = {s.name: cut.zeros(s, spec.size) for s in spec.streams if not lengths[s.name]}

@@ -166,7 +166,12 @@ def depth_levels(raw: np.ndarray, scale: float, depth_range: tuple[float, float]
     return _levels(float(scale), *map(float, depth_range))[raw]
 
 
-# ---------------------------------------------------------------------------- sound, boxes
+# ---------------------------------------------------------------------------- time, sound, boxes
+def rate(record: dict) -> float:
+    """Returns how many frames a clip has a second, on average."""
+    return record["fps"]
+
+
 def seconds(record: dict, indices) -> np.ndarray:
     """Returns when the frames ``indices`` of a clip begin, in seconds from its start."""
     indices = np.asarray(indices)

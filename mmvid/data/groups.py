@@ -14,7 +14,9 @@ class Group(NamedTuple):
     """A part of the batch: ``batch_size`` clips a step, over all processes, of the ``split`` of a dataset.
 
     ``split`` may name a subset. Every view of ``views`` {name: Augment} shows the same frames of a clip, cut
-    and coloured in its own way. With ``labels`` False the batch holds no labels, and the dataset needs none.
+    and coloured in its own way. With ``labels`` False the batch holds no labels, and the dataset needs none; with
+    ``audit`` it then holds them apart, under 'audit', for terms of weight 0 alone, which follow how right
+    pseudo-labels are.
     """
 
     split: str
@@ -22,6 +24,7 @@ class Group(NamedTuple):
     views: Mapping[str, Augment]
     labels: bool = True
     dataset: str = "dataset"
+    audit: bool = False
 
 
 class OneOf(NamedTuple):

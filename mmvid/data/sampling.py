@@ -1,7 +1,7 @@
 """Chooses the frames of a clip that each stream reads, by pure functions.
 
-Sources: MML's section 3.1, its appendix 1 and its code; DMCL's code for segments; for ranges and strided clips the
-code of multimodal distillation (MMD).
+Sources: MML's section 3.1, its appendix 1 and its code. The kinds that give all streams the same stretch of a clip
+are in data/spans.py.
 """
 
 import re
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmvid.data import spans
 from mmvid.streams import Sampling, Stream, Views, stack_length
 
 VARIANTS = ("code", "paper")
-# DMCL's converters repeat the last frame of shorter clips up to so many.
-PADDED = 9
-# The kinds of which a stream's test clips are 'Cn'.
-OWN = ("ranges", "strided")
+# The kinds of which a stream's test clips are 'Cn'; those at a fixed stride have 'En', too.
+STRIDED = ("strided", "clip")
+OWN = ("ranges", *STRIDED)
 
 
 # ---------------------------------------------------------------------------- training
@@ -38,98 +38,45 @@ def _uniform(rng: np.random.Generator, n: int, s: Sampling, stack: int) -> np.nd
     return np.zeros(s.frames, np.int64)
 
 
-def _segments(rng: np.random.Generator | np.random.RandomState, n: int, frames: int) -> np.ndarray:
-    """Draws one frame of each segment [ceil(j L / k), ceil((j + 1) L / k)), j < k = ``frames``, of a clip that is
-    padded to L frames by its last one (DMCL's code): int [frames]."""
-    length = max(n, PADDED, frames)
-    edges = -(-np.arange(frames + 1) * length // frames)
-    picked = edges[:-1] + np.floor(rng.random(frames) * np.diff(edges)).astype(np.int64)
-    return np.minimum(picked, n - 1)
-
-
-def _ends(n: int, ranges: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the (first, last) frames of ``ranges`` equal ranges from the first to the last frame of a clip.
-
-    Both belong to a range, so that neighbours share one (MMD's code; it rounds halves to even, as NumPy does).
-    """
-    edges = np.round((n - 1) / ranges * np.arange(ranges + 1)).astype(np.int64)
-    return edges[:-1], edges[1:]
-
-
-def _ranges(rng: np.random.Generator, n: int, frames: int) -> np.ndarray:
-    """Draws one frame of each range (MMD's code): int [frames]."""
-    first, last = _ends(n, frames)
-    return rng.integers(first, last + 1)
-
-
-def _strides(start: np.ndarray, n: int, s: Sampling) -> np.ndarray:
-    """Returns the frames at a fixed stride from ``start`` [..], int [.., frames]; once they are beyond the clip,
-    the last one within it repeats. That is not always the clip's last frame (MMD's code)."""
-    stride = s.dense_length // s.frames
-    steps = stride * np.arange(s.frames)
-    return start[..., None] + np.minimum(steps, (n - 1 - start[..., None]) // stride * stride)
-
-
-def _strided(rng: np.random.Generator, n: int, s: Sampling) -> np.ndarray:
-    """Draws a strided clip; unlike in a dense one, the last possible start is drawn, too: int [frames]."""
-    return _strides(np.asarray(rng.integers(max(n - s.dense_length + 1, 1))), n, s)
-
-
-# The kinds that give every stream the same frames: draw(rng, n, sampling).
-_SHARED = {
-    "segments": lambda rng, n, s: _segments(rng, n, s.frames),
-    "ranges": lambda rng, n, s: _ranges(rng, n, s.frames),
-    "strided": _strided,
-}
-
-
 def check_streams(streams: Sequence[Stream]) -> str:
-    """Returns the kind by which all of a run's streams read the same frames; '' where each reads its own.
+    """Returns the kind by which all of a run's streams read the same stretch of a clip; '' where there is none.
 
-    Raises ValueError where only some streams are of such a kind, or two of different ones, and for strided
-    frames whose stride would be none.
+    Raises ValueError where only some streams are of such a kind, or two of different ones; for strided frames
+    whose stride would be none; for clips of unequal lengths, or that their frames do not divide evenly; for an
+    offset of another kind.
     """
     kinds = {s.name: s.sampling.kind for s in streams}
-    shared = sorted(set(kinds.values()) & set(_SHARED))
+    shared = sorted(set(kinds.values()) & set(spans.KINDS))
     if shared and len(set(kinds.values())) > 1:
         raise ValueError(
             f"sampling.kind of the streams is {kinds}: {shared[0]!r} gives every stream the same frames, "
             "so let all of them have it, or none"
         )
     for stream in streams:
-        s = stream.sampling
-        if s.kind == "strided" and s.dense_length < s.frames:
-            raise ValueError(
-                f"stream {stream.name!r} takes {s.frames} frames from sampling.dense_length={s.dense_length}: "
-                f"give it {s.frames} (a stride of 1) or a multiple"
-            )
+        spans.check(stream.name, stream.sampling)
+    lengths = {s.name: s.sampling.dense_length for s in streams if s.sampling.kind == "clip"}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"sampling.dense_length of the streams is {lengths}: streams of sampling.kind='clip' last equally "
+            "long, so give them one dense_length, and their speeds by sampling.frames"
+        )
     return shared[0] if shared else ""
 
 
 def _train_shared(
-    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream], kind: str
+    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream], kind: str, fps: float
 ) -> dict[str, np.ndarray]:
-    """Returns {stream: int [frames]}: one draw from the shortest stream, whose frames all streams read."""
-    n = min((lengths[s.name] for s in streams if lengths[s.name] > 0), default=0)
-    picked: dict = {}
-    out = {}
-    for stream in streams:
-        s = stream.sampling
-        if lengths[stream.name] <= 0:
-            out[stream.name] = np.zeros(s.frames, np.int64)
-            continue
-        # Only strided frames follow from the length that they span.
-        key = (s.frames, s.dense_length if kind == "strided" else 0)
-        if key not in picked:
-            picked[key] = _SHARED[kind](rng, n, s)
-        out[stream.name] = picked[key]
-    return out
+    """Returns {stream: int [frames]}: one draw from the shortest stream, whose stretch all streams read."""
+    there = [s for s in streams if lengths[s.name] > 0]
+    n = min((lengths[s.name] for s in there), default=0)
+    picked = spans.KINDS[kind](rng, n, [s.sampling for s in there], fps) if there else {}
+    return {s.name: picked[s.sampling] if s in there else np.zeros(s.sampling.frames, np.int64) for s in streams}
 
 
 def train_indices(
-    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream]
+    rng: np.random.Generator, lengths: Mapping[str, int], streams: Sequence[Stream], fps: float = 1.0
 ) -> dict[str, np.ndarray]:
-    """Draws the anchors of one training clip: {stream: int [frames]}.
+    """Draws the anchors of one training clip of ``fps`` frames a second: {stream: int [frames]}.
 
     ``lengths`` gives the frames of each stream (flow has one less than the clip). The shortest stream, the
     first one on ties, defines the anchors; those of modality m are shifted by a draw xi_m ~ U{0..n_m - n},
@@ -138,10 +85,11 @@ def train_indices(
     stream (length 0) gets zeros and defines nothing. Source: MML's code.
 
     Streams of the kinds 'segments' (DMCL's code), 'ranges' and 'strided' (MMD's) all read the same frames of the
-    shortest stream, without a shift. Raises ValueError where only some streams are of such a kind.
+    shortest stream, without a shift; those of the kind 'clip' (CMPL) read the same stretch of it, each at a stride
+    and an offset of its own. Raises ValueError as `check_streams` does.
     """
     if kind := check_streams(streams):
-        return _train_shared(rng, lengths, streams, kind)
+        return _train_shared(rng, lengths, streams, kind, fps)
     # As in MML's code, all modalities of a clip share one coin.
     coin = rng.random() < 0.5
     anchors: dict[Sampling, np.ndarray] = {}
@@ -207,17 +155,17 @@ def _frozen(n: int, stream: Stream, count: int, clip: str) -> np.ndarray:
         )
     # RandomState: NumPy promises its numbers for all versions to come, those of a Generator not.
     rng = np.random.RandomState(zlib.crc32(clip.encode()))
-    return np.stack([_segments(rng, n, stream.sampling.frames) for _ in range(count)])
+    return np.stack([spans.segments(rng, n, stream.sampling.frames) for _ in range(count)])
 
 
 def _own(n: int, stream: Stream, count: int, letter: str = "C") -> np.ndarray:
     """Returns ``count`` test clips of the stream's own kind: int [count, frames].
 
     Of 'ranges' they are the middles of so many times as many ranges, so that clip k is the k-th part of the whole
-    clip. Of 'strided' they begin at the middles of as many equal parts of the possible starts (both MMD's code);
-    by the ``letter`` 'E', evenly from the first to the last possible start.
+    clip. Of 'strided' and 'clip' they begin at the middles of as many equal parts of the possible starts (both
+    MMD's code); by the ``letter`` 'E', evenly from the first to the last possible start. An offset is of training.
     """
-    s, kinds = stream.sampling, OWN if letter == "C" else OWN[1:]
+    s, kinds = stream.sampling, OWN if letter == "C" else STRIDED
     if s.kind not in kinds:
         raise ValueError(
             f"protocol='{letter}{count}' takes clips of the kinds {kinds}, stream {stream.name!r} has "
@@ -226,13 +174,12 @@ def _own(n: int, stream: Stream, count: int, letter: str = "C") -> np.ndarray:
     if n <= 0:
         return np.zeros((count, s.frames), np.int64)
     if s.kind == "ranges":
-        first, last = _ends(n, count * s.frames)
-        return ((first + last) // 2).reshape(count, s.frames)
+        return spans.middles(n, count * s.frames).reshape(count, s.frames)
     if letter == "E":
         places = np.arange(count) / (count - 1) if count > 1 else np.array([0.5])
-        return _strides(np.round(places * max(n - s.dense_length, 0)).astype(np.int64), n, s)
+        return spans.strides(np.round(places * max(n - s.dense_length, 0)).astype(np.int64), n, s)
     room = max(n - s.dense_length + 1, 0)
-    return _strides((np.arange(count) * room / count + room / (2 * count)).astype(np.int64), n, s)
+    return spans.strides((np.arange(count) * room / count + room / (2 * count)).astype(np.int64), n, s)
 
 
 def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
@@ -243,7 +190,7 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n strided) or 'val', and one of {VARIANTS}"
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', and one of {VARIANTS}"
         )
     return counts
 
@@ -259,8 +206,8 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     ``shared``, the least length of the streams (None: ``n``), and so are the same for all streams. Raises
     ValueError for an unknown protocol or variant, or one that does not go with the stream's kind of sampling.
 
-    'Cn' (MMD) takes n clips of the kinds 'ranges' or 'strided', 'En' (G-Blend, by SlowFast's formula) n strided
-    ones from end to end; streams of these kinds take no others, and one of them for 'val'.
+    'Cn' (MMD) takes n clips of the kinds 'ranges', 'strided' or 'clip', 'En' (G-Blend, by SlowFast's formula) n of
+    the last two from end to end; streams of these kinds take no others, and one of them for 'val'.
     """
     s, stack = stream.sampling, stack_length(stream)
     if views.protocol == "val":

@@ -2,7 +2,7 @@
 
 import inspect
 
-from mmvid.methods import distill, gblend, mcl, mml, omnivore, single
+from mmvid.methods import distill, gblend, mcl, mml, omnivore, semi, single
 
 METHODS = {
     "single": single.make,
@@ -16,6 +16,8 @@ METHODS = {
     "generalized_distillation": distill.make_generalized_distillation,
     "distillation": distill.make_distillation,
     "gblend": gblend.make,
+    "fixmatch": semi.make_fixmatch,
+    "cmpl": semi.make_cmpl,
 }
 
 

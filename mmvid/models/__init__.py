@@ -32,6 +32,8 @@ _FACTORED = dict(form="factorised", middle="equal", stem_pool=True)
 _DMCL = dict(_FACTORED, padding="same", project_first=True, kernel_init="fan_in", momentum=0.003)
 # Hara's: a stem of 7x7x7, and a pool that halves the frames.
 _HARA = dict(module=VideoResNet, form="full", stem_frames=7, stem_pool=True, pool_frames=True)
+# CMPL's (table A2): a stem of 5x7x7, and as many frames at the end as at the start.
+_CMPL = dict(module=VideoResNet, form="leading", stem_frames=5, stem_pool=True, keep_frames=True)
 MODELS = {
     "resnet18": dict(_BASIC, **_STILL),
     "resnet50": dict(_DEEP, **_STILL),
@@ -53,6 +55,13 @@ MODELS = {
     "csn_ip_152": dict(_DEEPEST, **_CSN, form="preserved"),
     "csn_ir_152": dict(_DEEPEST, **_CSN, form="reduced"),
     "csn_ir_50": dict(_DEEP, **_CSN, form="reduced"),
+    "cmpl_resnet50": dict(_DEEP, **_CMPL),
+    "cmpl_resnet50_x1_2": dict(_DEEP, **_CMPL, width=32),
+    "cmpl_resnet50_x1_4": dict(_DEEP, **_CMPL, width=16),
+    "cmpl_resnet50_x1_8": dict(_DEEP, **_CMPL, width=8),
+    # The paper says no more than their depths: blocks of two 3x3x3 (mmaction2's).
+    "cmpl_resnet18": _CMPL | _BASIC | dict(form="full"),
+    "cmpl_resnet10": _CMPL | _BASIC | dict(form="full", stages=(1, 1, 1, 1)),
     # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
     "audio_resnet50": dict(_DEEP, **_STILL),
     "audio_resnet101": dict(_DEEPER, **_STILL),
@@ -62,6 +71,8 @@ MODELS = {
     "vmz_audio_resnet152": dict(module=VmzAudioNet, stages=(3, 8, 36, 3)),
     # For Tabletop's 48 pixels and 8 frames: then 8, 4 and 2 frames of 12, 6 and 3 pixels.
     "r2plus1d_tiny": dict(_VIDEO | _FACTORED, stages=(1, 1, 1), width=32, stem=5),
+    # Of CMPL's kind: all frames, of 12, 6 and 3 pixels. Its auxiliary is of a quarter of the width.
+    "cmpl_tiny": dict(_CMPL, stages=(1, 1, 1), bottleneck=True, width=16, stem=5),
     # For Tabletop's sounds: log-mel of 100x40 becomes 7x3.
     "audio_tiny": dict(module=AudioNet, stages=(1, 1, 1, 1)),
     # Boxes: of the distillation paper, the same for Tabletop's few, and of the older paper.
@@ -77,7 +88,7 @@ _FUSING = ("encoders", "joint", "unimodal", "frozen_trunk", *sorted({*itertools.
 CHOICES = {
     "frozen_bn": ("none", "all", "all_but_first"),
     "dtype": ("float32", "bfloat16", "float64"),
-    "form": ("full", "factorised", "mixed", *SEPARATED),
+    "form": ("full", "factorised", "mixed", "leading", *SEPARATED),
     "middle": ("block", "own", "equal"),
     "padding": ("symmetric", "same"),
     "kernel_init": ("fan_out", "fan_in"),

@@ -1,5 +1,5 @@
-"""ResNets that convolve over time: R3D, MC3 and R(2+1)D (Tran et al. 2018; Hara et al. 2018) in the forms that
-exist."""
+"""ResNets that convolve over time, in the forms that exist: R3D, MC3 and R(2+1)D (Tran et al. 2018; Hara et al.
+2018), CSN (Tran et al. 2019) and CMPL's (Xu et al. 2022)."""
 
 import functools
 from collections.abc import Callable
@@ -38,8 +38,9 @@ class Block(nn.Module):
 
     Its 3x3x3 convolutions are 'full', 'factorised' (1x3x3, then 3x1x1) or 'spatial' (1x3x3, without
     stride in time); the first of them has the ``stride``. In a bottleneck they may also be 'reduced' (each
-    channel by itself) or 'preserved' (a 1x1x1 before that, without a ReLU between). ``project`` asks for a
-    projection on the shortcut even where the shapes agree.
+    channel by itself) or 'preserved' (a 1x1x1 before that, without a ReLU between); or it is 'leading': its first
+    convolution, 3x1x1, looks along time, and its second, 1x3x3, at the picture. With ``keep_frames`` the stride is
+    in space alone. ``project`` asks for a projection on the shortcut even where the shapes agree.
     """
 
     features: int
@@ -48,6 +49,7 @@ class Block(nn.Module):
     form: str
     middle: str
     project: bool
+    keep_frames: bool
     conv: Callable
     norm: Callable
 
@@ -65,8 +67,7 @@ class Block(nn.Module):
             elif size == 3 and self.form in SEPARATED:
                 y = self._separated(y, i, stride, train)
             else:
-                taps = 1 if self.form == "spatial" else size
-                y = self.conv(features, (taps, size), self._strides(stride), name=f"conv{i}")(y)
+                y = self.conv(features, (self._taps(i, size), size), self._strides(stride), name=f"conv{i}")(y)
             y = self.norm(name=f"bn{i}")(y, train=train)
             y = nn.relu(y) if i < len(layers) else y
         if self.stride > 1 or x.shape[-1] != out or self.project:
@@ -74,9 +75,20 @@ class Block(nn.Module):
             x = self.norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + y)
 
+    def _taps(self, i: int, size: int) -> int:
+        """The frames that convolution ``i`` reads, which has ``size`` pixels."""
+        if self.form == "leading":
+            self._check_bottleneck("convolves over time with its 1x1x1")
+            return 3 if i == 1 else 1
+        return 1 if self.form == "spatial" else size
+
+    def _check_bottleneck(self, what: str) -> None:
+        if not self.bottleneck:
+            raise ValueError(f"form={self.form!r} {what}, as bottlenecks alone allow")
+
     # MC3's spatial stages keep every frame (torchvision's Conv3DNoTemporal), on the shortcut too.
     def _strides(self, stride: int):
-        return 1 if self.form == "spatial" else stride, stride
+        return 1 if self.keep_frames or self.form == "spatial" else stride, stride
 
     def _factorised(self, y, i: int, features: int, stride: int, inputs: int, train: bool):
         """Applies convolution ``i`` as spatial, norm, ReLU, temporal; the block reads ``inputs`` channels."""
@@ -87,17 +99,16 @@ class Block(nn.Module):
         }[self.middle]
         y = self.conv(middle, (1, 3), (1, stride), name=f"conv{i}_spatial")(y)
         y = nn.relu(self.norm(name=f"bn{i}_spatial")(y, train=train))
-        return self.conv(features, (3, 1), (stride, 1), name=f"conv{i}_temporal")(y)
+        return self.conv(features, (3, 1), (self._strides(stride)[0], 1), name=f"conv{i}_temporal")(y)
 
     def _separated(self, y, i: int, stride: int, train: bool):
         """Applies convolution ``i`` channel by channel, 'preserved' after a 1x1x1 that mixes them (Tran et al.
         2019, section 3.2)."""
-        if not self.bottleneck:
-            raise ValueError(f"form={self.form!r} convolves each channel by itself, as bottlenecks alone allow")
+        self._check_bottleneck("convolves each channel by itself")
         if self.form == "preserved":
             y = self.conv(y.shape[-1], (1, 1), name=f"conv{i}_point")(y)
             y = self.norm(name=f"bn{i}_point")(y, train=train)
-        return ChannelConv((stride, stride), self.conv.keywords["dtype"], name=f"conv{i}")(y)
+        return ChannelConv(self._strides(stride), self.conv.keywords["dtype"], name=f"conv{i}")(y)
 
 
 class VideoResNet(nn.Module):
@@ -106,9 +117,10 @@ class VideoResNet(nn.Module):
 
     ``heads`` is {name: classes}. ``form`` is 'full' (R3D), 'factorised' (R(2+1)D), 'mixed' (MC3: full
     in the stem and the first stage, spatial after), or, with bottlenecks, 'reduced' or 'preserved' (interaction:
-    ir-CSN and ip-CSN, which convolve each channel by itself). ``middle`` chooses the channels between two factors:
-    'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided at
-    even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
+    ir-CSN and ip-CSN, which convolve each channel by itself) or 'leading' (CMPL's, the SlowFast paper's fast
+    pathway). With ``keep_frames`` no stage has a stride in time (CMPL). ``middle`` chooses the channels between
+    two factors: 'block', 'own' or 'equal' (see `Block._factorised`). ``padding`` 'same' is TensorFlow's, one-sided
+    at even sizes; it applies to temporal strides and to the stem's pool, while spatial strides stay
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
     too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense. The stem convolves over ``stem_frames``
     frames and with ``stem_pool`` is pooled in space, with ``pool_frames`` in time as well (Hara et al.).
@@ -132,6 +144,7 @@ class VideoResNet(nn.Module):
     hidden: int = 0
     padding: str = "symmetric"
     project_first: bool = False
+    keep_frames: bool = False
     kernel_init: str = "fan_out"
     momentum: float = 0.1
     eps: float = 1e-5
@@ -210,6 +223,7 @@ class VideoResNet(nn.Module):
                     form=late if self.form == "mixed" else self.form,
                     middle=self.middle,
                     project=self.project_first and stage == i == 0,
+                    keep_frames=self.keep_frames,
                     conv=self._conv(),
                     norm=self._norm(),
                     name=f"layer{stage + 1}_{i}",

@@ -1,7 +1,7 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
 from mmvid import names
-from mmvid.plans import compare, distill, gblend, mml, omnivore, single
+from mmvid.plans import compare, distill, gblend, mml, omnivore, semi, single
 from mmvid.plans.networks import check_outputs, check_streams
 from mmvid.plans.segment import Context, Segment
 
@@ -13,9 +13,10 @@ PLANS = {
     "distill": distill.make,
     "omnivore": omnivore.make,
     "gblend": gblend.make,
+    "semi": semi.make,
 }
 # Segments that train the same networks without the method, as long as it does: of each plan that has one.
-BASELINES = ("ce_continued", "independent", distill.BASELINE, gblend.BASELINE)
+BASELINES = ("ce_continued", "independent", distill.BASELINE, gblend.BASELINE, semi.BASELINE)
 
 
 def baseline(segments: list[Segment]) -> str:

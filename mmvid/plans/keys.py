@@ -73,9 +73,11 @@ def of_groups(config, groups: Mapping, fingerprints: Mapping[str, str]) -> dict:
     """The plain data of a segment's groups: the groups with their views, the rules of the subsets that they
     show, and the fingerprints of their datasets."""
     datasets = {group.dataset for group in groups.values()}
+    # Whether hidden labels are followed changes no weight.
+    shown = {name: {k: v for k, v in plain(own).items() if k != "audit"} for name, own in groups.items()}
     rules = _rules(config, [group.split for group in groups.values()])
     known = {name: fingerprints.get(name, "") for name in datasets}
-    return {"groups": groups, "subsets": rules, "fingerprints": known}
+    return {"groups": shown, "subsets": rules, "fingerprints": known}
 
 
 def kept(config, headline: str, fingerprints: Mapping[str, str]) -> dict:
@@ -95,8 +97,9 @@ def kept(config, headline: str, fingerprints: Mapping[str, str]) -> dict:
 def _of_file(source: str) -> str:
     """A file of weights as the hash of its content and its network: a moved file is the same start."""
     path, network = files.split(source)
+    rule = files.INFLATED if files.inflated(source) else ""
     with path.open("rb") as file:
-        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}#{network}"
+        return f"{rule}{hashlib.file_digest(file, 'sha256').hexdigest()}#{network}"
 
 
 def _resolved(start: Mapping, known: Mapping[str, str]) -> dict | None:

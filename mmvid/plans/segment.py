@@ -101,13 +101,15 @@ class Segment(NamedTuple):
 
 class Context(NamedTuple):
     """What a plan is made from: the configuration, the label spaces of the main dataset and of the stills,
-    the number of ``clips`` as {dataset: {split: clips}}, and {dataset: fingerprint}."""
+    the number of ``clips`` as {dataset: {split: clips}}, {dataset: fingerprint}, and the label spaces of
+    ``further`` datasets, {dataset: {head: Head}}."""
 
     config: Any
     heads: dict[str, Head]
     clips: dict[str, dict[str, int]]
     stills_heads: dict[str, Head]
     fingerprints: Mapping[str, str] = {}
+    further: Mapping[str, Mapping[str, Head]] = {}
 
 
 def _networks(config, names: tuple[str, ...], heads) -> tuple[tuple[Network, ...], dict[str, Stream]]:
@@ -177,6 +179,7 @@ def assembled(
     steps: int,
     data: Mapping,
     spec: Mapping,
+    steps_per_epoch: float | None = None,
     **fields,
 ) -> Segment:
     """Puts a segment together, with optimisers, seed and spec, of what is made and checked.
@@ -185,7 +188,7 @@ def assembled(
     ``spec`` are added to the segment's spec, ``fields`` to the segment.
     """
     config, seed = context.config, seed_of(context.config, batches)
-    per_epoch = epochs.steps(context, groups, fields.get("epoch_of", MAIN))
+    per_epoch = steps_per_epoch or epochs.steps(context, groups, fields.get("epoch_of", MAIN))
     tx, lr = learning.make(learnt, steps=steps, steps_per_epoch=per_epoch)
     # The schedule's length apart from `steps`: a continuation changes these and keeps the schedule.
     program = {
@@ -229,11 +232,13 @@ def make(
     title: str,
     groups: Mapping[str, Group] | None = None,
     epoch_of: str = MAIN,
+    steps_per_epoch: float | None = None,
 ) -> Segment:
     """Makes a segment named ``name`` that trains ``networks`` with ``method`` (name, options) for
     ``duration`` (as `optim.steps_of` reads it), from ``starts`` {network: `Start`}.
 
-    It learns from the main dataset, or from ``groups``, of which ``epoch_of`` counts the epochs. Segments
+    It learns from the main dataset, or from ``groups``, of which ``epoch_of`` counts the epochs, unless
+    ``steps_per_epoch`` says how long one is. Segments
     of equal ``batches`` see the same batches and draw the same weights. Raises ValueError or FileNotFoundError
     for whatever cannot work.
     """
@@ -241,7 +246,8 @@ def make(
     groups = dict(groups or epochs.default_groups(config))
     built, streams = _networks(config, networks, heads)
     fit.check(config, built, starts, heads)
-    steps = _steps(name, duration, epochs.steps(context, groups, epoch_of))
+    per_epoch = steps_per_epoch or epochs.steps(context, groups, epoch_of)
+    steps = _steps(name, duration, per_epoch)
     made = _method(name, config, built, streams, groups, heads, method)
     # Who is frozen is the method's to say; the configuration of a network knows nothing of it.
     built = tuple(n._replace(frozen=method_lib.teaches(n, made.teachers)) for n in built)
@@ -263,6 +269,7 @@ def make(
         steps=steps,
         data={"missing": missing, "epoch_of": epoch_of},
         spec={"starts": starts, "checkpoint": keys.kept(config, headline, context.fingerprints)},
+        steps_per_epoch=per_epoch,
         enter=_enter(config, built, streams, heads, method[0], starts),
         epoch_of=epoch_of,
         title=title,

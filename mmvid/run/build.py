@@ -158,6 +158,7 @@ def planned(config, datasets: dict[str, records.Dataset]) -> list[Segment]:
         clips={name: dataset.info.splits for name, dataset in datasets.items()},
         stills_heads=label_spaces(datasets["stills"].info) if "stills" in datasets else {},
         fingerprints={name: dataset.info.fingerprint for name, dataset in datasets.items()},
+        further={name: label_spaces(datasets[name].info) for name in config.datasets},
     )
     with usage.wrong_use():
         return plans.make(context)

@@ -16,10 +16,14 @@ from mmvid.report import text
 from mmvid.run import values
 
 
-def setting_of(group: Group) -> str:
-    """The name of the setting that a group's batch size comes from, for messages; a plan may set a size of
-    its own."""
-    return "stills.batch_size" if group.dataset == "stills" else "batch_size"
+def setting_of(config, name: str, group: Group) -> str:
+    """The name of the setting that the batch size of the group ``name`` comes from, for messages; a plan may set a
+    size of its own."""
+    if group.dataset == "stills":
+        return "stills.batch_size"
+    if config.plan == "semi":
+        return "semi.unlabelled_batch" if name == "unlabelled" else "semi.labelled_batch"
+    return "batch_size"
 
 
 def check_batches(config, mesh, segments) -> None:
@@ -32,7 +36,7 @@ def check_batches(config, mesh, segments) -> None:
                     f"accumulate={config.accumulate} does not divide the batch of {group.batch_size} "
                     f"of group {name!r} of segment {segment.name!r}"
                 )
-            what = f"{setting_of(group)} (segment {segment.name!r}, group {name!r}, a microbatch)"
+            what = f"{setting_of(config, name, group)} (segment {segment.name!r}, group {name!r}, a microbatch)"
             sharding.check_batch_size(group.batch_size // config.accumulate, mesh, what)
 
 
@@ -42,7 +46,7 @@ def check_groups(segments, datasets: dict[str, records.Dataset], spaces) -> None
     for segment in segments:
         for name, group in segment.groups.items():
             groups_lib.check(name, group, segment.heads)
-            if group.labels:
+            if group.labels or group.audit:
                 dataset = datasets[group.dataset]
                 _check_labels(f"group {name!r}", segment.heads, dataset.root, spaces(dataset.info))
 

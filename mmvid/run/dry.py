@@ -55,6 +55,14 @@ def _label(head: Head, rows: int, rng: np.random.Generator) -> np.ndarray:
     return drawn.astype(np.int32)
 
 
+def _labels(segment: Segment, group: Group, rows: int, rng: np.random.Generator) -> dict:
+    """The labels that the loader gives to a group, under their names there."""
+    if not (group.labels or group.audit):
+        return {}
+    found = {name: _label(head, rows, rng) for name, head in segment.heads.items()}
+    return {"label" if group.labels else "audit": found}
+
+
 def _cut(stream: streams.Stream, rows: int, side: int, rng: np.random.Generator) -> np.ndarray:
     """Noise in the place of what the loader cuts: [rows, *host_shape]."""
     shape, dtype = (rows, *streams.host_shape(stream, side)), np.dtype(streams.form_of(stream).dtype)
@@ -82,7 +90,7 @@ def batch(segment: Segment, side: int) -> dict:
         chosen = {network: np.int32(0) for network in choices[name].choices} if name in choices else {}
         made[name] = {
             "inputs": {view: {s.name: _cut(s, rows, side, rng) for s in own} for view in group.views},
-            **({"label": {n: _label(h, rows, rng) for n, h in segment.heads.items()}} if group.labels else {}),
+            **_labels(segment, group, rows, rng),
             **_draws(segment, group, rows, rng),
             "mask": np.ones(rows, bool),
             "present": {s.name: np.ones(rows, bool) for s in own},

@@ -135,7 +135,8 @@ def _check_room(run: Run, what: str, setting: str, size: int) -> None:
 
 def _say_repeats(run: Run, name: str, group: Group) -> None:
     """Warns where a batch of a group is larger than its split, so that it holds clips several times."""
-    clips, setting = len(run.datasets[group.dataset].split(group.split)), checks.setting_of(group)
+    clips = len(run.datasets[group.dataset].split(group.split))
+    setting = checks.setting_of(run.config, name, group)
     if group.batch_size > clips:
         of = "" if name == "main" else f" (group {name!r})"
         LOG.warning(
@@ -148,7 +149,7 @@ def _say_repeats(run: Run, name: str, group: Group) -> None:
 def _check_training(run: Run, segment: Segment) -> None:
     groups = segment.groups
     sizes = "+".join(str(group.batch_size) for group in groups.values())
-    setting = checks.setting_of(segment.main)
+    setting = checks.setting_of(run.config, segment.epoch_of, segment.main)
     of = f" (groups {', '.join(groups)}; a clip once a view)" if len(groups) > 1 else ""
     _check_room(run, f"{setting}={sizes}{of}", setting, _train_bytes(run, segment))
 

@@ -6,6 +6,7 @@ from mmvid import names, optim, plans
 from mmvid.data import augment, sampling
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
+from mmvid.plans.starts import of_option
 from mmvid.scores import numbers
 from mmvid.streams import Views
 from mmvid.weights import files as weight_files
@@ -47,6 +48,7 @@ def _check_counts(config) -> None:
     """Raises ValueError for a count that is too small."""
     counts = {name: config[name] for name in ("size", "accumulate", "batch_size", "log_every")}
     counts |= {name: config[name] for name in ("evaluation.batch_size", "stills.batch_size")}
+    counts |= {f"semi.{name}": config.semi[name] for name in ("labelled_batch", "unlabelled_batch")}
     # What is no dict here, the plan refuses.
     alone = {name: dict(own) for name, own in config.teachers.alone.items() if hasattr(own, "items")}
     counts |= {f"teachers.alone.{name}.batch_size": own.get("batch_size", 1) for name, own in alone.items()}
@@ -100,7 +102,8 @@ def check_weights(config) -> None:
     for name, spec in config.networks.items():
         named = {"": spec.weights} if isinstance(spec.weights, str) else dict(spec.weights.items())
         for part, source in named.items():
-            path, _ = weight_files.split(source)
+            with of_option(name):
+                path, _ = weight_files.split(source)
             if source and not path.exists():
                 entry = f"--config.networks.{name}.weights"
                 given = f'{entry}="{{{part!r}: {source!r}}}"' if part else f"{entry}={source}"

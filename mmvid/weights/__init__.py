@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmvid.weights import names_resnet, trees
+from mmvid.weights import inflation, names_resnet, trees
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.sources import FORMATS, Found, Source, found, part_of
 from mmvid.weights.trees import Layout, Path, Tree, within
@@ -117,11 +117,13 @@ def fitted(
     wanted = trees.leaves({"params": params, "stats": stats})
     # Names first: what is adapted is looked for under the model's own paths.
     have = _renamed(have, layout)
+    have = inflation.over_time(have, wanted, source) if have.inflated else have
     have = have._replace(placed=_adapted(have, wanted, layout, classifier))
     if lines := _misfits(have, wanted):
         skipped = (*layout.classifiers, *layout.necks)
         only = all(within(p[1:], skipped) for p in _differing(have, wanted))
-        advice = _advice(only and not have.strange, heads_of(params, layout))
+        alone = only and not have.strange
+        advice = _advice(alone, heads_of(params, layout), bool(inflation.flat(have.placed, wanted)))
         raise ValueError("\n".join([f"{source}: these weights do not fit {name}:", *lines, advice]))
     # The model's precision: a checkpoint in half precision must not make its parameters half.
     tree = trees.unflatten({p: np.asarray(have.placed[p]).astype(v.dtype) for p, v in wanted.items()})
@@ -133,13 +135,15 @@ def _differing(have: Found, wanted) -> set[Path]:
     return (set(have.placed) ^ set(wanted)) | {p for p in both if have.placed[p].shape != wanted[p].shape}
 
 
-def _advice(classifier_alone: bool, heads: list[str]) -> str:
+def _advice(classifier_alone: bool, heads: list[str], flat: bool) -> str:
     if classifier_alone:
         several = f" to one of the heads {heads}" if len(heads) > 1 else ""
         return (
             f"Only the classifier differs, and a checkpoint's fits{several} alone if the classes "
             "agree: classifier='skip' leaves it out and starts afresh."
         )
+    if flat:
+        return "Kernels of an image network are repeated over time where its file is given as 'inflated:FILE'."
     return "Name the model (and its options) that the file was saved from, or give another file."
 
 
@@ -169,7 +173,8 @@ def load(
     ``source`` is a .safetensors, .pth or Caffe2's .pkl file, {key: array} in torch's layout, or a file that
     ``save`` wrote: 'path#network' if it holds several networks, 'path#network.part' (or ``part``) for the encoder
     of one stream of a network that reads several. ``params`` and ``stats`` are the model's own; shapes suffice
-    where none are kept. Its classifiers are, where the ``classifier`` is 'skip'. ``layout`` is the `Model`, or
+    where none are kept. Of 'inflated:path', an image network's file, kernels are repeated over time as the model
+    needs them. Its classifiers are, where the ``classifier`` is 'skip'. ``layout`` is the `Model`, or
     says where its layers stand. First convolutions are averaged to the model's input channels (MML). Every tensor
     of the source is either used or named in the error. Raises ValueError (what does not fit, leaf by leaf),
     FileNotFoundError.

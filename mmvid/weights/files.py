@@ -19,6 +19,8 @@ from mmvid.weights.trees import Layout, Path, Tree
 
 _FORMAT, _VERSION = "mmvid", "1"
 _RESERVED = ("format", "version", "empty")
+# Before the path of a file: its kernels are repeated over time.
+INFLATED = "inflated:"
 
 
 def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
@@ -117,9 +119,23 @@ def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def inflated(source: str | os.PathLike) -> bool:
+    """Tells if ``source`` is an 'inflated:path': an image network's weights, for a network that convolves over
+    time (`inflation`)."""
+    return os.fspath(source).startswith(INFLATED)
+
+
 def split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
-    """Splits 'path#network' into (path, network); network is '' if it is left out."""
-    name, _, network = os.fspath(source).rpartition("#")
+    """Splits 'path#network' into (path, network); network is '' if it is left out. An 'inflated:' before it is no
+    part of the path. Raises ValueError for one without a path."""
+    source = os.fspath(source)
+    if source == INFLATED:
+        raise ValueError(
+            f"'{INFLATED}' names no file: fetch an image network's weights, for instance torchvision's ResNet-50 "
+            f"(ImageNet), and give '{INFLATED}resnet50.pth'"
+        )
+    source = source.removeprefix(INFLATED)
+    name, _, network = source.rpartition("#")
     # Only '.safetensors#' separates: a '#' elsewhere belongs to the path.
     own = name.endswith(".safetensors")
     return pathlib.Path(name if own else source), network if own else ""

@@ -1,9 +1,11 @@
-"""Names of a channel-separated network's tensors (CSN) in published checkpoints, and their places in our trees.
+"""Names of mmaction2's video ResNets in published checkpoints: channel-separated ones (CSN) and CMPL's kind; and
+their places in our trees.
 
-mmaction2 writes 'backbone.layer1.0.conv2.0.conv.weight' and its norm '...conv2.0.bn.weight'; an interaction-
-preserved network has '...conv2.1.conv.weight', the channels' own convolution, beside it. VMZ's PyTorch code writes
-torchvision's numbers: 'stem.0.weight', 'layer1.0.conv2.0.weight', or, preserved, 'layer1.0.conv2.0.0.weight' to
-'conv2.0.2' for the two convolutions and the norm between.
+mmaction2 writes 'backbone.layer1.0.conv1.conv.weight' and its norm '...conv1.bn.weight'; where a network is
+separated, 'layer1.0.conv2.0.conv.weight' and its norm '...conv2.0.bn.weight', and an interaction-preserved one has
+'...conv2.1.conv.weight', the channels' own convolution, beside it. VMZ's PyTorch code writes torchvision's
+numbers: 'stem.0.weight', 'layer1.0.conv2.0.weight', or, preserved, 'layer1.0.conv2.0.0.weight' to 'conv2.0.2' for
+the two convolutions and the norm between.
 """
 
 import re
@@ -37,7 +39,7 @@ def vmz_key(key: str, preserved: bool) -> str:
     key = re.sub(r"^conv1\.(conv|bn)\.", lambda found: f"stem.{'01'[found[1] == 'bn']}.", key)
     places = _PRESERVED_PLACES if preserved else _REDUCED_PLACES
     key = re.sub(r"\bconv2\.([01]\.(?:conv|bn))\.", lambda found: f"conv2.{places.get(found[1], found[1])}.", key)
-    return re.sub(r"\b(conv[13]|downsample)\.(conv|bn)\.", lambda f: f"{f[1]}.{'01'[f[2] == 'bn']}.", key)
+    return re.sub(r"\b(conv[123]|downsample)\.(conv|bn)\.", lambda f: f"{f[1]}.{'01'[f[2] == 'bn']}.", key)
 
 
 def among(tensors: Mapping) -> tuple[Layout, Callable[[str, str], Path]]:

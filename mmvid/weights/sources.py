@@ -23,13 +23,14 @@ class Found(NamedTuple):
 
     ``placed`` is {('params' or 'stats', *path): array in our layout}, ``layout`` says where its layers
     stand, ``keys`` is {path: its key in a published file}, and ``strange`` lists the keys of the file
-    that have no place in our trees.
+    that have no place in our trees. Where it is to be ``inflated``, kernels of pictures become those of clips.
     """
 
     placed: dict[Path, np.ndarray]
     layout: Layout
     keys: Mapping[Path, str]
     strange: tuple[str, ...]
+    inflated: bool = False
 
 
 def _chosen(path: pathlib.Path, tree: Tree, network: str, part: str) -> tuple[str, str]:
@@ -115,7 +116,7 @@ def _published(source: Source, head: str) -> Found:
 
     Its format is the one that knows the most of its keys.
     """
-    tensors = dict(source) if isinstance(source, Mapping) else files.read_file(pathlib.Path(source))
+    tensors = dict(source) if isinstance(source, Mapping) else files.read_file(files.split(source)[0])
     formats = [_addresses(names, tensors, head) for names in (*FORMATS, *_READ_ONLY)]
     layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
     placed, keys, strange = {}, {}, []
@@ -137,12 +138,13 @@ def found(source: Source, *, part: str = "", head: str = "") -> Found:
     """Reads a source of weights, without asking what model they fit.
 
     ``source`` is a .safetensors or .pth file, {key: array} in torch's layout, or a file that ``save``
-    wrote ('path#network', 'path#network.part'). Raises ValueError for a part that it does not have or a
-    damaged file, FileNotFoundError for a missing one.
+    wrote ('path#network', 'path#network.part'); a file may be 'inflated:path'. Raises ValueError for a part that
+    it does not have or a damaged file, FileNotFoundError for a missing one.
     """
     own = None if isinstance(source, Mapping) else _own(source, part)
     if not own and not isinstance(source, Mapping):
         _check_unnamed(source)
     if not own and part:
         raise ValueError(f"{source} was not written by mmvid and has no part {part!r}: leave the part out")
-    return own or _published(source, head)
+    inflated = not isinstance(source, Mapping) and files.inflated(source)
+    return (own or _published(source, head))._replace(inflated=inflated)
