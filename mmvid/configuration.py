@@ -143,6 +143,16 @@ def paths(overrides: Sequence[str]) -> list[str]:
     return [path for path, _ in _grouped(overrides)]
 
 
+def given(overrides: Sequence[str]) -> dict[str, str]:
+    """{entry: text of its value} of ``overrides``."""
+    found = {}
+    for path, words in _grouped(overrides):
+        bare = "false" if words[0].lstrip("-").startswith("no") else "true"
+        text = words[1] if len(words) > 1 else words[0].partition("=")[2]
+        found[path] = text if len(words) > 1 or "=" in words[0] else bare
+    return found
+
+
 def _entries(config: ConfigDict, above: str = "") -> Iterator[str]:
     """Every entry of a configuration by its path, 'schedule.lr'; a part that has entries comes before them."""
     for name in config:

@@ -50,9 +50,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
+def as_json(value) -> str:
+    """Writes ``value`` as JSON. What JSON does not know is written as its text."""
+    return json.dumps(value, indent=1, default=str)
+
+
 def write_json(path: pathlib.Path, value) -> None:
-    """Writes ``value`` as JSON, whole or not at all. What JSON does not know is written as its text."""
-    write_text(path, json.dumps(value, indent=1, default=str))
+    """Writes ``value`` as JSON, whole or not at all."""
+    write_text(path, as_json(value))
 
 
 def read_json(path: pathlib.Path):

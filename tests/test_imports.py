@@ -18,6 +18,7 @@ LEVELS = [
     {"__main__"},
     {"main"},
     {"commands"},
+    {"sweeps"},
     {"train", "configuration"},
     {"run"},
     {"plans", "step", "infer", "report"},

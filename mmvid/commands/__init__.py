@@ -21,6 +21,7 @@ COMMANDS = {
     "ogr": "which modality of a finished run overfits, and what to do about it",
     "submit": "the files that EPIC-Kitchens-55's challenge takes",
     "compare": "one table and one page over runs and their seeds",
+    "sweep": "every cell of a grid and one table of them; resumes, machines may share it",
 }
 EXAMPLES = (
     usage.EXAMPLE,
@@ -31,6 +32,7 @@ EXAMPLES = (
     "python -m mmvid ogr runs/dmcl",
     "python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
+    "python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03 --seeds=0,1,2",
 )
 
 

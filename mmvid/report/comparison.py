@@ -30,7 +30,7 @@ from mmvid.report.text import percent
 from mmvid.scores import ensembles, file
 
 
-def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
+def cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
     """Writes the values of all seeds as '62.1 ± 0.9' (mean and standard deviation over seeds), as '62.1 [59.0,
     65.2]' (one seed, with its ``bounds``, a 95 % interval over clips), or as '-' where there is none."""
     if not found:
@@ -43,11 +43,11 @@ def _cell(found: Sequence[float], bounds: tuple[float, ...]) -> str:
 
 
 def _value_cell(row: Row, split: str, output: str, how: str) -> str:
-    return _cell(values(row, split, output, how), interval(row, split, output, how))
+    return cell(values(row, split, output, how), interval(row, split, output, how))
 
 
 def _error_cell(row: Row, split: str, output: str, how: str) -> str:
-    return _cell(errors(row, split, output, how), error_interval(row, split, output, how))
+    return cell(errors(row, split, output, how), error_interval(row, split, output, how))
 
 
 def _lines(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> list[Line]:

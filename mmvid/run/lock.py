@@ -33,7 +33,7 @@ class Held(ValueError):
     when."""
 
 
-def _myself() -> dict:
+def myself() -> dict:
     """The entry that a lock file has of this process."""
     start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "start": start}
@@ -71,7 +71,7 @@ def _flocked(path: pathlib.Path) -> Callable | None:
         file.close()
         raise
     file.truncate(0)
-    file.write(json.dumps(_myself()))
+    file.write(json.dumps(myself()))
     file.flush()
 
     def release() -> None:
@@ -84,10 +84,10 @@ def _flocked(path: pathlib.Path) -> Callable | None:
 
 
 # ---------------------------------------------------------------------------- a heartbeat
-def _file_time(path: pathlib.Path) -> float:
+def file_time(path: pathlib.Path) -> float:
     """The time now by the clock that also dates the lock file: the hosts' clocks may disagree, but they share
     the file server's."""
-    probe = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.now")
+    probe = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.now")
     try:
         probe.write_bytes(b"")
         return probe.stat().st_mtime
@@ -95,7 +95,7 @@ def _file_time(path: pathlib.Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether a process ``pid`` runs on this machine."""
     try:
         os.kill(pid, 0)
@@ -110,10 +110,10 @@ def _dead(path: pathlib.Path) -> bool:
     """Whether the holder has not touched the file for ``STALE`` seconds, or was a process of this machine that
     has ended."""
     holder = _holder(path)
-    if holder.get("host") == socket.gethostname() and os.name == "posix" and not _alive(holder["pid"]):
+    if holder.get("host") == socket.gethostname() and os.name == "posix" and not alive(holder["pid"]):
         return True
     try:
-        return _file_time(path) - path.stat().st_mtime > STALE
+        return file_time(path) - path.stat().st_mtime > STALE
     except FileNotFoundError:
         return False  # released just now: the next look will find it free
 
@@ -121,13 +121,13 @@ def _dead(path: pathlib.Path) -> bool:
 def _beating(path: pathlib.Path) -> Callable | None:
     """Takes the lock with a file that its holder touches every ``BEAT`` seconds. Returns a function that
     releases it; None where somebody holds it."""
-    own = _myself()
+    own = myself()
     try:
         with path.open("x", encoding="utf-8") as file:
             json.dump(own, file)
     except FileExistsError:
         # An empty file is being written this moment, or its writer died in that moment.
-        if not (_dead(path) if _holder(path) else _file_time(path) - path.stat().st_mtime > LOOK):
+        if not (_dead(path) if _holder(path) else file_time(path) - path.stat().st_mtime > LOOK):
             return None
         with files.whole(path, mark=f"{own['host']}.{own['pid']}") as temporary:
             temporary.write_text(json.dumps(own), encoding="utf-8")

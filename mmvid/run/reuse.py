@@ -23,7 +23,7 @@ def _paths(config) -> list[pathlib.Path]:
     return [pathlib.Path(path) for path in usage.listed(config.reuse)]
 
 
-def _all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:
+def all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:
     """{key: segments} of the segments that the run in ``path`` has ended and not lost. Raises WrongUse where
     ``path`` is not the workdir of a run."""
     if not (path / "config.json").exists():
@@ -48,7 +48,7 @@ def check(config) -> None:
 
     def look() -> None:
         for path in _paths(config):
-            if not _all_ended(path):
+            if not all_ended(path):
                 raise usage.WrongUse(
                     f"--config.reuse: {path} has no segment that was trained to its end (with done.json, key.json "
                     "and weights.safetensors): give its own command again, it goes on, or leave it out here"
@@ -118,7 +118,7 @@ def take(run: Run, known: dict[str, str]) -> None:
     def copy() -> None:
         found: dict[str, list[_Ended]] = {}
         for path in paths:
-            own = _all_ended(path)
+            own = all_ended(path)
             if not own.keys() & set(known.values()):
                 LOG.warning("--config.reuse: no segment of %s is made of the same as one here", path)
             # Of several workdirs that have it, the first one named comes first.

@@ -1,0 +1,161 @@
+"""Trains every cell of a grid, and makes one table and one page of them.
+
+    python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03,0.1
+    python -m mmvid sweep --grid configs/cmpl.toml#T4 --seeds=0,1,2 --workdir=runs/T4
+    python -m mmvid sweep --workdir=runs/T4
+
+A grid is KEY=A,B,C, an entry of the configuration and its values (several such
+make every combination; one that holds commas stands in quotes or brackets), or
+FILE#NAME, a table of a file of TOML, such as configs/cmpl.toml. Further
+--config.NAME=VALUE hold for all cells. --dry lists the cells and what they would
+train. Every cell is built before the first one runs.
+
+A cell's run of a seed is a process of `train` in WORKDIR/cells/CELL/seedN; what
+it says is in WORKDIR/logs. Stages that cells have in common are trained once. A
+run that fails is told of, with the end of its log, and the others go on; --retry
+runs it again. The same command goes on where an earlier one was ended, and so
+does --workdir alone; another grid in the same folder adds its cells. Several
+machines that share the folder may give the command at the same time: a run that
+nobody has been heard of for --stale seconds is taken over. WORKDIR/sweep.html
+and table.json are written whenever a run has ended.
+"""
+
+import argparse
+import pathlib
+
+import jax
+
+from mmvid import configuration, usage
+from mmvid.report import sweep as report
+from mmvid.report.text import aligned
+from mmvid.sweeps import claim, folder, results, runner, stages
+from mmvid.sweeps import grid as grid_lib
+from mmvid.sweeps.folder import FAILED, UNDER_WAY, Task
+from mmvid.sweeps.grid import Grid
+
+CONFIG = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say what is swept, where, and how."""
+    parser.add_argument("--config", default="", metavar="FILE[:VARIANT]", help="what the cells change")
+    parser.add_argument(
+        "--grid", nargs="+", action="extend", default=[], metavar="GRID", help="KEY=A,B,C or FILE.toml#NAME"
+    )
+    parser.add_argument("--seeds", metavar="0,1,2", help="the seeds of every cell; by default the grid's, or 0")
+    parser.add_argument(
+        "--follow", nargs="+", action="extend", default=[], metavar="KEY", help="entries that are the seed, too"
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="where it goes, by default runs/NAME")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the GPUs")
+    parser.add_argument("--stale", type=float, default=claim.STALE, metavar="S", help="see above")
+    parser.add_argument("--retry", action="store_true", help="run once more what has failed")
+    parser.add_argument("--dry", action="store_true", help="list the cells and what they train, and run nothing")
+
+
+def _workdir(arguments: argparse.Namespace) -> pathlib.Path:
+    """--workdir, or runs/FILE-NAME of the first grid or configuration."""
+    if arguments.workdir is not None:
+        return arguments.workdir
+    first = next((text for text in arguments.grid if ".toml" in text), "")
+    file, _, name = first.partition("#")
+    if not first:
+        file, name = usage.parted(arguments.config)
+    words = [pathlib.Path(file).stem, name, *([] if first else ["sweep"])]
+    return pathlib.Path("runs", "-".join(filter(None, words)))
+
+
+def _asked(arguments: argparse.Namespace, workdir: pathlib.Path) -> list[Grid]:
+    """The grids of the command line, or those that the workdir holds. Raises WrongUse."""
+    if arguments.grid or arguments.config:
+        overrides = configuration.given(arguments.overrides)
+        return grid_lib.asked(arguments.grid, arguments.config, overrides, arguments.seeds, arguments.follow)
+    known = folder.grids(workdir) if arguments.workdir else []
+    if not known:
+        raise usage.WrongUse(
+            "give --config=FILE --grid KEY=A,B,C, or --grid FILE#NAME; --workdir alone goes on with a sweep, and "
+            f"{workdir} holds none"
+        )
+    if arguments.overrides or arguments.seeds or arguments.follow:
+        raise usage.WrongUse(
+            "--workdir alone goes on with what was asked before: give --grid, too, to ask for something else"
+        )
+    return known
+
+
+# ---------------------------------------------------------------------------- a list of what there is
+def _planned(task: Task, known: dict, seen: set[str]) -> tuple[str, int]:
+    """What a run trains, in words, and its steps; stages that are in ``seen`` are others' already."""
+    own = stages.of(task, known)
+    said, steps = [], 0
+    for name, count in own.steps.items():
+        shared = own.keys.get(name) in seen
+        said.append(f"({name})" if shared else f"{name} {count:,}")
+        steps += 0 if shared else count
+    seen |= set(own.keys.values())
+    return ", ".join(said) or "unknown before the data are made", steps
+
+
+def _listed(tasks: list[Task], known: dict, stale: float) -> str:
+    """A line for each run: how far it is, and its segments with their steps, those in brackets from other runs."""
+    seen: set[str] = set()
+    lines, total = [["run", "state", "steps", "segments"]], 0
+    for task in tasks:
+        said, steps = _planned(task, known, seen)
+        lines.append([task.title, folder.state(task, stale), f"{steps:,}", said])
+        total += steps
+    shared = "; in brackets: what a run above trains" if any("(" in line[3] for line in lines) else ""
+    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} runs, {total:,} steps{shared}"
+
+
+# ---------------------------------------------------------------------------- what it came to
+def _drawn(workdir: pathlib.Path, stale: float) -> list[report.Table]:
+    """Writes the page. What cannot be read of a run must not end the others: it is told."""
+    try:
+        return results.write(workdir, stale)
+    except (ValueError, OSError) as error:
+        print(f"the page of {workdir} cannot be written now: {error}", flush=True)
+        return []
+
+
+def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
+    """Prints the tables, and what is missing of them. Raises ValueError where runs have failed."""
+    for table in _drawn(workdir, stale):
+        print(f"\n{report.text(table)}")
+    print(f"\nreport: {workdir / 'sweep.html'}")
+    states = [(task.title, folder.state(task, stale)) for task in tasks]
+    if busy := sum(state == UNDER_WAY for _, state in states):
+        print(f"{busy} runs are under way elsewhere; who ends last writes the whole table")
+    if failed := [title for title, state in states if state == FAILED]:
+        raise ValueError(
+            f"{len(failed)} of {len(tasks)} runs failed: {'; '.join(failed)}. Their logs are in "
+            f"{workdir / 'logs'}; once the reason is cured, the same command with --retry runs them again"
+        )
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Lists the cells (--dry), or trains them and writes their table. Raises WrongUse for a cell that cannot be
+    meant, before anything has run; ValueError where a run has failed; KeyboardInterrupt after a signal."""
+    if arguments.jobs < 1 or arguments.stale <= 0:
+        raise usage.WrongUse("--jobs and --stale are numbers above 0")
+    # Only the runs compute: an accelerator is theirs.
+    jax.config.update("jax_platforms", "cpu")
+    workdir = _workdir(arguments)
+    grids = _asked(arguments, workdir)
+    tasks, known = folder.tasks(workdir, grids), {}
+    # Before anything runs: a misspelt entry of the last cell is told at once.
+    for task in tasks:
+        stages.of(task, known)
+    print(_listed(tasks, known, arguments.stale), flush=True)
+    if arguments.dry:
+        print("A dry run: nothing was trained, nothing was written.")
+        return
+    folder.remember(workdir, grids)
+    signal = runner.work(
+        tasks, jobs=arguments.jobs, stale=arguments.stale, retry=arguments.retry, known=known,
+        tell=lambda line: print(line, flush=True), after=lambda: _drawn(workdir, arguments.stale) and None,
+    )  # fmt: skip
+    if signal:
+        print(f"stopped by {signal}; the same command goes on", flush=True)
+        raise KeyboardInterrupt
+    _close(workdir, tasks, arguments.stale)
