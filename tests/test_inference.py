@@ -61,6 +61,12 @@ def test_a_pipeline_is_its_parts_one_after_another():
     assert found._replace(computed=Computed("tvl1", 3, 8, 8)).milliseconds is None
 
 
+def test_shares_of_a_step_add_up():
+    efforts = [Effort("rgb", ("rgb",), 1, Products(20, 20)), Effort("fast", ("fast",), 1, Products(2, 5, 3))]
+    found = inference.shares(efforts)
+    assert found == {"rgb": 0.8, "fast": 0.2} and inference.said(found) == "rgb 80.0 %, fast 20.0 %"
+
+
 # ---------------------------------------------------------------------------- the paper's
 SWIN = 140.33  # GFLOPs that the paper prints for Swin-T at 32 x 224 x 224
 
@@ -106,6 +112,9 @@ def test_a_student_stands_against_its_teachers_and_what_they_read(dataset, tmp_p
     assert "A whole clip, 10 views: rgb " in cost.said(run, found._replace(views=10))
     everyone = cost.cost_of(build.build(config(dataset, **TINY | {"plan": "reduced"}), tmp_path), measure=False)
     assert [e.name for e in everyone.others.efforts] == ["flow", "rgb"] and everyone.others.name == "all networks"
+    both = inference.said(inference.shares(everyone.others.efforts))
+    assert f"Of the computation of all networks: {both}." in " ".join(cost.said(run, everyone).split())
+    assert "Of the computation" not in said
 
 
 def test_a_network_that_reads_in_turn_counts_what_the_headline_reads():
