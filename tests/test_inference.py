@@ -1,6 +1,7 @@
 """What networks cost at test, and what the command 'cost' says of it."""
 
 import json
+import re
 
 import pytest
 import toy
@@ -13,7 +14,7 @@ from mmvid import configuration
 from mmvid.commands import cost
 from mmvid.flops import Products
 from mmvid.network import Network
-from mmvid.run import build, inference, outline
+from mmvid.run import build, inference, outline, talk
 from mmvid.run.inference import Computed, Effort, Pipeline
 from mmvid.streams import Sampling, Stream, Views
 
@@ -115,6 +116,18 @@ def test_a_student_stands_against_its_teachers_and_what_they_read(dataset, tmp_p
     both = inference.said(inference.shares(everyone.others.efforts))
     assert f"Of the computation of all networks: {both}." in " ".join(cost.said(run, everyone).split())
     assert "Of the computation" not in said
+
+
+def test_a_run_says_what_networks_of_two_kinds_cost(dataset, tmp_path, caplog):  # noqa: F811
+    caplog.set_level("INFO")
+    for width in (8, 4):
+        options = {"plan": "reduced", "networks.flow.options.width": width, "networks.rgb.options.width": 8}
+        run = build.build(config(dataset, **TINY | options), tmp_path)
+        talk._say_shares(run, run.segments[-1])
+    (said,) = (record.message for record in caplog.records)
+    told = re.fullmatch(r"(\w+): of a step's multiply-adds flow ([\d.]+) %, rgb ([\d.]+) %", said)
+    name, flow, rgb = told.groups()
+    assert name == run.segments[-1].name and float(flow) < 40 and float(flow) + float(rgb) == pytest.approx(100)
 
 
 def test_a_network_that_reads_in_turn_counts_what_the_headline_reads():

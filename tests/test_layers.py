@@ -127,6 +127,9 @@ def test_convolutions_over_clips_are_three_dimensional(frames, height, width, si
 CLIPS = [
     ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (1, 1), "symmetric"),  # a product for all taps
     ((2, 2, 3, 3, 130), (5, 1, 1, 130, 2), (1, 1), "same"),
+    ((2, 6, 8, 11, 3), (5, 7, 7, 3, 4), (1, 2), "symmetric"),  # a stem
+    ((1, 3, 9, 4, 2), (3, 5, 5, 2, 3), (1, 2), "same"),
+    ((2, 2, 7, 6, 3), (7, 7, 7, 3, 2), (1, 2), "symmetric"),  # of fewer frames than taps
     ((2, 4, 5, 5, 128), (3, 1, 1, 128, 130), (1, 1), "symmetric"),  # a sum of products
     ((2, 4, 5, 5, 130), (3, 1, 1, 130, 3), (2, 1), "same"),
     ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (2, 1), "same"),  # frames side by side

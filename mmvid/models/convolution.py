@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid.models import stems
 from mmvid.models.winograd import winograd
 
 Pair = tuple[int, int]
 # Bytes that the patches of one convolution may take, as XLA's own convolution needs no patches at all.
 _PATCHES = 2**28
+# Channels of pictures and of stacks of flow.
+_FEW = 16
 # Axes of inputs, kernels and outputs, by their number.
 _AXES = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -118,6 +121,9 @@ def _planar(x, kernel, strides: Pair, pads: Pair):
     read = [i for i in range(taps) if any(0 <= o * strides[0] + i - pads[0] < x.shape[1] for o in range(outputs))]
     kernel = kernel[read[0] : read[-1] + 1]
     pads = pads[0] - read[0], pads[1] - (taps - 1 - read[-1])
+    # Sums over so many products would lose too much in bfloat16.
+    if size >= 5 and strides == (1, 2) and channels <= _FEW and len(read) > 1 and x.dtype != jnp.bfloat16:
+        return stems.of_clips(x, kernel, pads)
     # A bottleneck's entry.
     if size == 1 and strides == (1, 1) and channels > filters and len(read) > 1:
         return _by_tap(x, kernel, pads)

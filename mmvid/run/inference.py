@@ -171,8 +171,8 @@ def milliseconds(once: Callable[[], object]) -> float:
 
 
 def shares(efforts: Sequence[Effort]) -> dict[str, float]:
-    """{network: its share of the multiply-adds of all}. A backward pass costs each network twice the forward one, so
-    that these are its shares of a training step as well, where all see equally many clips."""
+    """{network: its share of the multiply-adds of all}. A backward pass costs each network twice the forward one:
+    these are its shares of a training step as well, where all see equally many clips."""
     whole = sum(effort.products.total for effort in efforts)
     return {effort.name: effort.products.total / whole for effort in efforts}
 
