@@ -1,10 +1,11 @@
 """What networks cost at test, and what the command 'cost' says of it."""
 
 import json
-import re
+import types
 
 import pytest
 import toy
+from ml_collections import ConfigDict
 from test_build import config, dataset  # noqa: F401
 from test_commands import TINY, ask
 from test_flops import of_model
@@ -118,16 +119,16 @@ def test_a_student_stands_against_its_teachers_and_what_they_read(dataset, tmp_p
     assert "Of the computation" not in said
 
 
-def test_a_run_says_what_networks_of_two_kinds_cost(dataset, tmp_path, caplog):  # noqa: F811
+def test_networks_of_two_kinds_are_told_what_each_costs(caplog):
     caplog.set_level("INFO")
-    for width in (8, 4):
-        options = {"plan": "reduced", "networks.flow.options.width": width, "networks.rgb.options.width": 8}
-        run = build.build(config(dataset, **TINY | options), tmp_path)
-        talk._say_shares(run, run.segments[-1])
-    (said,) = (record.message for record in caplog.records)
-    told = re.fullmatch(r"(\w+): of a step's multiply-adds flow ([\d.]+) %, rgb ([\d.]+) %", said)
-    name, flow, rgb = told.groups()
-    assert name == run.segments[-1].name and float(flow) < 40 and float(flow) + float(rgb) == pytest.approx(100)
+    networks = (*toy.linear(("rgb",), classes=6), *toy.linear(("fast",), classes=2))
+    streams = RGB | {"fast": Stream("fast", "rgb", Sampling("uniform", 4))}
+    for widths in ({"rgb": 8, "fast": 8}, {"rgb": 8, "fast": 2}):
+        own = {n: dict(model="cmpl_tiny", options=dict(width=w)) for n, w in widths.items()}
+        read = streams if widths["fast"] < 8 else {"rgb": RGB["rgb"], "fast": RGB["rgb"]._replace(name="fast")}
+        run = types.SimpleNamespace(config=ConfigDict(dict(networks=own, size=16)))
+        talk._say_shares(run, types.SimpleNamespace(name="cmpl", networks=networks, streams=read))
+    assert [r.message for r in caplog.records] == ["cmpl: of a step's multiply-adds rgb 75.0 %, fast 25.0 %"]
 
 
 def test_a_network_that_reads_in_turn_counts_what_the_headline_reads():
