@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmvid.models import convolution, layers
+from mmvid.models import convolution, layers, winograd
 from mmvid.models.model import Model
 
 # Bytes of patches beyond which a product is not tried.
@@ -89,7 +89,7 @@ def _of_images(shape: Shape) -> dict[str, Callable]:
     if 2 * shape.x[0] * math.prod(out) * math.prod(shape.kernel[:3]) <= _MOST:
         ways["product"] = lambda x, k: convolution._product(x, k, stride, pad)
     if size == 3 and stride == 1 and out[0] % 2 == out[1] % 2 == 0:
-        ways["winograd"] = lambda x, k: convolution._tiles(x, convolution._filters(k))
+        ways["winograd"] = lambda x, k: winograd.tiles(x, winograd.filters_of(k))
     return ways
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.step --out step.json
 
 Two networks (RGB and flow), MML, clipped SGD with momentum; PyTorch steps the same two networks on clips of
-the same shape. Then one network's logits, without gradients, where FORWARD says so. Ratios within one run;
-rounds alternate, the least of each is kept. Asserts nothing. For a GPU there is benchmarks/device.py.
+the same shape. Then one network's logits, without gradients, where FORWARD says so; and, with --auxiliaries, what
+CMPL's auxiliary costs beside its primary, a step of one network each. Ratios within one run; rounds alternate, the
+least of each is kept. Asserts nothing. For a GPU there is benchmarks/device.py.
 """
 
 import argparse
@@ -29,13 +30,18 @@ CASES = (
 )
 # As a test clip is scored.
 FORWARD = (("swin3d_tiny", 1, 32, 224),)
+# A quarter of the width and twice the frames, as the paper's (table 2).
+AUXILIARIES = (
+    (("cmpl_resnet50", 2, 8, 112), ("cmpl_resnet50_x1_4", 2, 16, 112)),
+    (("cmpl_tiny", 16, 8, 48), ("cmpl_tiny", 16, 16, 48, dict(width=4))),
+)
 # What is written in PyTorch here.
 REFERENCES = ("tsm_resnet18", "tsm_resnet50", "r2plus1d_18", "csn_ir_50", "swin3d_tiny")
 
 
-def ours(spec: dict, dtype: str):
+def ours(spec: dict, dtype: str, streams: tuple[str, ...] = ("rgb", "flow")):
     """A function that makes one joint step and waits for it."""
-    program, state, batch, *_ = jax_side.compiled_step(spec, dtype, ("rgb", "flow"))
+    program, state, batch, *_ = jax_side.compiled_step(spec, dtype, streams)
     now = {"state": state}
 
     def once():
@@ -92,12 +98,30 @@ def told(name: str, spec: dict, least: dict[str, float]) -> dict:
     return found
 
 
+def spec_of(model: str, batch: int, frames: int, side: int, options: dict | None = None) -> dict:
+    """A case as the two sides read it."""
+    return dict(model=model, options=options or {}, batch=batch, frames=frames, side=side)
+
+
+def beside(pair: tuple, dtype: str, rounds: int) -> dict:
+    """Prints what an auxiliary costs beside its primary, a ``pair`` of cases, and returns it as data."""
+    names = ("primary", "auxiliary")
+    specs = dict(zip(names, (spec_of(*case) for case in pair)))
+    least = measure({name: ours(spec, dtype, ("rgb",)) for name, spec in specs.items()}, rounds)
+    for name, spec in specs.items():
+        told(f"{name} {spec['model']}"[:21], spec, {"ours": least[name]})
+    ratio = least["auxiliary"] / least["primary"]
+    print(f"the auxiliary costs {ratio:.2f} of the primary, {100 * ratio / (1 + ratio):.0f} % of a step of both")
+    return {"cost_ratio": ratio} | {f"{name}_seconds": seconds for name, seconds in least.items()}
+
+
 def main() -> None:
     """Prints the table and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--dtype", default="float32", help="bfloat16 on accelerators")
     parser.add_argument("--models", nargs="*", help="only these")
+    parser.add_argument("--auxiliaries", action="store_true", help="only what auxiliaries cost")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     torch = importlib.util.find_spec("torch") is not None and jax.default_backend() == "cpu"
@@ -106,13 +130,15 @@ def main() -> None:
     results = {}
     kinds = (("", CASES, ours, theirs), ("logits of ", FORWARD, our_logits, their_logits))
     for kind, (model, *shape), own, other in ((k, c, o, t) for k, cases, o, t in kinds for c in cases):
-        if args.models and model not in args.models:
+        if args.auxiliaries or (args.models and model not in args.models):
             continue
-        spec = dict(model=model, options={}, **dict(zip(("batch", "frames", "side"), shape)))
+        spec = spec_of(model, *shape)
         runs = {"ours": own(spec, args.dtype)}
         if torch and model in REFERENCES:
             runs["torch"] = other(spec, args.dtype)
         results[kind + model] = told(kind + model, spec, measure(runs, args.rounds))
+    for pair in AUXILIARIES if args.auxiliaries else ():
+        results[f"auxiliary of {pair[0][0]}"] = beside(pair, args.dtype, args.rounds)
     if args.out:
         args.out.write_text(json.dumps(results, indent=1))
 

@@ -1,9 +1,11 @@
 """What networks cost at test, and what the command 'cost' says of it."""
 
 import json
+import types
 
 import pytest
 import toy
+from ml_collections import ConfigDict
 from test_build import config, dataset  # noqa: F401
 from test_commands import TINY, ask
 from test_flops import of_model
@@ -13,7 +15,7 @@ from mmvid import configuration
 from mmvid.commands import cost
 from mmvid.flops import Products
 from mmvid.network import Network
-from mmvid.run import build, inference, outline
+from mmvid.run import build, inference, outline, talk
 from mmvid.run.inference import Computed, Effort, Pipeline
 from mmvid.streams import Sampling, Stream, Views
 
@@ -61,6 +63,12 @@ def test_a_pipeline_is_its_parts_one_after_another():
     assert found._replace(computed=Computed("tvl1", 3, 8, 8)).milliseconds is None
 
 
+def test_shares_of_a_step_add_up():
+    efforts = [Effort("rgb", ("rgb",), 1, Products(20, 20)), Effort("fast", ("fast",), 1, Products(2, 5, 3))]
+    found = inference.shares(efforts)
+    assert found == {"rgb": 0.8, "fast": 0.2} and inference.said(found) == "rgb 80.0 %, fast 20.0 %"
+
+
 # ---------------------------------------------------------------------------- the paper's
 SWIN = 140.33  # GFLOPs that the paper prints for Swin-T at 32 x 224 x 224
 
@@ -106,6 +114,21 @@ def test_a_student_stands_against_its_teachers_and_what_they_read(dataset, tmp_p
     assert "A whole clip, 10 views: rgb " in cost.said(run, found._replace(views=10))
     everyone = cost.cost_of(build.build(config(dataset, **TINY | {"plan": "reduced"}), tmp_path), measure=False)
     assert [e.name for e in everyone.others.efforts] == ["flow", "rgb"] and everyone.others.name == "all networks"
+    both = inference.said(inference.shares(everyone.others.efforts))
+    assert f"Of the computation of all networks: {both}." in " ".join(cost.said(run, everyone).split())
+    assert "Of the computation" not in said
+
+
+def test_networks_of_two_kinds_are_told_what_each_costs(caplog):
+    caplog.set_level("INFO")
+    networks = (*toy.linear(("rgb",), classes=6), *toy.linear(("fast",), classes=2))
+    streams = RGB | {"fast": Stream("fast", "rgb", Sampling("uniform", 4))}
+    for widths in ({"rgb": 8, "fast": 8}, {"rgb": 8, "fast": 2}):
+        own = {n: dict(model="cmpl_tiny", options=dict(width=w)) for n, w in widths.items()}
+        read = streams if widths["fast"] < 8 else {"rgb": RGB["rgb"], "fast": RGB["rgb"]._replace(name="fast")}
+        run = types.SimpleNamespace(config=ConfigDict(dict(networks=own, size=16)))
+        talk._say_shares(run, types.SimpleNamespace(name="cmpl", networks=networks, streams=read))
+    assert [r.message for r in caplog.records] == ["cmpl: of a step's multiply-adds rgb 75.0 %, fast 25.0 %"]
 
 
 def test_a_network_that_reads_in_turn_counts_what_the_headline_reads():

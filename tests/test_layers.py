@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from mmvid.models import convolution
+from mmvid.models import convolution, winograd
+from mmvid.models.pooling import max_pool
 
 
 def with_gradients(function, *inputs):
@@ -59,7 +60,7 @@ def test_every_lowering_is_the_convolution(shape, lowering, dtype, tolerance):
         x = drawn((batch, side, side, channels), dtype)
         kernel = drawn((size, size, channels, filters), dtype, 1)
         chosen = convolution._on_cpu(x.shape, x.dtype, kernel.shape, stride)
-        names = {None: None, convolution._winograd: "_winograd"}
+        names = {None: None, winograd.winograd: "_winograd"}
         assert names.get(chosen, "_product") == lowering
         own = with_gradients(lambda x, k: convolution.of_images(x, k, stride=stride), x, kernel)
         reference = with_gradients(lambda x, k: convolution._xla(x, k, stride, size // 2), x, kernel)
@@ -68,10 +69,10 @@ def test_every_lowering_is_the_convolution(shape, lowering, dtype, tolerance):
 
 @pytest.mark.parametrize("room, chunks", [(1, 6), (4 * 144 * 6 * 4 * 2, 3), (2**30, 1)])
 def test_tiles_in_chunks_are_the_convolution(monkeypatch, room, chunks):
-    monkeypatch.setattr(convolution, "_CACHE", room)
+    monkeypatch.setattr(winograd, "CACHE", room)
     x, kernel = drawn((6, 12, 12, 2), "float32"), drawn((3, 3, 2, 4), "float32", 1)
-    assert convolution._chunks(x, 4).shape[0] == chunks
-    own = with_gradients(convolution._winograd, x, kernel)
+    assert winograd.chunks_of(x, 4).shape[0] == chunks
+    own = with_gradients(winograd.winograd, x, kernel)
     close(own, with_gradients(lambda x, k: convolution._xla(x, k, 1, 1), x, kernel), 1e-5)
 
 
@@ -124,7 +125,12 @@ def test_convolutions_over_clips_are_three_dimensional(frames, height, width, si
 
 # (clip, kernel, strides, padding): each way that a clip's convolution is lowered.
 CLIPS = [
-    ((2, 4, 5, 5, 128), (3, 1, 1, 128, 3), (1, 1), "symmetric"),  # a sum of products
+    ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (1, 1), "symmetric"),  # a product for all taps
+    ((2, 2, 3, 3, 130), (5, 1, 1, 130, 2), (1, 1), "same"),
+    ((2, 6, 8, 11, 3), (5, 7, 7, 3, 4), (1, 2), "symmetric"),  # a stem
+    ((1, 3, 9, 4, 2), (3, 5, 5, 2, 3), (1, 2), "same"),
+    ((2, 2, 7, 6, 3), (7, 7, 7, 3, 2), (1, 2), "symmetric"),  # of fewer frames than taps
+    ((2, 4, 5, 5, 128), (3, 1, 1, 128, 130), (1, 1), "symmetric"),  # a sum of products
     ((2, 4, 5, 5, 130), (3, 1, 1, 130, 3), (2, 1), "same"),
     ((2, 4, 5, 5, 6), (3, 1, 1, 6, 3), (2, 1), "same"),  # frames side by side
     ((8, 4, 8, 8, 64), (1, 3, 3, 64, 64), (1, 1), "symmetric"),  # tiles
@@ -174,15 +180,15 @@ def windows(x, padding):
        padding=st.sampled_from(["symmetric", "same"]))  # fmt: skip
 def test_pooling_by_pairs_is_pooling_by_windows(height, width, seed, padding):
     x = drawn((2, height, width, 3), "float32", seed)
-    own = with_gradients(lambda x: convolution.max_pool(x, padding), x)
+    own = with_gradients(lambda x: max_pool(x, padding), x)
     close(own, with_gradients(lambda x: windows(x, padding), x), 1e-6)
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 def test_clips_are_pooled_frame_by_frame(padding):
     x = drawn((2, 3, 6, 5, 4), "float32")
-    frames = jnp.stack([convolution.max_pool(x[:, t], padding) for t in range(3)], 1)
-    np.testing.assert_array_equal(convolution.max_pool(x, padding), frames)
+    frames = jnp.stack([max_pool(x[:, t], padding) for t in range(3)], 1)
+    np.testing.assert_array_equal(max_pool(x, padding), frames)
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5])
@@ -190,9 +196,9 @@ def test_pooling_in_time_too_is_pooling_by_cubes(frames):
     x = drawn((2, frames, 6, 5, 4), "float32")
     pads = ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0))
     want = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 3, 1), (1, 2, 2, 2, 1), pads)
-    np.testing.assert_array_equal(convolution.max_pool(x, time=True), want)
+    np.testing.assert_array_equal(max_pool(x, time=True), want)
 
 
 def test_a_tie_shares_its_gradient():
-    gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
     assert float(gradient.sum()) == 4.0 and float(gradient.min()) > 0

@@ -150,6 +150,9 @@ def _verdict(cost: Cost) -> list[str]:
     lines = [f"{student.name} takes {saved(own, work)} computation (FLOPs) than {others.name}."]
     if others.milliseconds is not None:
         lines.append(f"It takes {saved(student.milliseconds, others.milliseconds)} time, flow included.")
+    if student.name in (effort.name for effort in others.efforts):
+        # They learn together: what each costs of it.
+        lines.append(f"Of the computation of all networks: {inference.said(inference.shares(others.efforts))}.")
     if others.computed:
         with_raft, (less, all_less) = work + RAFT_GFLOPS * 1e9, as_printed(cost)
         lines.append(

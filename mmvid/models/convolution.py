@@ -1,4 +1,4 @@
-"""The ONE place where convolutions and pooling are lowered: it picks a way for each shape and platform."""
+"""The ONE place where convolutions are lowered: it picks a way for each shape and platform."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid.models import stems
+from mmvid.models.winograd import winograd
+
 Pair = tuple[int, int]
-# Bytes that a chunk of a convolution may use: one CPU's share of the last-level cache.
-_CACHE = 12 * 2**20
 # Bytes that the patches of one convolution may take, as XLA's own convolution needs no patches at all.
 _PATCHES = 2**28
+# Channels of pictures and of stacks of flow.
+_FEW = 16
 # Axes of inputs, kernels and outputs, by their number.
 _AXES = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -50,81 +53,6 @@ def _product(x, kernel, stride: int, padding: int):
     return jnp.dot(patches, kernel.reshape(-1, filters)).reshape(x.shape[0], *out, filters)
 
 
-def _filters(kernel):
-    """Transforms a 3x3 kernel [3, 3, C, F] into the 4x4 matrices of Winograd's products, [16, C, F]."""
-    g = jnp.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], kernel.dtype)
-    return jnp.einsum("ia,jb,abcf->ijcf", g, g, kernel).reshape(16, *kernel.shape[2:])
-
-
-def _tiles(x, filters):
-    """Convolves even maps by 3x3 (stride 1, padding 1) with Winograd's F(2x2, 3x3).
-
-    It needs 16 products where a direct convolution needs 36 (Lavin and Gray, 2016, section 4.1).
-    """
-    batch, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    # d[i][j]: element (i, j) of every 4x4 tile, the tiles two apart.
-    d = [[x[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for j in range(4)] for i in range(4)]
-
-    # Lavin and Gray's B^T d B and A^T m A, as sums: their matrices hold 0, 1 and -1 alone.
-    def into(r):
-        return r[0] - r[2], r[1] + r[2], r[2] - r[1], r[1] - r[3]
-
-    def back(r):
-        return r[0] + r[1] + r[2], r[1] - r[2] - r[3]
-
-    half = [into(row) for row in zip(*(into(column) for column in zip(*d)))]
-    # Split, not indexed: the gradient is then one concatenation, not a sum of sixteen padded arrays.
-    parts = iter(lax.split(filters, (1,) * 16))
-    products = [[jnp.dot(v.reshape(-1, channels), next(parts)[0]) for v in row] for row in half]
-    y = [back(row) for row in zip(*(back(column) for column in zip(*products)))]
-    shape = (batch, height // 2, width // 2, -1)
-    y = jnp.stack([jnp.stack([v.reshape(shape) for v in row], 3) for row in y], 2)
-    return y.reshape(batch, height, width, -1)
-
-
-def _chunks(x, filters: int):
-    """Splits ``x`` [B, H, W, C] into chunks [n, B/n, H, W, C] whose tiles stay in the cache.
-
-    Memory fetched anew costs XLA's CPU three times what the products cost.
-    """
-    maps, height, width, channels = x.shape
-    room = max(1, _CACHE // (4 * height * width * (channels + filters) * x.dtype.itemsize))
-    size = max(n for n in range(1, maps + 1) if maps % n == 0 and n <= room)
-    return x.reshape(maps // size, size, height, width, channels)
-
-
-@jax.custom_vjp
-def _winograd(x, kernel):
-    """Runs `_tiles` chunk by chunk.
-
-    The gradient of the input is again such a convolution, with the kernel turned by 180 degrees and
-    its channels and filters exchanged.
-    """
-    filters = _filters(kernel)
-    y = lax.map(lambda v: _tiles(v, filters), _chunks(x, kernel.shape[3]))
-    return y.reshape(*x.shape[:3], -1)
-
-
-def _winograd_backward(saved, gradient):
-    x, kernel = saved
-    filters, pull = jax.vjp(_filters, kernel)
-    turned = _filters(kernel[::-1, ::-1].swapaxes(2, 3))
-
-    def step(total, chunk):
-        x, gradient = chunk
-        own = jax.vjp(lambda f: _tiles(x, f), filters)[1](gradient)[0]
-        return total + own, _tiles(gradient, turned)
-
-    chunks = _chunks(x, kernel.shape[3])
-    gradients = gradient.reshape(*chunks.shape[:4], -1)
-    total, own = lax.scan(step, jnp.zeros_like(filters), (chunks, gradients))
-    return own.reshape(x.shape), pull(total)[0]
-
-
-_winograd.defvjp(lambda x, kernel: (_winograd(x, kernel), (x, kernel)), _winograd_backward)
-
-
 def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
     """Returns what beats XLA's CPU convolution, forward and both gradients together, or None.
 
@@ -146,7 +74,7 @@ def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
     # The kernel's own transform pays with 512 tiles.
     wide = area >= 64 and shape[0] * area >= 2048 and min(channels, filters) >= 64
     # Tiles are sums of sums: in bfloat16 they would lose too much.
-    return _winograd if size == 3 and even and wide and dtype != jnp.bfloat16 else None
+    return winograd if size == 3 and even and wide and dtype != jnp.bfloat16 else None
 
 
 def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
@@ -188,11 +116,17 @@ def _frames_on_cpu(x, kernel, stride: int):
 
 def _planar(x, kernel, strides: Pair, pads: Pair):
     """Computes a convolution over clips by 2-D ones over their frames, without taps that only read zeros."""
-    taps, size, _, channels, _ = kernel.shape
+    taps, size, _, channels, filters = kernel.shape
     outputs = (x.shape[1] + sum(pads) - taps) // strides[0] + 1
     read = [i for i in range(taps) if any(0 <= o * strides[0] + i - pads[0] < x.shape[1] for o in range(outputs))]
     kernel = kernel[read[0] : read[-1] + 1]
     pads = pads[0] - read[0], pads[1] - (taps - 1 - read[-1])
+    # Sums over so many products would lose too much in bfloat16.
+    if size >= 5 and strides == (1, 2) and channels <= _FEW and len(read) > 1 and x.dtype != jnp.bfloat16:
+        return stems.of_clips(x, kernel, pads)
+    # A bottleneck's entry.
+    if size == 1 and strides == (1, 1) and channels > filters and len(read) > 1:
+        return _by_tap(x, kernel, pads)
     # Few channels make narrow products: 45 to 64 ones 50 ms, side by side 42.
     if size == 1 and channels >= 128 and len(read) > 1:
         return _by_frame(x, kernel, strides, pads)
@@ -217,13 +151,33 @@ def _by_frame(x, kernel, strides: Pair, pads: Pair):
     Nothing is copied and no zero is multiplied: 2 x 4 x 28 x 28 x 288 to 128 takes 24 ms, side by
     side 38.
     """
-    # Split, not indexed, for the gradient's sake (see _tiles).
+    # Split, not indexed, for the gradient's sake (see `winograd.tiles`).
     frames = [v[:, 0] for v in lax.split(x, (1,) * x.shape[1], axis=1)]
     outputs = []
     for start in range(-pads[0], len(frames) + pads[1] - len(kernel) + 1, strides[0]):
         read = [t for t in range(start, start + len(kernel)) if 0 <= t < len(frames)]
         outputs.append(sum(_frames_on_cpu(frames[t], kernel[t - start], strides[1]) for t in read))
     return jnp.stack(outputs, 1)
+
+
+def _by_tap(x, kernel, pads: Pair):
+    """Multiplies all frames with all taps by ONE product and adds up what falls on one output frame, for kernels
+    without extent in space or strides.
+
+    What is copied is as wide as the output, not the input. Forward and both gradients on one core, ms, here, side
+    by side and by frame: 2 x 16 x 28 x 28 x 64 to 16 10, 39 and 18; 2 x 16 x 14 x 14 x 128 to 32 6, 10 and 12; 2 x
+    16 x 7 x 7 x 256 to 64 4, 6 and 7.
+    """
+    taps, _, _, channels, filters = kernel.shape
+    wide = kernel[:, 0, 0].transpose(1, 0, 2).reshape(channels, taps * filters)
+    y = jnp.dot(x.reshape(-1, channels), wide).reshape(*x.shape[:4], taps * filters)
+    shifted, zero = [], jnp.zeros((), y.dtype)
+    for i, own in enumerate(lax.split(y, (filters,) * taps, axis=4)):
+        # Negative numbers cut: what a tap would add to an output before or after the clip.
+        amounts = [(0, 0, 0)] * 5
+        amounts[1] = (pads[0] - i, pads[1] - (taps - 1 - i), 0)
+        shifted.append(lax.pad(own, zero, amounts))
+    return sum(shifted)
 
 
 def _in_space(x, kernel, strides: Pair):
@@ -270,30 +224,3 @@ def of_clips(x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding
         cuda=lambda x, k: _on_cuda(x, k, strides, pads),
         default=lambda x, k: _xla_clip(x, k, strides, pads),
     )
-
-
-def max_pool(x: jax.Array, padding: str = "symmetric", *, time: bool = False) -> jax.Array:
-    """Pools 3x3 windows of [.., H, W, C], with ``time`` 3x3x3 ones, with stride 2 by their maximum, axis by axis.
-
-    Each output is the maximum of an even row, the odd row after it and the odd row before it; TensorFlow's 'same'
-    padding takes the even row that follows instead of the odd one before where the size is even. On CPU the
-    gradient costs a tenth of that of XLA's windows. Equal maxima share it.
-    """
-    low = jnp.asarray(jnp.finfo(x.dtype).min, x.dtype)
-    for axis in range(x.ndim - (4 if time else 3), x.ndim - 1):
-        # An odd length gets a last row that never wins.
-        odd_length = x.shape[axis] % 2
-        x = _padded(x, low, axis, 0, odd_length)
-        pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
-        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in range(2))
-        following = padding == "same" and not odd_length
-        third = _padded(even, low, axis, -1, 1) if following else _padded(odd, low, axis, 1, -1)
-        x = jnp.maximum(jnp.maximum(even, odd), third)
-    return x
-
-
-def _padded(x, value, axis: int, before: int, after: int):
-    """Adds ``before`` and ``after`` copies of ``value`` along ``axis``; negative numbers cut instead."""
-    amounts = [(0, 0, 0)] * x.ndim
-    amounts[axis] = (before, after, 0)
-    return lax.pad(x, value, amounts)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmvid.models.convolution import max_pool
 from mmvid.models.layers import BatchNorm, Classifier, Conv
+from mmvid.models.pooling import max_pool
 
 
 def temporal_shift(x, frames: int, divisor: int = 8):

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmvid.models.convolution import max_pool
 from mmvid.models.layers import BatchNorm, ChannelConv, Classifier, ClipConv, linear
+from mmvid.models.pooling import max_pool
 from mmvid.models.resnet import between, blocks
 
 # Forms that convolve each channel by itself.

@@ -170,6 +170,18 @@ def milliseconds(once: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
+def shares(efforts: Sequence[Effort]) -> dict[str, float]:
+    """{network: its share of the multiply-adds of all}. A backward pass costs each network twice the forward one:
+    these are its shares of a training step as well, where all see equally many clips."""
+    whole = sum(effort.products.total for effort in efforts)
+    return {effort.name: effort.products.total / whole for effort in efforts}
+
+
+def said(shared: dict[str, float]) -> str:
+    """Shares in words: 'rgb 80.1 %, fast 19.9 %'."""
+    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in shared.items())
+
+
 # ---------------------------------------------------------------------------- what they are given
 def _pairs(streams: Iterable[streams_lib.Stream], views: streams_lib.Views) -> int:
     """The pairs of frames of which one view of a clip needs something computed: those that any of the ``streams``

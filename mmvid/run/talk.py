@@ -9,7 +9,7 @@ from mmvid.logs import LOG
 from mmvid.models import options_of
 from mmvid.plans import learning, stills
 from mmvid.plans.segment import Segment
-from mmvid.run import devices
+from mmvid.run import devices, inference
 from mmvid.run.build import Run
 
 
@@ -102,6 +102,23 @@ def _estimate(run: Run, segment: Segment, step: int, clock: logs.Clock) -> None:
         )
 
 
+def _say_shares(run: Run, segment: Segment) -> None:
+    """Says what each of several networks that learn together costs, where they are not of one kind: a narrow
+    auxiliary that sees more frames may not be as cheap as it looks."""
+    learners = [network for network in segment.networks if not network.frozen]
+    if len({_kind(run.config, segment, network) for network in learners}) < 2:
+        return
+    efforts = [inference.counted(network, segment.streams, run.config.size) for network in learners]
+    LOG.info("%s: of a step's multiply-adds %s", segment.name, inference.said(inference.shares(efforts)))
+
+
+def _kind(config, segment: Segment, network) -> str:
+    """What decides a network's cost, but for its input's channels."""
+    spec = config.networks[network.name]
+    frames = [[segment.streams[stream].sampling.frames for stream in read] for read in network.reads]
+    return f"{spec.model} {sorted(spec.options.to_dict().items())} {frames}"
+
+
 def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Clock, values) -> None:
     """Says, after the steps at which each is known: an estimate of the run's time (second step, where steps are
     slow), the segment's header with its speed (seventh), and what waiting for input costs (sixtieth)."""
@@ -119,6 +136,7 @@ def announce(run: Run, segment: Segment, step: int, start: int, clock: logs.Cloc
         clock.reset()
     if step == shown:
         LOG.info(_header(run, segment, step, start, clock))
+        _say_shares(run, segment)
         if segment is run.segments[0]:
             say_random(run.config)
     if step == min(start + 60, segment.stop):
