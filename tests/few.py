@@ -37,9 +37,9 @@ def scored(config, outputs, knowing, seed, clips, **meta):
     for name in outputs:
         signal = (known if name == config.headline else known[::-1])[:, None] * np.eye(len(VERBS))
         logits[name] = 3 * (0.6 * rng.normal(size=(clips, 2, len(VERBS))) + signal[labels][:, None])
-    told = dict(split="test", step=600, protocol="D0U2", crops="centre", variant="code", resize=48, views=2,
-                dataset="tabletop-semi", fingerprint="made up", clips_expected=clips, clips_used=clips,
-                classes={"verb": list(VERBS)}, members=list(outputs))  # fmt: skip
+    told = dict(split="test", step=600, protocol=config.evaluation.protocol, crops="centre", variant="code",
+                resize=48, views=2, dataset="tabletop-semi", fingerprint="made up", clips_expected=clips,
+                clips_used=clips, classes={"verb": list(VERBS)}, members=list(outputs))  # fmt: skip
     found = made(logits, labels, **{**told, **meta})
     verbs = {output: {"verb": own["action"]} for output, own in found.logits.items()}
     return found._replace(label={"verb": labels}, logits=verbs)
@@ -69,7 +69,8 @@ def segments(workdir, config, *, clips=240, steps=600):
         (folder / "scores").mkdir(parents=True)
         ways = {"test": {}, "followed": dict(split="followed")}
         if labelled == config.semi.labelled:
-            ways |= {f"test@D0U2t{k}-centre": dict(protocol=f"D0U2t{k}") for k in config.semi.thinned}
+            whole = config.evaluation.protocol
+            ways |= {f"test@{whole}t{k}-centre": dict(protocol=f"{whole}t{k}") for k in config.semi.thinned}
         for way, meta in ways.items():
             knowing = KNOWN[method] / int(meta.get("protocol", "t1").rpartition("t")[2]) ** 0.4
             own = scored(config, outputs, knowing, seed, clips, **about, **meta)

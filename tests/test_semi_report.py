@@ -48,7 +48,7 @@ def test_arms_of_other_options_or_of_more_labels_are_others(tmp_path):
     config = cmpl.get_config("table")
     found = arms.arms(columns_of(tmp_path, config, clips=20, steps=10), config)
     # Of CMPL itself three draws, of each of its rivals three, with one label and with five.
-    assert {len(arm.draws) for arm in found} == {3} and len(found) == 6 + len(cmpl.RIVALS)
+    assert {len(arm.draws) for arm in found} == {3} and len(found) == 7 + len(cmpl.RIVALS)
     rules = {arm.title: arm.labels for arm in found}
     assert rules["CMPL"] == rules["FixMatch"] == rules["CMPL, average"] != rules["CMPL, 1 label"]
     rates = next(arm for arm in found if arm.title == "FixMatch, frame rates")
@@ -170,14 +170,14 @@ def test_accuracy_with_fewer_frames_is_of_clips_that_were_cut_alike(tmp_path):
     config = cmpl.get_config()
     columns = columns_of(tmp_path, config, clips=40, steps=10)
     own = arms.arms(columns, config)[-1]
-    path = tmp_path / "method" / "scores" / "test@D0U2t2-centre.npz"
+    path = tmp_path / "method" / "scores" / "test@E2t2-centre.npz"
     lines = auxiliary._lines(tmp_path, own, "test", HOW)
     assert list(lines) == ["CMPL: flow (primary)", "CMPL: flow_fast (auxiliary)"]
     assert {*map(tuple, lines.values())} == {(1, *config.semi.thinned)}
     right = numbers_lib.hits(file.load(path), "flow", "verb", 1, HOW)
     assert lines["CMPL: flow (primary)"][2] == right.mean()
     # Of other weights, or with other clips: that is no curve.
-    for changed in (dict(step=1), dict(protocol="D0U1t2")):
+    for changed in (dict(step=1), dict(protocol="E1t2")):
         scores = file.load(path)
         file.save(path, scores._replace(meta=scores.meta | changed))
         assert {*map(tuple, auxiliary._lines(tmp_path, own, "test", HOW).values())} == {(1, 4)}
@@ -192,16 +192,20 @@ def test_an_arm_is_scored_with_fewer_frames_where_the_report_looks(tmp_path, mon
     monkeypatch.setattr(score.network, "final_weights", lambda state: {})
     run, segment = SimpleNamespace(workdir=tmp_path, config=config), SimpleNamespace(name="method")
     score.evaluator(run, segment)(None, "test", 9, thinned=2)
-    assert [path.name for path in (tmp_path / "method" / "scores").iterdir()] == ["test@D0U2t2-centre.npz"]
-    found = file.load(tmp_path / "method" / "scores" / "test@D0U2t2-centre.npz")
-    assert found.meta["asked"] == ["test", 9, "D0U2t2", "centre"]
+    assert [path.name for path in (tmp_path / "method" / "scores").iterdir()] == ["test@E2t2-centre.npz"]
+    found = file.load(tmp_path / "method" / "scores" / "test@E2t2-centre.npz")
+    assert found.meta["asked"] == ["test", 9, "E2t2", "centre"]
 
 
 def test_what_an_auxiliary_network_costs(crossed):
     workdir, config, columns = crossed
     said = auxiliary.costs(workdir, columns, config)["auxiliary"]
     assert "0.025 GFLOPs a view, 33.3 % of both" in said and "2.00 times as long as FixMatch" in said
-    assert auxiliary.costs(workdir, columns[:-1], config) == {}
+    # Where nobody has counted, or there is no auxiliary network.
+    assert auxiliary.costs(workdir / "none", columns, config) == {}
+    alone = config.copy_and_resolve_references().unlock()
+    alone.method.name, alone.semi.networks = "fixmatch", ("rgb",)
+    assert auxiliary.costs(workdir, columns, alone) == {}
 
 
 # ---------------------------------------------------------------------------- the page

@@ -78,7 +78,8 @@ def gain(alike: Sequence[Arm], split: str, how: str) -> dict[str, str]:
 def correlation(x: np.ndarray, y: np.ndarray, draws: int = 1000) -> tuple[float, ...]:
     """Computes the correlation of two lists of numbers, [N] each, with its 95 % bootstrap interval over pairs: (r,
     low, high); () where either does not vary."""
-    if len(x) < 3 or not x.std() or not y.std():
+    # A standard deviation of equal numbers may be a rounding above 0.
+    if len(x) < 3 or not np.ptp(x) or not np.ptp(y):
         return ()
     places = np.random.default_rng(0).integers(0, len(x), (draws, len(x)))
     a, b = (values[places] - values[places].mean(1, keepdims=True) for values in (x, y))
