@@ -67,6 +67,8 @@ VARIANTS = [
 def test_every_configuration_has_an_outline_or_asks_for_its_label_spaces(text, tmp_path):
     c = configuration.read(text).unlock()
     c.dataset.path = str(tmp_path / "none")
+    # The eight devices of the tests share a batch.
+    c.semi.update(dict(labelled_batch=8, unlabelled_batch=16))
     for spec in c.networks.values():
         # A control that must be given its file.
         spec.weights = "" if spec.weights == "inflated:" else spec.weights
