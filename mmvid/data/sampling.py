@@ -220,7 +220,7 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     in for those left out behind it, so that a clip stays as long as it was.
     """
     protocol, stride = thinning(views.protocol)
-    if stride > 1:
+    if protocol != views.protocol:
         anchors = test_indices(n, stream, views._replace(protocol=protocol), shared=shared, clip=clip)
         return anchors[:, np.arange(anchors.shape[1]) // stride * stride]
     s, stack = stream.sampling, stack_length(stream)
