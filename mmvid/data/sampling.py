@@ -196,7 +196,7 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind any of them 'tK' "
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind any 'tK' "
             f"to show every K-th frame alone, and one of {VARIANTS}"
         )
     return counts
