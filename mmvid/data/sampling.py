@@ -196,7 +196,7 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind each 'tK' "
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind any 'tK' "
             f"to show every K-th frame alone, and one of {VARIANTS}"
         )
     return counts
@@ -220,7 +220,7 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     in for those left out behind it, so that a clip stays as long as it was.
     """
     protocol, stride = thinning(views.protocol)
-    if stride > 1:
+    if protocol != views.protocol:
         anchors = test_indices(n, stream, views._replace(protocol=protocol), shared=shared, clip=clip)
         return anchors[:, np.arange(anchors.shape[1]) // stride * stride]
     s, stack = stream.sampling, stack_length(stream)

@@ -86,7 +86,7 @@ def correlation(x: np.ndarray, y: np.ndarray, draws: int = 1000) -> tuple[float,
     scale = a.std(1) * b.std(1)
     # A draw in which one does not vary has no correlation.
     sampled = (a * b).mean(1)[scale > 1e-12] / scale[scale > 1e-12]
-    return float(np.corrcoef(x, y)[0, 1]), *metrics.middle(sampled)
+    return (float(np.corrcoef(x, y)[0, 1]), *metrics.middle(sampled)) if len(sampled) else ()
 
 
 def correlated(x: np.ndarray, y: np.ndarray) -> str:
