@@ -148,8 +148,8 @@ def product(keys: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def crossed(grid: Grid, keys: Mapping[str, Sequence[str]]) -> Grid:
-    """A grid with each of its cells once for every combination of the values of ``keys``; compared is with the first
-    one of the cell that it was before."""
+    """A grid with each of its cells once for every combination of the values of ``keys``. They are compared with
+    the first one that the former cell has become."""
     if not keys:
         return grid
     names, cells, over = titles_of(list(keys)), [], ""
