@@ -75,7 +75,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(lock, "fcntl", None)
     for name, seconds in (("BEAT", 0.05), ("STALE", 0.6), ("LOOK", 0.05)):
         monkeypatch.setattr(lock, name, seconds)
-    monkeypatch.setattr(lock, "_alive", lambda pid: True)  # as of a holder on another host
+    monkeypatch.setattr(lock, "alive", lambda pid: True)  # as of a holder on another host
 
 
 def test_a_heart_that_beats_is_left_alone(tmp_path, quick):

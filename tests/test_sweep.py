@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_commands import ask
 from test_scores import made
@@ -64,6 +64,7 @@ KEYS = st.dictionaries(
 )  # fmt: skip
 
 
+@settings(max_examples=30)
 @given(KEYS)
 def test_several_keys_make_every_combination_once(keys):
     (found,) = grid.asked([f"config.{key}={','.join(values)}" for key, values in keys.items()], CONFIG, {}, None)
@@ -123,7 +124,8 @@ def test_a_file_names_grids(toml):
     # Keys beside a file: each of its cells with each of their values; --config and --seeds go before the file's.
     (both,) = grid.asked([f"{toml}#tau", "batch_size=4,8"], "mine.py", {}, "3")
     assert [cell.title for cell in both.cells][:2] == ["lr=0.01, batch_size=4", "lr=0.01, batch_size=8"]
-    assert len(both.cells) == 4 and {cell.config for cell in both.cells} == {"mine.py"} and both.over == ""
+    assert len(both.cells) == 4 and {cell.config for cell in both.cells} == {"mine.py"}
+    assert both.over == "lr=0.03, batch_size=4"
     assert both.seeds == (3,)
 
 

@@ -85,7 +85,8 @@ def _asked(arguments: argparse.Namespace, workdir: pathlib.Path) -> list[Grid]:
 
 # ---------------------------------------------------------------------------- a list of what there is
 def _planned(task: Task, known: dict, seen: set[str]) -> tuple[str, int]:
-    """What a run trains, in words, and its steps; stages that are in ``seen`` are others' already."""
+    """What a run trains, in words, and its steps; stages that are in ``seen`` are others' already. ('', 0) where
+    only data that are not there yet could tell."""
     own = stages.of(task, known)
     said, steps = [], 0
     for name, count in own.steps.items():
@@ -93,7 +94,7 @@ def _planned(task: Task, known: dict, seen: set[str]) -> tuple[str, int]:
         said.append(f"({name})" if shared else f"{name} {count:,}")
         steps += 0 if shared else count
     seen |= set(own.keys.values())
-    return ", ".join(said) or "unknown before the data are made", steps
+    return ", ".join(said), steps
 
 
 def _listed(tasks: list[Task], known: dict, stale: float) -> str:
@@ -102,10 +103,12 @@ def _listed(tasks: list[Task], known: dict, stale: float) -> str:
     lines, total = [["run", "state", "steps", "segments"]], 0
     for task in tasks:
         said, steps = _planned(task, known, seen)
-        lines.append([task.title, folder.state(task, stale), f"{steps:,}", said])
+        told = (f"{steps:,}", said) if said else ("-", "not known before its data are made")
+        lines.append([task.title, folder.state(task, stale), *told])
         total += steps
+    steps = f", {total:,} steps" if total else ""
     shared = "; in brackets: what a run above trains" if any("(" in line[3] for line in lines) else ""
-    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} runs, {total:,} steps{shared}"
+    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} runs{steps}{shared}"
 
 
 # ---------------------------------------------------------------------------- what it came to

@@ -64,7 +64,12 @@ def tasks(folder: pathlib.Path, grids: Iterable[Grid]) -> list[Task]:
         for place in range(len(grid.seeds))
         for cell in grid.cells
     ]
-    return list({task.name: task for task in every}.values())
+    found: dict[str, Task] = {}
+    for task in every:
+        # Of cells that are segments of one run, the one of its own method names it.
+        if task.name not in found or not task.cell.segment:
+            found[task.name] = task
+    return list(found.values())
 
 
 # ---------------------------------------------------------------------------- how far they are

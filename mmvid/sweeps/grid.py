@@ -148,19 +148,21 @@ def product(keys: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 
 def crossed(grid: Grid, keys: Mapping[str, Sequence[str]]) -> Grid:
-    """A grid with each of its cells once for every combination of the values of ``keys``."""
+    """A grid with each of its cells once for every combination of the values of ``keys``. They are compared with
+    the first one that the former cell has become."""
     if not keys:
         return grid
-    names, cells = titles_of(list(keys)), []
+    names, cells, over = titles_of(list(keys)), [], ""
     for cell in grid.cells:
         for values in product(keys):
             said = ", ".join(f"{names[key]}={value}" for key, value in values.items())
             title = f"{cell.title}, {said}" if cell.title else said
+            over = over or (title if cell.title == grid.over else "")
             own = {key: value for key, value in values.items() if key != "config"}
             config = values.get("config", cell.config)
             own, values = cell.overrides | own, cell.values | values
             cells.append(Cell(title, config, own, values, follow=cell.follow, segment=cell.segment))
-    return grid._replace(cells=tuple(cells))
+    return grid._replace(cells=tuple(cells), over=over if grid.over else "")
 
 
 def checked(grid: Grid) -> Grid:
