@@ -19,10 +19,16 @@ _DURING = (
 )  # fmt: skip
 
 
+# A field of a named tuple that keys do not tell, and its value.
+ADDED = (("offset", 0.0),)
+
+
 def plain(value: Any) -> Any:
     """``value`` in dicts, lists, texts and numbers alone; configurations and named tuples become dicts."""
     if hasattr(value, "_asdict"):
-        value = value._asdict()
+        own = value._asdict()
+        # What a later version added, with the value that earlier ones meant: their keys hold.
+        value = {name: child for name, child in own.items() if (name, child) not in ADDED}
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, Mapping):

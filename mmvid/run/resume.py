@@ -32,7 +32,7 @@ SINCE = {
     "missing.audio": 0.0, "missing.boxes": 0.0,
     "teachers.split": "", "teachers.held": "", "teachers.student_sees_held": True, "without": "",
     "blend.held": "", "blend.split": "", "blend.fixed": "", "blend.measures": 1, "blend.super_epochs": (),
-    "blend.frozen_trunk": "", "blend.published": (), "semi.thinned": (),
+    "blend.frozen_trunk": "", "blend.published": (),
 }  # fmt: skip
 
 
@@ -50,13 +50,20 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 
 def entries(config: dict) -> dict[str, str]:
     """A configuration as {entry: JSON text}, in a form in which two can be compared: entries that it is too
-    old to have take the value in `SINCE`; those that are None, and options of methods that it does not use,
-    are left out."""
+    old to have take the value in `SINCE`; those that are None, options of methods that it does not use, those of
+    the plan 'semi' in another one, and offsets of 0 are left out."""
     method = config.get("method", {})
     used = {method.get("name"), *config.get("compare", ()), "name", "title"}
     config = {**config, "method": {name: value for name, value in method.items() if name in used}}
+    if config.get("plan") != "semi":
+        config.pop("semi", None)
     found = {name: json.dumps(value) for name, value in SINCE.items()} | dict(logs.flatten(config))
-    return {name: text for name, text in found.items() if text != "null"}
+    return {name: text for name, text in found.items() if text != "null" and not _is_no_offset(name, text)}
+
+
+def _is_no_offset(name: str, text: str) -> bool:
+    """Whether an entry says that a stream is not displaced, as all those of older runs."""
+    return name.endswith(".sampling.offset") and float(text) == 0
 
 
 def _check_same_config(run: Run, now: dict) -> None:
