@@ -1,4 +1,4 @@
-"""Every lowering of a convolution is the convolution; pooling by pairs is pooling by windows."""
+"""Every lowering of a convolution is the convolution; pooling by pairs is pooling by windows; batch norm."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from mmvid.models import convolution, winograd
+from mmvid.models import convolution, layers, winograd
 from mmvid.models.pooling import max_pool
 
 
@@ -136,6 +136,11 @@ CLIPS = [
     ((8, 4, 8, 8, 64), (1, 3, 3, 64, 64), (1, 1), "symmetric"),  # tiles
     ((16, 2, 8, 8, 22), (3, 3, 3, 22, 64), (1, 1), "symmetric"),  # tiles, frames side by side
     ((2, 5, 9, 9, 6), (1, 1, 1, 6, 4), (2, 2), "symmetric"),  # a shortcut
+    ((2, 3, 14, 14, 6), (1, 1, 1, 6, 4), (1, 1), "symmetric"),  # many rows: the kernel's gradient is turned
+    ((2, 3, 9, 8, 3), (3, 7, 7, 3, 4), (1, 2), "symmetric"),  # a stem
+    ((1, 4, 6, 7, 2), (5, 5, 5, 2, 3), (1, 1), "same"),
+    ((1, 2, 9, 8, 3), (5, 7, 7, 3, 4), (1, 2), "symmetric"),  # of which two taps read zeros alone
+    ((1, 5, 9, 8, 3), (3, 7, 7, 3, 4), (2, 2), "same"),
 ]
 
 
@@ -202,3 +207,47 @@ def test_pooling_in_time_too_is_pooling_by_cubes(frames):
 def test_a_tie_shares_its_gradient():
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 4, 4, 1)))
     assert float(gradient.sum()) == 4.0 and float(gradient.min()) > 0
+
+
+# ---------------------------------------------------------------------------- batch norm
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_norm_of_clips_has_the_gradient_of_that_of_frames(frozen):
+    """Clips get the gradient in closed form, frames that of automatic differentiation."""
+    with jax.enable_x64(True):
+        x, scale, bias = drawn((2, 3, 4, 5, 6), "float64") + 3, drawn(6, "float64", 1), drawn(6, "float64", 2)
+        stats = {"mean": drawn(6, "float64", 3), "var": jnp.ones(6)}
+        norm = layers.BatchNorm(frozen=frozen, dtype=jnp.float64)
+
+        def run(x, scale, bias):
+            variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
+            return norm.apply(variables, x, train=True, mutable="batch_stats")
+
+        of_frames = lambda x, *rest: run(x.reshape(-1, *x.shape[2:]), *rest)  # noqa: E731
+        own = with_gradients(lambda *v: run(*v)[0], x, scale, bias)
+        want = with_gradients(lambda *v: of_frames(*v)[0].reshape(x.shape), x, scale, bias)
+        close(own[0], want[0], 1e-13)
+        for found, gradient in zip(own[1], want[1]):
+            np.testing.assert_allclose(found, gradient, rtol=1e-11, atol=1e-11)
+        close(run(x, scale, bias)[1], of_frames(x, scale, bias)[1], 1e-13)
+
+
+def test_batch_norm_of_clips_sums_in_float32():
+    x = (drawn((2, 4, 8, 8, 3), "float32") + 30).astype(jnp.bfloat16)
+    vectors = drawn(3, "float32", 1), drawn(3, "float32", 2)
+
+    def run(dtype):
+        norm = lambda x: layers._normalised(x, *vectors, 1e-5, dtype)[0].astype(jnp.float32)  # noqa: E731
+        return with_gradients(norm, x.astype(dtype))
+
+    wide, own = run(jnp.float32), run(jnp.bfloat16)
+    assert own[1][0].dtype == jnp.bfloat16
+    close([v.astype(jnp.float32) for v in (own[0], own[1][0])], [wide[0], wide[1][0]], 0.02)
+
+
+def test_elsewhere_batch_norm_of_clips_is_differentiated_automatically(elsewhere):
+    norm = layers.BatchNorm()
+    variables = norm.init(jax.random.key(0), jnp.ones((1, 2, 2, 2, 3)), train=False)
+    norm.apply(variables, jnp.ones((1, 2, 2, 2, 3)), train=True, mutable="batch_stats")
+    assert elsewhere == [["cpu"]]
+    norm.apply(variables, jnp.ones((2, 2, 2, 3)), train=True, mutable="batch_stats")
+    assert elsewhere == [["cpu"]]

@@ -1,5 +1,6 @@
 """The layers that all networks share; convolution.py and depthwise.py decide how a convolution is computed."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -110,7 +111,8 @@ class BatchNorm(nn.Module):
             scale, bias = lax.stop_gradient(scale), lax.stop_gradient(bias)
         if not train or self.frozen:
             return self._apply(x, mean.value, var.value, scale, bias)
-        batch_mean, batch_var = self._moments(x)
+        # Clips alone have the gradient in closed form: networks of images keep the bits of their earlier runs.
+        y, batch_mean, batch_var = self._clips(x, scale, bias) if x.ndim == 5 else (None, *_moments(x))
         if not self.is_initializing():
             # PyTorch normalises by the biased variance, but stores the unbiased one.
             count = x.size // features
@@ -118,21 +120,73 @@ class BatchNorm(nn.Module):
             keep = 1 - self.momentum
             mean.value = keep * mean.value + self.momentum * lax.stop_gradient(batch_mean)
             var.value = keep * var.value + self.momentum * lax.stop_gradient(unbiased)
-        return self._apply(x, batch_mean, batch_var, scale, bias)
+        return self._apply(x, batch_mean, batch_var, scale, bias) if y is None else y
 
-    def _moments(self, x):
-        # In float32 (or float64) whatever the activations are: bfloat16 cannot hold a sum of so many.
-        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        # Squared differences: E[x^2] - E[x]^2 would cancel where the mean is large.
-        return mean, jnp.square(x - mean.reshape((1,) * (x.ndim - 1) + (-1,))).mean(axes)
+    def _clips(self, x, scale, bias):
+        """Normalises clips by their own moments: (y, mean, variance)."""
+
+        def plainly(x, scale, bias):
+            mean, var = _moments(x)
+            return self._apply(x, mean, var, scale, bias), mean, var
+
+        def closed(x, scale, bias):
+            return _normalised(x, scale, bias, self.eps, self.dtype)
+
+        return lax.platform_dependent(x, scale, bias, cpu=closed, default=plainly)
 
     def _apply(self, x, mean, var, scale, bias):
-        shape = (1,) * (x.ndim - 1) + (-1,)
-        factor = scale * lax.rsqrt(var + self.eps)
-        offset = bias - mean * factor
-        return (x * factor.reshape(shape) + offset.reshape(shape)).astype(self.dtype)
+        return _applied(x, mean, var, scale, bias, self.eps, self.dtype)
+
+
+def _rows(vector, ndim: int):
+    return vector.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def _moments(x):
+    # In float32 (or float64) whatever the activations are: bfloat16 cannot hold a sum of so many.
+    x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    # Squared differences: E[x^2] - E[x]^2 would cancel where the mean is large.
+    return mean, jnp.square(x - _rows(mean, x.ndim)).mean(axes)
+
+
+def _applied(x, mean, var, scale, bias, eps: float, dtype):
+    factor = scale * lax.rsqrt(var + eps)
+    offset = bias - mean * factor
+    return (x * _rows(factor, x.ndim) + _rows(offset, x.ndim)).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalised(x, scale, bias, eps: float, dtype):
+    """Normalises ``x`` by its own moments: (y, mean, variance); the moments carry no gradient.
+
+    The gradient is the closed form (Ioffe and Szegedy 2015, section 3). It keeps ``x`` itself; automatic
+    differentiation also writes and reads the differences to the mean.
+    """
+    mean, var = _moments(x)
+    return _applied(x, mean, var, scale, bias, eps, dtype), mean, var
+
+
+def _forward(x, scale, bias, eps: float, dtype):
+    y, mean, var = _normalised(x, scale, bias, eps, dtype)
+    return (y, mean, var), (x, scale, mean, var)
+
+
+def _backward(eps: float, dtype, saved, gradients):
+    x, scale, mean, var = saved
+    wide = jnp.promote_types(jnp.float32, x.dtype)
+    gradient, axes, inverse = gradients[0].astype(wide), tuple(range(x.ndim - 1)), lax.rsqrt(var + eps)
+    differences = x.astype(wide) - _rows(mean, x.ndim)
+    of_bias = gradient.sum(axes)
+    of_scale = (gradient * differences).sum(axes) * inverse
+    count, factor = x.size // x.shape[-1], scale * inverse
+    slope, level = factor * inverse * of_scale / count, factor * of_bias / count
+    own = gradient * _rows(factor, x.ndim) - differences * _rows(slope, x.ndim) - _rows(level, x.ndim)
+    return own.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
+
+
+_normalised.defvjp(_forward, _backward)
 
 
 def linear(inputs: int, features: int, dtype, name: str) -> nn.Dense:
