@@ -1,8 +1,8 @@
 """Trains every cell of a grid, and makes one table and one page of them.
 
     python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03,0.1
-    python -m mmvid sweep --grid configs/cmpl.toml#T4 --seeds=0,1,2 --workdir=runs/T4
-    python -m mmvid sweep --workdir=runs/T4
+    python -m mmvid sweep --grid configs/cmpl.toml#rate --workdir=runs/rate
+    python -m mmvid sweep --workdir=runs/rate
 
 A grid is KEY=A,B,C, an entry of the configuration and its values (several such
 make every combination; one that holds commas stands in quotes or brackets), or
@@ -108,7 +108,7 @@ def _listed(tasks: list[Task], known: dict, stale: float) -> str:
         total += steps
     steps = f", {total:,} steps" if total else ""
     shared = "; in brackets: what a run above trains" if any("(" in line[3] for line in lines) else ""
-    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} runs{steps}{shared}"
+    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} run{'s' * (len(tasks) > 1)}{steps}{shared}"
 
 
 # ---------------------------------------------------------------------------- what it came to
@@ -128,7 +128,7 @@ def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
     print(f"\nreport: {workdir / 'sweep.html'}")
     states = [(task.title, folder.state(task, stale)) for task in tasks]
     if busy := sum(state == UNDER_WAY for _, state in states):
-        print(f"{busy} runs are under way elsewhere; who ends last writes the whole table")
+        print(f"under way elsewhere: {busy} of {len(tasks)} runs; who ends last writes the whole table")
     if failed := [title for title, state in states if state == FAILED]:
         raise ValueError(
             f"{len(failed)} of {len(tasks)} runs failed: {'; '.join(failed)}. Their logs are in "
