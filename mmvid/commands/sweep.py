@@ -1,19 +1,19 @@
 """Trains every cell of a grid, and makes one table and one page of them.
 
-    python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03,0.1
+    python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03
     python -m mmvid sweep --grid configs/cmpl.toml#rate --workdir=runs/rate
     python -m mmvid sweep --workdir=runs/rate
 
 A grid is KEY=A,B,C, an entry of the configuration and its values (several such
 make every combination; one that holds commas stands in quotes or brackets), or
 FILE#NAME, a table of a file of TOML, such as configs/cmpl.toml. Further
---config.NAME=VALUE hold for all cells. --dry lists the cells and what they would
-train. Every cell is built before the first one runs.
+--config.NAME=VALUE hold for all cells. --dry lists the cells and what they
+would train. Every cell is built before the first one runs.
 
 A cell's run of a seed is a process of `train` in WORKDIR/cells/CELL/seedN; what
 it says is in WORKDIR/logs. Stages that cells have in common are trained once. A
-run that fails is told of, with the end of its log, and the others go on; --retry
-runs it again. The same command goes on where an earlier one was ended, and so
+run that fails is told of, with the end of its log, and the others go on;
+--retry runs it again. The same command goes on where an earlier one was ended, and so
 does --workdir alone; another grid in the same folder adds its cells. Several
 machines that share the folder may give the command at the same time: a run that
 nobody has been heard of for --stale seconds is taken over. WORKDIR/sweep.html
