@@ -13,11 +13,11 @@ would train. Every cell is built before the first one runs.
 A cell's run of a seed is a process of `train` in WORKDIR/cells/CELL/seedN; what
 it says is in WORKDIR/logs. Stages that cells have in common are trained once. A
 run that fails is told of, with the end of its log, and the others go on;
---retry runs it again. The same command goes on where an earlier one was ended, and so
-does --workdir alone; another grid in the same folder adds its cells. Several
-machines that share the folder may give the command at the same time: a run that
-nobody has been heard of for --stale seconds is taken over. WORKDIR/sweep.html
-and table.json are written whenever a run has ended.
+--retry runs it again. The same command goes on where an earlier one was ended,
+and so does --workdir alone; another grid in the same folder adds its cells.
+Several machines that share the folder may give the command at the same time: a
+run whose holder has not been heard of for --stale seconds is taken over.
+WORKDIR/sweep.html and table.json are written whenever a run has ended.
 """
 
 import argparse
