@@ -32,7 +32,7 @@ EXAMPLES = (
     "python -m mmvid ogr runs/dmcl",
     "python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
-    "python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03 --seeds=0,1,2",
+    "python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03",
 )
 
 

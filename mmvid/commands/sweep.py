@@ -1,23 +1,23 @@
 """Trains every cell of a grid, and makes one table and one page of them.
 
-    python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03,0.1
-    python -m mmvid sweep --grid configs/cmpl.toml#T4 --seeds=0,1,2 --workdir=runs/T4
-    python -m mmvid sweep --workdir=runs/T4
+    python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03
+    python -m mmvid sweep --grid configs/cmpl.toml#rate --workdir=runs/rate
+    python -m mmvid sweep --workdir=runs/rate
 
 A grid is KEY=A,B,C, an entry of the configuration and its values (several such
 make every combination; one that holds commas stands in quotes or brackets), or
 FILE#NAME, a table of a file of TOML, such as configs/cmpl.toml. Further
---config.NAME=VALUE hold for all cells. --dry lists the cells and what they would
-train. Every cell is built before the first one runs.
+--config.NAME=VALUE hold for all cells. --dry lists the cells and what they
+would train. Every cell is built before the first one runs.
 
 A cell's run of a seed is a process of `train` in WORKDIR/cells/CELL/seedN; what
 it says is in WORKDIR/logs. Stages that cells have in common are trained once. A
-run that fails is told of, with the end of its log, and the others go on; --retry
-runs it again. The same command goes on where an earlier one was ended, and so
-does --workdir alone; another grid in the same folder adds its cells. Several
-machines that share the folder may give the command at the same time: a run that
-nobody has been heard of for --stale seconds is taken over. WORKDIR/sweep.html
-and table.json are written whenever a run has ended.
+run that fails is told of, with the end of its log, and the others go on;
+--retry runs it again. The same command goes on where an earlier one was ended,
+and so does --workdir alone; another grid in the same folder adds its cells.
+Several machines that share the folder may give the command at the same time: a
+run whose holder has not been heard of for --stale seconds is taken over.
+WORKDIR/sweep.html and table.json are written whenever a run has ended.
 """
 
 import argparse
@@ -108,7 +108,7 @@ def _listed(tasks: list[Task], known: dict, stale: float) -> str:
         total += steps
     steps = f", {total:,} steps" if total else ""
     shared = "; in brackets: what a run above trains" if any("(" in line[3] for line in lines) else ""
-    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} runs{steps}{shared}"
+    return f"{aligned(lines, right=(2,))}\n\n{len(tasks)} run{'s' * (len(tasks) > 1)}{steps}{shared}"
 
 
 # ---------------------------------------------------------------------------- what it came to
@@ -128,7 +128,7 @@ def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
     print(f"\nreport: {workdir / 'sweep.html'}")
     states = [(task.title, folder.state(task, stale)) for task in tasks]
     if busy := sum(state == UNDER_WAY for _, state in states):
-        print(f"{busy} runs are under way elsewhere; who ends last writes the whole table")
+        print(f"under way elsewhere: {busy} of {len(tasks)} runs; who ends last writes the whole table")
     if failed := [title for title, state in states if state == FAILED]:
         raise ValueError(
             f"{len(failed)} of {len(tasks)} runs failed: {'; '.join(failed)}. Their logs are in "
