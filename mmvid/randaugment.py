@@ -25,8 +25,15 @@ GREY = np.int32([19595, 38470, 7471])
 VALUES = np.arange(256)
 
 
-# What several read is made once: else a compiler may make it anew for each of them, and tables for each pixel.
-_once = lax.optimization_barrier
+def _if_any(rows, names: tuple[str, ...], change, otherwise, *arrays):
+    """Returns change(*arrays) where a clip of the batch drew, in ``rows``, one of the operations ``names``, and
+    otherwise(*arrays) where none did.
+
+    It saves work, and it has the result written down: a compiler that may fuse what reads a picture several times
+    makes it anew each time, and a table for each pixel. On CPUs no barrier keeps XLA from that.
+    """
+    drawn = rows.reshape(-1, 1) == np.int32([[ROW[name] for name in names]])
+    return lax.cond(drawn.any(), change, otherwise, *arrays)
 
 
 # ---------------------------------------------------------------------------- tones
@@ -65,7 +72,7 @@ def _compared(x):
 
 def _counts(x):
     """Counts the values of each plane of uint8 [T, H, W, S, 3]: int32 [planes, 256], planes = T S 3."""
-    # Threads that add to one number wait for each other. A CPU's one thread would wait for 256 comparisons.
+    # Threads that add to one number wait for each other; one of a CPU takes 100 times as long to compare.
     return lax.platform_dependent(x, cpu=_scattered, default=_compared)
 
 
@@ -100,19 +107,37 @@ def _contrasted(grey, weight):
     return _blend(mean.reshape(-1, 1), VALUES[None], weight)
 
 
-def _toned(x, row, column):
-    """Applies an operation to the colours of a clip uint8 [T, H, W, S, 3]; statistics are those of each picture.
-    What moves pictures changes nothing here."""
-    x = _once(x)
-    weight, grey, counts = jnp.asarray(strong.weights())[row, column], _once(_grey(x)), _once(_counts(x))
-    table = jnp.broadcast_to(jnp.asarray(strong.tones())[row, column][None], counts.shape)
+def _plain_table(x, row, column):
+    """Returns the tables of one clip [planes, 256] where an operation asks nothing of its pictures."""
+    return jnp.broadcast_to(jnp.asarray(strong.tones())[row, column][None], (_firsts(x).size, 256))
+
+
+def _table(x, row, column):
+    """Returns the tables of one clip [planes, 256]; statistics are those of each picture."""
+    counts, weight = _counts(x), jnp.asarray(strong.weights())[row, column]
+    contrasted = jnp.repeat(_contrasted(_grey(x), weight), 3, 0)
+    table = jnp.where(row == ROW["contrast"], contrasted, _plain_table(x, row, column))
     table = jnp.where(row == ROW["equalize"], _equalized(counts).astype(np.uint8), table)
-    table = jnp.where(row == ROW["auto_contrast"], _stretched(counts).astype(np.uint8), table)
-    table = jnp.where(row == ROW["contrast"], jnp.repeat(_contrasted(grey, weight), 3, 0), table)
-    looked_up = _once(_once(table).reshape(-1).at[_firsts(x) + x].get(mode="promise_in_bounds"))
-    other = jnp.where(row == ROW["sharpness"], _once(_smooth(x)), looked_up)
-    other = jnp.where(row == ROW["color"], grey[..., None], other)
-    return _blend(other, looked_up, weight)
+    return jnp.where(row == ROW["auto_contrast"], _stretched(counts).astype(np.uint8), table)
+
+
+def _looked_up(x, smooth, table, row, column):
+    """Looks the values of one clip up, and blends them with its ``smooth`` pictures or with its grey."""
+    found = table.reshape(-1).at[_firsts(x) + x].get(mode="promise_in_bounds")
+    other = jnp.where(row == ROW["sharpness"], smooth, found)
+    other = jnp.where(row == ROW["color"], _grey(x)[..., None], other)
+    return _blend(other, found, jnp.asarray(strong.weights())[row, column])
+
+
+def _toned(x, rows, columns):
+    """Applies an operation to the colours of each clip of uint8 [B, T, H, W, C], where every three channels are a
+    picture. What moves pictures changes nothing here."""
+    colours = x.reshape(*x.shape[:4], -1, 3)
+    statistical = ("auto_contrast", "contrast", "equalize")
+    makers = jax.vmap(_table), jax.vmap(_plain_table)
+    table = _if_any(rows, statistical, *makers, colours, rows, columns)
+    smooth = _if_any(rows, ("sharpness",), jax.vmap(_smooth), lambda x: x, colours)
+    return jax.vmap(_looked_up)(colours, smooth, table, rows, columns).reshape(x.shape)
 
 
 # ---------------------------------------------------------------------------- moves
@@ -151,27 +176,35 @@ def _square(centre, height: int, width: int):
     return covered[1][:, None] & covered[0][None]
 
 
-# ---------------------------------------------------------------------------- a clip
-def _clip(how: Strong, x, drawn):
-    """The strong view of one clip uint8 [T, H, W, C] by its ``drawn`` [3, 2]."""
-    rows, columns = drawn[:2].astype(np.int32).T
-    columns = columns + (strong.LEVELS - 1)
+# ---------------------------------------------------------------------------- clips
+def _blanks(how: Strong, x):
+    """Returns what lies outside of a moved clip [T, H, W, C] and in the square, uint8 [C] both, and whether it is
+    motion that was kept as colours."""
+    fill, cut = (np.full(x.shape[-1], value, np.uint8) for value in (how.fill, how.cut))
+    if not how.vectors or x.shape[-1] % 2 == 0:
+        return fill, cut, False
+    # Of (u, v, 0) the last stays empty; in colours what rests is white.
+    colours = x[..., -1].any()
+    fill, cut = (jnp.where(colours, np.uint8(255), np.append(v[:-1], np.uint8(0))) for v in (fill, cut))
+    return fill, cut, colours
+
+
+def _moved(how: Strong, x, rows, columns):
+    """Moves one clip [T, H, W, C] by both of its operations."""
     time, height, width, channels = x.shape
-    fill, cut = (np.full(channels, value, np.uint8) for value in (how.fill, how.cut))
-    if how.vectors and channels % 2:
-        # (u, v, 0), or motion as colours: white rests, and no hue turns here, so that these are shifted alone.
-        colours = x[..., -1].any()
-        fill, cut = (jnp.where(colours, np.uint8(255), np.append(v[:-1], np.uint8(0))) for v in (fill, cut))
-        still = colours & (rows < ROW["translate_x"])
-        rows = jnp.where(still, ROW["identity"], rows)
-    tone = lambda x, i: _toned(x.reshape(*x.shape[:3], -1, 3), rows[i], columns[i]).reshape(x.shape)  # noqa: E731
-    x = tone(x, 0) if how.tones else x
-    index, inside = _once(_places(rows, columns, height, width))
+    fill, _, colours = _blanks(how, x)
+    # No hue turns here, so that colours are shifted alone.
+    rows = jnp.where(colours & (rows < ROW["translate_x"]), ROW["identity"], rows)
+    index, inside = _places(rows, columns, height, width)
     moved = x.reshape(time, height * width, channels).at[:, index].get(mode="promise_in_bounds")
     moved = _turned(moved, rows, columns) if how.vectors else moved
-    x = jnp.where(inside[None, :, None], moved, fill[None, None]).reshape(x.shape)
-    x = tone(x, 1) if how.tones else x
-    return jnp.where(_square(drawn[2], height, width)[None, :, :, None], cut[None, None, None], x)
+    return jnp.where(inside[None, :, None], moved, fill[None, None]).reshape(x.shape)
+
+
+def _cut(how: Strong, x, centre):
+    """Cuts the square out of one clip [T, H, W, C]."""
+    _, cut, _ = _blanks(how, x)
+    return jnp.where(_square(centre, *x.shape[1:3])[None, :, :, None], cut[None, None, None], x)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -181,4 +214,13 @@ def paint(how: Strong, x, drawn):
     With ``how.tones`` every three channels are a picture in colour. Every frame of a clip, and every picture of a
     stack, goes through the same operations.
     """
-    return jax.vmap(functools.partial(_clip, how))(x, drawn)
+    rows, columns = (drawn[:, :2, i].astype(np.int32) for i in range(2))
+    columns = columns + (strong.LEVELS - 1)
+
+    def tone(x, i):
+        own = x, rows[:, i], columns[:, i]
+        return _if_any(rows[:, i], strong.TONES, _toned, lambda x, *_: x, *own) if how.tones else x
+
+    moved = jax.vmap(functools.partial(_moved, how))
+    x = _if_any(rows, strong.MOVES, moved, lambda x, *_: x, tone(x, 0), rows, columns)
+    return jax.vmap(functools.partial(_cut, how))(tone(x, 1), drawn[:, 2])

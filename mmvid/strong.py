@@ -14,8 +14,8 @@ import numpy as np
 OPERATIONS, LEVELS = 2, 10
 # FixMatch's pool. What moves a picture has a sign, drawn as often plus as minus.
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-POOL = ("identity", "auto_contrast", "brightness", "color", "contrast", "equalize", "posterize", "sharpness",
-        "solarize", *MOVES)  # fmt: skip
+TONES = ("auto_contrast", "brightness", "color", "contrast", "equalize", "posterize", "sharpness", "solarize")
+POOL = ("identity", *TONES, *MOVES)
 ROW = {name: row for row, name in enumerate(POOL)}
 # Columns of the tables by level: from -(LEVELS - 1) to LEVELS - 1.
 SIGNED = range(1 - LEVELS, LEVELS)

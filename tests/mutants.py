@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant("moves come in the wrong order", "mmvid/randaugment.py",
            "zip(rows[::-1], columns[::-1])", "zip(rows, columns)", "tests/test_randaugment.py -k sequence"),
     Mutant("Equalize counts all frames together", "mmvid/randaugment.py",
-           "_once(_counts(x))", "jnp.broadcast_to(_counts(x).sum(0, keepdims=True), _counts(x).shape)",
+           "counts, weight = _counts(x), ", "counts, weight = 0 * _counts(x) + _counts(x).sum(0)[None], ",
            "tests/test_randaugment.py -k pils"),
     Mutant("boxes shorten their clip", "mmvid/data/fields.py",
            'Field(("boxes",), _whole,', 'Field(("boxes",), _stored,', "tests/test_cut.py tests/test_fields.py"),
