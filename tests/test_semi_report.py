@@ -47,10 +47,10 @@ def test_segments_that_differ_in_their_labels_alone_are_draws_of_one_arm(crossed
 def test_arms_of_other_options_or_of_more_labels_are_others(tmp_path):
     config = cmpl.get_config("table")
     found = arms.arms(columns_of(tmp_path, config, clips=20, steps=10), config)
-    # Of CMPL itself three draws, of each of its rivals three, with one label and with five.
-    assert {len(arm.draws) for arm in found} == {3} and len(found) == 7 + len(cmpl.RIVALS)
+    # With one label and with five three draws of each, of CMPL's rivals one.
+    assert [len(arm.draws) for arm in found].count(3) == 6 and len(found) == 6 + len(cmpl.RIVALS) + 2
     rules = {arm.title: arm.labels for arm in found}
-    assert rules["CMPL"] == rules["FixMatch"] == rules["CMPL, average"] != rules["CMPL, 1 label"]
+    assert rules["CMPL"] == rules["FixMatch"] == rules["CMPL, average"] != rules["CMPL, 5 labels"]
     rates = next(arm for arm in found if arm.title == "FixMatch, frame rates")
     assert rates.outputs == ("rates.flow", "rates.flow_fast")
 
