@@ -233,7 +233,7 @@ RIVALS = dict(
 
 
 def table(c: ConfigDict) -> None:
-    """Table 1 in miniature, 1 and 5 labels on three labelled draws, and tables A1, 6 and 2 on the first of them."""
+    """Table 1 in miniature, 1 and 5 labels on three labelled draws; tables A1, 6 and 2 on the first of them."""
     tabletop(c)
     c.semi.arms, c.semi.thinned = ConfigDict(), ()
     c.steps.method = "500"

@@ -20,11 +20,11 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 # The parts whose entries are named by whoever writes the configuration: others have the entries that they have.
 _OPEN = (
-    "blend.arms", "dataset.clips", "datasets", "heads", "networks", "streams", "students", "subsets",
+    "blend.arms", "dataset.clips", "datasets", "heads", "networks", "semi.arms", "streams", "students", "subsets",
     "teachers.alone",
 )  # fmt: skip
 # Of these, those whose entries are dicts that a command line may add whole: --config.students.x="{'weight': 1.0}".
-_ADDED = ("blend.arms", "datasets", "students", "subsets", "teachers.alone")
+_ADDED = ("blend.arms", "datasets", "semi.arms", "students", "subsets", "teachers.alone")
 
 
 # ---------------------------------------------------------------------------- the file

@@ -28,12 +28,13 @@ def test_values_are_those_of_the_entrys_type():
         "--config.subsets={'held': {'of': 'train'}}", "--config.heads={'verb': (3, 'single')}",
         "--config.steps['ce']=7", "--config.networks.rgb.options.drop_path=0.1",
         "--config.students.x={'weight': 0.5, 'teachers': ('flow',)}", "--config.students.x.weight=0.7",
-        "--config.blend.arms.x={'network': 'av'}", "--config.teachers.alone", "{'flow': {'steps': '3'}}",
+        "--config.blend.arms.x={'network': 'av'}", "--config.semi.arms.own={'method': 'fixmatch'}",
+        "--config.teachers.alone", "{'flow': {'steps': '3'}}",
     )  # fmt: skip
     assert (found.seed, found.evaluation.splits, found.steps.ce) == (3, ("val",), "7")
     assert isinstance(found.schedule.lr, float) and found.augment.flip is False and found.optimizer.nesterov
     assert found.networks.rgb.options.drop_path == 0.1 and found.teachers.alone.flow.steps == "3"
-    assert found.blend.arms.x.network == "av"
+    assert found.blend.arms.x.network == "av" and found.semi.arms.own.method == "fixmatch"
     assert (found.students.x.weight, found.students.x.teachers) == (0.7, ("flow",))
     assert found.networks.rgb.options.width == 16 and found.subsets.held.of == "train" and found.is_locked
 

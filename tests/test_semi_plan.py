@@ -17,6 +17,7 @@ from test_train import assert_equal_runs, environment
 from configs import common
 from mmvid import files, train
 from mmvid.data import example
+from mmvid.data import groups as groups_lib
 from mmvid.models import MODELS
 from mmvid.plans import keys
 from mmvid.run import build, checks, dry, feed, resume
@@ -126,6 +127,23 @@ def test_an_option_of_an_arm_and_its_labelled_clips_are_its_own(dataset, tmp_pat
     # Which labels are known is in the key.
     few = keys.plain(own["shared"].spec["data"]["subsets"])
     assert few["few"]["of"] == "labelled" and few["unlabelled"]["without"] == "labelled"
+
+
+def test_who_is_the_primary_network_is_in_the_key(dataset, tmp_path):
+    """Of an auxiliary network that learns from less, the order decides which of two it is."""
+    config = small.configured(dataset)
+    for name, pair in (("ab", ("rgb", "flow")), ("ba", ("flow", "rgb"))):
+        config.semi.arms[name] = dict(networks=pair, method="cmpl", auxiliary="supervised")
+    own = keys.of(build.build(config.lock(), tmp_path).segments)
+    assert own["ab"] != own["ba"]
+
+
+def test_views_of_unlabelled_clips_are_mirrored_together_with_their_labels(dataset, tmp_path):
+    config = small.configured(dataset)
+    config.augment.flip_labels, config.semi.weak.flip, config.semi.strong.flip = ((0, 1),), True, True
+    (own,) = (s for s in build.build(config.lock(), tmp_path).segments if s.name == "method")
+    group = own.groups["unlabelled"]
+    assert groups_lib.flips_together(group) and groups_lib.flip_pairs(group) == ((0, 1),)
 
 
 def test_what_changes_weights_changes_the_keys(dataset, built, tmp_path):
@@ -244,7 +262,10 @@ def test_a_moving_average_may_make_the_labels(dataset, tmp_path):
         ({"semi.arms.fixmatch": dict(networks=("rgb",), method="fixmatch", labelled="al")}, "labelled='al'"),
         ({"semi.arms.fixmatch": dict(networks=("rgb",), method="cmpl")}, "there are 1: rgb"),
         ({"semi.arms.method": dict(networks=("rgb",), method="single")}, "the run's own segment"),
-        ({"semi.unlabelled": "test", "semi.followed": ""}, "has 3 clips of 'test', on which the run is scored"),
+        ({"semi.unlabelled": "test", "semi.followed": ""}, "the unlabelled clips 'test' have 3 of 'test', on"),
+        ({"semi.labelled": "test"}, "the labelled clips 'test' have 3 of 'test', on which"),
+        ({"augment.flip_labels": ((0, 1),), "semi.weak.flip": True}, "mirrored together"),
+        ({"augment.flip_labels": ((0, 1),), "semi.strong.device": ("flip",)}, "cannot exchange labels"),
     ],
     ids=lambda given: re.sub(r"\W+", "-", given).strip("-") if isinstance(given, str) else "",
 )

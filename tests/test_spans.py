@@ -104,7 +104,9 @@ def test_uniform_test_clips(n, count, letter):
         (clips(128), r"'s0' takes 128 frames from sampling.dense_length=64: give it 128"),
         ([*clips(8), Stream("other", "rgb", Sampling("clip", 8, 32))], "give them one dense_length"),
         ([*clips(8), Stream("other", "rgb", Sampling("uniform", 8))], "all of them have it, or none"),
-        (clips(8, 8, offset=-1.0), r"'s1': sampling.offset=-1.0 is a number of seconds"),
+        (clips(8, 8, offset=-1.0), r"'s1': sampling.offset=-1.0: give a number of seconds"),
+        (clips(8, 8, offset=float("nan")), "offset=nan: give a number of seconds"),
+        (clips(8, 8, offset=float("inf")), "offset=inf: give a number of seconds"),
         ([Stream("rgb", "rgb", Sampling("dense", 8, 64, 1.0))], r"of sampling.kind='clip', not of 'dense'"),
     ],
 )

@@ -118,8 +118,10 @@ def check(stream: str, s: Sampling) -> None:
             f"stream {stream!r} takes {s.frames} frames from sampling.dense_length={s.dense_length}, which are "
             "not a multiple: choose frames that divide it, so that all streams last equally long"
         )
-    if s.offset < 0 or (s.offset and s.kind != "clip"):
+    if not 0 <= s.offset < float("inf"):
+        raise ValueError(f"stream {stream!r}: sampling.offset={s.offset}: give a number of seconds, 0 or more")
+    if s.offset and s.kind != "clip":
         raise ValueError(
-            f"stream {stream!r}: sampling.offset={s.offset} is a number of seconds, 0 or more, of "
-            f"sampling.kind='clip', not of {s.kind!r}: set it to 0, or change the kind"
+            f"stream {stream!r}: sampling.offset={s.offset} is of sampling.kind='clip', not of {s.kind!r}: set it "
+            "to 0, or change the kind"
         )

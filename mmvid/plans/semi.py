@@ -120,7 +120,9 @@ def _check_split(context: Context, entry: str, split: str, dataset: str) -> None
 def _groups(context: Context, labelled: str) -> dict[str, Group]:
     """The groups of a step that learns from the clips ``labelled`` and from those without labels."""
     config, semi = context.config, context.config.semi
-    views = {WEAK: Augment(**semi.weak), STRONG: Augment(**semi.strong)}
+    # A flip exchanges the labels of these clips, too, although nobody reads them: both views or none.
+    turned = tuple(config.augment.flip_labels)
+    views = {name: Augment(**semi[name])._replace(flip_labels=turned) for name in (WEAK, STRONG)}
     audit = semi.dataset == "dataset" or _same_labels(context, semi.dataset)
     unlabelled = Group(semi.unlabelled, semi.unlabelled_batch, views, False, semi.dataset, audit)
     return {
@@ -152,25 +154,27 @@ def _segment(context: Context, arm: Arm, starts: Mapping) -> Segment:
     also = tuple(split for split in also if split not in made.evaluate)
     # Figures alone need it: one draw is enough.
     thinned = tuple(config.semi.thinned) if arm.labelled == config.semi.labelled else ()
-    check = None if method == ALONE else check_clips(config.semi)
-    return made._replace(also=also, thinned=thinned, check=check)
+    # Who is the primary network is said by their order, which nothing else in a spec tells.
+    spec = {**made.spec, "program": {**made.spec["program"], "order": list(arm.networks)}}
+    return made._replace(also=also, thinned=thinned, check=check_clips(groups), spec=spec)
 
 
-def check_clips(semi) -> Callable:
-    """Returns a ``check(run)`` that raises ValueError where clips that a run is scored on are among those that it
-    learns from without their labels."""
+def check_clips(groups: Mapping[str, Group]) -> Callable:
+    """Returns a ``check(run)`` that raises ValueError where clips that a run is scored on are among those that its
+    ``groups`` learn from, with or without labels."""
 
     def check(run) -> None:
-        unlabelled = set(run.datasets[semi.dataset].split(semi.unlabelled).ids())
-        for split in run.config.evaluation.splits:
-            source = run.datasets["dataset"].split(split)
-            # Another dataset may well call other clips by the same names.
-            same = source.info.fingerprint == run.datasets[semi.dataset].info.fingerprint
-            if same and (both := unlabelled & set(source.ids())):
-                raise ValueError(
-                    f"semi.unlabelled={semi.unlabelled!r} has {len(both)} clips of {split!r}, on which the run is "
-                    "scored (evaluation.splits): it would learn how these look. Name clips of training, for "
-                    "instance --config.semi.unlabelled=train"
-                )
+        for group in groups.values():
+            learnt = run.datasets[group.dataset].split(group.split)
+            for split in run.config.evaluation.splits:
+                source = run.datasets["dataset"].split(split)
+                # Another dataset may well call other clips by the same names.
+                same = source.info.fingerprint == learnt.info.fingerprint
+                if same and (both := {*learnt.ids()} & {*source.ids()}):
+                    raise ValueError(
+                        f"the {'' if group.labels else 'un'}labelled clips {group.split!r} have {len(both)} of "
+                        f"{split!r}, on which the run is scored (evaluation.splits): name clips of training, "
+                        "--config.semi.labelled=.., --config.semi.unlabelled=train"
+                    )
 
     return check
