@@ -221,7 +221,7 @@ def test_microbatches_are_the_whole_batch(name):
     """Gradients and metrics, whichever microbatch lacks a modality."""
     several = {"teachers": ("flow",), "weight": 0.8}
     options = {"generalized_distillation": {"teacher": "flow"}, "distillation": several}
-    options |= dict.fromkeys(("fixmatch", "cmpl"), {"threshold": 0.4})
+    options |= {"fixmatch": {"threshold": 0.4}, "cmpl": {"threshold": 0.4}}
     method = METHODS[name](("flow", "rgb"), HEADS, **options.get(name, {}))
     nets = linear(method.teachers)
     tx = transforms(nets)
