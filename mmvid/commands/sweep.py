@@ -134,8 +134,8 @@ def _wrong(states: list[tuple[str, str]], logs: pathlib.Path) -> list[str]:
     # Something has ended them, more often than a sweep begins them.
     if waiting:
         said.append(
-            f"{len(waiting)} of {len(states)} runs are not done: {'; '.join(waiting)}. They were ended from outside, "
-            f"see their logs in {logs}; the same command goes on"
+            f"{len(waiting)} of {len(states)} runs are not done: {'; '.join(waiting)}. They were ended from "
+            f"outside, see their logs in {logs}; the same command goes on"
         )
     return said
 
