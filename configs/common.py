@@ -111,6 +111,14 @@ TABLETOP_VIEWS = {
     "epic": {"verb": (20, "single"), "noun": (8, "single")},
     "multilabel": {"action": (20, "multi")},
 }
+# How many clips each of its sizes has, for what is asked before they are made.
+TABLETOP_CLIPS = {
+    "smoke": dict(train=48, val=16, test=32, unseen=16),
+    "small": dict(train=400, val=60, test=240, unseen=120),
+    "blend": dict(train=800, val=100, test=500, unseen=20),
+    "semi": dict(train=1300, val=60, test=240, unseen=120),
+    "medium": dict(train=1300, val=300, test=1500, unseen=500),
+}
 
 
 def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
@@ -127,6 +135,7 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
     c.dataset.command = ("data_prep.build", "--out", c.dataset.path, *which)
     # Before, few verbs sounded, and boxes were the renderer's own, without an error.
     c.dataset.since.update(dict(audio=3, boxes=3))
+    c.dataset.clips.update(TABLETOP_CLIPS[size])
     c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)

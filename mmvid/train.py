@@ -73,8 +73,7 @@ def _run_segment(run: Run, segment: Segment, key: str) -> None:
     for split in resume.unscored(run, segment) if ended else segment.scored:
         with loop.waiting(run):
             evaluate_split(state, split, int(state.step))
-    # They are of a figure alone: what gets lost of them is not made again.
-    for stride in () if ended else segment.thinned:
+    for stride in resume.unthinned(run, segment) if ended else segment.thinned:
         with loop.waiting(run):
             evaluate_split(state, segment.evaluate[0], int(state.step), thinned=stride)
     segment.leave(state, directory)

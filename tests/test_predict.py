@@ -371,6 +371,14 @@ def test_a_fusion_that_lacks_a_stream_speaks_by_a_part_that_it_has():
     assert predict_lib._members(scores, "av") == ("av",)
 
 
+def test_an_auxiliary_network_has_no_say_where_the_primary_one_can_speak():
+    scores = scored({"flow": True, "rgb": True}, {"verb": Head(3)}, ["flow", "rgb"])
+    assert predict_lib._members(scores, "rgb") == ("flow", "rgb")
+    assert predict_lib._members(scores, "rgb", alone=True) == ("rgb",)
+    scores.present["rgb"][:] = False
+    assert predict_lib._members(scores, "rgb", alone=True) == ("flow",)
+
+
 def test_each_class_of_several_has_a_probability_of_its_own():
     logits = np.float32([[[-1, 0, 3], [1, 0, 5]]])
     for how in numbers.AGGREGATES:

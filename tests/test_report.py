@@ -358,6 +358,10 @@ def test_names_are_shown_as_they_are_written(draw):
     assert "<script>" not in page and "x" * 40 not in page
 
 
+def test_titles_of_curves_are_shown_whole():
+    assert all(figures.short(title) == title for title in panels.PANELS.values())
+
+
 def test_long_names_are_told_apart_by_their_ends():
     left, right = (figures.short(f"Pushing something so that it moves from {a} to {b}") for a, b in ("lr", "rl"))
     assert left != right and len(left) == 36

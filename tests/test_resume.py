@@ -17,7 +17,7 @@ from mmvid.report import finish
 from mmvid.run import resume
 from mmvid.weights import files
 
-SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",), scored=("test",), measure=())
+SEGMENTS = [types.SimpleNamespace(name=name, evaluate=("test",), scored=("test",), measure=(), thinned=())
             for name in ("ce", "mml")]  # fmt: skip
 
 
@@ -59,6 +59,16 @@ def test_val_which_older_runs_lack_is_scored_where_that_can_be_done(run):
     assert resume.unscored(run, segment) == ["val"] and not resume.finished(run, segment)
     shutil.rmtree(run.workdir / "ce" / "checkpoints")
     assert resume.unscored(run, segment) == [] and resume.finished(run, segment)
+
+
+def test_scores_of_fewer_frames_are_made_where_a_checkpoint_can(run):
+    """A segment that was reused has none where it was scored in another way."""
+    segment = types.SimpleNamespace(**vars(SEGMENTS[0]) | {"thinned": (2, 4)})
+    run.config = types.SimpleNamespace(evaluation=types.SimpleNamespace(protocol="E2", crops="centre"))
+    np.savez_compressed(run.workdir / "ce" / "scores" / "test@E2t2-centre.npz", id=np.arange(3))
+    assert resume.unthinned(run, segment) == [4] and not resume.finished(run, segment)
+    shutil.rmtree(run.workdir / "ce" / "checkpoints")
+    assert resume.unthinned(run, segment) == [] and resume.finished(run, segment)
 
 
 def test_scores_damaged_in_their_middle_are_made_again(run):

@@ -256,6 +256,7 @@ def test_a_moving_average_may_make_the_labels(dataset, tmp_path):
         ({"method.cmpl.teacher": "ema"}, "set --config.ema"),
         ({"semi.unlabelled_batch": 3, "accumulate": 2}, "accumulate=2 does not divide the batch of 3"),
         ({"semi.labelled_batch": 0}, "semi.labelled_batch=0: it must be 1 or more"),
+        ({"semi.thinned": (2, 1)}, r"semi.thinned=\(2, 1\): numbers k of 'every k-th frame', 2 or more"),
         ({"semi.arms.supervised": dict(networks=("sound",), method="single")}, "arms.supervised=.*networks of"),
         ({"semi.arms.supervised": dict(networks=("rgb",), method="mml")}, "a method of"),
         ({"semi.arms.supervised": dict(networks=("rgb",), method="single", scheme="cross")}, "this one has none"),
@@ -286,6 +287,15 @@ def test_batches_that_devices_cannot_share_are_named_by_their_settings(built):
     for name, match in (("supervised", r"semi\.labelled_batch .*group 'main'"), ("method", "group 'labelled'")):
         with pytest.raises(ValueError, match=match):
             checks.check_batches(built.config, mesh, [by_name(built)[name]])
+
+
+def test_a_dry_run_that_does_not_fit_names_the_settings_of_its_batches(built):
+    known = {name: dry.Tried(9, 1, (), 0, 0) for name in by_name(built)}
+    both = "Take a smaller --config.semi.labelled_batch or --config.semi.unlabelled_batch, a larger"
+    assert both in dry._too_large(built, known)
+    fits = known["method"]._replace(seconds=(1.0,))
+    said = dry._too_large(built, known | {"fixmatch": fits, "method": fits})
+    assert "Take a smaller --config.semi.labelled_batch, a larger" in said
 
 
 # ---------------------------------------------------------------------------- killed

@@ -140,6 +140,7 @@ def test_a_grid_can_be_of_seeds_alone():
     (["x=1,2", "config.x=3"], CONFIG, "x is given twice"), (["x=1,1"], CONFIG, "'x=1' is given twice"),
     (["FILE"], "", "name one of its grids\n.*FILE#tau  The threshold\n"), (["FILE#no"], "", "name one of its"),
     (["gone.toml"], CONFIG, "cannot be read"), (["x"], CONFIG, "cannot be read"), (["seed=a"], CONFIG, "whole"),
+    (["=1,2"], CONFIG, "before '=' is empty"), (["--config.=1,2"], CONFIG, "before '=' is empty"),
 ])  # fmt: skip
 def test_grids_that_cannot_be_meant_are_refused(texts, config, said, toml):
     with pytest.raises(WrongUse, match=said.replace("FILE#tau", "#tau")):
@@ -343,6 +344,8 @@ def test_every_run_is_done_once_and_the_next_call_finds_nothing_to_do(tmp_path):
     assert states(tasks) == [DONE] * 6 and drawn == [1, 1, 1, 2, 2, 2]
     assert said[-1].startswith("[6/6] lr=") and said[-1].endswith(", seed 1: done")
     assert worked(tasks) == ([], [])
+    page = (tmp_path / "sweep.html").read_text()
+    assert "This goes on; a --grid of other cells" in page and f"--workdir={tmp_path}</code>" in page
 
 
 def test_a_failed_run_stops_no_other_and_is_told_with_the_end_of_its_log(tmp_path):
@@ -443,6 +446,23 @@ def test_runs_that_others_are_at_are_left_to_them(tmp_path):
         threading.Timer(0.1, leave, [tasks[0]]).start()
         begun, said = worked(tasks)
     assert begun == [] and states(tasks) == [DONE] * 3 and "waiting for runs" in said[0]
+
+
+def test_a_workdir_is_not_locked_that_another_program_has_just_claimed(tmp_path, monkeypatch):
+    """Its process may be starting, and would find the workdir in use."""
+    first, second = swept(tmp_path, cells(2), seeds=(0,))
+    taken, asked, real = [], [], folder.is_busy
+
+    def under_way(task, *rest):
+        # Between this program's look at all claims and its own claim.
+        if task.name == first.name and not taken:
+            taken.append(claim.take(task.claims, task.name))
+        return False
+
+    monkeypatch.setattr(stages, "under_way", under_way)
+    monkeypatch.setattr(folder, "is_busy", lambda task: asked.append(task.name) or real(task))
+    assert worked([first, second])[0] == [second.name] == asked
+    claim.release(taken[0], "interrupted")
 
 
 def test_gpus_are_shared_out(monkeypatch):
@@ -620,6 +640,17 @@ def test_the_command_sweeps_fails_and_goes_on(tmp_path, planned, monkeypatch, ca
     assert ask(monkeypatch, *line, "--retry") == 0 and ask(monkeypatch, *line) == 0
     assert [own.title for own in folder.grids(tmp_path / "s")] == ["lr"]
     assert ask(monkeypatch, *line, "--config.seed=1") == 2 and ask(monkeypatch, *line, "--jobs=0") == 2
+
+
+def test_runs_that_something_ends_from_outside_are_told_with_an_error(tmp_path, planned, monkeypatch, capsys):
+    code = {"lr=0.2": -signal.SIGKILL}
+    monkeypatch.setattr(runner, "launch", lambda task, *rest: Fake(task, code.get(task.cell.title, 0)))
+    line = ["sweep", f"--workdir={tmp_path / 's'}"]
+    assert ask(monkeypatch, *line, f"--config={CONFIG}", "--grid", "schedule.lr=0.1,0.2,0.3") == 1
+    told = capsys.readouterr().err
+    assert "1 of 3 runs are not done: lr=0.2, seed 0." in told and "the same command goes on" in told
+    code["lr=0.2"] = 0
+    assert ask(monkeypatch, *line) == 0
 
 
 def test_a_workdir_without_a_sweep_is_refused(tmp_path, planned, monkeypatch, capsys):

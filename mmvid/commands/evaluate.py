@@ -97,7 +97,7 @@ def _name(split: str, run: Run) -> str:
     spec, own = run.config.evaluation, build.stored(run.workdir)["evaluation"]
     differs = [name for name in ("variant", "resize") if spec[name] != own.get(name, spec[name])]
     further = [f"-{name}={spec[name]}" for name in differs]
-    return f"{split}@{spec.protocol}-{spec.crops}{''.join(further)}"
+    return f"{file.name_of(split, spec.protocol, spec.crops)}{''.join(further)}"
 
 
 def _column(run: Run, segment: Segment) -> Column:
@@ -106,7 +106,6 @@ def _column(run: Run, segment: Segment) -> Column:
     scored, step = score.scorer(run, segment), steps_of(run, segment)
     for split in spec.splits:
         found[split] = scored(weights, split, step, spec.protocol, spec.crops)
-        # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
         path = run.workdir / segment.name / "scores" / f"{_name(split, run)}.npz"
         file.save(path, found[split])
         numbers = points.numbers_of(found[split], spec.aggregate)

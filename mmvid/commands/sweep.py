@@ -13,7 +13,8 @@ would train. Every cell is built before the first one runs.
 A cell's run of a seed is a process of `train` in WORKDIR/cells/CELL/seedN; what
 it says is in WORKDIR/logs. Stages that cells have in common are trained once. A
 run that fails is told of, with the end of its log, and the others go on;
---retry runs it again. The same command goes on where an earlier one was ended,
+--retry runs it again. Where runs have failed or are not done, it ends with an
+error. The same command goes on where an earlier one was ended,
 and so does --workdir alone; another grid in the same folder adds its cells.
 Several machines that share the folder may give the command at the same time: a
 run whose holder has not been heard of for --stale seconds is taken over.
@@ -30,7 +31,7 @@ from mmvid.report import sweep as report
 from mmvid.report.text import aligned
 from mmvid.sweeps import claim, folder, results, runner, stages
 from mmvid.sweeps import grid as grid_lib
-from mmvid.sweeps.folder import FAILED, UNDER_WAY, Task
+from mmvid.sweeps.folder import FAILED, UNDER_WAY, WAITING, Task
 from mmvid.sweeps.grid import Grid
 
 CONFIG = True
@@ -121,24 +122,42 @@ def _drawn(workdir: pathlib.Path, stale: float) -> list[report.Table]:
         return []
 
 
+def _wrong(states: list[tuple[str, str]], logs: pathlib.Path) -> list[str]:
+    """What is to be said of (title, state) of runs that have failed, and of those that nobody is at."""
+    failed, waiting = ([title for title, own in states if own == state] for state in (FAILED, WAITING))
+    said = []
+    if failed:
+        said.append(
+            f"{len(failed)} of {len(states)} runs failed: {'; '.join(failed)}. Their logs are in {logs}; once the "
+            "reason is cured, the same command with --retry runs them again"
+        )
+    # Something has ended them, more often than a sweep begins them.
+    if waiting:
+        said.append(
+            f"{len(waiting)} of {len(states)} runs are not done: {'; '.join(waiting)}. They were ended from "
+            f"outside, see their logs in {logs}; the same command goes on"
+        )
+    return said
+
+
 def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
-    """Prints the tables, and what is missing of them. Raises ValueError where runs have failed."""
+    """Prints the tables, and what is missing of them. Raises ValueError where runs have failed, or were left
+    undone."""
     for table in _drawn(workdir, stale):
         print(f"\n{report.text(table)}")
     print(f"\nreport: {workdir / 'sweep.html'}")
     states = [(task.title, folder.state(task, stale)) for task in tasks]
     if busy := sum(state == UNDER_WAY for _, state in states):
         print(f"under way elsewhere: {busy} of {len(tasks)} runs; who ends last writes the whole table")
-    if failed := [title for title, state in states if state == FAILED]:
-        raise ValueError(
-            f"{len(failed)} of {len(tasks)} runs failed: {'; '.join(failed)}. Their logs are in "
-            f"{workdir / 'logs'}; once the reason is cured, the same command with --retry runs them again"
-        )
+    if wrong := _wrong(states, workdir / "logs"):
+        raise ValueError(". ".join(wrong))
+
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Lists the cells (--dry), or trains them and writes their table. Raises WrongUse for a cell that cannot be
-    meant, before anything has run; ValueError where a run has failed; KeyboardInterrupt after a signal."""
+    meant, before anything has run; ValueError where a run has failed or is not done; KeyboardInterrupt after a
+    signal."""
     if arguments.jobs < 1 or arguments.stale <= 0:
         raise usage.WrongUse("--jobs and --stale are numbers above 0")
     # Only the runs compute: an accelerator is theirs.

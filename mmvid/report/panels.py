@@ -65,8 +65,8 @@ def _binned(points: list[tuple[int, float]], bins: int = 25) -> list[tuple[float
 
 PANELS = {"ce": "cross-entropy", "kl": "KL to the peers", "distill": "distillation",
           "win": "share of wins", "pseudo": "loss on pseudo-labels",
-          "confident": "share of confident predictions", "right": "share of confident and right predictions",
-          "beside": "right where the other is confident", "top1": "top-1", "map": "mAP",
+          "confident": "share of confident predictions", "right": "right and confident, share",
+          "beside": "share right, the other confident", "top1": "top-1", "map": "mAP",
           "grad_norm": "norm of the gradient"}  # fmt: skip
 # Shares of a batch: that of one batch alone says nothing.
 SHARES = ("win", "confident", "right", "beside")

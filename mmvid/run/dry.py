@@ -17,7 +17,7 @@ from mmvid.logs import duration
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import text
-from mmvid.run import begin, feed, inference, loop, patience, resume
+from mmvid.run import begin, checks, feed, inference, loop, patience, resume
 from mmvid.run.build import Run
 from mmvid.run.outline import Outline
 from mmvid.streams import Head
@@ -244,16 +244,22 @@ def _time(run: Run, known: dict[str, Tried], of: str, seeds: int) -> str:
     )
 
 
-def _too_large(known: dict[str, Tried]) -> str:
+def _too_large(run: Run, known: dict[str, Tried]) -> str:
     """Which segments do not fit into memory, and what to do; '' where all do."""
     large = {name: found for name, found in known.items() if not found.seconds}
     if not large:
         return ""
     peaks, free = ([own for own in column if own is not None] for column in zip(*(f[:2] for f in large.values())))
+    sizes = {
+        f"--config.{checks.setting_of(run.config, name, group)}": None
+        for segment in run.segments
+        if segment.name in large
+        for name, group in segment.groups.items()
+    }
     needs = f"up to {_size(max(peaks))}" if peaks else "more than there is"
     return (
         f"{text.listed(list(large))} will not fit into memory: a step needs {needs}"
-        f"{f', and {_size(min(free))} are free' if free else ''}. Take a smaller --config.batch_size, a larger "
+        f"{f', and {_size(min(free))} are free' if free else ''}. Take a smaller {' or '.join(sizes)}, a larger "
         "--config.accumulate, or --config.model_options.remat=True."
     )
 
@@ -265,7 +271,7 @@ def _closing(outline: Outline, known: dict[str, Tried], workdir: pathlib.Path, s
     place = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     guess = " of a number of clips that is a guess" if outline.guessed else ""
     return [
-        *filter(None, [_time(run, known, of, seeds), _too_large(known)]),
+        *filter(None, [_time(run, known, of, seeds), _too_large(run, known)]),
         f"{_size(disk)} on the disk{of}: checkpoints, weights, and scores{guess}; {logs.free_disk(place)}.",
         "A dry run: nothing was trained, nothing was written.",
     ]

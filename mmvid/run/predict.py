@@ -110,10 +110,13 @@ def _prepared(item: Item | Refused, settings: record_lib.Settings, spec: example
         return files_lib.reason(error)
 
 
-def _members(scores: Scores, headline: str) -> tuple[str, ...]:
-    """Returns the outputs of a clip whose logits are added up: the members that it has, as in tables. Where it
-    has none of them, as a fusion that lacks a stream, it is one output that it has."""
+def _members(scores: Scores, headline: str, *, alone: bool = False) -> tuple[str, ...]:
+    """Returns the outputs of a clip whose logits are added up: the members that it has, as in tables, or the
+    headline ``alone``. Where it has none of them, as a fusion that lacks a stream, it is one output that it
+    has."""
     there = [output for output, present in scores.present.items() if present[0]]
+    if alone and headline in there:
+        return (headline,)
     own = tuple(output for output in file.members(scores) if output in there)
     return own or tuple(sorted(there, key=lambda output: output != headline)[:1])
 
@@ -123,7 +126,8 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
     how, wanted = run.config.evaluation.aggregate, fields_read(segment)
     there = {field: fields.present(record, field) for field in wanted}
     used, missing = (tuple(f for f in wanted if there[f] is has) for has in (True, False))
-    members = _members(scores, segment.headline)
+    # What plan 'semi' trains is its primary network: the auxiliary one is there to teach it.
+    members = _members(scores, segment.headline, alone=run.config.plan == "semi")
     if not members:
         has = [field for field in fields.FIELDS if fields.present(record, field)]
         reason = f"its networks read {' and '.join(wanted)}, and it has {' and '.join(has)}"

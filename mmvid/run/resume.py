@@ -15,6 +15,7 @@ from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.run import kept, seen
 from mmvid.run.build import Run
+from mmvid.scores import file
 from mmvid.weights import files as files_lib
 from mmvid.weights import seen as weights_seen
 
@@ -122,6 +123,17 @@ def unscored(run: Run, segment: Segment) -> list[str]:
     return [split for split in wanted if not whole(directory / "scores" / f"{split}.npz")]
 
 
+def unthinned(run: Run, segment: Segment) -> list[int]:
+    """The numbers k of ``segment.thinned`` whose scores are missing or damaged, where a checkpoint can make them:
+    of a figure alone, they are not worth an error."""
+    directory = run.workdir / segment.name
+    if not segment.thinned or not has_checkpoints(directory):
+        return []
+    spec = run.config.evaluation
+    names = {k: file.name_of(segment.evaluate[0], f"{spec.protocol}t{k}", spec.crops) for k in segment.thinned}
+    return [k for k, name in names.items() if not whole(directory / "scores" / f"{name}.npz")]
+
+
 def has_checkpoints(directory: pathlib.Path) -> bool:
     """Whether a segment's folder still has a checkpoint."""
     return any((directory / "checkpoints").glob("[0-9]*"))
@@ -181,6 +193,7 @@ def finished(run: Run, segment: Segment) -> bool:
     if not ended(run, segment):
         return False
     missing = [f"scores/{split}.npz" for split in unscored(run, segment)]
+    missing += [f"scores of every {k}. frame" for k in unthinned(run, segment)]
     missing += [f"scores/{split}-before.npz" for split in unmeasured(run, segment)]
     if not whole(directory / "weights.safetensors"):
         missing.append("weights.safetensors")

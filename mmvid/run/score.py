@@ -139,7 +139,7 @@ def evaluator(run: Run, segment: Segment) -> Callable:
         scores = score(network.final_weights(state), split, step, *how)
         if jax.process_index() == 0:
             name = f"{split}-{when}" if when else split
-            name = f"{split}@{'-'.join(how)}" if thinned > 1 else name
+            name = file.name_of(split, *how) if thinned > 1 else name
             file.save(run.workdir / segment.name / "scores" / f"{name}.npz", scores)
         return scores
 

@@ -49,13 +49,15 @@ def _check_counts(config) -> None:
     counts = {name: config[name] for name in ("size", "accumulate", "batch_size", "log_every")}
     counts |= {name: config[name] for name in ("evaluation.batch_size", "stills.batch_size")}
     counts |= {f"semi.{name}": config.semi[name] for name in ("labelled_batch", "unlabelled_batch")}
-    counts |= {f"semi.thinned {stride}": stride for stride in config.semi.thinned}
     # What is no dict here, the plan refuses.
     alone = {name: dict(own) for name, own in config.teachers.alone.items() if hasattr(own, "items")}
     counts |= {f"teachers.alone.{name}.batch_size": own.get("batch_size", 1) for name, own in alone.items()}
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}={count!r}: it must be 1 or more")
+    # Every frame is what the clips are scored with anyway.
+    if not all(isinstance(stride, int) and stride >= 2 for stride in config.semi.thinned):
+        raise ValueError(f"semi.thinned={tuple(config.semi.thinned)}: numbers k of 'every k-th frame', 2 or more")
     for name in ("loader.workers", "loader.threads", "loader.prefetch", "seed"):
         if config[name] < 0:
             raise ValueError(f"{name}={config[name]}: it must be 0 or more")

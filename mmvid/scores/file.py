@@ -150,6 +150,12 @@ def only(scores: Scores, output: str) -> Scores:
     )
 
 
+def name_of(split: str, protocol: str, crops: str) -> str:
+    """The name, without .npz, of a split's scores that are not its run's own: made in another way."""
+    # '@': no name of the run's own scores, which are SPLIT.npz, is taken.
+    return f"{split}@{protocol}-{crops}"
+
+
 def members(scores: Scores) -> tuple[str, ...]:
     """Returns the outputs over which sums and oracles are formed: those that the run has named, one of each
     network (the joint one of a fusion). In an older file, which names none, these are all outputs."""

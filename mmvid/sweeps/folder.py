@@ -74,7 +74,8 @@ def tasks(folder: pathlib.Path, grids: Iterable[Grid]) -> list[Task]:
 
 # ---------------------------------------------------------------------------- how far they are
 def is_busy(task: Task) -> bool:
-    """Whether a process works in a task's workdir, whoever has started it."""
+    """Whether a process works in a task's workdir, whoever has started it. This locks the workdir for a moment:
+    ask where nobody claims the task."""
     if not task.workdir.is_dir():
         return False
     try:

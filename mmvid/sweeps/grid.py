@@ -265,6 +265,8 @@ def _keys(texts: Sequence[str]) -> dict[str, list[str]]:
     for text in texts:
         key, _, values = text.partition("=")
         key = key_of(key)
+        if not key:
+            raise usage.WrongUse(f"--grid={text}: the entry's name before '=' is empty; write --grid KEY=A,B,C")
         if key in found:
             raise usage.WrongUse(f"--grid={text}: {key} is given twice; name all of its values in one --grid")
         try:

@@ -107,7 +107,7 @@ class Pool:
         """Begins the first run that can be; False where there is none at this moment."""
         busy = [task for task in self.tasks if self._state(task) == UNDER_WAY]
         for task in self._open():
-            if stages.under_way(task, busy, self.known) or folder.is_busy(task):
+            if stages.under_way(task, busy, self.known) or self._is_taken(task):
                 continue
             own = claim.take(task.claims, task.name, self.stale)
             # Meanwhile it may have been begun, and ended, by another program.
@@ -117,6 +117,12 @@ class Pool:
             if own is not None:
                 claim.release(own, DONE)
         return False
+
+    def _is_taken(self, task: Task) -> bool:
+        """Whether another program is at a run, or a process that nobody claims."""
+        # In this order: to ask for the process is to lock the workdir for a moment, and the run that another
+        # program has just begun would not find it free.
+        return claim.live(task.claims, task.name, self.stale) or folder.is_busy(task)
 
     def _begin(self, task: Task, own: Claim) -> None:
         self.again.discard(task.name)
