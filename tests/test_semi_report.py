@@ -150,6 +150,7 @@ def test_correlation_is_that_of_numpy_and_its_interval_lies_in_its_range(pairs):
 
 def test_classes_gain_where_the_auxiliary_is_good(tmp_path):
     config = cmpl.get_config().unlock()
+    del config.semi.arms["supervised_fast"]
     columns = columns_of(tmp_path, config, clips=100, steps=10)
     *others, own = arms.arms(columns, config)
     both = [auxiliary.by_class(own, output, "test", "verb", HOW) for output in own.partners]
