@@ -153,7 +153,6 @@ def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
         raise ValueError(". ".join(wrong))
 
 
-
 def execute(arguments: argparse.Namespace) -> None:
     """Lists the cells (--dry), or trains them and writes their table. Raises WrongUse for a cell that cannot be
     meant, before anything has run; ValueError where a run has failed or is not done; KeyboardInterrupt after a
