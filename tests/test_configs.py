@@ -171,7 +171,7 @@ def test_one_real_step(variant):
     assert "mmvid.methods.mml" in {module for _, module in seen}
 
 
-@pytest.mark.parametrize("variant", ["epic", "multilabel"])
+@pytest.mark.parametrize("variant", [pytest.param("epic", marks=pytest.mark.slow), "multilabel"])
 def test_a_step_of_each_view_of_tabletop(variant):
     """Two heads, and several labels a clip."""
     config = shrunken(variant)
@@ -279,7 +279,7 @@ ORDERS = {
 }
 DEEP_RGB = dict.fromkeys(("kinetics_csn152", "epic55_noun", "epic55_verb"), "csn_ip_152")
 DEEP_RGB |= {"audioset": "r2plus1d_101"}
-REAL = [variant for variant in gblend.VARIANTS if gblend.get_config(variant).dataset.clips]
+REAL = [variant for variant in gblend.VARIANTS if "tabletop" not in gblend.get_config(variant).dataset.path]
 
 
 @pytest.mark.parametrize("variant", REAL)
@@ -386,7 +386,11 @@ def test_dmcls_recipe(variant):
 
 @pytest.mark.parametrize(
     "change",
-    [dict(accumulate=2), dict(ema=0.9), dict(dtype="bfloat16"), dict(remat=True), dict(frozen_bn="all_but_first")],
+    [dict(accumulate=2)]
+    + [
+        pytest.param(change, marks=pytest.mark.slow)
+        for change in (dict(ema=0.9), dict(dtype="bfloat16"), dict(remat=True), dict(frozen_bn="all_but_first"))
+    ],
     ids=lambda c: next(iter(c)),
 )
 def test_options_train(change):

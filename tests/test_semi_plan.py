@@ -234,6 +234,7 @@ def test_unlabelled_clips_of_another_dataset(tmp_path):
     stream.close()
 
 
+@pytest.mark.slow
 def test_a_moving_average_may_make_the_labels(dataset, tmp_path):
     changes = {"ema": 0.9, "method.cmpl.teacher": "ema", "steps.method": "2"}
     run = build.build(small.configured(dataset, **changes).lock(), tmp_path)

@@ -210,6 +210,7 @@ def test_what_an_auxiliary_network_costs(crossed):
 
 
 # ---------------------------------------------------------------------------- the page
+@pytest.mark.slow
 def test_a_page_shows_the_draws_first_and_then_every_figure(tmp_path):
     config = cmpl.get_config().unlock()
     cmpl.arm(config, "fixmatch_2", "fixmatch", "flow", title="FixMatch, draw 2", labelled="labelled_2")
