@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from data_prep.tabletop.sizes import SIZES
 from mmvid import methods as methods_lib
 from mmvid.data.augment import Augment
 from mmvid.data.workers import Loader
@@ -111,14 +112,6 @@ TABLETOP_VIEWS = {
     "epic": {"verb": (20, "single"), "noun": (8, "single")},
     "multilabel": {"action": (20, "multi")},
 }
-# How many clips each of its sizes has, for what is asked before they are made.
-TABLETOP_CLIPS = {
-    "smoke": dict(train=48, val=16, test=32, unseen=16),
-    "small": dict(train=400, val=60, test=240, unseen=120),
-    "blend": dict(train=800, val=100, test=500, unseen=20),
-    "semi": dict(train=1300, val=60, test=240, unseen=120),
-    "medium": dict(train=1300, val=300, test=1500, unseen=500),
-}
 
 
 def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None:
@@ -135,7 +128,8 @@ def use_tabletop(c: ConfigDict, size: str = "small", view: str = "verb") -> None
     c.dataset.command = ("data_prep.build", "--out", c.dataset.path, *which)
     # Before, few verbs sounded, and boxes were the renderer's own, without an error.
     c.dataset.since.update(dict(audio=3, boxes=3))
-    c.dataset.clips.update(TABLETOP_CLIPS[size])
+    # For what is asked before they are made.
+    c.dataset.clips.update(SIZES[size])
     c.heads.update(TABLETOP_VIEWS[view])
     c.size = 48
     c.augment.scales = (1.0, 0.875, 0.75)

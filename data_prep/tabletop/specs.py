@@ -6,14 +6,8 @@ import numpy as np
 
 from data_prep.tabletop.actions import VERBS
 from data_prep.tabletop.scene import NOUNS
+from data_prep.tabletop.sizes import SIZES
 
-SIZES = {
-    "smoke": dict(train=48, val=16, test=32, unseen=16),
-    "small": dict(train=400, val=60, test=240, unseen=120),
-    "blend": dict(train=800, val=100, test=500, unseen=20),
-    "semi": dict(train=1300, val=60, test=240, unseen=120),
-    "medium": dict(train=1300, val=300, test=1500, unseen=500),
-}
 # The place in SPLITS seeds a split's draws: a new one goes to the end. 'unseen' has object instances and
 # backgrounds that no other split has.
 SPLITS = ("train", "val", "test", "unseen")
