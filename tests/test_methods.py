@@ -28,6 +28,9 @@ def options_of(name, outputs):
     """The options to be tried; those of most methods are their defaults."""
     several = {
         "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
+        "mars": [{"teacher": outputs[-1]}],
+        "d3d": [{"teacher": outputs[-1]}, {"teacher": outputs[0], "over_classes": "sum"}],
+        "kd": [{"teacher": outputs[-1], "temperature": 2.0}],
         "generalized_distillation": [{"teacher": outputs[-1]}],
         "distillation": [{"teachers": outputs[1:]} | own for own in ({"weight": 0.8}, {"scheme": "per_sample"})],
         # At .9 little of what is drawn here would be confident.
@@ -96,8 +99,8 @@ def terms(number, values, group):
 
 
 def terms_of(made, values, group):
-    """{name: Term}, every view of every group being the same."""
-    wrapped = {o: {"logits": v} for o, v in values.items()}
+    """{name: Term}, every view of every group being the same, and the logits standing for features."""
+    wrapped = {o: {"logits": v, "features": jnp.concatenate([*v.values()], -1)} for o, v in values.items()}
     reads = [read for pass_ in made.passes for read in pass_.of]
     groups = {name: group for name, _ in reads}
     return made.terms(dict.fromkeys(reads, wrapped), groups, made.init(), KEY)

@@ -2,11 +2,14 @@
 
 import inspect
 
-from mmvid.methods import distill, gblend, mcl, mml, omnivore, semi, single
+from mmvid.methods import distill, gblend, mcl, mimic, mml, omnivore, semi, single
 
 METHODS = {
     "single": single.make,
     "mml": mml.make,
+    "mars": mimic.make_mars,
+    "d3d": mimic.make_d3d,
+    "kd": mimic.make_kd,
     "independent": single.make,
     "omnivore": omnivore.make,
     "dmcl": mcl.make_dmcl,

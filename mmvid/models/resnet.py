@@ -73,11 +73,11 @@ class Block(nn.Module):
 
 class ResNet(nn.Module):
     """A network for images [B, H, W, C] or clips [B, T, H, W, C], to {'logits' {head: [B, K]},
-    'features' [B, D], 'map' [B, T, H', W', D]}; ``heads`` is {name: classes}.
+    'features' [B, D], 'frames' [B, T, D], 'map' [B, T, H', W', D]}; ``heads`` is {name: classes}.
 
     Frames are folded into the batch and meet only in the shift, which ``temporal`` turns on. Logits are
-    the mean of the frames' logits (TSM's consensus) and features the mean of the frames' pooled ones;
-    the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each stage (TSM-R101).
+    the mean of the frames' logits (TSM's consensus) and features the mean of the frames' pooled ones, which
+    the classifier reads; the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each stage (TSM-R101).
     Called with ``until`` a stage (1 is the first) it stops before it and returns [B, T, H, W, C]; ``since``
     goes on from there.
     """
@@ -123,8 +123,9 @@ class ResNet(nn.Module):
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         logits = Classifier(self.heads, name="classifier")(dropped)
         mean = {name: v.reshape(clips, frames, -1).mean(1) for name, v in logits.items()}
-        features = pooled.reshape(clips, frames, -1).mean(1)
-        return {"logits": mean, "features": features, "map": x.reshape(clips, frames, *x.shape[1:])}
+        pooled = pooled.reshape(clips, frames, -1)
+        maps = x.reshape(clips, frames, *x.shape[1:])
+        return {"logits": mean, "features": pooled.mean(1), "frames": pooled, "map": maps}
 
     def _stem(self, x, train: bool):
         x = Conv(self.width, self.stem, 2, dtype=self.dtype, name="conv1")(x)

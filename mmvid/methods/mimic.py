@@ -1,0 +1,178 @@
+"""Students that imitate one trained teacher: MARS its features, D3D its logits, KD its probabilities.
+
+MML (Komkov et al.) compares with all three (tables 2 and 6). MARS is Crasto et al. 2019, D3D Stroud et al. 2020,
+KD Hinton et al. 2015. Who teaches whom is the configuration's: flow may teach RGB, and RGB flow.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mmvid import losses
+from mmvid.methods import terms as terms_lib
+from mmvid.methods.base import Method, Pass, Term
+from mmvid.streams import Head
+
+# The options' defaults: MARS's code, D3D's paper.
+FEATURE_STRENGTH, LOGIT_STRENGTH, TEMPERATURE = 50.0, 1.0, 1.0
+# What MARS imitates: what the classifier reads (its code), or the map before pooling (MML's text).
+FEATURES = ("pooled", "map")
+# What D3D makes of its squares over the classes, which neither it nor MML says.
+OVER_CLASSES = ("mean", "sum")
+
+
+def squared_error(target: jax.Array, own: jax.Array) -> jax.Array:
+    """Computes the mean squared difference over all axes but the first: [B, ..] twice -> [B].
+
+    No gradient reaches the target. Raises ValueError where the two have other shapes.
+    """
+    if target.shape != own.shape:
+        raise ValueError(f"a teacher's {target.shape} cannot be imitated by {own.shape}")
+    return ((own - jax.lax.stop_gradient(target)) ** 2).reshape(len(own), -1).mean(-1)
+
+
+def _share(head: Head) -> float:
+    """What is left of a loss beside a head's own: of several labels that is a mean over the classes, so that the
+    other one is divided by their number as well (MML, appendix 2)."""
+    return 1 / head.classes if head.kind == "multi" else 1.0
+
+
+def _students(outputs: tuple[str, ...], teacher: str) -> tuple[str, ...]:
+    """All outputs but the ``teacher``'s. Raises ValueError if that is no output, or the only one."""
+    students = tuple(output for output in outputs if output != teacher)
+    if len(students) in (0, len(outputs)):
+        raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
+    return students
+
+
+def _make(
+    outputs: tuple[str, ...],
+    heads: dict[str, Head],
+    teacher: str,
+    strength: float,
+    name: str,
+    imitation: Callable,
+) -> Method:
+    """Makes CE + ``strength`` times the term ``name``: ``imitation(results, student)`` -> [B].
+
+    Where the teacher is absent, students learn from the labels alone.
+    """
+    students = _students(outputs, teacher)
+    if not 0 <= strength < float("inf"):
+        raise ValueError(f"strength={strength}: the weight of what is imitated is a number of 0 or more")
+
+    def terms(results, batch, state, key):
+        del state, key
+        group, own = batch["main"], results["main", "train"]
+        present = terms_lib.presence(students, group)
+        there = present & terms_lib.presence((teacher,), group)
+        values = jnp.stack([imitation(own, student) for student in students])
+        return {
+            "ce": terms_lib.task_term(own, group, students, heads),
+            # In the values: without its teacher a clip still counts in the student's mean.
+            name: Term(students, jnp.where(there, values, 0.0), present, jnp.full(len(students), strength)),
+        }
+
+    return Method(
+        terms,
+        # Both of the same view: the teacher sees the very clips that its students see, in evaluation mode.
+        passes=(Pass(), Pass(weights="frozen", train=False)),
+        symmetric=False,
+        reason="one output is the teacher",
+        teachers=(teacher,),
+    )
+
+
+def make_mars(
+    outputs: tuple[str, ...],
+    heads: dict[str, Head],
+    *,
+    teacher: str = "",
+    strength: float = FEATURE_STRENGTH,
+    feature: str = "pooled",
+) -> Method:
+    """Makes MARS: CE + ``strength`` MSE(own feature, the feature of the output ``teacher``).
+
+    The ``feature`` 'pooled' is what the classifier reads, of a network that classifies every frame one a frame;
+    'map' is the last map before pooling. The MSE is a mean over all values of a clip, and in heads of several
+    labels it is divided by their classes (MML, appendix 2). Raises ValueError for a teacher that is no output or
+    the only one, for other options that cannot be, and for features of different shapes.
+    """
+    if feature not in FEATURES:
+        raise ValueError(f"feature={feature!r} is unknown; choose one of {FEATURES}")
+    # A feature knows no heads: it is divided as the mean over them would be.
+    share = terms_lib.mean_over_heads([_share(head) for head in heads.values()])
+
+    def imitation(own, student):
+        both = (_feature(own, name, feature) for name in (teacher, student))
+        return share * squared_error(*both)
+
+    return _make(outputs, heads, teacher, strength, "mars", imitation)
+
+
+def _feature(results: dict, output: str, feature: str) -> jax.Array:
+    result = results[output]
+    if feature == "map" and "map" not in result:
+        raise ValueError(f"the output {output!r} has no map: take --config.method.mars.feature=pooled")
+    # Of networks that classify every frame, 'frames' are the pooled features one by one.
+    return result["map"] if feature == "map" else result.get("frames", result["features"])
+
+
+def make_d3d(
+    outputs: tuple[str, ...],
+    heads: dict[str, Head],
+    *,
+    teacher: str = "",
+    strength: float = LOGIT_STRENGTH,
+    over_classes: str = OVER_CLASSES[0],
+) -> Method:
+    """Makes D3D: CE + ``strength`` times (own logit - that of the output ``teacher``)^2, the 'mean' or 'sum'
+    ``over_classes``.
+
+    It is averaged over the heads; in heads of several labels it is divided by their classes, once more where it is
+    a mean (MML, appendix 2). Raises ValueError as `make_mars` does.
+    """
+    if over_classes not in OVER_CLASSES:
+        raise ValueError(f"over_classes={over_classes!r} is unknown; choose one of {OVER_CLASSES}")
+
+    def imitation(own, student):
+        errors = [
+            _share(spec)
+            * (spec.classes if over_classes == "sum" else 1)
+            * squared_error(*_logits(own, head, teacher, student))
+            for head, spec in heads.items()
+        ]
+        return terms_lib.mean_over_heads(errors)
+
+    return _make(outputs, heads, teacher, strength, "d3d", imitation)
+
+
+def make_kd(
+    outputs: tuple[str, ...],
+    heads: dict[str, Head],
+    *,
+    teacher: str = "",
+    strength: float = 1.0,
+    temperature: float = TEMPERATURE,
+) -> Method:
+    """Makes KD: CE + ``strength`` T^2 KL(softmax(teacher / T) || softmax(own / T)), with T the ``temperature``.
+
+    It is averaged over the heads; in heads of several labels the KL is divided by their classes, as MML's own is.
+    Generalised distillation (`distill`) takes weight from the labels in exchange, KD leaves them theirs. Raises
+    ValueError as `make_mars` does, and for a temperature that is not above 0.
+    """
+    terms_lib.check_temperature(temperature)
+
+    def imitation(own, student):
+        values = [
+            _share(spec) * losses.kl_divergence(*_logits(own, head, teacher, student), temperature=temperature)
+            for head, spec in heads.items()
+        ]
+        return temperature**2 * terms_lib.mean_over_heads(values)
+
+    return _make(outputs, heads, teacher, strength, "kd", imitation)
+
+
+def _logits(results: dict, head: str, *outputs: str) -> list[jax.Array]:
+    return [results[output]["logits"][head] for output in outputs]
