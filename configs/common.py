@@ -183,6 +183,11 @@ def _data() -> ConfigDict:
     c.semi = ConfigDict(dict(labelled="labelled", unlabelled="unlabelled", dataset="dataset", **views))
     c.semi.update(dict(networks=(), followed="", thinned=(), labelled_batch=4, unlabelled_batch=12))
     c.semi.arms = ConfigDict()
+    # The plan 'grid': {segment: dict(networks=("rgb", "flow"), method="mml", starts={"rgb": "ce.rgb", "flow":
+    # "stills"}, title=.., steps= an entry of `steps` or a duration, batches= a name that segments of equal batches
+    # share, options of the method)}. "stills_2" are stills learnt another time. `last` is the run's own. `tables`:
+    # what the report prints of them, ((title, (column, ..), ((row, ((segment, output, published), ..)), ..)), ..).
+    c.grid = ConfigDict(dict(segments=ConfigDict(), last="", tables=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

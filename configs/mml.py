@@ -32,6 +32,7 @@ of torchvision's or timm's names.
 from ml_collections import ConfigDict
 
 from configs import common
+from configs import mml_tables as tables
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -148,6 +149,24 @@ def ssv2_r101(c: ConfigDict) -> None:
     c.published = PUBLISHED_R101
 
 
+def grid(setting, table: str):
+    """Returns what makes a configuration the paper's ``table`` in the ``setting`` of another variant."""
+
+    def variant(c: ConfigDict) -> None:
+        setting(c)
+        model, sampling = c.networks.rgb.model, c.streams.rgb.sampling.to_dict()
+        c.streams, c.networks, c.twin, c.published = ConfigDict(), ConfigDict(), "", ()
+        tables.use(c, table)
+        for name in tables.networks(c):
+            # 'rgb2' is a second network of RGB, cut and built like the first.
+            modality = name.removesuffix("2")
+            form = "frames" if modality == "rgb" else "stack5"
+            c.streams[name] = common.stream(modality, form=form, **sampling)
+            c.networks[name] = common.network(model, name)
+
+    return variant
+
+
 VARIANTS = {
     "": tabletop,
     "smoke": smoke,
@@ -159,3 +178,9 @@ VARIANTS = {
     "ssv2_full_res": ssv2_full_res,
     "ssv2_r101": ssv2_r101,
 }
+for _table in tables.TABLES:
+    VARIANTS |= {
+        _table: grid(tabletop, _table),
+        f"{_table}_smoke": grid(smoke, _table),
+        f"ssv2_{_table}": grid(ssv2, _table),
+    }

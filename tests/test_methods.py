@@ -29,7 +29,7 @@ def options_of(name, outputs):
     several = {
         "mml": [{}, {"average": "logit"}, {"multilabel_form": "bernoulli"}],
         "mars": [{"teacher": outputs[-1]}],
-        "d3d": [{"teacher": outputs[-1]}, {"teacher": outputs[0], "over_classes": "sum"}],
+        "d3d": [{"teacher": outputs[-1]}, {"teacher": outputs[0], "reduce": "sum"}],
         "kd": [{"teacher": outputs[-1], "temperature": 2.0}],
         "generalized_distillation": [{"teacher": outputs[-1]}],
         "distillation": [{"teachers": outputs[1:]} | own for own in ({"weight": 0.8}, {"scheme": "per_sample"})],

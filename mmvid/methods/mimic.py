@@ -4,6 +4,7 @@ MML (Komkov et al.) compares with all three (tables 2 and 6). MARS is Crasto et 
 KD Hinton et al. 2015. Who teaches whom is the configuration's: flow may teach RGB, and RGB flow.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -19,17 +20,46 @@ FEATURE_STRENGTH, LOGIT_STRENGTH, TEMPERATURE = 50.0, 1.0, 1.0
 # What MARS imitates: what the classifier reads (its code), or the map before pooling (MML's text).
 FEATURES = ("pooled", "map")
 # What D3D makes of its squares over the classes, which neither it nor MML says.
-OVER_CLASSES = ("mean", "sum")
+REDUCE = ("mean", "sum")
 
 
-def squared_error(target: jax.Array, own: jax.Array) -> jax.Array:
-    """Computes the mean squared difference over all axes but the first: [B, ..] twice -> [B].
+def mars(features: jax.Array, teacher_features: jax.Array) -> jax.Array:
+    """Computes MARS's imitation, the mean of (own - teacher's)^2 over all values of a clip: [B, ..] twice -> [B].
 
-    No gradient reaches the target. Raises ValueError where the two have other shapes.
+    No gradient reaches the teacher. Raises ValueError where the two have other shapes.
     """
-    if target.shape != own.shape:
-        raise ValueError(f"a teacher's {target.shape} cannot be imitated by {own.shape}")
-    return ((own - jax.lax.stop_gradient(target)) ** 2).reshape(len(own), -1).mean(-1)
+    _check_alike(features, teacher_features)
+    return _squares(features, teacher_features).reshape(len(features), -1).mean(-1)
+
+
+def d3d(logits: jax.Array, teacher_logits: jax.Array, *, reduce: str = REDUCE[0]) -> jax.Array:
+    """Computes D3D's imitation, (own logit - teacher's)^2, the 'mean' or the 'sum' over classes as ``reduce``
+    says: [.., K] twice -> [..].
+
+    No gradient reaches the teacher. Raises ValueError where the two have other shapes, and for another ``reduce``.
+    """
+    _check_alike(logits, teacher_logits)
+    if reduce not in REDUCE:
+        raise ValueError(f"reduce={reduce!r} is unknown; choose one of {REDUCE}")
+    squares = _squares(logits, teacher_logits)
+    return squares.mean(-1) if reduce == "mean" else squares.sum(-1)
+
+
+def kd(logits: jax.Array, teacher_logits: jax.Array, *, temperature: float = TEMPERATURE) -> jax.Array:
+    """Computes T^2 KL(softmax(teacher / T) || softmax(own / T)): [.., K] twice -> [..]. No gradient reaches the
+    teacher."""
+    return temperature**2 * losses.kl_divergence(teacher_logits, logits, temperature=temperature)
+
+
+def _squares(own: jax.Array, target: jax.Array) -> jax.Array:
+    return (own - jax.lax.stop_gradient(target)) ** 2
+
+
+def _check_alike(own: jax.Array, target: jax.Array) -> None:
+    if own.shape != target.shape:
+        raise ValueError(
+            f"a teacher's {target.shape} cannot be imitated by {own.shape}: give both networks one model and width"
+        )
 
 
 def _share(head: Head) -> float:
@@ -92,12 +122,12 @@ def make_mars(
     strength: float = FEATURE_STRENGTH,
     feature: str = "pooled",
 ) -> Method:
-    """Makes MARS: CE + ``strength`` MSE(own feature, the feature of the output ``teacher``).
+    """Makes MARS: CE + ``strength`` times `mars` of the features of the output ``teacher``.
 
     The ``feature`` 'pooled' is what the classifier reads, of a network that classifies every frame one a frame;
-    'map' is the last map before pooling. The MSE is a mean over all values of a clip, and in heads of several
-    labels it is divided by their classes (MML, appendix 2). Raises ValueError for a teacher that is no output or
-    the only one, for other options that cannot be, and for features of different shapes.
+    'map' is the last map before pooling. In heads of several labels the loss is divided by their classes (MML,
+    appendix 2). Raises ValueError for a teacher that is no output or the only one, for other options that cannot
+    be, and for features of different shapes.
     """
     if feature not in FEATURES:
         raise ValueError(f"feature={feature!r} is unknown; choose one of {FEATURES}")
@@ -105,8 +135,7 @@ def make_mars(
     share = terms_lib.mean_over_heads([_share(head) for head in heads.values()])
 
     def imitation(own, student):
-        both = (_feature(own, name, feature) for name in (teacher, student))
-        return share * squared_error(*both)
+        return share * mars(*(_feature(own, name, feature) for name in (student, teacher)))
 
     return _make(outputs, heads, teacher, strength, "mars", imitation)
 
@@ -125,25 +154,19 @@ def make_d3d(
     *,
     teacher: str = "",
     strength: float = LOGIT_STRENGTH,
-    over_classes: str = OVER_CLASSES[0],
+    reduce: str = REDUCE[0],
 ) -> Method:
-    """Makes D3D: CE + ``strength`` times (own logit - that of the output ``teacher``)^2, the 'mean' or 'sum'
-    ``over_classes``.
+    """Makes D3D: CE + ``strength`` times `d3d` of the logits of the output ``teacher``.
 
     It is averaged over the heads; in heads of several labels it is divided by their classes, once more where it is
     a mean (MML, appendix 2). Raises ValueError as `make_mars` does.
     """
-    if over_classes not in OVER_CLASSES:
-        raise ValueError(f"over_classes={over_classes!r} is unknown; choose one of {OVER_CLASSES}")
+    if reduce not in REDUCE:
+        raise ValueError(f"reduce={reduce!r} is unknown; choose one of {REDUCE}")
+    form = functools.partial(d3d, reduce=reduce)
 
     def imitation(own, student):
-        errors = [
-            _share(spec)
-            * (spec.classes if over_classes == "sum" else 1)
-            * squared_error(*_logits(own, head, teacher, student))
-            for head, spec in heads.items()
-        ]
-        return terms_lib.mean_over_heads(errors)
+        return _over_heads(form, own, heads, student, teacher)
 
     return _make(outputs, heads, teacher, strength, "d3d", imitation)
 
@@ -156,23 +179,23 @@ def make_kd(
     strength: float = 1.0,
     temperature: float = TEMPERATURE,
 ) -> Method:
-    """Makes KD: CE + ``strength`` T^2 KL(softmax(teacher / T) || softmax(own / T)), with T the ``temperature``.
+    """Makes KD: CE + ``strength`` times `kd` of the logits of the output ``teacher``.
 
     It is averaged over the heads; in heads of several labels the KL is divided by their classes, as MML's own is.
     Generalised distillation (`distill`) takes weight from the labels in exchange, KD leaves them theirs. Raises
     ValueError as `make_mars` does, and for a temperature that is not above 0.
     """
     terms_lib.check_temperature(temperature)
+    form = functools.partial(kd, temperature=temperature)
 
     def imitation(own, student):
-        values = [
-            _share(spec) * losses.kl_divergence(*_logits(own, head, teacher, student), temperature=temperature)
-            for head, spec in heads.items()
-        ]
-        return temperature**2 * terms_lib.mean_over_heads(values)
+        return _over_heads(form, own, heads, student, teacher)
 
     return _make(outputs, heads, teacher, strength, "kd", imitation)
 
 
-def _logits(results: dict, head: str, *outputs: str) -> list[jax.Array]:
-    return [results[output]["logits"][head] for output in outputs]
+def _over_heads(form: Callable, results: dict, heads: dict[str, Head], student: str, teacher: str) -> jax.Array:
+    """The mean over heads of what ``form`` (own logits, teacher's) makes of each."""
+    own, target = results[student]["logits"], results[teacher]["logits"]
+    values = [_share(spec) * form(own[head], target[head]) for head, spec in heads.items()]
+    return terms_lib.mean_over_heads(values)

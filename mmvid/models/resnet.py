@@ -77,7 +77,8 @@ class ResNet(nn.Module):
 
     Frames are folded into the batch and meet only in the shift, which ``temporal`` turns on. Logits are
     the mean of the frames' logits (TSM's consensus) and features the mean of the frames' pooled ones, which
-    the classifier reads; the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each stage (TSM-R101).
+    the classifier reads; the map keeps the frames apart. ``shift_every`` 2 shifts every second block of each
+    stage (TSM-R101).
     Called with ``until`` a stage (1 is the first) it stops before it and returns [B, T, H, W, C]; ``since``
     goes on from there.
     """

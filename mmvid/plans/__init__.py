@@ -1,7 +1,7 @@
 """Plans: a run is a list of segments; this file holds the few ways to make such a list."""
 
 from mmvid import names
-from mmvid.plans import compare, distill, gblend, mml, omnivore, semi, single
+from mmvid.plans import compare, distill, gblend, grid, mml, omnivore, semi, single
 from mmvid.plans.networks import check_outputs, check_streams
 from mmvid.plans.segment import Context, Segment
 
@@ -14,6 +14,7 @@ PLANS = {
     "omnivore": omnivore.make,
     "gblend": gblend.make,
     "semi": semi.make,
+    "grid": grid.make,
 }
 # Segments that train the same networks without the method, as long as it does: of each plan that has one.
 BASELINES = ("ce_continued", "independent", distill.BASELINE, gblend.BASELINE, semi.BASELINE)
@@ -28,16 +29,24 @@ def make(context: Context) -> list[Segment]:
     """The segments of the configured plan, in the order in which they are trained.
 
     Raises ValueError for an unknown plan, for names of networks, streams or heads of which outputs cannot
-    be named, and for a stream that no network reads.
+    be named, for a headline that nobody trains at the end, and for a stream that no network reads.
     """
     name = context.config.plan
     if name not in PLANS:
         raise ValueError(f"plan={name!r} is unknown; choose one of {sorted(PLANS)}")
     check_outputs(context.config, [*context.heads, *context.stills_heads])
     segments = PLANS[name](context)
+    _check_headline(context.config.headline, segments[-1])
     check_streams(context.config)
     check_order(segments)
     return segments
+
+
+def _check_headline(headline: str, last: Segment) -> None:
+    """Raises ValueError where the output that names the run is a teacher of its ``last`` segment: teachers are not
+    scored."""
+    if any(headline in network.outputs for network in last.networks if network.frozen):
+        raise ValueError(f"headline={headline!r} is the frozen teacher: name one of its students")
 
 
 def check_order(segments: list[Segment]) -> None:

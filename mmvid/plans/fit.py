@@ -14,7 +14,7 @@ from mmvid.network import Network, init_params
 from mmvid.plans import keys
 from mmvid.plans import starts as starts_lib
 from mmvid.plans.networks import make_network, make_streams
-from mmvid.plans.starts import STILLS, Start
+from mmvid.plans.starts import Start
 from mmvid.weights import files as weight_files
 from mmvid.weights import trees
 
@@ -117,8 +117,9 @@ def _inherits(config, start: Start, heads) -> bool:
         same = starts_lib.same_heads(start.file, heads)
         return same and bool(weights.found(start.file, part=start.part).layout.classifiers)
     # Stills have label spaces of their own; other segments learn those of this run.
-    if start.segment == STILLS or not start.part:
-        return start.segment != STILLS
+    pictures = starts_lib.is_stills(start.segment)
+    if pictures or not start.part:
+        return not pictures
     return bool(_held(config, start, heads).layout.classifiers)
 
 
@@ -200,10 +201,8 @@ def _untaught(config, network: Network, starts: Mapping[str, Start]) -> str:
 
 def check_teachers(config, networks, starts: dict[str, Start], heads) -> None:
     """Raises ValueError for a frozen network that does not start with weights and classifiers trained for these
-    classes and for what it reads, and for one that holds the run's headline, since teachers are not scored."""
+    classes and for what it reads."""
     for network in (n for n in networks if n.frozen):
-        if config.headline in network.outputs:
-            raise ValueError(f"headline={config.headline!r} is the frozen teacher: name one of its students")
         own = {target: start for target, start in starts.items() if target.partition(".")[0] == network.name}
         files = [start.file for start in own.values() if start.file]
         lacking = not own or bool(fresh(config, network, starts, heads))

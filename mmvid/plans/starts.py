@@ -21,6 +21,12 @@ from mmvid.weights.trees import Path
 STILLS = "stills"
 
 
+def is_stills(segment: str) -> bool:
+    """Tells whether a segment learns still images: 'stills', or 'stills_2' and the like, which have learnt them
+    another time."""
+    return segment == STILLS or segment.startswith(f"{STILLS}_")
+
+
 class Start(NamedTuple):
     """Where weights come from: the ``network`` of an earlier ``segment`` of this run (where none is named, the
     one that is called as the network that starts), or a ``file`` ('path#network').

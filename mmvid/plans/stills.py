@@ -37,9 +37,10 @@ def _of_pictures(config, network: str, heads) -> tuple[Network, dict[str, Stream
     return built, {name: pictures[name]}
 
 
-def make(context: Context, network: str) -> Segment:
+def make(context: Context, network: str, name: str = STILLS) -> Segment:
     """The segment that trains ``network`` to classify generated still images: Tabletop's stand-in for ImageNet
-    weights. Raises ValueError for a network that cannot start from them."""
+    weights. Of another ``name`` it draws other weights and batches. Raises ValueError for a network that cannot
+    start from them."""
     config, heads = context.config, context.stills_heads
     spec = config.stills
     built, streams = _of_pictures(config, network, heads)
@@ -51,11 +52,11 @@ def make(context: Context, network: str) -> Segment:
     made = method.make("single", built.outputs, heads, {})
     return segment.assembled(
         context,
-        STILLS,
+        name,
         (built,),
         ("single", {}),
         made,
-        batches=STILLS,
+        batches=name,
         streams=streams,
         heads=heads,
         groups=groups,
@@ -70,10 +71,15 @@ def make(context: Context, network: str) -> Segment:
 
 def _files(config, network: str) -> dict[str, Start]:
     """{target: Start} of the files of weights that a network, or each of its parts, is given."""
-    given = config.networks[network].weights
-    if isinstance(given, str):
-        return {network: Start(file=given)} if given else {}
-    return {f"{network}.{part}": Start(file=file) for part, file in given.items()}
+    files = config.networks[network].weights
+    if isinstance(files, str):
+        return {network: Start(file=files)} if files else {}
+    return {f"{network}.{part}": Start(file=file) for part, file in files.items()}
+
+
+def given(config, networks) -> dict[str, Start]:
+    """{target: Start} of the files of weights that the configuration gives ``networks``, or parts of them."""
+    return {target: start for name in networks for target, start in _files(config, name).items()}
 
 
 def _sees_pictures(config, name: str, heads) -> bool:
@@ -84,17 +90,24 @@ def _sees_pictures(config, name: str, heads) -> bool:
     return bool(network.model.first_convolutions) and all(seen)
 
 
+def learners(context: Context, networks) -> tuple[list[str], str]:
+    """Returns those of ``networks`` that can start from stills, and the one that learns these for all, as one
+    ImageNet file would serve all: that of the headline where it sees pictures. [] and '' where there are none."""
+    config = context.config
+    seeing = [n for n in networks if has_stills(config) and _sees_pictures(config, n, context.heads)]
+    if not seeing:
+        return [], ""
+    main = segment.headline_network(config)
+    return seeing, main if _sees_pictures(config, main, context.heads) else seeing[0]
+
+
 def beginnings(context: Context, networks) -> tuple[list[Segment], dict[str, Start]]:
     """Returns the segments that come before a plan's own (that of the stills, or none), and the starts that
     stand in for ImageNet weights. A file goes before stills; a network with neither, such as one of sound or
     boxes, has no start and keeps its random draw."""
-    config = context.config
-    files = {target: start for n in networks for target, start in _files(config, n).items()}
-    seeing = [n for n in networks if has_stills(config) and _sees_pictures(config, n, context.heads)]
+    files = given(context.config, networks)
+    seeing, learner = learners(context, networks)
     if not seeing:
         return [], files
-    # One network learns the stills for all, as one ImageNet file would serve all.
-    learner = segment.headline_network(config)
-    learner = learner if _sees_pictures(config, learner, context.heads) else seeing[0]
-    given = {target.partition(".")[0] for target in files}
-    return [make(context, learner)], {n: Start(STILLS, learner) for n in seeing if n not in given} | files
+    begun = {target.partition(".")[0] for target in files}
+    return [make(context, learner)], {n: Start(STILLS, learner) for n in seeing if n not in begun} | files

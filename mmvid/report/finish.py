@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mmvid import files, logs
-from mmvid.report import blending, draws, points, table, verdict
+from mmvid.report import blending, draws, grids, points, table, verdict
 from mmvid.report import page as page_lib
 from mmvid.report.points import Column, Source
 from mmvid.scores import blends, ensembles, file, imported, temperature
@@ -187,14 +187,15 @@ def _log_tables(
     headline: str,
     baseline: str,
 ) -> None:
-    """Logs the table of every split: the short one where a student has learnt from teachers, losses are weighed or
-    labels are few, the long one else."""
+    """Logs the table of every split: the short one where a student has learnt from teachers, losses are weighed,
+    labels are few or the run is a paper's table, the long one else."""
     how = config.evaluation.aggregate
 
     short = {
         split: table.taught_text(columns, split, how)
         or blending.text(workdir, columns, split, config, how)
         or draws.text(few[split], columns, split, how)
+        or _of_grid(columns, split, config, found[split], baseline)
         for split in found
     }
     for split, lines in found.items():
@@ -209,6 +210,15 @@ def _log_tables(
             text = table.overview_text(columns, split, headline, how)
         if text:
             logs.LOG.info("%s\n", text)
+
+
+def _of_grid(columns: Sequence[Column], split: str, config, found: Sequence, baseline: str) -> str:
+    """The tables of a run of the plan 'grid'; '' for others."""
+    made = grids.matrices(columns, split, config.to_dict(), found)
+    if not made:
+        return ""
+    base = next((column.title for column in columns if column.segment == baseline), "")
+    return f"{table.denominators(columns[-1].scores[split])}\n\n{grids.text(made, split, base)}"
 
 
 def finish(workdir: pathlib.Path, config, columns: Sequence[tuple], dataset, *, baseline: str = "") -> dict:
