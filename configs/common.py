@@ -187,7 +187,10 @@ def _data() -> ConfigDict:
     # "stills"}, title=.., steps= an entry of `steps` or a duration, batches= a name that segments of equal batches
     # share, options of the method)}. "stills_2" are stills learnt another time. `last` is the run's own. `tables`:
     # what the report prints of them, ((title, (column, ..), ((row, ((segment, output, published), ..)), ..)), ..).
-    c.grid = ConfigDict(dict(segments=ConfigDict(), last="", tables=()))
+    # Of ensembles, with members (title, segment, output): `pairs` ((title, row members, column members, printed),
+    # ..); `ranks` (title, ((part, members, published), ..)), sums of places over one member of each part; `sums`
+    # (title, ((row, ((segment, output), ..), published), ..)).
+    c.grid = ConfigDict(dict(segments=ConfigDict(), last="", tables=(), pairs=(), ranks=(), sums=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -29,9 +29,12 @@ ssv2_r101      the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
 of torchvision's or timm's names.
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs import common
+from configs import mml_ensembles as ensembles
 from configs import mml_tables as tables
 
 
@@ -149,14 +152,15 @@ def ssv2_r101(c: ConfigDict) -> None:
     c.published = PUBLISHED_R101
 
 
-def grid(setting, table: str):
-    """Returns what makes a configuration the paper's ``table`` in the ``setting`` of another variant."""
+def grid(setting, use):
+    """Returns what makes a configuration the grid that ``use`` (config) asks for, in the ``setting`` of another
+    variant."""
 
     def variant(c: ConfigDict) -> None:
         setting(c)
         model, sampling = c.networks.rgb.model, c.streams.rgb.sampling.to_dict()
         c.streams, c.networks, c.twin, c.published = ConfigDict(), ConfigDict(), "", ()
-        tables.use(c, table)
+        use(c)
         for name in tables.networks(c):
             # 'rgb2' is a second network of RGB, cut and built like the first.
             modality = name.removesuffix("2")
@@ -178,9 +182,11 @@ VARIANTS = {
     "ssv2_full_res": ssv2_full_res,
     "ssv2_r101": ssv2_r101,
 }
-for _table in tables.TABLES:
+GRIDS = {name: functools.partial(tables.use, table=name) for name in tables.TABLES}
+GRIDS |= {"ensembles": ensembles.use, "ensemble": ensembles.pipeline}
+for _name, _use in GRIDS.items():
     VARIANTS |= {
-        _table: grid(tabletop, _table),
-        f"{_table}_smoke": grid(smoke, _table),
-        f"ssv2_{_table}": grid(ssv2, _table),
+        _name: grid(tabletop, _use),
+        f"{_name}_smoke": grid(smoke, _use),
+        f"ssv2_{_name}": grid(ssv2, _use),
     }

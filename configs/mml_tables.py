@@ -18,7 +18,7 @@ A, B = "mml.rgb", "mml_from_a.rgb"
 C, C2 = "ml_rgb.rgb", "ml_rgb.rgb2"
 
 
-def _trained(title: str, method: str, starts: Mapping[str, str], **more) -> dict:
+def trained(title: str, method: str, starts: Mapping[str, str], **more) -> dict:
     """A segment in which networks learn from ``starts`` {network: where from}: from still images as long as
     cross-entropy does, else as long as what is continued. ``more`` are further entries."""
     steps = "ce" if {IN, IN2} & set(starts.values()) else "method"
@@ -32,10 +32,10 @@ def _both(start: str) -> dict[str, str]:
     return {"rgb": start, "flow": start}
 
 
-def _taught(title: str, method: str, student: str, start: str, teacher: str, trained: str) -> dict:
-    """A segment in which ``student`` imitates ``teacher``, which has been ``trained`` and learns no more."""
-    spec = _trained(title, method, {student: start}, teacher=teacher)
-    return spec | dict(networks=(student, teacher), starts={student: start, teacher: trained})
+def _taught(title: str, method: str, student: str, start: str, teacher: str, taught: str) -> dict:
+    """A segment in which ``student`` imitates ``teacher``, which begins as ``taught`` and learns no more."""
+    spec = trained(title, method, {student: start}, teacher=teacher)
+    return spec | dict(networks=(student, teacher), starts={student: start, teacher: taught})
 
 
 def _mutual() -> dict[str, dict]:
@@ -48,7 +48,7 @@ def _mutual() -> dict[str, dict]:
         for flow, flow_start in from_.items():
             name = "mml" if rgb == flow == "rgb" else f"mml_{rgb}_{flow}"
             title = f"MML, RGB <- {named[rgb]}, Flow <- {named[flow]}"
-            found[name] = _trained(title, "mml", {"rgb": rgb_start, "flow": flow_start})
+            found[name] = trained(title, "mml", {"rgb": rgb_start, "flow": flow_start})
     return found
 
 
@@ -56,41 +56,41 @@ def _mimicry() -> dict[str, dict]:
     """Table 2's eight, by names such as 'mars_rgb_in' and 'd3d_flow_rgb': who learns, and from what."""
     found = {}
     for method, called in (("mars", "MARS"), ("d3d", "D3D"), ("kd", "KD")):
-        for student, teacher, trained in (("rgb", "flow", FLOW), ("flow", "rgb", RGB)):
+        for student, teacher, taught in (("rgb", "flow", FLOW), ("flow", "rgb", RGB)):
             for start, source in (("in", IN), ("rgb", RGB)):
                 says = {"rgb": "RGB", "flow": "Flow"}
                 title = f"{called}, {says[student]} <- {'IN' if start == 'in' else 'RGB'}, {says[teacher]}"
-                found[f"{method}_{student}_{start}"] = _taught(title, method, student, source, teacher, trained)
+                found[f"{method}_{student}_{start}"] = _taught(title, method, student, source, teacher, taught)
     return found
 
 
 # Two networks of one modality, which start from two trainings.
 SAME = {
-    "ml_in": _trained("ML, RGB <- IN, RGB <- IN2", "mml", {"rgb": IN, "rgb2": IN2}),
-    "ml_mixed": _trained("ML, RGB <- RGB, RGB <- IN", "mml", {"rgb": RGB, "rgb2": IN}),
-    "ml_rgb": _trained("ML, RGB <- RGB, RGB <- RGB2", "mml", {"rgb": RGB, "rgb2": RGB2}),
-    "ml_flow_in": _trained("ML, Flow <- IN, Flow <- IN2", "mml", {"flow": IN, "flow2": IN2}),
-    "ml_flow": _trained("ML, Flow <- RGB, Flow <- RGB2", "mml", {"flow": RGB, "flow2": RGB2}),
-    "ml_diff": _trained("ML, Diff <- RGB, Diff <- RGB2", "mml", {"diff": RGB, "diff2": RGB2}),
+    "ml_in": trained("ML, RGB <- IN, RGB <- IN2", "mml", {"rgb": IN, "rgb2": IN2}),
+    "ml_mixed": trained("ML, RGB <- RGB, RGB <- IN", "mml", {"rgb": RGB, "rgb2": IN}),
+    "ml_rgb": trained("ML, RGB <- RGB, RGB <- RGB2", "mml", {"rgb": RGB, "rgb2": RGB2}),
+    "ml_flow_in": trained("ML, Flow <- IN, Flow <- IN2", "mml", {"flow": IN, "flow2": IN2}),
+    "ml_flow": trained("ML, Flow <- RGB, Flow <- RGB2", "mml", {"flow": RGB, "flow2": RGB2}),
+    "ml_diff": trained("ML, Diff <- RGB, Diff <- RGB2", "mml", {"diff": RGB, "diff2": RGB2}),
 }
 # Joint training started again from its own results (table 7), and of other modalities (table 8).
 AGAIN = {
-    "mml_rgb2": _trained("MML, RGB <- RGB, Flow <- RGB2", "mml", {"rgb": RGB, "flow": RGB2}),
-    "mml_from_a": _trained("MML, both <- A(RGB)", "mml", _both(A)),
-    "mml_from_b": _trained("MML, both <- B(RGB)", "mml", _both(B)),
-    "ml_again": _trained("ML, RGB <- C(RGB), RGB <- C2(RGB)", "mml", {"rgb": C, "rgb2": C2}),
-    "mml_from_c": _trained("MML, both <- C(RGB)", "mml", _both(C)),
-    "mml_diff": _trained("MML, RGB and Diff", "mml", {"rgb": RGB, "diff": RGB}),
-    "mml_three": _trained("MML, RGB, Flow and Diff", "mml", {"rgb": RGB, "flow": RGB, "diff": RGB}),
+    "mml_rgb2": trained("MML, RGB <- RGB, Flow <- RGB2", "mml", {"rgb": RGB, "flow": RGB2}),
+    "mml_from_a": trained("MML, both <- A(RGB)", "mml", _both(A)),
+    "mml_from_b": trained("MML, both <- B(RGB)", "mml", _both(B)),
+    "ml_again": trained("ML, RGB <- C(RGB), RGB <- C2(RGB)", "mml", {"rgb": C, "rgb2": C2}),
+    "mml_from_c": trained("MML, both <- C(RGB)", "mml", _both(C)),
+    "mml_diff": trained("MML, RGB and Diff", "mml", {"rgb": RGB, "diff": RGB}),
+    "mml_three": trained("MML, RGB, Flow and Diff", "mml", {"rgb": RGB, "flow": RGB, "diff": RGB}),
 }
 SEGMENTS = {
-    "ce": _trained("CE", "single", {"rgb": IN, "flow": IN, "diff": IN}),
-    "ce2": _trained("", "single", {"rgb2": IN2}, batches="ce2"),
+    "ce": trained("CE", "single", {"rgb": IN, "flow": IN, "diff": IN}),
+    "ce2": trained("", "single", {"rgb2": IN2}, batches="ce2"),
     # What others gain by their method, this gains by its further updates.
-    "ce_continued": _trained("CE continued", "single", {"rgb": RGB, "flow": RGB, "diff": RGB}),
-    "ce_continued_2": _trained("CE continued twice", "single", _both("ce_continued.rgb")),
-    "ce_continued_3": _trained("CE continued three times", "single", _both("ce_continued_2.rgb")),
-    "rgb_from_flow": _trained("CE, RGB <- Flow", "single", {"rgb": FLOW}),
+    "ce_continued": trained("CE continued", "single", {"rgb": RGB, "flow": RGB, "diff": RGB}),
+    "ce_continued_2": trained("CE continued twice", "single", _both("ce_continued.rgb")),
+    "ce_continued_3": trained("CE continued three times", "single", _both("ce_continued_2.rgb")),
+    "rgb_from_flow": trained("CE, RGB <- Flow", "single", {"rgb": FLOW}),
     **_mimicry(), **_mutual(), **SAME, **AGAIN,
 }  # fmt: skip
 # Of a paper's T2, which has no KD.

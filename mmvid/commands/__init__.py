@@ -21,6 +21,7 @@ COMMANDS = {
     "ogr": "which modality of a finished run overfits, and what to do about it",
     "submit": "the files that EPIC-Kitchens-55's challenge takes",
     "compare": "one table and one page over runs and their seeds",
+    "ensemble": "every pair and triple of ended runs' outputs, from their scores",
     "sweep": "every cell of a grid and one table of them; resumes, machines may share it",
 }
 EXAMPLES = (
@@ -32,6 +33,7 @@ EXAMPLES = (
     "python -m mmvid ogr runs/dmcl",
     "python -m mmvid submit runs/epic55_verb runs/epic55_noun --out=submission.zip",
     "python -m mmvid compare runs/mml runs/dmcl --out=runs/compared",
+    "python -m mmvid ensemble runs/mml runs/mml:flow runs/dmcl:depth",
     "python -m mmvid sweep --config=configs/mml.py --grid schedule.lr=0.01,0.03",
 )
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from mmvid.report import points
 from mmvid.report.points import Column, Line
 from mmvid.report.text import aligned, percent
+from mmvid.scores import members
+from mmvid.scores.members import Clips, Figure, Member
 
 # Of a difference to the baseline whose interval does not hold 0.
 MARKS = {1: "↑", 0: "", -1: "↓"}
@@ -52,6 +54,70 @@ def matrices(columns: Sequence[Column], split: str, config: Mapping, found: Sequ
         Matrix(title, tuple(heads), [(name, [cell(told) for told in cells]) for name, cells in rows])
         for title, heads, rows in config["grid"]["tables"]
     ]
+
+
+def ensembles(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
+    """Makes the tables of ensembles of ``config``'s grid for a split; [] for other plans."""
+    if config.get("plan") != "grid":
+        return []
+    grid, scores = config["grid"], {c.segment: c.scores[split] for c in points.there(columns, split)}
+    found = [_pairs(scores, *told) for told in grid["pairs"]]
+    found += [_ranks(scores, *grid["ranks"])] if grid["ranks"] else []
+    return found + ([_sums(scores, *grid["sums"])] if grid["sums"] else [])
+
+
+def _gathered(scores: Mapping, told: Sequence) -> tuple[list[Member], Clips]:
+    """The members (title, segment, output), and the clips that all are scored on, in their first head."""
+    head = next(iter(next(iter(scores.values())).label))
+    # Members of two parts may be called alike.
+    named = {str(i): (scores[segment], output) for i, (_, segment, output) in enumerate(told)}
+    return members.gathered(named, head)
+
+
+def _pairs(scores: Mapping, title: str, rows, columns, published) -> Matrix:
+    """Tables 11 and 12: the sum of a row's member and a column's."""
+    own, clips = _gathered(scores, [*rows, *columns])
+    count = len(rows)
+    made = []
+    for i, (row, *_) in enumerate(rows):
+        figures = [members.figure(own, clips, (i, count + j)) for j in range(len(columns))]
+        made.append((row, [Cell(_written(f), 0, text) for f, text in zip(figures, published[i])]))
+    return Matrix(title, tuple(name for name, *_ in columns), made)
+
+
+def _ranks(scores: Mapping, title: str, parts) -> Matrix:
+    """Table 13: of every part its members by the sum of their places, the best first, the paper's beside them."""
+    own, clips = _gathered(scores, [member for _, told, _ in parts for member in told])
+    indices, first = [], 0
+    for _, told, _ in parts:
+        indices.append(range(first, first + len(told)))
+        first += len(told)
+    sums = members.rank_sums(members.product(own, clips, indices))
+    names = [name for _, told, _ in parts for name, *_ in told]
+    lists = [sorted((sums[i], names[i]) for i in part) for part in indices]
+    made = []
+    for place in range(max(map(len, lists))):
+        cells = []
+        for found, (_, _, published) in zip(lists, parts):
+            value, name = found[place] if place < len(found) else ("", "")
+            printed = published[place] if place < len(published) else ("", "")
+            cells += [Cell(name, 0, printed[0]), Cell(str(value), 0, printed[1])]
+        made.append((str(place + 1), cells))
+    heads = [text for part, *_ in parts for text in (part, "sum")]
+    return Matrix(title, tuple(heads), made)
+
+
+def _sums(scores: Mapping, title: str, rows) -> Matrix:
+    """Ensembles that are named one by one, as table 9 does."""
+    made = []
+    for name, told, published in rows:
+        own, clips = _gathered(scores, [("", *member) for member in told])
+        made.append((name, [Cell(_written(members.figure(own, clips, range(len(own)))), 0, published)]))
+    return Matrix(title, ("sum of logits",), made)
+
+
+def _written(figure: Figure) -> str:
+    return percent(figure.value) + ("" if figure.five is None else f" / {percent(figure.five)}")
 
 
 def _cell(found: Sequence[Line], segments: Sequence[str], segment: str, output: str, published: str) -> Cell:

@@ -1,0 +1,146 @@
+"""Every pair and triple of what ended runs have learnt, their logits added up
+clip by clip from the scores that they have left; no network is run again.
+
+    python -m mmvid ensemble runs/mml runs/mml:flow runs/dmcl:depth
+
+RUN is the headline of a run's last segment, RUN:flow another output of it,
+RUN/ce that of another segment, RUN/ce:flow both; RUN:all all outputs. Members
+must be scored on the same clips of the same data. The best are printed, and
+ensemble.html in --out has a map of all pairs, ensemble.json everything. With
+--tune=val each printed ensemble is also weighed as it does best on those clips;
+a split that numbers are reported on tunes nothing.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mmvid import files, usage
+from mmvid.report import ensemble
+from mmvid.run import build
+from mmvid.scores import file, members
+from mmvid.scores.file import Scores
+from mmvid.scores.members import Clips, Member
+
+CONFIG = False
+# What --sizes may say: of more members than that there are too many ensembles.
+LARGEST = 4
+EVERY = "all"
+
+
+class Chosen(NamedTuple):
+    """A member: the ``scores`` that have it, its ``output``, and the ``folder`` of its segment."""
+
+    scores: Scores
+    output: str
+    folder: pathlib.Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say who the members are, and how they are put together."""
+    parser.add_argument("members", nargs="+", metavar="RUN[/SEGMENT][:OUTPUT]", help="what ensembles are made of")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR", help="where the page goes"
+    )
+    parser.add_argument("--split", metavar="NAME", help="the clips; by default the first split of the first run")
+    parser.add_argument("--head", default="", metavar="NAME", help="the labels, where clips have several")
+    parser.add_argument("--sizes", default="2,3", metavar="A,B", help="how many members an ensemble has")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="how many ensembles are printed")
+    parser.add_argument("--tune", metavar="SPLIT", help="clips to find weights on, such as val")
+
+
+# ---------------------------------------------------------------------------- who the members are
+def _apart(text: str) -> tuple[pathlib.Path, str, str]:
+    """Reads RUN[/SEGMENT][:OUTPUT] as (folder of the run, segment or '', output or ''). Raises WrongUse for a
+    folder that is no run that has ended."""
+    path, _, output = text.partition(":")
+    folder = pathlib.Path(path)
+    for run, segment in ((folder, ""), (folder.parent, folder.name)):
+        if files.read_json(run / "summary.json"):
+            return run, segment, output
+    raise usage.WrongUse(f"{path} is no run that has ended, nor a segment of one: name a --workdir, or WORKDIR/ce")
+
+
+def _columns(run: pathlib.Path, segment: str) -> tuple[str, list[str]]:
+    """The segment that is meant, the last one of the table where none is named, and its splits."""
+    numbers = files.read_json(run / "summary.json")
+    if segment and not (run / segment / "scores").is_dir():
+        raise usage.WrongUse(f"{run} has no scores of a segment {segment!r}; there are {', '.join(numbers)}")
+    chosen = segment or list(numbers)[-1]
+    return chosen, list(numbers.get(chosen, {}))
+
+
+def _named(text: str, split: str) -> dict[str, Chosen]:
+    """{title: member} of one argument. Raises WrongUse where it names nothing that is there."""
+    run, segment, output = _apart(text)
+    segment, _ = _columns(run, segment)
+    scores = file.load(run / segment / "scores" / f"{split}.npz")
+    headline = build.stored(run)["headline"]
+    outputs = list(scores.logits) if output == EVERY else [output or _main(scores, headline)]
+    if unknown := [name for name in outputs if name not in scores.logits]:
+        raise usage.WrongUse(f"{text}: {unknown[0]!r} is no output; there are {', '.join(scores.logits)}")
+    own = scores.meta.get("title") or segment
+    return {f"{run.name} {own}: {name}": Chosen(scores, name, run / segment) for name in outputs}
+
+
+def _main(scores: Scores, headline: str) -> str:
+    return headline if headline in scores.logits else next(iter(scores.logits))
+
+
+def _gathered(texts: list[str], split: str) -> dict[str, Chosen]:
+    """{title: member} of all arguments. Raises WrongUse for a member that is named twice."""
+    found: dict[str, Chosen] = {}
+    for text in texts:
+        for title, own in _named(text, split).items():
+            if title in found:
+                raise usage.WrongUse(f"{text}: {title} is a member already; name each once")
+            found[title] = own
+    return found
+
+
+def _together(found: Mapping[str, Chosen], head: str) -> tuple[list[Member], Clips]:
+    return members.gathered({title: (own.scores, own.output) for title, own in found.items()}, head)
+
+
+def _sizes(text: str, count: int) -> list[int]:
+    """Reads --sizes. Raises WrongUse for what is no number of members, or more than there are of any use."""
+    sizes = usage.listed(text)
+    if not sizes or not all(size.isdigit() and 1 <= int(size) <= LARGEST for size in sizes):
+        raise usage.WrongUse(f"--sizes={text}: give numbers of members from 1 to {LARGEST}, as in 2,3")
+    return [size for size in sorted({int(size) for size in sizes}) if size <= count]
+
+
+# ---------------------------------------------------------------------------- the command
+def execute(arguments: argparse.Namespace) -> None:
+    """Scores the ensembles of the command line.
+
+    Raises WrongUse for a folder that is no run, a member that is not there or named twice, and flags that cannot
+    be; ValueError for scores of other clips; FileNotFoundError for a split that is not scored.
+    """
+    usage.check_folder("--out", arguments.out)
+    run, segment, _ = _apart(arguments.members[0])
+    split = arguments.split or (_columns(run, segment)[1] or ["test"])[0]
+    if arguments.tune == split:
+        raise usage.WrongUse(f"--tune={split} are the clips that are reported: weights found there prove nothing")
+    found = _gathered(arguments.members, split)
+    if len(found) < 2:
+        raise usage.WrongUse("an ensemble has two members or more: name another one, or RUN:all")
+    own, clips = _together(found, arguments.head)
+    figures = members.combinations(own, clips, [1, *_sizes(arguments.sizes, len(own))])
+    figures = list({figure.members: figure for figure in figures}.values())
+    best = ensemble.best(figures, arguments.top)
+    weights = {}
+    if arguments.tune:
+        held, held_clips = _together(_gathered(arguments.members, arguments.tune), arguments.head)
+        for figure in (figure for figure in best if len(figure.members) > 1):
+            shares = members.tuned(held, held_clips, figure.members)
+            weights[figure.members] = shares, members.figure(own, clips, figure.members, shares)
+    told = ensemble.Told(
+        own, clips, figures, best, weights, split, arguments.tune or "", next(iter(found.values())).scores,
+        {title: own.folder for title, own in found.items()},
+    )  # fmt: skip
+    print("\n" + ensemble.text(told))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    files.write_json(arguments.out / "ensemble.json", ensemble.plain(told))
+    print(f"\nreport: {ensemble.write(arguments.out / 'ensemble.html', told)}")
