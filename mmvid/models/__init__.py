@@ -34,6 +34,11 @@ _DMCL = dict(_FACTORED, padding="same", project_first=True, kernel_init="fan_in"
 _HARA = dict(module=VideoResNet, form="full", stem_frames=7, stem_pool=True, pool_frames=True)
 # CMPL's (table A2): a stem of 5x7x7, and as many frames at the end as at the start.
 _CMPL = dict(module=VideoResNet, form="leading", stem_frames=5, stem_pool=True, keep_frames=True)
+# SlowFast's: convolutions over time where they stand in its table; trained on maps of 7x7 (224 pixels).
+_SLOWFAST = dict(_DEEP, module=VideoResNet, form="leading", stem_pool=True, keep_frames=True, window=7)
+_I3D = dict(_SLOWFAST, stem_frames=5, halve=True)
+_I3D_FRAMES = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
+_SLOW_FRAMES = ((1,) * 3, (1,) * 4, (3,) * 6, (3,) * 3)
 MODELS = {
     "resnet18": dict(_BASIC, **_STILL),
     "resnet50": dict(_DEEP, **_STILL),
@@ -62,6 +67,8 @@ MODELS = {
     # The paper says no more than their depths: blocks of two 3x3x3 (mmaction2's).
     "cmpl_resnet18": _CMPL | _BASIC | dict(form="full"),
     "cmpl_resnet10": _CMPL | _BASIC | dict(form="full", stages=(1, 1, 1, 1)),
+    "i3d_resnet50": dict(_I3D, block_frames=_I3D_FRAMES),
+    "slow_resnet50": dict(_SLOWFAST, stem_frames=1, block_frames=_SLOW_FRAMES),
     # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
     "audio_resnet50": dict(_DEEP, **_STILL),
     "audio_resnet101": dict(_DEEPER, **_STILL),
@@ -145,6 +152,8 @@ def build_model(
     settings["dtype"] = jnp.dtype(settings["dtype"])
     # A configuration that was read back has lists.
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    if "by_sigmoid" in known:
+        settings["by_sigmoid"] = tuple(k for k, h in heads.items() if isinstance(h, Head) and h.kind == "multi")
     if not share and not members:
         return _checked(from_linen(module(heads=classes, **settings)), name, in_channels)
     return _sharing(name, module, {"heads": classes, **settings}, members, share)

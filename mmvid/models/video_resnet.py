@@ -1,5 +1,5 @@
 """ResNets that convolve over time, in the forms that exist: R3D, MC3 and R(2+1)D (Tran et al. 2018; Hara et al.
-2018), CSN (Tran et al. 2019) and CMPL's (Xu et al. 2022)."""
+2018), CSN (Tran et al. 2019), CMPL's (Xu et al. 2022), and I3D and Slow as SlowFast's code has them."""
 
 import functools
 from collections.abc import Callable
@@ -33,13 +33,45 @@ def resized(x: jax.Array, side: int) -> jax.Array:
     return jax.image.resize(x, (*x.shape[:2], side, side, x.shape[-1]), "linear")
 
 
+def halved(x: jax.Array) -> jax.Array:
+    """Takes the maximum over every two frames of [B, T, H, W, C]; an odd last frame is left out, a single one
+    stays."""
+    count = x.shape[1] // 2
+    if not count:
+        return x
+    pairs = x[:, : 2 * count].reshape(x.shape[0], count, 2, *x.shape[2:])
+    # Of two arrays, not over an axis: that gradient asks which values equal the maximum, and where a compiler
+    # computes these a second time, with other roundings, none does.
+    return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+
+def windows(x: jax.Array, side: int) -> jax.Array:
+    """Averages over every window of ``side`` x ``side`` pixels: [B, H, W, D] -> [B, H', W', D]; a map that is
+    smaller along an axis is one window there."""
+    sides = tuple(min(side, size) for size in x.shape[1:3])
+    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, *sides, 1), (1, 1, 1, 1), "VALID")
+    return total / (sides[0] * sides[1])
+
+
+def averaged(logits: jax.Array, by_sigmoid: bool) -> jax.Array:
+    """Returns the logits whose probabilities are the means of those of all places: [B, H, W, K] -> [B, K]."""
+    places = logits.reshape(logits.shape[0], -1, logits.shape[-1])
+    count = jnp.log(places.shape[1])
+    if not by_sigmoid:
+        return jax.nn.logsumexp(jax.nn.log_softmax(places), axis=1) - count
+    # log(p / (1 - p)) of the mean p, from the log means of both outcomes: finite at logits of 50.
+    on, off = (jax.nn.logsumexp(jax.nn.log_sigmoid(sign * places), axis=1) for sign in (1, -1))
+    return on - off
+
+
 class Block(nn.Module):
     """A residual block, basic or bottleneck: [B, T, H, W, C] -> [B, T', H', W', out].
 
     Its 3x3x3 convolutions are 'full', 'factorised' (1x3x3, then 3x1x1) or 'spatial' (1x3x3, without
     stride in time); the first of them has the ``stride``. In a bottleneck they may also be 'reduced' (each
     channel by itself) or 'preserved' (a 1x1x1 before that, without a ReLU between); or it is 'leading': its first
-    convolution, 3x1x1, looks along time, and its second, 1x3x3, at the picture. With ``keep_frames`` the stride is
+    convolution, of ``frames`` frames and one pixel, looks along time, and its second, 1x3x3, at the picture. With
+    ``keep_frames`` the stride is
     in space alone. ``project`` asks for a projection on the shortcut even where the shapes agree.
     """
 
@@ -52,6 +84,7 @@ class Block(nn.Module):
     keep_frames: bool
     conv: Callable
     norm: Callable
+    frames: int = 3
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -79,7 +112,7 @@ class Block(nn.Module):
         """The frames that convolution ``i`` reads, which has ``size`` pixels."""
         if self.form == "leading":
             self._check_bottleneck("convolves over time with its 1x1x1")
-            return 3 if i == 1 else 1
+            return self.frames if i == 1 else 1
         return 1 if self.form == "spatial" else size
 
     def _check_bottleneck(self, what: str) -> None:
@@ -124,6 +157,12 @@ class VideoResNet(nn.Module):
     symmetric (DMCL's code). ``project_first`` puts a projection into the first block of the first stage
     too (DMCL's code). ``momentum`` is batch norm's, in PyTorch's sense. The stem convolves over ``stem_frames``
     frames and with ``stem_pool`` is pooled in space, with ``pool_frames`` in time as well (Hara et al.).
+    ``block_frames`` are the frames that the first convolution of each block of each 'leading' stage reads, where
+    it is not 3. With ``halve`` the first stage is followed by a maximum over every two frames (I3D).
+
+    Of a map of more than ``window`` pixels a side, where that is set, an evaluation classifies every window and
+    averages the probabilities; the logits are then those of the mean (SlowFast's head, on frames larger than in
+    training). ``by_sigmoid`` names the heads whose probabilities are sigmoids.
 
     Pictures larger than ``resize`` pixels, if it is set, are resized to it. ``hidden`` adds a layer of so many
     units with a ReLU before the classifiers; 'features' are then its values. (Both MMD's code for Hara's.)
@@ -145,6 +184,10 @@ class VideoResNet(nn.Module):
     padding: str = "symmetric"
     project_first: bool = False
     keep_frames: bool = False
+    block_frames: tuple[tuple[int, ...], ...] = ()
+    halve: bool = False
+    window: int = 0
+    by_sigmoid: tuple[str, ...] = ()
     kernel_init: str = "fan_out"
     momentum: float = 0.1
     eps: float = 1e-5
@@ -187,8 +230,12 @@ class VideoResNet(nn.Module):
         if self.hidden:
             pooled = nn.relu(linear(pooled.shape[-1], self.hidden, pooled.dtype, "hidden")(pooled))
             self.sow("intermediates", "neck", pooled)
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        several = self.window and not train and max(x.shape[2:4]) > self.window
+        seen = windows(x.mean(1), self.window) if several else pooled
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(seen)
         logits = Classifier(self.heads, name="classifier")(dropped)
+        if several:
+            logits = {name: averaged(own, name in self.by_sigmoid) for name, own in logits.items()}
         return {"logits": logits, "features": pooled, "map": x}
 
     def _stem(self, x, train: bool):
@@ -226,7 +273,9 @@ class VideoResNet(nn.Module):
                     keep_frames=self.keep_frames,
                     conv=self._conv(),
                     norm=self._norm(),
+                    frames=self.block_frames[stage][i] if self.block_frames else 3,
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)
             self.sow("intermediates", f"layer{stage + 1}", x)
+            x = halved(x) if self.halve and stage == 0 else x
         return x

@@ -8,12 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import usage
-from mmvid.weights import files, names_caffe2, names_csn, names_resnet, names_stlt, names_swin3d, trees
+from mmvid.weights import (
+    files,
+    names_caffe2,
+    names_csn,
+    names_resnet,
+    names_slowfast,
+    names_stlt,
+    names_swin3d,
+    trees,
+)
 from mmvid.weights.trees import Layout, Path, Tree
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
 # What is read and written.
-FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn)
+FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn, names_slowfast)
 # Those that are read and never written.
 _READ_ONLY = (names_caffe2,)
 
