@@ -10,6 +10,7 @@ from mmvid.models.layers import Affine
 from mmvid.models.model import Model, Needs, from_linen
 from mmvid.models.resnet import ResNet
 from mmvid.models.shared import Shared
+from mmvid.models.slowfast import SlowFast
 from mmvid.models.stlt import VOCABULARIES, Stlt, StltLayouts
 from mmvid.models.swin3d import Swin3D
 from mmvid.models.video_resnet import SEPARATED, VideoResNet
@@ -69,6 +70,8 @@ MODELS = {
     "cmpl_resnet10": _CMPL | _BASIC | dict(form="full", stages=(1, 1, 1, 1)),
     "i3d_resnet50": dict(_I3D, block_frames=_I3D_FRAMES),
     "slow_resnet50": dict(_SLOWFAST, stem_frames=1, block_frames=_SLOW_FRAMES),
+    # 32 frames, of which the slow pathway sees 8 (SLOWFAST_8x8_R50 of its code).
+    "slowfast_resnet50": dict(module=SlowFast),
     # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
     "audio_resnet50": dict(_DEEP, **_STILL),
     "audio_resnet101": dict(_DEEPER, **_STILL),

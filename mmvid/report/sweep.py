@@ -110,9 +110,7 @@ def measured(entries: Sequence[Entry], split: str, how: str, base: int) -> list[
     return made
 
 
-def tabled(
-    title: str, entries: Sequence[Entry], split: str, how: str, *, over: str = "", note: str = ""
-) -> Table:
+def tabled(title: str, entries: Sequence[Entry], split: str, how: str, *, over: str = "", note: str = "") -> Table:
     """Measures a grid's cells; ``over`` is the title of the cell that they are compared with, by default the
     first."""
     base = next((i for i, entry in enumerate(entries) if entry.title == over), 0)

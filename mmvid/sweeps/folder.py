@@ -1,10 +1,10 @@
 """The folder of a sweep: what it was asked for, its runs, and how far they are.
 
-    sweep.json            the grids
-    cells/CELL/seedN/     a run: the workdir of `python -m mmvid train`
-    logs/CELL.seedN.log   what that said
-    claims/               who does which run, and what has become of it
-    sweep.html, table.json
+sweep.json            the grids
+cells/CELL/seedN/     a run: the workdir of `python -m mmvid train`
+logs/CELL.seedN.log   what that said
+claims/               who does which run, and what has become of it
+sweep.html, table.json
 """
 
 import os
