@@ -14,6 +14,20 @@ smoke          the same in miniature, to see that it works     90 s, 2 cores
 epic           clips of a verb and a noun, two heads (EPIC)    12 min, 2 cores
 multilabel     two verbs a clip, scored by mAP (Charades)      12 min, 2 cores
 full           figure 1: two CE runs, ML, MML from C(RGB)      25 min, 2 cores
+table1 table2  which weights help which modality, by CE alone; MARS,  15, 40 min
+               D3D and KD, RGB from flow and flow from RGB
+table3 table4  MML of RGB and flow from nine pairs of starts   60 min each, the
+                                                               second from the first
+table5         ML of two networks of one modality, and from what   45 min
+table7 table8  joint training started again from its own       60, 45 min
+               results; and with RGB differences, two and three at once
+ensembles      the 30 models of tables 11 and 12, every pair, and   3 h
+               table 13's sums of places over 858 ensembles of three
+ensemble       appendix 3.3: two launches of ML, then ML for   60 min
+               each modality, and their sums (table 9)
+table7_smoke   and so on: each of these in miniature           5 min
+ssv2_table7    and so on: each of these on Something-Something v2, with its
+               recipe and its published numbers. Weeks on 8 GPUs; not run by us.
 own            your videos: --config.dataset.path=data/mine    by your data
 ssv2           Something-Something v2, TSM-R50, 8 frames, full plan; paper's
                table 7 row 7: RGB 61.30 / 86.99, Flow 58.36 / 85.49 (224 crop,
@@ -27,6 +41,13 @@ ssv2_r101      the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
 ``ssv2`` starts from ImageNet weights:
 --config.networks.rgb.weights=resnet50.safetensors (also flow and rgb2), a file
 of torchvision's or timm's names.
+
+Tables print the paper's form, with arrows for what is over or under CE
+continued beyond noise, and the paper's own numbers below. What two of them have
+in common is trained once: --config.reuse=runs/table3 takes it from there. Rows
+of a second and third launch stand beside CE continued twice and three times,
+of as many updates. "IN" is ImageNet, here still images; a second start from
+there ("IN2") has learnt these another time. Teachers are those of the first CE.
 """
 
 import functools

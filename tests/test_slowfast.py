@@ -93,7 +93,8 @@ def test_published_names_come_back():
     model, params, stats, _ = drawn(**SMALL)
     names = weights.torch_names(params, stats, head="verb")
     keys = [
-        "s1.pathway1_stem.conv.weight", "s1_fuse.conv_f2s.weight", "s4_fuse.bn.running_var", "head.projection.weight",
+        "s1.pathway1_stem.conv.weight", "s1_fuse.conv_f2s.weight", "s4_fuse.bn.running_var",
+        "head.projection.weight",
         "s5.pathway0_res0.branch2.b_bn.bias", "s2.pathway1_res0.branch1_bn.weight",
     ]  # fmt: skip
     for key in keys:
