@@ -44,6 +44,15 @@ class Sampling(NamedTuple):
     offset: float = 0.0
 
 
+# The protocol whose clips are those of all eight of MML's table 10, the single dense one, two dense and two
+# uniform ones, and {protocol: which of them it takes}. One uniform clip is the first of two, one dense is neither.
+ALL_OF_TABLE_10 = "T10"
+OF_TABLE_10 = {
+    "D0U1": (3,), "D0U2": (3, 4), "D1U0": (0,), "D2U0": (1, 2), "D1U1": (0, 3), "D2U1": (1, 2, 3),
+    "D1U2": (0, 3, 4), "D2U2": (1, 2, 3, 4),
+}  # fmt: skip
+
+
 class Views(NamedTuple):
     """Says how the test views of a clip are cut: into clips by ``protocol`` in time, each of them into ``crops``
     in space. The rows of both are in `sampling.test_indices` and `augment.test_windows`.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvid.data import sampling
-from mmvid.streams import Sampling, Stream, Views, stack_length
+from mmvid.streams import OF_TABLE_10, Sampling, Stream, Views, stack_length
 
 RGB = Stream("rgb", "rgb", Sampling("uniform", 8))
 FLOW = Stream("flow", "flow", Sampling("uniform", 8), "stack5")
@@ -41,6 +41,18 @@ def test_every_protocol_of_table_10(protocol, variant, stream):
         assert clips.min() >= 0
         frames = sampling.stacked(clips, stack_length(stream), n)
         assert frames.min() >= 0 and frames.max() <= n - 1
+
+
+@pytest.mark.parametrize("variant", sampling.VARIANTS)
+@given(n=st.integers(0, 200))
+def test_one_pass_has_all_protocols_of_table_10(variant, n):
+    """Each is a subset of its five clips, in the order of its own."""
+    for stream in (RGB, FLOW, DIFF):
+        clips = sampling.test_indices(n, stream, Views("T10", variant))
+        assert clips.shape == (5, 8)
+        for protocol, chosen in OF_TABLE_10.items():
+            own = sampling.test_indices(n, stream, Views(protocol, variant))
+            np.testing.assert_array_equal(clips[list(chosen)], own)
 
 
 @settings(deadline=None, max_examples=200)

@@ -8,8 +8,9 @@ Runs that share everything but the seed are one row: mean and standard
 deviation. Differences are paired clip by clip, with 95 % bootstrap intervals
 over clips; of a run of configs/gblend.py also to its best modality alone and to
 its naive joint network. Runs on other data are refused, unless they are
-versions of a dataset: --across=dataset gives their means, unpaired. Writes
-compare.html and compare.json into --out.
+versions of a dataset: --across=dataset gives their means, unpaired. Of scores
+by 'evaluate --protocol=T10' (--splits=val@T10-centre) also MML's table 10 is
+printed, the medians over seeds. Writes compare.html and compare.json into --out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmvid import files, plans, usage
-from mmvid.report import comparison
+from mmvid.report import comparison, protocols
 from mmvid.report.comparison import Row
 from mmvid.run import build, resume
 from mmvid.scores import combine, file
@@ -225,8 +226,10 @@ def compare(
     base = None if across or (len(rows) == 1 and not over) else _base(rows, over)
     headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
     tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]
-    for found in tables:
+    for found, split in zip(tables, chosen):
         print("\n" + comparison.text(found))
+        if eight := protocols.text([(row.title, row.scores[split]) for row in rows], split, how):
+            print("\n" + eight)
     out.mkdir(parents=True, exist_ok=True)
     numbers = {split: comparison.plain(rows, split, headline, how, base) for split in chosen}
     files.write_json(out / "compare.json", numbers)

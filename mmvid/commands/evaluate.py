@@ -7,7 +7,8 @@ Whatever the command line does not say is taken from the run's configuration.
 --config.NAME=VALUE changes more of it: --config.evaluation.batch_size=8 or,
 where the data have moved, --config.dataset.path=FOLDER. The scores are written
 to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside
-it; the run's own scores stay as they are. Where these are of one view, the page
+it; the run's own scores stay as they are. --protocol=T10 shows five views of a
+clip and prints all eight protocols of MML's table 10. Where these are of one view, the page
 that 'python -m mmvid report RUN' writes draws its fewer views from those of the
 most, as --protocol=C10 makes.
 """
@@ -20,7 +21,7 @@ from mmvid import configuration, files, plans, usage
 from mmvid.commands import config as config_lib
 from mmvid.data import augment
 from mmvid.plans.segment import Segment
-from mmvid.report import points, table
+from mmvid.report import points, protocols, table
 from mmvid.report.points import Column
 from mmvid.run import build, cache, feed, score, talk
 from mmvid.run.build import Run
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         metavar="DkUm",
         help="k dense and m uniform clips, Rn: n random, Cn: n of the streams' own kind, En: n from end to end; "
-        "behind it tK: every K-th frame alone",
+        "T10: all eight of MML's table 10, behind any tK: every K-th frame alone",
     )
     parser.add_argument("--crops", metavar="NAME", help=f"one of {', '.join(augment.CROPS)}")
     parser.add_argument("--splits", metavar="A,B", help="the splits, with commas between them")
@@ -108,8 +109,8 @@ def _column(run: Run, segment: Segment) -> Column:
         found[split] = scored(weights, split, step, spec.protocol, spec.crops)
         path = run.workdir / segment.name / "scores" / f"{_name(split, run)}.npz"
         file.save(path, found[split])
-        numbers = points.numbers_of(found[split], spec.aggregate)
-        files.write_json(path.with_suffix(".json"), {"meta": found[split].meta, "numbers": numbers})
+        own = points.numbers_of(found[split], spec.aggregate)
+        files.write_json(path.with_suffix(".json"), {"meta": found[split].meta, "numbers": own})
         print(f"{segment.name}: {path}", flush=True)
     return Column(segment.title or segment.name, segment.name, found)
 
@@ -128,6 +129,9 @@ def execute(arguments: argparse.Namespace) -> None:
     baseline, how = plans.baseline(run.segments), config.evaluation.aggregate
     for split in config.evaluation.splits:
         print("\n" + table.table(columns, split, headline=config.headline, baseline=baseline, how=how))
+        rows = [(column.title, [column.scores[split]]) for column in points.there(columns, split)]
+        if eight := protocols.text(rows, split, how):
+            print("\n" + eight)
         # As a run's end does: only where a paper's rows are to be held beside it.
         if config.published and (overview := table.overview_text(columns, split, config.headline, how)):
             print("\n" + overview)

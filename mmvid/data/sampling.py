@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmvid.data import spans
-from mmvid.streams import Sampling, Stream, Views, stack_length
+from mmvid.streams import ALL_OF_TABLE_10, Sampling, Stream, Views, stack_length
 
 VARIANTS = ("code", "paper")
 # The kinds of which a stream's test clips are 'Cn'; those at a fixed stride have 'En', too.
@@ -195,9 +195,9 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     counts = tuple(int(text or 0) for text in match.groups()) if match else (0, 0, 0, 0)
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
-            f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, for instance "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}) or 'val', behind any 'tK' "
-            f"to show every K-th frame alone, and one of {VARIANTS}"
+            f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, such as "
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}), '{ALL_OF_TABLE_10}' (all of MML's "
+            f"table 10) or 'val', behind any 'tK' to show every K-th frame alone, and one of {VARIANTS}"
         )
     return counts
 
@@ -216,6 +216,9 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     'Cn' (MMD) takes n clips of the kinds 'ranges', 'strided' or 'clip', 'En' (G-Blend, by SlowFast's formula) n of
     the last two from end to end; streams of these kinds take no others, and one of them for 'val'.
 
+    'T10' takes five: those of 'D1U0', 'D2U0' and 'D0U2', of which all eight protocols of MML's table 10 are made
+    (`streams.OF_TABLE_10`).
+
     Behind any of these, 'tK' thins the clips (CMPL, figure 5): every K-th anchor is shown, and each of them stands
     in for those left out behind it, so that a clip stays as long as it was.
     """
@@ -223,6 +226,9 @@ def test_indices(n: int, stream: Stream, views: Views, *, shared: int | None = N
     if protocol != views.protocol:
         anchors = test_indices(n, stream, views._replace(protocol=protocol), shared=shared, clip=clip)
         return anchors[:, np.arange(anchors.shape[1]) // stride * stride]
+    if protocol == ALL_OF_TABLE_10:
+        parts = [views._replace(protocol=part) for part in ("D1U0", "D2U0", "D0U2")]
+        return np.concatenate([test_indices(n, stream, part, shared=shared, clip=clip) for part in parts])
     s, stack = stream.sampling, stack_length(stream)
     if views.protocol == "val":
         return _own(n, stream, 1) if s.kind in OWN else val_indices(n, s.frames, stack)[None]
