@@ -189,8 +189,9 @@ def _data() -> ConfigDict:
     # what the report prints of them, ((title, (column, ..), ((row, ((segment, output, published), ..)), ..)), ..).
     # Of ensembles, with members (title, segment, output): `pairs` ((title, row members, column members, printed),
     # ..); `ranks` (title, ((part, members, published), ..)), sums of places over one member of each part; `sums`
-    # (title, ((row, ((segment, output), ..), published), ..)).
-    c.grid = ConfigDict(dict(segments=ConfigDict(), last="", tables=(), pairs=(), ranks=(), sums=()))
+    # (title, ((row, ((segment, output), ..), printed), ..)). `protocols` (title, ((row, segment, output, printed),
+    # ..)) of an evaluation.protocol='T10': MML's table 10.
+    c.grid = ConfigDict(dict(segments=ConfigDict(), last="", tables=(), pairs=(), ranks=(), sums=(), protocols=()))
     # Generated images that stand in for ImageNet; steps="0" leaves them out.
     c.stills = ConfigDict(dict(path="", command=(), steps="0", batch_size=64))
     c.stills.schedule = schedule(0.05, warmup="20")

@@ -19,6 +19,10 @@ table1 table2  which weights help which modality, by CE alone; MARS,  15, 40 min
 table3 table4  MML of RGB and flow from nine pairs of starts   60 min each, the
                                                                second from the first
 table5         ML of two networks of one modality, and from what   45 min
+table10        trained dense, uniform and both: eight protocols of   30 min
+               test each, from one pass. The paper's numbers are
+               medians: --seeds=0,1,2, then mmvid compare
+               RUN/seed* --splits=test
 table7 table8  joint training started again from its own       60, 45 min
                results; and with RGB differences, two and three at once
 ensembles      the 30 models of tables 11 and 12, every pair, and   3 h
@@ -184,7 +188,7 @@ def grid(setting, use):
         use(c)
         for name in tables.networks(c):
             # 'rgb2' is a second network of RGB, cut and built like the first.
-            modality = name.removesuffix("2")
+            modality = name.removesuffix("2").partition("_")[0]
             form = "frames" if modality == "rgb" else "stack5"
             c.streams[name] = common.stream(modality, form=form, **sampling)
             c.networks[name] = common.network(model, name)
@@ -203,8 +207,26 @@ VARIANTS = {
     "ssv2_full_res": ssv2_full_res,
     "ssv2_r101": ssv2_r101,
 }
+
+
+def _table_10(setting):
+    """Returns what makes a configuration the paper's table 10 in the ``setting`` of another variant."""
+
+    def variant(c: ConfigDict) -> None:
+        grid(setting, tables.protocols)(c)
+        for _, network, _, kind, _ in tables.TABLE_10:
+            c.streams[network].sampling.kind = kind
+
+    return variant
+
+
 GRIDS = {name: functools.partial(tables.use, table=name) for name in tables.TABLES}
 GRIDS |= {"ensembles": ensembles.use, "ensemble": ensembles.pipeline}
+VARIANTS |= {
+    "table10": _table_10(tabletop),
+    "table10_smoke": _table_10(smoke),
+    "ssv2_table10": _table_10(ssv2),
+}
 for _name, _use in GRIDS.items():
     VARIANTS |= {
         _name: grid(tabletop, _use),

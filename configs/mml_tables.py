@@ -214,6 +214,18 @@ TABLES = {
 }  # fmt: skip
 
 
+# How a network was trained: (segment, network, what it is called, kind of its clips, row of the paper), medians.
+TABLE_10 = (
+    ("dense", "rgb_dense", "trained dense", "dense",
+     ("57.33 / 84.51", "58.79 / 85.68", "57.61 / 84.98", "58.70 / 85.66", "59.71 / 86.57", "60.07 / 86.47",
+      "60.11 / 86.56", "60.27 / 86.61")),
+    ("uniform", "rgb_uniform", "trained uniform", "uniform",
+     ("59.86 / 86.14", "61.16 / 87.03", "56.25 / 83.72", "56.20 / 84.18", "60.64 / 85.58", "59.69 / 86.38",
+      "61.50 / 87.32", "61.03 / 87.10")),
+    ("both", "rgb", "trained both", "mixed",
+     ("60.11 / 85.79", "61.38 / 86.82", "57.80 / 85.05", "58.66 / 85.32", "61.10 / 86.66", "61.01 / 86.57",
+      "61.71 / 87.40", "61.59 / 86.97")),
+)  # fmt: skip
 # The segment of each that names the run: nothing else starts from it.
 LAST = dict(
     table1="rgb_from_flow", table2="d3d_rgb_rgb", table3="mml", table4="mml", table5="ml_rgb", table7="mml_from_c",
@@ -236,6 +248,18 @@ def needed(names: Iterable[str]) -> dict[str, dict]:
 def networks(c: ConfigDict) -> list[str]:
     """The networks that a grid's segments train or learn from, in the order of their names."""
     return sorted({name for spec in c.grid.segments.values() for name in spec.networks})
+
+
+def protocols(c: ConfigDict) -> None:
+    """Makes the run table 10: three trainings of RGB, each tested by eight protocols from one pass."""
+    segments = {
+        segment: trained(title, "single", {network: IN}, batches=segment)
+        for segment, network, title, _, _ in TABLE_10
+    }
+    rows = tuple((title, segment, network, printed) for segment, network, title, _, printed in TABLE_10)
+    c.plan = "grid"
+    c.grid.update(dict(segments=segments, last="both", protocols=("Table 10, protocols of test", rows)))
+    c.evaluation.update(dict(protocol="T10", crops="full_res"))
 
 
 def use(c: ConfigDict, table: str) -> None:

@@ -10,6 +10,7 @@ from mmvid import plans
 from mmvid.plans import keys
 from mmvid.report import grids, points
 from mmvid.report.points import Column
+from mmvid.scores import numbers, protocols
 from mmvid.scores.file import Scores
 
 GRIDS = sorted(mml.GRIDS)
@@ -193,16 +194,19 @@ def test_the_headline_is_trained_at_the_end():
 
 
 # ---------------------------------------------------------------------------- what is printed
-def columns_of(config, clips=30, classes=6):
+def columns_of(config, clips=30, classes=6, views=1):
     """A column of made-up scores for every segment, all on the same clips."""
     rng, found = np.random.default_rng(0), []
     label = rng.integers(0, classes, clips)
     for name, spec in config.grid.segments.items():
         logits = {
-            n: {"verb": rng.normal(size=(clips, 1, classes)) + 2 * np.eye(classes)[label][:, None]}
+            n: {"verb": rng.normal(size=(clips, views, classes)) + 2 * np.eye(classes)[label][:, None]}
             for n in spec.networks
         }
-        meta = dict(split="test", protocol="D1", crops="centre", views=1, dataset="d", fingerprint="f", step=1)
+        protocol = "T10" if views == 5 else "D1"
+        meta = dict(
+            split="test", protocol=protocol, crops="centre", views=views, dataset="d", fingerprint="f", step=1
+        )
         meta |= dict(clips_used=clips, clips_expected=clips, members=list(logits), title=spec.title)
         present = {n: np.ones(clips, bool) for n in logits}
         ids = np.array([f"c{i}" for i in range(clips)])
@@ -275,6 +279,23 @@ def test_published_numbers_stand_where_they_are_printed():
     assert rows["RGB <- RGB"][1] == ("mml_rgb_flow", "rgb", "60.94 / 86.67")
     assert ("mml", "rgb", "60.82 / 86.75") in rows["RGB <- RGB"]
     assert mml_ensembles.TABLE_11[6][5] == "65.24 / 89.72"
+
+
+def test_table_10_is_printed_in_the_papers_form():
+    """From a column of five views each; what a protocol makes of them is tests/test_protocols.py's."""
+    config = shrunken("table10")
+    assert config.evaluation.protocol == "T10"
+    assert {n: config.streams[n].sampling.kind for n in config.streams} == {
+        "rgb": "mixed", "rgb_dense": "dense", "rgb_uniform": "uniform",
+    }  # fmt: skip
+    columns, _ = columns_of(config, views=5)
+    (ten,) = grids.by_protocol(columns, "test", config.to_dict())
+    assert (len(ten.rows), len(ten.columns)) == (3, 8)
+    assert dict(ten.rows)["trained both"][6].published == "61.71 / 87.40"
+    own = protocols.subset(columns[0].scores["test"], "D1U2")
+    (network,) = own.logits
+    top1 = numbers.summary(own, "logits")[network]["verb"]["top1"]
+    assert dict(ten.rows)[columns[0].title][6].text.startswith(f"{100 * top1:.1f}")
 
 
 def test_other_plans_have_no_such_tables():

@@ -196,8 +196,8 @@ def _protocol(protocol: str, variant: str) -> tuple[int, int, int, int]:
     if not any(counts) or variant not in VARIANTS:
         raise ValueError(
             f"protocol={protocol!r}, variant={variant!r}: write 'DkUm' (k dense and m uniform clips, such as "
-            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}), '{ALL_OF_TABLE_10}' (all of MML's "
-            f"table 10) or 'val', behind any 'tK' to show every K-th frame alone, and one of {VARIANTS}"
+            f"'D1U2'), 'Rn' (n random), 'Cn' (n of {OWN}), 'En' (n of {STRIDED}), '{ALL_OF_TABLE_10}' (all of "
+            f"MML's table 10) or 'val', behind any 'tK' to show every K-th frame alone, and one of {VARIANTS}"
         )
     return counts
 

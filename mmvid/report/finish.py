@@ -214,8 +214,7 @@ def _log_tables(
 
 def _of_grid(columns: Sequence[Column], split: str, config, found: Sequence, baseline: str) -> str:
     """The tables of a run of the plan 'grid'; '' for others."""
-    settings = config.to_dict()
-    made = [*grids.matrices(columns, split, settings, found), *grids.ensembles(columns, split, settings)]
+    made = grids.every(columns, split, config.to_dict(), found)
     if not made:
         return ""
     base = next((column.title for column in columns if column.segment == baseline), "")

@@ -6,8 +6,9 @@ from typing import NamedTuple
 from mmvid.report import points
 from mmvid.report.points import Column, Line
 from mmvid.report.text import aligned, percent
-from mmvid.scores import members
+from mmvid.scores import members, numbers, protocols
 from mmvid.scores.members import Clips, Figure, Member
+from mmvid.streams import OF_TABLE_10
 
 # Of a difference to the baseline whose interval does not hold 0.
 MARKS = {1: "↑", 0: "", -1: "↓"}
@@ -54,6 +55,28 @@ def matrices(columns: Sequence[Column], split: str, config: Mapping, found: Sequ
         Matrix(title, tuple(heads), [(name, [cell(told) for told in cells]) for name, cells in rows])
         for title, heads, rows in config["grid"]["tables"]
     ]
+
+
+def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
+    """Makes table 10 of ``config``'s grid for a split; [] for other plans, and where clips were not tested so."""
+    told = config["grid"]["protocols"] if config.get("plan") == "grid" else ()
+    scores = {c.segment: c.scores[split] for c in points.there(columns, split)}
+    if not told or not all(protocols.has_all(own) for own in scores.values()):
+        return []
+    title, rows = told
+    how = config["evaluation"]["aggregate"]
+    made = []
+    for name, segment, output, printed in rows:
+        found = protocols.every(scores[segment]).values()
+        heads = [next(iter(numbers.summary(own, how)[output].values())) for own in found]
+        made.append((name, [Cell(_top(own), 0, text) for own, text in zip(heads, printed)]))
+    return [Matrix(title, tuple(OF_TABLE_10), made)]
+
+
+def _top(own: Mapping) -> str:
+    if "map" in own:
+        return percent(own["map"])
+    return percent(own["top1"]) + ("" if own.get("top5") is None else f" / {percent(own['top5'])}")
 
 
 def ensembles(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
@@ -129,6 +152,12 @@ def _cell(found: Sequence[Line], segments: Sequence[str], segment: str, output: 
     five = point.more.get("top5")
     text = percent(point.value) + ("" if five is None else f" / {percent(five)}")
     return Cell(text, points.sign(point.over), published)
+
+
+def every(columns: Sequence[Column], split: str, config: Mapping, found: Sequence[Line]) -> list[Matrix]:
+    """Makes all tables of ``config``'s grid for a split whose `points.lines` are ``found``; [] for other plans."""
+    own = matrices(columns, split, config, found) + by_protocol(columns, split, config)
+    return own + ensembles(columns, split, config)
 
 
 def rows_of(matrix: Matrix, *, published: bool = False) -> list[list[str]]:

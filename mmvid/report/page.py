@@ -163,12 +163,6 @@ def _short(told: Told, weighed: Mapping[str, list], few: Mapping[str, list]) -> 
     }
 
 
-def _grids(told: Told, split: str) -> list[grids.Matrix]:
-    """The tables of a run of the plan 'grid'; [] for others."""
-    own = grids.matrices(told.columns, split, told.settings, told.found[split])
-    return [*own, *grids.ensembles(told.columns, split, told.settings)]
-
-
 def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[str, dict]]:
     """The rows of a paper with today's name of all heads together: that of older runs was 'noun + verb'."""
     joint = file.joint_head(told.own.scores[told.split])
@@ -261,7 +255,7 @@ def write(
         **_origin(told),
         tables=[_table(told, split) for split in found],
         short=_short(told, weighed, few),
-        grids={split: _grids(told, split) for split in found},
+        grids={split: grids.every(columns, split, told.settings, lines) for split, lines in found.items()},
         rows_of=grids.rows_of,
         pseudo=pseudo.panel(told.workdir, columns, told.split, told.settings, how),
         blending=weighing.panel(told.workdir, columns, own, told.split, told.settings, told.how),
