@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmvid.weights import inflation, names_resnet, trees
+from mmvid.weights import inflation, names_resnet, spellings, trees
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.sources import FORMATS, Found, Source, found, part_of
 from mmvid.weights.trees import Layout, Path, Tree, within
@@ -147,15 +147,16 @@ def _advice(classifier_alone: bool, heads: list[str], flat: bool) -> str:
     return "Name the model (and its options) that the file was saved from, or give another file."
 
 
-def torch_names(params: Tree, stats: Tree, *, head: str = "action") -> dict[str, np.ndarray]:
+def torch_names(params: Tree, stats: Tree, *, head: str = "action", spelling: str = "") -> dict[str, np.ndarray]:
     """Converts our trees into {published key: array in torch's layout}; inverts `load`.
 
-    The keys are torchvision's; those of a Video Swin or an STLT are its authors'. ``head``'s classifier
-    becomes the file's; those of other heads are left out. Raises ValueError for an unknown head, or for
-    several networks in one tree.
+    The keys are those of a ``spelling`` (`spellings.SPELLINGS`), by default torchvision's; of a Video Swin, an
+    STLT or a SlowFast its authors'. ``head``'s classifier becomes the file's; those of other heads are left out.
+    Raises ValueError for an unknown head or spelling, or for several networks in one tree.
     """
     own = next((names for names in FORMATS[1:] if names.owns(params)), names_resnet)
-    return names_resnet.torch_names(params, stats, own.key_of(params), head=head)
+    key_of = spellings.key_of(params, spelling) if spelling else own.key_of(params)
+    return names_resnet.torch_names(params, stats, key_of, head=head)
 
 
 def load(

@@ -25,6 +25,15 @@ Source = str | os.PathLike | Mapping[str, np.ndarray]
 FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn, names_slowfast)
 # Those that are read and never written.
 _READ_ONLY = (names_caffe2,)
+# Whose names a module knows, for people.
+WHOSE = {
+    names_resnet: "torchvision's, timm's, TSM's or Kataoka's ResNets",
+    names_swin3d: "Video Swin's authors' or torchvision's",
+    names_stlt: "STLT's",
+    names_csn: "mmaction2's or VMZ's video ResNets",
+    names_slowfast: "SlowFast's code",
+    names_caffe2: "VMZ's Caffe2 blobs",
+}
 
 
 class Found(NamedTuple):
@@ -120,14 +129,22 @@ def _addresses(names, tensors: Mapping, head: str) -> tuple[Layout, dict[str, Pa
     return layout, {key: place(key) for key in tensors}
 
 
-def _published(source: Source, head: str) -> Found:
-    """Reads a published checkpoint, whose classifier becomes ``head``'s.
+def recognised(tensors: Mapping[str, np.ndarray], head: str) -> tuple[str, Found]:
+    """Returns whose names the ``tensors`` of a published checkpoint have, by the module that knows the most of
+    them, and what they hold, the classifier as ``head``'s."""
+    formats = [(names, *_addresses(names, tensors, head)) for names in (*FORMATS, *_READ_ONLY)]
+    names, layout, addresses = max(formats, key=lambda own: sum(path is not None for path in own[2].values()))
+    return WHOSE[names], _placed(tensors, layout, addresses)
 
-    Its format is the one that knows the most of its keys.
-    """
+
+def _published(source: Source, head: str) -> Found:
+    """Reads a published checkpoint, whose classifier becomes ``head``'s."""
     tensors = dict(source) if isinstance(source, Mapping) else files.read_file(files.split(source)[0])
-    formats = [_addresses(names, tensors, head) for names in (*FORMATS, *_READ_ONLY)]
-    layout, addresses = max(formats, key=lambda found: sum(path is not None for path in found[1].values()))
+    return recognised(tensors, head)[1]
+
+
+def _placed(tensors: Mapping, layout: Layout, addresses: Mapping[str, Path | None]) -> Found:
+    """What ``tensors`` hold, each at its address."""
     placed, keys, strange = {}, {}, []
     for key, value in tensors.items():
         path = addresses[key]

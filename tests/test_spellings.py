@@ -1,0 +1,178 @@
+"""Published names: ours are written in each and read back bit for bit; `mmvid weights` says what a file is."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from test_commands import ask
+
+from mmvid import weights
+from mmvid.models import MODELS, build_model
+from mmvid.weights import files, sources
+from mmvid.weights.spellings import SPELLINGS
+
+# Narrow, but of their true depth: which blocks TSM shifts depends on it.
+NARROW = {"stlt": dict(width=16, attention_heads=2), "stlt_layouts": dict(width=24, attention_heads=2),
+          "swin3d_tiny": {}}  # fmt: skip
+WRITTEN = [(spelling, model) for spelling, own in SPELLINGS.items() if own.key_of for model in own.models]
+
+
+@functools.cache
+def drawn(name):
+    """(model, shapes, (params, stats) as random numbers)."""
+    options = NARROW.get(name, dict(width=8))
+    shape = (1, 4, 14, 8) if name.startswith("stlt") else (1, 8, 64, 64, 3)
+    model = build_model(name, heads={"action": 5}, in_channels=shape[-1], **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    rng = np.random.default_rng(0)
+    return model, shapes, jax.tree.map(lambda v: np.float32(rng.normal(size=v.shape)), shapes)
+
+
+@pytest.mark.parametrize("spelling, name", WRITTEN)
+def test_every_spelling_comes_back(spelling, name):
+    """Bit for bit, and under one key each; an example of a key is one of them where the model has such a layer."""
+    model, shapes, (params, stats) = drawn(name)
+    names = weights.torch_names(params, stats, spelling=spelling)
+    assert len(names) == len(jax.tree.leaves((params, stats)))
+    loaded = weights.load(name, names, params=shapes[0], stats=shapes[1], layout=model)
+    jax.tree.map(np.testing.assert_array_equal, loaded, (params, stats))
+
+
+@pytest.mark.parametrize("spelling", [name for name, own in SPELLINGS.items() if own.key_of])
+def test_examples_are_keys(spelling):
+    own = SPELLINGS[spelling]
+    keys = {key for model in own.models for key in weights.torch_names(*drawn(model)[2], spelling=spelling)}
+    assert own.example in keys
+
+
+def test_tsm_of_101_layers_shifts_every_second_block():
+    keys = weights.torch_names(*drawn("tsm_resnet101")[2], spelling="tsm")
+    inside = {
+        int(key.split(".")[3]) for key in keys if key.startswith("module.base_model.layer3.") and ".net." in key
+    }
+    assert inside == set(range(0, 23, 2)) and "module.new_fc.weight" in keys
+
+
+def test_all_models_named_are_there():
+    assert {model for own in SPELLINGS.values() for model in own.models} <= set(MODELS)
+
+
+@pytest.mark.parametrize("spelling", ["vmz-caffe2", "keras"])
+def test_what_is_not_written(spelling):
+    with pytest.raises(ValueError, match="ours are written in the spellings"):
+        weights.torch_names(*drawn("resnet18")[2], spelling=spelling)
+
+
+# ---------------------------------------------------------------------------- the command
+def a_file(tmp_path, name="resnet18", spelling="torchvision", **changes):
+    names = weights.torch_names(*drawn(name)[2], spelling=spelling) | changes
+    path = tmp_path / "w.safetensors"
+    save_file({key: value for key, value in names.items() if value is not None}, path)
+    return path
+
+
+def ours(tmp_path, model="tsm_resnet18"):
+    """A file as a run writes it, of two networks."""
+    params, stats = drawn(model)[2]
+    tree = {name: {"params": params, "stats": stats} for name in ("rgb", "flow")}
+    inputs = {
+        name: {"model": model, "reads": [[[name, name, "frames" if name == "rgb" else "stack5"]]]} for name in tree
+    }
+    told = {
+        "networks": json.dumps([*tree]),
+        "heads": json.dumps({"action": ["a", "b", "c", "d", "e"]}),
+        "key": "k1",
+    }
+    path = tmp_path / "weights.safetensors"
+    files.save(path, tree, told | {"inputs": json.dumps(inputs), "layouts": "{}"})
+    return path
+
+
+def test_the_list_names_formats_and_architectures(monkeypatch, capsys):
+    assert ask(monkeypatch, "weights", "--list") == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*SPELLINGS, *MODELS)) and "read only" in said
+
+
+@pytest.mark.parametrize(
+    "name, spelling", [("resnet50", "torchvision"), ("tsm_resnet50", "tsm"), ("i3d_resnet50", "slowfast")]
+)
+def test_a_published_file_is_recognised(name, spelling, tmp_path, monkeypatch, capsys):
+    path = a_file(tmp_path, name, spelling)
+    # Its width is not the model's own here: shapes differ, names do not.
+    assert ask(monkeypatch, "weights", f"--check={path}", f"--model={name}") == 0
+    said = capsys.readouterr().out
+    assert "names that are known" in said and f"{name}: " in said and "not in the file" not in said
+
+
+def test_a_file_that_fits_is_said_how_to_be_given(tmp_path, monkeypatch, capsys):
+    model = build_model("resnet18", num_classes=7)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    params, stats = jax.tree.map(lambda v: np.zeros(v.shape, np.float32), shapes)
+    path = tmp_path / "own.safetensors"
+    save_file(weights.torch_names(params, stats), path)
+    assert ask(monkeypatch, "weights", f"--check={path}") == 0
+    said = capsys.readouterr().out
+    assert "102 of 102 tensors fit" in said and f"--config.networks.NAME.weights={path}" in said
+
+
+def test_what_does_not_fit_is_named(tmp_path, monkeypatch, capsys):
+    strange = np.zeros((3, 3), np.float32)
+    path = a_file(tmp_path, **{"layer1.0.conv1.weight": None, "optimizer.momentum": strange})
+    assert ask(monkeypatch, "weights", f"--check={path}", "--model=resnet18") == 0
+    said = capsys.readouterr().out
+    assert "optimizer.momentum" in said and "params/layer1_0/conv1/kernel" in said
+    assert "conv1.weight is (7, 7, 3, 8), and resnet18 has (7, 7, 3, 64)" in said
+
+
+def test_a_file_of_nothing_here(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "w.safetensors"
+    save_file({"embedding.table": np.zeros((3, 3), np.float32)}, path)
+    assert ask(monkeypatch, "weights", f"--check={path}") == 0
+    assert "no architecture here has such tensors" in capsys.readouterr().out
+
+
+def test_a_file_of_ours_is_told(tmp_path, monkeypatch, capsys):
+    path = ours(tmp_path)
+    assert ask(monkeypatch, "weights", f"--check={path}") == 0
+    said = capsys.readouterr().out
+    assert "written by mmvid, key k1" in said and "tsm_resnet18" in said and "5 classes" in said
+    assert "flow (stack5)" in said
+
+
+@pytest.mark.parametrize("spelling", ["tsm", "torchvision", "timm"])
+def test_a_network_is_written_under_published_names(spelling, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "sub" / "out.safetensors"
+    assert (
+        ask(monkeypatch, "weights", f"--check={ours(tmp_path)}#rgb", f"--write={out}", f"--spelling={spelling}")
+        == 0
+    )
+    model, shapes, made = drawn("tsm_resnet18")
+    loaded = weights.load("x", load_file(out), params=shapes[0], stats=shapes[1], layout=model)
+    jax.tree.map(np.testing.assert_array_equal, loaded, made)
+
+
+@pytest.mark.parametrize(
+    "argv, code, words",
+    [
+        ((), 2, "--check=FILE"),
+        (("--check={tmp}/none.pth",), 1, "no weights at"),
+        (("--check={ours}", "--write={tmp}/o.safetensors"), 2, "holds several networks"),
+        (("--check={ours}#rgb", "--write={tmp}/o.safetensors", "--spelling=keras"), 2, "--spelling=keras"),
+        (("--check={ours}#rgb", "--write={tmp}/o.safetensors", "--head=noun"), 2, "head='noun'"),
+        (("--check={file}", "--write={tmp}/o.safetensors"), 2, "published names already"),
+        (("--check={file}", "--model=resnet19"), 2, "no such architecture"),
+    ],
+)
+def test_what_the_command_refuses(argv, code, words, tmp_path, monkeypatch, capsys):
+    places = {"tmp": tmp_path, "ours": ours(tmp_path), "file": a_file(tmp_path)}
+    assert ask(monkeypatch, "weights", *(text.format(**places) for text in argv)) == code
+    assert words in capsys.readouterr().err
+
+
+def test_whose_names_are_known_of_every_module():
+    assert set(sources.WHOSE) == {*sources.FORMATS, *sources._READ_ONLY}
