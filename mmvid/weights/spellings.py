@@ -119,8 +119,8 @@ SPELLINGS = {
         ("r2plus1d_18_true", "r2plus1d_101", "vmz_r3d_50", *_CSN, "vmz_audio_resnet50"), None,
     ),
     "stlt": Spelling(
-        "STLT's, in both its releases", "temporal_transformer.encoder.layers.0.linear1.weight", ("stlt", "stlt_layouts"),
-        names_stlt.key_of,
+        "STLT's, in both its releases", "temporal_transformer.transformer.layers.0.linear1.weight",
+        ("stlt", "stlt_layouts"), names_stlt.key_of,
     ),
 }  # fmt: skip
 
