@@ -18,7 +18,14 @@ from mmvid.weights.spellings import SPELLINGS
 # Narrow, but of their true depth: which blocks TSM shifts depends on it.
 NARROW = {"stlt": dict(width=16, attention_heads=2), "stlt_layouts": dict(width=24, attention_heads=2),
           "swin3d_tiny": {}}  # fmt: skip
-WRITTEN = [(spelling, model) for spelling, own in SPELLINGS.items() if own.key_of for model in own.models]
+# Of every spelling one network that is quickly built; the deeper ones are slow.
+QUICK = {"torchvision": "r3d_18", "tsm": "tsm_resnet50", "mmaction2": "csn_ir_50", "vmz": ""}
+WRITTEN = [
+    pytest.param(s, m, marks=[pytest.mark.slow] * (m != QUICK.get(s, own.models[0])), id=f"{s}-{m}")
+    for s, own in SPELLINGS.items()
+    if own.key_of
+    for m in own.models
+]
 
 
 @functools.cache
@@ -42,6 +49,7 @@ def test_every_spelling_comes_back(spelling, name):
     jax.tree.map(np.testing.assert_array_equal, loaded, (params, stats))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", [name for name, own in SPELLINGS.items() if own.key_of])
 def test_examples_are_keys(spelling):
     own = SPELLINGS[spelling]

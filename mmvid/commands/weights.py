@@ -14,6 +14,7 @@ A file that fits is given as --config.networks.rgb.weights=FILE.
 """
 
 import argparse
+import contextlib
 import pathlib
 
 import jax
@@ -29,9 +30,10 @@ from mmvid.weights import files, sources, trees
 from mmvid.weights.spellings import SPELLINGS
 
 CONFIG = False
-HEAD = "action"
 # Keys that do not fit of which so many are named.
 NAMED = 8
+# Beside clips of pictures: windows of sound, and boxes of some frames.
+FURTHER_INPUTS = ((1, 96, 40, 1), (1, 8, 14, 8))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,29 +57,29 @@ def listing() -> str:
 
 
 # ---------------------------------------------------------------------------- published files
-def _shapes(model: str, tensors: weights_lib.Found) -> dict:
-    """{path: shape} of an architecture with the classes and channels that a file has; {} where it cannot be built
-    so."""
-    first = [p for p in tensors.placed if p[0] == "params" and p[-1] == "kernel" and "conv1" in p[-2]]
-    channels = tensors.placed[min(first, key=len)].shape[-2] if first else 3
-    ends = [v.shape[-1] for p, v in tensors.placed.items() if p[1] == "classifier" and p[-1] == "kernel"]
-    # The models of one kind differ in little: a clip of a few small frames tells all shapes.
-    shape = (1, 64, 8, 8) if model.startswith("stlt") else (1, 8, 64, 64, channels)
-    shape = (1, 96, 40, 1) if "audio" in model else shape
-    try:
-        built = build_model(model, num_classes=ends[0] if ends else 1, in_channels=shape[-1])
-        x = jax.ShapeDtypeStruct(shape, jnp.float32)
-        params, stats = jax.eval_shape(built.init, jax.random.key(0), x)
-    except (ValueError, TypeError):
-        return {}
-    return {path: own.shape for path, own in trees.leaves({"params": params, "stats": stats}).items()}
+def _shapes(model: str, found: weights_lib.Found) -> list[dict]:
+    """{path: shape} of an architecture with the classes and channels that a file has, for each of the inputs that
+    it can be built for; shapes of kernels depend on nothing else of these."""
+    kernels = {path[1:-1]: np.shape(v) for path, v in found.placed.items() if path[-1] == "kernel"}
+    channels = next((kernels[p][-2] for p in found.layout.first_convolutions if p in kernels), 3)
+    ends = [shape[-1] for path, shape in kernels.items() if trees.within(path, found.layout.classifiers)]
+    made = []
+    for shape in ((1, 8, 64, 64, channels), *FURTHER_INPUTS):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            built = build_model(model, num_classes=ends[0] if ends else 1, in_channels=shape[-1])
+            x = jax.ShapeDtypeStruct(shape, jnp.float32)
+            params, stats = jax.eval_shape(built.init, jax.random.key(0), x)
+            leaves = trees.leaves({"params": params, "stats": stats})
+            made.append({path: own.shape for path, own in leaves.items()})
+    return made
 
 
 def compared(found: weights_lib.Found, model: str) -> tuple[int, int, list[str], list[str]]:
     """Compares a file with an architecture: (tensors that fit, tensors that the architecture has, what does not
     fit in words, what the file lacks)."""
-    wanted = _shapes(model, found)
     placed = {path: np.shape(value) for path, value in found.placed.items()}
+    every = _shapes(model, found)
+    wanted = max(every, key=lambda own: sum(placed.get(path) == shape for path, shape in own.items()), default={})
     fits = sum(placed.get(path) == shape for path, shape in wanted.items())
     other = [
         f"{found.keys.get(path, '/'.join(path))} is {placed[path]}, and {model} has {wanted[path]}"
@@ -106,7 +108,7 @@ def _candidates(found: weights_lib.Found, model: str | None) -> list[str]:
 
 def _published(path: str, model: str | None) -> list[str]:
     tensors = files.read_file(files.split(path)[0])
-    name, found = sources.recognised(tensors, HEAD)
+    name, found = sources.recognised(tensors, "action")
     known = len(tensors) - len(found.strange)
     lines = [f"{path}: {len(tensors)} tensors, of which {known} have names that are known ({name})"]
     if found.strange:

@@ -11,6 +11,8 @@ the two convolutions and the norm between.
 import re
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from mmvid.weights import names_resnet
 from mmvid.weights.names_resnet import LAYOUT
 from mmvid.weights.trees import Layout, Path, Tree
@@ -71,3 +73,28 @@ def torch_key(path: Path) -> str:
         return names_resnet.torch_video_key(path)
     leaf = names_resnet.LEAVES.get(path[-1], path[-1])
     return f"{path[0].replace('_', '.')}.conv2.{place}.{leaf}"
+
+
+def mmaction2_key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names paths as mmaction2 does: a convolution and its norm stand together, those of
+    a separated one in places of a list."""
+    preserved = owns(params)
+    kernel = np.shape(params.get("layer1_0", {}).get("conv2", {}).get("kernel"))
+    separated = preserved or (len(kernel) == 5 and kernel[-2] == 1 and kernel[-1] > 1)
+
+    def key(path: Path) -> str:
+        leaf = names_resnet.LEAVES.get(path[-1], path[-1])
+        if path[0] == "classifier":
+            return f"cls_head.fc_cls.{leaf}"
+        layer = path[-2]
+        kind = "bn" if layer.startswith("bn") or layer == "downsample_bn" else "conv"
+        block = path[0].replace("_", ".") + "." if len(path) == 3 else ""
+        if layer.startswith("downsample"):
+            return f"backbone.{block}downsample.{kind}.{leaf}"
+        number = re.search(r"\d", layer)[0]
+        place = ""
+        if separated and block and number == "2":
+            place = "0." if "point" in layer or not preserved else "1."
+        return f"backbone.{block}conv{number}.{place}{kind}.{leaf}"
+
+    return key

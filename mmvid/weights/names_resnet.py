@@ -169,6 +169,32 @@ def key_of(params: Tree) -> Callable[[Path], str]:
     return torch_video_key if len(shape) == 5 and shape[0] < 7 else torch_key
 
 
+def tsm_key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names paths as TSM's and MML's code does, trained on several GPUs: whatever is
+    shifted stands in a 'net' of its own."""
+    # With 23 blocks in a stage every second block is shifted (TSM's code).
+    every = 2 if "layer3_22" in params else 1
+
+    def key(path: Path) -> str:
+        plain = torch_key(path)
+        if match := re.fullmatch(r"(layer\d\.(\d+)\.conv1)(\..+)", plain):
+            inside = ".net" if int(match[2]) % every == 0 else ""
+            plain = match[1] + inside + match[3]
+        return "module." + (f"new_{plain}" if plain.startswith("fc.") else f"base_model.{plain}")
+
+    return key
+
+
+def timm_key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names paths as timm's and pretrainedmodels' older files do."""
+    return lambda path: re.sub(r"^fc\.", "last_linear.", torch_key(path))
+
+
+def parallel_key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names paths as a network on several GPUs is saved (Hara's, Kataoka's)."""
+    return lambda path: f"module.{torch_key(path)}"
+
+
 def torch_names(params: Tree, stats: Tree, name: Callable[[Path], str], *, head: str) -> dict[str, np.ndarray]:
     """Converts our trees into {``name(path)``: array in torch's layout}.
 

@@ -100,6 +100,22 @@ def torch_key(path: Path) -> str:
     return f"backbone.{_theirs(_SINGLE)[path[0]]}.{leaf}"
 
 
+def torchvision_key_of(params: Tree) -> Callable[[Path], str]:
+    """Returns the function that names paths by torchvision's numbers, in place of the authors' names."""
+    places = {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3"}
+
+    def key(path: Path) -> str:
+        plain = torch_key(path).removeprefix("backbone.")
+        plain = re.sub(r"^cls_head\.fc_cls\.", "head.", plain)
+        plain = re.sub(r"\bmlp\.fc[12]\b", lambda found: places[found[0]], plain)
+        if match := re.fullmatch(r"layers\.(\d+)\.(blocks|downsample)\.(.+)", plain):
+            number = 2 * int(match[1]) + (match[2] == "downsample")
+            return f"features.{number}.{match[3]}"
+        return plain
+
+    return key
+
+
 def _theirs(names: dict[str, str]) -> dict[str, str]:
     """Turns {theirs: ours} round into {ours: theirs}."""
     return {ours: theirs for theirs, ours in names.items()}
