@@ -22,8 +22,9 @@ cross_modal  RGB and flow label each other's clips, beside     not measured yet
              Of RGB alone, few labels teach no verbs
 nouns        nouns from RGB, from stills: where networks are   not measured yet
              not sure of much
-medium       the default on the larger rendering, with 1,500   not measured yet
-             test clips: for claims
+medium       the default on the larger rendering, with 1,500   an hour, 2 cores
+             test clips and on three labelled draws: for claims
+cross_medium cross_modal on the larger rendering               an hour, 2 cores
 table        table 1 in miniature, 1 and 5 labels a verb on    not measured yet
              three labelled draws; on the first of them tables
              A1 (whose predictions are labels), 6 (what the auxiliary learns
@@ -124,6 +125,11 @@ def labelled(c: ConfigDict, per_class: int, draws: int = 1) -> tuple[str, ...]:
     return names
 
 
+def drawn(place: int) -> tuple[str, str]:
+    """What goes behind the name and the title of an arm of the ``place``-th labelled draw; '' of the first."""
+    return (f"_{place}", f", draw {place}") if place > 1 else ("", "")
+
+
 def _tabletop(c: ConfigDict, size: str, head: str) -> None:
     """Tabletop's verbs or nouns, and how clips are augmented and scored."""
     common.use_tabletop(c, size, "epic")
@@ -155,17 +161,21 @@ def alone(c: ConfigDict, network: str, suffix: str = "", title: str = "", **more
 
 
 # ---------------------------------------------------------------------------- variants
-def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1) -> None:
+def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1, draws: int = 1) -> None:
     """Tabletop's verbs from flow: a network of every fourth frame, and a smaller one of every second."""
     _tabletop(c, size, "verb")
     stream(c, "flow", "flow", frames=4)
     c.networks.flow = common.network("tsm_tiny", "flow")
     small(c, "flow_fast", "flow")
     c.headline, c.semi.networks, c.semi.thinned = "flow", ("flow", "flow_fast"), (2, 4)
-    labelled(c, per_class)
-    alone(c, "flow")
-    # What the auxiliary network is worth by itself.
-    arm(c, "supervised_fast", "single", "flow_fast", title="Supervised, auxiliary")
+    for place, draw in enumerate(labelled(c, per_class, draws), 1):
+        suffix, title = drawn(place)
+        alone(c, "flow", suffix, title, labelled=draw)
+        # What the auxiliary network is worth by itself.
+        fast = f"Supervised, auxiliary{title}"
+        arm(c, f"supervised_fast{suffix}", "single", "flow_fast", title=fast, labelled=draw)
+        if place > 1:
+            arm(c, f"cmpl{suffix}", "cmpl", *c.semi.networks, title=f"CMPL{title}", labelled=draw)
     # Of Kinetics-400, whose 1 and 10 % are six and sixty clips a class.
     c.published = paper.table_1("Kinetics-400, 1 %" if per_class == 1 else "Kinetics-400, 10 %", "flow")
 
@@ -184,13 +194,13 @@ def five(c: ConfigDict) -> None:
 
 
 def medium(c: ConfigDict) -> None:
-    """The default on the larger rendering."""
-    tabletop(c, "medium")
+    """The default on the larger rendering, on three labelled draws."""
+    tabletop(c, "medium", draws=3)
 
 
-def cross_modal(c: ConfigDict) -> None:
+def cross_modal(c: ConfigDict, size: str = "semi") -> None:
     """RGB and flow label each other's clips; three labelled draws."""
-    _tabletop(c, "semi", "verb")
+    _tabletop(c, size, "verb")
     for modality in ("rgb", "flow"):
         stream(c, modality, modality, frames=4)
         c.networks[modality] = common.network("tsm_tiny", modality)
@@ -199,10 +209,15 @@ def cross_modal(c: ConfigDict) -> None:
     c.headline, c.semi.networks = "rgb", ("rgb", "flow")
     c.method.title = "RGB + flow"
     for place, draw in enumerate(labelled(c, 5, draws=3), 1):
-        suffix, title = (f"_{place}", f", draw {place}") if place > 1 else ("", "")
+        suffix, title = drawn(place)
         alone(c, "rgb", suffix, title, labelled=draw)
         if place > 1:
             arm(c, f"cmpl{suffix}", "cmpl", "rgb", "flow", title=f"RGB + flow{title}", labelled=draw)
+
+
+def cross_medium(c: ConfigDict) -> None:
+    """The same on the larger rendering."""
+    cross_modal(c, "medium")
 
 
 def nouns(c: ConfigDict) -> None:
@@ -244,7 +259,7 @@ def table(c: ConfigDict) -> None:
     c.networks.located = common.network("tsm_tiny", "flow", "flow_far")
     pair = ("flow", "flow_fast")
     for place, five in enumerate(labelled(c, 5, draws=3), 1):
-        suffix, title = (f"_{place}", f", draw {place}") if place > 1 else ("", "")
+        suffix, title = drawn(place)
         one = five.replace("labelled", "one")
         c.subsets[one] = dict(of=five, per_class=1, seed=place - 1)
         alone(c, "flow", f"_five{suffix}", f", 5 labels{title}", labelled=five)
@@ -264,6 +279,7 @@ VARIANTS = {
     "smoke": smoke,
     "five": five,
     "cross_modal": cross_modal,
+    "cross_medium": cross_medium,
     "nouns": nouns,
     "medium": medium,
     "table": table,
