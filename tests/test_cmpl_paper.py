@@ -19,6 +19,7 @@ LABELS = {
     "ucf101_1pct": (101, 5),
     "ucf101_10pct": (1010, 2),
     "r18": (1010, 2),
+    "slowfast_fixmatch": (101, 5),
     "k400_1pct": (2_400, 5),
     "k400_10pct": (24_000, 2),
     "ucf101_from_k400": (9_537, 2),
@@ -41,7 +42,7 @@ def planned(variant):
 @pytest.mark.parametrize("variant", PAPER)
 def test_the_recipe_of_cmpl(variant):
     config, segments = planned(variant)
-    main, ucf = segments["method"], variant.startswith(("ucf", "r18"))
+    main, ucf = segments["method"], variant.startswith(("ucf", "r18", "slowfast"))
     few, strength = LABELS[variant]
     left = CLIPS["kinetics400"]["train"] if "labelled" not in config.subsets else (
         CLIPS["ucf101" if ucf else "kinetics400"]["train"] - few)  # fmt: skip
@@ -63,7 +64,18 @@ def test_the_recipe_of_cmpl(variant):
     check_published(config, segments.values())
 
 
-@pytest.mark.parametrize("variant", PAPER)
+def test_fixmatch_of_slowfast_has_one_network():
+    """Table 1's larger network learns from its own labels alone, of 32x2 frames."""
+    config, segments = planned("slowfast_fixmatch")
+    assert list(segments) == ["supervised", "method"] and config.method.name == "fixmatch"
+    (network,) = segments["method"].networks
+    sampling_of = networks.make_streams(config)["rgb"].sampling
+    assert config.networks.rgb.model == "slowfast_resnet50" and network.outputs == ("rgb",)
+    assert (sampling_of.frames, sampling_of.dense_length, sampling_of.offset) == (32, 64, 0)
+    assert ("UCF-101, 1 %, FixMatch, SlowFast-R50 (T1)", {"rgb": "16.1"}) in config.published
+
+
+@pytest.mark.parametrize("variant", sorted(set(PAPER) - {"slowfast_fixmatch"}))
 def test_what_cmpl_sees(variant):
     """8x8 and 16x4 of one raw clip of 64 frames; ten clips of three crops of 256."""
     config = cmpl.get_config(variant)

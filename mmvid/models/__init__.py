@@ -71,7 +71,7 @@ MODELS = {
     "i3d_resnet50": dict(_I3D, block_frames=_I3D_FRAMES),
     "slow_resnet50": dict(_SLOWFAST, stem_frames=1, block_frames=_SLOW_FRAMES),
     # 32 frames, of which the slow pathway sees 8 (SLOWFAST_8x8_R50 of its code).
-    "slowfast_resnet50": dict(module=SlowFast),
+    "slowfast_resnet50": dict(module=SlowFast, stages=(3, 4, 6, 3)),
     # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
     "audio_resnet50": dict(_DEEP, **_STILL),
     "audio_resnet101": dict(_DEEPER, **_STILL),
