@@ -142,6 +142,33 @@ def test_the_command_scores_every_pair_and_triple(tmp_path, monkeypatch, capsys)
     assert "one MML: rgb" in page and "<svg" in page
 
 
+def test_what_something_somethings_test_takes(tmp_path, monkeypatch, capsys):
+    """Clips without labels, five classes each, the likeliest first."""
+    run = a_run(tmp_path / "one", 1)
+    path = run / "mml" / "scores" / "test.npz"
+    scores = file.load(path)
+    file.save(path, scores._replace(label={"verb": np.full(20, -1)}))
+    out = tmp_path / "sub" / "ssv2.csv"
+    assert ask(monkeypatch, "ensemble", f"{run}:all", "--split=test", f"--submit={out}", "--tune=val") == 0
+    assert "20 clips, the sum of 2, weights " in capsys.readouterr().out
+    lines = [line.split(";") for line in out.read_text().splitlines()]
+    assert [line[0] for line in lines] == scores.id.tolist() and all(len(set(line[1:])) == 5 for line in lines)
+    assert ask(monkeypatch, "ensemble", f"{run}:rgb", "--split=test", f"--submit={out}") == 0
+    best = scores.logits["rgb"]["verb"].mean(1).argmax(-1)
+    assert [int(line.split(";")[1]) for line in out.read_text().splitlines()] == best.tolist()
+
+
+def test_a_submission_lacks_no_clip():
+    own, clips = some(1)
+    clips = clips._replace(id=np.arange(40).astype(str))
+    lacking = own[0]._replace(present=np.arange(40) > 0)
+    with pytest.raises(ValueError, match="1 clips have no scores of any member, '0' among them"):
+        members.submission([lacking], clips, (0,))
+    few = own[0]._replace(logits=own[0].logits[:, :4])
+    with pytest.raises(ValueError, match="five classes or more"):
+        members.submission([few], clips, (0,))
+
+
 @pytest.mark.parametrize(
     "asked, code, words",
     [

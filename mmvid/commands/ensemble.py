@@ -9,6 +9,11 @@ must be scored on the same clips of the same data. The best are printed, and
 ensemble.html in --out has a map of all pairs, ensemble.json everything. With
 --tune=val each printed ensemble is also weighed as it does best on those clips;
 a split that numbers are reported on tunes nothing.
+
+    python -m mmvid ensemble RUN:all --split=test --submit=ssv2.csv --tune=val
+
+writes what Something-Something v2's test takes, of clips without labels: the
+sum of all members, the five likeliest classes of each clip.
 """
 
 import argparse
@@ -48,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", default="2,3", metavar="A,B", help="how many members an ensemble has")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="how many ensembles are printed")
     parser.add_argument("--tune", metavar="SPLIT", help="clips to find weights on, such as val")
+    parser.add_argument("--submit", type=pathlib.Path, metavar="FILE", help="the sum of all, five classes a clip")
 
 
 # ---------------------------------------------------------------------------- who the members are
@@ -99,8 +105,21 @@ def _gathered(texts: list[str], split: str) -> dict[str, Chosen]:
     return found
 
 
-def _together(found: Mapping[str, Chosen], head: str) -> tuple[list[Member], Clips]:
-    return members.gathered({title: (own.scores, own.output) for title, own in found.items()}, head)
+def _together(found: Mapping[str, Chosen], head: str, **options) -> tuple[list[Member], Clips]:
+    return members.gathered({title: (own.scores, own.output) for title, own in found.items()}, head, **options)
+
+
+def _submit(arguments: argparse.Namespace, found: Mapping[str, Chosen]) -> None:
+    """Writes the sum of all members of clips that need no labels. Raises ValueError as `members.submission`."""
+    own, clips = _together(found, arguments.head, unlabelled=True)
+    every, shares = range(len(own)), None
+    if arguments.tune:
+        shares = members.tuned(*_together(_gathered(arguments.members, arguments.tune), arguments.head), [*every])
+    text = members.submission(own, clips, every, shares)
+    arguments.submit.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(arguments.submit, text)
+    told = "" if shares is None else f", weights {', '.join(f'{share:g}' for share in shares)} ({arguments.tune})"
+    print(f"{arguments.submit}: {len(clips.id)} clips, the sum of {len(own)}{told}")
 
 
 def _sizes(text: str, count: int) -> list[int]:
@@ -124,6 +143,9 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.tune == split:
         raise usage.WrongUse(f"--tune={split} are the clips that are reported: weights found there prove nothing")
     found = _gathered(arguments.members, split)
+    if arguments.submit:
+        _submit(arguments, found)
+        return
     if len(found) < 2:
         raise usage.WrongUse("an ensemble has two members or more: name another one, or RUN:all")
     own, clips = _together(found, arguments.head)

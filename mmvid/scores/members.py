@@ -20,11 +20,13 @@ class Member(NamedTuple):
 
 
 class Clips(NamedTuple):
-    """What all members are scored on: the ``label`` [N] of each clip, in one ``head``, and its ``kind``."""
+    """What all members are scored on: the ``label`` [N] of each clip, in one ``head``, its ``kind``, and the
+    clips' names ``id`` [N]."""
 
     head: str
     label: np.ndarray
     kind: str = "single"
+    id: np.ndarray = np.zeros(0, str)
 
 
 class Figure(NamedTuple):
@@ -36,8 +38,11 @@ class Figure(NamedTuple):
     multi: bool = False
 
 
-def gathered(scores: Mapping[str, tuple[Scores, str]], head: str = "") -> tuple[list[Member], Clips]:
-    """Brings {title: (scores, output)} together: the same labelled clips in one order.
+def gathered(
+    scores: Mapping[str, tuple[Scores, str]], head: str = "", *, unlabelled: bool = False
+) -> tuple[list[Member], Clips]:
+    """Brings {title: (scores, output)} together: the same clips in one order, those that have labels, or all with
+    ``unlabelled``.
 
     ``head`` is needed where there are several. Raises ValueError for scores of other clips, data or classes, for
     an output that is not there, and for a head that is not.
@@ -46,7 +51,8 @@ def gathered(scores: Mapping[str, tuple[Scores, str]], head: str = "") -> tuple[
         if unknown := [name for name in file.summed(own, output) if name not in own.logits]:
             raise ValueError(f"{title} has no output {unknown[0]!r}; it has {', '.join(own.logits)}")
     alike = combine.aligned({title: own for title, (own, _) in scores.items()})
-    alike = {title: file.labelled(own) for title, own in alike.items()}
+    if not unlabelled:
+        alike = {title: file.labelled(own) for title, own in alike.items()}
     first = next(iter(alike.values()))
     head = _head(first, head)
     found = []
@@ -54,7 +60,7 @@ def gathered(scores: Mapping[str, tuple[Scores, str]], head: str = "") -> tuple[
         logits, present = file.of_output(own, scores[title][1], head)
         found.append(Member(title, numbers.aggregate(logits, "logits"), present & metrics.finite(logits)))
     kind = "single" if first.label[head].ndim == 1 else "multi"
-    return found, Clips(head, first.label[head], kind)
+    return found, Clips(head, first.label[head], kind, first.id)
 
 
 def _head(scores: Scores, head: str) -> str:
@@ -78,6 +84,26 @@ def together(
         own = members[index]
         total = total + weight * np.where(own.present[:, None], own.logits, 0)
     return total
+
+
+def submission(members: Sequence[Member], clips: Clips, chosen: Iterable[int], weights=None) -> str:
+    """Writes the sum of the ``chosen`` members as Something-Something v2's test takes it: a line for each clip,
+    its name and the five likeliest class ids, with semicolons between.
+
+    Raises ValueError for a clip that no member has, and for labels of other kinds or of fewer than five classes.
+    """
+    chosen = tuple(chosen)
+    sums = together(members, chosen, weights)
+    there = np.any([members[index].present for index in chosen], axis=0)
+    if clips.kind != "single" or sums.shape[-1] < 5:
+        raise ValueError(
+            f"{clips.head!r} is no head of one label of five classes or more: it has no five likeliest"
+        )
+    if not there.all():
+        lacking = clips.id[~there].tolist()
+        raise ValueError(f"{len(lacking)} clips have no scores of any member, {lacking[0]!r} among them")
+    best = np.argsort(-sums, axis=-1, kind="stable")[:, :5]
+    return "".join(f"{name};{';'.join(map(str, row))}\n" for name, row in zip(clips.id.tolist(), best.tolist()))
 
 
 def figure(members: Sequence[Member], clips: Clips, chosen: Iterable[int], weights=None) -> Figure:
