@@ -47,7 +47,8 @@ def _options() -> ConfigDict:
 def _optimizer() -> dict:
     """Returns the entries of an optimizer with their defaults."""
     # name: sgd, adam, adamw or adagrad, as PyTorch's. groups: "tsm" (rates and decays by kind of parameter),
-    # "uniform" (decay for kernels alone) or "all" (PyTorch's default: decay for everything).
+    # "uniform" (decay for kernels alone), "all_but_norms" (SlowFast's code) or "all" (PyTorch's default: decay for
+    # everything).
     return dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4, clip=20.0, groups="tsm")
 
 

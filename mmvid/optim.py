@@ -75,6 +75,12 @@ def _names(path) -> Path:
     return tuple(str(getattr(entry, "key", entry)) for entry in path)
 
 
+def _norms(leaves) -> set[Path]:
+    """The paths of the norms among the layers of these leaves."""
+    # A layer with a 'scale' is a norm; its 'bias' is called as a classifier's and must be told apart.
+    return {_names(path)[:-1] for path, _ in leaves if _names(path)[-1] == "scale"}
+
+
 def multipliers(params, *, fresh: tuple[Path, ...] = ()):
     """Returns TSM's parameter groups: two trees like ``params``, factors of the learning rate and of the
     weight decay.
@@ -82,9 +88,7 @@ def multipliers(params, *, fresh: tuple[Path, ...] = ()):
     Kernels have (1, 1), biases (2, 0), batch norm (1, 0). In ``fresh``, the classifiers that start
     afresh, kernels have (5, 1) and biases (10, 0). Source: TSM's and MML's code (get_optim_policies).
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    # A layer with a 'scale' is a norm; its 'bias' is called as a classifier's and must be told apart.
-    norms = {_names(path)[:-1] for path, _ in leaves if _names(path)[-1] == "scale"}
+    norms = _norms(jax.tree_util.tree_leaves_with_path(params))
 
     def factors(path, _):
         names = _names(path)
@@ -112,7 +116,21 @@ def equal_multipliers(params, *, fresh: tuple[Path, ...] = ()):
     return ones, ones
 
 
-GROUPS = {"tsm": multipliers, "uniform": uniform_multipliers, "all": equal_multipliers}
+def normless_multipliers(params, *, fresh: tuple[Path, ...] = ()):
+    """Returns factors that are all 1, except weight decay 0 for batch norm: SlowFast's code, which decays
+    biases."""
+    del fresh
+    norms = _norms(jax.tree_util.tree_leaves_with_path(params))
+    decays = jax.tree_util.tree_map_with_path(lambda p, _: float(_names(p)[:-1] not in norms), params)
+    return jax.tree.map(lambda _: 1.0, params), decays
+
+
+GROUPS = {
+    "tsm": multipliers,
+    "uniform": uniform_multipliers,
+    "all": equal_multipliers,
+    "all_but_norms": normless_multipliers,
+}
 
 
 def scaled(updates, rate):

@@ -156,6 +156,7 @@ class Modality(NamedTuple):
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 VMZ = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
+SLOWFAST = {"mean": (0.45,), "std": (0.225,)}
 # 0..255 as they are: DMCL's released code normalises nothing (rescale=False).
 AS_IS = {"mean": (0.0,), "std": (1.0,), "unit": 1.0}
 # Pictures of the sound around each frame, normalised as MMD's code does.
@@ -179,6 +180,7 @@ MODALITIES = {
         {
             **{"frames": Form(1, 3, 3), "image255": Form(1, 3, 3, **AS_IS), "image05": Form(1, 3, 3, **HALF)},
             "vmz": Form(1, 3, 3, **VMZ),
+            "slowfast": Form(1, 3, 3, **SLOWFAST),
         },
         **IMAGENET,
         coloured=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import cmpl, common, distill, dmcl, gblend, mml
+from configs import cmpl, common, distill, dmcl, gblend, mml, mml_grids
 from data_prep import build
 from data_prep.tabletop import files, specs
 from mmvid import methods, network, plans
@@ -26,10 +26,8 @@ from mmvid.run.evaluation import Evaluation
 from mmvid.streams import Head, Sampling, Stream, Views, form_of, host_shape
 
 # Not the default's and ssv2's but for steps and test, nor grids, which are of the same steps but for table 2's.
-VARIANTS = sorted(
-    name for name in mml.VARIANTS if not name.removeprefix("ssv2_").startswith((*mml.GRIDS, "full_res"))
-)
-VARIANTS = ["table2", *(name for name in VARIANTS if name != "smoke")]
+VARIANTS = sorted({*mml.VARIANTS} - {*mml_grids.variants(*[None] * 4)} - {"smoke", "ssv2_full_res"})
+VARIANTS = ["table2", *VARIANTS]
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120")

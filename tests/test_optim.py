@@ -164,6 +164,14 @@ TORCH = {
 }
 
 
+def test_slowfasts_decay_spares_norms_alone():
+    """Biases of classifiers and convolutions decay, a norm's scale and bias do not; all rates are equal."""
+    rates, decays = optim.normless_multipliers(PARAMS)
+    assert set(jax.tree.leaves(rates)) == {1.0}
+    assert decays["bn1"] == {"scale": 0.0, "bias": 0.0}
+    assert {*jax.tree.leaves({name: own for name, own in decays.items() if name != "bn1"})} == {1.0}
+
+
 @pytest.mark.parametrize("groups", ["all", "uniform"])
 @pytest.mark.parametrize("name", TORCH)
 def test_optimisers_are_pytorchs(name, groups):

@@ -12,6 +12,7 @@ from data_prep.manifest import Manifest
 from data_prep.readers import (
     audioset,
     boxes,
+    charades,
     epic,
     epic55,
     folder,
@@ -195,6 +196,13 @@ READERS = {
         lambda args: kinetics.read(args.annotations, args.videos),
         flags=_LABELS | _FETCHED,
         variants=OWN | {GBLEND: "kinetics", CMPL: "k400_10pct"},
+        scored="val",
+    ),
+    "charades": Reader(
+        "Charades: 157 classes with their times, several a video",
+        lambda args: charades.read(args.annotations, args.videos),
+        flags=_LABELS | _FETCHED,
+        variants=OWN | {MML: "charades"},
         scored="val",
     ),
     "ucf101": Reader(
