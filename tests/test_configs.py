@@ -386,6 +386,21 @@ def test_dmcls_recipe(variant):
     assert any("DMCL" in what for what, _ in config.published)
 
 
+@pytest.mark.parametrize("name", dmcl.DATASETS)
+def test_dmcls_tables_and_the_papers_form(name):
+    """Tables 1 and 2 train all methods; the paper's form has its own weights of the loss and a constant rate."""
+    every, form = dmcl.get_config(f"{name}_table"), dmcl.get_config(f"{name}_paper")
+    assert [s.name for s in plans.make(context(every))] == list(dmcl.METHODS)
+    assert every.published == form.published == dmcl.get_config(name).published
+    loss = form.method.dmcl
+    # lambda .5 and T 2: equation 3 has no T^2.
+    assert (loss.alpha_gt, loss.alpha_distill * loss.temperature**2, loss.temperature) == (0.5, 0.5, 2.0)
+    segment = plans.make(context(form))[-1]
+    assert {float(segment.lr["rgb"](step)) for step in (0, segment.steps // 2, segment.steps)} == {
+        pytest.approx(1e-3)
+    }
+
+
 @pytest.mark.parametrize(
     "change",
     [dict(accumulate=2)]

@@ -312,6 +312,17 @@ class TestUwa:
             "a09_s01_v03_e01": (True, alone),
         }
 
+    @pytest.mark.parametrize("tree", uwa3d.FLOW)
+    def test_ready_made_flow(self, tmp_path, tree):
+        """A folder for each recording, as its RGB is called; an empty one is none."""
+        for name in ("a01_s01_v01_e00", "a02_s01_v01_e00"):
+            uwa_rgb(tmp_path, name, 1)
+            (tmp_path / tree / name).mkdir(parents=True)
+        (tmp_path / tree / "a01_s01_v01_e00" / "flow_x_00001.jpg").touch()
+        found = {item.id: item.paths for item in uwa3d.read(tmp_path).items}
+        assert found["a01_s01_v01_e00"] == {"flow": tmp_path / tree / "a01_s01_v01_e00"}
+        assert found["a02_s01_v01_e00"] == {}
+
     @pytest.mark.parametrize("chosen", range(len(uwa3d.DEPTH)))
     def test_the_first_tree_with_anything_is_the_depth(self, tmp_path, chosen):
         uwa_rgb(tmp_path, "a01_s01_v01_e00", 1, tree="UWA3D-RGB")
@@ -417,6 +428,9 @@ class TestNtu:
         assert masked.keys() == set(names[:2]) and masked[names[1]] == {}
         assert masked[names[0]]["depth"].parent.name == "nturgb+d_depth_masked"
         assert split_of(ntu.read(tmp_path / "nturgb+d_rgb", "ntu60")) == {names[1]: "train"}
+        ntu_depth(tmp_path, names[0], 1, tree="nturgb+d_flow")
+        flows = {i.id: i.paths.get("flow") for i in ntu.read(tmp_path, "ntu60").items}
+        assert flows == {names[0]: tmp_path / "nturgb+d_flow" / names[0], names[1]: None}
 
     def test_built_and_read_back(self, tmp_path, run, capsys):
         raw, names = tmp_path / "raw", [ntu_id(s, a) for s in (1, 2, 3) for a in (1, 2)]

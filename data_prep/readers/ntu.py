@@ -28,6 +28,8 @@ TRAIN_SUBJECTS = {
 RGB = "nturgb+d_rgb"
 # Masked first: it is what can be downloaded whole. The two are never mixed.
 DEPTH = ("nturgb+d_depth_masked", "nturgb+d_depth")
+# Ready-made pictures of optical flow, FLOW/<id>/.
+FLOW = ("nturgb+d_flow",)
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 
@@ -50,10 +52,10 @@ def _films(root: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def _maps(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns {id: folder of its depth maps} from the first tree that has any. A clip whose folder is empty is
-    left out."""
-    for tree in DEPTH:
+def _maps(root: pathlib.Path, trees: Sequence[str] = DEPTH) -> dict[str, pathlib.Path]:
+    """Returns {id: folder of its maps} from the first of the ``trees`` that has any. A clip whose folder is empty
+    is left out."""
+    for tree in trees:
         found = {e.name: pathlib.Path(e.path) for e in _entries(root, tree) if _NAME.fullmatch(e.name)}
         if found := {name: path for name, path in found.items() if path.is_dir() and os.listdir(path)}:
             return found
@@ -72,7 +74,7 @@ def _mini(items: list[Item], names: Sequence[str], version: int) -> list[Item]:
     return [item for item in items if item.split != "train" or item.id in kept]
 
 
-def _items(films: dict, maps: dict, dataset: str) -> list[Item]:
+def _items(films: dict, maps: dict, flows: dict, dataset: str) -> list[Item]:
     """Makes the clips of the dataset's classes, split by subject."""
     train = TRAIN_SUBJECTS["ntu60" if dataset == "ntu60" else "ntu120"]
     items = []
@@ -81,14 +83,16 @@ def _items(films: dict, maps: dict, dataset: str) -> list[Item]:
         # The 120 classes begin with the 60: the same folders serve both datasets.
         if 1 <= action <= ACTIONS[dataset]:
             split = "train" if subject in train else "test"
-            depth = {"depth": maps[name]} if name in maps else {}
-            items.append(Item(name, films.get(name), split, {"action": (f"A{action:03d}",)}, paths=depth))
+            further = {"depth": maps.get(name), "flow": flows.get(name)}
+            paths = {modality: found for modality, found in further.items() if found}
+            items.append(Item(name, films.get(name), split, {"action": (f"A{action:03d}",)}, paths=paths))
     return items
 
 
 def read(videos: str | pathlib.Path, dataset: str = "ntu120", *, version: int = 0) -> Manifest:
     """Makes the manifest of ``dataset`` (ACTIONS) from what lies below ``videos``: nturgb+d_rgb/<id>_rgb.avi and
-    nturgb+d_depth_masked/<id>/ (else nturgb+d_depth/<id>/), at the top or one folder deeper.
+    nturgb+d_depth_masked/<id>/ (else nturgb+d_depth/<id>/), and perhaps nturgb+d_flow/<id>/, at the top or one
+    folder deeper.
 
     A clip that only one tree has lacks the other modality. A twentieth of the training clips becomes 'val'.
     ``version`` chooses one of the three mini sets, whose val and test are those of the whole dataset.
@@ -104,7 +108,7 @@ def read(videos: str | pathlib.Path, dataset: str = "ntu120", *, version: int = 
             f"{DEPTH[0]}/S001C001P001R001A001/: unpack the archives of NTU RGB+D there"
         )
     names = [f"A{action:03d}" for action in range(1, ACTIONS[dataset] + 1)]
-    items = splits.hold_out(_items(films, maps, dataset), names)
+    items = splits.hold_out(_items(films, maps, _maps(root, FLOW), dataset), names)
     mini = dataset == "ntu120_mini"
     return Manifest(
         f"{dataset}-{version}" if mini else dataset,

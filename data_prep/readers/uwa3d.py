@@ -28,6 +28,9 @@ DEPTH = (
     "UWA3D-Depth",
 )
 
+# Ready-made pictures of optical flow, a folder for each recording of RGB.
+FLOW = ("flow", "UWA3DII_flow", "UWA3D-flow")
+
 # Action, subject, view and repetition (a, s, v, e); e is -1 where the name has none.
 Key = tuple[int, int, int, int]
 
@@ -82,9 +85,10 @@ def _paired(rgb: set[Key], depth: set[Key]) -> dict[Key, Key]:
     return pairs
 
 
-def _item(key: Key, path, depth: pathlib.Path | None, split: str) -> Item:
+def _item(key: Key, path, further: dict[str, pathlib.Path | None], split: str) -> Item:
     name = "a{:02d}_s{:02d}_v{:02d}".format(*key) + (f"_e{key[3]:02d}" if key[3] >= 0 else "")
-    return Item(name, path, split, {"action": (f"a{key[0]:02d}",)}, paths={"depth": depth} if depth else {})
+    paths = {modality: found for modality, found in further.items() if found}
+    return Item(name, path, split, {"action": (f"a{key[0]:02d}",)}, paths=paths)
 
 
 def read(
@@ -93,7 +97,8 @@ def read(
     train_views: Sequence[int] = (1, 2),
     test_views: Sequence[int] | None = None,
 ) -> Manifest:
-    """Makes the manifest of UWA3DII from what lies below ``videos``: one of the trees RGB and one of DEPTH.
+    """Makes the manifest of UWA3DII from what lies below ``videos``: one of the trees RGB and one of DEPTH, and
+    perhaps one of FLOW.
 
     ``test_views`` are by default all that are not trained on. A recording of one modality is a clip that
     lacks the other. A twentieth of the training clips becomes 'val'. Raises FileNotFoundError naming the trees
@@ -109,8 +114,9 @@ def read(
         )
     pairs = _paired(set(rgb), set(depth))
     alone = set(depth) - set(pairs.values())
+    flow = _first(root, FLOW, IMAGE_ENDINGS)
     items = [
-        _item(key, rgb.get(key), depth.get(pairs.get(key, key)), views[key[2]])
+        _item(key, rgb.get(key), {"depth": depth.get(pairs.get(key, key)), "flow": flow.get(key)}, views[key[2]])
         for key in sorted({*rgb, *alone})
         if key[2] in views
     ]
