@@ -19,12 +19,9 @@ C, C2 = "ml_rgb.rgb", "ml_rgb.rgb2"
 
 
 def trained(title: str, method: str, starts: Mapping[str, str], **more) -> dict:
-    """A segment in which networks learn from ``starts`` {network: where from}: from still images as long as
-    cross-entropy does, else as long as what is continued. ``more`` are further entries."""
-    steps = "ce" if {IN, IN2} & set(starts.values()) else "method"
-    # As many updates on the same batches: what differs is the method alone.
-    spec = dict(networks=tuple(starts), starts=dict(starts), method=method, steps=steps, title=title)
-    return {**spec, "batches": steps, **more}
+    """A segment in which networks learn from ``starts`` {network: where from}; ``more`` are further entries."""
+    spec = dict(networks=tuple(starts), starts=dict(starts), method=method, title=title)
+    return {**spec, **more}
 
 
 def _both(start: str) -> dict[str, str]:
@@ -93,7 +90,7 @@ SEGMENTS = {
     "rgb_from_flow": trained("CE, RGB <- Flow", "single", {"rgb": FLOW}),
     **_mimicry(), **_mutual(), **SAME, **AGAIN,
 }  # fmt: skip
-# Of a paper's T2, which has no KD.
+# Table 2, which has no KD.
 _IMITATED = (
     ("RGB <- IN, Flow", "rgb_in", "rgb", ("57.56 / 84.39", "58.99 / 85.18", "")),
     ("RGB <- RGB, Flow", "rgb_rgb", "rgb", ("59.11 / 85.24", "59.95 / 85.86", "")),
@@ -141,7 +138,7 @@ TABLES = {
         ),
     ),
     "table2": (
-        "Table 2, students that imitate", ("MARS", "D3D", "KD", "CE continued"),
+        "Table 2, students that imitate", ("MARS", "D3D", "KD", "CE, as many updates"),
         tuple(
             _line(title, *((f"{method}_{cell}", output, number)
                            for method, number in zip(("mars", "d3d", "kd"), numbers)),
@@ -150,13 +147,15 @@ TABLES = {
         ),
     ),
     "table3": (
-        "Table 3, RGB after MML", ("Flow <- IN", "Flow <- Flow", "Flow <- RGB"),
-        (*_square("rgb", _T3), _line("CE continued, RGB <- RGB", ("ce_continued", "rgb", ""))),
+        "Table 3, RGB after MML", ("Flow <- IN", "Flow <- Flow", "Flow <- RGB", "CE alone"),
+        tuple(
+            (title, (*cells, (segment, "rgb", "")))
+            for (title, cells), segment in zip(_square("rgb", _T3), ("ce", "ce_continued", "rgb_from_flow"))
+        ),
     ),
     "table4": (
         "Table 4, Flow after MML", ("Flow <- IN", "Flow <- Flow", "Flow <- RGB"),
-        (*_square("flow", _T4), _line("CE continued, Flow <- RGB", NONE, NONE,
-                                      ("ce_continued", "flow", ""))),
+        (*_square("flow", _T4), _line("CE alone", ("ce", "flow", ""), NONE, ("ce_continued", "flow", ""))),
     ),
     "table5": (
         "Table 5, ML of two networks", ("first", "second"),
@@ -171,7 +170,10 @@ TABLES = {
                   ("ml_flow_in", "flow2", "53.44 / 82.50")),
             _line("Flow <- RGB, Flow <- RGB2", ("ml_flow", "flow", "57.58 / 85.17"),
                   ("ml_flow", "flow2", "57.71 / 85.26")),
-            CONTINUED,
+            _line("CE, RGB <- IN", ("ce", "rgb", "")),
+            _line("CE continued, RGB <- RGB", ("ce_continued", "rgb", "")),
+            _line("CE, Flow <- IN", ("ce", "flow", "")),
+            _line("CE continued, Flow <- RGB", ("ce_continued", "flow", "")),
         ),
     ),
     "table7": (
@@ -266,10 +268,9 @@ def networks(c: ConfigDict) -> list[str]:
 
 def protocols(c: ConfigDict) -> None:
     """Makes the run table 10: three trainings of RGB, each tested by eight protocols from one pass."""
-    segments = {
-        segment: trained(title, "single", {network: IN}, batches=segment)
-        for segment, network, title, _, _ in TABLE_10
-    }
+    segments = staged(
+        {segment: trained(title, "single", {network: IN}) for segment, network, title, _, _ in TABLE_10}
+    )
     rows = tuple((title, segment, network, printed) for segment, network, title, _, printed in TABLE_10)
     c.plan = "grid"
     c.grid.update(dict(segments=segments, last="both", protocols=("Table 10, protocols of test", rows)))
@@ -284,8 +285,19 @@ def use(c: ConfigDict, table: str, only: str = "", without: Iterable[str] = ()) 
     cells = [name for _, own in kept for name, *_ in own if name]
     last = f"{only}_rgb_rgb" if only else LAST[table]
     c.plan = "grid"
-    segments = {name: _leaving(spec, without) for name, spec in needed([*cells, last]).items()}
+    segments = {name: _leaving(spec, without) for name, spec in staged(needed([*cells, last])).items()}
     c.grid.update(dict(segments=segments, last=last, tables=((title, columns, kept),)))
+
+
+def staged(segments: Mapping[str, dict]) -> dict[str, dict]:
+    """Gives segments that stand equally far from ImageNet the same batches and steps, as each stage is a whole
+    training of the paper; one that names its batches keeps them."""
+
+    def stage(name: str) -> int:
+        sources = {start.partition(".")[0] for start in segments[name]["starts"].values()}
+        return 1 + max((stage(source) for source in sources if source in segments), default=0)
+
+    return {name: {"batches": f"stage {stage(name)}", "steps": "ce", **spec} for name, spec in segments.items()}
 
 
 def _leaving(spec: Mapping, networks: Iterable[str]) -> dict:

@@ -142,6 +142,44 @@ def test_the_command_scores_every_pair_and_triple(tmp_path, monkeypatch, capsys)
     assert "one MML: rgb" in page and "<svg" in page
 
 
+def test_seeds_and_runs_of_one_name_are_told_apart(tmp_path, monkeypatch, capsys):
+    runs = [a_run(tmp_path / name / "seed0", i) for i, name in enumerate(("a", "b"))]
+    assert ask(monkeypatch, "ensemble", *runs, f"--out={tmp_path}") == 0
+    assert json.loads((tmp_path / "ensemble.json").read_text())["members"] == [
+        "a/seed0 MML: rgb",
+        "b/seed0 MML: rgb",
+    ]
+    runs = [a_run(tmp_path / name / "mine", i) for i, name in enumerate(("a", "b"))]
+    assert ask(monkeypatch, "ensemble", *runs, f"--out={tmp_path}") == 0
+    capsys.readouterr()
+    assert ask(monkeypatch, "ensemble", tmp_path / "a", runs[0], f"--out={tmp_path}") == 2
+    assert "seed0" in capsys.readouterr().err
+
+
+def test_weights_are_not_tuned_on_what_is_reported(tmp_path, monkeypatch, capsys):
+    """By whatever name these clips go."""
+    run = a_run(tmp_path / "one", 1, splits=("test", "val"))
+    scores = run / "mml" / "scores"
+    (scores / "val@D1U2-centre.npz").write_bytes((scores / "val.npz").read_bytes())
+    code = ask(monkeypatch, "ensemble", f"{run}:all", "--split=val@D1U2-centre", "--tune=val", f"--out={tmp_path}")
+    assert code == 2 and "--tune=val has 20 clips" in capsys.readouterr().err
+
+
+def test_absent_clips_of_several_labels_rank_last():
+    label = np.float32([[1], [0], [0], [1]]).repeat(6, 1)
+    logits = np.float64([[-1], [-2], [-3], [0]]).repeat(6, 1)
+    there = np.array([True, True, True, False])
+    figure = members.figure([Member("a", logits, there)], Clips("tags", label, "multi"), (0,))
+    assert figure.multi and figure.value == pytest.approx((1 + 2 / 4) / 2)
+
+
+def test_no_label_at_all_is_said():
+    own = Scores(np.array(["a"]), np.zeros(1, int), {"verb": np.array([-1])}, {"rgb": np.ones(1, bool)},
+                 {"rgb": {"verb": np.zeros((1, 1, 6))}}, {"fingerprint": "f", "split": "test"})  # fmt: skip
+    with pytest.raises(ValueError, match="no clip has a label"):
+        members.gathered({"a": (own, "rgb")})
+
+
 def test_what_something_somethings_test_takes(tmp_path, monkeypatch, capsys):
     """Clips without labels, five classes each, the likeliest first."""
     run = a_run(tmp_path / "one", 1)
@@ -179,6 +217,7 @@ def test_a_submission_lacks_no_clip():
         (("{tmp}/none", "{one}"), 2, "no run that has ended"),
         (("{one}", "{one}:flow", "--tune=test"), 2, "prove nothing"),
         (("{one}", "{one}:flow", "--sizes=two"), 2, "--sizes=two"),
+        (("{one}", "{one}:flow", "--top=0"), 2, "--top=0"),
         (("{one}", "{one}:flow", "--split=unseen"), 1, "no scores at"),
         (("{one}", "{elsewhere}"), 1, "not of the same data"),
     ],

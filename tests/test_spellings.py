@@ -69,6 +69,15 @@ def test_all_models_named_are_there():
     assert {model for own in SPELLINGS.values() for model in own.models} <= set(MODELS)
 
 
+@pytest.mark.parametrize(
+    "name, spelling", [("r3d_18", "tsm"), ("r3d_18", "slowfast"), ("stlt", "slowfast"), ("swin3d_tiny", "kataoka")]
+)
+def test_a_spelling_that_has_no_such_layers(name, spelling):
+    """Nothing is written that nobody could read."""
+    with pytest.raises(ValueError, match=f"cannot be named in the spelling '{spelling}'"):
+        weights.torch_names(*drawn(name)[2], spelling=spelling)
+
+
 @pytest.mark.parametrize("spelling", ["vmz-caffe2", "keras"])
 def test_what_is_not_written(spelling):
     with pytest.raises(ValueError, match="ours are written in the spellings"):
@@ -126,6 +135,25 @@ def test_a_file_that_fits_is_said_how_to_be_given(tmp_path, monkeypatch, capsys)
     assert ask(monkeypatch, "weights", f"--check={path}") == 0
     said = capsys.readouterr().out
     assert "102 of 102 tensors fit" in said and f"--config.networks.NAME.weights={path}" in said
+
+
+def test_networks_of_the_same_tensors_are_all_named(tmp_path, monkeypatch, capsys):
+    """Whether frames are shifted, no tensor tells."""
+    model = build_model("tsm_resnet18", num_classes=7)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 64, 64, 3), jnp.float32))
+    made = jax.tree.map(lambda v: np.zeros(v.shape, np.float32), shapes)
+    path = tmp_path / "own.safetensors"
+    save_file(weights.torch_names(*made, spelling="tsm"), path)
+    assert ask(monkeypatch, "weights", f"--check={path}") == 0
+    assert "of the model 'resnet18' or 'tsm_resnet18'; they have the same tensors" in capsys.readouterr().out
+
+
+def test_what_the_architecture_lacks_is_named(tmp_path, monkeypatch, capsys):
+    """A deeper network's file has all of a shallower one, and does not fit."""
+    path = a_file(tmp_path, "resnet18", **{"layer1.2.conv1.weight": np.zeros((8, 8, 3, 3), np.float32)})
+    assert ask(monkeypatch, "weights", f"--check={path}", "--model=resnet18") == 0
+    said = capsys.readouterr().out
+    assert "not in resnet18: layer1.2.conv1.weight" in said and "all of it" not in said
 
 
 def test_what_does_not_fit_is_named(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ sum of all members, the five likeliest classes of each clip.
 
 import argparse
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -65,7 +66,9 @@ def _apart(text: str) -> tuple[pathlib.Path, str, str]:
     for run, segment in ((folder, ""), (folder.parent, folder.name)):
         if files.read_json(run / "summary.json"):
             return run, segment, output
-    raise usage.WrongUse(f"{path} is no run that has ended, nor a segment of one: name a --workdir, or WORKDIR/ce")
+    seeds = sorted(folder.glob("seed*/summary.json"))
+    hint = f"name one of its seeds, {seeds[0].parent}" if seeds else "name a --workdir, or WORKDIR/ce"
+    raise usage.WrongUse(f"{path} is no run that has ended, nor a segment of one: {hint}")
 
 
 def _columns(run: pathlib.Path, segment: str) -> tuple[str, list[str]]:
@@ -87,7 +90,9 @@ def _named(text: str, split: str) -> dict[str, Chosen]:
     if unknown := [name for name in outputs if name not in scores.logits]:
         raise usage.WrongUse(f"{text}: {unknown[0]!r} is no output; there are {', '.join(scores.logits)}")
     own = scores.meta.get("title") or segment
-    return {f"{run.name} {own}: {name}": Chosen(scores, name, run / segment) for name in outputs}
+    # --seeds makes WORKDIR/seed0, ..: the workdir has the name that tells runs apart.
+    called = f"{run.parent.name}/{run.name}" if re.fullmatch(r"seed[-_]?\d+", run.name) else run.name
+    return {f"{called} {own}: {name}": Chosen(scores, name, run / segment) for name in outputs}
 
 
 def _main(scores: Scores, headline: str) -> str:
@@ -99,9 +104,10 @@ def _gathered(texts: list[str], split: str) -> dict[str, Chosen]:
     found: dict[str, Chosen] = {}
     for text in texts:
         for title, own in _named(text, split).items():
-            if title in found:
+            if title in found and found[title].folder.resolve() == own.folder.resolve():
                 raise usage.WrongUse(f"{text}: {title} is a member already; name each once")
-            found[title] = own
+            # Runs of one name in two places.
+            found[f"{own.folder}: {own.output}" if title in found else title] = own
     return found
 
 
@@ -109,12 +115,23 @@ def _together(found: Mapping[str, Chosen], head: str, **options) -> tuple[list[M
     return members.gathered({title: (own.scores, own.output) for title, own in found.items()}, head, **options)
 
 
+def _check_apart(tuned_on: str, held: Clips, split: str, clips: Clips) -> None:
+    """Raises WrongUse where weights would be tuned on clips that are reported."""
+    if both := set(held.id.tolist()) & set(clips.id.tolist()):
+        raise usage.WrongUse(
+            f"--tune={tuned_on} has {len(both)} clips of {split}, which is reported: weights found there prove "
+            "nothing"
+        )
+
+
 def _submit(arguments: argparse.Namespace, found: Mapping[str, Chosen]) -> None:
     """Writes the sum of all members of clips that need no labels. Raises ValueError as `members.submission`."""
     own, clips = _together(found, arguments.head, unlabelled=True)
     every, shares = range(len(own)), None
     if arguments.tune:
-        shares = members.tuned(*_together(_gathered(arguments.members, arguments.tune), arguments.head), [*every])
+        held, held_clips = _together(_gathered(arguments.members, arguments.tune), arguments.head)
+        _check_apart(arguments.tune, held_clips, arguments.split or "the test", clips)
+        shares = members.tuned(held, held_clips, [*every])
     text = members.submission(own, clips, every, shares)
     arguments.submit.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(arguments.submit, text)
@@ -149,12 +166,15 @@ def execute(arguments: argparse.Namespace) -> None:
     if len(found) < 2:
         raise usage.WrongUse("an ensemble has two members or more: name another one, or RUN:all")
     own, clips = _together(found, arguments.head)
+    if arguments.top < 1:
+        raise usage.WrongUse(f"--top={arguments.top}: print one ensemble or more")
     figures = members.combinations(own, clips, [1, *_sizes(arguments.sizes, len(own))])
     figures = list({figure.members: figure for figure in figures}.values())
     best = ensemble.best(figures, arguments.top)
     weights = {}
     if arguments.tune:
         held, held_clips = _together(_gathered(arguments.members, arguments.tune), arguments.head)
+        _check_apart(arguments.tune, held_clips, split, clips)
         for figure in (figure for figure in best if len(figure.members) > 1):
             shares = members.tuned(held, held_clips, figure.members)
             weights[figure.members] = shares, members.figure(own, clips, figure.members, shares)

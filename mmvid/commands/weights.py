@@ -16,6 +16,7 @@ A file that fits is given as --config.networks.rgb.weights=FILE.
 import argparse
 import contextlib
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +75,26 @@ def _shapes(model: str, found: weights_lib.Found) -> list[dict]:
     return made
 
 
-def compared(found: weights_lib.Found, model: str) -> tuple[int, int, list[str], list[str]]:
-    """Compares a file with an architecture: (tensors that fit, tensors that the architecture has, what does not
-    fit in words, what the file lacks)."""
+class Fit(NamedTuple):
+    """How a file fits the architecture ``model``: so many tensors ``fit`` of the ``whole`` that it has; ``other``
+    says in words which are of other shapes, ``lacking`` which are not in the file, ``spare`` which the
+    architecture lacks."""
+
+    model: str
+    fit: int
+    whole: int
+    other: list[str]
+    lacking: list[str]
+    spare: list[str]
+
+    @property
+    def all(self) -> bool:
+        """Whether nothing is missing on either side."""
+        return self.fit == self.whole > 0 and not self.spare
+
+
+def compared(found: weights_lib.Found, model: str) -> Fit:
+    """Compares a file with an architecture."""
     placed = {path: np.shape(value) for path, value in found.placed.items()}
     every = _shapes(model, found)
     wanted = max(every, key=lambda own: sum(placed.get(path) == shape for path, shape in own.items()), default={})
@@ -86,7 +104,11 @@ def compared(found: weights_lib.Found, model: str) -> tuple[int, int, list[str],
         for path in sorted(set(placed) & set(wanted))
         if placed[path] != wanted[path]
     ]
-    return fits, len(wanted), other, sorted("/".join(path) for path in set(wanted) - set(placed))
+    # Counters and tables that our trees do not keep stand beside layers that they do.
+    layers = {path[:-1] for path in wanted}
+    spare = sorted(found.keys.get(p, "/".join(p)) for p in set(placed) - set(wanted) if p[:-1] not in layers)
+    lacking = sorted("/".join(path) for path in set(wanted) - set(placed))
+    return Fit(model, fits, len(wanted), other, lacking, spare)
 
 
 def _candidates(found: weights_lib.Found, model: str | None) -> list[str]:
@@ -117,16 +139,23 @@ def _published(path: str, model: str | None) -> list[str]:
         lines.append(f"names of nothing here: {', '.join(found.strange[:NAMED])}{more}")
     if not known:
         return [*lines, "no architecture here has such tensors; --list names the formats that are read"]
-    rated = [(compared(found, own), own) for own in _candidates(found, model)]
-    rated = sorted(rated, key=lambda own: (-own[0][0] / max(own[0][1], 1), own[0][1]))
-    for (fits, whole, other, lacking), own in rated[: 3 if not model else 1]:
-        lines.append(f"{own}: {fits} of {whole} tensors fit")
-        lines += [f"  {text}" for text in other[:NAMED]]
-        if lacking:
-            lines.append(f"  not in the file: {', '.join(lacking[:NAMED])}{' ..' * (len(lacking) > NAMED)}")
-        if fits == whole and not found.strange:
-            lines.append(f"  all of it: --config.networks.NAME.weights={path}, of a network of the model {own!r}")
-            break
+    fits = sorted(
+        (compared(found, own) for own in _candidates(found, model)), key=lambda own: -own.fit / max(own.whole, 1)
+    )
+    whole = [own for own in fits if own.all and not found.strange]
+    for own in whole or fits[:3]:
+        lines.append(f"{own.model}: {own.fit} of {own.whole} tensors fit")
+        lines += [f"  {text}" for text in own.other[:NAMED]]
+        for what, names in (("not in the file", own.lacking), (f"not in {own.model}", own.spare)):
+            if names:
+                lines.append(f"  {what}: {', '.join(names[:NAMED])}{' ..' * (len(names) > NAMED)}")
+    if whole:
+        models = " or ".join(repr(own.model) for own in whole)
+        which = "; they have the same tensors, and differ in what they do: take the one that it was trained as"
+        lines.append(
+            f"all of it: --config.networks.NAME.weights={path}, of a network of the model {models}"
+            + (which if len(whole) > 1 else "")
+        )
     return lines
 
 

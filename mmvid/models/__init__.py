@@ -36,7 +36,10 @@ _HARA = dict(module=VideoResNet, form="full", stem_frames=7, stem_pool=True, poo
 # CMPL's (table A2): a stem of 5x7x7, and as many frames at the end as at the start.
 _CMPL = dict(module=VideoResNet, form="leading", stem_frames=5, stem_pool=True, keep_frames=True)
 # SlowFast's: convolutions over time where they stand in its table; trained on maps of 7x7 (224 pixels).
-_SLOWFAST = dict(_DEEP, module=VideoResNet, form="leading", stem_pool=True, keep_frames=True, window=7)
+_SLOWFAST = dict(
+    _DEEP, module=VideoResNet, form="leading", stem_pool=True, keep_frames=True, window=7, zero_last=True,
+    classifier_std=0.01,
+)  # fmt: skip
 _I3D = dict(_SLOWFAST, stem_frames=5, halve=True)
 _I3D_FRAMES = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
 _SLOW_FRAMES = ((1,) * 3, (1,) * 4, (3,) * 6, (3,) * 3)
@@ -71,7 +74,7 @@ MODELS = {
     "i3d_resnet50": dict(_I3D, block_frames=_I3D_FRAMES),
     "slow_resnet50": dict(_SLOWFAST, stem_frames=1, block_frames=_SLOW_FRAMES),
     # 32 frames, of which the slow pathway sees 8 (SLOWFAST_8x8_R50 of its code).
-    "slowfast_resnet50": dict(module=SlowFast, stages=(3, 4, 6, 3)),
+    "slowfast_resnet50": dict(module=SlowFast, stages=(3, 4, 6, 3), window=7),
     # Sound, as Gradient-Blending's paper tells it: an image network on log-mel; and as its authors released it.
     "audio_resnet50": dict(_DEEP, **_STILL),
     "audio_resnet101": dict(_DEEPER, **_STILL),

@@ -99,11 +99,12 @@ class BatchNorm(nn.Module):
     eps: float = 1e-5
     momentum: float = 0.1  # PyTorch's: 1 - momentum in Flax's own BatchNorm
     dtype: jnp.dtype = jnp.float32
+    zero: bool = False  # whether the scale begins at 0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
         features = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (features,))
+        scale = self.param("scale", nn.initializers.zeros if self.zero else nn.initializers.ones, (features,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
         var = self.variable("batch_stats", "var", jnp.ones, (features,))

@@ -93,6 +93,7 @@ class SlowFast(nn.Module):
                 conv=self._conv(),
                 norm=self._norm(),
                 frames=_FRAMES[name][stage],
+                zero_last=True,
                 name=f"{name}_layer{stage + 1}_{i}",
             )(x, train)
         self.sow("intermediates", f"{name}_layer{stage + 1}", x)
@@ -103,7 +104,7 @@ class SlowFast(nn.Module):
         fast = maps[FAST]
         conv = self._conv()(2 * fast.shape[-1], (self.lateral, 1), (self.alpha, 1), name=f"fuse{number}_conv")
         led = nn.relu(self._norm()(name=f"fuse{number}_bn")(conv(fast), train=train))
-        # A clip of fewer frames than a stride has as many in both.
+        # Of a clip whose frames are no multiple of alpha the stride finds one more than the slow pathway sees.
         return {SLOW: jnp.concatenate([maps[SLOW], led[:, : maps[SLOW].shape[1]]], -1), FAST: fast}
 
     def _answered(self, maps: dict, train: bool) -> dict:
@@ -114,7 +115,7 @@ class SlowFast(nn.Module):
         several = self.window and not train and max(frames.shape[1:3]) > self.window
         seen = windows(frames, self.window) if several else pooled
         dropped = nn.Dropout(self.dropout, deterministic=not train)(seen)
-        logits = Classifier(self.heads, name="classifier")(dropped)
+        logits = Classifier(self.heads, 0.01, name="classifier")(dropped)
         if several:
             logits = {name: averaged(own, name in self.by_sigmoid) for name, own in logits.items()}
         return {"logits": logits, "features": pooled, "map": maps[FAST]}

@@ -85,6 +85,7 @@ class Block(nn.Module):
     conv: Callable
     norm: Callable
     frames: int = 3
+    zero_last: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -101,7 +102,8 @@ class Block(nn.Module):
                 y = self._separated(y, i, stride, train)
             else:
                 y = self.conv(features, (self._taps(i, size), size), self._strides(stride), name=f"conv{i}")(y)
-            y = self.norm(name=f"bn{i}")(y, train=train)
+            zero = {"zero": True} if self.zero_last and i == len(layers) else {}
+            y = self.norm(name=f"bn{i}", **zero)(y, train=train)
             y = nn.relu(y) if i < len(layers) else y
         if self.stride > 1 or x.shape[-1] != out or self.project:
             x = self.conv(out, (1, 1), self._strides(self.stride), name="downsample_conv")(x)
@@ -162,7 +164,9 @@ class VideoResNet(nn.Module):
 
     Of a map of more than ``window`` pixels a side, where that is set, an evaluation classifies every window and
     averages the probabilities; the logits are then those of the mean (SlowFast's head, on frames larger than in
-    training). ``by_sigmoid`` names the heads whose probabilities are sigmoids.
+    training; ``plans`` set it to a map of training's size). With ``zero_last`` each block's last norm begins at 0,
+    so that blocks begin as identities (SlowFast's code). ``by_sigmoid`` names the heads whose probabilities are
+    sigmoids.
 
     Pictures larger than ``resize`` pixels, if it is set, are resized to it. ``hidden`` adds a layer of so many
     units with a ReLU before the classifiers; 'features' are then its values. (Both MMD's code for Hara's.)
@@ -188,6 +192,8 @@ class VideoResNet(nn.Module):
     halve: bool = False
     window: int = 0
     by_sigmoid: tuple[str, ...] = ()
+    zero_last: bool = False
+    classifier_std: float = 0.001
     kernel_init: str = "fan_out"
     momentum: float = 0.1
     eps: float = 1e-5
@@ -233,7 +239,7 @@ class VideoResNet(nn.Module):
         several = self.window and not train and max(x.shape[2:4]) > self.window
         seen = windows(x.mean(1), self.window) if several else pooled
         dropped = nn.Dropout(self.dropout, deterministic=not train)(seen)
-        logits = Classifier(self.heads, name="classifier")(dropped)
+        logits = Classifier(self.heads, self.classifier_std, name="classifier")(dropped)
         if several:
             logits = {name: averaged(own, name in self.by_sigmoid) for name, own in logits.items()}
         return {"logits": logits, "features": pooled, "map": x}
@@ -258,6 +264,8 @@ class VideoResNet(nn.Module):
         return nn.relu(self._norm()(name="bn2")(x, train=train))
 
     def _blocks(self, x, train: bool, since: int, until: int | None):
+        if self.block_frames and tuple(map(len, self.block_frames)) != tuple(self.stages):
+            raise ValueError(f"block_frames={self.block_frames} are those of other stages than {self.stages}")
         # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in between(self.stages, since, until):
@@ -274,6 +282,7 @@ class VideoResNet(nn.Module):
                     conv=self._conv(),
                     norm=self._norm(),
                     frames=self.block_frames[stage][i] if self.block_frames else 3,
+                    zero_last=self.zero_last,
                     name=f"layer{stage + 1}_{i}",
                 )(x, train)
             self.sow("intermediates", f"layer{stage + 1}", x)

@@ -50,7 +50,9 @@ def make(context: Context) -> list[Segment]:
             f"grid.last={last!r} is none of grid.segments ({', '.join(cells) or 'there are none'}): it names the "
             "run's own, with which others are compared"
         )
-    ordered = [cell._replace(starts=_begun(context, cell)) for cell in _ordered(cells, last)]
+    ordered = _ordered(cells, last)
+    _check_files(context, ordered)
+    ordered = [cell._replace(starts=_begun(context, cell)) for cell in ordered]
     learnt = {start.segment: start.network for cell in ordered for start in cell.starts.values()}
     pictures = [stills.make(context, learnt[name], name) for name in sorted(filter(is_stills, learnt))]
     return [*pictures, *(_segment(context, cell) for cell in ordered)]
@@ -124,6 +126,25 @@ def _refuse(cells: Mapping[str, Cell], names: Iterable[str], there: set[str], la
 
 
 # ---------------------------------------------------------------------------- segments
+def _check_files(context: Context, cells: Iterable[Cell]) -> None:
+    """Raises ValueError where some of the networks that stand for ImageNet's have a file of weights, and others
+    have neither a file nor stills: they would begin at random beside them."""
+    config = context.config
+    asked = {
+        target.partition(".")[0]: None
+        for cell in cells
+        for target, start in cell.starts.items()
+        if is_stills(start.segment)
+    }
+    given = [name for name in asked if stills.given(config, (name,))]
+    lacking = [name for name in asked if name not in given]
+    if given and lacking and not stills.has_stills(config):
+        raise ValueError(
+            f"{', '.join(given)} start from files, and {', '.join(lacking)} would start at random beside them: "
+            + ", ".join(f"--config.networks.{name}.weights=FILE" for name in lacking)
+        )
+
+
 def _begun(context: Context, cell: Cell) -> dict[str, Start]:
     """The starts of a cell, with what stands in for ImageNet: a network's file, stills, or nothing."""
     seeing, learner = stills.learners(context, tuple(context.config.networks))

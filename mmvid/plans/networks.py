@@ -7,10 +7,13 @@ import numpy as np
 
 from mmvid import names as names_lib
 from mmvid import streams as streams_lib
-from mmvid.models import FUSION, build_model, options_of
+from mmvid.models import FUSION, MODELS, build_model, options_of
 from mmvid.models.model import Model
 from mmvid.network import Network
 from mmvid.streams import Head, Stream
+
+# Pixels a side that are one of the last map's.
+STRIDE = 32
 
 
 def make_streams(config) -> dict[str, Stream]:
@@ -66,7 +69,9 @@ def _options(config, spec, overrides: dict) -> dict:
     # What is said of all networks is left out where a model has no such thing.
     known = options_of(spec.model)
     common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
-    return {**common, **own, **overrides}
+    # Larger maps than those of training are classified window by window (SlowFast's head).
+    window = {"window": max(config.size // STRIDE, 1)} if "window" in MODELS.get(spec.model, {}) else {}
+    return {**window, **common, **own, **overrides}
 
 
 def make_network(config, name: str, heads: dict[str, Head], streams: dict[str, Stream], **overrides) -> Network:

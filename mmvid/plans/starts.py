@@ -202,8 +202,8 @@ def in_turn(*enters: Callable) -> Callable:
 _EQUAL = (
     "networks {a!r} and {b!r} start with equal parameters and read equal inputs, so their predictions "
     "agree and KL between them stays zero for ever (but for dropout): nothing mutual would be learnt. "
-    "Start them from two runs with different seeds (plan 'full' does), or let them read different "
-    "modalities."
+    "Start them from two runs with different seeds (plan 'full' does), give the two files of weights that differ, "
+    "--config.networks.{b}.weights, or let them read different modalities."
 )
 
 

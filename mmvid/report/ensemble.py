@@ -124,8 +124,10 @@ def write(path: pathlib.Path, told: Told) -> pathlib.Path:
 def _headline(told: Told) -> str:
     """Says which ensemble is the best, and how far it is above its best member."""
     several = [own for own in told.best if len(own.members) > 1]
-    single = max(told.figures, key=lambda own: (len(own.members) == 1, own.value))
+    alone = [own for own in told.figures if len(own.members) == 1]
     if not several:
+        single = max(alone, key=lambda own: own.value)
         return f"{name(told, single)}: {value(single)}"
+    single = max((own for own in alone if own.members[0] in several[0].members), key=lambda own: own.value)
     gain = 100 * (several[0].value - single.value)
     return f"{name(told, several[0])}: {value(several[0])}, {gain:+.1f} over {name(told, single)} alone"

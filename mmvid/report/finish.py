@@ -214,7 +214,7 @@ def _log_tables(
 
 def _of_grid(columns: Sequence[Column], split: str, config, found: Sequence, baseline: str) -> str:
     """The tables of a run of the plan 'grid'; '' for others."""
-    made = grids.every(columns, split, config.to_dict(), found)
+    made = grids.every(columns, split, config.to_dict(), found, baseline)
     if not made:
         return ""
     base = next((column.title for column in columns if column.segment == baseline), "")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mmvid.report import points
 from mmvid.report.points import Column, Line
 from mmvid.report.text import aligned, percent
-from mmvid.scores import members, numbers, protocols
+from mmvid.scores import file, members, numbers, protocols
 from mmvid.scores.members import Clips, Figure, Member
 from mmvid.streams import OF_TABLE_10
 
@@ -29,11 +29,14 @@ class Cell(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A table: its title, its columns, and rows (title, cells), as many cells as columns or fewer."""
+    """A table: its title, its columns, and rows (title, cells), as many cells as columns or fewer; what is in them
+    (``unit``), and whether cells have ``marks``."""
 
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[str, list[Cell | None]]]
+    unit: str = "top-1 / top-5"
+    marks: bool = False
 
     @property
     def published(self) -> bool:
@@ -41,27 +44,48 @@ class Matrix(NamedTuple):
         return any(cell and cell.published for _, cells in self.rows for cell in cells)
 
 
-def matrices(columns: Sequence[Column], split: str, config: Mapping, found: Sequence[Line]) -> list[Matrix]:
-    """Makes the tables of ``config``'s grid for a split whose `points.lines` are ``found``; [] for other plans."""
+def matrices(
+    columns: Sequence[Column], split: str, config: Mapping, found: Sequence[Line], baseline: str = ""
+) -> list[Matrix]:
+    """Makes the tables of ``config``'s grid for a split whose `points.lines`, with differences to the segment
+    ``baseline``, are ``found``; [] for other plans. Cells that end as many trainings as the baseline are marked.
+    """
     if config.get("plan") != "grid":
         return []
     segments = [column.segment for column in points.there(columns, split)]
+    stages = _stages(config["grid"]["segments"])
+    unit = "mAP" if any(line.multi for line in found) else "top-1 / top-5"
+    # Of other updates a difference to the baseline would be none of the method.
+    alike = {name for name in stages if stages[name] == stages.get(baseline)}
 
     def cell(told) -> Cell | None:
         segment, output, published = told
-        return _cell(found, segments, segment, output, published) if segment else None
+        own = _cell(found, segments, segment, output, published) if segment else None
+        return own if own is None or segment in alike else own._replace(sign=0)
 
-    return [
-        Matrix(title, tuple(heads), [(name, [cell(told) for told in cells]) for name, cells in rows])
-        for title, heads, rows in config["grid"]["tables"]
-    ]
+    def matrix(title: str, heads, rows) -> Matrix:
+        made = [(name, [cell(told) for told in cells]) for name, cells in rows]
+        return Matrix(title, tuple(heads), made, unit, bool(alike))
+
+    return [matrix(*told) for told in config["grid"]["tables"]]
+
+
+def _stages(segments: Mapping[str, Mapping]) -> dict[str, int]:
+    """{segment: how many trainings of the grid it ends}, itself and those that it starts from."""
+
+    def stage(name: str) -> int:
+        sources = {start.partition(".")[0] for start in segments[name].get("starts", {}).values()}
+        return 1 + max((stage(source) for source in sources if source in segments), default=0)
+
+    return {name: stage(name) for name in segments}
 
 
 def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
     """Makes table 10 of ``config``'s grid for a split; [] for other plans, and where clips were not tested so."""
     told = config["grid"]["protocols"] if config.get("plan") == "grid" else ()
     scores = {c.segment: c.scores[split] for c in points.there(columns, split)}
-    if not told or not all(protocols.has_all(own) for own in scores.values()):
+    whole = all(protocols.has_all(own) and len(file.labelled(own).id) for own in scores.values())
+    if not told or not whole:
         return []
     title, rows = told
     how = config["evaluation"]["aggregate"]
@@ -70,7 +94,7 @@ def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[
         found = protocols.every(scores[segment]).values()
         heads = [next(iter(numbers.summary(own, how)[output].values())) for own in found]
         made.append((name, [Cell(_top(own), 0, text) for own, text in zip(heads, printed)]))
-    return [Matrix(title, tuple(OF_TABLE_10), made)]
+    return [Matrix(title, tuple(OF_TABLE_10), made, _unit(scores))]
 
 
 def _top(own: Mapping) -> str:
@@ -84,6 +108,8 @@ def ensembles(columns: Sequence[Column], split: str, config: Mapping) -> list[Ma
     if config.get("plan") != "grid":
         return []
     grid, scores = config["grid"], {c.segment: c.scores[split] for c in points.there(columns, split)}
+    if not all(len(file.labelled(own).id) for own in scores.values()):
+        return []
     found = [_pairs(scores, *told) for told in grid["pairs"]]
     found += [_ranks(scores, *grid["ranks"])] if grid["ranks"] else []
     return found + ([_sums(scores, *grid["sums"])] if grid["sums"] else [])
@@ -105,7 +131,7 @@ def _pairs(scores: Mapping, title: str, rows, columns, published) -> Matrix:
     for i, (row, *_) in enumerate(rows):
         figures = [members.figure(own, clips, (i, count + j)) for j in range(len(columns))]
         made.append((row, [Cell(_written(f), 0, text) for f, text in zip(figures, published[i])]))
-    return Matrix(title, tuple(name for name, *_ in columns), made)
+    return Matrix(title, tuple(name for name, *_ in columns), made, _unit(scores))
 
 
 def _ranks(scores: Mapping, title: str, parts) -> Matrix:
@@ -127,7 +153,7 @@ def _ranks(scores: Mapping, title: str, parts) -> Matrix:
             cells += [Cell(name, 0, printed[0]), Cell(str(value), 0, printed[1])]
         made.append((str(place + 1), cells))
     heads = [text for part, *_ in parts for text in (part, "sum")]
-    return Matrix(title, tuple(heads), made)
+    return Matrix(title, tuple(heads), made, "the smaller a sum, the better")
 
 
 def _sums(scores: Mapping, title: str, rows) -> Matrix:
@@ -136,7 +162,16 @@ def _sums(scores: Mapping, title: str, rows) -> Matrix:
     for name, told, published in rows:
         own, clips = _gathered(scores, [("", *member) for member in told])
         made.append((name, [Cell(_written(members.figure(own, clips, range(len(own)))), 0, published)]))
-    return Matrix(title, ("sum of logits",), made)
+    return Matrix(title, ("sum of logits",), made, _unit(scores))
+
+
+def _unit(scores: Mapping) -> str:
+    """What cells are, of the first head of the scores."""
+    first = next(iter(scores.values()))
+    head = next(iter(first.label))
+    return ("mAP" if numbers.is_multi(first, head) else "top-1 / top-5") + (
+        f", {head}" if len(first.label) > 1 else ""
+    )
 
 
 def _written(figure: Figure) -> str:
@@ -154,9 +189,11 @@ def _cell(found: Sequence[Line], segments: Sequence[str], segment: str, output: 
     return Cell(text, points.sign(point.over), published)
 
 
-def every(columns: Sequence[Column], split: str, config: Mapping, found: Sequence[Line]) -> list[Matrix]:
-    """Makes all tables of ``config``'s grid for a split whose `points.lines` are ``found``; [] for other plans."""
-    own = matrices(columns, split, config, found) + by_protocol(columns, split, config)
+def every(
+    columns: Sequence[Column], split: str, config: Mapping, found: Sequence[Line], baseline: str
+) -> list[Matrix]:
+    """Makes all tables of ``config``'s grid for a split, as `matrices` does; [] for other plans."""
+    own = matrices(columns, split, config, found, baseline) + by_protocol(columns, split, config)
     return own + ensembles(columns, split, config)
 
 
@@ -177,8 +214,10 @@ def text(found: Sequence[Matrix], split: str, baseline: str) -> str:
     """
     parts = []
     for matrix in found:
-        marks = f"; {MARKS[1]} {MARKS[-1]} over, under {baseline} beyond noise" if baseline else ""
-        parts.append(f"{matrix.title} ({split}, top-1 / top-5{marks})\n{aligned(rows_of(matrix))}")
+        marks = (
+            f"; {MARKS[1]} {MARKS[-1]} over, under {baseline} beyond noise" if baseline and matrix.marks else ""
+        )
+        parts.append(f"{matrix.title} ({split}, {matrix.unit}{marks})\n{aligned(rows_of(matrix))}")
         if matrix.published:
             parts.append(f"printed in the paper, for its own dataset\n{aligned(rows_of(matrix, published=True))}")
     return "\n\n".join(parts)

@@ -255,7 +255,7 @@ def write(
         **_origin(told),
         tables=[_table(told, split) for split in found],
         short=_short(told, weighed, few),
-        grids={split: grids.every(columns, split, told.settings, lines) for split, lines in found.items()},
+        grids={s: grids.every(columns, s, told.settings, lines, told.baseline) for s, lines in found.items()},
         rows_of=grids.rows_of,
         pseudo=pseudo.panel(told.workdir, columns, told.split, told.settings, how),
         blending=weighing.panel(told.workdir, columns, own, told.split, told.settings, told.how),

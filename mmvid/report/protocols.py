@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mmvid.report.text import aligned, percent
-from mmvid.scores import numbers, protocols
+from mmvid.scores import file, numbers, protocols
 from mmvid.scores.file import Scores
 from mmvid.streams import OF_TABLE_10
 
@@ -11,7 +11,9 @@ from mmvid.streams import OF_TABLE_10
 def text(rows: Sequence[tuple[str, Sequence[Scores]]], split: str, how: str) -> str:
     """Writes a row for every output of every row (title, scores of each seed), a column for each protocol: top-1 /
     top-5, over several seeds their medians, as the paper prints. '' where no row was scored by that protocol."""
-    there = [(title, own) for title, own in rows if all(map(protocols.has_all, own))]
+    there = [
+        (title, own) for title, own in rows if all(protocols.has_all(s) and len(file.labelled(s).id) for s in own)
+    ]
     if not there:
         return ""
     made = [["", "output", *OF_TABLE_10]]
@@ -21,7 +23,10 @@ def text(rows: Sequence[tuple[str, Sequence[Scores]]], split: str, how: str) -> 
             cells = [_cell([own[protocol] for own in found], output, how) for protocol in OF_TABLE_10]
             made.append([title, output, *cells])
     several = ", medians over seeds" if any(len(own) > 1 for _, own in there) else ""
-    return f"{split}, k dense and m uniform clips (DkUm), top-1 / top-5{several}\n{aligned(made)}"
+    unit = (
+        "mAP" if any(numbers.is_multi(s, h) for _, own in there for s in own for h in s.label) else "top-1 / top-5"
+    )
+    return f"{split}, k dense and m uniform clips (DkUm), {unit}{several}\n{aligned(made)}"
 
 
 def _cell(seeds: Sequence[Scores], output: str, how: str) -> str:

@@ -54,13 +54,25 @@ def gathered(
     if not unlabelled:
         alike = {title: file.labelled(own) for title, own in alike.items()}
     first = next(iter(alike.values()))
+    if not len(first.id):
+        raise ValueError("no clip has a label: there is nothing to score")
     head = _head(first, head)
     found = []
     for title, own in alike.items():
         logits, present = file.of_output(own, scores[title][1], head)
-        found.append(Member(title, numbers.aggregate(logits, "logits"), present & metrics.finite(logits)))
+        found.append(Member(title, _said(own, logits, head), present & metrics.finite(logits)))
     kind = "single" if first.label[head].ndim == 1 else "multi"
     return found, Clips(head, first.label[head], kind, first.id)
+
+
+def _said(scores: Scores, logits: np.ndarray, head: str) -> np.ndarray:
+    """Returns what is added up: mean logits over views, and of several labels that were learnt by a softmax, where
+    logits alone do not rank clips, its logarithm."""
+    mean = numbers.aggregate(logits, "logits")
+    several = scores.label[head].ndim > 1
+    if several and file.probabilities_of(scores, head) == "single":
+        return combine.log_probabilities(mean)
+    return mean
 
 
 def _head(scores: Scores, head: str) -> str:
@@ -110,9 +122,11 @@ def figure(members: Sequence[Member], clips: Clips, chosen: Iterable[int], weigh
     """Scores the sum of the ``chosen`` members; a clip that none of them has is a miss."""
     chosen = tuple(chosen)
     sums = together(members, chosen, weights)
-    if clips.kind == "multi":
-        return Figure(chosen, metrics.mean_average_precision(sums, clips.label) or 0.0, None, True)
     there = np.any([members[index].present for index in chosen], axis=0)
+    if clips.kind == "multi":
+        # Last of all, as in the tables of runs.
+        sums = np.where(there[:, None], sums, -np.inf)
+        return Figure(chosen, metrics.mean_average_precision(sums, clips.label) or 0.0, None, True)
     top = lambda k: float((metrics.top_k_hits(sums, clips.label, k) * there).mean())  # noqa: E731
     return Figure(chosen, top(1), top(5) if sums.shape[-1] > 5 else None)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmvid.weights import inflation, names_resnet, spellings, trees
 from mmvid.weights.names_resnet import LAYOUT
-from mmvid.weights.sources import FORMATS, Found, Source, found, part_of
+from mmvid.weights.sources import FORMATS, Found, Source, found, part_of, recognised
 from mmvid.weights.trees import Layout, Path, Tree, within
 
 __all__ = ["Found", "fitted", "found", "load", "part_of", "torch_names"]
@@ -155,8 +155,24 @@ def torch_names(params: Tree, stats: Tree, *, head: str = "action", spelling: st
     Raises ValueError for an unknown head or spelling, or for several networks in one tree.
     """
     own = next((names for names in FORMATS[1:] if names.owns(params)), names_resnet)
-    key_of = spellings.key_of(params, spelling) if spelling else own.key_of(params)
-    return names_resnet.torch_names(params, stats, key_of, head=head)
+    if not spelling:
+        return names_resnet.torch_names(params, stats, own.key_of(params), head=head)
+    key_of = spellings.key_of(params, spelling)
+    try:
+        names = names_resnet.torch_names(params, stats, key_of, head=head)
+    # Whatever a writer stumbles over, in layers that it does not know.
+    except (AttributeError, KeyError, IndexError, TypeError):
+        names = {}
+    kept = {
+        path
+        for path in trees.leaves({"params": params, "stats": stats})
+        if path[1] != "classifier" or path[2] == head
+    }
+    if set(recognised(names, head)[1].placed) != kept:
+        raise ValueError(
+            f"such a network cannot be named in the spelling {spelling!r}: its code has no layer of the kind"
+        )
+    return names
 
 
 def load(

@@ -23,6 +23,10 @@ _RESERVED = ("format", "version", "empty")
 INFLATED = "inflated:"
 
 
+# Endings of what PyTorch saves; the last one is SlowFast's code's.
+TORCH = (".pth", ".pt", ".tar", ".pyth")
+
+
 def _check_finite(path: pathlib.Path, tensors: Mapping) -> None:
     """Raises ValueError, which names the first tensor that holds a NaN or an infinity."""
     for name, value in tensors.items():
@@ -109,12 +113,12 @@ def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
         with _opened(path) as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    elif path.suffix in (".pth", ".pt", ".tar"):
+    elif path.suffix in TORCH:
         tensors = _read_torch(path)
     elif path.suffix == ".pkl":
         tensors = _read_caffe2(path)
     else:
-        raise ValueError(f"{path}: weights are read from .safetensors, .pth, .pt, .tar or .pkl files")
+        raise ValueError(f"{path}: weights are read from .safetensors, {', '.join(TORCH)} or .pkl files")
     _check_finite(path, tensors)
     return tensors
 

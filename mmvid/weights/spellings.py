@@ -39,7 +39,8 @@ SPELLINGS = {
         "TSM's and MML's code", "module.base_model.layer1.0.conv1.net.weight", _TSM, names_resnet.tsm_key_of
     ),
     "slowfast": Spelling(
-        "SlowFast's code", "s2.pathway0_res0.branch2.a.weight",
+        "SlowFast's code (.pyth; its zoo's Caffe2 files, of BGR, are not read)",
+        "s2.pathway0_res0.branch2.a.weight",
         ("i3d_resnet50", "slow_resnet50", "slowfast_resnet50"), names_slowfast.key_of,
     ),
     "mmaction2": Spelling(
