@@ -27,7 +27,7 @@ from mmvid.streams import Head, Sampling, Stream, Views, form_of, host_shape
 
 # Not the default's and ssv2's but for steps and test, nor grids, which are of the same steps but for table 2's.
 VARIANTS = sorted({*mml.VARIANTS} - {*mml_grids.variants(*[None] * 4)} - {"smoke", "ssv2_full_res"})
-VARIANTS = ["table2", *VARIANTS]
+VARIANTS = ["table2", "charades", *VARIANTS]
 # Those of DMCL that are another program; the datasets of one recipe differ in classes and clips.
 DMCL = ("gd", "rgb_shared", "table")
 DEEP = ("own", "ntu120")
@@ -57,7 +57,7 @@ def alike(state, new):
 
 
 # The largest, and those whose program another one has.
-SLOW = ("epic", "full", "multilabel", "own", "ssv2", "ssv2_r101")
+SLOW = ("charades", "epic", "full", "multilabel", "own", "ssv2", "ssv2_r101")
 # Two heads and several labels have a step below, and whole runs in test_train.py; at two frames R101's is ssv2's.
 STEPPED = ("", "full", "own", "ssv2")
 

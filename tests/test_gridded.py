@@ -1,0 +1,84 @@
+"""A run of the plan 'grid' from its records to its page; killed inside it, it goes on."""
+
+import json
+import signal
+
+import gridded
+import pytest
+import toy
+import warm
+from test_network import on_one_device
+from test_semi_plan import a_dataset
+from test_train import assert_equal_runs, environment
+
+from mmvid import train
+from mmvid.models import MODELS
+from mmvid.run import build
+from mmvid.scores import metrics
+
+SEGMENTS = ("ce", "kd", "mml")
+
+
+@pytest.fixture(scope="module")
+def dataset(once):
+    return once("labelled", a_dataset)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toys():
+    with pytest.MonkeyPatch.context() as patch:
+        on_one_device(patch)
+        patch.setitem(MODELS, "toy", toy.MODEL)
+        # Compiled once for all; intervals of a report may be rough.
+        real, programs = build.build, {}
+        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
+        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """The workdir of a run that ended; for reading."""
+    workdir = tmp_path_factory.mktemp("whole")
+    train.train(gridded.configured(dataset).lock(), str(workdir))
+    return workdir
+
+
+def test_a_run_ends_with_the_papers_table(finished):
+    """What was measured, and below it what is printed; the long table is folded away."""
+    page = (finished / "report.html").read_text()
+    numbers = json.loads((finished / "summary.json").read_text())
+    assert list(numbers) == list(SEGMENTS)
+    top = {name: f"{100 * next(iter(own['test']['rgb'].values()))['top1']:.1f}" for name, own in numbers.items()}
+    row = page[page.index("<h3>A table</h3>") :]
+    measured, printed = row[: row.index("Printed in the paper")], row[row.index("Printed in the paper") :]
+    assert all(f"<td>{value}" in measured for value in top.values())
+    assert "60.82 / 86.75" in printed and "60.82" not in measured
+
+
+def test_what_two_tables_share_is_trained_once(dataset, finished, tmp_path):
+    """Another grid takes CE from the first one, whatever else it trains."""
+    config = gridded.configured(dataset, reuse=str(finished))
+    config.grid.segments.mml = {**config.grid.segments.mml.to_dict(), "average": "logit"}
+    train.train(config.lock(), str(tmp_path))
+    reused = {name: "reused" in json.loads((tmp_path / name / "key.json").read_text()) for name in SEGMENTS}
+    assert reused == {"ce": True, "kd": True, "mml": False}
+
+
+@pytest.mark.slow
+def test_killed_inside_a_grid_repeats_no_finished_segment(dataset, finished, tmp_path, monkeypatch):
+    (tmp_path / "config.py").write_text(gridded.FILE)
+    line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/cut"]
+    before = None
+    for trap in (("ce", "step", 3), ("kd", "step", 1), ("kd", "save", 2), ("mml", "step", 3)):
+        done = warm.run(line, environment() | {"GRIDDED": str(dataset)}, trap)
+        assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+        weights = tmp_path / "cut" / "ce" / "weights.safetensors"
+        assert before in (None, weights.stat().st_mtime_ns)
+        before = weights.stat().st_mtime_ns if weights.exists() else None
+    monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
+    monkeypatch.setattr(train.finish, "finish", lambda *given, **more: {})
+    monkeypatch.setenv("GRIDDED", str(dataset))
+    train.train(gridded.get_config(), str(tmp_path / "cut"))
+    assert before == (tmp_path / "cut" / "ce" / "weights.safetensors").stat().st_mtime_ns
+    assert_equal_runs(finished, tmp_path / "cut", SEGMENTS)
