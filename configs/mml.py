@@ -14,29 +14,27 @@ smoke          the same in miniature, to see that it works     90 s, 2 cores
 epic           clips of a verb and a noun, two heads (EPIC)    12 min, 2 cores
 multilabel     two verbs a clip, scored by mAP (Charades)      12 min, 2 cores
 full           figure 1: two CE runs, ML, MML from C(RGB)      25 min, 2 cores
-table1 table2  which weights help which modality, by CE alone; MARS,  15, 40 min
-               D3D and KD, RGB from flow and flow from RGB
-table3 table4  MML of RGB and flow from nine pairs of starts   60 min each, the
-                                                               second from the first
-table5         ML of two networks of one modality, and from what   45 min
-table6         MARS, D3D and MML of two verbs a clip (mAP)     40 min
-charades charades_mars charades_d3d  table 6 on Charades, I3D-ResNet-50 from
-               Kinetics-400, --config.networks.rgb.weights=FILE (also flow): CE
-               33.72 RGB, 15.81 flow; MARS 34.40, D3D 35.48, MML 35.96 and
-               29.12. Days on 8 GPUs; not run by us.
-table10        trained dense, uniform and both: eight protocols of   30 min
-               test each, from one pass. The paper's numbers are
-               medians: --seeds=0,1,2, then mmvid compare
-               RUN/seed* --splits=test
-table7 table8  joint training started again from its own       60, 45 min
-               results; and with RGB differences, two and three at once
-ensembles      the 30 models of tables 11 and 12, every pair, and   3 h
-               table 13's sums of places over 858 ensembles of three
-ensemble       appendix 3.3: two launches of ML, then ML for   60 min
+table1         which weights help which modality, by CE alone  not measured
+table2         MARS, D3D and KD: RGB from flow, flow from RGB  not measured
+table3 table4  MML of RGB and flow from nine pairs of starts   not measured
+table5         ML of two networks of one modality              not measured
+table6         MARS, D3D and MML of two verbs a clip (mAP)     not measured
+table7         joint training started from its own results     not measured
+table8         with RGB differences, of two and of three       not measured
+table10        trained dense, uniform and both: eight          not measured
+               protocols of test each, from one pass. Medians:
+               --seeds=0,1,2, then mmvid compare RUN/seed*
+ensembles      30 models, all pairs of tables 11 and 12, and   not measured
+               table 13's sums of places over 858 triples
+ensemble       appendix 3.3: two launches of ML, then ML for   not measured
                each modality, and their sums (table 9)
-table7_smoke   and so on: each of these in miniature           5 min
-ssv2_table7    and so on: each of these on Something-Something v2, with its
-               recipe and its published numbers. Weeks on 8 GPUs; not run by us.
+table7_smoke   and so on: each of these in miniature           5 min, 2 cores
+ssv2_table7    and so on: each on Something-Something v2, with the paper's
+               recipe and its numbers. Weeks on 8 GPUs; not run by us.
+charades       table 6 on Charades: I3D-ResNet-50 from Kinetics-400,
+               --config.networks.rgb.weights=FILE (also flow). mAP of CE 33.72
+               (flow 15.81), MARS 34.40, D3D 35.48, MML 35.96 (29.12);
+               charades_mars, charades_d3d: these rows alone. Not run by us.
 own            your videos: --config.dataset.path=data/mine    by your data
 ssv2           Something-Something v2, TSM-R50, 8 frames, full plan; paper's
                table 7 row 7: RGB 61.30 / 86.99, Flow 58.36 / 85.49 (224 crop,
@@ -47,9 +45,9 @@ ssv2_full_res  the same, tested on the full-resolution square in the middle;
 ssv2_r101      the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
                (1 crop x 3 clips). Longer still; not run by us.
 ssv2_ensemble_r101  appendix 3.3 with them; table 9: RGB + Flow 68.16 / 91.69,
-               with Diff 69.07 / 92.07 (test 69.02 / 92.70, of
-               mmvid ensemble RUN/ml_rgb RUN/ml_flow:flow RUN/ml_diff:diff
-               --split=test --submit=FILE). Not run by us.
+               with Diff 69.07 / 92.07 (test 69.02 / 92.70: mmvid ensemble
+               RUN/ml_rgb RUN/ml_flow:flow RUN/ml_diff:diff --split=test
+               --submit=FILE). Not run by us.
 
 ``ssv2`` starts from ImageNet weights:
 --config.networks.rgb.weights=resnet50.safetensors (also flow and rgb2), a file

@@ -116,6 +116,6 @@ def test_a_file_that_is_no_configuration(tmp_path, content, text):
 
 def test_a_file_and_its_variant():
     assert configuration.read("configs/mml.py:smoke").to_dict() == mml.get_config("smoke").to_dict()
-    with pytest.raises(usage.WrongUse, match=r"--config=configs/mml.py:nope: .*choose one of ensemble, "):
+    with pytest.raises(usage.WrongUse, match=r"--config=configs/mml.py:nope: .*choose one of charades, "):
         configuration.read("configs/mml.py:nope")
     assert usage.parted("C:\\mine.py") == ("C:\\mine.py", "") and usage.parted("a.py:b") == ("a.py", "b")

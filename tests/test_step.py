@@ -223,7 +223,8 @@ def sparse(size=16):
 def test_microbatches_are_the_whole_batch(name):
     """Gradients and metrics, whichever microbatch lacks a modality."""
     several = {"teachers": ("flow",), "weight": 0.8}
-    options = {"generalized_distillation": {"teacher": "flow"}, "distillation": several}.get(name, {})
+    one = dict.fromkeys(("generalized_distillation", "mars", "d3d", "kd"), {"teacher": "flow"})
+    options = (one | {"distillation": several}).get(name, {})
     method = METHODS[name](("flow", "rgb"), HEADS, **(options | SURE.get(name, {})))
     nets = linear(method.teachers)
     tx = transforms(nets)

@@ -145,7 +145,7 @@ MML = f"--config={ROOT}/configs/mml.py"
     (("--config=nope.py", "--workdir=x"), "nope.py is no file of Python; there are "),
     (("--config=", "--workdir=x"), "--config must be given"),
     (("--config", "--workdir=x"), "--config"),
-    ((f"{MML}:nope", "--workdir=x"), "mml.py has no variant 'nope'; choose one of epic, full, "),
+    ((f"{MML}:nope", "--workdir=x"), "mml.py has no variant 'nope'; choose one of charades, "),
     ((MML, "--workdir=x", "--config.stepz.ce=5"), "did you mean --config.steps.ce?"),
     ((MML, "--workdir=x", "--config.seed=one"), "--config.seed=one: a whole number is expected"),
     ((MML, "--workdir=x", "foo"), "'foo' is no flag"),

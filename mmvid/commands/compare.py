@@ -10,7 +10,8 @@ over clips; of a run of configs/gblend.py also to its best modality alone and to
 its naive joint network. Runs on other data are refused, unless they are
 versions of a dataset: --across=dataset gives their means, unpaired. Of scores
 by 'evaluate --protocol=T10' (--splits=val@T10-centre) also MML's table 10 is
-printed, the medians over seeds. Writes compare.html and compare.json into --out.
+printed, the medians over seeds. Writes compare.html and compare.json into
+--out.
 """
 
 import argparse

@@ -7,10 +7,10 @@ Whatever the command line does not say is taken from the run's configuration.
 --config.NAME=VALUE changes more of it: --config.evaluation.batch_size=8 or,
 where the data have moved, --config.dataset.path=FOLDER. The scores are written
 to RUN/SEGMENT/scores/SPLIT@PROTOCOL-CROPS.npz, their numbers to a .json beside
-it; the run's own scores stay as they are. --protocol=T10 shows five views of a
-clip and prints all eight protocols of MML's table 10. Where these are of one view, the page
+it; the run's own scores stay as they are. Where these are of one view, the page
 that 'python -m mmvid report RUN' writes draws its fewer views from those of the
-most, as --protocol=C10 makes.
+most, as --protocol=C10 makes. --protocol=T10 shows five views of a clip, and
+prints all eight protocols of MML's table 10.
 """
 
 import argparse

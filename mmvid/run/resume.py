@@ -23,7 +23,7 @@ from mmvid.weights import seen as weights_seen
 FREE = (
     "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
     "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse", "blend.published",
-    "semi.thinned",
+    "semi.thinned", "grid.tables", "grid.pairs", "grid.ranks", "grid.sums", "grid.protocols",
 )  # fmt: skip
 
 # Entries that older runs' configurations lack, with the value that says what those runs did. An entry whose
@@ -52,12 +52,13 @@ def _check_same_data(run: Run, now: dict[str, str]) -> None:
 def entries(config: dict) -> dict[str, str]:
     """A configuration as {entry: JSON text}, in a form in which two can be compared: entries that it is too
     old to have take the value in `SINCE`; those that are None, options of methods that it does not use, those of
-    the plan 'semi' in another one, and offsets of 0 are left out."""
+    the plans 'semi' and 'grid' in another one, and offsets of 0 are left out."""
     method = config.get("method", {})
     used = {method.get("name"), *config.get("compare", ()), "name", "title"}
     config = {**config, "method": {name: value for name, value in method.items() if name in used}}
-    if config.get("plan") != "semi":
-        config.pop("semi", None)
+    for plan in ("semi", "grid"):
+        if config.get("plan") != plan:
+            config.pop(plan, None)
     found = {name: json.dumps(value) for name, value in SINCE.items()} | dict(logs.flatten(config))
     return {name: text for name, text in found.items() if text != "null" and not _is_no_offset(name, text)}
 
