@@ -14,7 +14,7 @@ CELLS = (("ce", "rgb", "58.10 / 84.61"), ("kd", "rgb", ""), ("mml", "rgb", "60.8
 
 
 def configured(dataset, **changes):
-    """CE, KD from its flow network, and MML from its RGB network; it is not locked yet."""
+    """CE, KD from its flow network, and MML from both; it is not locked yet."""
     c = common.get_config().unlock()
     c.dataset.path, c.size, c.plan, c.method.name = str(dataset), 16, "grid", "mml"
     for name in ("rgb", "flow"):
@@ -31,7 +31,7 @@ def configured(dataset, **changes):
         batches="2",
     )
     c.grid.segments.mml = dict(
-        networks=both, method="mml", starts=dict(rgb="ce.rgb", flow="ce.rgb"), title="MML", batches="2"
+        networks=both, method="mml", starts=dict(rgb="ce.rgb", flow="ce.flow"), title="MML", batches="2"
     )
     c.grid.last = "mml"
     c.grid.tables = (("A table", ("CE", "KD", "MML"), (("RGB", CELLS),)),)

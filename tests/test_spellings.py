@@ -70,7 +70,8 @@ def test_all_models_named_are_there():
 
 
 @pytest.mark.parametrize(
-    "name, spelling", [("r3d_18", "tsm"), ("r3d_18", "slowfast"), ("stlt", "slowfast"), ("swin3d_tiny", "kataoka")]
+    "name, spelling",
+    [("r2plus1d_18", "tsm"), ("r2plus1d_18", "slowfast"), ("stlt", "slowfast"), ("swin3d_tiny", "kataoka")],
 )
 def test_a_spelling_that_has_no_such_layers(name, spelling):
     """Nothing is written that nobody could read."""

@@ -2,6 +2,7 @@
 2018), CSN (Tran et al. 2019), CMPL's (Xu et al. 2022), and I3D and Slow as SlowFast's code has them."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -264,8 +265,9 @@ class VideoResNet(nn.Module):
         return nn.relu(self._norm()(name="bn2")(x, train=train))
 
     def _blocks(self, x, train: bool, since: int, until: int | None):
-        if self.block_frames and tuple(map(len, self.block_frames)) != tuple(self.stages):
-            raise ValueError(f"block_frames={self.block_frames} are those of other stages than {self.stages}")
+        # Shallower stages have the first blocks of the deep ones.
+        if self.block_frames and any(map(operator.gt, self.stages, map(len, self.block_frames))):
+            raise ValueError(f"stages={self.stages} have more blocks than block_frames={self.block_frames}")
         # ``train`` (argument 2, after self and x) decides the program and must not be traced by remat.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in between(self.stages, since, until):

@@ -163,10 +163,11 @@ def torch_names(params: Tree, stats: Tree, *, head: str = "action", spelling: st
     # Whatever a writer stumbles over, in layers that it does not know.
     except (AttributeError, KeyError, IndexError, TypeError):
         names = {}
+    # Classifiers of other heads are left out.
     kept = {
         path
         for path in trees.leaves({"params": params, "stats": stats})
-        if path[1] != "classifier" or path[2] == head
+        if not within(path[1:], LAYOUT.classifiers) or path[2] == head
     }
     if set(recognised(names, head)[1].placed) != kept:
         raise ValueError(
