@@ -34,8 +34,9 @@ ucf101_1pct ucf101_10pct  UCF-101 with 1 and 10 labels a class (table  a day, on
 r18          ucf101_10pct with a primary network of 18        a day, one GPU
              layers (table 1): 67.6
 slowfast_fixmatch  FixMatch of SlowFast-R50, 1 label a class of UCF-  a day, one GPU
-             101 (table 1): 16.1; with 10 labels, --config.subsets.
-             labelled.per_class=10, 55.1
+             101 (table 1): 16.1; with 10 labels, 55.1:
+             --config.subsets.labelled.per_class=10
+             --config.method.fixmatch.strength=2
 k400_1pct k400_10pct  Kinetics-400 with 6 and 60 labels a class  weeks, GPUs
              (table 1): 17.6, 58.4 (FixMatch 8.6, 46.9, supervised 4.4, 36.2)
 k400_components  1 % of Kinetics-400, 50 epochs (table 2):    weeks, GPUs

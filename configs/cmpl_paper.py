@@ -60,6 +60,8 @@ def _scored(c: ConfigDict, split: str) -> None:
     """Ten clips of each video, three crops of 256 pixels, mean of softmax. The last weights count, so that it does
     not matter that these clips are scored while training as well."""
     c.evaluation.update(dict(protocol="E10", crops="three_full_res", resize=SHORT, aggregate="probs"))
+    # Thirty views of each clip: 60 in a forward.
+    c.evaluation.batch_size = 2
     c.evaluation.update(dict(splits=(split,), during=split, every="4%"))
     c.save_every = "2%"
     c.loader.workers = 16

@@ -218,8 +218,8 @@ NWUCLA = (
     _row("Random teacher, NW-UCLA (T2)", "89.57", "57.81", "89.43", "86.93", "95.71"),
     _row("DMCL, NW-UCLA (T2)", "93.64", "83.29", "91.07", "93.28", "97.64"),
 )
-# Of the rows that others have published some are tested on another modality than RGB; all are said with what they
-# are trained and tested on.
+# Of the rows that others have published some are tested on another modality than RGB: they stand below it. Those
+# that end in 'et al.' and ADMD are, like DMCL, trained with further modalities and tested on RGB.
 NWUCLA_RIVALS = (
     _row("R-NKTM, synthetic to RGB, NW-UCLA (T3)", "78.1"),
     _row("Action Tubes, RGB, NW-UCLA (T3)", "61.5"),

@@ -306,6 +306,7 @@ def _recipe(
         printed(c, weights, *modalities)
     # Ten clips of each video, centre crop, mean of probabilities.
     c.evaluation.update(dict(protocol="E10", resize=256, aggregate="probs", splits=("val",), every="4%"))
+    c.evaluation.batch_size = 8
     # What stops early must not be chosen by the clips that it is judged on.
     c.evaluation.during = "val" if weights else "held"
     c.save_every = "2%"

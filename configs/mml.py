@@ -28,7 +28,7 @@ ensembles      30 models, all pairs of tables 11 and 12, and   not measured
                table 13's sums of places over 858 triples
 ensemble       appendix 3.3: two launches of ML, then ML for   not measured
                each modality, and their sums (table 9)
-table7_smoke   and so on: each of these in miniature           5 min, 2 cores
+table7_smoke   and so on: each of these in miniature           minutes, 2 cores
 ssv2_table7    and so on: each on Something-Something v2, with the paper's
                recipe and its numbers. Weeks on 8 GPUs; not run by us.
 charades       table 6 on Charades: I3D-ResNet-50 from Kinetics-400,
@@ -45,8 +45,9 @@ ssv2_full_res  the same, tested on the full-resolution square in the middle;
 ssv2_r101      the same with TSM-R101, 16 frames; table 9: RGB 65.9 / 90.15
                (1 crop x 3 clips). Longer still; not run by us.
 ssv2_ensemble_r101  appendix 3.3 with them; table 9: RGB + Flow 68.16 / 91.69,
-               with Diff 69.07 / 92.07 (test 69.02 / 92.70: mmvid ensemble
-               RUN/ml_rgb RUN/ml_flow:flow RUN/ml_diff:diff --split=test
+               with Diff 69.07 / 92.07 (test 69.02 / 92.70: mmvid evaluate
+               RUN --splits=test, then mmvid ensemble RUN/ml_rgb
+               RUN/ml_flow:flow RUN/ml_diff:diff --split=test@D1U2-full_res
                --submit=FILE). Not run by us.
 
 ``ssv2`` starts from ImageNet weights:

@@ -64,7 +64,9 @@ def charades(c: ConfigDict) -> None:
     """I3D-ResNet-50 on Charades by SlowFast's recipe: 8x8 frames, 157 classes, 57 epochs from Kinetics.
 
     Its warm-up begins at 1e-4, here at 0; its scales are uniform in 1 / size, here in size; it computes batch
-    statistics anew for tests (precise BN), which is not done here."""
+    statistics anew for tests (precise BN), which is not done here. Its clips are counted from their first to their
+    last frame, 57, and may begin before a video that is shorter; here they are 64, and such a video's begin with
+    it."""
     c.dataset.path = "data/charades"
     c.dataset.clips.update(dict(train=7_985, val=1_863))
     c.heads.action = (157, "multi")
@@ -78,6 +80,8 @@ def charades(c: ConfigDict) -> None:
     c.schedule = common.schedule(0.0375, kind="step", boundaries=("41 epochs", "49 epochs"), warmup="4 epochs")
     c.optimizer.update(dict(nesterov=True, weight_decay=1e-4, clip=0.0, groups="all_but_norms"))
     c.evaluation.update(dict(protocol="E10", crops="three_full_res", resize=256, aggregate="max"))
+    # Thirty views of each clip: 60 in a forward.
+    c.evaluation.batch_size = 2
     c.evaluation.update(dict(splits=("val",), every="5 epochs"))
     c.save_every = "1 epoch"
     c.loader.workers = 8

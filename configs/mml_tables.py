@@ -294,7 +294,10 @@ def staged(segments: Mapping[str, dict]) -> dict[str, dict]:
     training of the paper; one that names its batches keeps them."""
 
     def stage(name: str) -> int:
-        sources = {start.partition(".")[0] for start in segments[name]["starts"].values()}
+        # A teacher learns no more.
+        spec = segments[name]
+        learning = [told for network, told in spec["starts"].items() if network != spec.get("teacher")]
+        sources = {told.partition(".")[0] for told in learning}
         return 1 + max((stage(source) for source in sources if source in segments), default=0)
 
     return {name: {"batches": f"stage {stage(name)}", "steps": "ce", **spec} for name, spec in segments.items()}

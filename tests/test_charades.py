@@ -74,7 +74,7 @@ def test_lists_that_are_wrong(tmp_path, root, file, old, new, reason):
 
 
 def test_it_is_built(tmp_path, serial):
-    """Labels are kept with their times, cut to the video, so that clips bear what they show."""
+    """Labels are kept with their times, so that clips bear what they show."""
     root, out = tmp_path / "videos", tmp_path / "out"
     for name in ("AAAA1", "46GP8", "CCCC3"):
         film(root / f"{name}.avi", 6)
@@ -98,7 +98,7 @@ def planned(variant):
 
 
 def test_the_recipe():
-    """SlowFast's for Charades (papers.md 1.5), and table 6's rows."""
+    """SlowFast's for Charades and table 6's rows."""
     config, segments = planned("charades")
     assert list(segments) == ["ce", "ce_continued", "d3d_rgb_in", "d3d_rgb_rgb", "mars_rgb_in", "mars_rgb_rgb",
                               "mml_in_in", "mml"]  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 from test_configs import context, shrunken
 from test_plans import params_of
 
-from configs import mml_ensembles, mml_grids, mml_tables
+from configs import mml, mml_ensembles, mml_grids, mml_tables
 from mmvid import plans
 from mmvid.plans import keys
 from mmvid.report import grids, points
@@ -271,6 +271,19 @@ def test_marks_compare_as_many_updates():
     marked = {name: cells[0].sign for name, cells in matrix.rows}
     assert marked["MML, RGB <- RGB, Flow <- RGB (A)"] == marked["ML, RGB <- RGB, RGB2 <- RGB2 (C)"] == 1
     assert marked["MML, both <- A(RGB) (B)"] == marked["CE continued twice"] == 0 and matrix.marks
+
+
+def test_each_output_has_its_own_updates():
+    """A student that starts from ImageNet has had one training, whatever its teacher has had."""
+    segments = {name: spec.to_dict() for name, spec in mml.get_config("table2").grid.segments.items()}
+    names = ("ce", "ce_continued", "mars_rgb_in", "mars_rgb_rgb")
+    assert [grids.trainings(segments, name, "rgb") for name in names] == [1, 2, 1, 2]
+    assert grids.trainings(segments, "mars_rgb_in", "flow") == 2
+    # Beside CE they see the batches of CE.
+    batches = {name: spec["batches"] for name, spec in segments.items()}
+    assert batches["mars_rgb_in"] == batches["ce"] != batches["mars_rgb_rgb"] == batches["ce_continued"]
+    mixed = mml.get_config("table3").grid.segments.to_dict()
+    assert [grids.trainings(mixed, "mml_in_flow", output) for output in ("rgb", "flow", "sum")] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("variant, views", [("table7", 1), ("ensembles", 1), ("table10", 5)])

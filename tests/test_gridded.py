@@ -69,16 +69,19 @@ def test_what_two_tables_share_is_trained_once(dataset, finished, tmp_path):
 def test_killed_inside_a_grid_repeats_no_finished_segment(dataset, finished, tmp_path, monkeypatch):
     (tmp_path / "config.py").write_text(gridded.FILE)
     line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/cut"]
-    before = None
+    before: dict[str, int] = {}
     for trap in (("ce", "step", 3), ("kd", "step", 1), ("kd", "save", 2), ("mml", "step", 3)):
         done = warm.run(line, environment() | {"GRIDDED": str(dataset)}, trap)
         assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
-        weights = tmp_path / "cut" / "ce" / "weights.safetensors"
-        assert before in (None, weights.stat().st_mtime_ns)
-        before = weights.stat().st_mtime_ns if weights.exists() else None
+        written = (tmp_path / "cut").glob("*/weights.safetensors")
+        ended = {path.parent.name: path.stat().st_mtime_ns for path in written}
+        assert before.items() <= ended.items() and trap[0] not in ended
+        before = ended
     monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
     monkeypatch.setattr(train.finish, "finish", lambda *given, **more: {})
     monkeypatch.setenv("GRIDDED", str(dataset))
     train.train(gridded.get_config(), str(tmp_path / "cut"))
-    assert before == (tmp_path / "cut" / "ce" / "weights.safetensors").stat().st_mtime_ns
+    assert before.keys() == {"ce", "kd"}
+    for name, time in before.items():
+        assert (tmp_path / "cut" / name / "weights.safetensors").stat().st_mtime_ns == time
     assert_equal_runs(finished, tmp_path / "cut", SEGMENTS)

@@ -98,6 +98,8 @@ def test_of_equal_weights_the_most_even_ones():
     label = np.array([0, 1, 2])
     sure = Member("a", 9 * np.eye(3), np.ones(3, bool))
     assert members.tuned([sure, sure], Clips("verb", label), (0, 1)) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="12 members have 352,716 ways to be weighed"):
+        members.tuned([sure] * 12, Clips("verb", label), range(12))
 
 
 # ---------------------------------------------------------------------------- runs

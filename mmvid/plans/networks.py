@@ -70,7 +70,7 @@ def _options(config, spec, overrides: dict) -> dict:
     known = options_of(spec.model)
     common = {k: v for k, v in config.model_options.items() if v is not None and k in known}
     # Larger maps than those of training are classified window by window (SlowFast's head).
-    window = {"window": max(config.size // STRIDE, 1)} if "window" in MODELS.get(spec.model, {}) else {}
+    window = {"window": -(-config.size // STRIDE)} if "window" in MODELS.get(spec.model, {}) else {}
     return {**window, **common, **own, **overrides}
 
 

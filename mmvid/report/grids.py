@@ -53,31 +53,36 @@ def matrices(
     if config.get("plan") != "grid":
         return []
     segments = [column.segment for column in points.there(columns, split)]
-    stages = _stages(config["grid"]["segments"])
+    grid = config["grid"]["segments"]
     unit = "mAP" if any(line.multi for line in found) else "top-1 / top-5"
-    # Of other updates a difference to the baseline would be none of the method.
-    alike = {name for name in stages if stages[name] == stages.get(baseline)}
+
+    def alike(segment: str, output: str) -> bool:
+        """Of other updates a difference to the baseline would be none of the method."""
+        return baseline in grid and trainings(grid, segment, output) == trainings(grid, baseline, output)
 
     def cell(told) -> Cell | None:
         segment, output, published = told
         own = _cell(found, segments, segment, output, published) if segment else None
-        return own if own is None or segment in alike else own._replace(sign=0)
+        return own if own is None or alike(segment, output) else own._replace(sign=0)
 
     def matrix(title: str, heads, rows) -> Matrix:
         made = [(name, [cell(told) for told in cells]) for name, cells in rows]
-        return Matrix(title, tuple(heads), made, unit, bool(alike))
+        return Matrix(title, tuple(heads), made, unit, baseline in grid)
 
     return [matrix(*told) for told in config["grid"]["tables"]]
 
 
-def _stages(segments: Mapping[str, Mapping]) -> dict[str, int]:
-    """{segment: how many trainings of the grid it ends}, itself and those that it starts from."""
+def trainings(segments: Mapping[str, Mapping], segment: str, output: str) -> int:
+    """Counts the trainings of the grid that ``output`` of ``segment`` has behind it, the last one included; of a
+    sum, those of its network that has most."""
+    starts = segments[segment].get("starts", {})
 
-    def stage(name: str) -> int:
-        sources = {start.partition(".")[0] for start in segments[name].get("starts", {}).values()}
-        return 1 + max((stage(source) for source in sources if source in segments), default=0)
+    def counted(told: str) -> int:
+        source, _, network = told.partition(".")
+        return 1 + (trainings(segments, source, network) if source in segments else 0)
 
-    return {name: stage(name) for name in segments}
+    chosen = [starts[output]] if output in starts else starts.values()
+    return max(map(counted, chosen), default=1)
 
 
 def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:

@@ -1,6 +1,7 @@
 """Ensembles of outputs of any runs' segments: their logits are added up clip by clip, and no network is run."""
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -8,6 +9,9 @@ import numpy as np
 
 from mmvid.scores import combine, file, metrics, numbers
 from mmvid.scores.file import Scores
+
+# Of weights that are tried for an ensemble; six members in tenths have 3,003.
+MOST_WAYS = 10_000
 
 
 class Member(NamedTuple):
@@ -161,8 +165,13 @@ def rank_sums(figures: Sequence[Figure]) -> dict[int, int]:
 
 def tuned(members: Sequence[Member], clips: Clips, chosen: Sequence[int], step: float = 0.1) -> tuple[float, ...]:
     """Finds the weights, multiples of ``step`` of sum 1, by which the ``chosen`` members do best on these clips;
-    of equal ones the nearest to equal weights. Give it clips that nothing is reported on."""
+    of equal ones the nearest to equal weights. Give it clips that nothing is reported on. Raises ValueError for
+    members that can be weighed in more ways than MOST_WAYS."""
     parts = round(1 / step)
+    if (ways := math.comb(parts + len(chosen) - 1, parts)) > MOST_WAYS:
+        raise ValueError(
+            f"{len(chosen)} members have {ways:,} ways to be weighed in steps of {step:g}: weigh fewer of them"
+        )
     even = 1 / len(chosen)
 
     def rated(counts: tuple[int, ...]) -> tuple[float, float]:
