@@ -112,8 +112,8 @@ def test_two_operations_and_the_square_are_pils_in_sequence(data):
         drawn.append(numbers(names, [data.draw(signed(n)) for n in names], data.draw(st.tuples(share, share))))
     x, drawn = pictures(data.draw(st.integers(0, 10**6))), np.stack(drawn)
     found = np.asarray(painter(RGB)(x, drawn)).astype(int)
-    # PIL goes on from our first operation: a level between the two firsts would grow where Equalize or AutoContrast
-    # come second.
+    # PIL goes on from our first operation: a level between the two would grow where Equalize or AutoContrast come
+    # second.
     first, second, nothing = drawn.copy(), drawn.copy(), (ROW["identity"], 1)
     first[:, 1:], second[:, 0] = (nothing, (2.0, 2.0)), nothing
     between = np.asarray(painter(RGB)(x, first)).astype(np.uint8)
