@@ -101,7 +101,8 @@ def as_read(b, method):
 # Options by which networks that have learnt nothing label some clips.
 SURE = {"fixmatch": {"threshold": 0.4}, "cmpl": {"threshold": 0.4}}
 # Where a teacher is frozen, there is nothing joint about it.
-JOINT = [n for n in METHODS if n not in ("independent", "generalized_distillation", "distillation")]
+FROZEN = ("generalized_distillation", "distillation", "mars", "d3d", "kd")
+JOINT = [n for n in METHODS if n not in ("independent", *FROZEN)]
 QUICK = ("single", "mml")
 # XLA fuses the others' sums over networks in another order when one of them stands alone.
 ROUNDED = ("dmcl", "smcl", "cmcl", "random_teacher")
