@@ -2,11 +2,7 @@
 
 import os
 
-import toy
-
-from configs import common
-from mmvid import train
-from mmvid.models import MODELS
+import runs
 
 # A configuration file as a run's command line names it.
 FILE = "import labelled\nget_config = labelled.get_config\n"
@@ -14,11 +10,7 @@ FILE = "import labelled\nget_config = labelled.get_config\n"
 
 def configured(dataset, **changes):
     """The configuration; it is not locked yet."""
-    c = common.get_config().unlock()
-    c.dataset.path, c.size, c.plan, c.method.name = str(dataset), 16, "semi", "cmpl"
-    for name in ("rgb", "flow"):
-        c.streams[name] = common.stream(name, frames=2)
-        c.networks[name] = common.network("toy", name)
+    c = runs.configured(dataset, "semi", "cmpl")
     c.subsets.labelled = dict(of="train", per_class=2)
     c.subsets.unlabelled = dict(of="train", without="labelled")
     c.subsets.followed = dict(of="unlabelled", share=0.2)
@@ -28,16 +20,10 @@ def configured(dataset, **changes):
     c.semi.update(dict(labelled_batch=2, unlabelled_batch=4, followed="followed"))
     c.semi.arms.supervised = dict(networks=("rgb",), method="single", title="Supervised")
     c.semi.arms.fixmatch = dict(networks=("rgb",), method="fixmatch", title="FixMatch")
-    c.steps.method = "4"
-    c.save_every, c.log_every, c.schedule = "0", 1, common.schedule(0.1, warmup="1")
-    c.evaluation.update(dict(every="50%", batch_size=4, splits=("test",)))
-    c.loader.workers, c.loader.threads = 0, 1
     c.update_from_flattened_dict(changes)
     return c
 
 
 def get_config():
     """That for the records in $LABELLED; the run's end is not rehearsed."""
-    MODELS["toy"] = toy.MODEL
-    train.rehearsal.rehearse = lambda run: None
-    return configured(os.environ["LABELLED"], save_every="2").lock()
+    return runs.of_a_file(configured(os.environ["LABELLED"], save_every="2"))

@@ -11,21 +11,18 @@ import blended as small
 import jax
 import numpy as np
 import pytest
-import toy
+import runs
 import warm
-from test_network import on_one_device
-from test_records import pack, record
 from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
 
 from configs import common
 from mmvid import checkpoint, commands, files, train
 from mmvid.methods import gblend as method
-from mmvid.models import MODELS
 from mmvid.plans import keys
 from mmvid.prepare import prepare
 from mmvid.report import blending, figures, finish, ogr, weighing
 from mmvid.run import begin, build, feed, resume, reuse
-from mmvid.scores import blends, metrics, numbers
+from mmvid.scores import blends, numbers
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as weight_files
 from mmvid.weights import seen
@@ -36,35 +33,22 @@ COPIES = {"flow": "flow", "rgb": "rgb", "joint": "naive"}
 @pytest.fixture(scope="module")
 def dataset(once):
     """Twenty-four clips to learn from, three to validate and three to test."""
-
-    def make(folder):
-        rows = [record(i) for i in range(24)] + [record(i, s) for s, i in zip(["val", "test"] * 3, range(24, 30))]
-        pack(folder, rows, ["verb"])
-
-    return once("blended", make)
+    return once("toys", runs.prepare)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    with pytest.MonkeyPatch.context() as patch:
-        on_one_device(patch)
-        patch.setitem(MODELS, "toy", toy.MODEL)
-        # Compiled once for all; intervals of a report may be rough.
-        real, programs = build.build, {}
-        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
-        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
+    with runs.toys():
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended, online as well; for reading."""
-    workdir = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         # Figures are drawn; to write them takes longer than all the training.
         patch.setattr(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
-        train.train(small.configured(dataset, **small.CHANGES).lock(), str(workdir))
-    return workdir
+        return runs.ended(small.configured(dataset, **small.CHANGES), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -5,43 +5,30 @@ import signal
 
 import gridded
 import pytest
-import toy
+import runs
 import warm
-from test_network import on_one_device
-from test_semi_plan import a_dataset
 from test_train import assert_equal_runs, environment
 
 from mmvid import train
-from mmvid.models import MODELS
-from mmvid.run import build
-from mmvid.scores import metrics
 
 SEGMENTS = ("ce", "kd", "mml")
 
 
 @pytest.fixture(scope="module")
 def dataset(once):
-    return once("labelled", a_dataset)
+    return once("toys", runs.prepare)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    with pytest.MonkeyPatch.context() as patch:
-        on_one_device(patch)
-        patch.setitem(MODELS, "toy", toy.MODEL)
-        # Compiled once for all; intervals of a report may be rough.
-        real, programs = build.build, {}
-        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
-        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
+    with runs.toys():
         yield
 
 
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended; for reading."""
-    workdir = tmp_path_factory.mktemp("whole")
-    train.train(gridded.configured(dataset).lock(), str(workdir))
-    return workdir
+    return runs.ended(gridded.configured(dataset), tmp_path_factory)
 
 
 def test_a_run_ends_with_the_papers_table(finished):

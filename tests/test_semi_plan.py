@@ -8,45 +8,30 @@ import jax
 import labelled as small
 import numpy as np
 import pytest
-import toy
+import runs
 import warm
-from test_network import on_one_device
-from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
 from configs import common
 from mmvid import files, train
 from mmvid.data import example
 from mmvid.data import groups as groups_lib
-from mmvid.models import MODELS
 from mmvid.plans import keys
 from mmvid.run import build, checks, dry, feed, resume
-from mmvid.scores import metrics
 from mmvid.weights import files as weight_files
 
 ARMS = ("supervised", "fixmatch", "method")
 
 
-def a_dataset(folder, clips=24):
-    rows = [record(i) for i in range(clips)]
-    pack(folder, rows + [record(i, s) for s, i in zip(["val", "test"] * 3, range(24, 30))], ["verb"])
-
-
 @pytest.fixture(scope="module")
 def dataset(once):
     """Twenty-four clips to learn from, three to validate and three to test."""
-    return once("labelled", a_dataset)
+    return once("toys", runs.prepare)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    with pytest.MonkeyPatch.context() as patch:
-        on_one_device(patch)
-        patch.setitem(MODELS, "toy", toy.MODEL)
-        # Compiled once for all; intervals of a report may be rough.
-        real, programs = build.build, {}
-        patch.setattr(build, "build", lambda *given: real(*given)._replace(programs=programs))
-        patch.setitem(metrics.bootstrap_interval.__kwdefaults__, "draws", 20)
+    with runs.toys():
         yield
 
 
@@ -58,9 +43,7 @@ def built(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended; for reading."""
-    workdir = tmp_path_factory.mktemp("whole")
-    train.train(small.configured(dataset).lock(), str(workdir))
-    return workdir
+    return runs.ended(small.configured(dataset), tmp_path_factory)
 
 
 def by_name(run):
@@ -217,7 +200,7 @@ def test_a_made_up_batch_is_like_the_loaders(built):
 def test_unlabelled_clips_of_another_dataset(tmp_path):
     """Their labels are followed, being of the same label space; their names may be those of test clips."""
     for name, clips in (("main", 24), ("more", 30)):
-        a_dataset(tmp_path / name, clips)
+        runs.prepare(tmp_path / name, clips)
     told = tmp_path / "more" / "metadata.json"
     told.write_text(told.read_text().replace("0" * 12, "1" * 12))
     changes = {"semi.dataset": "more", "semi.unlabelled": "train", "semi.followed": "test"}

@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+import runs
 import taught as small
 import toy
 import trap
@@ -58,9 +59,7 @@ def toys():
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended; for reading."""
-    workdir = tmp_path_factory.mktemp("whole")
-    train.train(small.configured(dataset).lock(), str(workdir))
-    return workdir
+    return runs.ended(small.configured(dataset), tmp_path_factory)
 
 
 def test_teachers_are_weighed_on_clips_that_none_has_seen(dataset, finished):

@@ -6,11 +6,10 @@ fit, and what does not fit.
     python -m mmvid weights --list
 
 --list names the architectures and the key formats that are read and written.
---check looks at a published file (.safetensors, .pth, .pt, .tar, .pyth,
-.pkl) or one of
-ours, PATH or PATH#NETWORK; --model=tsm_resnet50 compares it with one network
-alone. Of one of ours, --write=OUT.safetensors --spelling=tsm writes a network
-under published names, so that the code that they are of can load it.
+--check looks at a published file (.safetensors, .pth, .pt, .tar, .pyth, .pkl)
+or one of ours, PATH or PATH#NETWORK; --model=tsm_resnet50 compares it with one
+network alone. Of one of ours, --write=OUT.safetensors --spelling=tsm writes a
+network under published names, so that the code that they are of can load it.
 A file that fits is given as --config.networks.rgb.weights=FILE.
 """
 

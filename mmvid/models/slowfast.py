@@ -10,7 +10,7 @@ import numpy as np
 
 from mmvid.models.layers import BatchNorm, Classifier, ClipConv
 from mmvid.models.pooling import max_pool
-from mmvid.models.video_resnet import Block, averaged, windows
+from mmvid.models.video_resnet import Block, classified
 
 SLOW, FAST = "slow", "fast"
 # Frames that the first convolution of each block reads, by stage.
@@ -112,10 +112,8 @@ class SlowFast(nn.Module):
         maps = {name: x.astype(jnp.promote_types(jnp.float32, x.dtype)) for name, x in maps.items()}
         frames = jnp.concatenate([maps[name].mean(1) for name in (SLOW, FAST)], -1)
         pooled = frames.mean((1, 2))
-        several = self.window and not train and max(frames.shape[1:3]) > self.window
-        seen = windows(frames, self.window) if several else pooled
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(seen)
-        logits = Classifier(self.heads, 0.01, name="classifier")(dropped)
-        if several:
-            logits = {name: averaged(own, name in self.by_sigmoid) for name, own in logits.items()}
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        classify = Classifier(self.heads, 0.01, name="classifier")
+        window = 0 if train else self.window
+        logits = classified(lambda seen: classify(drop(seen)), pooled, frames, window, self.by_sigmoid)
         return {"logits": logits, "features": pooled, "map": maps[FAST]}

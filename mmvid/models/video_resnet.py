@@ -65,6 +65,15 @@ def averaged(logits: jax.Array, by_sigmoid: bool) -> jax.Array:
     return on - off
 
 
+def classified(classify: Callable, pooled: jax.Array, pixels: jax.Array, window: int, by_sigmoid) -> dict:
+    """Applies ``classify`` to ``pooled`` [B, D] -> {head: logits [B, K]}; where ``window`` is set and ``pixels``
+    [B, H, W, D] are more than that a side, to each window, whose probabilities are averaged (SlowFast's head)."""
+    if not window or max(pixels.shape[1:3]) <= window:
+        return classify(pooled)
+    every = classify(windows(pixels, window))
+    return {name: averaged(own, name in by_sigmoid) for name, own in every.items()}
+
+
 class Block(nn.Module):
     """A residual block, basic or bottleneck: [B, T, H, W, C] -> [B, T', H', W', out].
 
@@ -237,12 +246,10 @@ class VideoResNet(nn.Module):
         if self.hidden:
             pooled = nn.relu(linear(pooled.shape[-1], self.hidden, pooled.dtype, "hidden")(pooled))
             self.sow("intermediates", "neck", pooled)
-        several = self.window and not train and max(x.shape[2:4]) > self.window
-        seen = windows(x.mean(1), self.window) if several else pooled
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(seen)
-        logits = Classifier(self.heads, self.classifier_std, name="classifier")(dropped)
-        if several:
-            logits = {name: averaged(own, name in self.by_sigmoid) for name, own in logits.items()}
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        classify = Classifier(self.heads, self.classifier_std, name="classifier")
+        window = 0 if train else self.window
+        logits = classified(lambda seen: classify(drop(seen)), pooled, x.mean(1), window, self.by_sigmoid)
         return {"logits": logits, "features": pooled, "map": x}
 
     def _stem(self, x, train: bool):

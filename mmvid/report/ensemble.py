@@ -8,7 +8,7 @@ import numpy as np
 
 from mmvid import files
 from mmvid.report import diagrams, facts, page, table
-from mmvid.report.text import aligned, percent
+from mmvid.report.text import aligned, top
 from mmvid.scores.file import Scores
 from mmvid.scores.members import Clips, Figure, Member
 
@@ -51,7 +51,7 @@ def name(told: Told, figure: Figure) -> str:
 
 def value(figure: Figure) -> str:
     """Writes '62.1 / 91.3'."""
-    return percent(figure.value) + ("" if figure.five is None else f" / {percent(figure.five)}")
+    return top(figure.value, figure.five)
 
 
 def rows(told: Told) -> list[list[str]]:

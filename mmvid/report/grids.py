@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from mmvid.report import points
 from mmvid.report.points import Column, Line
-from mmvid.report.text import aligned, percent
+from mmvid.report.text import aligned, top
 from mmvid.scores import file, members, numbers, protocols
-from mmvid.scores.members import Clips, Figure, Member
+from mmvid.scores.members import Clips, Member
 from mmvid.streams import OF_TABLE_10
 
 # Of a difference to the baseline whose interval does not hold 0.
@@ -98,14 +98,9 @@ def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[
     for name, segment, output, printed in rows:
         found = protocols.every(scores[segment]).values()
         heads = [next(iter(numbers.summary(own, how)[output].values())) for own in found]
-        made.append((name, [Cell(_top(own), 0, text) for own, text in zip(heads, printed)]))
+        texts = [top(own["map"]) if "map" in own else top(own["top1"], own.get("top5")) for own in heads]
+        made.append((name, [Cell(text, 0, paper) for text, paper in zip(texts, printed)]))
     return [Matrix(title, tuple(OF_TABLE_10), made, _unit(scores))]
-
-
-def _top(own: Mapping) -> str:
-    if "map" in own:
-        return percent(own["map"])
-    return percent(own["top1"]) + ("" if own.get("top5") is None else f" / {percent(own['top5'])}")
 
 
 def ensembles(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
@@ -135,7 +130,7 @@ def _pairs(scores: Mapping, title: str, rows, columns, published) -> Matrix:
     made = []
     for i, (row, *_) in enumerate(rows):
         figures = [members.figure(own, clips, (i, count + j)) for j in range(len(columns))]
-        made.append((row, [Cell(_written(f), 0, text) for f, text in zip(figures, published[i])]))
+        made.append((row, [Cell(top(f.value, f.five), 0, text) for f, text in zip(figures, published[i])]))
     return Matrix(title, tuple(name for name, *_ in columns), made, _unit(scores))
 
 
@@ -166,7 +161,8 @@ def _sums(scores: Mapping, title: str, rows) -> Matrix:
     made = []
     for name, told, published in rows:
         own, clips = _gathered(scores, [("", *member) for member in told])
-        made.append((name, [Cell(_written(members.figure(own, clips, range(len(own)))), 0, published)]))
+        found = members.figure(own, clips, range(len(own)))
+        made.append((name, [Cell(top(found.value, found.five), 0, published)]))
     return Matrix(title, ("sum of logits",), made, _unit(scores))
 
 
@@ -179,19 +175,13 @@ def _unit(scores: Mapping) -> str:
     )
 
 
-def _written(figure: Figure) -> str:
-    return percent(figure.value) + ("" if figure.five is None else f" / {percent(figure.five)}")
-
-
 def _cell(found: Sequence[Line], segments: Sequence[str], segment: str, output: str, published: str) -> Cell:
     own = [line for line in found if line.output == output]
     line = points.main_line(own, output) if own else None
     point = line.points[segments.index(segment)] if line and segment in segments else None
     if point is None:
         return Cell("-", 0, published)
-    five = point.more.get("top5")
-    text = percent(point.value) + ("" if five is None else f" / {percent(five)}")
-    return Cell(text, points.sign(point.over), published)
+    return Cell(top(point.value, point.more.get("top5")), points.sign(point.over), published)
 
 
 def every(

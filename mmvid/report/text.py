@@ -8,6 +8,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def top(one: float | None, five: float | None = None) -> str:
+    """Writes top-1 and top-5 as '62.1 / 91.3'; the first alone, or a mAP, where there is no ``five``."""
+    return percent(one) + ("" if five is None else f" / {percent(five)}")
+
+
 def value(numbers: Mapping | None) -> str:
     """Writes top-1 as '62.1' or mAP as 'mAP 35.9'; '-' where it is undefined."""
     if numbers is None:
