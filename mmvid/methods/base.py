@@ -25,6 +25,10 @@ class Pass(NamedTuple):
     hide: tuple[str, ...] = ()
 
 
+# Networks that learn and their frozen teachers, which see the very clips of their students, in evaluation mode.
+TAUGHT = (Pass(), Pass(weights="frozen", train=False))
+
+
 def group_without(group: str, hide: tuple[str, ...]) -> str:
     """Returns the name that a group has, in outputs and batch, in a pass that hides the streams ``hide`` of it.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmvid import losses
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, Pass, Term
+from mmvid.methods.base import TAUGHT, Method, Term
 from mmvid.streams import Head
 
 # The options' defaults, those of DMCL's code.
@@ -93,9 +93,7 @@ def make_generalized_distillation(
     cross-entropy alone in examples where it is absent. Raises ValueError if ``teacher`` is no output or
     the only one.
     """
-    students = tuple(output for output in outputs if output != teacher)
-    if len(students) in (0, len(outputs)):
-        raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
+    students = terms_lib.students_of(outputs, teacher)
     terms_lib.check_temperature(temperature)
     options = dict(weight=weight, temperature=temperature, temper_student=temper_student)
 
@@ -117,8 +115,7 @@ def make_generalized_distillation(
 
     return Method(
         terms,
-        # Both passes are of the same view: the teacher sees the very clips that its students see.
-        passes=(Pass(), Pass(weights="frozen", train=False)),
+        passes=TAUGHT,
         symmetric=False,
         reason="one output is the teacher",
         teachers=(teacher,),
@@ -228,8 +225,7 @@ def make_distillation(
 
     return Method(
         terms,
-        # Both passes are of the same view: teachers see the very clips that their student sees.
-        passes=(Pass(), Pass(weights="frozen", train=False)),
+        passes=TAUGHT,
         init=init,
         symmetric=False,
         reason="some outputs are teachers",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mmvid import losses
 from mmvid.methods import terms as terms_lib
-from mmvid.methods.base import Method, Pass, Term
+from mmvid.methods.base import TAUGHT, Method, Term
 from mmvid.streams import Head
 
 # The options' defaults: MARS's code, D3D's paper.
@@ -68,14 +68,6 @@ def _share(head: Head) -> float:
     return 1 / head.classes if head.kind == "multi" else 1.0
 
 
-def _students(outputs: tuple[str, ...], teacher: str) -> tuple[str, ...]:
-    """All outputs but the ``teacher``'s. Raises ValueError if that is no output, or the only one."""
-    students = tuple(output for output in outputs if output != teacher)
-    if len(students) in (0, len(outputs)):
-        raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
-    return students
-
-
 def _make(
     outputs: tuple[str, ...],
     heads: dict[str, Head],
@@ -88,7 +80,7 @@ def _make(
 
     Where the teacher is absent, students learn from the labels alone.
     """
-    students = _students(outputs, teacher)
+    students = terms_lib.students_of(outputs, teacher)
     if not 0 <= strength < float("inf"):
         raise ValueError(f"strength={strength}: the weight of what is imitated is a number of 0 or more")
 
@@ -106,8 +98,7 @@ def _make(
 
     return Method(
         terms,
-        # Both of the same view: the teacher sees the very clips that its students see, in evaluation mode.
-        passes=(Pass(), Pass(weights="frozen", train=False)),
+        passes=TAUGHT,
         symmetric=False,
         reason="one output is the teacher",
         teachers=(teacher,),

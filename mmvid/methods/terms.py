@@ -25,6 +25,14 @@ def answers(outputs: dict, group: dict, names: tuple[str, ...], heads: dict[str,
     return [Answers(stack(outputs, names, head), group["label"][head], spec.kind) for head, spec in heads.items()]
 
 
+def students_of(outputs: tuple[str, ...], teacher: str) -> tuple[str, ...]:
+    """Returns all ``outputs`` but the ``teacher``. Raises ValueError if that is no output, or the only one."""
+    students = tuple(output for output in outputs if output != teacher)
+    if len(students) in (0, len(outputs)):
+        raise ValueError(f"teacher={teacher!r}: name one of the outputs {outputs}, beside a student")
+    return students
+
+
 def stack(outputs: dict, names: tuple[str, ...], head: str) -> jax.Array:
     """Stacks the logits of several outputs in one head as [M, B, K]."""
     return jnp.stack([outputs[name]["logits"][head] for name in names])
