@@ -110,7 +110,7 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 @pytest.mark.parametrize(
     "config",
     [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
-     distill.get_config(), gblend.get_config(), cmpl.get_config(),
+     *(pytest.param(own.get_config(), marks=pytest.mark.slow) for own in (distill, gblend, cmpl)),
      *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
      *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL),
      pytest.param(gblend.get_config("table"), marks=pytest.mark.slow),
@@ -173,7 +173,8 @@ def test_one_real_step(variant):
     assert "mmvid.methods.mml" in {module for _, module in seen}
 
 
-@pytest.mark.parametrize("variant", [pytest.param("epic", marks=pytest.mark.slow), "multilabel"])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["epic", "multilabel"])
 def test_a_step_of_each_view_of_tabletop(variant):
     """Two heads, and several labels a clip."""
     config = shrunken(variant)
@@ -400,13 +401,10 @@ def test_dmcls_tables_and_the_papers_form(name):
     assert rates == pytest.approx([1e-3] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    [dict(accumulate=2)]
-    + [
-        pytest.param(change, marks=pytest.mark.slow)
-        for change in (dict(ema=0.9), dict(dtype="bfloat16"), dict(remat=True), dict(frozen_bn="all_but_first"))
-    ],
+    [dict(accumulate=2), dict(ema=0.9), dict(dtype="bfloat16"), dict(remat=True), dict(frozen_bn="all_but_first")],
     ids=lambda c: next(iter(c)),
 )
 def test_options_train(change):

@@ -61,15 +61,14 @@ NAMES = [
 ]
 # Float64 has the gradients of every kind of block, at bounds that are far tighter; float32 those of one network a
 # kind of arithmetic: basic blocks, partial batch norm, bottlenecks, and Hara's, too slow for float64.
-TRAINED = [QUICK[3], *(pytest.param(n, marks=pytest.mark.slow) for n in ("tsm_r18_rgb", "tsm_r50_rgb", *DEEPEST))]
+TRAINED = (QUICK[3], "tsm_r18_rgb", "tsm_r50_rgb", *DEEPEST)
 # The first convolution's channels are proven with the shallow network, depth with RGB: not each with each.
 EXACT = (*QUICK, "tsm_r50_rgb", "tv_resnet50", *VIDEO[:3], "cmpl_r50_x1_4")
 SIZED = ("tsm_r18_rgb", "tsm_r50_rgb", "tv_resnet18", "tv_resnet50", *VIDEO)
 SHALLOWER = (*QUICK[1:], *DEEP, "csn_ip152", "cmpl_r50_x1_4", "sf_slow_r50")
 STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*SHALLOWER, *DEEPEST))]
 # Sizes that the quick suite compiles, where `test_stages` does not; the slow one runs all others.
-SIZES = {"tsm_r18_rgb": ("eval_8x96x128",), "tv_resnet18": ("eval_64", "eval_96x160"),
-         "tv_r2plus1d_18": ("eval_8x64",)}  # fmt: skip
+SIZES = {"tsm_r18_rgb": ("eval_8x96x128",), "tv_resnet18": ("eval_64", "eval_96x160")}
 RAW_CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 18}
 
 
@@ -421,6 +420,7 @@ def test_stages(name):
     check_stages(name, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_and_batch_norm(name):
     for case in cases(load(name)[0], "train"):

@@ -61,7 +61,11 @@ SIZE = 6
 KEY = jax.random.key(0)
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 
-every_method = pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+# What a method's options change is slow: its defaults stand for them.
+SLOW = [[pytest.mark.slow] if CASES[i][0] in {name for name, _ in CASES[:i]} else [] for i in range(len(CASES))]
+every_method = pytest.mark.parametrize(
+    "number", [pytest.param(i, marks=marks, id=name) for i, (marks, name) in enumerate(zip(SLOW, IDS))]
+)
 examples = functools.partial(settings, deadline=None)
 SEEDS = st.integers(0, 10**6)
 SCALES = st.sampled_from([0.0, 0.3, 2.0, 15.0, 50.0])

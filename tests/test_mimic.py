@@ -1,8 +1,10 @@
 """MARS, D3D and KD: goldens, and what their options mean."""
 
+import functools
 import json
 import pathlib
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,8 +114,8 @@ def clip_of(model, seed):
     """What a small network says of two clips of four frames."""
     x = np.float32(np.random.default_rng(seed).normal(size=(2, 4, 32, 32, 3)))
     made = build_model(model, heads={"class": 5}, in_channels=3)
-    params, stats = made.init(jax.random.key(seed), x)
-    return made.apply(params, stats, x, train=False, key=None)[0]
+    params, stats = drawn.weights(made.init, jax.random.key(0), x, seed=seed)
+    return jax.jit(functools.partial(made.apply, train=False, key=None))(params, stats, x)[0]
 
 
 def mars_of(student, teacher, feature):

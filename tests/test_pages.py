@@ -156,6 +156,7 @@ def looked_at(browser, served, names):
     return {tuple(ask): own for ask, own in zip(asked, found)}, said
 
 
+@pytest.mark.slow
 def test_pages_are_whole_at_both_widths(browser, served, monkeypatch):
     # Intervals of a few samples look like those of many, and take no time.
     resample = metrics._resample

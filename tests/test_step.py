@@ -103,7 +103,7 @@ SURE = {"fixmatch": {"threshold": 0.4}, "cmpl": {"threshold": 0.4}}
 # Where a teacher is frozen, there is nothing joint about it.
 FROZEN = ("generalized_distillation", "distillation", "mars", "d3d", "kd")
 JOINT = [n for n in METHODS if n not in ("independent", *FROZEN)]
-QUICK = ("single", "mml")
+QUICK = ("mml",)
 # XLA fuses the others' sums over networks in another order when one of them stands alone.
 ROUNDED = ("dmcl", "smcl", "cmcl", "random_teacher")
 

@@ -243,6 +243,7 @@ app.run(mmvid.main.main, flags_parser=mmvid.main._parse)
 """
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_batch_is_made_is_heard_and_loses_nothing(data, tmp_path):
     """The third batch takes minutes: what two steps have learnt is saved, and the process ends soon."""
     line = command(data, tmp_path, "--config.loader.threads=1", "--config.stills.steps=0")

@@ -64,8 +64,11 @@ def _shapes(model: str, found: weights_lib.Found) -> list[dict]:
     kernels = {path[1:-1]: np.shape(v) for path, v in found.placed.items() if path[-1] == "kernel"}
     channels = next((kernels[p][-2] for p in found.layout.first_convolutions if p in kernels), 3)
     ends = [shape[-1] for path, shape in kernels.items() if trees.within(path, found.layout.classifiers)]
+    inputs = ((1, 8, 64, 64, channels), *FURTHER_INPUTS)
+    if any(path in kernels for path in found.layout.first_convolutions):
+        inputs = [shape for shape in inputs if shape[-1] == channels]
     made = []
-    for shape in ((1, 8, 64, 64, channels), *FURTHER_INPUTS):
+    for shape in inputs:
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             built = build_model(model, num_classes=ends[0] if ends else 1, in_channels=shape[-1])
             x = jax.ShapeDtypeStruct(shape, jnp.float32)
