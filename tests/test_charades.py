@@ -73,6 +73,12 @@ def test_lists_that_are_wrong(tmp_path, root, file, old, new, reason):
         charades.read(folder, root)
 
 
+def test_the_folder_of_pictures_itself_is_refused(tmp_path):
+    for name in (charades.FRAMES, charades.FLOW):
+        with pytest.raises(FileNotFoundError, match=f"{name} is one of the folders of pictures: name"):
+            charades.read(LISTS, tmp_path / name)
+
+
 def test_it_is_built(tmp_path, serial):
     """Labels are kept with their times, so that clips bear what they show."""
     root, out = tmp_path / "videos", tmp_path / "out"

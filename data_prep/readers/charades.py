@@ -60,6 +60,8 @@ def read(annotations: str | pathlib.Path, videos: str | pathlib.Path) -> Manifes
     another form.
     """
     folder, root = pathlib.Path(annotations), pathlib.Path(videos)
+    if root.name in (FRAMES, FLOW):
+        raise FileNotFoundError(f"{root} is one of the folders of pictures: name what it lies in, {root.parent}")
     classes = _classes(folder / CLASSES)
     pictures, flow = _folders(root, FRAMES), _folders(root, FLOW)
     films = pictures or crawled.films(root)
