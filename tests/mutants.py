@@ -142,11 +142,8 @@ MUTANTS = (
            "jnp.where(mask, values, 0.0).sum(-1)", "values.sum(-1)", f"{METHODS} sliced"),
     Mutant("hits of absent outputs count", "mmvid/terms.py",
            '& batch[group]["present"][output]', "", f"{STEP} accuracy"),
-    Mutant("frozen teachers are in training mode", "mmvid/methods/distill.py",
-           """their student sees.
-        passes=(Pass(), Pass(weights="frozen", train=False)),""",
-           """their student sees.
-        passes=(Pass(), Pass(weights="frozen")),""", f"{METHODS} teachers"),
+    Mutant("frozen teachers are in training mode", "mmvid/methods/base.py",
+           'Pass(weights="frozen", train=False)', 'Pass(weights="frozen")', f"{METHODS} teachers"),
     Mutant("teachers run in training mode, whatever their pass says", "mmvid/passes.py",
            'train=pass_.train,', "train=True,", f"{STEP} 'teacher or told_apart'"),
     Mutant("gradients reach soft labels", "mmvid/losses.py",
