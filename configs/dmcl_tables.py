@@ -1,49 +1,107 @@
-"""What Garcia et al. print (DMCL, tables 1 to 4, figure 3): rows (what, {output: text}) for reports.
+"""What Garcia et al. print (DMCL, tables 1 to 4, figure 3): rows (what, {column: text}) for reports.
 
 Numbers are top-1 in %. Sums are of the logits of all three; an oracle counts a clip that any network has right.
 """
 
+DATASETS = ("NW-UCLA", "UWA3DII", "NTU60", "NTU120-mini", "NTU120")
+# RGB, sum and oracle of each method.
+TABLE_1 = """
+NW-UCLA     | Independent | 87.53 93.79 97.86
+NW-UCLA     | SMCL        | 24.83 49.00 86.79
+NW-UCLA     | CMCL        | 11.13 84.73 89.65
+NW-UCLA     | DMCL        | 93.64 93.28 97.64
+UWA3DII     | Independent | 73.74 89.75 95.52
+UWA3DII     | SMCL        | 25.19 60.70 88.51
+UWA3DII     | CMCL        | 22.28 31.90 83.89
+UWA3DII     | DMCL        | 78.39 89.50 94.96
+NTU120-mini | Independent | 79.66 86.57 92.11
+NTU120-mini | SMCL        | 26.67 62.22 86.19
+NTU120-mini | CMCL        | 29.61 5.28 86.29
+NTU120-mini | DMCL        | 81.25 86.23 91.71
+NTU120      | Independent | 84.86 89.74 94.36
+NTU120      | SMCL        | 22.31 5.54 79.81
+NTU120      | CMCL        | 22.37 5.06 85.20
+NTU120      | DMCL        | 84.31 88.46 93.21
+"""
+# RGB, depth, flow, sum and oracle.
+TABLE_2 = """
+NW-UCLA | Independent    | 87.53 80.30 89.58 93.79 97.86
+NW-UCLA | Random teacher | 89.57 57.81 89.43 86.93 95.71
+NW-UCLA | DMCL           | 93.64 83.29 91.07 93.28 97.64
+UWA3DII | Independent    | 73.74 77.09 89.66 89.75 95.52
+UWA3DII | Random teacher | 71.07 79.07 85.03 84.47 92.60
+UWA3DII | DMCL           | 78.39 81.87 88.26 88.51 94.59
+"""
+# Method, modalities trained on, modalities tested on, a number of each dataset. Syn: synthetic pictures, without
+# labels. RGB+: a further network makes up for what is missing. ~: read off a plot.
+TABLE_3 = """
+R-NKTM           | Syn       | RGB       | UWA3DII 66.3  NW-UCLA 78.1
+Action Tubes     | RGB       | RGB       | UWA3DII 33.7  NW-UCLA 61.5
+Long-term RCNN   | RGB       | RGB       | UWA3DII 74.5  NW-UCLA 64.7
+Independent      | RGB       | RGB       | UWA3DII 73.74 NW-UCLA 87.52
+MVDI + CNN       | D         | D         | UWA3DII 68.3  NW-UCLA 84.2
+Independent      | D         | D         | UWA3DII 77.09 NW-UCLA 80.30
+Independent      | F         | F         | UWA3DII 89.66 NW-UCLA 89.58
+Independent, sum | RGB, D, F | RGB, D, F | UWA3DII 89.75 NW-UCLA 93.9
+Hoffman et al.   | RGB, D    | RGB+      | UWA3DII 66.67 NW-UCLA 83.30
+Garcia et al.    | RGB, D    | RGB+      | UWA3DII 73.23 NW-UCLA 86.72
+ADMD             | RGB, D    | RGB+      | NW-UCLA 91.64
+DMCL             | RGB, D, F | RGB       | UWA3DII 78.39 NW-UCLA 93.64
+DMCL             | RGB, D, F | D         | UWA3DII 81.87 NW-UCLA 83.29
+DMCL             | RGB, D, F | F         | UWA3DII 88.26 NW-UCLA 91.07
+"""
+TABLE_4 = """
+ST-LSTM          | S            | S         | NTU60 69.2  NTU120-mini ~50.0 NTU120 55.7
+VGG              | RGB          | RGB       | NTU120-mini ~40.0 NTU120 58.5
+Independent      | RGB          | RGB       | NTU60 77.59 NTU120-mini 79.66 NTU120 84.86
+VGG              | D            | D         | NTU120-mini ~20.0 NTU120 48.7
+Independent      | D            | D         | NTU60 78.97 NTU120-mini 78.67 NTU120 83.32
+Independent      | F            | F         | NTU60 81.43 NTU120-mini 84.21 NTU120 86.72
+VGG              | RGB, D       | RGB, D    | NTU120 61.9
+VGG              | RGB, D, S    | RGB, D, S | NTU120 64.0
+Independent, sum | RGB, D, F    | RGB, D, F | NTU60 87.25 NTU120-mini 86.57 NTU120 89.74
+Garcia et al.    | RGB, D       | RGB       | NTU60 73.11
+ADMD             | RGB, D       | RGB       | NTU60 73.4
+Luo et al.       | RGB, F, D, S | RGB       | NTU60 89.5
+DMCL             | RGB, D, F    | RGB       | NTU60 83.61 NTU120-mini 81.25 NTU120 84.31
+DMCL             | RGB, D, F    | D         | NTU60 80.56 NTU120-mini 78.98 NTU120 82.22
+DMCL             | RGB, D, F    | F         | NTU60 85.65 NTU120-mini 84.45 NTU120 86.44
+"""
+# The column in which a row of tables 3 and 4 has its number, by what is tested. Of skeletons we have no network.
+_COLUMNS = {"RGB": "rgb", "RGB+": "rgb", "D": "depth", "F": "flow"}
 
-def _row(what: str, rgb: str, depth: str = "", flow: str = "", total: str = "", oracle: str = ""):
-    names = {"rgb": rgb, "depth": depth, "flow": flow, "sum": total, "oracle": oracle}
-    return what, {name: text for name, text in names.items() if text}
+
+def _cells(table: str) -> list[list[str]]:
+    """Lists the cells of each line of a table."""
+    return [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
 
 
-NWUCLA = (
-    _row("Independent, NW-UCLA (T2)", "87.53", "80.30", "89.58", "93.79", "97.86"),
-    _row("SMCL, NW-UCLA (T1)", "24.83", total="49.00", oracle="86.79"),
-    _row("CMCL, NW-UCLA (T1)", "11.13", total="84.73", oracle="89.65"),
-    _row("Random teacher, NW-UCLA (T2)", "89.57", "57.81", "89.43", "86.93", "95.71"),
-    _row("DMCL, NW-UCLA (T2)", "93.64", "83.29", "91.07", "93.28", "97.64"),
+def _compared(table: str, number: int, columns: tuple[str, ...]) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The rows of table 1 or 2."""
+    return tuple(
+        (f"{method}, {dataset} (T{number})", dict(zip(columns, texts.split())))
+        for dataset, method, texts in _cells(table)
+    )
+
+
+def _rivals(table: str, number: int) -> tuple[tuple[str, dict[str, str]], ...]:
+    """The rows of table 3 or 4, dataset by dataset; each says what it was trained and tested on."""
+    found = []
+    for method, trained, tested, texts in _cells(table):
+        words = texts.split()
+        for dataset, text in zip(words[::2], words[1::2]):
+            own = {"trained on": trained, "tested on": tested, _COLUMNS.get(tested, "sum"): text}
+            found.append((f"{method}, {dataset} (T{number})", own))
+    return tuple(found)
+
+
+TABLE_1_AND_2 = (
+    *_compared(TABLE_1, 1, ("rgb", "sum", "oracle")),
+    *_compared(TABLE_2, 2, ("rgb", "depth", "flow", "sum", "oracle")),
 )
-# Of the rows that others have published some are tested on another modality than RGB: they stand below it. Those
-# that end in 'et al.' and ADMD are, like DMCL, trained with further modalities and tested on RGB.
-NWUCLA_RIVALS = (
-    _row("Independent, NW-UCLA (T3, which prints other digits)", "87.52", "80.30", "89.58", "93.9"),
-    _row("R-NKTM, synthetic to RGB, NW-UCLA (T3)", "78.1"),
-    _row("Action Tubes, RGB, NW-UCLA (T3)", "61.5"),
-    _row("LRCN, RGB, NW-UCLA (T3)", "64.7"),
-    _row("MVDI + CNN, depth, NW-UCLA (T3)", "", "84.2"),
-    _row("Hoffman et al., NW-UCLA (T3)", "83.30"),
-    _row("Garcia et al., NW-UCLA (T3)", "86.72"),
-    _row("ADMD, NW-UCLA (T3)", "91.64"),
-)
-UWA3D = (
-    _row("Independent, UWA3DII (T2)", "73.74", "77.09", "89.66", "89.75", "95.52"),
-    _row("SMCL, UWA3DII (T1)", "25.19", total="60.70", oracle="88.51"),
-    _row("CMCL, UWA3DII (T1)", "22.28", total="31.90", oracle="83.89"),
-    _row("Random teacher, UWA3DII (T2)", "71.07", "79.07", "85.03", "84.47", "92.60"),
-    _row("DMCL, UWA3DII (T2)", "78.39", "81.87", "88.26", "88.51", "94.59"),
-    _row("DMCL, UWA3DII (T1, which prints other sums)", "78.39", total="89.50", oracle="94.96"),
-)
-UWA3D_RIVALS = (
-    _row("R-NKTM, synthetic to RGB, UWA3DII (T3)", "66.3"),
-    _row("Action Tubes, RGB, UWA3DII (T3)", "33.7"),
-    _row("LRCN, RGB, UWA3DII (T3)", "74.5"),
-    _row("MVDI + CNN, depth, UWA3DII (T3)", "", "68.3"),
-    _row("Hoffman et al., UWA3DII (T3)", "66.67"),
-    _row("Garcia et al., UWA3DII (T3)", "73.23"),
-)
+_ROWS = (*TABLE_1_AND_2, *_rivals(TABLE_3, 3), *_rivals(TABLE_4, 4))
+# {dataset: its rows of all four tables}.
+ROWS = {dataset: tuple(row for row in _ROWS if f", {dataset} (" in row[0]) for dataset in DATASETS}
 _KS = ("1", "5", "10", "50", "120")
 FIGURE_3 = tuple(
     (f"{name}, NW-UCLA (figure 3)", dict(zip(_KS, texts.split())))
@@ -52,33 +110,4 @@ FIGURE_3 = tuple(
         ("depth", "9.72 10.68 10.77 15.37 13.31"),
         ("flow", "23.23 23.96 25.31 26.35 24.53"),
     )
-)
-TABLE_1_AND_2 = NWUCLA + UWA3D
-NTU60 = (
-    _row("Independent, NTU60 (T4)", "77.59", "78.97", "81.43", "87.25"),
-    _row("DMCL, NTU60 (T4)", "83.61", "80.56", "85.65"),
-    _row("ST-LSTM, skeletons, NTU60 (T4)", "", total="69.2"),
-    _row("Luo et al., NTU60 (T4)", "89.5"),
-    _row("ADMD, NTU60 (T4)", "73.4"),
-    _row("Garcia et al., NTU60 (T4)", "73.11"),
-)
-MINI = (
-    _row("Independent, NTU120-mini (T4; oracle T1)", "79.66", "78.67", "84.21", "86.57", "92.11"),
-    _row("ST-LSTM, skeletons, NTU120-mini (T4, about)", "", total="50.0"),
-    _row("VGG, RGB, NTU120-mini (T4, about)", "40.0"),
-    _row("VGG, depth, NTU120-mini (T4, about)", "", "20.0"),
-    _row("SMCL, NTU120-mini (T1)", "26.67", total="62.22", oracle="86.19"),
-    _row("CMCL, NTU120-mini (T1)", "29.61", total="5.28", oracle="86.29"),
-    _row("DMCL, NTU120-mini (T4; sum and oracle T1)", "81.25", "78.98", "84.45", "86.23", "91.71"),
-)
-NTU120 = (
-    _row("Independent, NTU120 (T4; oracle T1)", "84.86", "83.32", "86.72", "89.74", "94.36"),
-    _row("ST-LSTM, skeletons, NTU120 (T4)", "", total="55.7"),
-    _row("VGG, RGB, NTU120 (T4)", "58.5"),
-    _row("VGG, depth, NTU120 (T4)", "", "48.7"),
-    _row("VGG, RGB + depth, NTU120 (T4)", "", total="61.9"),
-    _row("VGG, RGB + depth + skeletons, NTU120 (T4)", "", total="64.0"),
-    _row("SMCL, NTU120 (T1)", "22.31", total="5.54", oracle="79.81"),
-    _row("CMCL, NTU120 (T1)", "22.37", total="5.06", oracle="85.20"),
-    _row("DMCL, NTU120 (T4; sum and oracle T1)", "84.31", "82.22", "86.44", "88.46", "93.21"),
 )

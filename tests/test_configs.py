@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn import weights as drawn_weights
 
-from configs import cmpl, common, distill, dmcl, gblend, mml, mml_grids
+from configs import cmpl, common, distill, dmcl, dmcl_tables, gblend, mml, mml_grids
 from data_prep import build
 from data_prep.tabletop import files, specs
 from mmvid import methods, network, plans
@@ -387,6 +387,20 @@ def test_dmcls_recipe(variant):
     assert any("DMCL" in what for what, _ in config.published)
 
 
+def test_dmcls_rows_of_tables_3_and_4_say_what_was_trained_and_tested_on():
+    """A row a set of modalities, as the paper has them, in the column of what is tested."""
+    uwa, mini = dmcl.get_config("uwa3d").published, dmcl.get_config("ntu120_mini").published
+    own = {"trained on": "RGB, D", "tested on": "RGB+", "rgb": "66.67"}
+    assert ("Hoffman et al., UWA3DII (T3)", own) in uwa
+    own = {"trained on": "RGB, D, F", "tested on": "RGB, D, F", "sum": "86.57"}
+    assert ("Independent, sum, NTU120-mini (T4)", own) in mini
+    counts = {
+        name: sum(what.endswith(("(T3)", "(T4)")) for what, _ in rows) for name, rows in dmcl_tables.ROWS.items()
+    }
+    assert counts == {
+        "NW-UCLA": 14, "UWA3DII": 13, "NTU60": 11, "NTU120-mini": 10, "NTU120": 12}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", dmcl.DATASETS)
 def test_dmcls_tables_and_the_papers_form(name):
     """Tables 1 and 2 train all methods; the paper's form has its own weights of the loss and a constant rate."""
@@ -500,9 +514,11 @@ def check_published(config, segments):
     outputs = {o for s in segments for n in s.networks for o in n.outputs}
     # Multimodal distillation prints its tables by heads, and of all heads together.
     heads = {*config.heads, " and ".join(sorted(config.heads))}
-    names = [what for what, _ in config.published]
+    # Of one method there is a row for each set of modalities that it was tested on.
+    names = [(what, row.get("tested on")) for what, row in config.published]
     assert len(set(names)) == len(names)
-    for what, numbers in config.published:
+    for what, row in config.published:
+        numbers = {name: text.lstrip("~") for name, text in row.items() if name not in ("trained on", "tested on")}
         assert numbers and set(numbers) <= outputs | heads | {"sum", "oracle"}, what
         for text in numbers.values():
             assert re.fullmatch(r"\d\d?\.\d\d?( / \d\d?\.\d\d?)?", text), (what, text)

@@ -1,6 +1,7 @@
 """Ensembles from saved scores: sums, rank sums, weights, and the command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -144,6 +145,33 @@ def test_the_command_scores_every_pair_and_triple(tmp_path, monkeypatch, capsys)
     assert "one MML: rgb" in page and "<svg" in page
 
 
+def test_ensembles_of_parts_have_one_member_of_each(tmp_path, monkeypatch, capsys):
+    """In the form of tables 11 (all sums, by rows and columns) and 13 (sums of places), with any runs' scores."""
+    one, other = a_run(tmp_path / "one", 1), a_run(tmp_path / "other", 2)
+    asked = (f"{one}:rgb", f"{other}:rgb", "+", f"{one}:flow", f"{other}:flow", f"--out={tmp_path}")
+    assert ask(monkeypatch, "ensemble", *asked) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "ensemble.json").read_text())
+    assert found["parts"] == [[0, 1], [2, 3]]
+    sums = {tuple(own["members"]): own for own in found["ensembles"] if len(own["members"]) > 1}
+    assert set(sums) == {(0, 2), (0, 3), (1, 2), (1, 3)}
+    table = said[said.index("sums (test") :].splitlines()
+    titles = found["members"]
+    assert all(title in table[1] for title in titles[2:])
+    for row, member in zip(table[3:5], (0, 1)):
+        assert row.startswith(titles[member])
+        for column in (2, 3):
+            own = sums[member, column]
+            assert f"{100 * own['value']:.1f} / {100 * own['top5']:.1f}" in row
+    # Places 0 to 3: each part shares them out.
+    ranks = said[said.index("sums of places") :].splitlines()
+    assert "in 4 ensembles of 2" in ranks[0]
+    places = [[int(text) for text in re.findall(r" (\d+)(?= |$)", line)] for line in ranks[3:5]]
+    assert [sum(column) for column in zip(*places)] == [6, 6]
+    page = (tmp_path / "ensemble.html").read_text()
+    assert "<h2>sums of places, from 0, in 4 ensembles of 2</h2>" in page
+
+
 def test_seeds_and_runs_of_one_name_are_told_apart(tmp_path, monkeypatch, capsys):
     runs = [a_run(tmp_path / name / "seed0", i) for i, name in enumerate(("a", "b"))]
     assert ask(monkeypatch, "ensemble", *runs, f"--out={tmp_path}") == 0
@@ -220,6 +248,9 @@ def test_a_submission_lacks_no_clip():
         (("{one}", "{one}:flow", "--tune=test"), 2, "prove nothing"),
         (("{one}", "{one}:flow", "--sizes=two"), 2, "--sizes=two"),
         (("{one}", "{one}:flow", "--top=0"), 2, "--top=0"),
+        (("{one}", "+"), 2, "no member before or behind a +"),
+        (("+", "{one}"), 2, "no member before or behind a +"),
+        (("{one}", "+", "{one}:flow", "--sizes=2"), 2, "one member of each part"),
         (("{one}", "{one}:flow", "--split=unseen"), 1, "no scores at"),
         (("{one}", "{elsewhere}"), 1, "not of the same data"),
     ],

@@ -235,6 +235,8 @@ def test_subsets_and_neighbours_are_on_the_page(columns, tmp_path):
     for part in ("<b>rgb + depth</b>", "Printed in the paper", "93.28", "12.5", "random features"):
         assert part in page, part
     assert page_lib._printed(paper) == ["rgb", "depth", "sum", "oracle"]
+    rival = ("a rival (T3)", {"flow": "90.1", "trained on": "RGB, D", "tested on": "F"})
+    assert page_lib._printed([*paper, rival])[:3] == ["trained on", "tested on", "rgb"]
 
 
 def test_nothing_to_report():

@@ -10,6 +10,12 @@ ensemble.html in --out has a map of all pairs, ensemble.json everything. With
 --tune=val each printed ensemble is also weighed as it does best on those clips;
 a split that numbers are reported on tunes nothing.
 
+    python -m mmvid ensemble runs/mml:all + runs/dmcl:flow runs/dmcl:depth
+
+has one member of each part, as MML's tables 11 to 13 have: of two parts all sums
+stand in a table. Below it, how often each member is in the best ensembles: the
+sum of its places, the less the better.
+
     python -m mmvid ensemble RUN:all --split=test --submit=ssv2.csv --tune=val
 
 writes what Something-Something v2's test takes, of clips without labels: the
@@ -17,6 +23,8 @@ sum of all members, the five likeliest classes of each clip.
 """
 
 import argparse
+import itertools
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -27,12 +35,14 @@ from mmvid.report import ensemble
 from mmvid.run import build
 from mmvid.scores import file, members
 from mmvid.scores.file import Scores
-from mmvid.scores.members import Clips, Member
+from mmvid.scores.members import Clips, Figure, Member
 
 CONFIG = False
 # What --sizes may say: of more members than that there are too many ensembles.
 LARGEST = 4
 EVERY = "all"
+# Between the members of which ensembles have one each.
+APART = "+"
 
 
 class Chosen(NamedTuple):
@@ -51,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", metavar="NAME", help="the clips; by default the first split of the first run")
     parser.add_argument("--head", default="", metavar="NAME", help="the labels, where clips have several")
-    parser.add_argument("--sizes", default="2,3", metavar="A,B", help="how many members an ensemble has")
+    parser.add_argument("--sizes", metavar="A,B", help="how many members an ensemble has; 2,3 if not given")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="how many ensembles are printed")
     parser.add_argument("--tune", metavar="SPLIT", help="clips to find weights on, such as val")
     parser.add_argument("--submit", type=pathlib.Path, metavar="FILE", help="the sum of all, five classes a clip")
@@ -99,16 +109,25 @@ def _main(scores: Scores, headline: str) -> str:
     return headline if headline in scores.logits else next(iter(scores.logits))
 
 
-def _gathered(texts: list[str], split: str) -> dict[str, Chosen]:
-    """{title: member} of all arguments. Raises WrongUse for a member that is named twice."""
+def _gathered(texts: list[str], split: str) -> tuple[dict[str, Chosen], list[range]]:
+    """{title: member} of all arguments, and the members, by index, of each part. Raises WrongUse for a member that
+    is named twice, and for a part without any."""
     found: dict[str, Chosen] = {}
+    counts = [0]
     for text in texts:
+        if text == APART:
+            counts.append(len(found))
+            continue
         for title, own in _named(text, split).items():
             if title in found and found[title].folder.resolve() == own.folder.resolve():
                 raise usage.WrongUse(f"{text}: {title} is a member already; name each once")
             # Runs of one name in two places.
             found[f"{own.folder}: {own.output}" if title in found else title] = own
-    return found
+    counts.append(len(found))
+    sizes = [last - first for first, last in itertools.pairwise(counts)]
+    if 0 in sizes:
+        raise usage.WrongUse(f"there is no member before or behind a {APART}: it stands between two parts")
+    return found, members.in_turn(sizes)
 
 
 def _together(found: Mapping[str, Chosen], head: str, **options) -> tuple[list[Member], Clips]:
@@ -129,7 +148,7 @@ def _submit(arguments: argparse.Namespace, found: Mapping[str, Chosen]) -> None:
     own, clips = _together(found, arguments.head, unlabelled=True)
     every, shares = range(len(own)), None
     if arguments.tune:
-        held, held_clips = _together(_gathered(arguments.members, arguments.tune), arguments.head)
+        held, held_clips = _together(_gathered(arguments.members, arguments.tune)[0], arguments.head)
         _check_apart(arguments.tune, held_clips, arguments.split or "the test", clips)
         shares = members.tuned(held, held_clips, [*every])
     text = members.submission(own, clips, every, shares)
@@ -137,6 +156,20 @@ def _submit(arguments: argparse.Namespace, found: Mapping[str, Chosen]) -> None:
     files.write_text(arguments.submit, text)
     told = "" if shares is None else f", weights {', '.join(f'{share:g}' for share in shares)} ({arguments.tune})"
     print(f"{arguments.submit}: {len(clips.id)} clips, the sum of {len(own)}{told}")
+
+
+def _figures(own: list[Member], clips: Clips, parts: list[range], sizes: str | None) -> list[Figure]:
+    """Scores all single members, and all ensembles that are meant. Raises WrongUse for --sizes that cannot be."""
+    if len(parts) == 1:
+        asked = [1, *_sizes("2,3" if sizes is None else sizes, len(own))]
+        return members.combinations(own, clips, sorted(set(asked)))
+    if sizes is not None:
+        raise usage.WrongUse(f"--sizes={sizes}: with {APART} an ensemble has one member of each part")
+    if math.prod(map(len, parts)) > members.MOST_WAYS:
+        raise usage.WrongUse(
+            f"there are {math.prod(map(len, parts)):,} ensembles of these parts: name fewer members"
+        )
+    return members.combinations(own, clips, [1]) + members.product(own, clips, parts)
 
 
 def _sizes(text: str, count: int) -> list[int]:
@@ -155,11 +188,11 @@ def execute(arguments: argparse.Namespace) -> None:
     be; ValueError for scores of other clips; FileNotFoundError for a split that is not scored.
     """
     usage.check_folder("--out", arguments.out)
-    run, segment, _ = _apart(arguments.members[0])
+    run, segment, _ = _apart(next((text for text in arguments.members if text != APART), ""))
     split = arguments.split or (_columns(run, segment)[1] or ["test"])[0]
     if arguments.tune == split:
         raise usage.WrongUse(f"--tune={split} are the clips that are reported: weights found there prove nothing")
-    found = _gathered(arguments.members, split)
+    found, parts = _gathered(arguments.members, split)
     if arguments.submit:
         _submit(arguments, found)
         return
@@ -168,19 +201,18 @@ def execute(arguments: argparse.Namespace) -> None:
     own, clips = _together(found, arguments.head)
     if arguments.top < 1:
         raise usage.WrongUse(f"--top={arguments.top}: print one ensemble or more")
-    figures = members.combinations(own, clips, [1, *_sizes(arguments.sizes, len(own))])
-    figures = list({figure.members: figure for figure in figures}.values())
+    figures = _figures(own, clips, parts, arguments.sizes)
     best = ensemble.best(figures, arguments.top)
     weights = {}
     if arguments.tune:
-        held, held_clips = _together(_gathered(arguments.members, arguments.tune), arguments.head)
+        held, held_clips = _together(_gathered(arguments.members, arguments.tune)[0], arguments.head)
         _check_apart(arguments.tune, held_clips, split, clips)
         for figure in (figure for figure in best if len(figure.members) > 1):
             shares = members.tuned(held, held_clips, figure.members)
             weights[figure.members] = shares, members.figure(own, clips, figure.members, shares)
     told = ensemble.Told(
         own, clips, figures, best, weights, split, arguments.tune or "", next(iter(found.values())).scores,
-        {title: own.folder for title, own in found.items()},
+        {title: own.folder for title, own in found.items()}, parts,
     )  # fmt: skip
     print("\n" + ensemble.text(told))
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import files
-from mmvid.report import diagrams, facts, page, table
+from mmvid.report import diagrams, facts, grids, page, table
 from mmvid.report.text import aligned, top
 from mmvid.scores.file import Scores
 from mmvid.scores.members import Clips, Figure, Member
@@ -19,7 +19,8 @@ MOST = 24
 class Told(NamedTuple):
     """What a page is made from: all ``figures`` of ensembles of ``members`` on the ``clips`` of a ``split``, the
     ``best`` of them, and the ``weights`` {members: (shares, figure)} that were ``tuned_on`` another one.
-    ``scores`` are one member's, for how all were scored; ``folders`` {member: its segment's} for who made them."""
+    ``scores`` are one member's, for how all were scored; ``folders`` {member: its segment's} for who made them.
+    ``parts`` are the members, by index, of which ensembles have one each; of a single part they have any."""
 
     members: Sequence[Member]
     clips: Clips
@@ -30,6 +31,7 @@ class Told(NamedTuple):
     tuned_on: str
     scores: Scores
     folders: Mapping[str, pathlib.Path]
+    parts: Sequence[Sequence[int]] = ()
 
     @property
     def unit(self) -> str:
@@ -75,9 +77,29 @@ def about(told: Told) -> str:
     return f"{table.denominators(told.scores)}; {told.clips.head}; single members, then {most}"
 
 
+def tables(told: Told) -> list[grids.Matrix]:
+    """Makes the tables in the form of MML's: of two parts all sums (tables 11 and 12), and for every member the
+    sum of its places in the ensembles of most members (table 13)."""
+    titles = [member.title for member in told.members]
+    size = max(len(own.members) for own in told.figures)
+    largest = [own for own in told.figures if len(own.members) == size]
+    made = []
+    if len(told.parts) == 2:
+        names = [[titles[i] for i in part] for part in told.parts]
+        made.append(grids.pairs("sums", told.members, told.clips, *names))
+    if size > 1 and len(largest) > 1:
+        parts = {f"part {i}": part for i, part in enumerate(told.parts, 1)}
+        what = f"sums of places, from 0, in {len(largest)} ensembles of {size}"
+        made.append(
+            grids.ranks(what, largest, titles, parts if len(parts) > 1 else {"members": range(len(titles))})
+        )
+    return made
+
+
 def text(told: Told) -> str:
-    """Writes the table as aligned text, below a line that says what it is of."""
-    return f"{about(told)}\n{aligned(rows(told))}"
+    """Writes the table as aligned text, below a line that says what it is of, and the tables in MML's form."""
+    made = grids.text(tables(told), told.split, "")
+    return "\n\n".join(filter(None, (f"{about(told)}\n{aligned(rows(told))}", made)))
 
 
 def plain(told: Told) -> dict:
@@ -89,6 +111,7 @@ def plain(told: Told) -> dict:
         "ensembles": [
             {"members": list(own.members), "value": own.value, "top5": own.five} for own in told.figures
         ],
+        "parts": [list(part) for part in told.parts],
         "tuned_on": told.tuned_on,
         "weights": [
             {"members": list(members), "weights": list(shares), "value": own.value, "top5": own.five}
@@ -115,6 +138,7 @@ def write(path: pathlib.Path, told: Told) -> pathlib.Path:
     """Writes the page; returns its path."""
     made = page.template("ensemble.html").render(
         rows=rows(told), about=about(told), figure=pairs(told), best=_headline(told), tuned=told.tuned_on,
+        matrices=[(own.title, own.unit, grids.rows_of(own)) for own in tables(told)],
         made=facts.made({title: [folder] for title, folder in told.folders.items()}),
     )  # fmt: skip
     files.write_text(path, made)

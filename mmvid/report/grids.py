@@ -7,7 +7,7 @@ from mmvid.report import points
 from mmvid.report.points import Column, Line
 from mmvid.report.text import aligned, top
 from mmvid.scores import file, members, numbers, protocols
-from mmvid.scores.members import Clips, Member
+from mmvid.scores.members import Clips, Figure, Member
 from mmvid.streams import OF_TABLE_10
 
 # Of a difference to the baseline whose interval does not hold 0.
@@ -124,35 +124,51 @@ def _gathered(scores: Mapping, told: Sequence) -> tuple[list[Member], Clips]:
 
 
 def _pairs(scores: Mapping, title: str, rows, columns, published) -> Matrix:
-    """Tables 11 and 12: the sum of a row's member and a column's."""
+    """Tables 11 and 12."""
     own, clips = _gathered(scores, [*rows, *columns])
-    count = len(rows)
+    names = [[name for name, *_ in part] for part in (rows, columns)]
+    return pairs(title, own, clips, *names, published)._replace(unit=_unit(scores))
+
+
+def pairs(
+    title: str, own: Sequence[Member], clips: Clips, rows: Sequence[str], columns: Sequence[str], published=None
+) -> Matrix:
+    """Makes the table of all sums of a row's member and a column's, as MML's tables 11 and 12. The first of
+    ``own`` are the members that ``rows`` name, then come those of ``columns``."""
+    unit = "mAP" if clips.kind == "multi" else "top-1 / top-5"
     made = []
-    for i, (row, *_) in enumerate(rows):
-        figures = [members.figure(own, clips, (i, count + j)) for j in range(len(columns))]
-        made.append((row, [Cell(top(f.value, f.five), 0, text) for f, text in zip(figures, published[i])]))
-    return Matrix(title, tuple(name for name, *_ in columns), made, _unit(scores))
+    for i, row in enumerate(rows):
+        figures = [members.figure(own, clips, (i, len(rows) + j)) for j in range(len(columns))]
+        texts = published[i] if published else [""] * len(columns)
+        made.append((row, [Cell(top(f.value, f.five), 0, text) for f, text in zip(figures, texts)]))
+    return Matrix(title, tuple(columns), made, unit)
 
 
 def _ranks(scores: Mapping, title: str, parts) -> Matrix:
-    """Table 13: of every part its members by the sum of their places, the best first, the paper's beside them."""
+    """Table 13."""
     own, clips = _gathered(scores, [member for _, told, _ in parts for member in told])
-    indices, first = [], 0
-    for _, told, _ in parts:
-        indices.append(range(first, first + len(told)))
-        first += len(told)
-    sums = members.rank_sums(members.product(own, clips, indices))
+    indices = members.in_turn([len(told) for _, told, _ in parts])
     names = [name for _, told, _ in parts for name, *_ in told]
-    lists = [sorted((sums[i], names[i]) for i in part) for part in indices]
+    heads, published = zip(*((part, printed) for part, _, printed in parts))
+    return ranks(title, members.product(own, clips, indices), names, dict(zip(heads, indices)), published)
+
+
+def ranks(
+    title: str, figures: Sequence[Figure], names: Sequence[str], parts: Mapping[str, Sequence[int]], published=None
+) -> Matrix:
+    """Makes the table of the sums of places in ensembles, ``figures``, as MML's table 13: of each of ``parts``
+    {title: members} the members, the best first, and beside them what is ``published``."""
+    sums = members.rank_sums(figures)
+    lists = [sorted((sums[i], names[i]) for i in part if i in sums) for part in parts.values()]
     made = []
     for place in range(max(map(len, lists))):
         cells = []
-        for found, (_, _, published) in zip(lists, parts):
+        for found, printed in zip(lists, published or [()] * len(lists)):
             value, name = found[place] if place < len(found) else ("", "")
-            printed = published[place] if place < len(published) else ("", "")
-            cells += [Cell(name, 0, printed[0]), Cell(str(value), 0, printed[1])]
+            paper, paper_sum = printed[place] if place < len(printed) else ("", "")
+            cells += [Cell(name, 0, paper), Cell(str(value), 0, paper_sum)]
         made.append((str(place + 1), cells))
-    heads = [text for part, *_ in parts for text in (part, "sum")]
+    heads = [text for part in parts for text in (part, "sum")]
     return Matrix(title, tuple(heads), made, "the smaller a sum, the better")
 
 

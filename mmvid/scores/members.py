@@ -149,6 +149,12 @@ def product(members: Sequence[Member], clips: Clips, parts: Sequence[Sequence[in
     return [figure(members, clips, chosen) for chosen in itertools.product(*parts)]
 
 
+def in_turn(counts: Sequence[int]) -> list[range]:
+    """The members of each part where one part comes after the other, of so many each."""
+    ends = list(itertools.accumulate(counts))
+    return [range(end - count, end) for end, count in zip(ends, counts)]
+
+
 def rank_sums(figures: Sequence[Figure]) -> dict[int, int]:
     """Sums, for each member, the places of the ensembles that it is in: {member: sum}; less is better.
 
