@@ -19,7 +19,7 @@ from mmvid import __main__ as program
 from mmvid import commands, files, logs, network
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
-from mmvid.report import comparison
+from mmvid.report import comparison, panels
 from mmvid.report.comparison import Row
 from mmvid.run import build, resume
 from mmvid.scores import file, numbers
@@ -299,6 +299,26 @@ def test_seeds_are_one_row_and_differences_are_paired(tmp_path, monkeypatch, cap
     runs = page.partition("<h2>Runs</h2>")[2].partition("<h2>")[0]
     assert [runs.count(f">{run}<") for run in (*folders, other)] == [1, 1, 1]
     assert "dmcl: DMCL" in page and page.count("<svg") == 4 and "viewport" in page and 'src="http' not in page
+
+
+def test_curves_of_seeds_are_averaged(tmp_path, monkeypatch):
+    """Figure 3 of DMCL: at steps that all have logged, of what all have logged there; of one seed nothing."""
+    folders = [left(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        lines = [{"step": step, "train/rgb/ce": 4.0 * seed + step, "train/flow/ce": 1.0} for step in (5, 10)]
+        lines += [{"step": 10, "val/rgb/top1": 0.5}] if seed else []
+        lines += [{"step": 15 + seed, "train/rgb/ce": 0.0}]
+        files.write_text(folder / "mml" / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    logged = [files.read_lines(folder / "mml" / "metrics.jsonl") for folder in folders]
+    assert panels.averaged(logged) == [
+        {"step": 5, "train/rgb/ce": 7.0, "train/flow/ce": 1.0},
+        {"step": 10, "train/rgb/ce": 12.0, "train/flow/ce": 1.0},
+    ]
+    assert ask(monkeypatch, "compare", *folders, f"--out={tmp_path}") == 0
+    page = (tmp_path / "compare.html").read_text()
+    assert "Means over seeds" in page and "cross-entropy" in page and page.count("<summary>MML</summary>") == 1
+    assert ask(monkeypatch, "compare", folders[0], f"--out={tmp_path}") == 0
+    assert "Means over seeds" not in (tmp_path / "compare.html").read_text()
 
 
 def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monkeypatch, capsys):

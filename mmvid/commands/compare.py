@@ -5,13 +5,13 @@ have left; nothing is run again.
     python -m mmvid compare runs/mml/seed0 runs/mml/seed1 runs/mml/seed2
 
 Runs that share everything but the seed are one row: mean and standard
-deviation. Differences are paired clip by clip, with 95 % bootstrap intervals
-over clips; of a run of configs/gblend.py also to its best modality alone and to
-its naive joint network. Runs on other data are refused, unless they are
-versions of a dataset: --across=dataset gives their means, unpaired. Of scores
-by 'evaluate --protocol=T10' (--splits=val@T10-centre) also MML's table 10 is
-printed, the medians over seeds. Writes compare.html and compare.json into
---out.
+deviation, and the means of their curves. Differences are paired clip by clip,
+with 95 % bootstrap intervals over clips; of a run of configs/gblend.py also to
+its best modality alone and to its naive joint network. Runs on other data are
+refused, unless they are versions of a dataset: --across=dataset gives their
+means, unpaired. Of scores by 'evaluate --protocol=T10'
+(--splits=val@T10-centre) also MML's table 10 is printed, the medians over
+seeds. Writes compare.html and compare.json into --out.
 """
 
 import argparse

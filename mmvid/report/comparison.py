@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mmvid import files
-from mmvid.report import diagrams, facts, overview, page, table, verdict, worth
+from mmvid.report import diagrams, facts, overview, page, panels, table, verdict, worth
 from mmvid.report import text as text_lib
 from mmvid.report.overview import CALIBRATION
 from mmvid.report.points import Line, Point
@@ -262,6 +262,13 @@ def _segments(rows: Sequence[Row]) -> dict[str, list[pathlib.Path]]:
     return {row.title: [pathlib.Path(folder) / row.segment for folder in row.runs] for row in rows}
 
 
+def _mean_curves(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Draws the mean curves of each row of several seeds: [(title, SVG)]."""
+    several = {row.title for row in rows if len(row.seeds) > 1}
+    drawn = [(title, panels.mean_curves(own)) for title, own in _segments(rows).items() if title in several]
+    return [(title, figure) for title, figure in drawn if figure]
+
+
 def write(
     path: pathlib.Path,
     tables: Sequence[dict],
@@ -291,6 +298,7 @@ def write(
             runs=_folders(rows),
             names=list(names),
             made=facts.made(_segments(rows)),
+            curves=_mean_curves(rows),
             several=any(len(row.seeds) > 1 for row in rows),
         ),
     )

@@ -174,7 +174,7 @@ def _published(told: Told, published: Sequence[tuple[str, dict]]) -> list[tuple[
 def _printed(published: Sequence[tuple[str, dict]]) -> list[str]:
     """Lists the columns of published rows: what a row's method has seen comes first, 'sum' and 'oracle' last."""
     # Sorting is stable, so that all others keep their order between these.
-    places = {"trained on": -2, "tested on": -1, "sum": 1, "oracle": 2}
+    places = {"trained on": -2, "tested on": -1, "sum": 1, "oracle": 2, "test": 3}
     return sorted(dict.fromkeys(o for _, row in published for o in row), key=lambda name: places.get(name, 0))
 
 

@@ -1,7 +1,7 @@
 """The parts of the report around its table: the figure above, curves, classes, neighbours, the hardest clips."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def neighbours(workdir: pathlib.Path) -> dict:
     }
 
 
-def _points(lines: list[dict], name: str) -> list[tuple[int, float]]:
+def _points(lines: Sequence[Mapping], name: str) -> list[tuple[int, float]]:
     return [(line["step"], line[name]) for line in lines if name in line]
 
 
@@ -94,8 +94,38 @@ def curves(workdir: pathlib.Path, *segments: str) -> str:
     There is a panel for each term, in training and in validation, with a line for every output. A thin line
     stands where the next segment begins. '' where nothing was logged.
     """
-    each = [files.read_lines(workdir / segment / "metrics.jsonl") for segment in segments]
-    lines, ends = [line for own in each for line in own], [own[-1]["step"] for own in each[:-1] if own]
+    each = [_logged(workdir / segment) for segment in segments]
+    return _curves([line for own in each for line in own], [own[-1]["step"] for own in each[:-1] if own])
+
+
+def mean_curves(folders: Sequence[pathlib.Path]) -> str:
+    """Draws the curves of one segment, means over the runs whose ``folders`` these are, as DMCL's figure 3 -> SVG;
+    of what all have logged at a step. '' where there is no such thing."""
+    return _curves(averaged([_logged(folder) for folder in folders]))
+
+
+def _logged(folder: pathlib.Path) -> list[dict]:
+    return files.read_lines(folder / "metrics.jsonl")
+
+
+def averaged(each: Sequence[Sequence[Mapping]]) -> list[dict]:
+    """The mean, name by name, of the logged lines of each run, at steps and of names that all of them have."""
+    # Of a run that was resumed, a step may have lines of several kinds, and some twice: what came last counts.
+    merged: list[dict[int, dict]] = [{} for _ in each]
+    for own, lines in zip(merged, each):
+        for line in lines:
+            own.setdefault(line["step"], {}).update(line)
+    found = []
+    for step in sorted(set.intersection(*map(set, merged))):
+        lines = [own[step] for own in merged]
+        names = [
+            n for n in lines[0] if n != "step" and all(isinstance(line.get(n), (int, float)) for line in lines)
+        ]
+        found.append({"step": step, **{n: float(np.mean([line[n] for line in lines])) for n in names}})
+    return found
+
+
+def _curves(lines: Sequence[Mapping], ends: Sequence[int] = ()) -> str:
     names = sorted({n for line in lines for n in line if n.startswith(("train/", "val/"))})
     panels: dict[str, dict] = {}
     for name in names:
