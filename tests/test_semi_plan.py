@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import types
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import runs
 import warm
-from test_train import assert_equal_runs, environment
+from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
 
 from configs import common
 from mmvid import files, train
@@ -296,3 +297,28 @@ def test_killed_in_each_place_ends_with_the_same_bits(dataset, finished, tmp_pat
     monkeypatch.setenv("LABELLED", str(dataset))
     train.train(small.get_config(), str(tmp_path / "cut"))
     assert_equal_runs(finished, tmp_path / "cut", ARMS)
+
+
+# ---------------------------------------------------------------------------- shared
+def shares_in(line):
+    """What a logged line says of pseudo-labels."""
+    return {name: value for name, value in line.items() if name.endswith(("/confident", "/right", "/beside"))}
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(dataset, tmp_path, monkeypatch):
+    """Each has its share of the labelled and of the unlabelled clips; denominators and statistics are of all."""
+    (tmp_path / "config.py").write_text(small.FILE)
+    monkeypatch.setenv("LABELLED", str(dataset))
+    brief = [f"--config={tmp_path}/config.py", "--config.steps.method=2", "--config.save_every=0"]
+    brief += ["--config.semi.labelled_batch=4", "--config.semi.unlabelled_batch=8"]
+    # Rounding in another order is a last bit, which large steps amplify.
+    brief.append("--config.schedule.lr=0.01")
+    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    in_two_processes([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"])
+    assert_runs_agree(tmp_path / "one", tmp_path / "two", ARMS)
+    for name in ("fixmatch", "method"):
+        one, two = ([shares_in(line) for line in files.read_lines(tmp_path / run / name / "metrics.jsonl")]
+                    for run in ("one", "two"))  # fmt: skip
+        assert one == two and any(one)
