@@ -1,6 +1,7 @@
 """Strict settings for every test; must run before JAX starts. docs/testing.md says why they are so."""
 
 import fcntl
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -17,6 +18,9 @@ if "device_count" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 # LLVM's passes would be half of all that the tests compute.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's older emitters compile in a third of the time; JAX 0.10 is the last that has them.
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and importlib.metadata.version("jax").startswith("0.10."):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 import hypothesis
 import jax
