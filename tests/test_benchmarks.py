@@ -9,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from test_train import environment
 
 from benchmarks.workers import Worker
 from mmvid.data import flow
@@ -22,7 +23,7 @@ BLOCK = f"import sys; sys.modules.update(dict.fromkeys({LACKING}))"
 @pytest.mark.slow
 def test_tiny_runs_every_section_on_a_bare_machine(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK)
-    env = os.environ | {"PYTHONPATH": str(tmp_path), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    env = environment() | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "benchmarks.device", "--tiny", "--out", str(tmp_path / "found.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr

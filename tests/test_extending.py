@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import test_methods
 from test_methods import HEADS, OUTPUTS, a_batch, a_draw, terms_of
+from test_train import environment
 
 from mmvid.methods import METHODS
 from mmvid.terms import reduce_terms
@@ -65,8 +66,8 @@ def tree(tmp_path_factory):
 def command(tree, *words):
     """What a command prints, which must succeed; on one device, as a user has."""
     words = [sys.executable if word == "python" else word for word in words]
-    own = {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "tests")]), "XLA_FLAGS": "", "TQDM_DISABLE": "1"}
-    done = subprocess.run(words, cwd=tree, env=os.environ | own, capture_output=True, text=True)
+    own = {"PYTHONPATH": os.pathsep.join([str(tree), str(tree / "tests")]), "TQDM_DISABLE": "1"}
+    done = subprocess.run(words, cwd=tree, env=environment() | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
