@@ -104,13 +104,19 @@ def values(row: Row, split: str, output: str, how: str) -> list[float]:
 
 def unit(row: Row, split: str, output: str, how: str) -> str:
     """Names what the values of an output are: 'top1' or 'map'."""
-    return "map" if _mean_hits(row, split, output, how) is None else "top1"
+    return "map" if _every_hits(row, split, output, how) is None else "top1"
+
+
+def _every_hits(row: Row, split: str, output: str, how: str) -> list[np.ndarray] | None:
+    """Returns the hits of each seed, [N] each; None where a seed has none to count."""
+    found = [_hits(scores, output, how) for scores in row.scores[split]]
+    return None if any(h is None or not len(h) for h in found) else found
 
 
 def _mean_hits(row: Row, split: str, output: str, how: str) -> np.ndarray | None:
     """Returns the share of seeds that are right on each clip: [N]; None where a seed has no hits to count."""
-    found = [_hits(scores, output, how) for scores in row.scores[split]]
-    return None if any(h is None or not len(h) for h in found) else np.mean(found, axis=0)
+    found = _every_hits(row, split, output, how)
+    return None if found is None else np.mean(found, axis=0)
 
 
 def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
@@ -125,11 +131,14 @@ def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
 
 
 def interval(row: Row, split: str, output: str, how: str) -> tuple[float, ...]:
-    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds: (low, high), or () where there
-    is no such number."""
-    hits, found = _mean_hits(row, split, output, how), values(row, split, output, how)
+    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds, or over versions of a dataset:
+    (low, high), or () where there is no such number."""
+    hits, found = _every_hits(row, split, output, how), values(row, split, output, how)
     if hits is not None:
-        return metrics.bootstrap_interval(hits)
+        ids = [file.labelled(scores).id for scores in row.scores[split]]
+        # Versions of a dataset may have clips of their own.
+        apart = not all(np.array_equal(own, ids[0]) for own in ids)
+        return metrics.interval_of_means(hits) if apart else metrics.bootstrap_interval(np.mean(hits, axis=0))
     return numbers_lib.around(float(np.mean(found)), _sampled(row, split, output, how)) if found else ()
 
 
