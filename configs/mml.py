@@ -32,7 +32,8 @@ table7_smoke   and so on: each of these in miniature           minutes, 2 cores
 ssv2_table7    and so on: each on Something-Something v2, with the paper's
                recipe and its numbers. Weeks on 8 GPUs; not run by us.
 charades       table 6 on Charades: I3D-ResNet-50 from Kinetics-400,
-               --config.networks.rgb.weights=FILE (also flow). mAP of CE 33.72
+               --config.networks.rgb.weights=I3D_8x8_R50.pyth (also flow), of
+               PyTorchVideo's zoo or SlowFast's code. mAP of CE 33.72
                (flow 15.81), MARS 34.40, D3D 35.48, MML 35.96 (29.12);
                charades_mars, charades_d3d: these rows alone. Not run by us.
 own            your videos: --config.dataset.path=data/mine    by your data
