@@ -68,8 +68,9 @@ def test_tsm_of_101_layers_shifts_every_second_block():
 @pytest.mark.parametrize("name, keys", [
     ("i3d_resnet50", ("3.res_blocks.0.branch1_conv", "6.proj")),
     pytest.param("slow_resnet50", ("2.res_blocks.0.branch1_conv", "5.proj"), marks=pytest.mark.slow),
-    pytest.param("slowfast_resnet50", ("0.multipathway_fusion.conv_fast_to_slow", "6.proj",
-                                       "4.multipathway_blocks.1.res_blocks.2.branch2.norm_c"), marks=pytest.mark.slow),
+    pytest.param("slowfast_resnet50", (
+        "0.multipathway_fusion.conv_fast_to_slow", "6.proj", "4.multipathway_blocks.1.res_blocks.2.branch2.norm_c",
+    ), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_pytorchvideos_numbers_count_poolings(name, keys):
     """I3D pools behind its first stage, SlowFast before its head: these have numbers, too."""
