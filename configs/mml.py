@@ -62,11 +62,11 @@ of a second and third launch stand beside CE continued twice and three times,
 of as many updates. "IN" is ImageNet, here still images; a second start from
 there ("IN2") has learnt these another time. Teachers are those of the first CE.
 All stages are as long as CE, and CE trains RGB, flow and RGB differences in
-every table but 6, whether it prints all of them or not. With files, each network
-that stands for ImageNet's needs one: rgb, flow and diff (table 10 rgb_dense and
-rgb_uniform, too); rgb2 of tables 5, 7, 8 and the ensembles and flow2 of table 5
-a second one, since two networks that begin alike teach each other nothing
-(torchvision has two of ResNet-50).
+every table but 6, whether it prints all of them or not. With files, each of
+the networks that stand for ImageNet's needs one: rgb, flow and diff (table 10
+rgb_dense and rgb_uniform, too); rgb2 of tables 5, 7, 8 and the ensembles and
+flow2 of table 5 a second one, since two networks that begin alike teach each
+other nothing (torchvision has two of ResNet-50).
 """
 
 import functools
