@@ -49,12 +49,11 @@ def among(tensors: Mapping) -> tuple[Layout, Callable[[str, str], Path]]:
     numbers = sorted({int(own["number"]) for own in found if own})
     stages = {0: 1} | {number: stage for stage, number in enumerate(numbers, 2)}
     two = any(".multipathway_" in key for key in tensors)
-    layout, _ = names_slowfast.among({".pathway1_": None} if two else {})
 
     def address(key: str, head: str) -> Path:
         return names_slowfast.address(slowfast_key(key, stages), head, two=two)
 
-    return layout, address
+    return names_slowfast.layout_of(two), address
 
 
 def key_of(params: Tree) -> Callable[[Path], str]:
