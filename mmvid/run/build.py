@@ -196,7 +196,7 @@ def _fitted(config, datasets: dict[str, records.Dataset], workdir: pathlib.Path)
     spaces = {name: label_spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
     datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
     _check_split_names(config, datasets["dataset"])
-    mesh, segments = sharding.make_mesh(), planned(config, datasets)
+    mesh, segments = sharding.make_mesh(fsdp=config.mesh.fsdp), planned(config, datasets)
     checks.check_batches(config, mesh, segments)
     checks.check_groups(segments, datasets, label_spaces)
     # The main dataset need not have what only a segment on another one reads (stills, for one).
@@ -285,8 +285,9 @@ def opened(workdir: pathlib.Path, config) -> Run:
 
 def without_beginning(config):
     """Returns a configuration without the stills and files of weights that are gone: a run that has ended needs
-    nothing of its beginning."""
+    nothing of its beginning, nor the devices that it was trained on."""
     config = config.copy_and_resolve_references().unlock()
+    config.mesh.fsdp = 1
     if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
         config.stills.steps = "0"
     for spec in config.networks.values():

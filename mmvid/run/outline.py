@@ -135,8 +135,9 @@ def outline(config, workdir: pathlib.Path) -> Outline:
             lines.append(_said(spec, datasets[name]))
             guessed |= set(datasets[name].info.splits) - set(spec.get("clips", {}))
     datasets = _with_subsets(config, datasets)
-    mesh, segments = sharding.make_mesh(), build.planned(config, datasets)
+    segments = build.planned(config, datasets)
     with usage.wrong_use():
+        mesh = sharding.make_mesh(fsdp=config.mesh.fsdp)
         checks.check_groups(segments, datasets, build.label_spaces)
         checks.check_batches(config, mesh, segments)
     return Outline(Run(config, workdir, mesh, datasets, segments, {}, {}), tuple(lines), frozenset(guessed))
