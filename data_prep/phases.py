@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_prep import checks, clips
 from data_prep.manifest import Item, Manifest
-from mmvid.data import records
+from mmvid.data import labels, records
 from mmvid.data.media import record
 from mmvid.data.media.files import DecodeError
 from mmvid.files import write_json
@@ -173,6 +173,11 @@ def pack_dataset(
         further["edition"] = source.edition
     info = _info(source, settings, rows, further)
     write_json(root / "index.json", {split: [r.id for r in rows if r.split == split] for split in files})
+    kept = {
+        split: {head: [row.labels[head] for row in rows if row.split == split] for head in source.heads}
+        for split in files
+    }
+    labels.save(root, info.fingerprint, {name: spec["kind"] for name, spec in source.heads.items()}, kept)
     write_json(root / "metadata.json", info._asdict())
     return info
 

@@ -17,7 +17,7 @@ HELD, REST = CLIPS[:3], CLIPS[3:]
 
 
 def shown(split, ids, dataset="dataset"):
-    return Shown(dataset, split, "f" * 12, tuple(ids))
+    return Shown(dataset, split, "f" * 12, seen.clips(ids))
 
 
 def segment(ids, *before, splits=(("held", HELD), ("rest", REST))):

@@ -510,7 +510,7 @@ def test_more_devices_and_processes_agree_with_one(data, tmp_path):
 @pytest.mark.slow
 def test_devices_that_share_the_parameters_agree_with_those_that_do_not(data, tmp_path):
     """Eight devices, of which four at a time hold a network between them. Killed, the run goes on with two at a
-    time from the same checkpoint, and two processes of two devices do as well with four, which none of them holds."""
+    time from the same checkpoint, and two processes of two devices do as well, of which none holds a whole one."""
     wide = [*FEW, "--config.model_options.width=32", "--config.steps.ce=2"]
     run(data, tmp_path / "whole", *wide, devices=8, brief=True)
     shared, cut = [*wide, "--config.mesh.fsdp=4"], [*wide, "--config.mesh.fsdp=2"]

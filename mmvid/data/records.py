@@ -1,5 +1,6 @@
 """Reads the prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
 
+import functools
 import hashlib
 import json
 import os
@@ -11,10 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmvid import usage
+from mmvid.data import labels as labels_lib
 from mmvid.data.fields import plain, with_settings
 
 SCHEMA = 1
 TFDS_NAME = "clips"
+# The ids of so many clips may stay in memory.
+KEPT = 1_000_000
 
 
 class Info(NamedTuple):
@@ -47,6 +51,16 @@ def fingerprint(rows: list, settings: dict) -> str:
     # Sorted, since the order in which clips were built is no part of the data.
     text = json.dumps([sorted(rows), settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.lru_cache(maxsize=16)
+def _ids(path: pathlib.Path, stamp: int, split: str) -> tuple[str, ...]:
+    """Reads the ids of a split, which the build wrote beside the records. ``stamp`` changes with the file."""
+    del stamp
+    found = json.loads(path.read_text(encoding="utf-8"))[split]
+    if not isinstance(found, list):
+        raise usage.Damaged(f"{path} does not list the clips of {split}: run the command that built it again")
+    return tuple(found)
 
 
 class Source:
@@ -89,15 +103,21 @@ class Source:
             self._data = data
         return self._data
 
-    def labels(self, head: str) -> list[np.ndarray]:
-        """Returns the label of every row. It reads every record, but decodes no frame."""
+    def labels(self, head: str) -> np.ndarray | list[np.ndarray]:
+        """Returns the label of every row. Of a dataset that was built before labels were kept beside the records
+        it reads all of these, but decodes no frame."""
+        known = labels_lib.load(self.root, self.info.fingerprint, self.split, head)
+        if known is not None and len(known) == len(self):
+            return known
         data = self._opened()
         return [np.asarray(data[row]["label"][head]) for row in range(len(self))]
 
     def ids(self) -> list[str]:
         """Returns the id of every row."""
-        # The build wrote the ids beside the records, so that none of these is read for them.
-        return json.loads((self.root / "index.json").read_text(encoding="utf-8"))[self.split]
+        path = self.root / "index.json"
+        # Those of a small split are asked for again and again, and the file may hold a large one, too.
+        read = _ids if len(self) <= KEPT else _ids.__wrapped__
+        return list(read(path, path.stat().st_mtime_ns, self.split))
 
 
 class Held:

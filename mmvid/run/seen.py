@@ -8,8 +8,11 @@ from mmvid.weights.seen import Shown
 
 
 def _shown(run: Run, dataset: str, split: str) -> Shown:
-    source = run.datasets[dataset].split(split)
-    return Shown(dataset, split, source.info.fingerprint, tuple(source.ids()))
+    source, key = run.datasets[dataset].split(split), f"seen {dataset} {split}"
+    # All segments ask, and of ten million clips it takes half a minute.
+    if key not in run.programs:
+        run.programs[key] = seen_lib.clips(source.ids())
+    return Shown(dataset, split, source.info.fingerprint, run.programs[key])
 
 
 def of(run: Run, segment: Segment) -> dict:
