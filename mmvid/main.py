@@ -53,6 +53,7 @@ def _parse(argv: list[str]) -> list[str]:
         if stray:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
         usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
+        usage.check_on_disk("--workdir", _workdir())
         usage.check_folder("--workdir", pathlib.Path(_workdir()))
         _seeds()
         return [program, *overrides]

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow", nargs="+", action="extend", default=[], metavar="KEY", help="entries that are the seed, too"
     )
-    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="where it goes, by default runs/NAME")
+    parser.add_argument("--workdir", type=usage.on_disk, metavar="DIR", help="where it goes, by default runs/NAME")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the GPUs")
     parser.add_argument("--stale", type=float, default=claim.STALE, metavar="S", help="see above")
     parser.add_argument("--retry", action="store_true", help="run once more what has failed")

@@ -45,7 +45,7 @@ def load(root: pathlib.Path, fingerprint: str, split: str, head: str) -> np.ndar
     too.
     """
     try:
-        with np.load(root / _NAME, allow_pickle=False) as found:
+        with (root / _NAME).open("rb") as file, np.load(file, allow_pickle=False) as found:
             name = f"{split}/{head}"
             if str(found["fingerprint"]) != fingerprint or name not in found:
                 return None

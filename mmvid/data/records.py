@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid import usage
+from mmvid import buckets, usage
 from mmvid.data import labels as labels_lib
 from mmvid.data.fields import plain, with_settings
 
@@ -54,10 +54,10 @@ def fingerprint(rows: list, settings: dict) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _ids(path: pathlib.Path, stamp: int, split: str) -> tuple[str, ...]:
+def _ids(path: pathlib.Path, stamp: tuple, split: str) -> tuple[str, ...]:
     """Reads the ids of a split, which the build wrote beside the records. ``stamp`` changes with the file."""
     del stamp
-    found = json.loads(path.read_text(encoding="utf-8"))[split]
+    found = json.loads(path.read_bytes())[split]
     if not isinstance(found, list):
         raise usage.Damaged(f"{path} does not list the clips of {split}: run the command that built it again")
     return tuple(found)
@@ -114,10 +114,10 @@ class Source:
 
     def ids(self) -> list[str]:
         """Returns the id of every row."""
-        path = self.root / "index.json"
         # Those of a small split are asked for again and again, and the file may hold a large one, too.
         read = _ids if len(self) <= KEPT else _ids.__wrapped__
-        return list(read(path, path.stat().st_mtime_ns, self.split))
+        path = self.root / "index.json"
+        return list(read(path, buckets.stamp(path), self.split))
 
 
 class Held:
@@ -214,10 +214,20 @@ def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
         )
 
 
+def is_at(root: str | os.PathLike) -> bool:
+    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket (gs://)."""
+    return buckets.there(buckets.located(root) / "metadata.json")
+
+
 def _check_there(root: pathlib.Path, example: str) -> None:
     """Raises FileNotFoundError where no dataset was built at ``root``, with the command ``example`` where one is
     known that would build there what is wanted."""
-    if (root / "metadata.json").exists():
+    if buckets.scheme(root) == "s3":
+        raise usage.WrongUse(
+            f"{root}: records are read at random places, on disks and in gs:// buckets: mount an s3:// bucket "
+            "(mountpoint-s3, rclone) or copy it, and name that folder"
+        )
+    if is_at(root):
         return
     own = f"python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}"
     known = f"The one that this configuration is written for is made there by\n  {example}\n"
@@ -231,15 +241,15 @@ def _check_there(root: pathlib.Path, example: str) -> None:
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
     """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
     is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
-    root = pathlib.Path(root)
+    root = buckets.located(root)
     path = root / "metadata.json"
     _check_there(root, example)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         # First: of another schema the other entries may differ, too.
         _check_version(root, found, command)
         info = Info(**found)
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise usage.Damaged(f"{path} cannot be read ({error}): build the dataset again") from None
     # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():

@@ -71,7 +71,7 @@ def _ensure(spec) -> None:
                 "command goes on."
             )
 
-    there = (pathlib.Path(spec.path) / "metadata.json").exists()
+    there = records.is_at(spec.path)
     # A path that the command does not make is the user's own, and perhaps misspelt.
     due = spec.path in spec.command and not there
     sharding.on_first(make if due else lambda: None, f"making {spec.path}")
@@ -238,7 +238,7 @@ def _check_still_there(config, workdir: pathlib.Path) -> None:
     """Raises FileNotFoundError for a dataset that is gone. `build` would make it anew, perhaps with other clips
     than those that the run has learnt from."""
     for name, spec in wanted(config).items():
-        if not (pathlib.Path(spec.path) / "metadata.json").exists():
+        if not records.is_at(spec.path):
             own = spec.path in spec.command
             again = f"make it again (python -m {' '.join(spec.command)})" if own else "put it back"
             raise FileNotFoundError(
@@ -288,7 +288,7 @@ def without_beginning(config):
     nothing of its beginning, nor the devices that it was trained on."""
     config = config.copy_and_resolve_references().unlock()
     config.mesh.fsdp = 1
-    if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
+    if not records.is_at(config.stills.path):
         config.stills.steps = "0"
     for spec in config.networks.values():
         named = [spec.weights] if isinstance(spec.weights, str) else spec.weights.values()
