@@ -68,7 +68,7 @@ def dataset(tmp_path_factory):
 
 
 def test_a_dataset_is_read_where_it_lies(dataset, bucket, monkeypatch):
-    """All but the records themselves through etils; ArrayRecord's own reader of gs:// is C++, and is given a file."""
+    """All but the records themselves through etils; ArrayRecord's own reader of gs:// is C++: it gets a file."""
     bucket(dataset, "gs://videos/small")
     read = array_record_data_source._create_reader
 
@@ -131,7 +131,7 @@ def test_weights_are_fetched_once_and_again_when_they_change(scheme, bucket, tmp
     shutil.move(tmp_path / "weights.safetensors", tmp_path / "in")
     bucket(tmp_path / "in", f"{scheme}://models/a")
     read, opened = [], Bucket.open
-    monkeypatch.setattr(Bucket, "open", lambda self, path, *a, **k: read.append(path) or opened(self, path, *a, **k))
+    monkeypatch.setattr(Bucket, "open", lambda self, path, **more: read.append(path) or opened(self, path, **more))
     for _ in range(2):
         buckets.fetched.cache_clear()  # another process
         path, network = files.split(f"{place}#rgb")
@@ -208,7 +208,7 @@ def test_a_training_is_on_a_disk(capsys, tmp_path, monkeypatch):
 
 
 def test_runs_to_reuse_are_on_a_disk():
-    with pytest.raises(usage.WrongUse, match="--config.reuse: gs://runs/b is in a bucket"):
+    with pytest.raises(usage.WrongUse, match=r"--config.reuse: gs://runs/b is in a bucket"):
         reuse._paths(types.SimpleNamespace(reuse="runs/a,gs://runs/b"))
 
 

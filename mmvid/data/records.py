@@ -19,6 +19,8 @@ SCHEMA = 1
 TFDS_NAME = "clips"
 # The ids of so many clips may stay in memory.
 KEPT = 1_000_000
+# How many files a process may have open beside those of records.
+SPARE = 512
 
 
 class Info(NamedTuple):
@@ -51,6 +53,26 @@ def fingerprint(rows: list, settings: dict) -> str:
     # Sorted, since the order in which clips were built is no part of the data.
     text = json.dumps([sorted(rows), settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _let_open(count: int, root: pathlib.Path) -> None:
+    """Allows this process to have ``count`` files open, beside its own: each file of records that was read stays
+    open. Raises ValueError where the system does not allow that many."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    if hard != unlimited and hard < wanted:
+        raise ValueError(
+            f"{root} has {count} files of records, and this system lets a process open {hard}: raise the hard "
+            f"limit (ulimit -Hn {wanted}; LimitNOFILE of a service, --ulimit nofile of a container)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @functools.lru_cache(maxsize=16)
@@ -94,6 +116,7 @@ class Source:
             import tensorflow_datasets as tfds
 
             builder = tfds.builder_from_directory(str(directory(self.root)))
+            _let_open(builder.info.splits[self.split].num_shards, self.root)
             data = builder.as_data_source(split=self.split)
             if len(data) != len(self):
                 raise usage.Damaged(
