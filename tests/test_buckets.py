@@ -181,7 +181,9 @@ def test_weights_that_are_not_there_are_told_before_anything_runs(name, bucket, 
     (tmp_path / "in" / "folder" / "a").write_text("a")
     bucket(tmp_path / "in", "gs://models")
     spec = types.SimpleNamespace(weights=f"gs://models/{name}")
-    with pytest.raises(ValueError, match=f"networks.rgb.weights=gs://models/{name}: there is no gs://models/{name}"):
+    with pytest.raises(
+        ValueError, match=f"networks.rgb.weights=gs://models/{name}: there is no gs://models/{name}"
+    ):
         values.check_weights(types.SimpleNamespace(networks={"rgb": spec}))
 
 

@@ -33,7 +33,8 @@ def test_what_was_kept_is_read(root):
 
 def test_what_is_not_there_is_none(root, tmp_path):
     assert labels.load(root, "e" * 12, "train", "verb") is None  # of another build
-    assert labels.load(root, "f" * 12, "train", "noun") is None and labels.load(root, "f" * 12, "test", "verb") is None
+    for split, head in (("train", "noun"), ("test", "verb")):
+        assert labels.load(root, "f" * 12, split, head) is None
     assert labels.load(tmp_path / "nowhere", "f" * 12, "train", "verb") is None
 
 
