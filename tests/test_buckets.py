@@ -11,6 +11,7 @@ import pytest
 from array_record.python import array_record_data_source
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from test_records import HEADS, pack, record
 
 from data_prep import build as data_prep
@@ -36,9 +37,8 @@ class Bucket(MemoryFileSystem):
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
     """``put(folder, 'gs://bucket/place')`` copies a folder there."""
-    known = dict(fsspec.registry._registry)
     for name in Bucket.protocol:
-        fsspec.register_implementation(name, Bucket, clobber=True)
+        monkeypatch.setitem(_registry, name, Bucket)
     monkeypatch.setenv("EPATH_USE_TF", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     backend._FileSystemSpecBackend._get_filesystem.cache_clear()
@@ -51,8 +51,6 @@ def bucket(monkeypatch, tmp_path):
                 Bucket().pipe_file(f"{place}/{path.relative_to(folder)}", path.read_bytes())
 
     yield put
-    fsspec.registry._registry.clear()
-    fsspec.registry._registry.update(known)
     backend._FileSystemSpecBackend._get_filesystem.cache_clear()
     buckets.fetched.cache_clear()
 
