@@ -24,7 +24,7 @@ DATASETS = (
     Dataset("ten million clips", 10_000_000, 10_000_000, 300),  # each like one of Kinetics
 )
 
-# python -m benchmarks.preparation, 340x256, one core of two busy ones: seconds and bytes of a frame, and of a pair.
+# python -m benchmarks.preparation, 340x256, a core of two busy ones: seconds and bytes of a frame, and of a pair.
 RGB = {"JPEG": (0.0, 0), "mp4": (0.0, 0)}
 FLOW = {"DIS": 0.0, "TV-L1, fast": 0.0, "TV-L1": 0.0}
 PLANES = {"PNG": 0, "JPEG": 0}
@@ -49,8 +49,8 @@ STEPS = (
     Step("ir-CSN-50, 8x224x224", 224, 239),
 )
 
-# In passes of a joint step over the training clips, of 50 epochs each. Assumed: a forward is a third of a step, one
-# network half of two. Validation and tests are left out.
+# In passes of a joint step over the training clips, of 50 epochs each. Assumed: a forward is a third of a step,
+# one network half of two. Validation and tests are left out.
 METHODS = {
     "each alone (CE)": 1.0,
     "DMCL, from scratch": 1.0,
