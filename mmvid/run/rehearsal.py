@@ -110,7 +110,7 @@ def _try(run: Run, directory: pathlib.Path) -> None:
         _measured(run, segment, directory / segment.name)
         _leave(segment, directory / segment.name)
     titled = [s for s in run.segments if s.title and s.evaluate]
-    # The run's own column, the one it is compared with, what tables add up, and one split: the others are like them.
+    # The run's own column, the one it is compared with, those that tables add up, and one split: others are alike.
     needed = {plans.baseline(run.segments), titled[-1].name, *grids.added_up(run.config.to_dict())}
     columns = [s for s in titled if s.name in needed]
     split = titled[-1].evaluate[0]
