@@ -31,8 +31,8 @@ def grid(setting: Variant, use: Variant) -> Variant:
 
 
 def miniature(smoke: Variant) -> Variant:
-    """Returns the setting of grids in miniature: two blocks a network, six steps a segment, since almost all the time
-    of up to thirty segments is compiling."""
+    """Returns the setting of grids in miniature: two blocks a network, six steps a segment, since almost all
+    the time of up to thirty segments is compiling."""
 
     def variant(c: ConfigDict) -> None:
         smoke(c)
