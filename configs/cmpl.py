@@ -270,7 +270,7 @@ def table(c: ConfigDict) -> None:
     """Table 1 in miniature, 1 and 5 labels on three labelled draws; tables A1, 6 and 2 on the first of them."""
     tabletop(c)
     c.semi.arms, c.semi.thinned = ConfigDict(), ()
-    c.steps.method, c.evaluation.every = "300", "50%"
+    c.steps.method, c.evaluation.every = "250", "50%"
     # Of both frame rates, with the same weights: FixMatch whose labels are made at another rate, and elsewhere in
     # the video (table 2).
     stream(c, "flow_far", "flow", frames=8, offset=1.0)

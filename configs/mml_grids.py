@@ -31,12 +31,13 @@ def grid(setting: Variant, use: Variant) -> Variant:
 
 
 def miniature(smoke: Variant) -> Variant:
-    """Returns the setting of grids in miniature: two blocks a network, six steps a segment, since almost all
-    the time of up to thirty segments is compiling."""
+    """Returns the setting of grids in miniature: one block a network, six steps a segment, one split, since
+    almost all the time of up to thirty segments is compiling."""
 
     def variant(c: ConfigDict) -> None:
         smoke(c)
-        c.model_options.stages = (1, 1)
+        c.model_options.stages = (1,)
+        c.evaluation.splits = ("test",)
         c.steps.update(dict(ce="6", ml="6", method="6"))
         c.schedule.warmup, c.log_every = "2", 3
 
