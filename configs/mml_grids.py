@@ -32,7 +32,7 @@ def grid(setting: Variant, use: Variant) -> Variant:
 
 def miniature(smoke: Variant) -> Variant:
     """Returns the setting of grids in miniature: one block a network, six steps a segment, one split, since
-    almost all the time of up to thirty segments is compiling."""
+    almost all the time of up to twenty segments is compiling."""
 
     def variant(c: ConfigDict) -> None:
         smoke(c)
