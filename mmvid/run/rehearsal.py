@@ -10,7 +10,7 @@ import numpy as np
 
 from mmvid import files, logs, network, plans
 from mmvid.plans.segment import Segment
-from mmvid.report import finish
+from mmvid.report import finish, grids
 from mmvid.run import score
 from mmvid.run.build import Run
 from mmvid.scores import file as file_lib
@@ -110,8 +110,9 @@ def _try(run: Run, directory: pathlib.Path) -> None:
         _measured(run, segment, directory / segment.name)
         _leave(segment, directory / segment.name)
     titled = [s for s in run.segments if s.title and s.evaluate]
-    # The run's own column, the one it is compared with, and one split: the others are like them.
-    columns = [s for s in titled if s.name == plans.baseline(run.segments) or s is titled[-1]]
+    # The run's own column, the one it is compared with, those that tables add up, and one split: others are alike.
+    needed = {plans.baseline(run.segments), titled[-1].name, *grids.added_up(run.config.to_dict())}
+    columns = [s for s in titled if s.name in needed]
     split = titled[-1].evaluate[0]
     for segment in columns:
         _scored(run, segment, split, directory / segment.name)
