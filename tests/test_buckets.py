@@ -129,7 +129,12 @@ def test_weights_are_fetched_once_and_again_when_they_change(scheme, bucket, tmp
     shutil.move(tmp_path / "weights.safetensors", tmp_path / "in")
     bucket(tmp_path / "in", f"{scheme}://models/a")
     read, opened = [], Bucket.open
-    monkeypatch.setattr(Bucket, "open", lambda self, path, **more: read.append(path) or opened(self, path, **more))
+
+    def noted(self, path, mode="rb", **more):
+        read.extend([path] * (mode == "rb"))
+        return opened(self, path, mode, **more)
+
+    monkeypatch.setattr(Bucket, "open", noted)
     for _ in range(2):
         buckets.fetched.cache_clear()  # another process
         path, network = files.split(f"{place}#rgb")

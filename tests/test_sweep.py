@@ -313,9 +313,9 @@ class Fake:
         return self.returncode
 
     def terminate(self):
-        """As training does after a signal: it saves and says 0."""
+        """As training does after a signal: it saves and says 143."""
         self.signals += 1
-        self.polls = 0
+        self.polls, self.code = 0, 143
 
 
 def worked(tasks, start=None, stop=None, keys=lambda task: {}, **options):

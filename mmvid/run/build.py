@@ -34,7 +34,7 @@ class Run(NamedTuple):
     datasets: dict[str, records.Dataset]
     segments: list[Segment]
     stop: dict  # `signals.listened`: {'signal': name} once the run has been asked to end
-    programs: dict  # what segments share: jitted functions by what they are made of, their FLOPs, seen clips
+    programs: dict  # `programs.shared`: jitted functions by what they are made of; `counts`: their FLOPs
 
 
 # ---------------------------------------------------------------------------- data
