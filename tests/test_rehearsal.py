@@ -9,7 +9,7 @@ from test_build import config, dataset  # noqa: F401
 from configs import mml
 from mmvid import logs
 from mmvid.report import grids, page, table
-from mmvid.run import build, feed, outline, rehearsal, resume
+from mmvid.run import build, feed, rehearsal, resume
 
 
 @pytest.fixture
@@ -27,11 +27,10 @@ GRIDS = {"ensembles_smoke": 17, "ensemble_smoke": 4, "table10_smoke": 3, "table7
 
 
 @pytest.mark.parametrize("variant, adds", GRIDS.items())
-def test_grids_that_add_up_scores_can_begin(variant, adds, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where no dataset lies, so that one is made up
+def test_grids_that_add_up_scores_can_begin(variant, adds, dataset, tmp_path):  # noqa: F811
     c = mml.get_config(variant)
-    c.heads = {"verb": (20, "single")}
-    run = outline.outline(c.lock(), tmp_path / "run").run
+    c.dataset.path, c.stills.steps = str(dataset), "0"
+    run = build.build(c.lock(), tmp_path / "run")
     rehearsal.rehearse(run)
     assert not list(run.workdir.iterdir())
     named = grids.added_up(run.config.to_dict())
