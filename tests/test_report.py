@@ -410,7 +410,7 @@ def test_many_columns_are_rows_of_the_first_figure(columns, monkeypatch):
     one = panels.lead(lines, columns, "test", "ce_continued")
     assert one.keys() == every.keys() and "flow" in every["values"]
     for svg in one.values():
-        assert "rgb: top-1" in svg and "flow" not in svg
+        assert "rgb top-1" in svg and "flow" not in svg
         assert all(column.title in svg for column in columns)
 
 

@@ -45,7 +45,7 @@ def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline:
     if len(shown) > MOST:
         name, found = next(iter(own.items()))
         own, styles, inks = _of_one(found, shown, styles, base)
-        unit = f"{name}: {unit}"
+        unit = f"{name} {unit}"
     return {
         "values": figures.values(own, styles, f"{unit},{gap}percent", inks=inks),
         "differences": base and figures.differences(own, styles, f"points of {unit}{gap}over {base}", base, inks),
