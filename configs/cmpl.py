@@ -9,20 +9,21 @@ augmented clips, what it is sure of (p >= .9) on the same clips as they are; and
 by CMPL, where it learns what a smaller auxiliary network is sure of, which sees
 twice as many frames, and the other way round. It ends with the columns
 supervised (of either network), FixMatch and CMPL (the primary network, `flow`,
-and the auxiliary one, `flow_fast`), and with how many pseudo-labels there were and how many of
-them were right. A variant is given as --config=configs/cmpl.py:smoke.
+and the auxiliary one, `flow_fast`), and with how many pseudo-labels there were
+and how many of them were right. A variant is given as --config=configs/cmpl.py:smoke.
 
 variant      what                                              expected time
-(default)    Tabletop, verbs from flow, 1 label a verb         not measured yet
-smoke        the same in miniature                             not measured yet
-five         the default with 5 labels a verb, of which labels not measured yet
+(default)    Tabletop, verbs from flow, 1 label a verb         14 min, 2 cores,
+                                                               + 4 for its data
+smoke        the same in miniature                             2 min, 2 cores
+five         the default with 5 labels a verb, of which labels as the default
              alone teach nearly as much as all 1,300
-plain        the default's CMPL alone, for sweeps              not measured yet
-cross_modal  RGB and flow label each other's clips, beside     not measured yet
+plain        the default's CMPL alone, for sweeps              6 min, 2 cores
+cross_modal  RGB and flow label each other's clips, beside     an hour, one core
              RGB that labels its own; three labelled draws.
              Of RGB alone, few labels teach no verbs
-nouns        nouns from RGB, from stills: where networks are   not measured yet
-             not sure of much
+nouns        nouns from RGB, from stills: where networks are   half an hour, one
+             not sure of much                                  core
 medium       the default on the larger rendering, with 1,500   an hour, 2 cores
              test clips and on three labelled draws: for claims
 cross_medium cross_modal on the larger rendering               an hour, 2 cores
