@@ -27,7 +27,7 @@ nouns        nouns from RGB, from stills: where networks are   half an hour, one
 medium       the default on the larger rendering, with 1,500   an hour, 2 cores
              test clips and on three labelled draws: for claims
 cross_medium cross_modal on the larger rendering               an hour, 2 cores
-table        table 1 in miniature, 1 and 5 labels a verb on    not measured yet
+table        table 1 in miniature, 1 and 5 labels a verb on    47 min, 2 cores
              three labelled draws; on the first of them tables
              A1 (whose predictions are labels), 6 (what the auxiliary learns
              from) and 2 (FixMatch with frame rates and temporal locations).
