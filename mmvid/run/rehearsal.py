@@ -11,7 +11,7 @@ import numpy as np
 from mmvid import files, logs, network, plans
 from mmvid.plans.segment import Segment
 from mmvid.report import finish, grids
-from mmvid.run import score
+from mmvid.run import feed, score
 from mmvid.run.build import Run
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
@@ -38,14 +38,16 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     count, outputs = min(len(source), CLIPS), segment.needs
     present = np.arange(count) < max(count - 1, 1)
     meta = score.meta(run, segment, split, segment.stop, protocol, crops)
-    logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
+    picture, how = (source.info.height, source.info.width), feed.views(run, protocol, crops)
+    views, _ = feed.count_views(run, segment, picture, how)
+    logits = {h: np.zeros((count, views, space.classes), np.float32) for h, space in segment.heads.items()}
     return Scores(
         id=np.asarray(source.ids()[:count]),
         row=np.arange(count, dtype=np.int32),
         label={name: _label(space, count) for name, space in segment.heads.items()},
         present=dict.fromkeys(outputs, present),
         logits={output: dict(logits) for output in outputs},
-        meta=meta | {"views": 1, "clips_used": count},
+        meta=meta | {"views": views, "clips_used": count},
     )
 
 
