@@ -1,6 +1,11 @@
 """Who trains together is found by what launchers leave in the environment; nobody trains alone by mistake."""
 
 import http.server
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 import threading
 import types
 
@@ -11,6 +16,7 @@ from jax.experimental import multihost_utils
 from mmvid import usage
 from mmvid.run import lock, processes
 
+ROOT = pathlib.Path(__file__).parents[1]
 SRUN = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "node[01-02]", "SLURM_NTASKS": "8", "SLURM_PROCID": "5",
     "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
@@ -38,6 +44,9 @@ def dev(tmp_path):
     ({"SLURM_JOB_ID": "77", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, {}, None),  # a batch script without srun
     (SRUN | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, {}, None),
     (SRUN, {}, FIVE),
+    (SRUN | {"SLURM_STEP_NUM_TASKS": "8"}, {}, FIVE),
+    # The shell that salloc -n 8 opens on the first host.
+    (SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_PROCID": "0"}, {}, None),
     (SRUN, {"count": 1}, None),
     (SRUN | {"JAX_NUM_PROCESSES": "1"}, {}, None),  # what a sweep says to its runs
     (SRUN, {"coordinator": "b:2"}, FIVE | {"coordinator_address": "b:2"}),
@@ -158,6 +167,25 @@ def test_those_who_do_not_meet_are_told_what_to_look_at(monkeypatch):
     monkeypatch.setattr(processes.jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match=r"have not met \(DEADLINE_EXCEEDED: nobody there\)"):
         processes.join(coordinator="a:1", count=2, index=1)
+
+
+ALONE = "from mmvid.run import processes; processes.TOLD, processes.MEET = 1, 2; processes.join()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", ["0", "1"])
+def test_who_waits_in_vain_is_told_and_not_aborted(index):
+    """Process 0, to whom nobody comes, and another one, whom nobody awaits."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+    own = {"JAX_COORDINATOR_ADDRESS": place, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": index}
+    environ = os.environ | own | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, env=environ, timeout=60)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert f"waiting for the other processes of this run; this is number {index} of 0 to 1" in done.stderr
+    assert f"meet at {place}" in done.stderr and "have not met (not all have come in 2 seconds)" in done.stderr
+    assert "Check failure" not in done.stderr
 
 
 # ---------------------------------------------------------------------------- one workdir

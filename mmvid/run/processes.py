@@ -8,6 +8,8 @@ import importlib.util
 import os
 import pathlib
 import re
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +25,8 @@ from mmvid.run import devices, lock
 
 # Where process 0 listens if only its host is known; JAX_COORDINATOR_PORT names another one.
 PORT = "8476"
+# Seconds after which a process says that it waits for the others, and within which all must have come.
+TOLD, MEET = 5.0, 300.0
 # Seconds that a network file system may take to show to all hosts what one of them has written.
 SHOWN = 60.0
 _METADATA = "/computeMetadata/v1/instance/attributes/worker-network-endpoints"
@@ -76,6 +80,8 @@ def _slurm(environ: Mapping[str, str]) -> Launched | None:
     host = _whole(environ, "SLURM_NODEID", 0)
     beside = tasks[host] if host < len(tasks) else 1
     count, index, local = (_whole(environ, f"SLURM_{name}", 0) for name in ("NTASKS", "PROCID", "LOCALID"))
+    # In the shell of `salloc -n 8`, a step of one task, SLURM_NTASKS is that of the whole job.
+    count = _whole(environ, "SLURM_STEP_NUM_TASKS", count)
     return Launched(count, index, local, beside, read=True)
 
 
@@ -219,21 +225,47 @@ def found(
 
 
 # ---------------------------------------------------------------------------- together
+def _unmet(reason: str) -> str:
+    """What is said where the processes have not met."""
+    return (
+        f"the processes of this run have not met ({reason}). All of them must be started, must reach process 0's "
+        "host and port, and give the same number of processes; --processes=1 trains with this one alone"
+    )
+
+
+def _watched(met: threading.Event, told: dict) -> None:
+    """Says whom this process waits for, and ends it with exit code 1 where they have not come in time."""
+    which = "waiting for the other processes of this run"
+    if "process_id" in told:
+        which += f"; this is number {told['process_id']} of 0 to {told['num_processes'] - 1}"
+    if "coordinator_address" in told:
+        which += f", they meet at {told['coordinator_address']}"
+    if met.wait(TOLD):
+        return
+    print(f"mmvid: {which}", file=sys.stderr, flush=True)
+    if met.wait(MEET - TOLD):
+        return
+    print(f"\nmmvid: {_unmet(f'not all have come in {MEET:g} seconds')}", file=sys.stderr, flush=True)
+    # The main thread waits in JAX, which knows no signal; a moment later it would abort with a trace of C++.
+    os._exit(1)
+
+
 def join(*, coordinator: str = "", count: int = 0, index: int = -1) -> None:
     """Joins the other processes where there are any; ``coordinator``, ``count`` and ``index`` are the command
-    line's. Raises WrongUse where too little is known of them, ValueError where they do not meet."""
+    line's. Raises WrongUse where too little is known of them, ValueError where they do not meet; where they have
+    not come after MEET seconds it says so and ends the process with exit code 1."""
     told = found(coordinator=coordinator, count=count, index=index)
     if told is None:
         return
+    met = threading.Event()
+    threading.Thread(target=_watched, args=(met, told), daemon=True).start()
     try:
-        jax.distributed.initialize(**told)
-    # JAX's own errors are RuntimeErrors: nobody listens, too few came, Kubernetes does not answer.
+        jax.distributed.initialize(**told, initialization_timeout=int(MEET) + 60)
+    # JAX's own errors are RuntimeErrors: a port that is taken, Kubernetes that does not answer.
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"the processes of this run have not met ({reason}). All of them must be started, must reach process "
-            "0's host and port, and give the same number of processes; --processes=1 trains with this one alone"
-        ) from error
+        raise ValueError(_unmet((str(error).splitlines() or [type(error).__name__])[0])) from error
+    finally:
+        met.set()
 
 
 def _shown(path: pathlib.Path, mark: int) -> bool:
