@@ -108,7 +108,8 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
 def main(argv: list[str]) -> None:
     """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
-    SIGTERM, 130 after Ctrl-C or a second signal, 1 where the run fails, 2 for wrong use."""
+    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
+    2 for wrong use."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
     from mmvid.run import loop, processes, signals
 
@@ -118,8 +119,8 @@ def main(argv: list[str]) -> None:
         (_try if _DRY.value else _train)(config, _workdir(), _seeds())
     except signals.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
-        # Not 0: a scheduler would take the run for done, and not start it again.
-        _leave(stopped.code)
+        # A scheduler would take 0 for done, and not start the run again; a person has seen that all is saved.
+        _leave(stopped.code if stopped.signal == "SIGTERM" else 0)
     except KeyboardInterrupt:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         _leave(130)

@@ -91,6 +91,7 @@ def told(code, root):
 
 def test_the_loader_starts_at_once(millions):
     found = told(START, millions)
+    print({name: found[name] for name in ("start", "memory")})
     assert found["start"] < 10 and found["memory"] < 2000, found
     ids = found["ids"]
     assert found["right"] and len(set(ids)) == len(ids) == 3200

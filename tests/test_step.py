@@ -185,7 +185,7 @@ def test_devices_that_share_the_parameters_are_one():
             state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
         large = [x for x in jax.tree.leaves((state.params, state.opt_state, state.ema)) if x.size >= 1024]
         shares[fsdp] = sum(x.addressable_shards[0].data.nbytes for x in large) / sum(x.nbytes for x in large)
-        found[fsdp] = jax.device_get((state.params, state.stats, state.ema, metrics))
+        found[fsdp] = jax.device_get((state.params, state.stats, state.opt_state, state.ema, metrics))
     assert shares == {1: 1, 4: 0.25}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], found[4])
 

@@ -66,10 +66,11 @@ def outcome(task: Task, code: int) -> str:
     """What has become of a run whose process has ended with an exit ``code``, below 0 for a signal."""
     if (task.workdir / "summary.json").exists() and code == 0:
         return DONE
-    # A shell says 128 and the signal's number, and so does training that has saved all after a signal.
+    # A shell says 128 and the signal's number, and so does training that has saved all after SIGTERM; after Ctrl-C
+    # it says 0.
     number = -code if code < 0 else code - 128
     from_outside = any(number == getattr(signal, name, None) for name in _FROM_OUTSIDE)
-    return INTERRUPTED if from_outside else FAILED
+    return INTERRUPTED if code == 0 or from_outside else FAILED
 
 
 # ---------------------------------------------------------------------------- which one
