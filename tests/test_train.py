@@ -531,7 +531,8 @@ def test_devices_that_share_the_parameters_agree_with_those_that_do_not(data, tm
     """Eight devices, of which four at a time hold a network between them. Killed, the run goes on from the same
     checkpoint with devices that share nothing, and killed again, with four at a time. Two processes of two devices
     do as well, of which none holds a whole network."""
-    wide = [*FEW, "--config.model_options.width=32", "--config.steps.ce=6"]
+    wide = [*FEW, "--config.plan=single", "--config.stills.steps=0", "--config.model_options.width=32",
+            "--config.steps.ce=6", "--config.ema=0.5"]  # fmt: skip
     run(data, tmp_path / "whole", *wide, devices=8, brief=True)
     shared, often = [*wide, "--config.mesh.fsdp=4"], "--config.save_every=1"
     for step, flags in ((3, shared), (6, wide)):
@@ -543,14 +544,14 @@ def test_devices_that_share_the_parameters_agree_with_those_that_do_not(data, tm
     run(data, tmp_path / "cut", *shared, often, devices=8, brief=True)
     in_two_processes(command(data, tmp_path / "two", *shared), told=by_sky)
     for name in ("cut", "two"):
-        assert_runs_agree(tmp_path / "whole", tmp_path / name, MML)
+        assert_runs_agree(tmp_path / "whole", tmp_path / name, ("ce",))
 
 
 @pytest.mark.slow
 def test_two_processes_leave_together_after_a_signal_to_one(data, tmp_path):
     """Both after the same step, which is saved; the same command goes on, and no step is lost or done twice."""
     # What is logged is waited for: of many steps on their way XLA's CPU devices wait for each other for ever.
-    long = ["--config.plan=single", "--config.stills.steps=0", "--config.steps.ce=90", "--config.save_every=10",
+    long = ["--config.plan=single", "--config.stills.steps=0", "--config.steps.ce=60", "--config.save_every=10",
             "--config.evaluation.every=0", "--config.log_every=5"]  # fmt: skip
     line, ce = command(data, tmp_path, *long), tmp_path / "ce"
     started = two_processes(line, told=by_job)
@@ -563,14 +564,12 @@ def test_two_processes_leave_together_after_a_signal_to_one(data, tmp_path):
             process.kill()
     assert [process.returncode for process in started] == [143, 143], said
     steps = [int(re.search(r"stopped by SIGTERM at step (\d+) of ce", text)[1]) for text in said]
-    assert (
-        10 <= steps[0] == steps[1] < 90 and (ce / "checkpoints" / str(steps[0]) / "_CHECKPOINT_METADATA").exists()
-    )
-    assert not (ce / "done.json").exists()
+    assert 10 <= steps[0] == steps[1] < 60 and not (ce / "done.json").exists()
+    assert (ce / "checkpoints" / str(steps[0]) / "_CHECKPOINT_METADATA").exists()
     in_two_processes(line, told=by_names)
     assert (ce / "done.json").exists()
     for i in range(2):
-        assert [row["step"] for row in files.read_lines(ce / f"ids-{i}.jsonl")] == [*range(1, 91)]
+        assert [row["step"] for row in files.read_lines(ce / f"ids-{i}.jsonl")] == [*range(1, 61)]
 
 
 IMPATIENT = "from mmvid.run import processes; processes.SHOWN = 1; import mmvid.main; mmvid.main.start()"
