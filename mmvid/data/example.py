@@ -56,17 +56,22 @@ class Eval(NamedTuple):
 LARGE = 1 << 20
 
 
+def _sequence(seed: int, epoch: int, salt: int) -> np.random.SeedSequence:
+    """Returns what an epoch's order is drawn from."""
+    # An even number here, an odd one for what is drawn of a clip: the two must not share random numbers.
+    return np.random.SeedSequence([seed, epoch, 2 * salt])
+
+
 @functools.lru_cache(maxsize=8)
 def _number(seed: int, epoch: int, salt: int) -> int:
-    """Returns the 32 bits that an epoch is shuffled by."""
-    return int(np.random.SeedSequence([seed, epoch, 2 * salt]).generate_state(1)[0])
+    """Returns the 32 bits that a large epoch is shuffled by."""
+    return int(_sequence(seed, epoch, salt).generate_state(1)[0])
 
 
 @functools.lru_cache(maxsize=8)
 def _order(n: int, seed: int, epoch: int, salt: int) -> np.ndarray:
     """Returns the order of an epoch's ``n`` rows. The cache saves a permutation for every example."""
-    # An even number here, an odd one for what is drawn of a clip: the two must not share random numbers.
-    return np.random.default_rng([seed, epoch, 2 * salt]).permutation(n)
+    return np.random.default_rng(_sequence(seed, epoch, salt)).permutation(n)
 
 
 def example_row(n: int, seed: int, position: int, salt: int = 0) -> int:
