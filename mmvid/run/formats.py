@@ -1,0 +1,175 @@
+"""Writes an `Export` as a file of JAX, as ONNX or as weights under published names, and reads it back."""
+
+import importlib.util
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from mmvid import files, lowering, usage
+from mmvid import weights as weights_lib
+from mmvid.plans.segment import Segment
+from mmvid.run import build, export
+from mmvid.run.build import Run
+from mmvid.run.export import Export
+from mmvid.weights.spellings import SPELLINGS
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ABOUT = "about.json"
+# A script that needs JAX and flatbuffers alone, and tells what the export makes of grey pictures.
+SCRIPT = """\
+import json, zipfile
+import jax.export
+import numpy as np
+with zipfile.ZipFile("{path}") as file:
+    about = json.loads(file.read("about.json"))
+    program = jax.export.deserialize(bytearray(file.read("program.bin")))
+clips = {{name: np.full((1, *own["shape"]), 128, own["dtype"]) for name, own in about["inputs"].items()}}
+for name, rows in program.call(clips).items():
+    print(name, about["classes"][name.split("/")[-1]][int(rows[0].argmax())], float(rows[0].max()))
+"""
+INSTALL = (
+    "it is made by jax2onnx, which is not installed: pip install --no-deps -r requirements-onnx.txt "
+    "(without --no-deps Orbax would be replaced by an older one)"
+)
+
+
+def _shaped(made: Export, batch) -> dict:
+    return {name: jax.ShapeDtypeStruct((batch, *shape), dtype) for name, (shape, dtype) in made.inputs.items()}
+
+
+# ---------------------------------------------------------------------------- jax
+def _check_serialiser() -> None:
+    """Raises WrongUse where the package is missing with which JAX writes and reads exports."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise usage.WrongUse("--format=jax: JAX writes exports by flatbuffers: pip install flatbuffers")
+
+
+def write_jax(made: Export, folder: pathlib.Path) -> None:
+    """Writes model.zip: the program for any batch, as `jax.export` serialises it, and what it says of itself.
+
+    Raises ValueError where it does not say what the run says.
+    """
+    (batch,) = jax.export.symbolic_shape("b")
+    _check_serialiser()
+    exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
+    program = bytes(exported.serialize())
+    worst = export.difference(made, jax.export.deserialize(bytearray(program)).call)
+    about = {
+        **made.about,
+        "format": "jax",
+        "platforms": list(exported.platforms),
+        "calling_convention": exported.calling_convention_version,
+        "largest_difference": worst,
+    }
+    with zipfile.ZipFile(folder / "model.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.writestr("program.bin", program)
+        file.writestr(ABOUT, files.as_json(about))
+    files.write_json(folder / ABOUT, about)
+
+
+# ---------------------------------------------------------------------------- onnx
+def _converter():
+    """Imports (jax2onnx, onnx, onnxruntime). Raises WrongUse, which says how to install them."""
+    try:
+        import jax2onnx
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise usage.WrongUse(f"--format=onnx: {INSTALL} [{error}]") from None
+    return jax2onnx, onnx, onnxruntime
+
+
+def _converted(made: Export, convert: Callable):
+    """Converts the function, a batch of any size, to ONNX: (model, names of its outputs). Raises ValueError, which
+    names what ONNX or the converter lacks."""
+    names = list(made.inputs)
+    outputs = list(jax.eval_shape(made.function, _shaped(made, 1)))
+
+    def positional(*arrays):
+        found = made.function(dict(zip(names, arrays)))
+        return tuple(found[name] for name in outputs)
+
+    shapes = [jax.ShapeDtypeStruct(("B", *shape), dtype) for shape, dtype in made.inputs.values()]
+    try:
+        with lowering.portable():
+            return convert(positional, shapes, input_names=names, output_names=outputs), outputs
+    except Exception as error:  # whatever the converter stumbles over
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"--format=onnx: these networks cannot be converted ({type(error).__name__}: {said}). "
+            "Take --format=jax"
+        ) from error
+
+
+def write_onnx(made: Export, folder: pathlib.Path) -> None:
+    """Writes model.onnx and its weights, model.onnx.data, for any batch. Raises WrongUse where the converter is
+    not installed, ValueError where it cannot convert these networks or what it made says something else."""
+    jax2onnx, onnx, onnxruntime = _converter()
+    model, outputs = _converted(made, jax2onnx.to_onnx)
+    about = {**made.about, "format": "onnx", "jax2onnx": jax2onnx.__version__, "onnx": onnx.__version__}
+    onnx.helper.set_model_props(model, {"about": json.dumps(about)})
+    path = folder / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def answer(clips):
+        return dict(zip(outputs, session.run(outputs, clips)))
+
+    about["largest_difference"] = export.difference(made, answer)
+    files.write_json(folder / ABOUT, about)
+
+
+# ---------------------------------------------------------------------------- torch
+def _spelling(model: str) -> str:
+    """Returns in whose names the files of an architecture were published; '' is torchvision's, or its authors'."""
+    return next((name for name, own in SPELLINGS.items() if model in own.models and own.key_of), "")
+
+
+def _check_whole(path: pathlib.Path, network, tree: dict) -> None:
+    """Raises ValueError where the file at ``path``, read as any published one, is not the network bit for bit."""
+    params, stats = weights_lib.load(network.name, path, layout=network.model, **tree)
+    same = jax.tree.map(np.array_equal, {"params": params, "stats": stats}, dict(tree))
+    if not all(jax.tree.leaves(same)):
+        raise ValueError(f"{path.name}, read back, is not the network {network.name!r}: nothing was written")
+
+
+def write_torch(run: Run, segment: Segment, made: Export, folder: pathlib.Path) -> None:
+    """Writes NETWORK.safetensors for each network that learns, of each head NETWORK-HEAD.safetensors where there
+    are several. Raises ValueError for networks that nobody has published names for."""
+    weights = build.weights_of(run, segment)
+    about = {**made.about, "format": "torch", "spellings": {}}
+    for network in (n for n in segment.networks if not n.frozen):
+        model = run.config.networks[network.name].model
+        if network.model.encoders:
+            raise ValueError(
+                f"--format=torch: {network.name} reads several streams at once, and nobody has published such "
+                "networks. Write its encoders one by one: python -m mmvid weights "
+                f"--check={run.workdir}/{segment.name}/weights.safetensors#{network.name}."
+                f"{next(iter(network.model.encoders))} --write=OUT.safetensors. Or take --format=jax"
+            )
+        tree = jax.device_get({kind: weights[kind][network.name] for kind in ("params", "stats")})
+        about["spellings"][network.name] = _write_network(network, model, tree, segment, folder)
+    files.write_json(folder / ABOUT, about)
+
+
+def _write_network(network, model: str, tree: dict, segment: Segment, folder: pathlib.Path) -> str:
+    spelling = _spelling(model)
+    for head in segment.heads:
+        name = network.name if len(segment.heads) == 1 else f"{network.name}-{head}"
+        path = folder / f"{name}.safetensors"
+        try:
+            keys = weights_lib.torch_names(tree["params"], tree["stats"], head=head, spelling=spelling)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"--format=torch: {network.name} is a {model}, for whose layers nobody has published names "
+                f"({error}). Take --format=jax"
+            ) from error
+        save_file({key: np.ascontiguousarray(value) for key, value in keys.items()}, path)
+        if len(segment.heads) == 1:
+            _check_whole(path, network, tree)
+    return spelling or "torchvision"
