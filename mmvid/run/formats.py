@@ -1,5 +1,6 @@
 """Writes an `Export` as a file of JAX, as ONNX or as weights under published names, and reads it back."""
 
+import importlib.metadata
 import importlib.util
 import json
 import pathlib
@@ -112,7 +113,8 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
     not installed, ValueError where it cannot convert these networks or what it made says something else."""
     jax2onnx, onnx, onnxruntime = _converter()
     model, outputs = _converted(made, jax2onnx.to_onnx)
-    about = {**made.about, "format": "onnx", "jax2onnx": jax2onnx.__version__, "onnx": onnx.__version__}
+    versions = {name: importlib.metadata.version(name) for name in ("jax2onnx", "onnx")}
+    about = {**made.about, "format": "onnx", **versions}
     onnx.helper.set_model_props(model, {"about": json.dumps(about)})
     path = folder / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data")
