@@ -186,11 +186,13 @@ def drawn(inputs: Mapping[str, tuple], count: int) -> dict[str, np.ndarray]:
 def difference(export: Export, answer: Callable) -> float:
     """Returns the largest difference of a probability between the run and ``answer`` on drawn clips, of a batch of
     two and of one. Raises ValueError where it is beyond the tolerance."""
-    worst = 0.0
+    differences = []
     for count in (2, 1):
         clips = drawn(export.inputs, count)
         own, found = export.own(clips), answer(clips)
-        worst = max(worst, *(float(np.abs(np.asarray(found[name]) - own[name]).max()) for name in own))
+        differences += [np.abs(np.asarray(found[name]) - own[name]).max() for name in own]
+    # Not Python's max, to which 0 is more than NaN.
+    worst = float(np.max(differences))
     if not worst <= export.about["tolerance"]:
         raise ValueError(
             f"the export does not say what the run says: probabilities differ by up to {worst:.2g}, and "
