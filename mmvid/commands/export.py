@@ -5,14 +5,17 @@
 
 --format=jax writes one file, model.zip, for CPU, NVIDIA GPU and TPU: it takes
 the frames of a clip as bytes and gives probabilities; the cut, the size, the
-normalisation and the names of the classes are inside. It needs JAX and
-flatbuffers alone, and a script of ten lines that uses it is printed. --format=onnx writes model.onnx,
-which takes and gives the same (jax2onnx must be installed). --format=torch
-writes the networks' weights under the names that published code gives them.
+normalisation and the names of the classes are inside. A script of ten lines
+that uses it is printed, and needs JAX and flatbuffers alone. --format=onnx
+writes model.onnx, which takes and gives the same (jax2onnx must be installed).
+--format=torch writes the networks' weights under the names that published code
+gives them. --outputs=rgb exports one network of several, which needs only what
+that one reads.
 
-Each is checked before it is there: on drawn clips it must say what the run says.
-JAX reads an export for six months; what lasts is weights.safetensors beside
-config.json in the run's folder.
+Each is checked before it is there: on drawn clips, and on two that the run has
+scored where its dataset is there, it must say what the run says. JAX reads an
+export for six months; what lasts is weights.safetensors beside config.json in
+the run's folder.
 """
 
 import argparse
@@ -37,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=pathlib.Path, required=True, metavar="DIR", help="a new folder for what is written")
     add("--format", default=FORMATS[0], metavar="NAME", help="jax, onnx or torch; default jax")
     add("--frame", default="", metavar="HxW", help="height and width of the frames; default those of the dataset")
+    add("--outputs", metavar="A,B", help="those that are exported, such as rgb; default all of the segment")
     add("--segment", metavar="NAME", help="the segment whose networks are exported; default the last one")
 
 
@@ -50,6 +54,12 @@ def _frame(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def _outputs(text: str, segment: Segment) -> tuple[str, ...]:
+    """The outputs of 'rgb,flow', in the segment's order. Raises WrongUse for one that it lacks."""
+    names = usage.chosen("--outputs", text, segment.needs, f"outputs of {segment.name}")
+    return tuple(output for output in segment.needs if output in names)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.format not in FORMATS:
         raise usage.WrongUse(f"--format={arguments.format}: choose one of {', '.join(FORMATS)}")
@@ -59,18 +69,33 @@ def _check(arguments: argparse.Namespace) -> None:
         raise usage.WrongUse(f"--out={arguments.out} {what}: name a new folder, or remove it")
 
 
-def write(run: Run, segment: Segment, form: str, frame: tuple[int, int] | None, out: pathlib.Path) -> dict:
-    """Writes an export into the folder ``out``, whole or not at all; returns what it says of itself. Raises
-    ValueError where it cannot be, or does not say what the run says."""
-    made = export.of_run(run, segment, frame)
+def write(run: Run, segment: Segment, form: str, out: pathlib.Path, **how) -> dict:
+    """Writes an export into the folder ``out``, whole or not at all; returns what it says of itself. ``how`` are
+    the ``frame`` and ``outputs`` of `export.of_run`. Raises ValueError where it cannot be, or does not say what
+    the run says."""
+    out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with files.whole(out) as folder:
+    # First of all: where nothing can be written nobody waits for a program. A folder OUT.tmp may be the user's.
+    with files.whole(out, "being-exported") as folder:
         folder.mkdir()
+        made = export.of_run(run, segment, **how)
         if form == "torch":
-            formats.write_torch(run, segment, made, folder)
+            formats.write_torch(run, made, folder)
         else:
             {"jax": formats.write_jax, "onnx": formats.write_onnx}[form](made, folder)
     return files.read_json(out / formats.ABOUT)
+
+
+def _checked(about: dict) -> str:
+    """Says how an export was compared with its run."""
+    if about["format"] == "torch":
+        named = ", ".join(f"{name}: {own}" for name, own in about["spellings"].items())
+        return f"read back, the tensors are the run's own; key names of {named}"
+    said = f"on drawn clips its probabilities differ from the run's by {about['largest_difference']:.1e} at most"
+    if known := about["scored"]:
+        clips, worst = f"{known['clips']} clips of {known['split']!r}", known["largest_difference"]
+        return f"{said}, on {clips} from those of its scores by {worst:.1e}"
+    return f"{said}; none of the run's own clips were compared, as they are gone or were scored in another way"
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -78,15 +103,12 @@ def execute(arguments: argparse.Namespace) -> None:
     _check(arguments)
     frame, began = _frame(arguments.frame), time.perf_counter()
     run, segment = predict._opened(arguments.run, arguments.segment, 1, arguments.overrides)
-    about = write(run, segment, arguments.format, frame, arguments.out)
+    outputs = () if arguments.outputs is None else _outputs(arguments.outputs, segment)
+    about = write(run, segment, arguments.format, arguments.out, frame=frame, outputs=outputs)
     for path in sorted(arguments.out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
     print(f"{segment.name} of {arguments.run} as {arguments.format}, {time.perf_counter() - began:.0f} s")
-    if arguments.format == "torch":
-        named = ", ".join(f"{name}: {own}" for name, own in about["spellings"].items())
-        print(f"read back, the tensors are the run's own; key names of {named}")
-        return
-    print(f"probabilities are the run's: on drawn clips they differ by {about['largest_difference']:.1e} at most")
+    print(_checked(about))
     if arguments.format == "jax":
         print(f"JAX reads it until {about['readable_until']}; this script needs JAX and flatbuffers alone:\n")
-        print(formats.SCRIPT.format(path=arguments.out / "model.zip"))
+        print(formats.SCRIPT.format(path=str(arguments.out / formats.PROGRAM)))

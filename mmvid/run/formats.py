@@ -1,5 +1,6 @@
 """Writes an `Export` as a file of JAX, as ONNX or as weights under published names, and reads it back."""
 
+import datetime
 import importlib.metadata
 import importlib.util
 import json
@@ -15,19 +16,21 @@ from mmvid import files, lowering, usage
 from mmvid import weights as weights_lib
 from mmvid.network import Network
 from mmvid.plans.segment import Segment
-from mmvid.run import build, export
+from mmvid.run import export
 from mmvid.run.build import Run
 from mmvid.run.export import Export
 from mmvid.weights.spellings import SPELLINGS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-ABOUT = "about.json"
+# How long JAX promises to read what it has exported, in days.
+READABLE = 180
+ABOUT, PROGRAM = "about.json", "model.zip"
 # A script that needs JAX and flatbuffers alone, and tells what the export makes of grey pictures.
 SCRIPT = """\
 import json, zipfile
 import jax.export
 import numpy as np
-with zipfile.ZipFile("{path}") as file:
+with zipfile.ZipFile({path!r}) as file:
     about = json.loads(file.read("about.json"))
     program = jax.export.deserialize(bytearray(file.read("program.bin")))
 clips = {{name: np.full((1, *own["shape"]), 128, own["dtype"]) for name, own in about["inputs"].items()}}
@@ -60,15 +63,17 @@ def write_jax(made: Export, folder: pathlib.Path) -> None:
     _check_serialiser()
     exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
     program = bytes(exported.serialize())
-    worst = export.difference(made, jax.export.deserialize(bytearray(program)).call)
+    checked = export.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
     about = {
         **made.about,
         "format": "jax",
         "platforms": list(exported.platforms),
         "calling_convention": exported.calling_convention_version,
-        "largest_difference": worst,
+        # A promise of JAX, of the version that reads as well: later ones may refuse it.
+        "readable_until": str(datetime.date.today() + datetime.timedelta(READABLE)),
+        **checked,
     }
-    with zipfile.ZipFile(folder / "model.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    with zipfile.ZipFile(folder / PROGRAM, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("program.bin", program)
         file.writestr(ABOUT, files.as_json(about))
     files.write_json(folder / ABOUT, about)
@@ -113,8 +118,9 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
     not installed, ValueError where it cannot convert these networks or what it made says something else."""
     jax2onnx, onnx, onnxruntime = _converter()
     model, outputs = _converted(made, jax2onnx.to_onnx)
-    versions = {name: importlib.metadata.version(name) for name in ("jax2onnx", "onnx")}
-    about = {**made.about, "format": "onnx", **versions}
+    versions = {name: importlib.metadata.version(name) for name in ("jax2onnx", "onnx", "onnxruntime")}
+    opsets = {own.domain or "ai.onnx": own.version for own in model.opset_import}
+    about = {**made.about, "format": "onnx", **versions, "opsets": opsets}
     onnx.helper.set_model_props(model, {"about": json.dumps(about)})
     path = folder / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data")
@@ -123,8 +129,7 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
     def answer(clips):
         return dict(zip(outputs, session.run(outputs, clips)))
 
-    about["largest_difference"] = export.difference(made, answer)
-    files.write_json(folder / ABOUT, about)
+    files.write_json(folder / ABOUT, about | export.check(made, answer))
 
 
 # ---------------------------------------------------------------------------- torch
@@ -143,12 +148,12 @@ def _check_whole(path: pathlib.Path, network: Network, tree: dict, heads: Collec
         raise ValueError("read back, the numbers are others")
 
 
-def write_torch(run: Run, segment: Segment, made: Export, folder: pathlib.Path) -> None:
-    """Writes NETWORK.safetensors for each network that learns, of each head NETWORK-HEAD.safetensors where there
-    are several. Raises ValueError for networks that nobody has published names for."""
-    weights = build.weights_of(run, segment)
+def write_torch(run: Run, made: Export, folder: pathlib.Path) -> None:
+    """Writes NETWORK.safetensors for each network, of each head NETWORK-HEAD.safetensors where there are several.
+    Raises ValueError for networks that nobody has published names for."""
+    segment, weights = made.segment, made.weights
     about = {**made.about, "format": "torch", "spellings": {}}
-    for network in (n for n in segment.networks if not n.frozen):
+    for network in segment.networks:
         model = run.config.networks[network.name].model
         if network.model.encoders:
             raise ValueError(
@@ -179,4 +184,4 @@ def _write_network(network: Network, model: str, tree: dict, segment: Segment, f
                 f"--format=torch: nobody has published names for all layers of {network.name}, a {model} "
                 f"({said}). Take --format=jax"
             ) from error
-    return spelling or "torchvision"
+    return spelling or "torchvision's rules, though no such file was published"
