@@ -15,7 +15,7 @@ from mmvid.plans.segment import Segment
 from mmvid.run import build, feed, resize, score, scored
 from mmvid.run.build import Run
 from mmvid.scores import numbers
-from mmvid.streams import MODALITIES, Stream, form_of, stack_length
+from mmvid.streams import HAND, MODALITIES, SIDES, STATES, Stream, form_of, stack_length
 
 # What an export may differ by from the run, as a probability, and as a share of how far logits are spread, which
 # tells mistakes apart that probabilities near 0 and 1 hide. Of bfloat16 three digits are kept.
@@ -209,9 +209,14 @@ def drawn(inputs: Mapping[str, tuple], count: int) -> dict[str, np.ndarray]:
     made = {}
     for name, (shape, dtype) in inputs.items():
         low, high = {"uint8": (0, 256), "int16": (-3000, 3000)}.get(dtype, (0, 1))
-        # Whole numbers: the categories of boxes are some of them. Each clip has a brightness of its own.
+        # Each clip has a brightness of its own.
         values = rng.uniform(low, high, (count, *shape)) * rng.uniform(0.3, 1, (count, *(1,) * len(shape)))
         made[name] = values.astype(dtype)
+        if dtype == "float32":
+            # Boxes: of what, on which side and in which state are numbers of rows in tables; 0 is no box.
+            made[name][..., [4, 6, 7]] = rng.integers(
+                0, 1 + np.array([HAND, SIDES, STATES]), (count, *shape[:-1], 3)
+            )
     return made
 
 
