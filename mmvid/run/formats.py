@@ -1,12 +1,13 @@
 """Writes an `Export` as a file of JAX, as ONNX or as weights under published names, and reads it back."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import importlib.util
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import numpy as np
@@ -47,6 +48,19 @@ def _shaped(made: Export, batch) -> dict:
     return {name: jax.ShapeDtypeStruct((batch, *shape), dtype) for name, (shape, dtype) in made.inputs.items()}
 
 
+@contextlib.contextmanager
+def _refused(form: str, what: str, instead: str) -> Iterator[None]:
+    """Makes whatever a converter or a runtime stumbles over in the block a ValueError: ``what`` cannot be, and
+    which ``instead`` can."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"--format={form}: {what} ({type(error).__name__}: {said}). Take --format={instead}"
+        ) from error
+
+
 # ---------------------------------------------------------------------------- jax
 def _check_serialiser() -> None:
     """Raises WrongUse where the package is missing with which JAX writes and reads exports."""
@@ -61,8 +75,9 @@ def write_jax(made: Export, folder: pathlib.Path) -> None:
     """
     (batch,) = jax.export.symbolic_shape("b")
     _check_serialiser()
-    exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
-    program = bytes(exported.serialize())
+    with _refused("jax", "these networks cannot be traced for any number of clips", "torch"):
+        exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
+        program = bytes(exported.serialize())
     checked = export.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
     about = {
         **made.about,
@@ -102,15 +117,8 @@ def _converted(made: Export, convert: Callable):
         return tuple(found[name] for name in outputs)
 
     shapes = [jax.ShapeDtypeStruct(("B", *shape), dtype) for shape, dtype in made.inputs.values()]
-    try:
-        with lowering.portable():
-            return convert(positional, shapes, input_names=names, output_names=outputs), outputs
-    except Exception as error:  # whatever the converter stumbles over
-        said = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"--format=onnx: these networks cannot be converted ({type(error).__name__}: {said}). "
-            "Take --format=jax"
-        ) from error
+    with _refused("onnx", "these networks cannot be converted", "jax"), lowering.portable():
+        return convert(positional, shapes, input_names=names, output_names=outputs), outputs
 
 
 def write_onnx(made: Export, folder: pathlib.Path) -> None:
@@ -124,10 +132,12 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
     onnx.helper.set_model_props(model, {"about": json.dumps(about)})
     path = folder / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    with _refused("onnx", "onnxruntime cannot read what jax2onnx made", "jax"):
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def answer(clips):
-        return dict(zip(outputs, session.run(outputs, clips)))
+        with _refused("onnx", "onnxruntime cannot run what jax2onnx made", "jax"):
+            return dict(zip(outputs, session.run(outputs, clips)))
 
     files.write_json(folder / ABOUT, about | export.check(made, answer))
 
