@@ -1,9 +1,13 @@
 """`mmvid export`: tiny networks of every family say as files what they say in a run, or are refused."""
 
+import errno
 import functools
 import importlib.util
 import json
 import operator
+import os
+import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -438,6 +442,34 @@ def test_without_the_converter_it_says_how_to_install_it(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_without_the_serialiser_it_says_how_to_install_it(tmp_path, monkeypatch):
+    run, segment = of_family(tmp_path / "run", "stlt")
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(usage.WrongUse, match="pip install flatbuffers"):
+        command.write(run, segment, "jax", tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    def refuse(path, *given, **named):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+    monkeypatch.setattr(export, "of_run", lambda *given, **named: pytest.fail("too late"))
+    with pytest.raises(PermissionError):
+        command.write(None, None, "jax", tmp_path / "out")
+
+
+def test_an_empty_folder_is_filled_and_one_beside_it_stays(tmp_path):
+    run, segment = a_run(tmp_path / "run", [counted("rgb", "rgb", HEADS)], (RGB,))
+    for name in ("out", "out.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out.tmp" / "mine").touch()
+    command.write(run, segment, "jax", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"about.json", "model.zip"}
+    assert (tmp_path / "out.tmp" / "mine").exists()
+
+
 def test_what_cannot_be_converted_says_why(tmp_path):
     run, segment = of_family(tmp_path, "stlt")
 
@@ -490,3 +522,14 @@ def test_a_run_is_reloaded_without_mmvid_and_says_what_it_scored(finished, tmp_p
     gone = [f"--out={tmp_path / 'other'}", f"--config.dataset.path={tmp_path / 'nowhere'}"]
     assert ask(monkeypatch, "export", workdir, *gone) == 0
     assert "none of the run's own clips were compared" in capsys.readouterr().out
+    assert ask(monkeypatch, "export", workdir, f"--out={tmp_path / 'rgb'}", "--outputs=rgb") == 0
+    with zipfile.ZipFile(tmp_path / "rgb" / "model.zip") as file:
+        assert list(json.loads(file.read("about.json"))["inputs"]) == ["rgb"]
+    capsys.readouterr()
+    assert ask(monkeypatch, "export", workdir, f"--out={tmp_path / 'depth'}", "--outputs=depth") == 2
+    assert "there is no 'depth'" in capsys.readouterr().err
+    unfinished = shutil.copytree(workdir, tmp_path / "unfinished")
+    for done in unfinished.glob("*/done.json"):
+        done.unlink()
+    assert ask(monkeypatch, "export", unfinished, f"--out={tmp_path / 'depth'}") == 1
+    assert "has not ended" in capsys.readouterr().err and not (tmp_path / "depth").exists()
