@@ -33,11 +33,12 @@ from mmvid.methods.base import Method
 from mmvid.models import build_model
 from mmvid.network import Network
 from mmvid.plans.segment import Segment
+from mmvid.prepare import prepare
 from mmvid.run import export, feed, formats, resize, scored
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
-from mmvid.streams import HAND, SIDES, STATES, Head, Sampling, Stream, in_channels
+from mmvid.streams import HAND, MODALITIES, SIDES, STATES, Head, Sampling, Stream, host_shape, in_channels
 from mmvid.weights import files as weight_files
 
 HEADS = {"verb": Head(3, names=("lift", "drop", "push"))}
@@ -72,9 +73,17 @@ def config_of(**evaluation):
 
 
 def _param(rng, path, x):
-    """Draws a parameter so that what goes through its layer stays about as large as it was."""
-    fan = np.prod(x.shape[:-1]) if x.ndim > 1 else 25
-    return np.float32((path[-1].key == "scale") + rng.normal(0, fan**-0.5, x.shape))
+    """Draws a parameter so that no unit is dead, what goes through a layer stays about as large as it was, and
+    probabilities are far from 0 and 1."""
+    name, shape = path[-1].key, x.shape
+    if len(shape) > 1:
+        share = 0.1 if any(p.key == "classifier" for p in path) else 1
+        return np.float32(rng.normal(0, share * np.prod(shape[:-1]) ** -0.5, shape))
+    return np.float32({"scale": 1, "bias": 0.3}.get(name, 0) + rng.normal(0, 0.2, shape))
+
+
+def _stat(rng, path, x):
+    return np.float32(rng.uniform(0.6, 1.4, x.shape) if path[-1].key == "var" else rng.normal(0, 0.2, x.shape))
 
 
 def a_run(workdir, networks, streams, heads=HEADS, config=None, size=16):
@@ -87,7 +96,7 @@ def a_run(workdir, networks, streams, heads=HEADS, config=None, size=16):
     shapes, rng = jax.eval_shape(init, jax.random.key(0)), np.random.default_rng(1)
     # Norms and classifiers that begin at 0 or 1 would hide what is wrong.
     params = jax.tree_util.tree_map_with_path(functools.partial(_param, rng), shapes[0])
-    stats = jax.tree.map(lambda x: np.float32(rng.uniform(0.6, 1.4, x.shape)), shapes[1])
+    stats = jax.tree_util.tree_map_with_path(functools.partial(_stat, rng), shapes[1])
     tree = {n.name: {"params": params[n.name], "stats": stats[n.name]} for n in networks}
     weight_files.save(files_of(workdir) / "weights.safetensors", tree, {})
     info = types.SimpleNamespace(name="clips", height=20, width=24, settings={"depth_range": (1, 2)})
@@ -364,6 +373,18 @@ def test_a_portable_program_has_no_choice_by_platform_and_no_clip_convolution(na
         text = str(jax.make_jaxpr(lambda clips: made.function(clips))(export.drawn(made.inputs, 1)))
     assert "platform_index" not in text and "spatial_dims=(0, 1, 2" not in text
     assert not lowering.is_portable()
+
+
+@pytest.mark.parametrize("form", [name for name, form in MODALITIES["audio"].forms.items() if form.rate])
+def test_a_portable_program_hears_the_same(form):
+    """Its Fourier transform is a product."""
+    stream = Stream("audio", "audio", Sampling("uniform", 2), form)
+    x = np.random.default_rng(0).normal(0, 3000, (1, *host_shape(stream, 32))).astype(np.int16)
+    usual = np.asarray(prepare(stream, x))
+    with lowering.portable():
+        found = np.asarray(jax.jit(lambda x: prepare(stream, x))(x))
+    np.testing.assert_allclose(found, usual, atol=1e-4 * usual.std())
+    assert usual.std() > 0
 
 
 # ---------------------------------------------------------------------------- what goes wrong

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import pathlib
 import zipfile
 from collections.abc import Callable, Collection, Iterator
@@ -103,6 +104,8 @@ def _converter():
         import onnxruntime
     except ImportError as error:
         raise usage.WrongUse(f"--format=onnx: {INSTALL} [{error}]") from None
+    # A line for each constant whose shape it does not note down, which nothing needs.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     return jax2onnx, onnx, onnxruntime
 
 
