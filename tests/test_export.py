@@ -383,7 +383,8 @@ def test_a_portable_program_hears_the_same(form):
     usual = np.asarray(prepare(stream, x))
     with lowering.portable():
         found = np.asarray(jax.jit(lambda x: prepare(stream, x))(x))
-    np.testing.assert_allclose(found, usual, atol=1e-4 * usual.std())
+    # Logarithms of next to nothing.
+    np.testing.assert_allclose(found, usual, atol=1e-3 * usual.std())
     assert usual.std() > 0
 
 
