@@ -165,10 +165,17 @@ def _planar(x, kernel, strides: Pair, pads: Pair):
     return _side_by_side(x, kernel, strides, pads)
 
 
+def _longer(x, pads: Pair):
+    """Adds frames of zeros before and after clips."""
+    if lowering.is_portable():
+        return lowering.extended(x, jnp.zeros((), x.dtype), 1, *pads)
+    return jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
+
+
 def _side_by_side(x, kernel, strides: Pair, pads: Pair):
     """Computes all output frames by ONE 2-D convolution: the frames that each reads become channels."""
     taps, size, _, channels, filters = kernel.shape
-    x = lowering.extended(x, jnp.zeros((), x.dtype), 1, *pads)
+    x = _longer(x, pads)
     outputs = (x.shape[1] - taps) // strides[0] + 1
     last = (outputs - 1) * strides[0] + 1
     x = jnp.concatenate([x[:, i : i + last : strides[0]] for i in range(taps)], -1)

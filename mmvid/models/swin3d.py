@@ -61,6 +61,19 @@ def regions(grid: Triple, window: Triple, shift: Triple) -> np.ndarray:
     return partition(number, window)[..., 0]
 
 
+def _places(window: Triple) -> np.ndarray:
+    """Numbers the tokens of a window so that the difference of two says how far apart they are: [tokens]."""
+    _, height, width = (2 * n - 1 for n in window)
+    times, rows, columns = np.indices(window).reshape(3, -1)
+    return (times * height + rows) * width + columns
+
+
+def pairs_of(window: Triple) -> np.ndarray:
+    """Returns where each pair of a window's tokens looks up its bias: int64 [tokens, tokens]."""
+    own = _places(window)
+    return own[:, None] - own + own[-1]
+
+
 def bias_of(table, window: Triple, tokens: int):
     """Looks up the relative-position bias of every pair of tokens: [heads, tokens, tokens].
 
@@ -69,9 +82,7 @@ def bias_of(table, window: Triple, tokens: int):
     """
     # The index of an offset is linear in it, hence a difference of two tokens' own indices, and the last
     # token's own is offset 0's. The table of all pairs would be a constant of 600 kB in every block.
-    _, height, width = (2 * n - 1 for n in window)
-    times, rows, columns = np.indices(window).reshape(3, -1)
-    own = jnp.asarray((times * height + rows) * width + columns)
+    own = jnp.asarray(_places(window))
     pairs = own[:tokens, None] - own[None, :tokens] + own[-1]
     return jnp.asarray(table).at[:, pairs].get(mode="promise_in_bounds")
 

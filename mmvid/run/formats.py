@@ -8,7 +8,7 @@ import json
 import logging
 import pathlib
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -16,7 +16,9 @@ from safetensors.numpy import save_file
 
 from mmvid import files, lowering, usage
 from mmvid import weights as weights_lib
+from mmvid.models import swin3d
 from mmvid.network import Network
+from mmvid.plans import learning
 from mmvid.plans.segment import Segment
 from mmvid.run import export
 from mmvid.run.build import Run
@@ -151,6 +153,28 @@ def _spelling(model: str) -> str:
     return next((name for name, own in SPELLINGS.items() if model in own.models and own.key_of), "")
 
 
+def _beside(keys: dict, options: Mapping) -> dict[str, np.ndarray]:
+    """Returns what published modules keep beside the weights of ``keys`` and ask for when they load strictly: each
+    block of a Swin the pairs of tokens of its window; STLT's older code the numbers of places, and the layer that
+    those in space began as copies of."""
+    found = {}
+    for key, value in keys.items():
+        if key.endswith("relative_position_bias_table"):
+            found[key.replace("bias_table", "index")] = swin3d.pairs_of(options.get("window") or swin3d.WINDOW)
+        elif key == "backbone.frames_embeddings.position_embeddings.weight":
+            found["backbone.frames_embeddings.position_ids"] = np.arange(len(value))[None]
+        elif key.startswith(first := "backbone.frames_embeddings.layout_embedding.transformer.layers.0."):
+            found[key.replace(first, "backbone.frames_embeddings.layout_embedding.encoder_layer.")] = value
+    return found
+
+
+def named(tree: dict, model: str, head: str, options: Mapping) -> dict[str, np.ndarray]:
+    """Returns {key: array}, all that published code of a ``model`` with these ``options`` loads strictly. Raises
+    ValueError where nobody has named such layers."""
+    keys = weights_lib.torch_names(tree["params"], tree["stats"], head=head, spelling=_spelling(model))
+    return keys | _beside(keys, options)
+
+
 def _check_whole(path: pathlib.Path, network: Network, tree: dict, heads: Collection[str]) -> None:
     """Raises ValueError where the file at ``path``, read as any published one, is not the network bit for bit."""
     # A published file has one classifier: of several heads the layers below are compared.
@@ -167,7 +191,7 @@ def write_torch(run: Run, made: Export, folder: pathlib.Path) -> None:
     segment, weights = made.segment, made.weights
     about = {**made.about, "format": "torch", "spellings": {}}
     for network in segment.networks:
-        model = run.config.networks[network.name].model
+        spec = run.config.networks[network.name]
         if network.model.encoders:
             raise ValueError(
                 f"--format=torch: {network.name} reads several streams at once, and nobody has published such "
@@ -176,18 +200,20 @@ def write_torch(run: Run, made: Export, folder: pathlib.Path) -> None:
                 f"{next(iter(network.model.encoders))} --write=OUT.safetensors. Or take --format=jax"
             )
         tree = jax.device_get({kind: weights[kind][network.name] for kind in ("params", "stats")})
-        about["spellings"][network.name] = _write_network(network, model, tree, segment, folder)
+        options = learning.own(run.config.model_options, spec.options)
+        about["spellings"][network.name] = _write_network(network, spec.model, options, tree, segment, folder)
     files.write_json(folder / ABOUT, about)
 
 
-def _write_network(network: Network, model: str, tree: dict, segment: Segment, folder: pathlib.Path) -> str:
+def _write_network(
+    network: Network, model: str, options: Mapping, tree: dict, segment: Segment, folder: pathlib.Path
+) -> str:
     """Writes the files of a network; returns whose names they have. Raises ValueError where there are none."""
-    spelling = _spelling(model)
     for head in segment.heads:
         name = network.name if len(segment.heads) == 1 else f"{network.name}-{head}"
         path = folder / f"{name}.safetensors"
         try:
-            keys = weights_lib.torch_names(tree["params"], tree["stats"], head=head, spelling=spelling)
+            keys = named(tree, model, head, options)
             save_file({key: np.ascontiguousarray(value) for key, value in keys.items()}, path)
             _check_whole(path, network, tree, segment.heads)
         # Whatever a writer stumbles over, in layers that it does not know.
@@ -197,4 +223,4 @@ def _write_network(network: Network, model: str, tree: dict, segment: Segment, f
                 f"--format=torch: nobody has published names for all layers of {network.name}, a {model} "
                 f"({said}). Take --format=jax"
             ) from error
-    return spelling or "torchvision's rules, though no such file was published"
+    return _spelling(model) or "torchvision's rules, though no such file was published"
