@@ -218,9 +218,8 @@ def _write_network(
             _check_whole(path, network, tree, segment.heads)
         # Whatever a writer stumbles over, in layers that it does not know.
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            said = (str(error).splitlines() or [""])[-1]
             raise ValueError(
-                f"--format=torch: nobody has published names for all layers of {network.name}, a {model} "
-                f"({said}). Take --format=jax"
+                f"--format=torch: nobody has published names for all layers of {network.name}, "
+                f"a network of the model {model}. Take --format=jax, or other networks alone by --outputs"
             ) from error
     return _spelling(model) or "torchvision's rules, though no such file was published"
