@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from test_commands import ask
 from test_train import data, environment, finished  # noqa: F401
 
@@ -290,7 +291,8 @@ def test_every_family_under_published_names(name, tmp_path):
         assert not (tmp_path / "out").exists()
         return
     about = command.write(run, segment, "torch", tmp_path / "out")
-    assert (tmp_path / "out" / "net.safetensors").exists() and about["spellings"]["net"]
+    with safe_open(tmp_path / "out" / "net.safetensors", "np") as file:
+        assert json.loads(file.metadata()["about"])["jax"] == jax.__version__ and about["spellings"]["net"]
 
 
 # {a file of golden numbers, which lists its original's tensors: our network}

@@ -95,7 +95,8 @@ def _checked(about: dict) -> str:
     if known := about["scored"]:
         clips, worst = f"{known['clips']} clips of {known['split']!r}", known["largest_difference"]
         return f"{said}, on {clips} from those of its scores by {worst:.1e}"
-    return f"{said}; none of the run's own clips were compared, as they are gone or were scored in another way"
+    why = "they are gone, of another size, or were scored in another way"
+    return f"{said}; none of the run's own clips were compared: {why}"
 
 
 def execute(arguments: argparse.Namespace) -> None:

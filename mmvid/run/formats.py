@@ -19,7 +19,6 @@ from mmvid import weights as weights_lib
 from mmvid.models import swin3d
 from mmvid.network import Network
 from mmvid.plans import learning
-from mmvid.plans.segment import Segment
 from mmvid.run import export
 from mmvid.run.build import Run
 from mmvid.run.export import Export
@@ -188,38 +187,35 @@ def _check_whole(path: pathlib.Path, network: Network, tree: dict, heads: Collec
 def write_torch(run: Run, made: Export, folder: pathlib.Path) -> None:
     """Writes NETWORK.safetensors for each network, of each head NETWORK-HEAD.safetensors where there are several.
     Raises ValueError for networks that nobody has published names for."""
-    segment, weights = made.segment, made.weights
     about = {**made.about, "format": "torch", "spellings": {}}
-    for network in segment.networks:
-        spec = run.config.networks[network.name]
+    for network in made.segment.networks:
         if network.model.encoders:
             raise ValueError(
                 f"--format=torch: {network.name} reads several streams at once, and nobody has published such "
                 "networks. Write its encoders one by one: python -m mmvid weights "
-                f"--check={run.workdir}/{segment.name}/weights.safetensors#{network.name}."
+                f"--check={run.workdir}/{made.segment.name}/weights.safetensors#{network.name}."
                 f"{next(iter(network.model.encoders))} --write=OUT.safetensors. Or take --format=jax"
             )
-        tree = jax.device_get({kind: weights[kind][network.name] for kind in ("params", "stats")})
-        options = learning.own(run.config.model_options, spec.options)
-        about["spellings"][network.name] = _write_network(network, spec.model, options, tree, segment, folder)
+        about["spellings"][network.name] = _write_network(run, made, network, folder)
     files.write_json(folder / ABOUT, about)
 
 
-def _write_network(
-    network: Network, model: str, options: Mapping, tree: dict, segment: Segment, folder: pathlib.Path
-) -> str:
+def _write_network(run: Run, made: Export, network: Network, folder: pathlib.Path) -> str:
     """Writes the files of a network; returns whose names they have. Raises ValueError where there are none."""
-    for head in segment.heads:
-        name = network.name if len(segment.heads) == 1 else f"{network.name}-{head}"
-        path = folder / f"{name}.safetensors"
+    spec, heads = run.config.networks[network.name], made.segment.heads
+    tree = jax.device_get({kind: made.weights[kind][network.name] for kind in ("params", "stats")})
+    options = learning.own(run.config.model_options, spec.options)
+    note = {"format": "pt", "about": json.dumps(made.about)}
+    for head in heads:
+        path = folder / f"{network.name if len(heads) == 1 else f'{network.name}-{head}'}.safetensors"
         try:
-            keys = named(tree, model, head, options)
-            save_file({key: np.ascontiguousarray(value) for key, value in keys.items()}, path)
-            _check_whole(path, network, tree, segment.heads)
+            keys = named(tree, spec.model, head, options)
+            save_file({key: np.ascontiguousarray(value) for key, value in keys.items()}, path, note)
+            _check_whole(path, network, tree, heads)
         # Whatever a writer stumbles over, in layers that it does not know.
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"--format=torch: nobody has published names for all layers of {network.name}, "
-                f"a network of the model {model}. Take --format=jax, or other networks alone by --outputs"
+                f"a network of the model {spec.model}. Take --format=jax, or other networks alone by --outputs"
             ) from error
-    return _spelling(model) or "torchvision's rules, though no such file was published"
+    return _spelling(spec.model) or "torchvision's rules, though no such file was published"
