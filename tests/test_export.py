@@ -60,8 +60,15 @@ FAMILIES = {
     "audio": ("audio_tiny", TINY, (SOUND,)),
     "fusion": ("fusion", dict(encoders=ENCODERS, joint_width=8, **TINY), (SOUND, RGB)),
 }
+
+
+def quickly(*names):
+    """All families, of which those of other ``names`` are slow tests."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in FAMILIES]
+
+
 # A fusion has pictures, sound and an image's layers; the others are compiled by CI.
-SOME = [pytest.param(name, marks=[pytest.mark.slow] * (name != "fusion")) for name in FAMILIES]
+SOME = quickly("fusion")
 
 
 def config_of(**evaluation):
@@ -363,7 +370,7 @@ def test_every_family_as_onnx(name, tmp_path):
     assert about["largest_difference"] <= 1e-5 and (tmp_path / "out" / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quickly("tsm", "r2plus1d", "csn", "swin", "fusion"))
 def test_a_portable_program_has_no_choice_by_platform_and_no_clip_convolution(name, tmp_path):
     run, segment = of_family(tmp_path, name)
     made = export.of_run(run, segment)
