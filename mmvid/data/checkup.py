@@ -1,0 +1,275 @@
+"""Finds in a dataset what would spoil a score: clips that are in two splits, classes that nobody learns, what is
+missing, damaged or shows nothing. It looks at every clip, decodes a few places of each, and needs no network."""
+
+import collections
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmvid import usage
+from mmvid.data import fields, subsets
+from mmvid.data.media.files import reason
+from mmvid.streams import Head
+
+# The split that is learnt from; all others are for evaluation.
+LEARNT = "train"
+# A clip is measured against others of its split: so many times faster or slower than the median is said.
+PACE = 2.0
+
+
+class Clip(NamedTuple):
+    """What was found of a clip: ``classes`` {head: ids}, ``fields`` {field: its frames} that it has, ``numbers``
+    {(field, measure): number}. ``content`` is equal for equal clips. ``faults`` are reasons why it cannot be used;
+    where its record cannot be read at all, ``content`` is None and the rest is empty."""
+
+    id: str
+    split: str
+    classes: Mapping[str, tuple[int, ...]] = {}
+    frames: int = 0
+    rate: float = math.nan
+    size: tuple[int, int] = (0, 0)
+    fields: Mapping[str, int] = {}
+    content: object = None
+    numbers: Mapping[tuple[str, str], float] = {}
+    faults: tuple[str, ...] = ()
+
+
+# (id, what is to be said of this clip); the id is '' where nobody knows it.
+Named = tuple[str, str]
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with ``clips`` {split: which}, and what to do. With ``spoils`` it would make a score
+    false, or end a training."""
+
+    what: str
+    clips: Mapping[str, Sequence[Named]]
+    advice: str
+    spoils: bool = False
+
+
+# ---------------------------------------------------------------------------- a clip
+def look(source, row: int, heads: Mapping[str, Head], count: int) -> Clip:
+    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures. Raises
+    Damaged where the source as a whole cannot be read."""
+    try:
+        record = source[row]
+    except usage.Damaged:
+        raise
+    except Exception as error:  # whatever the reader of the files raises: others go on
+        return Clip(f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
+    numbers, faults = {}, []
+    for field in fields.FIELDS:
+        if fields.present(record, field):
+            try:
+                own = fields.measured(record, field, count)
+                numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
+            except Exception as error:  # as above
+                faults.append(f"its {field} cannot be read: {reason(error)}")
+    return Clip(
+        record["id"],
+        source.split,
+        {name: _classes(record["label"].get(name), head) for name, head in heads.items()},
+        record["num_frames"],
+        fields.rate(record),
+        (record["width"], record["height"]),
+        {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
+        fields.content(record),
+        numbers,
+        tuple(faults),
+    )
+
+
+def _classes(label, head: Head) -> tuple[int, ...]:
+    """Lists the classes of a label that is kept in any way; () where there is none."""
+    return () if label is None else tuple(np.flatnonzero(subsets.classes_of(np.asarray(label), head)).tolist())
+
+
+# ---------------------------------------------------------------------------- all clips
+def _by_split(clips: Iterable[tuple[str, str, str]]) -> dict[str, list[Named]]:
+    """Sorts clips, (split, id, what is to be said of it), by their splits."""
+    found = collections.defaultdict(list)
+    for split, name, note in clips:
+        found[split].append((name, note))
+    return dict(found)
+
+
+def _read(clip: Clip) -> bool:
+    """Tells whether the record of a clip could be read at all."""
+    return clip.content is not None
+
+
+def _of(clips: Iterable[Clip], wanted: Callable[[Clip], object]) -> dict[str, list[Named]]:
+    """Names the clips that are ``wanted``, by split."""
+    return _by_split((clip.split, clip.id, "") for clip in clips if wanted(clip))
+
+
+def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, spoils: bool = False) -> list[Problem]:
+    return [Problem(what, clips, advice, spoils)] if clips else []
+
+
+def shared(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that are in two splits, by their content."""
+    groups = collections.defaultdict(list)
+    for clip in filter(_read, clips):
+        groups[clip.content].append(clip)
+    learnt, others = [], []
+    for group in groups.values():
+        # A training clip leads: what it is equal to in an evaluation makes a score false.
+        first, *rest = sorted(group, key=lambda clip: (clip.split != LEARNT, clip.split, clip.id))
+        for clip in rest:
+            # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
+            meant = clip.id == first.id and "unseen" in (clip.split, first.split)
+            if clip.split != first.split and (first.split == LEARNT or not meant):
+                found = clip.split, clip.id, f"= {first.id} of {first.split}"
+                (learnt if first.split == LEARNT else others).append(found)
+    once = "keep them in one split alone, and build again"
+    return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
+        "are in another split of evaluation, too, by content", _by_split(others), once
+    )
+
+
+def contradicted(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds equal clips of one split that bear different labels."""
+    first, found = {}, []
+    for clip in filter(_read, clips):
+        known = first.setdefault((clip.split, clip.content), clip)
+        if known.classes != clip.classes:
+            found.append((clip.split, clip.id, f"= {known.id}"))
+    what = "are equal to another clip of their split that has another label"
+    return _problem(what, _by_split(found), "keep the one whose label is right, and build again")
+
+
+def doubled(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds ids that several clips of a split have: scores are matched by them."""
+    counts = collections.Counter((clip.split, clip.id) for clip in clips)
+    found = _by_split((split, name, f"{n} times") for (split, name), n in counts.items() if n > 1)
+    return _problem("have an id that others have", found, "give each clip an id of its own, and build again", True)
+
+
+def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
+    """Finds clips of evaluation that show a class which no training clip has."""
+    found = []
+    # A dataset for evaluation alone trains nothing.
+    for name in heads if any(clip.split == LEARNT for clip in clips) else ():
+        own = [clip for clip in clips if name in clip.classes]
+        known = {k for clip in own if clip.split == LEARNT for k in clip.classes[name]}
+        lacking = sorted({k for clip in own for k in clip.classes[name]} - known)
+        if lacking:
+            named = [repr(heads[name].named(k)) for k in lacking]
+            said = f"show a class of {name!r} that no training clip has: {', '.join(named[:5])}"
+            said += f" and {len(named) - 5} more" if len(named) > 5 else ""
+            few = _of(own, lambda clip, name=name, lacking=lacking: set(clip.classes[name]) & set(lacking))
+            found.append(
+                Problem(said, few, "they can only be missed: add training clips, or leave them out", True)
+            )
+    return found
+
+
+def unlabelled(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
+    """Finds clips of evaluation that have no label in a head of single ones: no score counts them."""
+    found = []
+    for name in (name for name, head in heads.items() if head.kind == "single"):
+        own = _of(clips, lambda clip, name=name: clip.split != LEARNT and _read(clip) and not clip.classes[name])
+        found += _problem(f"have no label in {name!r}", own, "no score counts them: label them, or leave them out")
+    return found
+
+
+def missing(
+    clips: Sequence[Clip], expected: Mapping[str, int], index: Mapping, rejected: Mapping
+) -> list[Problem]:
+    """Finds clips that are ``expected`` {split: how many} or listed in the ``index`` {split: ids}, and are not
+    there; ``rejected`` {split: ids} names those that a build could not use."""
+    there = collections.defaultdict(set)
+    for clip in clips:
+        there[clip.split].add(clip.id)
+    lost, unread = {}, not all(map(_read, clips))
+    for split, count in expected.items():
+        short = count - sum(clip.split == split for clip in clips)
+        names = [*rejected.get(split, ())][:short]
+        lost[split] = [(name, "") for name in names + [""] * (short - len(names))]
+    unlike = {split: [(name, "") for name in sorted(set(ids) - there[split])] for split, ids in index.items()}
+    advice = "mend what rejected.csv names and build again, or say with every score that it is of fewer clips"
+    found = []
+    for spoils in (True, False):
+        own = {split: ids for split, ids in lost.items() if ids and (split != LEARNT) == spoils}
+        found += _problem("are expected and missing", own, advice, spoils)
+    # Of a clip that cannot be read nobody knows the id.
+    unlike = {split: ids for split, ids in unlike.items() if ids and not unread}
+    what = "are listed in index.json and not among the records"
+    return found + _problem(what, unlike, "run the command that built the dataset again", True)
+
+
+def damaged(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that cannot be read: a training ends at the first of them."""
+    found = _by_split((clip.split, clip.id, "; ".join(clip.faults)) for clip in clips if clip.faults)
+    return _problem("are damaged", found, "run the command that built the dataset again", True)
+
+
+def suspect(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that one of their measures is beyond its limit of (`fields.Measure`)."""
+    found = []
+    for field, row in fields.FIELDS.items():
+        for measure in row.measures:
+            key = field, measure.name
+
+            def beyond(clip, key=key, measure=measure):
+                number = clip.numbers.get(key)
+                return number is not None and not measure.least <= number <= measure.most
+
+            own, what = _of(clips, beyond), f"have {field} that {measure.called}"
+            tests = {split: ids for split, ids in own.items() if split != LEARNT}
+            if measure.spoils and tests:
+                found += _problem(f"{what}, and can only be missed", tests, measure.advice, True)
+                own = {split: ids for split, ids in own.items() if split == LEARNT}
+            found += _problem(what, own, measure.advice)
+    return found
+
+
+def uneven(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of a single frame, of which a field ends too early, or whose rate is far from the usual one."""
+    rates = [clip.rate for clip in clips if not math.isnan(clip.rate)]
+    usual = float(np.median(rates)) if rates else math.nan
+    found = _problem(
+        "have one frame", _of(clips, lambda clip: clip.frames == 1), "nothing moves in them: leave them out"
+    )
+    for field in fields.FIELDS:
+        short = _of(clips, lambda c, field=field: 0 < c.fields.get(field, 0) < fields.least(c.frames))
+        found += _problem(f"have {field} that ends more than a tenth too early", short, "build again")
+    paced = _of(clips, lambda clip: not usual / PACE <= clip.rate <= usual * PACE and _read(clip))
+    advice = "what is sampled by frames moves faster or slower in them: convert them to one rate"
+    return found + _problem(
+        f"have more than {PACE:g} times more or fewer frames a second than most", paced, advice
+    )
+
+
+# ---------------------------------------------------------------------------- the verdict
+def problems(
+    clips: Sequence[Clip],
+    heads: Mapping[str, Head],
+    expected: Mapping[str, int],
+    index: Mapping[str, Sequence[str]],
+    rejected: Mapping[str, Sequence[str]],
+) -> list[Problem]:
+    """Finds all that is wrong with the ``clips`` of a dataset, what spoils a score first."""
+    found = [
+        *shared(clips),
+        *doubled(clips),
+        *untrained(clips, heads),
+        *missing(clips, expected, index, rejected),
+        *damaged(clips),
+        *suspect(clips),
+        *contradicted(clips),
+        *unlabelled(clips, heads),
+        *uneven(clips),
+    ]
+    return sorted(found, key=lambda problem: not problem.spoils)
+
+
+def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: float = 0.0) -> bool:
+    """Tells whether a problem is of more than the share ``tolerated`` of the clips of a split, of as many as
+    ``sizes``, and spoils their score."""
+    shares = [len(ids) / max(sizes.get(split, 0), 1) for split, ids in problem.clips.items()]
+    return problem.spoils and max(shares) > tolerated
