@@ -24,9 +24,10 @@ from test_scores import made
 
 from mmvid import files
 from mmvid.commands import compare
-from mmvid.report import comparison, overview, page
+from mmvid.report import browse, comparison, overview, page
 from mmvid.report.points import Column
 from mmvid.scores import effort, metrics
+from mmvid.streams import Head
 
 WIDTHS = 420, 1200
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
@@ -57,6 +58,7 @@ async function probe(name, width) {
           || box.bottom > edge.bottom + 2)) say("outside its drawing", text);
     }
   }
+  for (const film of page.querySelectorAll("video")) if (film.error) found.push("no film: " + film.ariaLabel);
   for (const image of page.images) if (!image.naturalWidth) found.push("no picture: " + image.alt);
   frame.remove();
   return found;
@@ -90,7 +92,7 @@ def taught(folder):
 
 
 def pages(folder):
-    """Reports of several kinds and a comparison, in ``folder``: their names."""
+    """Reports of several kinds, a comparison and a dataset, in ``folder``: their names."""
     columns = [column("CE", "ce", 0, 0.6), column("CE continued", "ce_continued", 1, 0.8),
                column("MML", "mml", 2, 1.6)]  # fmt: skip
     lines = [{"step": s, "train/rgb/ce": 1 / s, "val/flow/top1": 0.4, "lr": 0.1} for s in (1, 2, 3)]
@@ -111,10 +113,17 @@ def pages(folder):
     (folder / "multi").mkdir()
     page.write(folder / "multi", multi_columns(np.tile([1, 0, 1, 0], (8, 1))), config="{}", headline="rgb")
     taught(folder / "taught")
+    dataset, source = fake.dataset(40), fake.Source(40, absent=(2,), silent=(3,))
+    clips = [("train", source[row]) for row in range(40)]
+    heads = {"action": Head(5, "single", ("a", "b", *NASTY[:3]))}
+    lost = [{"id": name, "split": "test", "path": f"videos/{name}.mp4", "reason": name} for name in NASTY]
+    browse.write(folder / "browse.html", dataset, clips, heads, lost)
     runs = [left(folder / f"mml-seed{seed}", seed) for seed in (0, 1)]
     compare.compare([*runs, left(folder / "dmcl", 0, title="DMCL", plan="compare")], folder / "out")
-    return [f"{name}/report.html" for name in ("plain", "many", "multi", "taught")] + [
-        f"{name}/compare.html" for name in ("out", "taught")
+    return [
+        *(f"{name}/report.html" for name in ("plain", "many", "multi", "taught")),
+        *(f"{name}/compare.html" for name in ("out", "taught")),
+        "browse.html",
     ]
 
 

@@ -43,17 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 # ---------------------------------------------------------------------------- which clips
 def evenly(sizes: Mapping[str, int], count: int) -> dict[str, list[int]]:
-    """Chooses about ``count`` rows of splits with so many clips: equally many of each, from its first to its last;
-    {split: rows}."""
-    each, found = -(-count // max(len(sizes), 1)), {}
-    for split, size in sizes.items():
-        rows = np.linspace(0, size - 1, min(each, size, count - sum(map(len, found.values()))))
-        found[split] = np.unique(rows.round().astype(int)).tolist()
-    return found
+    """Chooses ``count`` rows of splits with so many clips, as equally many of each as there are, from its first to
+    its last; {split: rows}."""
+    found = {}
+    # From the smallest on, so that what it lacks is taken from the others.
+    for i, (split, size) in enumerate(sorted(sizes.items(), key=lambda own: own[1])):
+        share = min(size, count // (len(sizes) - i))
+        found[split] = np.linspace(0, size - 1, share).round().astype(int).tolist()
+        count -= share
+    return {split: found[split] for split in sizes}
 
 
 def _named(dataset: Dataset, splits: Sequence[str], ids: Sequence[str]) -> dict[str, list[int]]:
-    """Finds the rows of clips by their ids. Raises WrongUse for one that no split has."""
+    """Finds the rows of clips by their ids. Raises WrongUse for one that no split has, and for none."""
+    if not ids:
+        raise usage.WrongUse("--ids names no clip: give ids with commas between, or leave it out")
     known = {split: dataset.split(split).ids() for split in splits}
     if lacking := [name for name in ids if not any(name in own for own in known.values())]:
         raise usage.WrongUse(f"--ids: there is no clip {lacking[0]!r} in {', '.join(splits)} of {dataset.root}")

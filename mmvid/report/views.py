@@ -21,7 +21,8 @@ def _pictures(x: np.ndarray) -> np.ndarray:
     if x.shape[-1] % 2:
         return np.broadcast_to(x, (*x.shape[:3], 3))
     fields = x.reshape(*x.shape[:3], -1, 2).transpose(0, 3, 1, 2, 4)
-    return pictures.wheel(fields.reshape(-1, *fields.shape[2:]) - np.float32(127.5))
+    # What rests lies between two levels, and is kept as the upper one.
+    return pictures.wheel(np.trunc(fields.reshape(-1, *fields.shape[2:]) - np.float32(127.5)))
 
 
 def _differences(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,257 @@
+"""The doctor of datasets: every fault that would spoil a score is found where it was put, and nowhere else."""
+
+import collections
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_records import HEADS, pack, record
+
+from mmvid import commands, files
+from mmvid.data import checkup, fields
+from mmvid.data import frames as frames_lib
+from mmvid.data.checkup import Clip
+from mmvid.streams import Head
+
+SPACES = {"verb": Head(2, "single", tuple(HEADS["verb"]["names"]))}
+JPEG, PNG = frames_lib.encode_jpeg, frames_lib.encode_png
+
+
+class Split(list):
+    """Records of a split, as a source has them."""
+
+    def __init__(self, split, clips):
+        super().__init__(clips)
+        self.split = split
+
+
+def lively(i, split="train", frames=4, **changes):
+    """A record of 16x20 pictures with something to see, some motion and a sound."""
+    rng = np.random.default_rng(i)
+    pictures = [JPEG(rng.integers(40, 200, (16, 20, 3), np.uint8)) for _ in range(frames)]
+    planes = [PNG(rng.integers(100, 156, (16, 20), np.uint8)) for _ in range(frames - 1)]
+    sound = rng.integers(-999, 999, 4000).astype(np.int16).tobytes()
+    own = dict(rgb=pictures, flow_x=planes, flow_y=planes, height=16, width=20, audio=sound)
+    return record(i, split, frames, **own | changes)
+
+
+def healthy():
+    """Three clips of every split, of both classes."""
+    return [lively(3 * s + i, split) for s, split in enumerate(("train", "val", "test")) for i in range(3)]
+
+
+def found_in(clips, expected=None, index=None, rejected=None):
+    """The problems that the doctor finds in records."""
+    splits = collections.defaultdict(list)
+    for clip in clips:
+        splits[clip["split"]].append(clip)
+    looked = [
+        checkup.look(Split(name, own), row, SPACES, 3) for name, own in splits.items() for row in range(len(own))
+    ]
+    sizes = expected or {name: len(own) for name, own in splits.items()}
+    return checkup.problems(looked, SPACES, sizes, index or {}, rejected or {})
+
+
+def test_a_healthy_dataset_has_no_problem():
+    assert found_in(healthy()) == []
+
+
+# ---------------------------------------------------------------------------- faults, one at a time
+BLACK = [JPEG(np.zeros((16, 20, 3), np.uint8))] * 4
+FAST = [PNG(np.uint8(np.arange(320).reshape(16, 20) % 4 * 85))] * 3
+UNREAD = [PNG(np.zeros((16, 20), np.uint16))] * 4
+FAULTS = {
+    "a training clip in test": (
+        lambda clips: clips[6].update(rgb=clips[0]["rgb"]), "are training clips, too", "test", True),
+    "a clip of val in test": (
+        lambda clips: clips[6].update(rgb=clips[3]["rgb"]), "are in another split of evaluation", "val", False),
+    "a class without training clips": (
+        lambda clips: [clip.update(label={"verb": np.int64(0)}) for clip in clips[:3]],
+        "show a class of 'verb' that no training clip has: 'pull'", "val", True),
+    "a black clip to test on": (
+        lambda clips: clips[7].update(rgb=BLACK), "one colour all over, and can only be missed", "test", True),
+    "a black clip to learn from": (
+        lambda clips: clips[1].update(rgb=BLACK), "have rgb that shows one colour all over", "train", False),
+    "flow at the bound": (
+        lambda clips: clips[2].update(flow_x=FAST, flow_y=FAST), "have flow that moves further", "train", False),
+    "a picture cut short": (
+        lambda clips: clips[8]["rgb"].__setitem__(2, clips[8]["rgb"][2][:-9]), "are damaged", "test", True),
+    "a picture that is none": (
+        lambda clips: clips[8]["flow_x"].__setitem__(0, b"x" * 9 + b"\xff\xd9"), "are damaged", "test", True),
+    "frames that were lost": (lambda clips: clips[0].update(num_frames=9), "are damaged", "train", True),
+    "one id twice": (lambda clips: clips[4].update(id=clips[3]["id"]), "have an id that others have", "val", True),
+    "no label": (
+        lambda clips: clips[5].update(label={"verb": np.int64(-1)}), "have no label in 'verb'", "val", False),
+    "equal clips, unlike labels": (
+        lambda clips: clips[1].update(rgb=clips[0]["rgb"]), "are equal to another clip", "train", False),
+    "a silent clip": (lambda clips: clips[1].update(audio=bytes(1000)), "audio that is silent", "train", False),
+    "sound beyond its range": (
+        lambda clips: clips[1].update(audio=np.full(99, 32767, "<i2").tobytes()), "overdriven", "train", False),
+    "flow that ends early": (
+        lambda clips: clips[1].update(lively(1, frames=30, flow_x=FAST[:1] * 9, flow_y=FAST[:1] * 9)),
+        "ends more than a tenth too early", "train", False),
+    "another frame rate": (lambda clips: clips[2].update(fps=60.0), "frames a second than most", "train", False),
+    "depth without a reading": (
+        lambda clips: clips[6].update(depth=UNREAD), "no reading anywhere", "test", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_where_it_is(name):
+    plant, what, split, spoils = FAULTS[name]
+    clips = healthy()
+    plant(clips)
+    found = found_in(clips)
+    own = [problem for problem in found if what in problem.what]
+    assert len(own) == 1 and own[0].spoils is spoils and split in own[0].clips and own[0].advice
+    # Nothing else is said to spoil a score.
+    assert not any(problem.spoils for problem in found if problem is not own[0])
+
+
+def test_what_is_expected_and_missing_is_counted_and_named():
+    expected = {"train": 4, "val": 3, "test": 5}
+    found = found_in(healthy(), expected, rejected={"test": ["lost"], "train": ["gone"]})
+    # A clip to learn from that is missing makes no score false.
+    assert [problem.spoils for problem in found] == [True, False]
+    assert found[0].clips == {"test": [("lost", ""), ("", "")]} and found[1].clips == {"train": [("gone", "")]}
+
+
+def test_what_the_index_names_and_no_record_has_is_found():
+    index = {"val": ["clip003", "clip004", "clip005", "clip999"]}
+    (own,) = found_in(healthy(), index=index)
+    assert own.clips == {"val": [("clip999", "")]} and own.spoils and "index.json" in own.what
+
+
+def test_one_id_of_unseen_in_val_is_meant():
+    both = [lively(0), lively(1), lively(9, "val"), lively(9, "unseen")]
+    assert found_in(both) == []
+    (problem,) = found_in([*both, lively(9)])
+    assert set(problem.clips) == {"val", "unseen"} and problem.spoils
+
+
+def test_a_record_that_cannot_be_read_leaves_the_others_alone():
+    class Broken(Split):
+        def __getitem__(self, row):
+            if row == 1:
+                raise RuntimeError("checksum")
+            return super().__getitem__(row)
+
+    clips = [checkup.look(Broken("train", healthy()[:3]), row, SPACES, 2) for row in range(3)]
+    assert [bool(clip.faults) for clip in clips] == [False, True, False] and "checksum" in clips[1].faults[0]
+    (problem,) = checkup.problems(clips, SPACES, {"train": 3}, {"train": ["clip000", "clip001", "clip002"]}, {})
+    assert problem.what == "are damaged" and problem.spoils
+
+
+# ---------------------------------------------------------------------------- properties
+SPLITS = st.sampled_from(("train", "val", "test"))
+
+
+@given(st.lists(st.tuples(SPLITS, st.integers(1, 6)), max_size=12))
+def test_shared_clips_are_those_whose_content_is_in_train(pairs):
+    clips = [Clip(f"c{i}", split, content=content) for i, (split, content) in enumerate(pairs)]
+    learnt = {content for split, content in pairs if split == "train"}
+    wanted = {clip.id for clip in clips if clip.split != "train" and clip.content in learnt}
+    for order in (clips, clips[::-1]):
+        spoilt = [problem for problem in checkup.shared(order) if problem.spoils]
+        assert {name for one in spoilt for own in one.clips.values() for name, _ in own} == wanted
+
+
+@given(st.integers(0, 20), st.integers(1, 20))
+def test_so_much_is_tolerated_as_is_asked_for(count, size):
+    problem = checkup.Problem("", {"test": [("", "")] * count, "val": []}, "", True)
+    for tolerated in (0.0, 0.1, 1.0):
+        assert checkup.spoilt(problem, {"test": size}, tolerated) == (count / size > tolerated)
+    assert not checkup.spoilt(problem._replace(spoils=False), {"test": size})
+
+
+@given(st.integers(0, 255))
+def test_brightness_is_that_of_the_pictures(level):
+    clip = lively(0, rgb=[JPEG(np.full((16, 20, 3), level, np.uint8))] * 4)
+    found = fields.measured(clip, "rgb", 2)
+    assert found["brightness"] == pytest.approx(level, abs=1) and found["contrast"] < 1
+
+
+def test_content_is_of_the_pictures_not_of_names_or_labels():
+    clip = lively(0)
+    same = clip | {"id": "other", "split": "test", "label": {}, "audio": b"", "fps": 25.0}
+    assert fields.content(clip) == fields.content(same)
+    assert fields.content(clip) != fields.content(clip | {"rgb": lively(1)["rgb"]})
+    blind = fields.without(clip, ["rgb"])
+    assert (
+        fields.content(blind)
+        != fields.content(blind | {"audio": b"ab"})
+        == fields.content(blind | {"audio": b"ab"})
+    )
+
+
+# ---------------------------------------------------------------------------- the command
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A healthy dataset on the disk."""
+    root = tmp_path_factory.mktemp("doctor") / "whole"
+    root.mkdir()
+    pack(root, healthy(), ["verb"])
+    return root
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "data")
+
+
+def ask(*argv):
+    """The exit code of the command."""
+    try:
+        commands.start("doctor", [*map(str, argv)])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_the_command_of_a_healthy_dataset(whole, capsys):
+    before = sorted(path.name for path in whole.rglob("*"))
+    assert ask(whole) == 0
+    out = capsys.readouterr().out
+    assert "(000000000000): 9 of 9 clips" in out
+    assert "9 clips looked at" in out and "nothing would spoil a score" in out and "spoils:" not in out
+    assert "rgb, brightness (of 255)" in out and "2 of 2" in out and "flow, at the bound (%)" in out
+    assert sorted(path.name for path in whole.rglob("*")) == before
+
+
+def changed(root, **entries):
+    path = root / "metadata.json"
+    files.write_json(path, json.loads(path.read_text()) | entries)
+
+
+def test_missing_clips_end_with_1_and_may_be_tolerated(copy, capsys):
+    changed(copy, expected={"train": 3, "val": 3, "test": 4})
+    (copy / "rejected.csv").write_text("id,split,path,reason\nlost-one,test,a.mp4,truncated\n")
+    assert ask(copy) == 1
+    out, err = capsys.readouterr()
+    assert "spoils: 1 of 4 test clips are expected and missing (lost-one)" in out and "1 thing would spoil" in err
+    assert ask(copy, "--tolerate=25") == 0
+    assert "note:   1 of 4 test clips" in capsys.readouterr().out
+
+
+def test_files_that_were_cut_short_end_with_1(copy, capsys):
+    (path,) = copy.glob("clips/*/*-test.array_record*")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert ask(copy) == 1
+    assert "built" in "".join(capsys.readouterr())
+
+
+def test_an_empty_dataset_and_none_at_all(copy, tmp_path, capsys):
+    (copy / "index.json").unlink()
+    assert ask(copy) == 1 and "index.json" in capsys.readouterr().err
+    changed(copy, splits={}, expected={"train": 3})
+    assert ask(copy) == 1 and "has no clips: build it again" in capsys.readouterr().err
+    assert ask(tmp_path / "none") == 2 and "no prepared dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--frames=0", "--tolerate=-1", "--splits=x", "--splits="])
+def test_wrong_use(whole, flag, capsys):
+    assert ask(whole, flag) == 2
+    assert flag.split("=")[0] in capsys.readouterr().err
