@@ -66,7 +66,7 @@ def _named(dataset: Dataset, splits: Sequence[str], ids: Sequence[str]) -> dict[
 
 
 def _chosen(arguments: argparse.Namespace, dataset: Dataset) -> dict[str, list[int]]:
-    sizes = {split: size for split, size in dataset.info.splits.items() if size}
+    sizes = {split: n for split in doctor.splits_of(dataset) if (n := dataset.info.splits[split])}
     splits = [*sizes]
     if arguments.splits is not None:
         splits = usage.chosen("--splits", arguments.splits, sizes, "splits with clips")

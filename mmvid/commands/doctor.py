@@ -64,6 +64,11 @@ def opened(root: pathlib.Path) -> Dataset:
     return dataset
 
 
+def splits_of(dataset: Dataset) -> list[str]:
+    """The splits of a dataset, in the order in which its annotations name them."""
+    return sorted(dataset.info.splits, key=[*dataset.info.expected, *dataset.info.splits].index)
+
+
 def rejected(root: pathlib.Path) -> list[dict[str, str]]:
     """Reads the clips that the dataset's build could not use, as {'id', 'split', 'path', 'reason'}; [] where
     nothing tells of any."""
@@ -173,7 +178,7 @@ def _checked(arguments: argparse.Namespace, dataset: Dataset) -> list[str]:
     """The splits that are to be looked at. Raises WrongUse for one that there is not, and for a wrong number."""
     if arguments.frames < 1 or not 0 <= arguments.tolerate <= 100:
         raise usage.WrongUse("--frames is 1 or more, --tolerate a percentage from 0 to 100")
-    known = sorted(dataset.info.splits, key=[*dataset.info.expected, *dataset.info.splits].index)
+    known = splits_of(dataset)
     return known if arguments.splits is None else usage.chosen("--splits", arguments.splits, known, "splits")
 
 
