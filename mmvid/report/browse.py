@@ -63,10 +63,13 @@ def _original(record: dict, seconds: float) -> dict:
 
 def _augmented(record: dict, seconds: float, how: Trained, heads: Mapping[str, Head], number: int) -> dict:
     """Shows what networks see of a clip in training: a film of a row for each draw and a column for each of its
-    'titles', and in 'turned' the labels that flips have changed."""
+    'titles', in 'turned' the labels that flips have changed, and in 'reason' why a training would end there."""
     spec = Train({name: [record] for name in how.groups}, how.groups, how.streams, how.heads, how.size, how.seed)
-    # Every clip has draws of its own.
-    films, labels = views.of_clip(spec, number * how.draws, how.draws)
+    try:
+        # Every clip has draws of its own.
+        films, labels = views.of_clip(spec, number * how.draws, how.draws)
+    except ValueError as error:  # a damaged clip costs its views, not the page
+        return {"film": None, "titles": [], "turned": [], "reason": str(error)}
     rows = [pictures.beside([own[i] for own in films.values()], VIEW) for i in range(how.draws)] if films else []
     own = named({name: np.asarray(record["label"][name]) for name in how.heads}, heads)
     told = [named(label, heads) for label in labels]
@@ -74,6 +77,7 @@ def _augmented(record: dict, seconds: float, how: Trained, heads: Mapping[str, H
         "film": _film(np.concatenate(rows, 1), seconds) if rows else None,
         "titles": [*films],
         "turned": [f"draw {i}: {text_of(label)}" for i, label in enumerate(told, 1) if label != own],
+        "reason": "",
     }
 
 
@@ -121,9 +125,9 @@ def _classes(dataset: Dataset, heads: Mapping[str, Head]) -> list[dict]:
     known, found = dataset.info.split_classes, []
     for name, head in heads.items():
         columns = {split: own[name] for split, own in known.items()} or {"all": dataset.info.classes.get(name, [])}
-        most = max((n for own in columns.values() for n in own), default=0)
-        rows = [(head.named(k), [own[k] for own in columns.values()]) for k in range(head.classes)]
-        if most:
+        # Older datasets do not know it at all.
+        if most := max((n for own in columns.values() for n in own), default=0):
+            rows = [(head.named(k), [own[k] for own in columns.values()]) for k in range(head.classes)]
             found.append({"head": name, "columns": [*columns], "rows": rows, "most": most})
     return found
 
