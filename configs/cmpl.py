@@ -8,8 +8,8 @@ network from these 20 alone; by FixMatch, where it also learns, on strongly
 augmented clips, what it is sure of (p >= .9) on the same clips as they are; and
 by CMPL, where it learns what a smaller auxiliary network is sure of, which sees
 twice as many frames, and the other way round. It ends with the columns
-supervised, FixMatch and CMPL (the primary network, `flow`, and the auxiliary
-one, `flow_fast`), and with how many pseudo-labels there were and how many of
+supervised (of either network), FixMatch and CMPL (the primary network, `flow`,
+and the auxiliary one, `flow_fast`), and with how many pseudo-labels there were and how many of
 them were right. A variant is given as --config=configs/cmpl.py:smoke.
 
 variant      what                                              expected time
@@ -17,6 +17,7 @@ variant      what                                              expected time
 smoke        the same in miniature                             not measured yet
 five         the default with 5 labels a verb, of which labels not measured yet
              alone teach nearly as much as all 1,300
+plain        the default's CMPL alone, for sweeps              not measured yet
 cross_modal  RGB and flow label each other's clips, beside     not measured yet
              RGB that labels its own; three labelled draws.
              Of RGB alone, few labels teach no verbs
@@ -28,7 +29,8 @@ cross_medium cross_modal on the larger rendering               an hour, 2 cores
 table        table 1 in miniature, 1 and 5 labels a verb on    not measured yet
              three labelled draws; on the first of them tables
              A1 (whose predictions are labels), 6 (what the auxiliary learns
-             from) and 2 (FixMatch with frame rates and temporal locations)
+             from) and 2 (FixMatch with frame rates and temporal locations).
+             cross_modal, of other networks, is a run of its own
 ucf101_1pct ucf101_10pct  UCF-101 with 1 and 10 labels a class (table  a day, one GPU
              1): CMPL 25.1, 79.1 (FixMatch 14.8, 49.8, supervised 6.5, 32.4)
 r18          ucf101_10pct with a primary network of 18        a day, one GPU
@@ -42,8 +44,8 @@ k400_1pct k400_10pct  Kinetics-400 with 6 and 60 labels a class  weeks, GPUs
 k400_components  1 % of Kinetics-400, 50 epochs (table 2):    weeks, GPUs
              FixMatch 6.78, CMPL of two networks that see the same 12.04, frame
              rates 12.90, temporal locations 13.71
-k400_ablation  the same, CMPL alone: from it go out tables 3  days, GPUs
-             to 6, A1 and figure 4, one option a row
+k400_ablation  the same, CMPL beside FixMatch: from it go out  days, GPUs
+             tables 3 to 6, A1 and figure 4, one option a row
 k400_category  the same, labelled in proportion to the classes  days, GPUs
              (table A4): 12.68 (as many of every class 12.90)
 ucf101_from_k400  all labels of UCF-101, Kinetics-400 without  weeks, GPUs
@@ -118,7 +120,7 @@ def labelled(c: ConfigDict, per_class: int, draws: int = 1) -> tuple[str, ...]:
     names = ("labelled", *(f"labelled_{i}" for i in range(2, draws + 1)))
     left = "train"
     for seed, name in enumerate(names):
-        c.subsets[name] = dict(of="train", per_class=per_class, seed=seed)
+        c.subsets[name] = dict(of="train", per_class=per_class, by="class", seed=seed)
         rest = "unlabelled" if name == names[-1] else f"rest_{seed + 1}"
         c.subsets[rest] = dict(of=left, without=name)
         left = rest
@@ -131,6 +133,11 @@ def labelled(c: ConfigDict, per_class: int, draws: int = 1) -> tuple[str, ...]:
 def drawn(place: int) -> tuple[str, str]:
     """What goes behind the name and the title of an arm of the ``place``-th labelled draw; '' of the first."""
     return (f"_{place}", f", draw {place}") if place > 1 else ("", "")
+
+
+def _of(place: int, draw: str) -> dict[str, str]:
+    """The entry of an arm of the ``place``-th draw. That of the first learns what ``semi.labelled`` says."""
+    return {"labelled": draw} if place > 1 else {}
 
 
 def _tabletop(c: ConfigDict, size: str, head: str) -> None:
@@ -173,10 +180,10 @@ def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1, draws: int =
     c.headline, c.semi.networks, c.semi.thinned = "flow", ("flow", "flow_fast"), (2, 4)
     for place, draw in enumerate(labelled(c, per_class, draws), 1):
         suffix, title = drawn(place)
-        alone(c, "flow", suffix, title, labelled=draw)
+        alone(c, "flow", suffix, title, **_of(place, draw))
         # What the auxiliary network is worth by itself.
         fast = f"Supervised, auxiliary{title}"
-        arm(c, f"supervised_fast{suffix}", "single", "flow_fast", title=fast, labelled=draw)
+        arm(c, f"supervised_fast{suffix}", "single", "flow_fast", title=fast, **_of(place, draw))
         if place > 1:
             arm(c, f"cmpl{suffix}", "cmpl", *c.semi.networks, title=f"CMPL{title}", labelled=draw)
     # Of Kinetics-400, whose 1 and 10 % are six and sixty clips a class.
@@ -196,6 +203,12 @@ def five(c: ConfigDict) -> None:
     tabletop(c, per_class=5)
 
 
+def plain(c: ConfigDict) -> None:
+    """The default's own method alone, from which grids go out that show nothing else."""
+    tabletop(c)
+    c.semi.arms = ConfigDict()
+
+
 def medium(c: ConfigDict) -> None:
     """The default on the larger rendering, on three labelled draws."""
     tabletop(c, "medium", draws=3)
@@ -213,7 +226,7 @@ def cross_modal(c: ConfigDict, size: str = "semi") -> None:
     c.method.title = "RGB + flow"
     for place, draw in enumerate(labelled(c, 5, draws=3), 1):
         suffix, title = drawn(place)
-        alone(c, "rgb", suffix, title, labelled=draw)
+        alone(c, "rgb", suffix, title, **_of(place, draw))
         if place > 1:
             arm(c, f"cmpl{suffix}", "cmpl", "rgb", "flow", title=f"RGB + flow{title}", labelled=draw)
 
@@ -267,7 +280,7 @@ def table(c: ConfigDict) -> None:
         c.subsets[one] = dict(of=five, per_class=1, seed=place - 1)
         alone(c, "flow", f"_five{suffix}", f", 5 labels{title}", labelled=five)
         arm(c, f"cmpl_five{suffix}", "cmpl", *pair, title=f"CMPL, 5 labels{title}", labelled=five)
-        alone(c, "flow", suffix, title, labelled=one)
+        alone(c, "flow", suffix, title, **_of(place, one))
         if place > 1:
             arm(c, f"cmpl{suffix}", "cmpl", *pair, title=f"CMPL{title}", labelled=one)
     c.semi.labelled = "one"
@@ -281,6 +294,7 @@ VARIANTS = {
     "": tabletop,
     "smoke": smoke,
     "five": five,
+    "plain": plain,
     "cross_modal": cross_modal,
     "cross_medium": cross_medium,
     "nouns": nouns,

@@ -48,7 +48,8 @@ def _views(c: ConfigDict) -> None:
 
 def _trained(c: ConfigDict, epochs: int, decay: float) -> None:
     """The schedule: epochs of the unlabelled clips, a cosine from .1 to 0, no warm-up. What is not printed: that
-    biases and norms have no weight decay, and dropout before the classifier (both as SlowFast's code)."""
+    norms and biases have no weight decay, and dropout before the classifier (SlowFast's code has it, and leaves
+    out norms)."""
     c.semi.update(dict(labelled_batch=32, unlabelled_batch=160))
     c.schedule = common.schedule(0.1)
     c.optimizer.update(dict(weight_decay=decay, clip=0.0, groups="uniform"))
@@ -181,8 +182,9 @@ def k400_components(c: ConfigDict) -> None:
 
 
 def k400_ablation(c: ConfigDict) -> None:
-    """CMPL alone, from which the grids of configs/cmpl.toml go out: tables 3 to 6 and A1, figure 4."""
+    """CMPL beside FixMatch, from which the grids of configs/cmpl.toml go out: tables 3 to 6 and A1, figure 4."""
     _few(c, 1.0)
+    arm(c, "fixmatch", "fixmatch", "rgb", title="FixMatch")
     c.published = paper.ABLATIONS
 
 

@@ -31,18 +31,17 @@ TABLE_2 = {
     "CMPL + frame rates": "12.90",
     "CMPL + frame rates + temporal locations": "13.71",
 }
-# Beside each row the paper prints the FLOPs of both networks, by what definition it does not say: FLOPS.
+# Beside each row stand the GFLOPs of both networks as they are printed, by what definition the paper does not say.
 TABLE_3 = {
-    "the primary one, 8 frames (FixMatch)": "6.78",
-    "the primary one, 16 frames (FixMatch)": "7.12",
-    "3D-ResNet-50, 16 frames": "9.97",
-    "3D-ResNet-18, 16 frames": "10.63",
-    "3D-ResNet-10, 16 frames": "10.88",
-    "3D-ResNet-50 x 1/2, 16 frames": "11.57",
-    "3D-ResNet-50 x 1/4, 16 frames": "12.90",
-    "3D-ResNet-50 x 1/8, 16 frames": "12.08",
+    "the primary one, 8 frames (FixMatch), 146 G": "6.78",
+    "the primary one, 16 frames (FixMatch), 168 G": "7.12",
+    "3D-ResNet-50, 16 frames, 187 G": "9.97",
+    "3D-ResNet-18, 16 frames, 132 G": "10.63",
+    "3D-ResNet-10, 16 frames, 108 G": "10.88",
+    "3D-ResNet-50 x 1/2, 16 frames, 112 G": "11.57",
+    "3D-ResNet-50 x 1/4, 16 frames, 94 G": "12.90",
+    "3D-ResNet-50 x 1/8, 16 frames, 87 G": "12.08",
 }
-FLOPS = dict(zip(TABLE_3, (146, 168, 187, 132, 108, 112, 94, 87)))  # GFLOPs
 TABLE_4 = {"8x8": "12.04", "16x4": "12.90", "32x2": "12.94"}
 TABLE_5 = {"1 s": "12.90", "2 s": "12.64", "5 s": "13.44", "10 s": "13.71"}
 TABLE_6 = {

@@ -39,9 +39,10 @@ Of each of these _table (nwucla_table) trains all methods of tables 1 and 2, and
 _paper the paper's form, with its constant rate of 1e-3. Flow is TV-L1 here, or
 what lies beside the recordings; the paper's is Ce Liu's. Means over the three
 versions of ntu120_mini: mmvid compare RUN .. --across=dataset. Figure 3's right
-half is a mean of runs: --seeds=0,1,2, then mmvid compare. Other pairs of views:
-data_prep's --train_views, each into a folder of its own, and mmvid sweep over
-dataset.path.
+half is a mean of runs over the first 10,000 steps of independent networks:
+configs/dmcl.py:uwa3d --config.steps.method=10000 --seeds=0,1,2, then mmvid
+compare. Other pairs of views: data_prep's --train_views, each into a folder of
+its own, then mmvid sweep --grid configs/dmcl.toml#views.
 
 ``table`` and ``gd`` run on Tabletop what tables 1 and 2 and equation 3 are
 about; the report prints the paper's rows of its own datasets beside them.

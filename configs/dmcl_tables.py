@@ -1,6 +1,7 @@
 """What Garcia et al. print (DMCL, tables 1 to 4, figure 3): rows (what, {column: text}) for reports.
 
 Numbers are top-1 in %. Sums are of the logits of all three; an oracle counts a clip that any network has right.
+Flow is Ce Liu's there, which rows with a number of it say.
 """
 
 DATASETS = ("NW-UCLA", "UWA3DII", "NTU60", "NTU120-mini", "NTU120")
@@ -33,7 +34,7 @@ UWA3DII | Random teacher | 71.07 79.07 85.03 84.47 92.60
 UWA3DII | DMCL           | 78.39 81.87 88.26 88.51 94.59
 """
 # Method, modalities trained on, modalities tested on, a number of each dataset. Syn: synthetic pictures, without
-# labels. RGB+: a further network makes up for what is missing. ~: read off a plot.
+# labels. RGB+: a further network makes up for what is missing. ~ (table 4): read off a plot.
 TABLE_3 = """
 R-NKTM           | Syn       | RGB       | UWA3DII 66.3  NW-UCLA 78.1
 Action Tubes     | RGB       | RGB       | UWA3DII 33.7  NW-UCLA 61.5
@@ -76,10 +77,15 @@ def _cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
 
 
+def _told(method: str, dataset: str, number: int, row: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """A row, and what it is: of flow, also whose."""
+    return f"{method}, {dataset} (T{number}{', flow by Ce Liu' if 'flow' in row else ''})", row
+
+
 def _compared(table: str, number: int, columns: tuple[str, ...]) -> tuple[tuple[str, dict[str, str]], ...]:
     """The rows of table 1 or 2."""
     return tuple(
-        (f"{method}, {dataset} (T{number})", dict(zip(columns, texts.split())))
+        _told(method, dataset, number, dict(zip(columns, texts.split())))
         for dataset, method, texts in _cells(table)
     )
 
@@ -91,7 +97,7 @@ def _rivals(table: str, number: int) -> tuple[tuple[str, dict[str, str]], ...]:
         words = texts.split()
         for dataset, text in zip(words[::2], words[1::2]):
             own = {"trained on": trained, "tested on": tested, _COLUMNS.get(tested, "sum"): text}
-            found.append((f"{method}, {dataset} (T{number})", own))
+            found.append(_told(method, dataset, number, own))
     return tuple(found)
 
 

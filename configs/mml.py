@@ -32,7 +32,8 @@ table7_smoke   and so on: each of these in miniature           minutes, 2 cores
 ssv2_table7    and so on: each on Something-Something v2, with the paper's
                recipe and its numbers. Weeks on 8 GPUs; not run by us.
 charades       table 6 on Charades: I3D-ResNet-50 from Kinetics-400,
-               --config.networks.rgb.weights=FILE (also flow). mAP of CE 33.72
+               --config.networks.rgb.weights=I3D_8x8_R50.pyth (also flow), of
+               PyTorchVideo's zoo or SlowFast's code. mAP of CE 33.72
                (flow 15.81), MARS 34.40, D3D 35.48, MML 35.96 (29.12);
                charades_mars, charades_d3d: these rows alone. Not run by us.
 own            your videos: --config.dataset.path=data/mine    by your data
@@ -60,10 +61,12 @@ in common is trained once: --config.reuse=runs/table3 takes it from there. Rows
 of a second and third launch stand beside CE continued twice and three times,
 of as many updates. "IN" is ImageNet, here still images; a second start from
 there ("IN2") has learnt these another time. Teachers are those of the first CE.
-All stages are as long as CE. With files, each network that stands for
-ImageNet's needs one: rgb, flow and diff, and in table 5 and the ensembles rgb2
-and flow2 a second one, since two networks that begin alike teach each other
-nothing (torchvision has two of ResNet-50).
+All stages are as long as CE, and CE trains RGB, flow and RGB differences in
+every table but 6, whether it prints all of them or not. With files, each of
+the networks that stand for ImageNet's needs one: rgb, flow and diff (table 10
+rgb_dense and rgb_uniform, too); rgb2 of tables 5, 7, 8 and the ensembles and
+flow2 of table 5 a second one, since two networks that begin alike teach each
+other nothing (torchvision has two of ResNet-50).
 """
 
 import functools

@@ -152,7 +152,12 @@ def use(c: ConfigDict) -> None:
     ranks = tuple((modality, _members(modality), tuple(TABLE_13[modality].items())) for modality in MEMBERS)
     c.plan = "grid"
     c.grid.update(dict(segments=tables.staged(tables.needed(cells)), last="mml_three", tables=()))
-    c.grid.update(dict(pairs=pairs, ranks=("Table 13, sums of places in ensembles of three", ranks)))
+    c.grid.update(
+        dict(
+            pairs=pairs,
+            ranks=("Table 13, sums of places in ensembles of three (of Diff's one is misprinted, by 36)", ranks),
+        )
+    )
 
 
 def _launch(batches: str) -> dict:

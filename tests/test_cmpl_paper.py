@@ -64,6 +64,20 @@ def test_the_recipe_of_cmpl(variant):
     check_published(config, segments.values())
 
 
+@pytest.mark.parametrize("variant", ["", "five", "medium", "cross_modal"])
+def test_the_arms_of_the_first_draw_learn_what_the_run_is_told_to(variant):
+    """--config.semi.labelled is of all whom CMPL is compared with, not of CMPL alone."""
+    config = cmpl.get_config(variant).unlock()
+    config.semi.labelled = "train"
+    segments = plans.make(
+        context(config)._replace(clips={"dataset": dict.fromkeys((*config.subsets, "train"), 100)})
+    )
+    # Of those who learn from labels alone there is one group.
+    learnt = {s.name: s.groups.get("labelled", next(iter(s.groups.values()))).split for s in segments}
+    first = {name: split for name, split in learnt.items() if not re.search(r"_\d$", name)}
+    assert len(first) > 2 and set(first.values()) == {"train"}, learnt
+
+
 def test_fixmatch_of_slowfast_has_one_network():
     """Table 1's larger network learns from its own labels alone, of 32x2 frames."""
     config, segments = planned("slowfast_fixmatch")

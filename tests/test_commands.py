@@ -328,9 +328,19 @@ def test_versions_of_a_dataset_are_compared_by_their_means_alone(tmp_path, monke
     text = capsys.readouterr().err
     assert "fingerprint 'abc' and 'xyz'" in text and "--across=dataset" in text
     assert not (tmp_path / "compare.html").exists()
+    # Others train on clips of the same names: these versions share their test.
+    runs += [left(tmp_path / "third", 0, "uvw"), left(tmp_path / "third-seed1", 1, "uvw")]
     assert ask(monkeypatch, "compare", *runs, out, "--across=dataset") == 0
     text = capsys.readouterr().out
-    assert "(abc)" in text and "(xyz)" in text and "Δ" not in text
+    assert all(f"({name})" in text for name in ("abc", "xyz", "uvw")) and "Δ" not in text
+    # One row a segment: the mean over the three versions, and over the seeds of one.
+    own = [file.load(run / "mml" / "scores" / "test.npz") for run in runs]
+    top1 = [numbers.summary(scores)["rgb"]["action"]["top1"] for scores in own]
+    (row,) = [line for line in text.splitlines() if line.startswith("MML  ")]
+    assert row.split()[1] == "4" and f" {100 * np.mean(top1):.1f} ± {100 * np.std(top1, ddof=1):.1f} " in row
+    assert [line.split() for line in text.splitlines() if "runs" in line.split()[:1]]
+    assert ask(monkeypatch, "compare", *runs, runs[0], out, "--across=dataset") == 2
+    assert "leave one out" in capsys.readouterr().err
 
 
 def test_a_run_of_before_opens_and_is_compared(tmp_path, monkeypatch, capsys):

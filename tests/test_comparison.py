@@ -146,3 +146,19 @@ def test_costs_are_drawn_where_they_differ():
     for other in (3.0, 3000.0):
         drawn = diagrams.costs({"a": (1.0, 0.5, (0.4, 0.6)), "b": (other, 0.6, ())}, "top-1")
         assert "GFLOPs a clip" in drawn and drawn.count("<svg") == 1
+
+
+def test_the_same_clips_in_another_order_are_brought_together():
+    """Versions of a dataset that share their test are paired by clip; those that do not are sampled apart."""
+    rng = np.random.default_rng(0)
+    ids, hits = np.arange(60).astype(str), rng.integers(0, 2, (2, 60))
+    order = rng.permutation(60)
+    # In the order of the ids, since that is what another order is brought into.
+    place = np.argsort(ids)
+    want = rows._interval_of_hits([own[place] for own in hits], [ids[place]] * 2)
+    assert rows._interval_of_hits([hits[0], hits[1][order]], [ids, ids[order]]) == want
+    other = np.char.add("x", ids)
+    apart = rows._interval_of_hits([hits[0], hits[0]], [ids, other])
+    # Two sets tell more than one of them twice.
+    together = rows._interval_of_hits([hits[0], hits[0]], [ids, ids])
+    assert apart[1] - apart[0] < 0.9 * (together[1] - together[0])

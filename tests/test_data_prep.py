@@ -91,11 +91,17 @@ class TestSsv2:
         names = made[0].heads["action"]["names"]
         assert names == sorted(names) and names[5] == "Throwing something"
 
-    def test_without_answers_there_is_no_test(self, tmp_path):
+    def test_without_answers_test_has_no_labels(self, tmp_path):
+        """Its scores go to the challenge's server; without its list there is none."""
         folder = tmp_path / "labels"
         shutil.copytree(SSV2, folder)
         (folder / "test-answers.csv").unlink()
+        made = ssv2.read(folder, tmp_path)
+        assert {i.labels["action"] for i in made.items if i.split == "test"} == {()}
+        assert any("3 clips of test have no labels" in note for note in made.notes)
+        (folder / "something-something-v2-test.json").rename(tmp_path / "away.json")
         assert {i.split for i in ssv2.read(folder, tmp_path).items} == {"train", "val"}
+        (tmp_path / "away.json").rename(folder / "something-something-v2-test.json")
         (folder / "test-answers.csv").write_text("1;Throwing something\n\n2")
         with pytest.raises(ValueError, match=r"test-answers\.csv, line 3: '2' is no id;class: unpack"):
             ssv2.read(folder, tmp_path)

@@ -250,6 +250,9 @@ def test_a_submission_lacks_no_clip():
         (("{one}", "{one}:flow", "--top=0"), 2, "--top=0"),
         (("{one}", "+"), 2, "no member before or behind a +"),
         (("+", "{one}"), 2, "no member before or behind a +"),
+        (("+",), 2, "stands between members"),
+        (("{one}", "+", "{one}:flow", "--submit={tmp}/x.csv"), 2, "leave out the +"),
+        (("{one}", "{twin}", "{twin}"), 2, "a member already"),
         (("{one}", "+", "{one}:flow", "--sizes=2"), 2, "one member of each part"),
         (("{one}", "{one}:flow", "--split=unseen"), 1, "no scores at"),
         (("{one}", "{elsewhere}"), 1, "not of the same data"),
@@ -257,6 +260,7 @@ def test_a_submission_lacks_no_clip():
 )
 def test_what_the_command_refuses(asked, code, words, tmp_path, monkeypatch, capsys):
     places = {"one": a_run(tmp_path / "one", 1), "elsewhere": a_run(tmp_path / "two", 2, fingerprint="g")}
+    places["twin"] = a_run(tmp_path / "other" / "one", 3)
     argv = [text.format(tmp=tmp_path, **places) for text in asked]
     assert ask(monkeypatch, "ensemble", *argv, f"--out={tmp_path}") == code
     assert words in capsys.readouterr().err

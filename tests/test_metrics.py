@@ -216,3 +216,13 @@ def test_a_sampled_calibration_error_is_that_of_the_sample():
         chosen = np.repeat(np.arange(30), own * there)
         assert value == pytest.approx(metrics.calibration_error(confidence[chosen], hits[chosen]))
     assert np.isnan(metrics.sampled_calibration_error(confidence, hits, there & False, draws=2)).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=3, max_size=40), min_size=2, max_size=4))
+@settings(deadline=None, max_examples=20)
+def test_versions_that_share_no_clip_are_sampled_apart(hits):
+    """Their interval holds the mean of means, and is that of one set where there is one."""
+    each = [np.array(own) for own in hits]
+    low, high = metrics.interval_of_means(each)
+    assert low - 1e-9 <= np.mean([own.mean() for own in each]) <= high + 1e-9
+    assert metrics.interval_of_means(each[:1]) == metrics.bootstrap_interval(each[0])

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from test_build import config, dataset  # noqa: F401
 
-from configs import dmcl, mml
+from configs import cmpl, dmcl, mml
 from mmvid import configuration, usage
 from mmvid.run import outline
 
@@ -41,6 +41,18 @@ def test_label_spaces_that_nobody_knows_are_asked_for(tmp_path):
     c.dataset.path = str(tmp_path / "none")
     c.dataset.command = ("data_prep.build", "--dataset", "tabletop", "--out", c.dataset.path)
     with pytest.raises(usage.WrongUse, match=r"(?s)python -m data_prep.build --dataset tabletop.*--config.heads="):
+        outline.outline(c.lock(), tmp_path)
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"semi.strong.device": ("stong",)}, "'stong'"),
+    ({"semi.weak.flip": True, "semi.strong.flip": False}, "same flip"),
+])  # fmt: skip
+def test_views_that_cannot_be_are_told_before_there_is_data(tmp_path, changes, said):
+    c = cmpl.get_config("smoke").unlock()
+    c.dataset.path = str(tmp_path / "none")
+    c.update_from_flattened_dict(changes)
+    with pytest.raises(usage.WrongUse, match=said):
         outline.outline(c.lock(), tmp_path)
 
 

@@ -65,6 +65,21 @@ def test_tsm_of_101_layers_shifts_every_second_block():
     assert inside == set(range(0, 23, 2)) and "module.new_fc.weight" in keys
 
 
+@pytest.mark.parametrize("name, keys", [
+    ("i3d_resnet50", ("3.res_blocks.0.branch1_conv", "6.proj")),
+    pytest.param("slow_resnet50", ("2.res_blocks.0.branch1_conv", "5.proj"), marks=pytest.mark.slow),
+    pytest.param("slowfast_resnet50", (
+        "0.multipathway_fusion.conv_fast_to_slow", "6.proj", "4.multipathway_blocks.1.res_blocks.2.branch2.norm_c",
+    ), marks=pytest.mark.slow),
+])  # fmt: skip
+def test_pytorchvideos_numbers_count_poolings(name, keys):
+    """I3D pools behind its first stage, SlowFast before its head: these have numbers, too."""
+    names = weights.torch_names(*drawn(name)[2], spelling="pytorchvideo")
+    assert {f"blocks.{key}.weight" for key in keys} <= set(names)
+    strange = sources.found({**names, "blocks.9.res_blocks.0.branch2.conv_d.weight": np.zeros(1)}).strange
+    assert strange == ("blocks.9.res_blocks.0.branch2.conv_d.weight",)
+
+
 def test_all_models_named_are_there():
     assert {model for own in SPELLINGS.values() for model in own.models} <= set(MODELS)
 
@@ -212,4 +227,4 @@ def test_what_the_command_refuses(argv, code, words, tmp_path, monkeypatch, caps
 
 
 def test_whose_names_are_known_of_every_module():
-    assert set(sources.WHOSE) == {*sources.FORMATS, *sources._READ_ONLY}
+    assert set(sources.WHOSE) == {*sources.FORMATS, *sources._ALSO}

@@ -653,6 +653,16 @@ def test_runs_that_something_ends_from_outside_are_told_with_an_error(tmp_path, 
     assert ask(monkeypatch, *line) == 0
 
 
+def test_a_cell_of_a_segment_that_its_run_lacks_is_refused(tmp_path, planned, monkeypatch, capsys):
+    """At once: it would be found out when everything has been trained."""
+    toml = tmp_path / "a.toml"
+    toml.write_text(f'[t]\ntitle = "t"\nconfig = "{CONFIG}"\n[[t.cells]]\ntitle = "own"\n[[t.cells]]\n'
+                    'title = "other"\nsegment = "nowhere"\n')  # fmt: skip
+    monkeypatch.setattr(stages, "of", lambda task, known: stages.Stages({}, (), (), {"ce": 4, "mml": 4}))
+    assert ask(monkeypatch, "sweep", f"--workdir={tmp_path / 's'}", "--grid", f"{toml}#t", "--dry") == 2
+    assert "cell 'other' is the segment 'nowhere' of its run, which has ce, mml" in capsys.readouterr().err
+
+
 def test_a_workdir_without_a_sweep_is_refused(tmp_path, planned, monkeypatch, capsys):
     assert ask(monkeypatch, "sweep", f"--workdir={tmp_path}") == 2 == ask(monkeypatch, "sweep")
     assert "holds none" in capsys.readouterr().err

@@ -521,6 +521,23 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
 
 
 @pytest.mark.slow
+def test_dmcls_own_stack_is_scored_on_ten_random_windows(data, tmp_path):
+    """R(2+1)D on segments, cut to windows: training, validation, test and report."""
+    line = [
+        flag.replace("dmcl.py:smoke", "dmcl.py:r2plus1d")
+        for flag in command(data, tmp_path / "run", config="dmcl")
+    ]
+    done = warm.run([*line[3:], "--config.evaluation.batch_size=4"], environment())
+    assert not done.returncode, done.stderr[-3000:]
+    scores = file_lib.load(tmp_path / "run" / "dmcl" / "scores" / "test.npz")
+    assert (scores.meta["protocol"], scores.meta["crops"]) == ("R10", "window")
+    assert {logits.shape[:2] for heads in scores.logits.values() for logits in heads.values()} == {(16, 10)}
+    # Each clip is another draw of frames and window.
+    assert all(np.ptp(logits, axis=1).max() > 0 for heads in scores.logits.values() for logits in heads.values())
+    assert "oracle top-1 (any of them)" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
 def test_specialists_on_eight_devices_agree_with_one(data, tmp_path):
     few = [*LACKING, "--config.steps.method=1", "--config.save_every=0", "--config.evaluation.neighbours=()",
            "--config.evaluation.splits=('test',)"]  # fmt: skip

@@ -8,10 +8,11 @@ Runs that share everything but the seed are one row: mean and standard
 deviation, and the means of their curves. Differences are paired clip by clip,
 with 95 % bootstrap intervals over clips; of a run of configs/gblend.py also to
 its best modality alone and to its naive joint network. Runs on other data are
-refused, unless they are versions of a dataset: --across=dataset gives their
-means, unpaired. Of scores by 'evaluate --protocol=T10'
-(--splits=val@T10-centre) also MML's table 10 is printed, the medians over
-seeds. Writes compare.html and compare.json into --out.
+refused, unless they are versions of a dataset: with --across=dataset these are
+one row, with their mean, as seeds are, and nothing is paired. Of scores by
+'evaluate --protocol=T10' (--splits=val@T10-centre) also MML's table 10 is
+printed, the medians over seeds. Writes compare.html and compare.json into
+--out.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", metavar="A,B", help="splits, or test@D1U2-centre as `evaluate` scored it")
     parser.add_argument("--segments", metavar="A,B", help="some of the segments in the runs' tables")
     parser.add_argument("--over", metavar="ROW", help="the row, or its segment, that the others are compared with")
-    parser.add_argument("--across", choices=["dataset"], help="also compare versions of a dataset, unpaired")
+    parser.add_argument("--across", choices=["dataset"], help="means over versions of a dataset, unpaired")
 
 
 # ---------------------------------------------------------------------------- what the runs have left
@@ -73,25 +74,27 @@ def _ended(folder: pathlib.Path) -> Ended:
 
 
 def _apart_from_seed(run: Ended) -> tuple:
-    """The entries and fingerprints that two runs must share to count as two seeds of one configuration."""
+    """The entries that two runs must share to count as two seeds of one configuration."""
     # Where clips lie is free, what they are is not: their fingerprints are compared below.
     free = (*resume.FREE, "seed", "dataset.path", "stills.path")
     entries = resume.entries(run.config).items()
     kept = [(name, text) for name, text in entries if not any(f"{name}.".startswith(f"{f}.") for f in free)]
-    return tuple(sorted(kept)), tuple(sorted(run.data.items()))
+    return tuple(sorted(kept))
 
 
-def _grouped(runs: Sequence[Ended]) -> list[list[Ended]]:
-    """Groups runs that differ in their seed alone, in the order of each group's first. Raises WrongUse for
-    two runs of one configuration with one seed: the mean would count them twice."""
-    groups: dict[tuple, dict[int, Ended]] = {}
+def _grouped(runs: Sequence[Ended], across: bool) -> list[list[Ended]]:
+    """Groups runs that differ in their seed alone, ``across`` versions of a dataset in their data, too, in the
+    order of each group's first. Raises WrongUse for two runs of one configuration on the same data with one seed:
+    the mean would count them twice."""
+    groups: dict[tuple, dict[tuple, Ended]] = {}
     for run in runs:
-        group, seed = groups.setdefault(_apart_from_seed(run), {}), run.config["seed"]
-        if seed in group:
+        data, seed = tuple(sorted(run.data.items())), run.config["seed"]
+        group = groups.setdefault((_apart_from_seed(run), () if across else data), {})
+        if twice := group.get((data, seed)):
             raise usage.WrongUse(
-                f"{group[seed].folder} and {run.folder} are one configuration with one seed, {seed}: leave one out"
+                f"{twice.folder} and {run.folder} are one configuration with one seed, {seed}: leave one out"
             )
-        group[seed] = run
+        group[data, seed] = run
     return [list(group.values()) for group in groups.values()]
 
 
@@ -164,11 +167,11 @@ def _rows(groups: Sequence[Sequence[Ended]], splits: Sequence[str], segments: Se
 def _paired(rows: Sequence[Row], across: bool) -> list[Row]:
     """The rows with their clips in one order, that of the first row, so that differences can be paired.
 
-    With ``across`` the rows are of different data: only the seeds of each row are brought into one order.
-    Raises ValueError where the data differ that should not.
+    With ``across`` the runs are of different data, and nothing is paired. Raises ValueError where the data differ
+    that should not.
     """
     if across:
-        return [own for row in rows for own in _paired([row], False)]
+        return [*rows]
     found = [row._replace(scores={}) for row in rows]
     for split in rows[0].scores:
         every = {f"{run} {row.segment}": own for row in rows for run, own in zip(row.runs, row.scores[split])}
@@ -216,14 +219,14 @@ def compare(
             "clips in common to pair): leave one of them out"
         )
     runs = [_ended(folder) for folder in folders]
-    groups = _grouped(runs)
+    groups = _grouped(runs, across is not None)
     _check_segments(groups, segments)
     if splits:
         _check_splits(runs, segments, splits)
     # The last column of the first run is its own method: its splits are what that run reports.
     chosen = list(splits) or list(list(runs[0].columns.values())[-1])
     rows = _paired(_rows(groups, chosen, segments), across is not None)
-    # Versions of a dataset have no clips in common to pair: means, no differences.
+    # Versions of a dataset need have no clips in common to pair: means, no differences.
     base = None if across or (len(rows) == 1 and not over) else _base(rows, over)
     headline, how = runs[0].config["headline"], runs[0].config["evaluation"]["aggregate"]
     tables = [comparison.compared(rows, split, headline, how, base) for split in chosen]

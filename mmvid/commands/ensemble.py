@@ -40,6 +40,8 @@ from mmvid.scores.members import Clips, Figure, Member
 CONFIG = False
 # What --sizes may say: of more members than that there are too many ensembles.
 LARGEST = 4
+# Ensembles that are scored; MML's table 13 has 858.
+MOST = 10_000
 EVERY = "all"
 # Between the members of which ensembles have one each.
 APART = "+"
@@ -55,7 +57,9 @@ class Chosen(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say who the members are, and how they are put together."""
-    parser.add_argument("members", nargs="+", metavar="RUN[/SEGMENT][:OUTPUT]", help="what ensembles are made of")
+    parser.add_argument(
+        "members", nargs="+", metavar="RUN[/SEGMENT][:OUTPUT]", help="what ensembles are made of; + between parts"
+    )
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR", help="where the page goes"
     )
@@ -119,7 +123,7 @@ def _gathered(texts: list[str], split: str) -> tuple[dict[str, Chosen], list[ran
             counts.append(len(found))
             continue
         for title, own in _named(text, split).items():
-            if title in found and found[title].folder.resolve() == own.folder.resolve():
+            if any(own.output == o.output and own.folder.resolve() == o.folder.resolve() for o in found.values()):
                 raise usage.WrongUse(f"{text}: {title} is a member already; name each once")
             # Runs of one name in two places.
             found[f"{own.folder}: {own.output}" if title in found else title] = own
@@ -161,15 +165,19 @@ def _submit(arguments: argparse.Namespace, found: Mapping[str, Chosen]) -> None:
 def _figures(own: list[Member], clips: Clips, parts: list[range], sizes: str | None) -> list[Figure]:
     """Scores all single members, and all ensembles that are meant. Raises WrongUse for --sizes that cannot be."""
     if len(parts) == 1:
-        asked = [1, *_sizes("2,3" if sizes is None else sizes, len(own))]
-        return members.combinations(own, clips, sorted(set(asked)))
+        asked = sorted({1, *_sizes("2,3" if sizes is None else sizes, len(own))})
+        _check_count(sum(math.comb(len(own), size) for size in asked))
+        return members.combinations(own, clips, asked)
     if sizes is not None:
         raise usage.WrongUse(f"--sizes={sizes}: with {APART} an ensemble has one member of each part")
-    if math.prod(map(len, parts)) > members.MOST_WAYS:
-        raise usage.WrongUse(
-            f"there are {math.prod(map(len, parts)):,} ensembles of these parts: name fewer members"
-        )
+    _check_count(math.prod(map(len, parts)))
     return members.combinations(own, clips, [1]) + members.product(own, clips, parts)
+
+
+def _check_count(count: int) -> None:
+    """Raises WrongUse for more ensembles than anybody waits for."""
+    if count > MOST:
+        raise usage.WrongUse(f"these are {count:,} ensembles, and {MOST:,} are the most: name fewer members")
 
 
 def _sizes(text: str, count: int) -> list[int]:
@@ -188,12 +196,17 @@ def execute(arguments: argparse.Namespace) -> None:
     be; ValueError for scores of other clips; FileNotFoundError for a split that is not scored.
     """
     usage.check_folder("--out", arguments.out)
-    run, segment, _ = _apart(next((text for text in arguments.members if text != APART), ""))
+    named = [text for text in arguments.members if text != APART]
+    if not named:
+        raise usage.WrongUse(f"a {APART} stands between members: name some, as in RUN:rgb RUN:flow")
+    run, segment, _ = _apart(named[0])
     split = arguments.split or (_columns(run, segment)[1] or ["test"])[0]
     if arguments.tune == split:
         raise usage.WrongUse(f"--tune={split} are the clips that are reported: weights found there prove nothing")
     found, parts = _gathered(arguments.members, split)
     if arguments.submit:
+        if len(parts) > 1:
+            raise usage.WrongUse(f"--submit writes the sum of all members: leave out the {APART}")
         _submit(arguments, found)
         return
     if len(found) < 2:

@@ -84,6 +84,18 @@ def _asked(arguments: argparse.Namespace, workdir: pathlib.Path) -> list[Grid]:
     return known
 
 
+def _check_segments(grids: list[Grid], tasks: list[Task], known: dict[str, stages.Stages]) -> None:
+    """Raises WrongUse for a cell that is a segment which its run does not have: nothing would be found of it."""
+    steps_of = {task.cell.name: stages.of(task, known).steps for task in tasks}
+    for grid in grids:
+        for cell in grid.cells:
+            segment, there = cell.segment or grid.segment, steps_of[cell.name]
+            if segment and there and segment not in there:
+                raise usage.WrongUse(
+                    f"cell {cell.title!r} is the segment {segment!r} of its run, which has {', '.join(there)}"
+                )
+
+
 # ---------------------------------------------------------------------------- a list of what there is
 def _planned(task: Task, known: dict, seen: set[str]) -> tuple[str, int]:
     """What a run trains, in words, and its steps; stages that are in ``seen`` are others' already. ('', 0) where
@@ -167,6 +179,7 @@ def execute(arguments: argparse.Namespace) -> None:
     # Before anything runs: a misspelt entry of the last cell is told at once.
     for task in tasks:
         stages.of(task, known)
+    _check_segments(grids, tasks, known)
     print(_listed(tasks, known, arguments.stale), flush=True)
     if arguments.dry:
         print("A dry run: nothing was trained, nothing was written.")

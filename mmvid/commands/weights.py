@@ -146,7 +146,8 @@ def _published(path: str, model: str | None) -> list[str]:
         (compared(found, own) for own in _candidates(found, model)), key=lambda own: -own.fit / max(own.whole, 1)
     )
     whole = [own for own in fits if own.all and not found.strange]
-    for own in whole or fits[:3]:
+    # Of what has no tensor in common nobody wants to know.
+    for own in whole or [own for own in fits[:3] if own.fit]:
         lines.append(f"{own.model}: {own.fit} of {own.whole} tensors fit")
         lines += [f"  {text}" for text in own.other[:NAMED]]
         for what, names in (("not in the file", own.lacking), (f"not in {own.model}", own.spare)):

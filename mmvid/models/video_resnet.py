@@ -65,9 +65,12 @@ def averaged(logits: jax.Array, by_sigmoid: bool) -> jax.Array:
     return on - off
 
 
-def classified(classify: Callable, pooled: jax.Array, pixels: jax.Array, window: int, by_sigmoid) -> dict:
+def classified(
+    classify: Callable, pooled: jax.Array, pixels: jax.Array, window: int, by_sigmoid: tuple[str, ...]
+) -> dict[str, jax.Array]:
     """Applies ``classify`` to ``pooled`` [B, D] -> {head: logits [B, K]}; where ``window`` is set and ``pixels``
-    [B, H, W, D] are more than that a side, to each window, whose probabilities are averaged (SlowFast's head)."""
+    [B, H, W, D] are more than that a side, to each window, whose probabilities are averaged (SlowFast's head):
+    those of sigmoids in the heads ``by_sigmoid``, of a softmax in others."""
     if not window or max(pixels.shape[1:3]) <= window:
         return classify(pooled)
     every = classify(windows(pixels, window))

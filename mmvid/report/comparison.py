@@ -147,13 +147,14 @@ def _worth(own: Sequence[Entry], split: str, how: str) -> dict[str, list[str]]:
 
 def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | None) -> dict:
     """Makes the table of a split as texts: {'split', 'about', 'columns', 'rows': [{'title', 'seeds', 'cells'}],
-    'verdict'}, the 'lines' that it is of and, where there are several 'heads', the same of each alone.
+    'counted': what ``seeds`` are, 'verdict'}, the 'lines' that it is of and, where there are several 'heads', the
+    same of each alone.
 
     Where there is a ``base``, the columns of the first output, of its calibration error and of the sum are each
     followed by 'Δ', the paired difference to it."""
     found = _told(rows, split, headline, how, base)
     # Rows on the same data say the same of it; each different line is said once.
-    about = list(dict.fromkeys(table.denominators(row.scores[split][0]) for row in rows))
+    about = list(dict.fromkeys(table.denominators(scores) for row in rows for scores in row.scores[split]))
     if len(heads(rows, split)) > 1:
         about.append(f"numbers are of {head_of(rows[0].scores[split][0])}: right where each of them is")
     about += table.known(((row.title, row.scores[split]) for row in rows), split)
@@ -166,10 +167,16 @@ def compared(rows: Sequence[Row], split: str, headline: str, how: str, base: Row
     return {
         **found,
         "split": split,
+        "counted": _counted(rows),
         "heads": {head: _of_head(rows, split, head, headline, how, base) for head in heads(rows, split)},
         "about": about,
         "weights": table.weights(_weighed(rows, split)),
     }
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """What means are over: seeds, or runs, where versions of a dataset share a seed."""
+    return "runs" if any(len(set(row.seeds)) < len(row.seeds) for row in rows) else "seeds"
 
 
 def _weighed(rows: Sequence[Row], split: str) -> Iterator[tuple[str, list]]:
@@ -218,7 +225,7 @@ def _calibrated(lines: Sequence[Line], rows: Sequence[Row], split: str, how: str
 
 def text(found: dict) -> str:
     """Writes the result of `compared` as aligned text, below the lines that say which clips it is of."""
-    body = [["", "seeds", *found["columns"]]]
+    body = [["", found["counted"], *found["columns"]]]
     body += [[line["title"], line["seeds"], *line["cells"]] for line in found["rows"]]
     alone = [f"{head}: {own['verdict']}" for head, own in found["heads"].items()]
     made = text_lib.aligned(body, right=range(1, len(body[0])))
@@ -300,6 +307,7 @@ def write(
             made=facts.made(_segments(rows)),
             curves=_mean_curves(rows),
             several=any(len(row.seeds) > 1 for row in rows),
+            counted_over=_counted(rows),
         ),
     )
     return path

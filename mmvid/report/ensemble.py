@@ -86,13 +86,12 @@ def tables(told: Told) -> list[grids.Matrix]:
     made = []
     if len(told.parts) == 2:
         names = [[titles[i] for i in part] for part in told.parts]
-        made.append(grids.pairs("sums", told.members, told.clips, *names))
+        made.append(grids.pairs("sums", largest, *names, told.unit))
     if size > 1 and len(largest) > 1:
         parts = {f"part {i}": part for i, part in enumerate(told.parts, 1)}
+        of = parts if len(parts) > 1 else {"members": range(len(titles))}
         what = f"sums of places, from 0, in {len(largest)} ensembles of {size}"
-        made.append(
-            grids.ranks(what, largest, titles, parts if len(parts) > 1 else {"members": range(len(titles))})
-        )
+        made.append(grids.ranks(what, largest, titles, of))
     return made
 
 
@@ -121,17 +120,23 @@ def plain(told: Told) -> dict:
 
 
 def pairs(told: Told) -> str:
-    """Draws all pairs as a map, single members on its diagonal -> SVG; '' of too many members or no pairs."""
-    count = len(told.members)
-    values = np.full((count, count), np.nan)
+    """Draws all pairs as a map -> SVG: of two parts one beside the other, else with single members on its
+    diagonal; '' of no pairs, and of more members than a map has room for."""
+    titles = [member.title for member in told.members]
+    title = f"{told.split}: pairs, {told.unit.partition(' ')[0]}"
+    values = np.full((len(titles), len(titles)), np.nan)
     for own in told.figures:
         if len(own.members) < 3:
             first, last = own.members[0], own.members[-1]
             values[first, last] = values[last, first] = own.value
-    if count > MOST or not any(len(own.members) == 2 for own in told.figures):
+    if not any(len(own.members) == 2 for own in told.figures):
         return ""
-    titles = [member.title for member in told.members]
-    return diagrams.grid(values, titles, titles, f"{told.split}: pairs, {told.unit.partition(' ')[0]}")
+    if len(told.parts) == 2:
+        down, across = ([*part] for part in told.parts)
+        return diagrams.grid(
+            values[np.ix_(down, across)], *([titles[i] for i in p] for p in (down, across)), title
+        )
+    return diagrams.grid(values, titles, titles, title) if len(titles) <= MOST else ""
 
 
 def write(path: pathlib.Path, told: Told) -> pathlib.Path:

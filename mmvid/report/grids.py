@@ -127,20 +127,20 @@ def _pairs(scores: Mapping, title: str, rows, columns, published) -> Matrix:
     """Tables 11 and 12."""
     own, clips = _gathered(scores, [*rows, *columns])
     names = [[name for name, *_ in part] for part in (rows, columns)]
-    return pairs(title, own, clips, *names, published)._replace(unit=_unit(scores))
+    figures = members.product(own, clips, members.in_turn([len(rows), len(columns)]))
+    return pairs(title, figures, *names, _unit(scores), published)
 
 
 def pairs(
-    title: str, own: Sequence[Member], clips: Clips, rows: Sequence[str], columns: Sequence[str], published=None
+    title: str, figures: Sequence[Figure], rows: Sequence[str], columns: Sequence[str], unit: str, published=None
 ) -> Matrix:
-    """Makes the table of all sums of a row's member and a column's, as MML's tables 11 and 12. The first of
-    ``own`` are the members that ``rows`` name, then come those of ``columns``."""
-    unit = "mAP" if clips.kind == "multi" else "top-1 / top-5"
+    """Makes the table of all sums of a row's member and a column's, ``figures`` row by row, as MML's tables 11
+    and 12."""
     made = []
     for i, row in enumerate(rows):
-        figures = [members.figure(own, clips, (i, len(rows) + j)) for j in range(len(columns))]
+        own = figures[i * len(columns) : (i + 1) * len(columns)]
         texts = published[i] if published else [""] * len(columns)
-        made.append((row, [Cell(top(f.value, f.five), 0, text) for f, text in zip(figures, texts)]))
+        made.append((row, [Cell(top(f.value, f.five), 0, text) for f, text in zip(own, texts)]))
     return Matrix(title, tuple(columns), made, unit)
 
 

@@ -104,13 +104,19 @@ def values(row: Row, split: str, output: str, how: str) -> list[float]:
 
 def unit(row: Row, split: str, output: str, how: str) -> str:
     """Names what the values of an output are: 'top1' or 'map'."""
-    return "map" if _mean_hits(row, split, output, how) is None else "top1"
+    return "map" if _every_hits(row, split, output, how) is None else "top1"
+
+
+def _every_hits(row: Row, split: str, output: str, how: str) -> list[np.ndarray] | None:
+    """Returns the hits of each seed, [N] each; None where a seed has none to count."""
+    found = [_hits(scores, output, how) for scores in row.scores[split]]
+    return None if any(h is None or not len(h) for h in found) else found
 
 
 def _mean_hits(row: Row, split: str, output: str, how: str) -> np.ndarray | None:
     """Returns the share of seeds that are right on each clip: [N]; None where a seed has no hits to count."""
-    found = [_hits(scores, output, how) for scores in row.scores[split]]
-    return None if any(h is None or not len(h) for h in found) else np.mean(found, axis=0)
+    found = _every_hits(row, split, output, how)
+    return None if found is None else np.mean(found, axis=0)
 
 
 def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
@@ -124,12 +130,22 @@ def _sampled(row: Row, split: str, output: str, how: str) -> np.ndarray:
     )
 
 
+def _interval_of_hits(hits: Sequence[np.ndarray], ids: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of the mean over runs of their hits, [N] each, on the clips ``ids``."""
+    if not all(np.array_equal(own, ids[0]) for own in ids):
+        # Versions of a dataset may have clips of their own, or the same ones in another order.
+        if any(set(own.tolist()) != set(ids[0].tolist()) for own in ids):
+            return metrics.interval_of_means(hits)
+        hits = [own[np.argsort(order)] for own, order in zip(hits, ids)]
+    return metrics.bootstrap_interval(np.mean(hits, axis=0))
+
+
 def interval(row: Row, split: str, output: str, how: str) -> tuple[float, ...]:
-    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds: (low, high), or () where there
-    is no such number."""
-    hits, found = _mean_hits(row, split, output, how), values(row, split, output, how)
+    """Returns the 95 % bootstrap interval over clips of a row's mean over seeds, or over versions of a dataset:
+    (low, high), or () where there is no such number."""
+    hits, found = _every_hits(row, split, output, how), values(row, split, output, how)
     if hits is not None:
-        return metrics.bootstrap_interval(hits)
+        return _interval_of_hits(hits, [file.labelled(scores).id for scores in row.scores[split]])
     return numbers_lib.around(float(np.mean(found)), _sampled(row, split, output, how)) if found else ()
 
 

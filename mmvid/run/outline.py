@@ -137,5 +137,6 @@ def outline(config, workdir: pathlib.Path) -> Outline:
     datasets = _with_subsets(config, datasets)
     mesh, segments = sharding.make_mesh(), build.planned(config, datasets)
     with usage.wrong_use():
+        checks.check_groups(segments, datasets, build.label_spaces)
         checks.check_batches(config, mesh, segments)
     return Outline(Run(config, workdir, mesh, datasets, segments, {}, {}), tuple(lines), frozenset(guessed))

@@ -4,6 +4,8 @@ An example with any score that is not finite is a miss, ranks last and has no co
 undefined, as the mAP of a split without positives, is None.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -277,6 +279,15 @@ def bootstrap_interval(
     if not len(values):
         return float("nan"), float("nan")
     return middle(_resample(values, seed, draws), level)
+
+
+def interval_of_means(
+    each: Sequence[np.ndarray], seed: int = 0, *, level: float = 0.95, draws: int = 2000
+) -> tuple[float, float]:
+    """Computes the percentile bootstrap interval of the mean of several means, of per-example values of sets that
+    have no examples in common: [N] each -> (low, high). Each set is sampled by itself."""
+    samples = [_resample(np.asarray(own, np.float64), seed + i, draws) for i, own in enumerate(each)]
+    return middle(np.mean(samples, axis=0), level)
 
 
 def paired_interval(

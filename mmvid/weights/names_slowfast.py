@@ -40,11 +40,16 @@ def owns(params: Tree) -> bool:
     return "fast_conv1" in params
 
 
+def layout_of(two: bool) -> Layout:
+    """Returns the layout of a network of ``two`` pathways, or of one, whose layers lack the pathway's name."""
+    return _TWO if two else LAYOUT
+
+
 def among(tensors: Mapping) -> tuple[Layout, Callable[[str, str], Path]]:
     """Returns the layout of a file with these ``tensors``, and the `address` of its keys: a network of one pathway
     has layers without the pathway's name."""
     two = any(".pathway1_" in key for key in tensors)
-    return (_TWO if two else LAYOUT), lambda key, head: address(key, head, two=two)
+    return layout_of(two), lambda key, head: address(key, head, two=two)
 
 
 def key_of(params: Tree) -> Callable[[Path], str]:

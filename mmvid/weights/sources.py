@@ -12,6 +12,7 @@ from mmvid.weights import (
     files,
     names_caffe2,
     names_csn,
+    names_pytorchvideo,
     names_resnet,
     names_slowfast,
     names_stlt,
@@ -21,10 +22,10 @@ from mmvid.weights import (
 from mmvid.weights.trees import Layout, Path, Tree
 
 Source = str | os.PathLike | Mapping[str, np.ndarray]
-# What is read and written.
+# What is read, and by which networks are written where no spelling is asked for.
 FORMATS = (names_resnet, names_swin3d, names_stlt, names_csn, names_slowfast)
-# Those that are read and never written.
-_READ_ONLY = (names_caffe2,)
+# What is also read.
+_ALSO = (names_caffe2, names_pytorchvideo)
 # Whose names a module knows, for people.
 WHOSE = {
     names_resnet: "torchvision's, timm's, TSM's or Kataoka's ResNets",
@@ -32,6 +33,7 @@ WHOSE = {
     names_stlt: "STLT's",
     names_csn: "mmaction2's or VMZ's video ResNets",
     names_slowfast: "SlowFast's code",
+    names_pytorchvideo: "PyTorchVideo's ResNets",
     names_caffe2: "VMZ's Caffe2 blobs",
 }
 
@@ -132,7 +134,7 @@ def _addresses(names, tensors: Mapping, head: str) -> tuple[Layout, dict[str, Pa
 def recognised(tensors: Mapping[str, np.ndarray], head: str) -> tuple[str, Found]:
     """Returns whose names the ``tensors`` of a published checkpoint have, by the module that knows the most of
     them, and what they hold, the classifier as ``head``'s."""
-    formats = [(names, *_addresses(names, tensors, head)) for names in (*FORMATS, *_READ_ONLY)]
+    formats = [(names, *_addresses(names, tensors, head)) for names in (*FORMATS, *_ALSO)]
     names, layout, addresses = max(formats, key=lambda own: sum(path is not None for path in own[2].values()))
     return WHOSE[names], _placed(tensors, layout, addresses)
 

@@ -3,12 +3,20 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mmvid.weights import names_csn, names_resnet, names_slowfast, names_stlt, names_swin3d
+from mmvid.weights import (
+    names_csn,
+    names_pytorchvideo,
+    names_resnet,
+    names_slowfast,
+    names_stlt,
+    names_swin3d,
+)
 from mmvid.weights.trees import Path, Tree
 
 _IMAGES = ("resnet18", "resnet50")
 _TSM = ("tsm_resnet18", "tsm_resnet50", "tsm_resnet101")
 _VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18")
+_SLOWFAST = ("i3d_resnet50", "slow_resnet50", "slowfast_resnet50")
 _CSN = ("csn_ip_152", "csn_ir_152", "csn_ir_50")
 
 
@@ -40,8 +48,11 @@ SPELLINGS = {
     ),
     "slowfast": Spelling(
         "SlowFast's code (.pyth; its zoo's Caffe2 files, of BGR, are not read)",
-        "s2.pathway0_res0.branch2.a.weight",
-        ("i3d_resnet50", "slow_resnet50", "slowfast_resnet50"), names_slowfast.key_of,
+        "s2.pathway0_res0.branch2.a.weight", _SLOWFAST, names_slowfast.key_of,
+    ),
+    "pytorchvideo": Spelling(
+        "PyTorchVideo's zoo (I3D_8x8_R50.pyth, SLOW_8x8_R50.pyth, ..)",
+        "blocks.1.res_blocks.0.branch2.conv_a.weight", _SLOWFAST, names_pytorchvideo.key_of,
     ),
     "mmaction2": Spelling(
         "mmaction2's video ResNets", "backbone.layer1.0.conv2.0.conv.weight", (*_CSN, "cmpl_resnet50"),
