@@ -1,9 +1,12 @@
 """The page of a dataset: every clip once, films that play, what is rejected; and what networks see of it."""
 
 import base64
+import errno
 import io
+import os
 import pathlib
 import re
+import shutil
 
 import av
 import fake
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from test_doctor import healthy
 from test_records import pack
 
-from mmvid import commands, operations
+from mmvid import commands, files, operations
 from mmvid.commands import browse as command
 from mmvid.data import fields, pictures
 from mmvid.data.augment import Augment
@@ -47,8 +50,9 @@ def written(path, how=None):
     """A page of five clips of 48x40 pixels, some without flow, sound or boxes; one has a damaged flow."""
     dataset = fake.dataset(5)
     source = fake.Source(5, absent=(2,), silent=(3,))
-    clips = [("train", source[row]) for row in range(5)]
-    clips[1] = "test", clips[1][1] | {"flow_x": [b"x"] * 12}
+    records = [source[row] for row in range(5)]
+    records[1] |= {"flow_x": [b"x"] * 12}
+    clips = [("test" if row == 1 else "train", row, lambda row=row: records[row]) for row in range(5)]
     size = browse.write(path, dataset, clips, HEADS, REJECTED, how, "mine.py")
     text = path.read_text()
     assert size == path.stat().st_size
@@ -227,3 +231,78 @@ def test_wrong_use(root, argv, capsys):
 
 def test_no_dataset_and_a_folder_for_a_page_are_wrong_use(root, tmp_path):
     assert ask(tmp_path / "none") == 2 and ask(root, f"--out={tmp_path}") == 2
+
+
+# ---------------------------------------------------------------------------- what may be wrong with the files
+@pytest.fixture
+def copy(root, tmp_path):
+    return shutil.copytree(root, tmp_path / "data")
+
+
+def test_a_clip_that_cannot_be_shown_leaves_the_others_alone(tmp_path):
+    clips = fake.Source(3)
+
+    def torn():
+        raise RuntimeError("checksum <1>")
+
+    chosen = [("train", 0, lambda: clips[0]), ("train", 1, torn), ("test", 2, lambda: clips[2] | {"fps": 0.0})]
+    browse.write(tmp_path / "page.html", fake.dataset(3), chosen, HEADS, [])
+    text = (tmp_path / "page.html").read_text()
+    assert len(films_of(text)) == 1 and text.count('<figure class="clip"') == 3
+    assert "cannot be shown: unexpected RuntimeError: checksum &lt;1&gt;</b><br>row 1 · train" in text
+    assert "cannot be shown: unexpected ZeroDivisionError" in text
+
+
+def test_damaged_files_are_named(copy, capsys):
+    (copy / "index.json").write_text("[")
+    assert ask(copy, "--ids=clip001") == 1 and f"{copy}/index.json cannot be read" in capsys.readouterr().err
+    # Nobody needs it who asks for no ids.
+    assert ask(copy, "--clips=1") == 0
+    (path,) = copy.glob("clips/*/*-test.array_record*")
+    path.write_bytes(path.read_bytes()[:-200])
+    (copy / "browse.html").write_text("an older page")
+    code, err = ask(copy, "--splits=test"), capsys.readouterr().err
+    text = (copy / "browse.html").read_text()
+    # Either all of it is refused, or every clip is.
+    assert (code == 1 and "built" in err and text == "an older page") or text.count("cannot be shown: ") == 3
+    (copy / "metadata.json").write_text("{")
+    assert ask(copy) == 1 and "metadata.json cannot be read" in capsys.readouterr().err
+
+
+def test_splits_without_clips_are_no_choice(copy, capsys):
+    files.write_json(copy / "metadata.json", files.read_json(copy / "metadata.json") | {
+        "splits": {"train": 3, "val": 3, "test": 0}, "expected": {"train": 3, "val": 3, "test": 3}})  # fmt: skip
+    assert ask(copy, "--splits=test") == 2 and "the splits with clips are train, val" in capsys.readouterr().err
+    assert ask(copy, "--clips=2") == 0
+    assert re.search("<td>test</td><td>0</td><td>3</td>", (copy / "browse.html").read_text())
+
+
+def test_a_run_in_the_place_of_a_dataset(tmp_path, capsys):
+    files.write_json(tmp_path / "config.json", {"dataset": {"path": "data/mine"}})
+    assert ask(tmp_path) == 2 and "folder of a run" in capsys.readouterr().err
+
+
+def test_where_a_page_cannot_be_written(copy, tmp_path, monkeypatch, capsys):
+    assert ask(copy, f"--out={copy}/metadata.json") == 2 and "file of the dataset" in capsys.readouterr().err
+
+    def full(path, text):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_text", full)
+        assert ask(copy, "--clips=1") == 1 and "may not write there" in capsys.readouterr().err
+    assert not (copy / "browse.html").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert ask(copy) == 2
+    err = capsys.readouterr().err
+    assert f"may not write into {copy}" in err and "--out=FILE" in err
+
+
+def test_a_configuration_that_this_dataset_cannot_serve(copy, capsys):
+    """It has no depth, and no label space of that name."""
+    code = ask(copy, f"--config={ROOT}/configs/mml.py:ssv2")
+    assert code in (1, 2) and "verb" in capsys.readouterr().err
+    assert ask(copy, f"--config={ROOT}/configs/mml.py:nope") == 2
+    assert "no variant 'nope'" in capsys.readouterr().err
+    assert ask(copy, f"--config={ROOT}/configs/mml.py:smoke", "--config.sizze=3") == 2
+    assert "did you mean --config.size?" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 
 import fake
 import numpy as np
@@ -24,16 +25,45 @@ from test_scores import made
 
 from mmvid import files
 from mmvid.commands import compare
+from mmvid.data.augment import Augment
+from mmvid.data.groups import Group
 from mmvid.report import browse, comparison, overview, page
 from mmvid.report.points import Column
 from mmvid.scores import effort, metrics
-from mmvid.streams import Head
+from mmvid.streams import Head, Sampling, Stream
 
 WIDTHS = 420, 1200
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
 
-# What is asked of each page. A text may be cut off by its own box, or by the edge of a drawing.
+# What is asked of each page. A text may be cut off by its own box, or by the edge of a drawing. Of films, those in
+# sight have a picture; of filters, an id leaves its clip, and a class the clips that it counts.
 PROBE = """
+async function films(page, found) {
+  const all = [...page.querySelectorAll("video")], ready = film => film.error || film.readyState > 1;
+  // The clock of a headless browser runs ahead of its decoders, but not while it waits for the server.
+  for (let i = 0; i < 50 && all.length; i++) {
+    const shown = all.filter(film => film.src);
+    if (shown.length && shown.every(ready)) break;
+    await fetch("wait");
+  }
+  if (all.length && !all.some(film => film.src)) found.push("no film in sight");
+  for (const film of all) if (film.error || film.src && !ready(film)) found.push("no film: " + film.ariaLabel);
+}
+function filters(page, window, found) {
+  const words = page.getElementById("words"), choice = page.querySelector("select.class");
+  if (!words) return;
+  const clips = [...page.querySelectorAll(".clip")], shown = () => clips.filter(clip => !clip.hidden).length;
+  const ask = (field, value, count, what) => {
+    field.value = value;
+    field.dispatchEvent(new window.Event("input", {bubbles: true}));
+    if (shown() !== count) found.push("filter: " + what + " leaves " + shown() + " of " + count + " clips");
+  };
+  ask(words, "clip3 ", 1, "an id");
+  ask(words, "", clips.length, "nothing");
+  const option = choice.options[1];
+  ask(choice, option.value, Number(/[(]([0-9]+)[)]$/.exec(option.text)[1]), "a class");
+  ask(choice, "", clips.length, "every class");
+}
 async function probe(name, width) {
   const frame = document.createElement("iframe");
   frame.width = width; frame.height = 900; frame.src = name;
@@ -58,7 +88,8 @@ async function probe(name, width) {
           || box.bottom > edge.bottom + 2)) say("outside its drawing", text);
     }
   }
-  for (const film of page.querySelectorAll("video")) if (film.error) found.push("no film: " + film.ariaLabel);
+  await films(page, found);
+  filters(page, frame.contentWindow, found);
   for (const image of page.images) if (!image.naturalWidth) found.push("no picture: " + image.alt);
   frame.remove();
   return found;
@@ -114,21 +145,35 @@ def pages(folder):
     page.write(folder / "multi", multi_columns(np.tile([1, 0, 1, 0], (8, 1))), config="{}", headline="rgb")
     taught(folder / "taught")
     dataset, source = fake.dataset(40), fake.Source(40, absent=(2,), silent=(3,))
-    clips = [("train", source[row]) for row in range(40)]
+    clips = [("train", row, functools.partial(source.__getitem__, row)) for row in range(40)]
     heads = {"action": Head(5, "single", ("a", "b", *NASTY[:3]))}
     lost = [{"id": name, "split": "test", "path": f"videos/{name}.mp4", "reason": name} for name in NASTY]
     browse.write(folder / "browse.html", dataset, clips, heads, lost)
+    # As networks see them in training, in two draws; one clip cannot be read.
+    clips[1] = "test", 1, functools.partial(source.__getitem__, "torn")
+    views = {"weak": Augment(flip=True, flip_labels=((0, 1),)), "strong": Augment(device=("strong",))}
+    streams = Stream("rgb", "rgb", Sampling(frames=4)), Stream("flow", "flow", Sampling(frames=4), "stack5")
+    how = browse.Trained({"main": Group("train", 2, views)}, streams, heads, 32, 0, 2)
+    browse.write(folder / "views.html", dataset, clips[:6], heads, [], how, f"configs/{NASTY[0]}.py")
     runs = [left(folder / f"mml-seed{seed}", seed) for seed in (0, 1)]
     compare.compare([*runs, left(folder / "dmcl", 0, title="DMCL", plan="compare")], folder / "out")
     return [
         *(f"{name}/report.html" for name in ("plain", "many", "multi", "taught")),
         *(f"{name}/compare.html" for name in ("out", "taught")),
         "browse.html",
+        "views.html",
     ]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files, says nothing."""
+    """Serves files, says nothing; what is called 'wait' takes a moment."""
+
+    def do_GET(self):
+        if self.path != "/wait":
+            return super().do_GET()
+        time.sleep(0.1)
+        self.send_response(204)
+        self.end_headers()
 
     def log_message(self, *args):
         pass
@@ -175,12 +220,22 @@ def test_pages_are_whole_at_both_widths(browser, served, monkeypatch):
     wrong.write_text(
         "<!doctype html><body><div style='width: 2000px'>wide</div><p style='width: 2rem; overflow: hidden; "
         "white-space: nowrap'>a long text</p><svg width='20' height='20'><text x='90' y='10'>far</text></svg>"
-        "<img src='data:,' alt='none'><script>console.error('an error')</script>"
+        "<img src='data:,' alt='none'><video src='data:video/mp4;base64,AAAA' aria-label='torn'></video>"
+        "<input id='words'><select class='class'><option></option><option>a (2)</option></select>"
+        "<p class='clip'>clip3 </p><p class='clip'>clip4 </p><script>console.error('an error')</script>"
     )
     found, said = looked_at(browser, served, [*pages(served[0]), "wrong.html"])
     for width in WIDTHS:
         told = " ".join(found.pop(("wrong.html", width)))
-        for what in ("the page is 20", "outside: wide", "cut off: a long text", "its drawing: far", "none"):
+        for what in (
+            "the page is 20",
+            "outside: wide",
+            "cut off: a long text",
+            "its drawing: far",
+            "picture: none",
+            "no film: torn",
+            "filter: an id leaves 2 of 1 clips",
+        ):
             assert what in told
     assert not any(found.values()), {ask: own for ask, own in found.items() if own}
     assert len(said) == len(WIDTHS) and all("an error" in line for line in said), said

@@ -13,6 +13,7 @@ draws; --config.NAME=VALUE changes entries of that configuration.
 """
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,7 +24,7 @@ from mmvid.commands import doctor
 from mmvid.data.records import Dataset
 from mmvid.plans.segment import headline_network
 from mmvid.report import browse
-from mmvid.report.browse import Trained
+from mmvid.report.browse import Chosen, Trained
 from mmvid.run import build, outline
 
 CONFIG = True
@@ -58,7 +59,7 @@ def _named(dataset: Dataset, splits: Sequence[str], ids: Sequence[str]) -> dict[
     """Finds the rows of clips by their ids. Raises WrongUse for one that no split has, and for none."""
     if not ids:
         raise usage.WrongUse("--ids names no clip: give ids with commas between, or leave it out")
-    known = {split: dataset.split(split).ids() for split in splits}
+    known = doctor.index_of(dataset, splits)
     if lacking := [name for name in ids if not any(name in own for own in known.values())]:
         raise usage.WrongUse(f"--ids: there is no clip {lacking[0]!r} in {', '.join(splits)} of {dataset.root}")
     wanted = set(ids)
@@ -75,10 +76,10 @@ def _chosen(arguments: argparse.Namespace, dataset: Dataset) -> dict[str, list[i
     return evenly({split: sizes[split] for split in splits}, arguments.clips)
 
 
-def _records(dataset: Dataset, chosen: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, dict]]:
+def _read(dataset: Dataset, chosen: Mapping[str, Sequence[int]]) -> Iterator[Chosen]:
     for split, rows in chosen.items():
         source = dataset.split(split)
-        yield from ((split, source[row]) for row in rows)
+        yield from ((split, row, functools.partial(source.__getitem__, row)) for row in rows)
 
 
 # ---------------------------------------------------------------------------- as networks see them
@@ -97,27 +98,24 @@ def trained(text: str, data: pathlib.Path, draws: int, overrides: Sequence[str])
 
 
 def _checked(arguments: argparse.Namespace) -> None:
-    """Raises WrongUse for numbers that make no sense, and for a page that cannot be written."""
+    """Raises WrongUse for numbers that make no sense, and for a configuration that is changed and not named."""
     if arguments.clips < 1 or arguments.draws < 1:
         raise usage.WrongUse("--clips and --draws are 1 or more")
     if arguments.overrides and not arguments.config:
         raise usage.WrongUse(f"{arguments.overrides[0]}: --config=FILE says which configuration it changes")
-    if arguments.out:
-        usage.check_folder("--out", arguments.out.parent)
-        if arguments.out.is_dir():
-            raise usage.WrongUse(f"--out={arguments.out} is a folder: name a file in it")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Writes the page of the dataset."""
     _checked(arguments)
     dataset = doctor.opened(arguments.data)
+    path = arguments.out or dataset.root / "browse.html"
+    doctor.check_target("--out", path, dataset.root)
     chosen, how = _chosen(arguments, dataset), None
     if arguments.config:
         how = trained(arguments.config, arguments.data, arguments.draws, arguments.overrides)
-    path = arguments.out or dataset.root / "browse.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     heads, refused = build.label_spaces(dataset.info), doctor.rejected(dataset.root)
-    size = browse.write(path, dataset, _records(dataset, chosen), heads, refused, how, arguments.config or "")
+    size = browse.write(path, dataset, _read(dataset, chosen), heads, refused, how, arguments.config or "")
     clips = sum(map(len, chosen.values()))
     print(f"{clips} of {sum(dataset.info.splits.values())} clips, {size / 1000:.0f} kB: {path}")

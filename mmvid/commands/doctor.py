@@ -1,6 +1,7 @@
 """What is wrong with a dataset: whether anything in it would spoil a score.
 
     python -m mmvid doctor data/mine
+    python -m mmvid doctor data/mine --tolerate=1 --json=doctor.json
 
 Looks at every clip and prints what there is: clips of those expected, by split
 and modality; lengths and frame rates; brightness, motion, loudness, as median
@@ -10,21 +11,28 @@ are training clips by their content, classes that no training clip has, clips
 that are missing, damaged or show nothing. Where there is any, the exit code is
 1; --tolerate=1 forgives each up to 1 % of the clips of a split. 'note' is all
 else, such as motion beyond what flow keeps. Nothing is changed.
+
+Clips are equal where their pictures are stored with the same bytes: copies of
+one file are found, whatever they are called; a film encoded anew is not.
 """
 
 import argparse
 import collections
 import concurrent.futures
 import csv
+import json
+import os
 import pathlib
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from mmvid import usage
+from mmvid import files, usage
 from mmvid.data import checkup, fields, records
 from mmvid.data.checkup import Clip, Problem
 from mmvid.data.records import Dataset
@@ -35,26 +43,29 @@ from mmvid.streams import Head
 CONFIG = False
 # Clips that a line names, and those that it asks to look at.
 NAMED, LOOKED_AT = 3, 6
+# What a build has written and later commands read.
+OWN = ("metadata.json", "index.json", "rejected.csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which dataset is looked at, and how closely."""
-    parser.add_argument(
-        "data", type=pathlib.Path, metavar="DATA", help="the folder of a dataset (--out of data_prep)"
-    )
-    parser.add_argument("--splits", metavar="A,B", help="the splits that are looked at; by default all")
-    parser.add_argument(
-        "--frames", type=int, default=4, metavar="N", help="pictures of each clip and modality; default 4"
-    )
-    parser.add_argument(
-        "--tolerate", type=float, default=0.0, metavar="PERCENT", help="of the clips of a split; default 0"
-    )
+    add = parser.add_argument
+    add("data", type=pathlib.Path, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
+    add("--splits", metavar="A,B", help="the splits that are looked at; by default all")
+    add("--frames", type=int, default=4, metavar="N", help="pictures of each clip and modality; default 4")
+    add("--tolerate", type=float, default=0.0, metavar="PERCENT", help="of the clips of a split; default 0")
+    add("--json", metavar="FILE", help="also write everything as JSON; - is the terminal")
 
 
-# ---------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------- what is named
 def opened(root: pathlib.Path) -> Dataset:
     """Opens the dataset in ``root``. Raises WrongUse where there is none, ValueError for one that cannot be read
     or has no clips."""
+    if (root / "config.json").exists() and not (root / "metadata.json").exists():
+        known = files.read_note(root / "config.json")
+        spec = known.get("dataset") if isinstance(known, dict) else None
+        own = f", which is {spec['path']}" if isinstance(spec, dict) and spec.get("path") else ""
+        raise usage.WrongUse(f"{root} is the folder of a run, not of a dataset: name the one that it read{own}")
     try:
         dataset = records.open_dataset(root)
     except FileNotFoundError as error:
@@ -64,6 +75,19 @@ def opened(root: pathlib.Path) -> Dataset:
     return dataset
 
 
+def check_target(flag: str, path: pathlib.Path, root: pathlib.Path) -> None:
+    """Raises WrongUse where a file cannot be written at ``path``, which ``flag`` names, or would be written over
+    one of the dataset at ``root``: before anything is looked at, which may take an hour."""
+    usage.check_folder(flag, path.parent)
+    if path.is_dir():
+        raise usage.WrongUse(f"{flag}={path} is a folder: name a file in it")
+    if path.name in OWN and path.resolve().parent == root.resolve():
+        raise usage.WrongUse(f"{flag}={path} would be written over a file of the dataset: name another one")
+    there = next(place for place in path.absolute().parents if place.exists())
+    if not os.access(there, os.W_OK):
+        raise usage.WrongUse(f"this user may not write into {there}: name a file elsewhere, {flag}=FILE")
+
+
 def splits_of(dataset: Dataset) -> list[str]:
     """The splits of a dataset, in the order in which its annotations name them."""
     return sorted(dataset.info.splits, key=[*dataset.info.expected, *dataset.info.splits].index)
@@ -71,77 +95,183 @@ def splits_of(dataset: Dataset) -> list[str]:
 
 def rejected(root: pathlib.Path) -> list[dict[str, str]]:
     """Reads the clips that the dataset's build could not use, as {'id', 'split', 'path', 'reason'}; [] where
-    nothing tells of any."""
+    nothing tells of any. Raises Damaged for a file that is no table."""
     path = root / "rejected.csv"
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        names = ("id", "split", "path", "reason")
-        return [{name: row.get(name) or "" for name in names} for row in csv.DictReader(file)]
-
-
-def _index(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[str]]:
     try:
-        return {split: dataset.split(split).ids() for split in splits}
-    except (OSError, ValueError, KeyError) as error:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            names = ("id", "split", "path", "reason")
+            return [{name: row.get(name) or "" for name in names} for row in csv.DictReader(file)]
+    except csv.Error as error:
+        raise usage.Damaged(f"{path} cannot be read ({error}): delete it, or build the dataset again") from None
+
+
+def index_of(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[str]]:
+    """Reads the ids of the clips of some splits, {split: ids}. Raises Damaged where they cannot be."""
+    try:
+        found = {split: dataset.split(split).ids() for split in splits}
+        if not all(isinstance(ids, list) and all(isinstance(own, str) for own in ids) for ids in found.values()):
+            raise ValueError("it does not list ids")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise usage.Damaged(
             f"{dataset.root / 'index.json'} cannot be read ({error!r}): run the command that built it again"
         ) from None
+    return found
 
 
-def look(dataset: Dataset, splits: Sequence[str], heads: Mapping[str, Head], count: int) -> list[Clip]:
-    """Looks at all clips of the ``splits``, in order."""
-    places = [(dataset.split(split), row) for split in splits for row in range(dataset.info.splits[split])]
+# ---------------------------------------------------------------------------- what there is
+class Examined(NamedTuple):
+    """What was found of a dataset: all ``clips`` of its splits, {split: how many are ``expected``}, and the
+    ``problems``, of which ``bad`` would spoil a score."""
+
+    dataset: Dataset
+    heads: Mapping[str, Head]
+    expected: Mapping[str, int]
+    clips: Sequence[Clip]
+    problems: Sequence[Problem]
+    bad: Sequence[Problem]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of how many clips a problem of some is told: {split: those expected, or there where none are}."""
+        there = collections.Counter(clip.split for clip in self.clips)
+        return {split: n or there[split] for split, n in self.expected.items()}
+
+
+def look(
+    dataset: Dataset, index: Mapping[str, Sequence[str]], heads: Mapping[str, Head], count: int
+) -> list[Clip]:
+    """Looks at all clips of the splits of ``index`` {split: ids}, in order."""
+    places = [(dataset.split(split), row) for split in index for row in range(dataset.info.splits[split])]
     sources = {source.split: source for source, _ in places}
+    names = {split: dict(enumerate(ids)) for split, ids in index.items()}
+
+    def one(place):
+        split, row = place
+        return checkup.look(sources[split], row, heads, count, names[split].get(row, ""))
+
     # Decoders leave Python's lock alone, so that threads share the cores.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = pool.map(lambda place: checkup.look(sources[place[0].split], place[1], heads, count), places)
+        found = pool.map(one, [(source.split, row) for source, row in places])
         return list(tqdm(found, total=len(places), unit="clip", dynamic_ncols=True, leave=False))
 
 
+def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: float) -> Examined:
+    """Looks at ``count`` places of all clips of some splits; a problem of a share of at most ``tolerated`` of the
+    clips of a split spoils nothing."""
+    info, heads, refused = dataset.info, build.label_spaces(dataset.info), collections.defaultdict(list)
+    for row in rejected(dataset.root):
+        refused[row["split"]].append(row["id"])
+    # A split of which nothing is left is expected still.
+    lost = [split for split in info.expected if split not in info.splits and len(splits) == len(info.splits)]
+    expected = {split: info.expected.get(split, 0) for split in (*splits, *lost)}
+    index = index_of(dataset, splits)
+    clips = look(dataset, index, heads, count)
+    found = Examined(dataset, heads, expected, clips, checkup.problems(clips, heads, expected, index, refused), ())
+    bad = [problem for problem in found.problems if checkup.spoilt(problem, found.sizes, tolerated)]
+    return found._replace(bad=bad)
+
+
+# ---------------------------------------------------------------------------- in numbers
+def counts(found: Examined) -> dict[str, dict]:
+    """Counts clips by split: {split: 'clips', 'expected', 'fields' {field: clips}, 'classes' {head: {class:
+    clips}}}."""
+    counted = {}
+    for split, expected in found.expected.items():
+        own = [clip for clip in found.clips if clip.split == split]
+        shown = {name: collections.Counter(k for clip in own for k in clip.classes.get(name, ()))
+                 for name in found.heads}  # fmt: skip
+        counted[split] = {
+            "clips": len(own),
+            "expected": expected,
+            "fields": {field: sum(field in clip.fields for clip in own) for field in fields.FIELDS},
+            "classes": {
+                name: {head.named(k): shown[name][k] for k in range(head.classes)}
+                for name, head in found.heads.items()
+            },
+        }
+    return counted
+
+
+_OF_CLIPS = {
+    "frames": lambda clip: clip.frames,
+    "seconds": lambda clip: clip.frames / clip.rate,
+    "frames a second": lambda clip: clip.rate,
+    "width, px": lambda clip: clip.size[0],
+    "height, px": lambda clip: clip.size[1],
+}
+
+
+def measures(found: Examined) -> dict[str, dict[str, list[float]]]:
+    """Collects lengths, rates and sizes, and the measures of every field that any clip has: {measure: {split: a
+    number of each clip that has it}}."""
+    numbers = {name: (lambda clip, of=of: of(clip) if clip.frames else np.nan) for name, of in _OF_CLIPS.items()}
+    for field, row in fields.FIELDS.items():
+        for measure in row.measures:
+            name = measure.name if measure.name == field else f"{field}, {measure.name}"
+            key = field, measure.name
+            numbers[f"{name} ({measure.unit})" if measure.unit else name] = lambda clip, key=key: clip.numbers.get(
+                key, np.nan
+            )
+    collected = {}
+    for name, number in numbers.items():
+        every = {
+            split: [float(n) for clip in found.clips if clip.split == split and not np.isnan(n := number(clip))]
+            for split in found.expected
+        }
+        if any(every.values()):
+            collected[name] = every
+    return collected
+
+
+def _spread(numbers: Sequence[float]) -> list[float]:
+    """Returns [median, least, most]; [] of no numbers."""
+    return [float(f(numbers)) for f in (np.median, np.min, np.max)] if numbers else []
+
+
+def plain(found: Examined) -> dict:
+    """What was found as JSON holds it."""
+    info = found.dataset.info
+    return {
+        "dataset": info.name,
+        "path": str(found.dataset.root),
+        "fingerprint": info.fingerprint,
+        "spoilt": bool(found.bad),
+        "splits": counts(found),
+        "median, least, most": {
+            name: {split: _spread(own) for split, own in every.items()} for name, every in measures(found).items()
+        },
+        "problems": [
+            {
+                "what": problem.what,
+                "spoils": problem in found.bad,
+                "advice": problem.advice,
+                "clips": {
+                    split: [{"id": name, "note": note} for name, note in own]
+                    for split, own in problem.clips.items()
+                },
+            }
+            for problem in found.problems
+        ],
+    }
+
+
 # ---------------------------------------------------------------------------- in words
-def _spread(numbers: Sequence[float]) -> str:
-    """Writes numbers as 'median [least, most]'."""
-    if not len(numbers):
-        return "-"
-    # A negative zero would look like a mistake.
-    middle, low, high = (round(float(f(numbers)), 1) + 0.0 for f in (np.median, np.min, np.max))
-    return f"{middle:g} [{low:g}, {high:g}]"
-
-
-def counts(clips: Sequence[Clip], expected: Mapping[str, int], heads: Mapping[str, Head]) -> str:
-    """Makes the table of how many clips there are: by split, of those expected, and by field, class and head."""
-    rows = [["", "clips", "expected", *fields.FIELDS, *(f"classes of {name}" for name in heads)]]
-    for split, wanted in expected.items():
-        own = [clip for clip in clips if clip.split == split]
-        seen = {name: {k for clip in own for k in clip.classes.get(name, ())} for name in heads}
-        having = [str(sum(field in clip.fields for clip in own)) for field in fields.FIELDS]
-        classes = [f"{len(seen[name])} of {head.classes}" for name, head in heads.items()]
-        rows.append([split, str(len(own)), str(wanted), *having, *classes])
+def _counted(found: Examined) -> str:
+    rows = [["", "clips", "expected", *fields.FIELDS, *(f"classes of {name}" for name in found.heads)]]
+    for split, own in counts(found).items():
+        classes = [f"{sum(map(bool, n.values()))} of {len(n)}" for n in own["classes"].values()]
+        rows.append([split, str(own["clips"]), str(own["expected"]), *map(str, own["fields"].values()), *classes])
     return aligned(rows, right=range(1, len(rows[0])))
 
 
-def measures(clips: Sequence[Clip], splits: Sequence[str]) -> str:
-    """Makes the table of lengths, rates and sizes, and of the measures of every field that any clip has."""
-    read = {split: [clip for clip in clips if clip.split == split and clip.frames] for split in splits}
-    rows = [["median [least, most]", *splits]]
-    of_clips = {
-        "frames": lambda clip: clip.frames,
-        "seconds": lambda clip: clip.frames / clip.rate,
-        "frames a second": lambda clip: clip.rate,
-        "width, px": lambda clip: clip.size[0],
-        "height, px": lambda clip: clip.size[1],
-    }
-    for name, number in of_clips.items():
-        rows.append([name, *(_spread([number(clip) for clip in read[split]]) for split in splits)])
-    for field, row in fields.FIELDS.items():
-        for measure in row.measures:
-            key = field, measure.name
-            known = [[clip.numbers[key] for clip in read[split] if key in clip.numbers] for split in splits]
-            name = measure.name if measure.name == field else f"{field}, {measure.name}"
-            unit = f" ({measure.unit})" if measure.unit else ""
-            if any(known):
-                rows.append([f"{name}{unit}", *map(_spread, known)])
+def _measured(found: Examined) -> str:
+    rows = [["median [least, most]", *found.expected]]
+    for name, every in measures(found).items():
+        # A negative zero would look like a mistake.
+        spreads = [[round(n, 1) + 0.0 for n in _spread(own)] for own in every.values()]
+        rows.append([name, *("{:g} [{:g}, {:g}]".format(*own) if own else "-" for own in spreads)])
     return aligned(rows)
 
 
@@ -158,50 +288,64 @@ def said(problem: Problem, sizes: Mapping[str, int], *, spoils: bool) -> str:
     some = f" ({', '.join(every[:NAMED])}{', ..' * (len(every) > NAMED)})" if every else ""
     head = "spoils: " if spoils else "note:   "
     lines = (
-        usage.folded(head, f"{numbers} {problem.what}{some}"),
+        usage.folded(head, f"{numbers} {problem.what}{some}".strip()),
         usage.folded(" " * len(head), f"-> {problem.advice}"),
     )
     return "\n".join(lines)
 
 
-def _to_see(root: pathlib.Path, found: Sequence[Problem], clips: Sequence[Clip]) -> list[str]:
-    """The command that shows some clips that anything was ``found`` of."""
-    there = {clip.id for clip in clips if clip.content is not None}
-    named = [name for problem in found for own in problem.clips.values() for name, _ in own if name in there]
-    chosen = [name for name in dict.fromkeys(named) if "," not in name][:LOOKED_AT]
-    ids = shlex.quote(",".join(chosen))
-    return [f"to see some: python -m mmvid browse {shlex.quote(str(root))} --ids={ids}"] if chosen else []
+def _to_see(found: Examined) -> list[str]:
+    """The command that shows some clips that a problem is of."""
+    there = {clip.id for clip in found.clips if clip.content is not None}
+    every = [name for problem in found.problems for own in problem.clips.values() for name, _ in own]
+    chosen = [name for name in dict.fromkeys(every) if name in there and "," not in name][:LOOKED_AT]
+    root, ids = shlex.quote(str(found.dataset.root)), shlex.quote(",".join(chosen))
+    return [f"to see some: python -m mmvid browse {root} --ids={ids}"] if chosen else []
+
+
+def text(found: Examined) -> str:
+    """Writes what was found for people: what there is, then what is wrong with it."""
+    info, sizes = found.dataset.info, found.sizes
+    expected = sum(found.expected.values())
+    tables = f"{_counted(found)}\n\n{_measured(found)}\n"
+    lines = [f"{info.name} ({info.fingerprint}): {len(found.clips)} of {expected} clips\n", tables]
+    lines += [said(problem, sizes, spoils=problem in found.bad) for problem in found.problems]
+    if checkup.LEARNT in info.splits and checkup.LEARNT not in found.expected:
+        lines.append(f"note:   {checkup.LEARNT} was not looked at: nobody knows whether its clips are here, too")
+    return "\n".join([*lines, *_to_see(found)])
 
 
 # ---------------------------------------------------------------------------- the command
 def _checked(arguments: argparse.Namespace, dataset: Dataset) -> list[str]:
-    """The splits that are to be looked at. Raises WrongUse for one that there is not, and for a wrong number."""
+    """The splits that are to be looked at. Raises WrongUse for one that there is not, for a wrong number, and for
+    a file that cannot be written."""
     if arguments.frames < 1 or not 0 <= arguments.tolerate <= 100:
         raise usage.WrongUse("--frames is 1 or more, --tolerate a percentage from 0 to 100")
+    if arguments.json is not None and arguments.json != "-":
+        check_target("--json", pathlib.Path(arguments.json), dataset.root)
     known = splits_of(dataset)
     return known if arguments.splits is None else usage.chosen("--splits", arguments.splits, known, "splits")
+
+
+def _write(target: str, found: Examined) -> None:
+    if target == "-":
+        print(json.dumps(plain(found), indent=1))
+    else:
+        pathlib.Path(target).parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(pathlib.Path(target), plain(found))
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Looks at the dataset and says what is wrong with it. Raises ValueError where a score would be spoilt."""
     dataset = opened(arguments.data)
-    splits, info, began = _checked(arguments, dataset), dataset.info, time.monotonic()
-    # A split of which nothing is left is expected still.
-    every = arguments.splits is None
-    expected = {split: n for split, n in info.expected.items() if every or split in splits}
-    heads, index = build.label_spaces(info), _index(dataset, splits)
-    clips = look(dataset, splits, heads, arguments.frames)
-    refused = collections.defaultdict(list)
-    for row in rejected(dataset.root):
-        refused[row["split"]].append(row["id"])
-    found = checkup.problems(clips, heads, expected, index, refused)
-    bad = [one for one in found if checkup.spoilt(one, expected, arguments.tolerate / 100)]
-    print(f"{info.name} ({info.fingerprint}): {len(clips)} of {sum(expected.values())} clips\n")
-    print(counts(clips, expected, heads), measures(clips, splits), sep="\n\n", end="\n\n")
-    for problem in found:
-        print(said(problem, expected, spoils=problem in bad))
-    print(*_to_see(dataset.root, found, clips), sep="\n", end="\n" if found else "")
-    took = f"{len(clips)} clips looked at in {time.monotonic() - began:.0f} s"
+    splits, began = _checked(arguments, dataset), time.monotonic()
+    found = examined(dataset, splits, arguments.frames, arguments.tolerate / 100)
+    out = sys.stderr if arguments.json == "-" else sys.stdout
+    print(text(found), file=out, flush=True)
+    # After the text, so that it is not lost where the file cannot be written.
+    if arguments.json is not None:
+        _write(arguments.json, found)
+    took, bad = f"{len(found.clips)} clips looked at in {time.monotonic() - began:.0f} s", len(found.bad)
     if bad:
-        raise ValueError(f"{took}: {len(bad)} thing{'s' * (len(bad) > 1)} would spoil a score, see above")
-    print(f"{took}: nothing would spoil a score{', see the notes' if found else ''}")
+        raise ValueError(f"{took}: {bad} thing{'s' * (bad > 1)} would spoil a score, see above")
+    print(f"{took}: nothing would spoil a score{', see the notes' if found.problems else ''}", file=out)

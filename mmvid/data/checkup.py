@@ -2,8 +2,9 @@
 missing, damaged or shows nothing. It looks at every clip, decodes a few places of each, and needs no network."""
 
 import collections
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from mmvid.streams import Head
 LEARNT = "train"
 # A clip is measured against others of its split: so many times faster or slower than the median is said.
 PACE = 2.0
+# Classes that a line names.
+NAMED = 5
 
 
 class Clip(NamedTuple):
@@ -38,11 +41,12 @@ class Clip(NamedTuple):
 
 # (id, what is to be said of this clip); the id is '' where nobody knows it.
 Named = tuple[str, str]
+NOBODY = "", ""
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with ``clips`` {split: which}, and what to do. With ``spoils`` it would make a score
-    false, or end a training."""
+    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. With
+    ``spoils`` it would make a score false, or end a training."""
 
     what: str
     clips: Mapping[str, Sequence[Named]]
@@ -51,16 +55,20 @@ class Problem(NamedTuple):
 
 
 # ---------------------------------------------------------------------------- a clip
-def look(source, row: int, heads: Mapping[str, Head], count: int) -> Clip:
-    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures. Raises
-    Damaged where the source as a whole cannot be read."""
+def look(source, row: int, heads: Mapping[str, Head], count: int, name: str = "") -> Clip:
+    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures; ``name``
+    is what a clip is called whose record cannot be read. Raises Damaged where the source as a whole cannot be."""
     try:
-        record = source[row]
+        return _looked(source[row], source.split, heads, count)
     except usage.Damaged:
         raise
     except Exception as error:  # whatever the reader of the files raises: others go on
-        return Clip(f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
-    numbers, faults = {}, []
+        return Clip(name or f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
+
+
+def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> Clip:
+    rate = fields.rate(record)
+    numbers, faults = {}, [*_impossible(record, rate), *_mislabelled(record, heads)]
     for field in fields.FIELDS:
         if fields.present(record, field):
             try:
@@ -70,16 +78,38 @@ def look(source, row: int, heads: Mapping[str, Head], count: int) -> Clip:
                 faults.append(f"its {field} cannot be read: {reason(error)}")
     return Clip(
         record["id"],
-        source.split,
+        split,
         {name: _classes(record["label"].get(name), head) for name, head in heads.items()},
         record["num_frames"],
-        fields.rate(record),
+        rate if 0 < rate < math.inf else math.nan,
         (record["width"], record["height"]),
         {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
         fields.content(record),
         numbers,
         tuple(faults),
     )
+
+
+def _impossible(record: dict, rate: float) -> Iterator[str]:
+    """Says what of a clip's length and rate cannot be."""
+    if record["num_frames"] < 1:
+        yield f"it has {record['num_frames']} frames"
+    if not 0 < rate < math.inf:
+        yield f"it has {rate:g} frames a second"
+
+
+def _mislabelled(record: dict, heads: Mapping[str, Head]) -> Iterator[str]:
+    """Says which labels name a class that there is not: a loss would take another one for it."""
+    for name, head in heads.items():
+        label = np.asarray(record["label"].get(name, -1))
+        if label.ndim == 1:
+            if len(label) != head.classes:
+                yield f"its label in {name!r} is of {len(label)} classes, there are {head.classes}"
+        else:
+            ids = label[:, 0] if label.ndim == 2 else label.reshape(1)
+            # -1 says that there is no label.
+            if len(beyond := ids[(ids < -1) | (ids >= head.classes)]):
+                yield f"its label in {name!r} is class {int(beyond[0])}, there are {head.classes}"
 
 
 def _classes(label, head: Head) -> tuple[int, ...]:
@@ -150,56 +180,82 @@ def doubled(clips: Sequence[Clip]) -> list[Problem]:
 
 
 def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
-    """Finds clips of evaluation that show a class which no training clip has."""
+    """Finds clips of evaluation that show a class which no training clip has, and classes that no clip has."""
     found = []
     # A dataset for evaluation alone trains nothing.
-    for name in heads if any(clip.split == LEARNT for clip in clips) else ():
+    for name, head in heads.items() if any(clip.split == LEARNT for clip in clips) else ():
         own = [clip for clip in clips if name in clip.classes]
         known = {k for clip in own if clip.split == LEARNT for k in clip.classes[name]}
-        lacking = sorted({k for clip in own for k in clip.classes[name]} - known)
-        if lacking:
-            named = [repr(heads[name].named(k)) for k in lacking]
-            said = f"show a class of {name!r} that no training clip has: {', '.join(named[:5])}"
-            said += f" and {len(named) - 5} more" if len(named) > 5 else ""
-            few = _of(own, lambda clip, name=name, lacking=lacking: set(clip.classes[name]) & set(lacking))
-            found.append(
-                Problem(said, few, "they can only be missed: add training clips, or leave them out", True)
-            )
+        asked = {k for clip in own for k in clip.classes[name]} - known
+        few = _of(own, lambda clip, name=name, asked=asked: asked & set(clip.classes[name]))
+        found += _problem(
+            f"show a class of {name!r} that no training clip has: {_few(head, asked)}",
+            few,
+            "they can only be missed: add training clips, or leave them out",
+            True,
+        )
+        if spare := set(range(head.classes)) - known - asked:
+            what = f"{len(spare)} of {head.classes} classes of {name!r} are shown by no clip: {_few(head, spare)}"
+            found.append(Problem(what, {}, "nothing learns them: add clips, or build without these names"))
     return found
 
 
+def _few(head: Head, classes: Collection[int]) -> str:
+    """Names up to five classes of a head."""
+    names = [repr(head.named(k)) for k in sorted(classes)[:NAMED]]
+    return ", ".join(names) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+
+
 def unlabelled(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
-    """Finds clips of evaluation that have no label in a head of single ones: no score counts them."""
+    """Finds clips that have no label in a head of single ones: no score counts them, and a training would take
+    the last class for it."""
     found = []
     for name in (name for name, head in heads.items() if head.kind == "single"):
-        own = _of(clips, lambda clip, name=name: clip.split != LEARNT and _read(clip) and not clip.classes[name])
-        found += _problem(f"have no label in {name!r}", own, "no score counts them: label them, or leave them out")
+        own = _of(clips, lambda clip, name=name: _read(clip) and not clip.faults and not clip.classes[name])
+        learnt = {split: ids for split, ids in own.items() if split == LEARNT}
+        others = {split: ids for split, ids in own.items() if split != LEARNT}
+        what, advice = f"have no label in {name!r}", "label them, or leave them out"
+        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", True)
+        found += _problem(what, others, f"no score counts them: {advice}")
     return found
 
 
 def missing(
-    clips: Sequence[Clip], expected: Mapping[str, int], index: Mapping, rejected: Mapping
+    clips: Sequence[Clip], expected: Mapping[str, int], rejected: Mapping[str, Sequence[str]]
 ) -> list[Problem]:
-    """Finds clips that are ``expected`` {split: how many} or listed in the ``index`` {split: ids}, and are not
-    there; ``rejected`` {split: ids} names those that a build could not use."""
-    there = collections.defaultdict(set)
-    for clip in clips:
-        there[clip.split].add(clip.id)
-    lost, unread = {}, not all(map(_read, clips))
-    for split, count in expected.items():
-        short = count - sum(clip.split == split for clip in clips)
-        names = [*rejected.get(split, ())][:short]
-        lost[split] = [(name, "") for name in names + [""] * (short - len(names))]
-    unlike = {split: [(name, "") for name in sorted(set(ids) - there[split])] for split, ids in index.items()}
+    """Finds clips that are ``expected`` {split: how many} and not there, or there and not expected: a score is of
+    those expected. ``rejected`` {split: ids} names those that a build could not use."""
+    there = collections.Counter(clip.split for clip in clips)
+    short = {split: n - there[split] for split, n in expected.items() if n > there[split]}
+    beyond = {split: n - expected.get(split, 0) for split, n in there.items() if n > expected.get(split, 0)}
+    lost = {}
+    for split, n in short.items():
+        known = [(name, "") for name in rejected.get(split, ())][:n]
+        lost[split] = known + [NOBODY] * (n - len(known))
     advice = "mend what rejected.csv names and build again, or say with every score that it is of fewer clips"
     found = []
     for spoils in (True, False):
-        own = {split: ids for split, ids in lost.items() if ids and (split != LEARNT) == spoils}
+        # Fewer clips to learn from make no score false, but none at all leave nothing to train.
+        own = {split: ids for split, ids in lost.items() if (split != LEARNT or not there[split]) == spoils}
         found += _problem("are expected and missing", own, advice, spoils)
-    # Of a clip that cannot be read nobody knows the id.
-    unlike = {split: ids for split, ids in unlike.items() if ids and not unread}
-    what = "are listed in index.json and not among the records"
-    return found + _problem(what, unlike, "run the command that built the dataset again", True)
+    more = {split: [NOBODY] * n for split, n in beyond.items()}
+    what = "are more than metadata.json expects"
+    return found + _problem(what, more, "run the command that built the dataset again", True)
+
+
+def misplaced(clips: Sequence[Clip], index: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Finds clips that the ``index`` {split: ids} does not name, or names at another place: subsets and scores are
+    told by it which clip is which."""
+    found = []
+    for split, ids in index.items():
+        own = [clip for clip in clips if clip.split == split]
+        for clip, name in itertools.zip_longest(own, ids):
+            if clip is None:
+                found.append((split, name, "has no record"))
+            elif _read(clip) and clip.id != name:
+                found.append((split, clip.id, "is not named" if name is None else f"is called {name}"))
+    what = "are not what index.json says"
+    return _problem(what, _by_split(found), "run the command that built the dataset again", True)
 
 
 def damaged(clips: Sequence[Clip]) -> list[Problem]:
@@ -238,7 +294,7 @@ def uneven(clips: Sequence[Clip]) -> list[Problem]:
     for field in fields.FIELDS:
         short = _of(clips, lambda c, field=field: 0 < c.fields.get(field, 0) < fields.least(c.frames))
         found += _problem(f"have {field} that ends more than a tenth too early", short, "build again")
-    paced = _of(clips, lambda clip: not usual / PACE <= clip.rate <= usual * PACE and _read(clip))
+    paced = _of(clips, lambda clip: clip.rate < usual / PACE or clip.rate > usual * PACE)
     advice = "what is sampled by frames moves faster or slower in them: convert them to one rate"
     return found + _problem(
         f"have more than {PACE:g} times more or fewer frames a second than most", paced, advice
@@ -258,7 +314,8 @@ def problems(
         *shared(clips),
         *doubled(clips),
         *untrained(clips, heads),
-        *missing(clips, expected, index, rejected),
+        *missing(clips, expected, rejected),
+        *misplaced(clips, index),
         *damaged(clips),
         *suspect(clips),
         *contradicted(clips),
@@ -272,4 +329,4 @@ def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: float = 0.0) -
     """Tells whether a problem is of more than the share ``tolerated`` of the clips of a split, of as many as
     ``sizes``, and spoils their score."""
     shares = [len(ids) / max(sizes.get(split, 0), 1) for split, ids in problem.clips.items()]
-    return problem.spoils and max(shares) > tolerated
+    return problem.spoils and max(shares, default=1.0) > tolerated

@@ -208,6 +208,20 @@ def _check_there(root: pathlib.Path, example: str) -> None:
     )
 
 
+def _check_kinds(info: Info) -> None:
+    """Raises TypeError where an entry is of another kind than `Info` says: its file was changed by hand, or
+    damaged."""
+    for name in ("heads", "splits", "expected", "modalities", "settings", "classes", "split_classes"):
+        if not isinstance(getattr(info, name), dict):
+            raise TypeError(f"{name!r} is no object")
+    for name in ("splits", "expected"):
+        if not all(isinstance(n, int) and n >= 0 for n in getattr(info, name).values()):
+            raise TypeError(f"{name!r} does not count clips")
+    for name, head in info.heads.items():
+        if not (isinstance(head, dict) and isinstance(head.get("classes"), int) and "kind" in head):
+            raise TypeError(f"the label space {name!r} has no classes or no kind")
+
+
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
     """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
     is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
@@ -219,7 +233,8 @@ def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") 
         # First: of another schema the other entries may differ, too.
         _check_version(root, found, command)
         info = Info(**found)
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        _check_kinds(info)
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise usage.Damaged(f"{path} cannot be read ({error}): build the dataset again") from None
     # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():

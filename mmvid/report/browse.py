@@ -3,15 +3,16 @@
 import base64
 import collections
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mmvid import files
+from mmvid import files, usage
 from mmvid.data import fields, frames, pictures, subsets
 from mmvid.data.example import Train
 from mmvid.data.groups import Group
+from mmvid.data.media.files import reason
 from mmvid.data.records import Dataset
 from mmvid.report import figures, page, views
 from mmvid.streams import Head, Stream
@@ -68,8 +69,8 @@ def _augmented(record: dict, seconds: float, how: Trained, heads: Mapping[str, H
     try:
         # Every clip has draws of its own.
         films, labels = views.of_clip(spec, number * how.draws, how.draws)
-    except ValueError as error:  # a damaged clip costs its views, not the page
-        return {"film": None, "titles": [], "turned": [], "reason": str(error)}
+    except Exception as error:  # whatever is wrong with it costs its views, not the page
+        return {"film": None, "titles": [], "turned": [], "reason": reason(error)}
     rows = [pictures.beside([own[i] for own in films.values()], VIEW) for i in range(how.draws)] if films else []
     own = named({name: np.asarray(record["label"][name]) for name in how.heads}, heads)
     told = [named(label, heads) for label in labels]
@@ -92,8 +93,24 @@ def text_of(label: Mapping[str, Sequence[str]]) -> str:
     return " · ".join(", ".join(names) or "no label" for names in label.values())
 
 
+# (split, row, what reads its record) of a clip.
+Chosen = tuple[str, int, Callable[[], dict]]
+
+
+def card(chosen: Chosen, heads: Mapping[str, Head], how: Trained | None, number: int) -> dict:
+    """Makes what the page shows of a clip, the ``number``-th: of one that cannot be shown, the reason in 'unread'.
+    Raises Damaged where none of its split can be read."""
+    split, row, read = chosen
+    try:
+        return clip(read(), split, heads, how, number)
+    except usage.Damaged:
+        raise
+    except Exception as error:  # whatever the reader of the files raises: others are shown
+        return {"id": f"row {row}", "split": split, "label": "", "marks": "", "unread": reason(error)}
+
+
 def clip(record: dict, split: str, heads: Mapping[str, Head], how: Trained | None, number: int) -> dict:
-    """Makes what the page shows of a clip, the ``number``-th."""
+    """Makes what the page shows of a clip, the ``number``-th, that can be read."""
     seconds = record["num_frames"] / fields.rate(record)
     label = {name: np.asarray(own) for name, own in record["label"].items() if name in heads}
     classes = {name: np.flatnonzero(subsets.classes_of(own, heads[name])) for name, own in label.items()}
@@ -114,8 +131,8 @@ def _counts(dataset: Dataset) -> list[list[str]]:
     """Makes the table of clips: a head, then by split how many there are, are expected, and have each field."""
     info = dataset.info
     rows = [["", "clips", "expected", *fields.FIELDS]]
-    for split, expected in info.expected.items():
-        have = info.modalities.get(split, {})
+    for split in dict.fromkeys((*info.expected, *info.splits)):
+        have, expected = info.modalities.get(split, {}), info.expected.get(split, 0)
         rows.append([split, info.splits.get(split, 0), expected, *(have.get(field, 0) for field in fields.FIELDS)])
     return [[str(cell) for cell in row] for row in rows]
 
@@ -124,10 +141,12 @@ def _classes(dataset: Dataset, heads: Mapping[str, Head]) -> list[dict]:
     """Counts the clips of every class of a head, by split where a dataset knows that."""
     known, found = dataset.info.split_classes, []
     for name, head in heads.items():
-        columns = {split: own[name] for split, own in known.items()} or {"all": dataset.info.classes.get(name, [])}
+        columns = {split: own.get(name, []) for split, own in known.items()}
+        columns = columns or {"all": dataset.info.classes.get(name, [])}
         # Older datasets do not know it at all.
         if most := max((n for own in columns.values() for n in own), default=0):
-            rows = [(head.named(k), [own[k] for own in columns.values()]) for k in range(head.classes)]
+            each = [dict(enumerate(own)) for own in columns.values()]
+            rows = [(head.named(k), [own.get(k, 0) for own in each]) for k in range(head.classes)]
             found.append({"head": name, "columns": [*columns], "rows": rows, "most": most})
     return found
 
@@ -142,15 +161,16 @@ def _options(clips: Iterable[dict], heads: Mapping[str, Head]) -> dict[str, list
 def write(
     path: pathlib.Path,
     dataset: Dataset,
-    chosen: Iterable[tuple[str, dict]],
+    chosen: Iterable[Chosen],
     heads: Mapping[str, Head],
     rejected: Sequence[Mapping[str, str]],
     how: Trained | None = None,
     config: str = "",
 ) -> int:
-    """Writes the page of a dataset with the clips ``chosen``, (split, record), and the ``rejected`` ones. ``how``
-    shows them as the configuration ``config`` does in training, too. Returns the page's bytes."""
-    clips = [clip(record, split, heads, how, number) for number, (split, record) in enumerate(chosen)]
+    """Writes the page of a dataset with the clips ``chosen`` and the ``rejected`` ones. ``how`` shows them as the
+    configuration ``config`` does in training, too. Returns the page's bytes. Raises Damaged where a split cannot
+    be read."""
+    clips = [card(one, heads, how, number) for number, one in enumerate(chosen)]
     text = page.template("browse.html").render(
         info=dataset.info,
         there=sum(dataset.info.splits.values()),
