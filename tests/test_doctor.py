@@ -4,6 +4,7 @@ import collections
 import errno
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_healthy_dataset_has_no_problem():
 
 # ---------------------------------------------------------------------------- faults, one at a time
 BLACK = [JPEG(np.zeros((16, 20, 3), np.uint8))] * 4
-DARK = [JPEG(np.random.default_rng(0).integers(0, 9, (16, 20, 3), np.uint8))] * 4
+DARK = [JPEG(np.uint8(np.arange(960).reshape(16, 20, 3) // 480 * 10))] * 4
 FAST = [PNG(np.uint8(np.arange(320).reshape(16, 20) % 4 * 85))] * 3
 UNREAD = [PNG(np.zeros((16, 20), np.uint16))] * 4
 FAULTS = {
@@ -364,7 +365,7 @@ def test_damaged_files_are_named(copy, name, content, capsys):
     (copy / name).write_bytes(content)
     assert ask(copy) == 1
     err = capsys.readouterr().err
-    assert f"{copy}/{name} cannot be read" in err and "build" in err
+    assert f"{copy}/{name} cannot be read" in err and re.search("buil[dt].* again", err)
 
 
 @pytest.mark.parametrize("entry, value", [
@@ -400,7 +401,7 @@ def test_a_split_whose_records_are_gone(copy, capsys):
         path.unlink()
     assert ask(copy) == 1
     out, err = capsys.readouterr()
-    assert "build" in out + err and "Traceback" not in out + err
+    assert "built" in out + err and "Traceback" not in out + err
 
 
 def test_a_run_in_the_place_of_a_dataset(tmp_path, capsys):

@@ -6,10 +6,10 @@ a build could not use.
 
 The page is one file that needs neither a server nor a network, about 15 kB a
 clip: films, flow in colours, depth in greys (near is white), boxes drawn, sound
-as a spectrogram. Its filters choose by split, label and id. By default the clips
-are spread evenly over all splits; --ids names others, as 'mmvid doctor' does.
-With --config, each clip is also shown as networks see it in training, in several
-draws; --config.NAME=VALUE changes entries of that configuration.
+as a spectrogram. Its filters choose by split, label and id. By default the
+clips are spread evenly over all splits; --ids names others, as 'mmvid doctor'
+does. With --config, each clip is also shown as networks see it in training, in
+several draws; --config.NAME=VALUE changes entries of that configuration.
 """
 
 import argparse

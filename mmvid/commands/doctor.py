@@ -26,7 +26,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -143,17 +143,17 @@ def look(
     dataset: Dataset, index: Mapping[str, Sequence[str]], heads: Mapping[str, Head], count: int
 ) -> list[Clip]:
     """Looks at all clips of the splits of ``index`` {split: ids}, in order."""
-    places = [(dataset.split(split), row) for split in index for row in range(dataset.info.splits[split])]
-    sources = {source.split: source for source, _ in places}
-    names = {split: dict(enumerate(ids)) for split, ids in index.items()}
+    sources = {split: dataset.split(split) for split in index}
+    places = [(split, row) for split in index for row in range(dataset.info.splits[split])]
 
     def one(place):
         split, row = place
-        return checkup.look(sources[split], row, heads, count, names[split].get(row, ""))
+        name = index[split][row] if row < len(index[split]) else ""
+        return checkup.look(sources[split], row, heads, count, name)
 
     # Decoders leave Python's lock alone, so that threads share the cores.
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = pool.map(one, [(source.split, row) for source, row in places])
+        found = pool.map(one, places)
         return list(tqdm(found, total=len(places), unit="clip", dynamic_ncols=True, leave=False))
 
 
@@ -194,34 +194,35 @@ def counts(found: Examined) -> dict[str, dict]:
     return counted
 
 
-_OF_CLIPS = {
-    "frames": lambda clip: clip.frames,
-    "seconds": lambda clip: clip.frames / clip.rate,
-    "frames a second": lambda clip: clip.rate,
-    "width, px": lambda clip: clip.size[0],
-    "height, px": lambda clip: clip.size[1],
-}
+def _of_field(field: str, measure: str) -> Callable[[Clip], float]:
+    return lambda clip: clip.numbers.get((field, measure), np.nan)
 
 
-def measures(found: Examined) -> dict[str, dict[str, list[float]]]:
-    """Collects lengths, rates and sizes, and the measures of every field that any clip has: {measure: {split: a
-    number of each clip that has it}}."""
-    numbers = {name: (lambda clip, of=of: of(clip) if clip.frames else np.nan) for name, of in _OF_CLIPS.items()}
+def _measures() -> dict[str, Callable[[Clip], float]]:
+    """Names what is measured of a clip: its length, rate and size, and the measures of every field."""
+    found = {
+        "frames": lambda clip: clip.frames or np.nan,
+        "seconds": lambda clip: clip.frames / clip.rate if clip.frames else np.nan,
+        "frames a second": lambda clip: clip.rate,
+        "width, px": lambda clip: clip.size[0] or np.nan,
+        "height, px": lambda clip: clip.size[1] or np.nan,
+    }
     for field, row in fields.FIELDS.items():
         for measure in row.measures:
             name = measure.name if measure.name == field else f"{field}, {measure.name}"
-            key = field, measure.name
-            numbers[f"{name} ({measure.unit})" if measure.unit else name] = lambda clip, key=key: clip.numbers.get(
-                key, np.nan
-            )
+            unit = f" ({measure.unit})" if measure.unit else ""
+            found[name + unit] = _of_field(field, measure.name)
+    return found
+
+
+def measured(found: Examined) -> dict[str, dict[str, list[float]]]:
+    """Measures the clips: {measure that any clip has: {split: a number of each clip that has it}}."""
     collected = {}
-    for name, number in numbers.items():
-        every = {
-            split: [float(n) for clip in found.clips if clip.split == split and not np.isnan(n := number(clip))]
-            for split in found.expected
-        }
-        if any(every.values()):
-            collected[name] = every
+    for name, of in _measures().items():
+        every = {split: [of(clip) for clip in found.clips if clip.split == split] for split in found.expected}
+        known = {split: [float(n) for n in own if not np.isnan(n)] for split, own in every.items()}
+        if any(known.values()):
+            collected[name] = known
     return collected
 
 
@@ -240,7 +241,7 @@ def plain(found: Examined) -> dict:
         "spoilt": bool(found.bad),
         "splits": counts(found),
         "median, least, most": {
-            name: {split: _spread(own) for split, own in every.items()} for name, every in measures(found).items()
+            name: {split: _spread(own) for split, own in every.items()} for name, every in measured(found).items()
         },
         "problems": [
             {
@@ -268,7 +269,7 @@ def _counted(found: Examined) -> str:
 
 def _measured(found: Examined) -> str:
     rows = [["median [least, most]", *found.expected]]
-    for name, every in measures(found).items():
+    for name, every in measured(found).items():
         # A negative zero would look like a mistake.
         spreads = [[round(n, 1) + 0.0 for n in _spread(own)] for own in every.values()]
         rows.append([name, *("{:g} [{:g}, {:g}]".format(*own) if own else "-" for own in spreads)])

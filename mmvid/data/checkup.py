@@ -194,7 +194,8 @@ def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]
             "they can only be missed: add training clips, or leave them out",
             True,
         )
-        if spare := set(range(head.classes)) - known - asked:
+        # What a clip shows that cannot be read, nobody knows.
+        if (spare := set(range(head.classes)) - known - asked) and all(map(_read, clips)):
             what = f"{len(spare)} of {head.classes} classes of {name!r} are shown by no clip: {_few(head, spare)}"
             found.append(Problem(what, {}, "nothing learns them: add clips, or build without these names"))
     return found

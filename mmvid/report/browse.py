@@ -70,7 +70,8 @@ def _augmented(record: dict, seconds: float, how: Trained, heads: Mapping[str, H
         # Every clip has draws of its own.
         films, labels = views.of_clip(spec, number * how.draws, how.draws)
     except Exception as error:  # whatever is wrong with it costs its views, not the page
-        return {"film": None, "titles": [], "turned": [], "reason": reason(error)}
+        told = str(error) if isinstance(error, ValueError) else reason(error)
+        return {"film": None, "titles": [], "turned": [], "reason": told}
     rows = [pictures.beside([own[i] for own in films.values()], VIEW) for i in range(how.draws)] if films else []
     own = named({name: np.asarray(record["label"][name]) for name in how.heads}, heads)
     told = [named(label, heads) for label in labels]
@@ -121,6 +122,7 @@ def clip(record: dict, split: str, heads: Mapping[str, Head], how: Trained | Non
         "label": text_of(named(label, heads)),
         "marks": " ".join(f"{name}/{k}" for name, own in classes.items() for k in own),
         "about": f"{frames_said}, {seconds:.1f} s, {record['width']} x {record['height']}",
+        "unread": "",
         "original": _original(record, seconds),
         "augmented": None if how is None else _augmented(record, seconds, how, heads, number),
     }
