@@ -40,11 +40,13 @@ BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stabl
 PROBE = """
 async function films(page, found) {
   const all = [...page.querySelectorAll("video")], ready = film => film.error || film.readyState > 1;
-  // The clock of a headless browser runs ahead of its decoders, but not while it waits for the server.
-  for (let i = 0; i < 50 && all.length; i++) {
+  // The clock of a headless browser stands still while it waits for the server, so that decoders keep up with it;
+  // what is in sight it learns when the clock goes on.
+  for (let i = 0; i < 200 && all.length; i++) {
     const shown = all.filter(film => film.src);
     if (shown.length && shown.every(ready)) break;
     await fetch("wait");
+    await new Promise(done => setTimeout(done, 20));
   }
   if (all.length && !all.some(film => film.src)) found.push("no film in sight");
   for (const film of all) if (film.error || film.src && !ready(film)) found.push("no film: " + film.ariaLabel);
