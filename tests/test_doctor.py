@@ -39,6 +39,7 @@ def lively(i, split="train", frames=4, **changes):
     planes = [PNG(rng.integers(100, 156, (16, 20), np.uint8)) for _ in range(frames - 1)]
     sound = rng.integers(-999, 999, 4000).astype(np.int16).tobytes()
     own = dict(rgb=pictures, flow_x=planes, flow_y=planes, height=16, width=20, audio=sound)
+    own["boxes"] = np.full((1, 9), 0.5, np.float32)
     return record(i, split, frames, **own | changes)
 
 
@@ -64,6 +65,16 @@ def test_a_healthy_dataset_has_no_problem():
 
 
 # ---------------------------------------------------------------------------- faults, one at a time
+def anew(clip):
+    """The pictures of a clip, encoded once more: other bytes."""
+    return [JPEG(np.ascontiguousarray(picture)) for picture in fields.decode_frames(clip, "rgb", range(4))]
+
+
+def film(clip):
+    """The pictures of a clip as a film of twice the size."""
+    return frames_lib.encode_mp4(fields.decode_frames(clip, "rgb", range(4)).repeat(2, 1).repeat(2, 2), 12.0)
+
+
 BLACK = [JPEG(np.zeros((16, 20, 3), np.uint8))] * 4
 DARK = [JPEG(np.uint8(np.arange(960).reshape(16, 20, 3) // 480 * 10))] * 4
 FAST = [PNG(np.uint8(np.arange(320).reshape(16, 20) % 4 * 85))] * 3
@@ -116,6 +127,19 @@ FAULTS = {
         lambda clips: clips[1].update(lively(1, frames=30, flow_x=FAST[:1] * 9, flow_y=FAST[:1] * 9)),
         "ends more than a tenth too early", "train", False),
     "another frame rate": (lambda clips: clips[2].update(fps=60.0), "frames a second than most", "train", False),
+    "a clip without flow to test on": (
+        lambda clips: clips[7].update(flow_x=[], flow_y=[]),
+        "have no flow, which training clips have", "test", True),
+    "a clip without sound to learn from": (
+        lambda clips: clips[1].update(audio=b""), "have no audio, which others have", "train", False),
+    "a split without sound": (
+        lambda clips: [clip.update(audio=b"") for clip in clips[3:6]],
+        "have no audio, which training clips have", "val", True),
+    "a training clip in test, encoded anew": (
+        lambda clips: clips[6].update(rgb=anew(clips[0])), "look like training clips", "test", True),
+    "a training clip in test, scaled and as a film": (
+        lambda clips: clips[6].update(rgb=[], rgb_video=film(clips[0]), height=32, width=40),
+        "look like training clips", "test", True),
     "depth without a reading": (
         lambda clips: clips[6].update(depth=UNREAD), "no reading anywhere", "test", True),
 }  # fmt: skip
@@ -212,6 +236,27 @@ def test_shared_clips_are_those_whose_content_is_in_train(pairs):
         assert {name for one in spoilt for own in one.clips.values() for name, _ in own} == wanted
 
 
+def sketched(name, split, level, rng):
+    """A clip of a scene of its own; ``level`` is added to its noise."""
+    noise = rng.integers(0, 200, (3, 16, 16))
+    return Clip(name, split, content=name, sketch=np.uint8(noise + level))
+
+
+@pytest.mark.parametrize("apart", [0, checkup.LIKE, checkup.LIKE + 1])
+def test_sketches_are_alike_up_to_a_limit_at_every_place(apart):
+    rng = np.random.default_rng(0)
+    clips = [sketched(f"c{i}", ("train", "val", "test")[i % 3], 0, rng) for i in range(60)]
+    assert checkup.alike(clips) == [] and checkup.alike([c for c in clips if c.split != "train"]) == []
+    copied = clips[30].sketch.copy()
+    copied[1, 7, 11] += apart
+    found = checkup.alike([*clips, Clip("copy", "test", content="copy", sketch=copied)])
+    assert [problem.clips for problem in found] == [{"test": [("copy", "= c30 of train")]}] * (
+        apart <= checkup.LIKE
+    )
+    # What has the very bytes of a training clip is told elsewhere.
+    assert checkup.alike([*clips, Clip("copy", "test", content="c30", sketch=copied)]) == []
+
+
 @given(st.integers(0, 20), st.integers(1, 20))
 def test_so_much_is_tolerated_as_is_asked_for(count, size):
     problem = checkup.Problem("", {"test": [("", "")] * count, "val": []}, "", True)
@@ -223,7 +268,7 @@ def test_so_much_is_tolerated_as_is_asked_for(count, size):
 @given(st.integers(0, 255))
 def test_brightness_is_that_of_the_pictures(level):
     clip = lively(0, rgb=[JPEG(np.full((16, 20, 3), level, np.uint8))] * 4)
-    found = fields.measured(clip, "rgb", 2)
+    found = fields.measured(clip, "rgb", fields.sampled(clip, "rgb", 2))
     assert found["brightness"] == pytest.approx(level, abs=1) and found["contrast"] < 1
 
 
@@ -232,7 +277,7 @@ def test_flow_at_the_bound_is_the_share_of_pixels_that_were_cut_off(count):
     plane = np.full(320, 128, np.uint8)
     plane[:count] = 255
     clip = lively(0, flow_x=[PNG(plane.reshape(16, 20))] * 3, flow_y=[PNG(np.full((16, 20), 128, np.uint8))] * 3)
-    found = fields.measured(clip, "flow", 2)
+    found = fields.measured(clip, "flow", fields.sampled(clip, "flow", 2))
     assert found["at the bound"] == pytest.approx(100 * count / 320)
     # Half a level is what lies between the two that stand for rest.
     assert found["motion"] == pytest.approx(6 * count / 320, abs=0.05)
@@ -310,7 +355,7 @@ def test_counts_are_by_modality_and_measures_by_split(tmp_path, capsys):
     assert ask(tmp_path, f"--json={target}") == 0
     said = json.loads(target.read_text())
     assert not said["spoilt"] and said["splits"]["train"] == {
-        "clips": 3, "expected": 3, "fields": {"rgb": 3, "flow": 1, "depth": 0, "audio": 1, "boxes": 2},
+        "clips": 3, "expected": 3, "fields": {"rgb": 3, "flow": 1, "depth": 0, "audio": 1, "boxes": 3},
         "classes": {"verb": {"push": 2, "pull": 1}},
     }  # fmt: skip
     spreads = said["median, least, most"]

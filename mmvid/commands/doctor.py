@@ -8,12 +8,15 @@ and modality; lengths and frame rates; brightness, motion, loudness, as median
 [least, most]. Then what is wrong with which clips, and what to do about it.
 'spoils' is what would make a score false or end a training: test clips that
 are training clips by their content, classes that no training clip has, clips
-that are missing, damaged or show nothing. Where there is any, the exit code is
-1; --tolerate=1 forgives each up to 1 % of the clips of a split. 'note' is all
-else, such as motion beyond what flow keeps. Nothing is changed.
+that are missing, damaged, show nothing or lack a modality that training clips
+have. Where there is any, the exit code is 1; --tolerate=1 forgives each up to
+1 % of the clips of a split. 'note' is all else, such as motion beyond what flow
+keeps. Nothing is changed.
 
-Clips are equal where their pictures are stored with the same bytes: copies of
-one file are found, whatever they are called; a film encoded anew is not.
+Clips are equal where their pictures are stored with the same bytes, whatever
+they are called. Test clips that look like training clips in small grey pictures
+of a few moments are told as copies that were encoded anew, or scaled; those
+that were cut shorter, or in which other things change, are not found.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import NamedTuple
 
 import numpy as np
+from scipy import spatial
 
 from mmvid import usage
 from mmvid.data import fields, subsets
@@ -20,12 +21,16 @@ LEARNT = "train"
 PACE = 2.0
 # Classes that a line names.
 NAMED = 5
+# Of 255: sketches of copies of one clip differ by up to this at any place. Tabletop's clips of 48 pixels, encoded
+# anew by H.264 at crf 23 or scaled, do by up to 16, and those of different scenes by 45 and more.
+LIKE = 16
 
 
 class Clip(NamedTuple):
     """What was found of a clip: ``classes`` {head: ids}, ``fields`` {field: its frames} that it has, ``numbers``
-    {(field, measure): number}. ``content`` is equal for equal clips. ``faults`` are reasons why it cannot be used;
-    where its record cannot be read at all, ``content`` is None and the rest is empty."""
+    {(field, measure): number}. ``content`` is equal for equal clips; ``sketch``, uint8 [n, 16, 16], is nearly so
+    for copies that were encoded in unlike ways, and None where nothing is to be seen. ``faults`` are reasons why
+    the clip cannot be used; where its record cannot be read at all, ``content`` is None and the rest is empty."""
 
     id: str
     split: str
@@ -35,6 +40,7 @@ class Clip(NamedTuple):
     size: tuple[int, int] = (0, 0)
     fields: Mapping[str, int] = {}
     content: object = None
+    sketch: np.ndarray | None = None
     numbers: Mapping[tuple[str, str], float] = {}
     faults: tuple[str, ...] = ()
 
@@ -68,14 +74,15 @@ def look(source, row: int, heads: Mapping[str, Head], count: int, name: str = ""
 
 def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> Clip:
     rate = fields.rate(record)
-    numbers, faults = {}, [*_impossible(record, rate), *_mislabelled(record, heads)]
-    for field in fields.FIELDS:
-        if fields.present(record, field):
-            try:
-                own = fields.measured(record, field, count)
-                numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
-            except Exception as error:  # as above
-                faults.append(f"its {field} cannot be read: {reason(error)}")
+    numbers, sketch, faults = {}, None, [*_impossible(record, rate), *_mislabelled(record, heads)]
+    for field in (name for name in fields.FIELDS if fields.present(record, name)):
+        try:
+            values = fields.sampled(record, field, count)
+            own = fields.measured(record, field, values)
+            numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
+            sketch = _lively(fields.sketch(field, values)) if sketch is None else sketch
+        except Exception as error:  # as above
+            faults.append(f"its {field} cannot be read: {reason(error)}")
     return Clip(
         record["id"],
         split,
@@ -85,9 +92,15 @@ def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> 
         (record["width"], record["height"]),
         {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
         fields.content(record),
+        sketch,
         numbers,
         tuple(faults),
     )
+
+
+def _lively(sketch: np.ndarray | None) -> np.ndarray | None:
+    """Leaves out a sketch that shows next to nothing: it would be like those of all other dark or empty clips."""
+    return None if sketch is None or np.ptp(sketch.astype(int), axis=(1, 2)).max() <= LIKE else sketch
 
 
 def _impossible(record: dict, rate: float) -> Iterator[str]:
@@ -159,6 +172,30 @@ def shared(clips: Sequence[Clip]) -> list[Problem]:
     return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
         "are in another split of evaluation, too, by content", _by_split(others), once
     )
+
+
+def alike(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
+    encoded anew or scaled."""
+    known = [clip for clip in clips if clip.sketch is not None]
+    learnt = [clip for clip in known if clip.split == LEARNT]
+    if not learnt:
+        return []
+    copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
+    # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
+    tree, found = spatial.KDTree(_coarse(every)), []
+    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
+        near = tree.query_ball_point(_coarse(clip.sketch[None])[0], LIKE, p=np.inf)
+        apart = np.abs(every[near].astype(int) - clip.sketch).max((1, 2, 3))
+        if len(near) and apart.min() <= LIKE:
+            found.append((clip.split, clip.id, f"= {learnt[near[int(apart.argmin())]].id} of {LEARNT}"))
+    advice = "look at both; if they show the same, keep one of them, and build again"
+    return _problem("look like training clips that were encoded anew", _by_split(found), advice, True)
+
+
+def _coarse(sketches: np.ndarray) -> np.ndarray:
+    """Averages sketches, [N, n, 16, 16], over squares of 8 x 8: [N, n 4]."""
+    return sketches.reshape(*sketches.shape[:2], 2, 8, 2, 8).mean((3, 5)).reshape(len(sketches), -1)
 
 
 def contradicted(clips: Sequence[Clip]) -> list[Problem]:
@@ -244,6 +281,23 @@ def missing(
     return found + _problem(what, more, "run the command that built the dataset again", True)
 
 
+def lacking(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of evaluation without a field that training clips have: its score is of fewer clips than those
+    of other fields, or there is none."""
+    # What one frame lacks is said by itself: it has no motion.
+    read = [clip for clip in clips if _read(clip) and not clip.faults and clip.frames > 1]
+    learnt, found = [clip for clip in read if clip.split == LEARNT], []
+    for field in fields.FIELDS:
+        if any(field in clip.fields for clip in learnt):
+            own = _of(read, lambda clip, field=field: field not in clip.fields)
+            tests = {split: ids for split, ids in own.items() if split != LEARNT}
+            short = {LEARNT: own[LEARNT]} if LEARNT in own else {}
+            advice = "its score is of fewer clips than others are: build again, or leave them out"
+            found += _problem(f"have no {field}, which training clips have", tests, advice, True)
+            found += _problem(f"have no {field}, which others have", short, "it is learnt from fewer clips")
+    return found
+
+
 def misplaced(clips: Sequence[Clip], index: Mapping[str, Sequence[str]]) -> list[Problem]:
     """Finds clips that the ``index`` {split: ids} does not name, or names at another place: subsets and scores are
     told by it which clip is which."""
@@ -313,9 +367,11 @@ def problems(
     """Finds all that is wrong with the ``clips`` of a dataset, what spoils a score first."""
     found = [
         *shared(clips),
+        *alike(clips),
         *doubled(clips),
         *untrained(clips, heads),
         *missing(clips, expected, rejected),
+        *lacking(clips),
         *misplaced(clips, index),
         *damaged(clips),
         *suspect(clips),

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from mmvid.data import frames as frames_lib
@@ -91,8 +92,9 @@ class Field(NamedTuple):
     are frames of the clip; for sound they are samples. ``pictures(record, count)`` makes ``count`` pictures for
     people, evenly over the clip, uint8 [count, H, W, 3]; a field without it is not shown to them. Those of a field
     that ``plays`` make a film, those of another one are parts of one picture. ``computed``: where a clip brings
-    none, it can be computed from the pictures, frame by frame. ``measured(record, count)`` are the numbers of its
-    ``measures``, of ``count`` places evenly over the clip; nan where one has no meaning.
+    none, it can be computed from the pictures, frame by frame. ``measured(record, values)`` are the numbers of its
+    ``measures``, of what ``raw`` has returned for some places; nan where one has no meaning. ``sketched(values)``
+    makes of them what is nearly equal for copies of a clip, however they were encoded.
     """
 
     columns: tuple[str, ...]
@@ -103,7 +105,8 @@ class Field(NamedTuple):
     computed: bool = False
     plays: bool = True
     measures: tuple[Measure, ...] = ()
-    measured: Callable = lambda record, count: ()
+    measured: Callable = lambda record, values: ()
+    sketched: Callable | None = None
 
 
 def _whole(record: dict, columns: Sequence[str]) -> int:
@@ -282,16 +285,20 @@ CUT, OVERDRIVEN, UNREAD = 5.0, 1.0, 99.9
 SILENCE = -80.0
 
 
-def _colour_numbers(record: dict, count: int) -> tuple[float, float]:
+def _colour_numbers(record: dict, frames: np.ndarray) -> tuple[float, float]:
     """Measures how bright pictures are, and how much the one that varies most varies."""
-    frames = _colours(record, np.linspace(0, record["num_frames"] - 1, count).astype(int))
     return float(frames.mean()), float(frames.std((1, 2)).max())
 
 
-def _flow_numbers(record: dict, count: int) -> tuple[float, float]:
+def _sketch(frames: np.ndarray) -> np.ndarray:
+    """Makes small grey pictures, uint8 [n, 16, 16]: of so few pixels, how a film was encoded changes little."""
+    small = [cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.uint8(np.rint(np.stack(small).mean(-1)))
+
+
+def _flow_numbers(record: dict, flow: np.ndarray) -> tuple[float, float]:
     """Measures how far pixels move, and the percentage of displacements that were cut off at the bound. Colour
     pictures tell neither."""
-    flow = _flow(record, _evenly(record, ("flow_x", "flow_y"), count))
     if flow.shape[-1] == 3:
         return np.nan, np.nan
     # A level beside the ends, because JPEG errs by one.
@@ -300,23 +307,22 @@ def _flow_numbers(record: dict, count: int) -> tuple[float, float]:
     return float(pixels.mean()), 100 * float(ended.mean())
 
 
-def _depth_numbers(record: dict, count: int) -> tuple[float, float]:
+def _depth_numbers(record: dict, depth: np.ndarray) -> tuple[float, float]:
     """Measures how far away things are, in metres, and the percentage of pixels without a reading."""
-    depth = _depth(record, _evenly(record, ("depth",), count))
     read = depth[depth > 0]
     return float(np.median(read)) * record["depth_scale"] if len(read) else np.nan, 100 * float(
         (depth == 0).mean()
     )
 
 
-def _sound_numbers(record: dict, count: int) -> tuple[float, float]:
+def _sound_numbers(record: dict, samples: np.ndarray) -> tuple[float, float]:
     """Measures the loudness of the whole sound, in decibels, and the percentage of samples that are overdriven."""
     track = np.frombuffer(record["audio"], "<i2").astype(np.float32)
     power = float(np.mean((track / (1 << 15)) ** 2))
     return 10 * float(np.log10(max(power, 1e-12))), 100 * float((np.abs(track) >= (1 << 15) - 1).mean())
 
 
-def _box_numbers(record: dict, count: int) -> tuple[float]:
+def _box_numbers(record: dict, layouts: np.ndarray) -> tuple[float]:
     """Counts the boxes of a frame."""
     return (len(record["boxes"]) / record["num_frames"],)
 
@@ -357,6 +363,7 @@ FIELDS = {
         _colour_pictures,
         measures=_OF_COLOURS,
         measured=_colour_numbers,
+        sketched=_sketch,
     ),
     "flow": Field(
         ("flow_x", "flow_y"),
@@ -455,16 +462,28 @@ def _for_people(record: dict, counts: Mapping[str, int]) -> dict[str, np.ndarray
 _ENDS = b"\xff\xd9", b"IEND\xaeB`\x82"
 
 
-def measured(record: dict, field: str, count: int) -> dict[str, float]:
-    """Returns {measure: number} of a field that a record has, from ``count`` places of it. Raises ValueError or
-    IndexError for what cannot be read there, DecodeError where any of its pictures is cut short."""
+def sampled(record: dict, field: str, count: int) -> np.ndarray:
+    """Returns what is stored at ``count`` places of a field that a record has, evenly over it. Raises ValueError
+    or IndexError for what cannot be read there, DecodeError where any of its pictures is cut short."""
     row = FIELDS[field]
     for column in row.columns:
         if COLUMNS[column].kind == "frames":
             cut = [i for i, data in enumerate(record[column]) if not any(end in data[-64:] for end in _ENDS)]
             if cut:
                 raise DecodeError(f"picture {cut[0]} of {len(record[column])} ends too early")
-    return dict(zip((measure.name for measure in row.measures), row.measured(record, count)))
+    return row.raw(record, np.linspace(0, count_frames(record, field) - 1, count).astype(int))
+
+
+def measured(record: dict, field: str, values: np.ndarray) -> dict[str, float]:
+    """Returns {measure: number} of a field of which ``values`` were read."""
+    row = FIELDS[field]
+    return dict(zip((measure.name for measure in row.measures), row.measured(record, values)))
+
+
+def sketch(field: str, values: np.ndarray) -> np.ndarray | None:
+    """Returns what is nearly equal, uint8 [n, ..], for copies of a clip that were encoded in unlike ways, of the
+    ``values`` of a field; None where a field tells nothing of that."""
+    return FIELDS[field].sketched and FIELDS[field].sketched(values)
 
 
 def content(record: dict) -> Hashable:

@@ -1,10 +1,12 @@
 """Reads the prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shlex
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +51,11 @@ def fingerprint(rows: list, settings: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+# Held while a split is opened and read first: TFDS imports more of itself then, and threads that import at the
+# same time may wait for each other for ever.
+_OPENING = threading.Lock()
+
+
 class Source:
     """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
@@ -75,19 +82,26 @@ class Source:
 
     def _opened(self):
         """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
-        if self._data is None:
-            # Imported here: TFDS takes a second, and only whoever reads records needs it.
-            import tensorflow_datasets as tfds
-
-            builder = tfds.builder_from_directory(str(directory(self.root)))
-            data = builder.as_data_source(split=self.split)
-            if len(data) != len(self):
-                raise usage.Damaged(
-                    f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
-                    f"{len(self)}: run the command that built it again"
-                )
-            self._data = data
+        with _OPENING:
+            if self._data is None:
+                self._data = self._open()
         return self._data
+
+    def _open(self):
+        # Imported here: TFDS takes a second, and only whoever reads records needs it.
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(directory(self.root)))
+        data = builder.as_data_source(split=self.split)
+        if len(data) != len(self):
+            raise usage.Damaged(
+                f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
+                f"{len(self)}: run the command that built it again"
+            )
+        # What is wrong with the first record is told to whoever asks for it.
+        with contextlib.suppress(Exception):
+            data[0]
+        return data
 
     def labels(self, head: str) -> list[np.ndarray]:
         """Returns the label of every row. It reads every record, but decodes no frame."""
