@@ -20,7 +20,7 @@ from mmvid.streams import Head, Stream
 # A film has no more frames than this, and is no higher, in pixels; its views are this high.
 MOST, HEIGHT, VIEW = 48, 96, 64
 # Of H.264: the eye hardly sees it at this size, and a film is a third of what records keep.
-QUALITY = 30
+QUALITY = 34
 # Rejected clips that are listed.
 LISTED = 200
 
