@@ -82,9 +82,10 @@ class Source:
 
     def _opened(self):
         """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
-        with _OPENING:
-            if self._data is None:
-                self._data = self._open()
+        if self._data is None:
+            with _OPENING:
+                if self._data is None:  # no other thread has opened it meanwhile
+                    self._data = self._open()
         return self._data
 
     def _open(self):
