@@ -49,7 +49,7 @@ def test_how_to_cite_names_this_version_and_its_licence():
 # ---------------------------------------------------------------------------- command lines
 PAINS = (ROOT / "docs" / "pains.md").read_text(encoding="utf-8")
 # What docs/pains.md promises and other parts of the same work bring: a line that parses comes off this list.
-AWAITED = ("mmvid export", "mmvid share", "--window")
+AWAITED = ("mmvid share", "--window")
 
 
 def lines_of(text):
