@@ -8,6 +8,7 @@ import types
 import fsspec
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from array_record.python import array_record_data_source
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
@@ -207,7 +208,7 @@ def test_runs_are_on_a_disk(argv, capsys):
 
 def test_a_training_is_on_a_disk(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
         main._parse(["mmvid", "--config=a.py", "--workdir=gs://runs/a"])
     assert end.value.code == 2 and "--workdir: gs://runs/a is in a bucket" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())  # pathlib would have made a folder 'gs:'
