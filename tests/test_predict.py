@@ -160,9 +160,9 @@ def test_frames_that_nobody_reads_are_not_kept(clips, tmp_path, path):
     np.testing.assert_array_equal(part["times"], whole["times"])
     assert part["num_frames"] == whole["num_frames"]
     # A film is stored whole, and given flow is matched to all frames.
-    film = record_lib._kept(item, settings._replace(rgb_storage="mp4"), lambda record: {}, 7)
-    given = record_lib._kept(item._replace(paths={"flow": tmp_path}), settings, lambda record: {}, 7)
-    alone = record_lib._kept(item, settings, lambda record: {"flow": [0]}, 1)
+    film = record_lib._kept(item, settings._replace(rgb_storage="mp4"), lambda record: {}, np.arange(7))
+    given = record_lib._kept(item._replace(paths={"flow": tmp_path}), settings, lambda record: {}, np.arange(7))
+    alone = record_lib._kept(item, settings, lambda record: {"flow": [0]}, np.arange(1))
     assert (len(film), len(given), len(alone)) == (7, 7, 1)
 
 
