@@ -156,14 +156,22 @@ def write(path: str | os.PathLike, item: Item, lines: Callable[[float], Sequence
     first = next(frames, None)
     if first is None:
         raise DecodeError("no frames")
-    height, width = first[1].shape[:2]
+    try:
+        with files.whole(path) as temporary:
+            _write(temporary, item, itertools.chain([first], frames), first[1].shape, lines, rows)
+    except av.error.FFmpegError as error:
+        raise OSError(f"{path}: {error.strerror or error}") from None
+
+
+def _write(path: pathlib.Path, item: Item, frames: Iterator, shape: tuple, lines: Callable, rows: int) -> None:
+    """Writes ``frames``, which have this ``shape``, with lines and sound, as `write` does."""
+    height, width = shape[:2]
     height += panel((), rows, width).shape[0]
     # The file's own name may end in anything; its head goes first, so that browsers need not wait for the end.
-    options = dict(format="mp4", options={"movflags": "faststart"})
-    with files.whole(path) as temporary, av.open(str(temporary), "w", **options) as out:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as out:
         stream = _stream(out, height, width)
         with _beside(item, out) as sound:
-            every = _encoded(stream, itertools.chain([first], frames), lines, rows, item.start)
-            for _, packets in heapq.merge(every, sound, key=lambda own: own[0]):
+            shown = _encoded(stream, frames, lines, rows, item.start)
+            for _, packets in heapq.merge(shown, sound, key=lambda own: own[0]):
                 out.mux(packets)
         out.mux(stream.encode())
