@@ -110,7 +110,7 @@ def test_in_python_and_without_flow(run, clips):
         ask(clips / "rgb")
     # Depth alone is a clip, but nothing that these networks read.
     blind = inputs.item(clips, depth=clips / "depth" / "test-00001")._replace(path=None)
-    (found,) = predict_lib.predictor(*predict._opened(run, None, 1))([blind])
+    (found,) = predict_lib.predictor(*predict.opened(run, None, 1))([blind])
     assert "its networks read flow and rgb, and it has depth" in found.reason
 
 
@@ -182,14 +182,14 @@ def test_an_older_run_needs_its_dataset(finished, tmp_path, monkeypatch, capsys)
     for name in ("ce", "ce_continued", "stills"):
         (tmp_path / name).mkdir()
         shutil.copy(whole / name / "done.json", tmp_path / name)
-    with_dataset, _ = predict._opened(tmp_path, None, 1)
-    without, segment = predict._opened(whole, None, 1)
+    with_dataset, _ = predict.opened(tmp_path, None, 1)
+    without, segment = predict.opened(whole, None, 1)
     assert with_dataset.datasets["dataset"].info == without.datasets["dataset"].info and segment.name == "mml"
     gone = f"--config.dataset.path={tmp_path / 'gone'}"
     assert ask(monkeypatch, "predict", tmp_path, "a.mp4", gone) == 1
     assert "does not say how its clips were prepared, as older runs do not" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match=r"say where they lie, --config.dataset.path=FOLDER"):
-        predict._opened(tmp_path, None, 1, [gone])
+        predict.opened(tmp_path, None, 1, [gone])
 
 
 def test_a_damaged_description_says_what_to_do(run, tmp_path):
@@ -201,7 +201,7 @@ def test_a_damaged_description_says_what_to_do(run, tmp_path):
     with pytest.raises(ValueError, match="does not say how its clips were prepared"):
         predict_lib.settings_of(info._replace(settings={}))
     assert predict_lib.settings_of(info).flow == "dis" and predict_lib.settings_of(info, "skip").flow == "none"
-    run, segment = predict._opened(run, None, 1)
+    run, segment = predict.opened(run, None, 1)
     given = info._replace(settings=info.settings | {"flow": "none"})
     assert "--flow=dis" in predict_lib.note(segment, given, "as-trained")
     assert not predict_lib.note(segment, given, "dis") and not predict_lib.note(segment, info, "as-trained")

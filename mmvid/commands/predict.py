@@ -36,7 +36,7 @@ from mmvid.commands import config as config_lib
 from mmvid.data.media import captions, inputs
 from mmvid.data.media.item import Item, Refused
 from mmvid.plans.segment import Segment
-from mmvid.run import cache, feed, kept, talk, timeline
+from mmvid.run import cache, feed, kept, shared, talk, timeline
 from mmvid.run import predict as predict_lib
 from mmvid.run.build import Run
 from mmvid.run.predict import Prediction
@@ -49,7 +49,7 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run predicts, what, and where the answer goes."""
     add = parser.add_argument
-    add("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
+    add("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
     add(
         "--flow",
@@ -93,16 +93,22 @@ def _segment(run: Run, name: str | None) -> Segment:
     return chosen
 
 
-def _opened(
+def opened(
     folder: pathlib.Path, segment: str | None, batch_size: int, overrides: Sequence[str] = ()
 ) -> tuple[Run, Segment]:
-    """Opens a run that predicts ``batch_size`` clips at a time, and chooses its segment."""
+    """Opens a run, or what is shared of one, to predict ``batch_size`` clips at a time, and chooses its segment.
+    Raises WrongUse for a folder that is neither, or a segment that is not there; ValueError or FileNotFoundError
+    where the run has not ended, or something of it is damaged or gone."""
     evaluate.check_overrides(overrides)
     # A few clips are not worth the start of worker processes.
     own = [f"--config.evaluation.batch_size={batch_size}", "--config.loader.workers=0"]
     config = config_lib.of_run(folder, [*own, *overrides])
     talk.say_idle_accelerator()
     cache.choose(folder)
+    if shared.note_of(folder) is not None:
+        if segment is not None:
+            raise usage.WrongUse(f"--segment={segment}: {folder} is one network that was shared, without segments")
+        return shared.opened(folder, config)
     run = kept.opened(folder, config)
     return run, _segment(run, segment)
 
@@ -116,8 +122,8 @@ def load(run: str | os.PathLike, *, segment: str | None = None, flow: str = "as-
     """Opens a run that has ended: see `mmvid.load`."""
     if flow not in predict_lib.FLOWS:
         raise ValueError(f"flow={flow!r}: choose one of {list(predict_lib.FLOWS)}")
-    opened, chosen = _opened(pathlib.Path(run), segment, 1)
-    ask, hear = predict_lib.predictor(opened, chosen, flow=flow), _hears(chosen)
+    whole, chosen = opened(pathlib.Path(run), segment, 1)
+    ask, hear = predict_lib.predictor(whole, chosen, flow=flow), _hears(chosen)
 
     def predict(path: str | os.PathLike, **further) -> Prediction:
         (found,) = ask([inputs.item(path, hear=hear, **further)])
@@ -289,7 +295,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Predicts the inputs of the command line. Raises ValueError where one of them could not be predicted, after
     all others have been."""
     _check(arguments)
-    run, segment = _opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
+    run, segment = opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
     items, notes = [], [predict_lib.note(segment, run.datasets[segment.dataset].info, arguments.flow)]
     for path in arguments.inputs:
         own, said = inputs.items(path, hear=_hears(segment))
