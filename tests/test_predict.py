@@ -19,8 +19,8 @@ from test_train import data, finished  # noqa: F401
 
 import mmvid
 from mmvid import files, usage
+from mmvid.commands import answers, predict
 from mmvid.commands import config as config_lib
-from mmvid.commands import predict
 from mmvid.data import example, records
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import inputs
@@ -65,7 +65,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     (tmp_path / "rows.csv").write_text("id,path,start,end\nbad,mine/cut.mp4,2,1\n")
     args = (f"--json={tmp_path / 'a.json'}", f"--csv={tmp_path / 'a.csv'}", "--topk=2", tmp_path / "none.mp4")
     args = (*args, tmp_path / "rows.csv", tmp_path / "none.csv")
-    assert ask(monkeypatch, "predict", run, folder, *args) == 0
+    assert ask(monkeypatch, "predict", run, folder, *args) == 1
     out, err = capsys.readouterr()
     assert "5 of 21 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
     assert "bad: not predicted: line 2: end=1.0 must be" in out and "none.csv: not predicted: missing file" in out
@@ -338,7 +338,7 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     (tmp_path / "mine/said.json").write_text("{}")
     items, _ = inputs.items(named)
     for which in ("json", "csv"):
-        arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None)
+        arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None, video=None)
         setattr(arguments, which, target)
         with pytest.raises(usage.WrongUse, match="written over an input"):
             predict._check_targets(arguments, items)
@@ -347,9 +347,10 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_other(tmp_path):
-    arguments = argparse.Namespace(json=str(tmp_path / "gone" / "a.json"), csv=str(tmp_path / "a.csv"), topk=1)
+    arguments = argparse.Namespace(json=str(tmp_path / "gone" / "a.json"), csv=str(tmp_path / "a.csv"))
+    answered = [(Refused("a", None, "odd"), None, Prediction("a", "odd", path="x/a.mp4"))]
     with pytest.raises(OSError, match=r"a.json could not be written"):
-        predict._said([Prediction("a", "odd", path="x/a.mp4")], arguments, {}, {"a"})
+        predict._said(answered, arguments, {}, answers.of_clips(1), {"a"})
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == "a,x/a.mp4,,,,,,odd"
 
 
@@ -393,24 +394,24 @@ def test_a_prediction_is_written_for_people_and_for_machines():
         "my.mp4", "", ("rgb",), ("depth",), {"verb": ("a", "b", "c"), "noun": ("x", "y")},
         {"rgb": {h: p[None] for h, p in fused.items()}}, {"rgb": fused}, ("rgb",), fused,
     )  # fmt: skip
-    lines = predict.text(found, 2).splitlines()
+    lines = answers.text(found, topk=2).splitlines()
     assert lines[0] == "my.mp4 (rgb; no depth)" and lines[1].split() == ["verb", "rgb"]
     assert lines[3].split() == ["b", "70.0", "%"] and lines[-1].split() == ["y", "80.0", "%"] and len(lines) == 9
-    plain = json.loads(json.dumps(predict.plain(found, 1)))
+    plain = json.loads(json.dumps(answers.plain(found, 1)))
     assert plain["top"] == {"rgb": {"verb": [{"class": "b", "probability": 0.7}],
                                     "noun": [{"class": "x", "probability": 0.9}]}}  # fmt: skip
     both = found._replace(together=("verb", "noun"))
-    lines = predict.text(both, 2).splitlines()
+    lines = answers.text(both, topk=2).splitlines()
     assert lines[9].split() == ["verb", "and", "noun", "rgb"] and lines[11].split() == ["b,", "x", "63.0", "%"]
     assert lines[12].split() == ["b,", "y", "56.0", "%"] and "the product of their probabilities" in lines[13]
-    assert predict.plain(both, 1)["top"]["rgb"]["verb and noun"] == [{"class": "b, x", "probability": 0.9 * 0.7}]
+    assert answers.plain(both, 1)["top"]["rgb"]["verb and noun"] == [{"class": "b, x", "probability": 0.9 * 0.7}]
     assert both.best(1, "verb and noun") == [("b, x", 0.9 * 0.7)]
     lost = Prediction("bad.mp4", "truncated: half of it")
-    assert predict.text(lost, 2) == "bad.mp4: not predicted: truncated: half of it"
-    assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
+    assert answers.text(lost, topk=2) == "bad.mp4: not predicted: truncated: half of it"
+    assert answers.table([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
     twice = found._replace(path="x/my.mp4")
-    assert predict.text(twice, 2, {"my.mp4"}).startswith("my.mp4 [x/my.mp4] (rgb;")
-    assert predict.plain(twice, 1)["path"] == "x/my.mp4"
+    assert answers.text(twice, {"my.mp4"}, topk=2).startswith("my.mp4 [x/my.mp4] (rgb;")
+    assert answers.plain(twice, 1)["path"] == "x/my.mp4"
 
 
 @given(arrays(float, (3, 6), elements=st.integers(0, 4).map(float)), st.integers(1, 8))

@@ -13,7 +13,7 @@ from mmvid.data.media.captions import Line
 from mmvid.report import text as text_lib
 from mmvid.run import predict as predict_lib
 from mmvid.run.predict import Prediction, heads_of
-from mmvid.run.timeline import Span, Timeline
+from mmvid.run.watch import Span, Timeline
 
 # Lines below a film: of one head so many classes, and in all no more than these.
 LINES, MOST = 3, 6

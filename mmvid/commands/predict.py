@@ -36,11 +36,11 @@ from mmvid.commands import config as config_lib
 from mmvid.data.media import captions, inputs
 from mmvid.data.media.item import Item, Refused
 from mmvid.plans.segment import Segment
-from mmvid.run import cache, feed, kept, shared, talk, timeline
+from mmvid.run import cache, feed, kept, shared, talk, watch
 from mmvid.run import predict as predict_lib
 from mmvid.run.build import Run
 from mmvid.run.predict import Prediction
-from mmvid.run.timeline import Timeline
+from mmvid.run.watch import Timeline
 from mmvid.streams import form_of
 
 CONFIG = True
@@ -234,15 +234,15 @@ def _check(arguments: argparse.Namespace) -> None:
     _check_files(arguments)
 
 
-def _asked(arguments: argparse.Namespace) -> timeline.Asked | None:
+def _asked(arguments: argparse.Namespace) -> watch.Asked | None:
     """The windows that are asked for; None where clips are predicted as a whole."""
     if arguments.window is None:
         return None
     stride = arguments.window if arguments.stride is None else arguments.stride
-    return timeline.Asked(arguments.window, stride, arguments.threshold)
+    return watch.Asked(arguments.window, stride, arguments.threshold)
 
 
-def _announced(run: Run, segment: Segment, topk: int, asked: timeline.Asked | None) -> dict:
+def _announced(run: Run, segment: Segment, topk: int, asked: watch.Asked | None) -> dict:
     own = run.config.evaluation
     windows = {"window": asked.length, "stride": asked.stride, "threshold": asked.threshold} if asked else {}
     return {
@@ -308,7 +308,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if asked is None:
         ask, form = predict_lib.predictor(run, segment, **how), answers.of_clips(arguments.topk)
     else:
-        ask, form = timeline.watcher(run, segment, asked, **how), answers.OF_TIMELINES
+        ask, form = watch.watcher(run, segment, asked, **how), answers.OF_TIMELINES
     repeated = {name for name, count in collections.Counter(one.id for one in items).items() if count > 1}
     answered = zip(items, _films(arguments.video, items), ask(items))
     _check_found(_said(answered, arguments, _announced(run, segment, arguments.topk, asked), form, repeated))

@@ -54,8 +54,9 @@ def chosen(segment: Segment, output: str) -> Choice:
             f"segment {segment.name!r} trains no output {name!r}; it trains {', '.join(owners)}: name one of "
             f"them, RUN:{next(iter(owners))}"
         )
-    own = tuple(one for one in network.outputs if one in segment.needs)
-    return Choice(segment, network, tuple(sorted(own, key=lambda one: one != name)))
+    own = [one for one in network.outputs if one in segment.needs]
+    # First the one that speaks for it.
+    return Choice(segment, network, tuple(sorted(own, key=lambda one: one != segment.headline)))
 
 
 # ---------------------------------------------------------------------------- what it is written from
