@@ -8,16 +8,21 @@ import os
 import re
 import shutil
 
+import av
 import cv2
 import numpy as np
 import pytest
+import runs
+import untrained
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_commands import ask
+from test_media import pictures, write
 from test_train import data, finished  # noqa: F401
 
 import mmvid
+from configs import common
 from mmvid import files, usage
 from mmvid.commands import answers, predict
 from mmvid.commands import config as config_lib
@@ -27,7 +32,7 @@ from mmvid.data.media import inputs
 from mmvid.data.media import record as record_lib
 from mmvid.data.media import video as video_lib
 from mmvid.data.media.item import Refused
-from mmvid.run import kept
+from mmvid.run import kept, watch
 from mmvid.run import predict as predict_lib
 from mmvid.run.predict import Prediction
 from mmvid.scores import file, numbers
@@ -171,6 +176,122 @@ def test_a_film_that_memory_cannot_hold_is_refused(monkeypatch):
     files_lib.check_room(10, 90 << 20)
     with pytest.raises(files_lib.DecodeError, match=r"too long: 10 frames fill 200 MiB, .* 100 MiB"):
         files_lib.check_room(10, 200 << 20)
+
+
+# ---------------------------------------------------------------------------- windows, films, workers
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory):
+    """A run of a toy that reads RGB, whose answers mean nothing."""
+    with runs.toys():
+        workdir = tmp_path_factory.mktemp("toy") / "run"
+        untrained.ended(untrained.configured(("rgb", common.network("toy", "rgb"))), workdir)
+        yield workdir
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A film of three seconds, one of a quarter of one, a text, a file that breaks off, and an empty folder."""
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "all").mkdir()
+    (folder / "none").mkdir()
+    write(folder / "all" / "long.mp4", frames=pictures(36, 36, 48), sound=3.0)
+    write(folder / "all" / "short.mp4", frames=pictures(3, 36, 48))
+    (folder / "all" / "text.mp4").write_text("no film")
+    whole = (folder / "all" / "long.mp4").read_bytes()
+    (folder / "all" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_a_film_is_told_from_when_to_when(toy_run, films, tmp_path, monkeypatch, capsys):
+    """As text, as JSON, as a CSV and below a film, of spans that are the same in all of them."""
+    out = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "mp4")}
+    flags = ("--window=1", "--stride=0.5", *(f"--{n}={out[n]}" for n in ("json", "csv")), f"--video={out['mp4']}")
+    assert ask(monkeypatch, "predict", toy_run, films / "all" / "long.mp4", *flags) == 0
+    said = capsys.readouterr().out
+    told = files.read_json(out["json"])
+    assert (told["window"], told["stride"], told["threshold"]) == (1.0, 0.5, None)
+    (clip,) = told["clips"]
+    spans = clip["timeline"]["verb"]
+    assert clip["windows"] == 5 == sum(own["windows"] for own in spans) and not clip["unread"]
+    assert [own["start"] for own in spans] == [0, *(own["end"] for own in spans[:-1])]
+    assert spans[-1]["end"] == pytest.approx(3) and f"{films}/all/long.mp4 (rgb), 5 windows" in said
+    with out["csv"].open() as table:
+        rows = list(csv.DictReader(table))
+    for own, row in zip(spans, rows, strict=True):
+        assert f"{own['start']:.2f} - {own['end']:.2f}  {own['class']}" in said
+        assert float(row["end"]) == own["end"] and row["class"] == own["class"] and row["head"] == "verb"
+    with av.open(str(out["mp4"])) as film:
+        assert film.streams.video[0].frames == 36 and film.streams.audio
+
+
+def test_the_others_are_answered_and_the_exit_code_is_1(toy_run, films, tmp_path, monkeypatch, capsys):
+    """Of a folder, by this process and by workers, as clips and in windows; with films of what can be read."""
+    for flags in ((), ("--workers=2",), ("--window=1", "--workers=1"), ("--window=1", f"--video={tmp_path}/told")):
+        assert ask(monkeypatch, "predict", toy_run, films / "all", *flags) == 1
+        out, err = capsys.readouterr()
+        assert "2 of 4 clips could not be predicted" in err and "Traceback" not in err
+        assert re.search(r"cut.mp4: not predicted: not readable as video", out)
+        assert "text.mp4: not predicted" in out and "long.mp4 (rgb)" in out and "short.mp4 (rgb)" in out
+    assert {path.name for path in (tmp_path / "told").iterdir()} == {"long.mp4", "short.mp4"}
+
+
+def test_clips_of_one_name_become_films_of_two(films):
+    items = [inputs.item(films / place / "a.mp4") for place in ("x", "y")] + [inputs.item("a-2.mp4")]
+    found = predict._films("out", items)
+    assert [str(path) for path in found] == ["out/a.mp4", "out/a-2.mp4", "out/a-2-2.mp4"]
+    with pytest.raises(usage.WrongUse, match="is one film, and these are 3 clips: name a folder"):
+        predict._films("out.mp4", items)
+    assert predict._films(None, items) == [None] * 3
+
+
+@pytest.mark.parametrize("argv, code, match", [
+    (("--window=0",), 2, "--window=0: give a number of seconds above 0"),
+    (("--window=nan",), 2, "--window=nan: give a number"), (("--window=inf",), 2, "--window=inf: give a number"),
+    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds above 0"),
+    (("--window=1", "--stride=-1"), 2, "--stride=-1"), (("--window=one",), 2, "invalid float value"),
+    (("--window=1", "--threshold=2"), 2, "--threshold=2: a probability is from 0 to 1"),
+    (("--stride=1",), 2, "say how long these are, --window=SECONDS"), (("--workers=-1",), 2, "--workers=-1"),
+    (("--video=a.avi",), 2, "films are written as .mp4"), (("--video=nowhere/a.mp4",), 2, "no folder nowhere"),
+    (("--video={film}",), 2, "would be written over an input"), (("--video={film}/x",), 2, "is a file"),
+    (("--window=0.01",), 1, "shorter or closer together than its frames"),
+    # Nobody may write there, this user being root or not.
+    (("--window=1", "--json=/proc/a.json"), 1, "/proc/a.json could not be written"),
+    (("--window=1", "--video=/proc/a.mp4"), 1, "/proc/a.mp4 could not be written"),
+    (("{none}",), 1, "1 of 2 clips could not be predicted"),
+], ids=str)  # fmt: skip
+def test_what_cannot_be_asked_is_said(toy_run, films, tmp_path, monkeypatch, capsys, argv, code, match):
+    monkeypatch.chdir(tmp_path)
+    film = films / "all" / "long.mp4"
+    argv = [text.format(film=film, none=films / "none") for text in argv]
+    assert ask(monkeypatch, "predict", toy_run, film, *argv) == code
+    err = " ".join(capsys.readouterr())
+    assert match in err and "Traceback" not in err and not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_says_what_it_lacks(toy_run, films, monkeypatch, capsys):
+    assert ask(monkeypatch, "predict", toy_run, films / "none", "--window=1") == 1
+    out, err = capsys.readouterr()
+    assert "holds no video and no pictures" in out and "none of 1 clip could be predicted" in err
+
+
+def test_windows_that_say_nothing_are_told():
+    """A timeline of which a part could not be read, and one that nothing reaches."""
+    span = watch.Span(0.0, 2.0, "push", 0.5, 2)
+    partly = watch.Timeline(
+        "a.mp4", "", "a.mp4", ("rgb",), ("flow",), ("rgb",), 3, {"verb": [span]}, ((2, 3, "cut"),)
+    )
+    text = answers.timeline_text(partly)
+    assert text.splitlines()[0] == "a.mp4 (rgb; no flow), 3 windows" and text.endswith(
+        "2.00 - 3.00: not predicted: cut"
+    )
+    assert answers.timeline_plain(partly)["unread"] == [{"start": 2, "end": 3, "reason": "cut"}]
+    assert "a.mp4,a.mp4,,2,3,,,cut" in answers.timeline_table([partly]).splitlines()
+    with pytest.raises(ValueError, match="of 1 of 2 clips some windows could not be predicted"):
+        predict._check_found([partly, partly._replace(unread=())])
+    nothing = partly._replace(spans={"verb": []}, unread=())
+    assert "verb: nothing reaches the threshold" in answers.timeline_text(nothing)
+    lines, rows = answers.timeline_below(partly)
+    assert rows == 1 and [own.text for own in lines(1.9)] == ["push"] and lines(2.5) == [] == lines(-1)
 
 
 # ---------------------------------------------------------------------------- what a run keeps
