@@ -26,10 +26,12 @@ def whole(item: Item | Refused, settings: record.Settings, spec: example.Eval) -
 
 
 def in_windows(
-    item: Item, found: Sequence[Window], settings: record.Settings, spec: example.Eval
+    job: tuple[Item | Refused, Sequence[Window]], settings: record.Settings, spec: example.Eval
 ) -> list[dict | str]:
-    """Returns the same of each of some windows of a clip."""
-    return windows.records(item, settings, functools.partial(example.frames_read, spec), found)
+    """Returns the same of each of some windows of a clip; what is Refused has none."""
+    item, found = job
+    reads = functools.partial(example.frames_read, spec)
+    return [] if isinstance(item, Refused) else windows.records(item, settings, reads, found)
 
 
 # ---------------------------------------------------------------------------- many

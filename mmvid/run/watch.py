@@ -138,10 +138,6 @@ def _parts(items: Iterable[Item | Refused], asked: Asked, size: int) -> Iterator
             yield Part(number, item, found[first : first + size], len(found))
 
 
-def _records(part: Part, **how) -> list[dict | str]:
-    return [] if isinstance(part.item, Refused) else clips.in_windows(part.item, part.windows, **how)
-
-
 def _said(window: Window, found: Prediction, heads: Mapping[str, Head], threshold: float | None) -> Said:
     labels = {} if found.reason else _labels(found, heads, threshold)
     return Said(window, found.reason, labels, found.used, found.missing, found.members)
@@ -175,7 +171,7 @@ def watcher(
     Arguments and errors are those of `predict.predictor`.
     """
     answer, size = predict_lib.answering(run, segment), feed.eval_batch_size(run)
-    make = functools.partial(_records, **predict_lib.preparing(run, segment, flow))
+    make = functools.partial(clips.in_windows, **predict_lib.preparing(run, segment, flow))
 
     def answered(part: Part, records: Sequence[dict | str]) -> Iterator[Said]:
         predictions = answer([part.item] * len(records), records)
@@ -184,7 +180,8 @@ def watcher(
 
     def watch(items: Iterable[Item | Refused]) -> Iterator[Timeline]:
         own, theirs = itertools.tee(_parts(items, asked, size))
-        read = zip(own, clips.each(make, theirs, workers, cache))
+        # Plain jobs: a worker that is handed a Part would import JAX to know it.
+        read = zip(own, clips.each(make, ((p.item, p.windows) for p in theirs), workers, cache))
         for _, group in itertools.groupby(read, key=lambda pair: pair[0].number):
             found: list[Said] = []
             with tqdm(unit="window", leave=False, disable=None, dynamic_ncols=True) as bar:
