@@ -67,7 +67,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("film") / "a.mp4", frames=pictures(24, 36, 48), sound=2.0)
+    return write(tmp_path_factory.mktemp("film") / "a.mp4", frames=pictures(24, 48, 64), sound=2.0)
 
 
 def asked(folder, film):
@@ -196,6 +196,7 @@ def test_the_card_tells_what_the_hub_and_people_ask(run, tmp_path, monkeypatch):
     assert "flow by dis" in (tmp_path / "flow" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_hub_reads_the_card(run, tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub", reason="optional: pip install -r requirements-hub.txt")
     assert ask(monkeypatch, "share", run, tmp_path / "m") == 0

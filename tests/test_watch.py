@@ -92,7 +92,7 @@ def toys():
 def film(tmp_path_factory):
     """A film of three seconds, its sound and its boxes, depth for a clip of one picture a frame."""
     folder = tmp_path_factory.mktemp("film")
-    path = write(folder / "a.mp4", frames=pictures(36, 36, 48), sound=3.0)
+    path = write(folder / "a.mp4", frames=pictures(36, 48, 64), sound=3.0)
     boxes = np.float32([[t, 0.1, 0.1, 0.2, 0.3, 1, 1, 0, 0] for t in range(36)])
     np.save(folder / "boxes.npy", boxes)
     return path
@@ -179,7 +179,7 @@ def test_windows_are_told_as_clips_of_their_seconds_are(opened, film, family):
 def test_what_networks_need_and_a_film_lacks_is_said(opened, tmp_path, family, lacks):
     """With what can be done; of a run that needs more than one of them the rest speaks."""
     run, segment = opened(family)
-    silent = inputs.item(write(tmp_path / "a.mp4", frames=pictures(24, 36, 48)), hear=predict._hears(segment))
+    silent = inputs.item(write(tmp_path / "a.mp4", frames=pictures(24, 48, 64)), hear=predict._hears(segment))
     for ask in (predict_lib.predictor(run, segment), watch.watcher(run, segment, Asked(1, 1))):
         (told,) = ask([silent])
         hint = f"its networks read {lacks}, and it has rgb and flow: name its {lacks} in a CSV (id,path,{lacks})"
@@ -188,7 +188,7 @@ def test_what_networks_need_and_a_film_lacks_is_said(opened, tmp_path, family, l
 
 def test_sound_that_ends_before_the_film_is_missing_then_alone(opened, tmp_path):
     run, segment = opened("heard")
-    item = inputs.item(write(tmp_path / "a.mp4", frames=pictures(36, 36, 48), sound=1.5), hear=True)
+    item = inputs.item(write(tmp_path / "a.mp4", frames=pictures(36, 48, 64), sound=1.5), hear=True)
     (told,) = watch.watcher(run, segment, Asked(1, 1))([item])
     assert not told.reason and not told.unread and sorted(told.used) == ["audio", "rgb"]
     assert sum(own.windows for own in told.spans["verb"]) == 3
@@ -197,7 +197,7 @@ def test_sound_that_ends_before_the_film_is_missing_then_alone(opened, tmp_path)
 def test_clips_go_on_where_others_cannot_be_read(opened, film, tmp_path):
     """A text that is called a film, a file that is none, a film shorter than a window, and what was refused."""
     (tmp_path / "text.mp4").write_text("no film")
-    short = write(tmp_path / "short.mp4", frames=pictures(3, 36, 48))
+    short = write(tmp_path / "short.mp4", frames=pictures(3, 48, 64))
     items = [
         inputs.item(tmp_path / "text.mp4"), inputs.item(film), Refused("row", None, "why"), inputs.item(short),
         inputs.item(tmp_path / "none.mp4"),

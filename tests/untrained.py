@@ -21,7 +21,7 @@ VERB = {"verb": {"classes": 3, "kind": "single", "names": ["push", "pull", "lift
 
 def info(heads=None, **settings):
     """What the dataset says of itself."""
-    own = Settings(flow="dis", short_side=32)._asdict() | {"depth_range": [0.5, 4.0]} | settings
+    own = Settings(flow="dis", short_side=48)._asdict() | {"depth_range": [0.5, 4.0]} | settings
     splits = SPLITS | SUBSETS
     return records.Info(
         "toys", records.SCHEMA, heads or VERB, splits, splits, {}, "f" * 12, 32, 40, 12.0, own | {"inputs": "x"}
