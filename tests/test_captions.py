@@ -70,6 +70,16 @@ def test_a_panel_holds_any_text():
     assert captions._shortened("abcdef", lambda own: len(own) <= 4) == "abc…"
 
 
+@pytest.mark.parametrize("size, shown", [
+    ((48, 48), (240, 240)), ((36, 48), (252, 336)), ((256, 341), (256, 340)), ((1080, 1920), (720, 1280)),
+    ((1, 1), (240, 240)), ((8, 3000), (10, 4096)), ((2000, 2000), (720, 720)), ((241, 301), (240, 300)),
+])  # fmt: skip
+def test_pictures_can_be_looked_at(size, shown):
+    """Their sides are even, small ones are enlarged, large ones are made smaller."""
+    found = captions._sized(np.zeros((*size, 3), np.uint8))
+    assert found.shape[:2] == shown
+
+
 def test_what_goes_wrong_leaves_the_old_file(tmp_path):
     film = inputs.item(write(tmp_path / "a.mp4", frames=pictures(8, 36, 48)))
     (tmp_path / "b.mp4").write_text("old")

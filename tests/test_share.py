@@ -221,7 +221,7 @@ def test_a_card_without_scores_says_so():
 @pytest.mark.parametrize("argv, code, match", [
     (("{run}", "{full}"), 2, "full is not empty, it holds 'a.txt': name a new folder"),
     (("{run}", "{full}/a.txt"), 2, "is a file; name a folder"),
-    (("{run}:depth", "new"), 2, "trains no output 'depth'; it trains rgb, flow: name one of them, RUN:rgb"),
+    (("{run}:depth", "new"), 2, "trains no output 'depth'; it trains flow, rgb: name one of them, RUN:flow"),
     (("{run}:", "new"), 2, "name an output behind the colon"),
     (("{run}", "new", "--segment=nope"), 2, "has no segment 'nope'"),
     (("{full}", "new"), 2, "is no run, there is no config.json in it"),
@@ -312,7 +312,7 @@ def test_a_folder_without_its_weights(folder, film, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("argv, match", [
     (("evaluate", "{folder}"), "is a network that was shared, without its run"),
     (("predict", "{folder}", "{film}", "--segment=mml"), "is one network that was shared, without segments"),
-    (("share", "{folder}", "new"), "is shared already: copy it, or send it"),
+    (("share", "{folder}", "new"), "is shared already: copy the folder, or send it"),
 ])  # fmt: skip
 def test_what_only_a_run_can_do(folder, film, tmp_path, monkeypatch, capsys, argv, match):
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from configs import common
 from mmvid import files, network, sharding
 from mmvid.data import records
 from mmvid.data.media.record import Settings
+from mmvid.plans import starts
 from mmvid.run import build, resume
 from mmvid.run.build import Run
 
@@ -66,7 +67,10 @@ def ended(config, workdir, own=None):
         draw = functools.partial(network.init_params, trained, segment.streams, config.size)
         params, stats = drawn.weights(draw, jax.random.key(0), seed=seed)
         (workdir / segment.name).mkdir()
-        segment.leave(network.TrainState(1, params, {}, stats, {}, (), {}, None), workdir / segment.name)
+        # What else a plan leaves is made of scores, which are not there.
+        described = starts.described(config, segment.networks, segment.streams)
+        leave = starts.keep_weights(segment.networks, segment.heads, described)
+        leave(network.TrainState(1, params, {}, stats, {}, (), {}, None), workdir / segment.name)
         files.write_json(workdir / segment.name / "done.json", {"steps": segment.steps})
     resume.remember(run)
     return run

@@ -19,7 +19,7 @@ import pathlib
 import re
 
 import mmvid
-from mmvid import files, usage
+from mmvid import usage
 from mmvid.commands import config as config_lib
 from mmvid.commands import predict
 from mmvid.data import fields
@@ -94,15 +94,17 @@ def _results(run: Run, choice: Choice) -> list[card.Result]:
     return found
 
 
-def _seen(run: Run, choice: Choice) -> tuple[list[str], list[str]]:
-    """What a segment has learnt from, and with which published files it began, in words."""
+def _seen(run: Run, choice: Choice) -> tuple[list[str], list[str], str]:
+    """What a segment has learnt from, with which published files it began, in words, and its key."""
     path = build.weights_path(run, choice.segment)
-    seen = weight_files.told(weight_files.metadata(path), "seen", path, "{}")
+    metadata = weight_files.metadata(path)
+    seen = weight_files.told(metadata, "seen", path, "{}")
     trained = [
         f"{own['clips']} clips of {own['split']} of {own['dataset']}, fingerprint {own['fingerprint']}"
         for own in seen.get("trained", ())
     ]
-    return trained, [pathlib.PurePath(name).name for name in seen.get("published", ())]
+    began = [pathlib.PurePath(name).name for name in seen.get("published", ())]
+    return trained, began, metadata.get("key", "")
 
 
 def _cut(run: Run, choice: Choice) -> str:
@@ -122,10 +124,9 @@ def facts(run: Run, choice: Choice, name: str) -> card.Facts:
     segment, network, config = choice.segment, choice.network, run.config
     info, own = run.datasets[segment.dataset].info, config.evaluation
     weights = build.weights_of(run, segment)["params"][network.name]
-    trained, began = _seen(run, choice)
+    trained, began, key = _seen(run, choice)
     read = dict.fromkeys(stream for together in network.reads for stream in together)
     streams = [segment.streams[stream] for stream in read]
-    note = files.read_note(run.workdir / segment.name / "key.json")
     return card.Facts(
         name=name,
         network=network.name,
@@ -145,7 +146,7 @@ def facts(run: Run, choice: Choice, name: str) -> card.Facts:
         made={
             "trained as": f"{segment.title or segment.name}, plan {config.plan}, seed {config.seed}",
             "steps": str(segment.stop),
-            **({"key": note["key"]} if note.get("key") else {}),
+            **({"key": key} if key else {}),
         },
         cut=_cut(run, choice),
         version=mmvid.__version__,

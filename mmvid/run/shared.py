@@ -92,7 +92,8 @@ def described(run: Run, choice: Choice) -> dict:
         "headline": outputs[0],
         "split": _split(segment, info),
         "size": config.size,
-        "heads": {name: (space.classes, space.kind) for name, space in segment.heads.items()},
+        # As there: where it names none, they are the dataset's, in the dataset's order.
+        "heads": config.heads.to_dict(),
         "streams": {name: config.streams[name].to_dict() for name in read},
         "networks": {
             network.name: {

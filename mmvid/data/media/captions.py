@@ -20,8 +20,9 @@ from mmvid.data.media import pictures, record, video
 from mmvid.data.media.files import DecodeError
 from mmvid.data.media.item import Item
 
-# Pixels of the short side: smaller pictures are enlarged, as nobody could read what stands below them.
-SMALLEST, LARGEST = 240, 720
+# Pixels of the short side, and of the other one: smaller pictures are enlarged, as nobody could read what stands
+# below them.
+SMALLEST, LARGEST, LONGEST = 240, 720, 4096
 # Parts of a second in which an mp4 counts; a film's frames keep their own times.
 _TICKS = 90_000
 # What an mp4 holds of sound as it is.
@@ -43,12 +44,14 @@ class Line(NamedTuple):
 # ---------------------------------------------------------------------------- a picture
 def _sized(picture: np.ndarray) -> np.ndarray:
     """Brings a picture to a size that can be looked at and has even sides, as the codec wants."""
-    times = -(-SMALLEST // min(picture.shape[:2]))
-    if times > 1:
-        picture = cv2.resize(picture, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
-    picture = pictures.fit(picture, LARGEST)
-    height, width = (n // 2 * 2 for n in picture.shape[:2])
-    return picture[:height, :width]
+    short, long = sorted(picture.shape[:2])
+    scale = -(-SMALLEST // short) if short < SMALLEST else min(1, LARGEST / short)
+    scale = min(scale, LONGEST / long)
+    width, height = (max(round(scale * n), 2) for n in picture.shape[1::-1])
+    if scale != 1:
+        how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+        picture = cv2.resize(picture, (width, height), interpolation=how)
+    return picture[: height // 2 * 2, : width // 2 * 2]
 
 
 @functools.cache
