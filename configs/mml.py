@@ -28,7 +28,7 @@ ensembles      30 models, all pairs of tables 11 and 12, and   not measured
                table 13's sums of places over 858 triples
 ensemble       appendix 3.3: two launches of ML, then ML for   not measured
                each modality, and their sums (table 9)
-table7_smoke   and so on: each of these in miniature           minutes, 2 cores
+table7_smoke   and so on: each of these in miniature           to 5 min, 2 cores
 ssv2_table7    and so on: each on Something-Something v2, with the paper's
                recipe and its numbers. Weeks on 8 GPUs; not run by us.
 charades       table 6 on Charades: I3D-ResNet-50 from Kinetics-400,

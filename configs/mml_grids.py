@@ -30,6 +30,20 @@ def grid(setting: Variant, use: Variant) -> Variant:
     return variant
 
 
+def miniature(smoke: Variant) -> Variant:
+    """Returns the setting of grids in miniature: one block a network, six steps a segment, one split, since
+    almost all the time of up to twenty segments is compiling."""
+
+    def variant(c: ConfigDict) -> None:
+        smoke(c)
+        c.model_options.stages = (1,)
+        c.evaluation.splits = ("test",)
+        c.steps.update(dict(ce="6", ml="6", method="6"))
+        c.schedule.warmup, c.log_every = "2", 3
+
+    return variant
+
+
 def table_10(setting: Variant) -> Variant:
     """Returns what makes a configuration the paper's table 10 in the ``setting`` of another variant."""
 
@@ -60,13 +74,13 @@ GRIDS |= {"ensembles": ensembles.use, "ensemble": ensembles.pipeline}
 def variants(tabletop: Variant, smoke: Variant, several: Variant, several_smoke: Variant) -> dict[str, Variant]:
     """Returns {name: variant} of all grids: on Tabletop, in miniature, and on the paper's datasets; ``several`` is
     Tabletop of several labels a clip."""
-    settings = {"{}": tabletop, "{}_smoke": smoke, "ssv2_{}": mml_paper.ssv2}
+    settings = {"{}": tabletop, "{}_smoke": miniature(smoke), "ssv2_{}": mml_paper.ssv2}
     found = {
         form.format(name): grid(setting, use) for name, use in GRIDS.items() for form, setting in settings.items()
     }
     found |= {form.format("table10"): table_10(setting) for form, setting in settings.items()}
-    for name, setting in (("table6", several), ("table6_smoke", several_smoke), ("charades", mml_paper.charades)):
-        found[name] = grid(setting, _six)
+    of_several = {"table6": several, "table6_smoke": miniature(several_smoke), "charades": mml_paper.charades}
+    found |= {name: grid(setting, _six) for name, setting in of_several.items()}
     for method in ("mars", "d3d"):
         found[f"charades_{method}"] = grid(mml_paper.charades, functools.partial(_six, only=method))
     return found | {"ssv2_ensemble_r101": ssv2_ensemble_r101}

@@ -6,8 +6,9 @@ import json
 import pytest
 from test_build import config, dataset  # noqa: F401
 
+from configs import mml
 from mmvid import logs
-from mmvid.report import page, table
+from mmvid.report import grids, page, table
 from mmvid.run import build, feed, rehearsal, resume
 
 
@@ -20,6 +21,20 @@ def test_a_run_that_works_is_rehearsed_without_a_trace(run, capsys):
     rehearsal.rehearse(run)
     assert not list(run.workdir.iterdir()) and not logs.LOG.disabled
     assert "top-1" not in capsys.readouterr().out
+
+
+GRIDS = {"ensembles_smoke": 17, "ensemble_smoke": 4, "table10_smoke": 3, "table7_smoke": 0}
+
+
+@pytest.mark.parametrize("variant, adds", GRIDS.items())
+def test_grids_that_add_up_scores_can_begin(variant, adds, dataset, tmp_path):  # noqa: F811
+    c = mml.get_config(variant)
+    c.dataset.path, c.stills.steps = str(dataset), "0"
+    run = build.build(c.lock(), tmp_path / "run")
+    rehearsal.rehearse(run)
+    assert not list(run.workdir.iterdir())
+    named = grids.added_up(run.config.to_dict())
+    assert len(named) == adds and named <= {s.name for s in run.segments if s.title and s.evaluate}
 
 
 @pytest.mark.parametrize("room, place", [(page, "write"), (table, "table")])

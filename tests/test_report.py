@@ -402,6 +402,18 @@ def test_figures_beside_each_other_have_equal_rows(columns):
     assert alone["differences"] == "" and "CE continued" in alone["values"]
 
 
+def test_many_columns_are_rows_of_the_first_figure(columns, monkeypatch):
+    lines = points.lines(columns, "test", headline="rgb", baseline="ce_continued")
+    monkeypatch.setattr(panels, "MOST", len(columns))
+    every = panels.lead(lines, columns, "test", "ce_continued")
+    monkeypatch.setattr(panels, "MOST", len(columns) - 1)
+    one = panels.lead(lines, columns, "test", "ce_continued")
+    assert one.keys() == every.keys() and "flow" in every["values"]
+    for svg in one.values():
+        assert "rgb top-1" in svg and "flow" not in svg
+        assert all(column.title in svg for column in columns)
+
+
 def test_published_rows_do_not_look_like_the_runs_own(columns, tmp_path):
     workdir = tmp_path / "run\udce9"  # file names need not be UTF-8
     workdir.mkdir()

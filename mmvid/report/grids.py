@@ -103,6 +103,20 @@ def by_protocol(columns: Sequence[Column], split: str, config: Mapping) -> list[
     return [Matrix(title, tuple(OF_TABLE_10), made, _unit(scores))]
 
 
+def added_up(config: Mapping) -> set[str]:
+    """Returns the segments of ``config``'s grid without whose scores its tables of protocols and ensembles cannot
+    be made."""
+    if config.get("plan") != "grid":
+        return set()
+    grid = config["grid"]
+    found = {segment for _, rows, columns, _ in grid["pairs"] for _, segment, _ in (*rows, *columns)}
+    if grid["ranks"]:
+        found |= {segment for _, told, _ in grid["ranks"][1] for _, segment, _ in told}
+    if grid["sums"]:
+        found |= {segment for _, told, _ in grid["sums"][1] for segment, _ in told}
+    return found | ({segment for _, segment, *_ in grid["protocols"][1]} if grid["protocols"] else set())
+
+
 def ensembles(columns: Sequence[Column], split: str, config: Mapping) -> list[Matrix]:
     """Makes the tables of ensembles of ``config``'s grid for a split; [] for other plans."""
     if config.get("plan") != "grid":

@@ -13,24 +13,42 @@ from mmvid.scores import file, metrics
 from mmvid.scores import numbers as numbers_lib
 from mmvid.scores.file import Scores
 
+# Columns of which a figure shows every output.
+MOST = 8
+
+
+def _of_one(
+    found: Sequence, shown: Sequence[Column], styles: Sequence[tuple], base: str
+) -> tuple[dict, list, dict]:
+    """Turns one output's points into rows, one a column: every output of many columns would be a figure of several
+    screens, most of it empty. Returns the rows, their style, and the inks of the last column and the ``base``."""
+    rows = {column.title: [point] for column, point in zip(shown, found) if point}
+    marked = {base, shown[-1].title}
+    inks = {column.title: ink for column, (ink, *_) in zip(shown, styles) if column.title in marked}
+    return rows, [(figures.COLOURS[0], "o", "")], inks
+
 
 def lead(lines: Sequence[Line], columns: Sequence[Column], split: str, baseline: str) -> dict:
     """Draws the figure that a report begins with: {'values', 'differences': SVG}, every output and the sum of all
     in every column with its interval, and the paired differences; {} where no clip has a label. Of several heads
-    it shows what they say together."""
+    it shows what they say together, of more than `MOST` columns the first output, which is the headline."""
     shown, lines = points.there(columns, split), points.together(lines)
     base = next((c.title for c in shown if c.segment == baseline), "")
     own = {name: line.points for name, line in zip(points.spoken(lines), lines) if not line.part}
     if not own:
         return {}
-    styles = figures.column_styles([c.title for c in shown], base)
+    styles, inks = figures.column_styles([c.title for c in shown], base), {}
     unit = "mAP" if all(line.multi for line in lines) else "top-1"
     # Of several heads the name takes a line of its own: a figure is as wide as a telephone.
     unit += f" of {lines[0].head}" if lines[0].joint else ""
     gap = "\n" if lines[0].joint else " "
+    if len(shown) > MOST:
+        name, found = next(iter(own.items()))
+        own, styles, inks = _of_one(found, shown, styles, base)
+        unit = f"{name} {unit}"
     return {
-        "values": figures.values(own, styles, f"{unit},{gap}percent"),
-        "differences": figures.differences(own, styles, f"points of {unit}{gap}over {base}", base) if base else "",
+        "values": figures.values(own, styles, f"{unit},{gap}percent", inks=inks),
+        "differences": base and figures.differences(own, styles, f"points of {unit}{gap}over {base}", base, inks),
     }
 
 

@@ -97,6 +97,14 @@ def eval_batches(run: Run, segment: Segment, source, protocol: str, crops: str):
     return _ahead(run, pipeline.eval_dataset(spec))
 
 
+def count_views(run: Run, segment: Segment, picture: tuple[int, int], how: Views) -> tuple[int, int]:
+    """Returns how many views a test makes of a clip whose pictures are (height, width), and the side of these."""
+    # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
+    clips = max(len(sampling.test_indices(1000, s, how)) for s in scored_streams(segment))
+    windows, side = augment.test_windows(*picture, run.config.size, how)
+    return clips * len(windows), side
+
+
 # ---------------------------------------------------------------------------- does it fit
 def _train_bytes(run: Run, segment: Segment) -> int:
     streams, size = segment.streams.values(), run.config.size
@@ -104,17 +112,14 @@ def _train_bytes(run: Run, segment: Segment) -> int:
 
 
 def _eval_bytes(run: Run, segment: Segment, protocol: str, crops: str) -> int:
-    how = views(run, protocol, crops)
-    # Of a clip of 1000 frames: how many clips a protocol cuts is asked for, not where.
-    streams = scored_streams(segment)
-    clips = max(len(sampling.test_indices(1000, s, how)) for s in streams)
+    streams, how = scored_streams(segment), views(run, protocol, crops)
     # Subsets may be of further datasets, whose pictures have another size.
     dataset = run.datasets[segment.dataset]
     sizes = {(info.height, info.width) for info in (dataset.split(split).info for split in segment.scored)}
     found = []
     for height, width in sizes:
-        windows, side = augment.test_windows(height, width, run.config.size, how)
-        found.append(pipeline.batch_bytes(streams, eval_batch_size(run), clips * len(windows), side))
+        count, side = count_views(run, segment, (height, width), how)
+        found.append(pipeline.batch_bytes(streams, eval_batch_size(run), count, side))
     return max(found)
 
 

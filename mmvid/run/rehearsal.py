@@ -10,8 +10,8 @@ import numpy as np
 
 from mmvid import files, logs, network, plans
 from mmvid.plans.segment import Segment
-from mmvid.report import finish
-from mmvid.run import score
+from mmvid.report import finish, grids
+from mmvid.run import feed, score
 from mmvid.run.build import Run
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
@@ -38,14 +38,16 @@ def _scores(run: Run, segment: Segment, split: str, protocol: str, crops: str) -
     count, outputs = min(len(source), CLIPS), segment.needs
     present = np.arange(count) < max(count - 1, 1)
     meta = score.meta(run, segment, split, segment.stop, protocol, crops)
-    logits = {h: np.zeros((count, 1, space.classes), np.float32) for h, space in segment.heads.items()}
+    picture, how = (source.info.height, source.info.width), feed.views(run, protocol, crops)
+    views, _ = feed.count_views(run, segment, picture, how)
+    logits = {h: np.zeros((count, views, space.classes), np.float32) for h, space in segment.heads.items()}
     return Scores(
         id=np.asarray(source.ids()[:count]),
         row=np.arange(count, dtype=np.int32),
         label={name: _label(space, count) for name, space in segment.heads.items()},
         present=dict.fromkeys(outputs, present),
         logits={output: dict(logits) for output in outputs},
-        meta=meta | {"views": 1, "clips_used": count},
+        meta=meta | {"views": views, "clips_used": count},
     )
 
 
@@ -110,8 +112,9 @@ def _try(run: Run, directory: pathlib.Path) -> None:
         _measured(run, segment, directory / segment.name)
         _leave(segment, directory / segment.name)
     titled = [s for s in run.segments if s.title and s.evaluate]
-    # The run's own column, the one it is compared with, and one split: the others are like them.
-    columns = [s for s in titled if s.name == plans.baseline(run.segments) or s is titled[-1]]
+    # The run's own column, the one it is compared with, those that tables add up, and one split: others are alike.
+    needed = {plans.baseline(run.segments), titled[-1].name, *grids.added_up(run.config.to_dict())}
+    columns = [s for s in titled if s.name in needed]
     split = titled[-1].evaluate[0]
     for segment in columns:
         _scored(run, segment, split, directory / segment.name)
