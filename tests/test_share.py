@@ -118,23 +118,19 @@ def test_nothing_of_this_machine_is_told(run, tmp_path, monkeypatch):
     assert set(weight_files.parameters(tmp_path / "m" / "model.safetensors")) == {"rgb"}
 
 
-def test_a_fusion_is_shared_whole_and_a_part_of_it_alone(film, tmp_path, monkeypatch):
+def test_a_fusion_is_shared_whole(film, tmp_path, monkeypatch):
+    """By its own name or that of any of its outputs, of which that one's results are told."""
     untrained.ended(blended.configured("gone"), tmp_path / "run")
-    assert ask(monkeypatch, "share", tmp_path / "run", tmp_path / "whole") == 0
-    assert ask(monkeypatch, "share", f"{tmp_path / 'run'}:av", tmp_path / "named") == 0
-    assert ask(monkeypatch, "share", f"{tmp_path / 'run'}:av.rgb", tmp_path / "part") == 0
+    scored(tmp_path / "run", "gblend", ("av.flow", "av.rgb", "av.joint"))
     own, _ = asked(tmp_path / "run", film)
-    for name, outputs, members in (
-        ("whole", {"av.joint", "av.rgb", "av.flow"}, ("av.joint",)),
-        ("named", {"av.joint", "av.rgb", "av.flow"}, ("av.joint",)),
-        ("part", {"av.rgb"}, ("av.rgb",)),
-    ):
-        found, segment = asked(tmp_path / name, film)
-        assert set(found.logits) == outputs and found.members == members
-        for output in outputs:
-            np.testing.assert_allclose(found.logits[output]["verb"], own.logits[output]["verb"], atol=1e-6)
-        # A part reads what it needs, and flow is computed for nobody.
-        assert found.used == (("rgb",) if name == "part" else found.used) and len(segment.needs) == len(outputs)
+    for name, output in (("", "av.joint"), (":av", "av.joint"), (":av.rgb", "av.rgb")):
+        made = tmp_path / f"m{name}"
+        assert ask(monkeypatch, "share", f"{tmp_path / 'run'}{name}", made) == 0
+        assert f"Output `{output}`" in (made / "README.md").read_text()
+    found, _ = asked(made, film)
+    assert set(found.logits) == {"av.joint", "av.rgb", "av.flow"} and found.members == ("av.joint",)
+    for output, heads in own.logits.items():
+        np.testing.assert_array_equal(found.logits[output]["verb"], heads["verb"])
 
 
 @pytest.mark.parametrize("heads, multi", [

@@ -5,12 +5,12 @@ weights, configuration and a model card in Hugging Face's form.
     python -m mmvid share runs/mml:flow shared/flow --upload owner/name
 
 Others use the folder as it is: python -m mmvid predict shared/rgb VIDEO. RUN is
-the network of the run's headline, RUN:OUTPUT that of another output, which then
-answers alone; of a run of several segments the last one of its table counts, or
---segment. The folder must be new or empty. README.md tells what the network
-reads, how it scores, and on which data; its licence is yours to add. --upload
-also sends all to the hub, as a private repository, and needs huggingface_hub
-(pip install -r requirements-hub.txt).
+the network of the run's headline, RUN:OUTPUT that of another output; of a run of
+several segments the last one of its table counts, or --segment. The folder must
+be new or empty. README.md tells what the network reads, how it scores, and on
+which data; its licence is yours to add. --upload also sends all to the hub, as
+a private repository, and needs huggingface_hub (pip install -r
+requirements-hub.txt).
 """
 
 import argparse

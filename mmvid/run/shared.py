@@ -30,8 +30,8 @@ _MODE = 0o644
 
 
 class Choice(NamedTuple):
-    """What is shared of a run: a ``network`` of a ``segment``, with those ``outputs`` of it that are to answer,
-    the first of which speaks for it."""
+    """What is shared of a run: a ``network`` of a ``segment``, whole, with its ``outputs``, of which the first one
+    speaks for it."""
 
     segment: Segment
     network: Network
@@ -39,24 +39,20 @@ class Choice(NamedTuple):
 
 
 def chosen(segment: Segment, output: str) -> Choice:
-    """Returns the network of a segment that has an ``output``, with this alone. '' is the segment's headline: its
-    network answers with all that it has, and so does one that is named itself. Raises WrongUse, which lists the
-    outputs, for one that is not trained there."""
+    """Returns the network of a segment that has an ``output``, '' for the segment's headline; it may also be named
+    itself. Raises WrongUse, which lists the outputs, for one that is not trained there."""
     learners = [network for network in segment.networks if not network.frozen]
     owners = {own: network for network in learners for own in network.outputs if own in segment.needs}
-    whole = {network.name: network for network in learners}
     name = output or segment.headline
-    if name in owners and output:
-        return Choice(segment, owners[name], (name,))
-    network = owners.get(name) or whole.get(name)
+    network = owners.get(name) or {network.name: network for network in learners}.get(name)
     if network is None:
         raise usage.WrongUse(
             f"segment {segment.name!r} trains no output {name!r}; it trains {', '.join(owners)}: name one of "
             f"them, RUN:{next(iter(owners))}"
         )
     own = [one for one in network.outputs if one in segment.needs]
-    # First the one that speaks for it.
-    return Choice(segment, network, tuple(sorted(own, key=lambda one: one != segment.headline)))
+    first = name if name in own else segment.headline
+    return Choice(segment, network, tuple(sorted(own, key=lambda one: one != first)))
 
 
 # ---------------------------------------------------------------------------- what it is written from
