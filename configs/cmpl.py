@@ -19,15 +19,15 @@ smoke        the same in miniature                             2 min, 2 cores
 five         the default with 5 labels a verb, of which labels as the default
              alone teach nearly as much as all 1,300
 plain        the default's CMPL alone, for sweeps              6 min, 2 cores
-cross_modal  RGB and flow label each other's clips, beside     an hour, one core
+cross_modal  RGB and flow label each other's clips, beside     as cross_medium
              RGB that labels its own; three labelled draws.
              Of RGB alone, few labels teach no verbs
 nouns        nouns from RGB, from stills: where networks are   half an hour, one
              not sure of much                                  core
-medium       the default on the larger rendering, with 1,500   an hour, 2 cores
+medium       the default on the larger rendering, with 1,500   2 h, one core
              test clips and on three labelled draws: for claims
-cross_medium cross_modal on the larger rendering               an hour, 2 cores
-table        table 1 in miniature, 1 and 5 labels a verb on    not measured yet
+cross_medium cross_modal on the larger rendering               an hour, one core
+table        table 1 in miniature, 1 and 5 labels a verb on    47 min, 2 cores
              three labelled draws; on the first of them tables
              A1 (whose predictions are labels), 6 (what the auxiliary learns
              from) and 2 (FixMatch with frame rates and temporal locations).
@@ -172,16 +172,14 @@ def alone(c: ConfigDict, network: str, suffix: str = "", title: str = "", **more
 
 
 # ---------------------------------------------------------------------------- variants
-def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1, draws: int = 1) -> None:
+def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1, draws: int = 1, steps: str = "700") -> None:
     """Tabletop's verbs from flow: a network of every fourth frame, and a smaller one of every second."""
     _tabletop(c, size, "verb")
+    c.steps.method = steps
     stream(c, "flow", "flow", frames=4)
     c.networks.flow = common.network("tsm_tiny", "flow")
     small(c, "flow_fast", "flow")
     c.headline, c.semi.networks, c.semi.thinned = "flow", ("flow", "flow_fast"), (2, 4)
-    if size == "semi":
-        # So that it takes a quarter of an hour; claims are made with more (docs/measured.md).
-        c.steps.method = "700"
     for place, draw in enumerate(labelled(c, per_class, draws), 1):
         suffix, title = drawn(place)
         alone(c, "flow", suffix, title, **_of(place, draw))
@@ -196,9 +194,9 @@ def tabletop(c: ConfigDict, size: str = "semi", per_class: int = 1, draws: int =
 
 def smoke(c: ConfigDict) -> None:
     """The default in miniature."""
-    tabletop(c, "smoke")
+    tabletop(c, "smoke", steps="12")
     c.model_options.stages = (1, 1)
-    c.steps.method, c.schedule.warmup, c.log_every = "12", "3", 4
+    c.schedule.warmup, c.log_every = "3", 4
     c.evaluation.update(dict(during_protocol="E2", every="50%"))
 
 
@@ -214,8 +212,9 @@ def plain(c: ConfigDict) -> None:
 
 
 def medium(c: ConfigDict) -> None:
-    """The default on the larger rendering, on three labelled draws."""
-    tabletop(c, "medium", draws=3)
+    """The default on the larger rendering, on three labelled draws, with more updates than fit into a quarter of
+    an hour."""
+    tabletop(c, "medium", draws=3, steps="1000")
 
 
 def cross_modal(c: ConfigDict, size: str = "semi") -> None:
@@ -269,9 +268,8 @@ RIVALS = dict(
 
 def table(c: ConfigDict) -> None:
     """Table 1 in miniature, 1 and 5 labels on three labelled draws; tables A1, 6 and 2 on the first of them."""
-    tabletop(c)
-    c.semi.arms, c.semi.thinned = ConfigDict(), ()
-    c.steps.method, c.evaluation.every = "250", "50%"
+    tabletop(c, steps="250")
+    c.semi.arms, c.semi.thinned, c.evaluation.every = ConfigDict(), (), "50%"
     # Of both frame rates, with the same weights: FixMatch whose labels are made at another rate, and elsewhere in
     # the video (table 2).
     stream(c, "flow_far", "flow", frames=8, offset=1.0)

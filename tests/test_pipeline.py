@@ -1,6 +1,7 @@
 """The loader is a pure function of the step, whatever workers and processes there are."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -382,8 +383,9 @@ def test_workers_outlive_the_signals_of_their_group():
         while not ended.wait(0.005):
             for child in multiprocessing.active_children():
                 children.add(child)
-                os.kill(child.pid, signal.SIGINT)
-                os.kill(child.pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it ended since it was listed
+                    os.kill(child.pid, signal.SIGINT)
+                    os.kill(child.pid, signal.SIGTERM)
 
     shooter = threading.Thread(target=shoot)
     shooter.start()
