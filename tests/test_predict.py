@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 
 import av
 import cv2
@@ -224,15 +226,39 @@ def test_a_film_is_told_from_when_to_when(toy_run, films, tmp_path, monkeypatch,
         assert film.streams.video[0].frames == 36 and film.streams.audio
 
 
-def test_the_others_are_answered_and_the_exit_code_is_1(toy_run, films, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("flags", [
+    (), ("--window=1", "--video=told"),
+    pytest.param(("--workers=2", "--video=told"), marks=pytest.mark.slow),
+    pytest.param(("--window=1", "--workers=1"), marks=pytest.mark.slow),
+], ids=str)  # fmt: skip
+def test_the_others_are_answered_and_the_exit_code_is_1(toy_run, films, tmp_path, monkeypatch, capsys, flags):
     """Of a folder, by this process and by workers, as clips and in windows; with films of what can be read."""
-    for flags in ((), ("--workers=2",), ("--window=1", "--workers=1"), ("--window=1", f"--video={tmp_path}/told")):
-        assert ask(monkeypatch, "predict", toy_run, films / "all", *flags) == 1
-        out, err = capsys.readouterr()
-        assert "2 of 4 clips could not be predicted" in err and "Traceback" not in err
-        assert re.search(r"cut.mp4: not predicted: not readable as video", out)
-        assert "text.mp4: not predicted" in out and "long.mp4 (rgb)" in out and "short.mp4 (rgb)" in out
-    assert {path.name for path in (tmp_path / "told").iterdir()} == {"long.mp4", "short.mp4"}
+    monkeypatch.chdir(tmp_path)
+    assert ask(monkeypatch, "predict", toy_run, films / "all", *flags) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 4 clips could not be predicted" in err and "Traceback" not in err
+    assert re.search(r"cut.mp4: not predicted: not readable as video", out)
+    assert "text.mp4: not predicted" in out and "long.mp4 (rgb)" in out and "short.mp4 (rgb)" in out
+    films_made = {path.name for path in tmp_path.glob("told/*")}
+    assert films_made == ({"long.mp4", "short.mp4"} if "--video=told" in flags else set())
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing(toy_run, films, tmp_path):
+    """What the first one has compiled, however quickly, is kept in the user's cache."""
+    kept_ones = dict(XDG_CACHE_HOME=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import runs\nfrom mmvid.__main__ import main\n"
+        f"sys.argv = ['mmvid', 'predict', {str(toy_run)!r}, {str(films / 'all' / 'long.mp4')!r}]\n"
+        "with runs.toys():\n    main()\n"
+    )
+    found = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], env=environment | kept_ones, check=True, timeout=300)
+        found.append({path.name for path in tmp_path.rglob("*-cache")})
+    assert found[0] and found[0] == found[1]
 
 
 def test_clips_of_one_name_become_films_of_two(films):

@@ -298,6 +298,16 @@ def test_a_damaged_folder_says_so(folder, film, tmp_path, monkeypatch, capsys, s
     assert match in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.5])
+def test_weights_that_break_off(folder, film, tmp_path, monkeypatch, capsys, part):
+    copy = shutil.copytree(folder, tmp_path / "m")
+    whole = (folder / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: int(part * len(whole))])
+    assert ask(monkeypatch, "predict", copy, film) == 1
+    err = capsys.readouterr().err
+    assert "is damaged or no safetensors file" in err and "Traceback" not in err
+
+
 def test_a_folder_without_its_weights(folder, film, tmp_path, monkeypatch, capsys):
     copy = shutil.copytree(folder, tmp_path / "m")
     (copy / "model.safetensors").unlink()

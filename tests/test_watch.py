@@ -112,10 +112,6 @@ def _gone(config, **changes):
     return config
 
 
-def _heard():
-    return untrained.configured(("av", common.fusion(audio="toy", rgb="toy")), headline="av.joint")
-
-
 # {family: (its configuration, what the dataset says of itself)}
 FAMILIES = {
     "single": lambda: (untrained.configured(("rgb", TOY("rgb"))), None),
@@ -194,7 +190,8 @@ def test_sound_that_ends_before_the_film_is_missing_then_alone(opened, tmp_path)
     assert sum(own.windows for own in told.spans["verb"]) == 3
 
 
-def test_clips_go_on_where_others_cannot_be_read(opened, film, tmp_path):
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_clips_go_on_where_others_cannot_be_read(opened, film, tmp_path, workers):
     """A text that is called a film, a file that is none, a film shorter than a window, and what was refused."""
     (tmp_path / "text.mp4").write_text("no film")
     short = write(tmp_path / "short.mp4", frames=pictures(3, 48, 64))
@@ -203,11 +200,10 @@ def test_clips_go_on_where_others_cannot_be_read(opened, film, tmp_path):
         inputs.item(tmp_path / "none.mp4"),
     ]  # fmt: skip
     run, segment = opened("single")
-    for workers in (0, 1):
-        text, told, row, brief, none = watch.watcher(run, segment, Asked(2, 1, 0.0), workers=workers)(items)
-        assert "not readable as video" in text.reason and "missing file" in none.reason and row.reason == "why"
-        assert told.windows == 2 and text.path.endswith("text.mp4")
-        assert brief.windows == 1 and brief.spans["verb"][0][:2] == (0, pytest.approx(0.25))
+    text, told, row, brief, none = watch.watcher(run, segment, Asked(2, 1, 0.0), workers=workers)(items)
+    assert "not readable as video" in text.reason and "missing file" in none.reason and row.reason == "why"
+    assert told.windows == 2 and text.path.endswith("text.mp4")
+    assert brief.windows == 1 and brief.spans["verb"][0][:2] == (0, pytest.approx(0.25))
     assert sum(own.windows for own in told.spans["verb"]) == 2
 
 

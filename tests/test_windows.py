@@ -137,6 +137,7 @@ def test_damage_costs_the_windows_that_it_lies_in(tmp_path):
 
 
 # ---------------------------------------------------------------------------- who makes them
+@pytest.mark.slow
 def test_workers_make_what_this_process_makes(long, tmp_path):
     """In the order that is asked for, with the reasons of what cannot be read."""
     (tmp_path / "bad.mp4").write_text("no film")
@@ -149,6 +150,7 @@ def test_workers_make_what_this_process_makes(long, tmp_path):
     assert "not readable as video" in here[1] and here[2] == "why" and len(here[0]["rgb"]) == 60
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told():
     with pytest.raises(ValueError, match=r"a worker process died.*--workers=1"):
         list(clips.each(os._exit, [3], 1))

@@ -187,7 +187,7 @@ def execute(arguments: argparse.Namespace) -> None:
     text = card.text(facts(run, choice, name))
     made = shared.write(run, choice, text, arguments.folder, lambda folder: _verified(run, choice, folder))
     for path in made:
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        print(f"{path}: {path.stat().st_size / 1e3:,.1f} kB")
     print(
         f"{choice.network.name} of segment {segment.name}; weights and configuration read back, they are the run's"
     )
