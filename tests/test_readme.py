@@ -1,5 +1,6 @@
 """What the README shows works as shown."""
 
+import importlib
 import pathlib
 import re
 
@@ -30,6 +31,20 @@ def test_the_files_that_it_links_to_exist():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "data_prep" / "README.md"):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_zoo_tells_what_was_measured():
+    """Every variant can be asked for, and every number stands where its conditions do."""
+    zoo = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
+    parts = re.findall(r"--config=configs/(\w+)\.py.*?\n(\|.*?)\n\n", zoo, re.S)
+    assert [name for name, _ in parts] == ["mml", "dmcl", "distill", "gblend", "cmpl"]
+    told = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8") + README
+    for name, table in parts:
+        config = importlib.import_module(f"configs.{name}")
+        for variant in re.findall(r"`:(\w+)`", table):
+            assert config.get_config(variant), f"configs/{name}.py:{variant}"
+        for number in re.findall(r"\d+\.\d+", table):
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", told + config.__doc__), f"{name}: {number}"
 
 
 def test_how_to_cite_names_this_version_and_its_licence():

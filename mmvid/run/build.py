@@ -12,7 +12,6 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmvid import files, network, plans, sharding, usage
@@ -333,4 +332,5 @@ def weights_of(run: Run, segment: Segment) -> dict:
             f"{path} does not fit the networks that {run.workdir}/config.json describes: leave models, their "
             "options and the label spaces as they were trained"
         )
-    return jax.tree.map(jnp.asarray, found)
+    # As jnp.asarray, which compiles a program for each shape.
+    return jax.device_put(found)
