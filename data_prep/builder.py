@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     shape: tuple[int, int, int, float]  # frames, height, width, frames a second
     modalities: tuple[str, ...]
     checksum: int
-    content: tuple  # `_content_key`: equal for a clip that is stored twice
+    content: tuple  # `fields.content`: equal for a clip that is stored twice
 
 
 def _checksum(record: dict) -> int:
@@ -42,21 +42,12 @@ def _checksum(record: dict) -> int:
     return functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
 
 
-def _content_key(record: dict) -> tuple:
-    """Returns a key that finds clips which are stored twice: equal where the RGB pictures are and, for clips
-    without RGB, where everything is."""
-    # Sizes stand beside the CRC, as among 100,000 clips some of equal CRC are to be expected.
-    parts = [part for part in (*record["rgb"], record["rgb_video"]) if part]
-    crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0) if parts else _checksum(record)
-    return record["num_frames"], record["height"], record["width"], sum(map(len, parts)), crc
-
-
 def facts(record: dict) -> Facts:
     """Collects the facts of one prepared clip."""
     shape = (record["num_frames"], record["height"], record["width"], round(record["fps"], 3))
     have = tuple(m for m in MODALITIES if fields.present(record, m))
     labels = {name: value.tolist() for name, value in record["label"].items()}
-    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), _content_key(record))
+    return Facts(record["id"], record["split"], labels, shape, have, _checksum(record), fields.content(record))
 
 
 def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:

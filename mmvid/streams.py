@@ -17,6 +17,10 @@ class Head(NamedTuple):
     kind: str = "single"
     names: tuple[str, ...] = ()
 
+    def named(self, index: int) -> str:
+        """Returns the name of a class, its number where it has none."""
+        return self.names[index] if index < len(self.names) else str(index)
+
 
 SAMPLINGS = ("uniform", "dense", "mixed", "segments", "ranges", "strided", "clip")
 

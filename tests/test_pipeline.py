@@ -697,3 +697,29 @@ def test_bytes_of_a_batch():
     made = train(streams=(RGB, FLOW))[0]["main"]["inputs"]["train"]
     assert pipeline.batch_bytes((RGB, FLOW), 4, 1, 32) == sum(x.nbytes for x in made.values())
     assert [workers_lib.batches_held(Loader(*how)) for how in ((0, 0, 4), (0, 4, 4), (2, 0, 4))] == [3, 9, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["jpeg", "mp4"])
+def test_thousands_of_reads_keep_no_memory(storage):
+    """One picture that were kept of each, 52 kB, would be 150 MB."""
+    statm = pathlib.Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("this system does not tell how much memory a process holds")
+    source = Source(3, size=128)
+    records = [source[row] for row in range(3)]
+    if storage == "mp4":
+        for record in records:
+            pictures = fields.decode_frames(record, "rgb", range(record["num_frames"]))
+            record.update(rgb=[], rgb_video=frames.encode_mp4(pictures, 12.0))
+    spec = example.Train(
+        {"main": records}, {"main": Group("train", 2, {"train": Augment()})}, (RGB, FLOW), HEADS, 64, 0
+    )
+
+    def held(first, last):
+        for position in range(first, last):
+            example.train_example(spec, "main", position, {"rgb", "flow"})
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = held(0, 200)
+    assert held(200, 3200) - before < 16 << 20

@@ -3,10 +3,15 @@
 import importlib
 import pathlib
 import re
+import shlex
 
+import pytest
 import yaml
+from absl.testing import flagsaver
 
 import mmvid
+from data_prep import build
+from mmvid import commands, configuration, main
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,3 +59,78 @@ def test_how_to_cite_names_this_version_and_its_licence():
     assert all(paper["title"].lower() in papers for paper in citation["references"])
     assert citation["license"] in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------- command lines
+PAINS = (ROOT / "docs" / "pains.md").read_text(encoding="utf-8")
+# What docs/pains.md promises and other parts of the same work bring: a line that parses comes off this list.
+AWAITED = ("mmvid export", "mmvid share", "--window")
+
+
+def lines_of(text):
+    """Every command line of mmvid and data_prep on a page, each once, without comments."""
+    found = re.findall(r"python3? -m ((?:mmvid|data_prep\.build) [^`\n&]*)", text)
+    lines = dict.fromkeys(re.split(r"\s#\s", line)[0].strip() for line in found)
+    return [line for line in lines if "..." not in line and "COMMAND" not in line]
+
+
+def parsed(line):
+    """Parses a command line as its program does, with what it says of a configuration."""
+    program, *argv = shlex.split(line)
+    if program == "data_prep.build":
+        build.parse(argv)
+        return
+    name, *argv = argv
+    assert name in commands.COMMANDS
+    own, overrides = configuration.apart(argv)
+    if name == "train":
+        main._parse(["mmvid", *argv])
+        config = next(word.partition("=")[2] for word in own if word.startswith("--config="))
+    else:
+        config = getattr(commands.parsed(name, commands.of_name(name), argv), "config", None)
+    if config:
+        configuration.overridden(configuration.read(config), overrides)
+
+
+def awaited(line):
+    if not any(words in line for words in AWAITED):
+        return line
+    return pytest.param(line, marks=pytest.mark.xfail(strict=True, raises=(AssertionError, SystemExit)))
+
+
+LINES = [awaited(line) for line in dict.fromkeys([*lines_of(README), *lines_of(PAINS)])]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_line_parses(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with flagsaver.flagsaver():
+        parsed(line)
+
+
+def test_what_is_no_command_line_does_not_parse(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for line in ("mmvid doctor", "mmvid browse data/mine --clip=3", "data_prep.build --folder x", "mmvid nope x"):
+        with flagsaver.flagsaver(), pytest.raises((AssertionError, SystemExit)):
+            parsed(line)
+    with flagsaver.flagsaver(), pytest.raises(ValueError, match="no variant 'nope'"):
+        parsed("mmvid train --config=configs/mml.py:nope --workdir=runs/x")
+
+
+def test_twenty_pains_have_an_answer_and_a_command_each():
+    rows = [line.strip("|").split(" | ") for line in PAINS.splitlines() if re.match(r"\| \d", line)]
+    assert [int(row[0]) for row in rows] == [*range(1, 21)] and {len(row) for row in rows} == {4}
+    for _, pain, answer, command in rows:
+        assert re.search(r"\w#\d+", pain) and answer.strip()
+        [line] = re.findall("`(.*?)`", command)
+        # Of what is no command of ours, the file that it names.
+        if not lines_of(line):
+            assert [word for word in shlex.split(line) if (ROOT / word).is_file()]
+
+
+# ---------------------------------------------------------------------------- pictures
+def test_pictures_of_the_pages_are_small():
+    pictures = [path for path in (ROOT / "docs").iterdir() if path.suffix != ".md"]
+    assert pictures and all(path.suffix in (".png", ".jpg") for path in pictures)
+    assert all(path.stat().st_size < 150_000 for path in pictures)
+    assert all(f"(docs/{path.name})" in README for path in pictures)

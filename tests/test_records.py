@@ -1,7 +1,10 @@
 """Records: what is packed is read back, in order, from any process."""
 
+import concurrent.futures
 import json
 import pickle
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -210,3 +213,24 @@ def test_many_shards_keep_the_order(tmp_path, monkeypatch):
     source = records.open_dataset(tmp_path).split("train")
     assert len(list(records.directory(tmp_path).glob("*.array_record-*"))) > 3
     assert [source[i]["id"] for i in range(30)] == source.ids() == [f"clip{i:03d}" for i in range(30)]
+
+
+def test_threads_open_one_after_another(root, monkeypatch):
+    """TFDS imports as it opens and first reads; two threads that did would wait for each other for ever."""
+    import tensorflow_datasets as tfds
+
+    alone, crowded, opened = threading.Lock(), [], tfds.builder_from_directory
+
+    def slowly(path):
+        if not alone.acquire(blocking=False):
+            crowded.append(path)
+            return opened(path)
+        time.sleep(0.05)
+        alone.release()
+        return opened(path)
+
+    monkeypatch.setattr(tfds, "builder_from_directory", slowly)
+    sources = [records.open_dataset(root).split(name) for name in ("train", "val", "train")]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(lambda i: sources[i % 3][0]["id"], range(24))]
+    assert not crowded and found == [sources[i % 3][0]["id"] for i in range(24)]

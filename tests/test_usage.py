@@ -175,6 +175,7 @@ def test_a_mistake_in_a_configuration_is_no_stack_trace(asked, tmp_path, text):
 # ---------------------------------------------------------------------------- pages of help
 @pytest.mark.parametrize("argv", [
     ("train", "--help"), ("evaluate", "--help"), ("compare", "--help"), ("cost", "--help"), ("--help",),
+    ("doctor", "--help"), ("browse", "--help"),
     ("train", "--help", MML), ("train", "--help", MML.replace("mml", "dmcl")), (),
 ], ids=" ".join)  # fmt: skip
 def test_help_has_eighty_columns_and_an_example(monkeypatch, capsys, argv):

@@ -71,7 +71,7 @@ def _tell_short(record: dict, lengths: Mapping[str, int], streams: Sequence[Stre
 
     Python shows a warning once for equal texts, hence no id in it. Datasets that are built today need none.
     """
-    least = record["num_frames"] - max(record["num_frames"] // 10, 1)
+    least = fields.least(record["num_frames"])
     if short := sorted({cut.field_of(s) for s in streams if 0 < lengths[s.name] < least}):
         warnings.warn(
             f"some clips have fewer {' and '.join(short)} than frames, by more than a tenth, and are read no "

@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from mmvid.data import frames as frames_lib
@@ -65,6 +67,22 @@ def plain(name: str, value):
 DEPTH_RANGE = (0.0, 8.0)
 
 
+class Measure(NamedTuple):
+    """A number that tells of a clip's field without a network, in a ``unit``.
+
+    A clip whose number is below ``least`` or above ``most`` is ``called`` so, and ``advice`` says what to do about
+    it. With ``spoils`` nothing can be recognised in it, so that in a test it counts as a miss whoever is tested.
+    """
+
+    name: str
+    unit: str = ""
+    least: float = -np.inf
+    most: float = np.inf
+    called: str = ""
+    advice: str = ""
+    spoils: bool = False
+
+
 class Field(NamedTuple):
     """How a record keeps one kind of data.
 
@@ -72,8 +90,11 @@ class Field(NamedTuple):
     ``count(record, columns)`` tells how many frames a stream of it may draw from. ``raw(record, indices)``
     returns what is stored at these places, [n, ..], and ``read`` returns the same as the loader takes it. Places
     are frames of the clip; for sound they are samples. ``pictures(record, count)`` makes ``count`` pictures for
-    people, evenly over the clip, uint8 [count, H, W, 3]; a field without it is not shown to them. ``computed``:
-    where a clip brings none, it can be computed from the pictures, frame by frame.
+    people, evenly over the clip, uint8 [count, H, W, 3]; a field without it is not shown to them. Those of a field
+    that ``plays`` make a film, those of another one are parts of one picture. ``computed``: where a clip brings
+    none, it can be computed from the pictures, frame by frame. ``measured(record, values)`` are the numbers of its
+    ``measures``, of what ``raw`` has returned for some places; nan where one has no meaning. ``sketched(values)``
+    makes of them what is nearly equal for copies of a clip, however they were encoded.
     """
 
     columns: tuple[str, ...]
@@ -82,6 +103,10 @@ class Field(NamedTuple):
     read: Callable
     pictures: Callable | None = None
     computed: bool = False
+    plays: bool = True
+    measures: tuple[Measure, ...] = ()
+    measured: Callable = lambda record, values: ()
+    sketched: Callable | None = None
 
 
 def _whole(record: dict, columns: Sequence[str]) -> int:
@@ -251,12 +276,121 @@ def _boxes_pictures(record: dict, count: int) -> np.ndarray:
     return drawn
 
 
+# ---------------------------------------------------------------------------- in numbers
+# Of 255: darker than this nobody sees much; a picture that varies by less shows nothing.
+DARK, FLAT = 8.0, 2.0
+# Percent of a clip's motion that may be cut off, of its samples that may be overdriven, of depth that may lack.
+CUT, OVERDRIVEN, UNREAD = 5.0, 1.0, 99.9
+# Decibels below the loudest that can be kept.
+SILENCE = -80.0
+
+
+def _colour_numbers(record: dict, frames: np.ndarray) -> tuple[float, float]:
+    """Measures how bright pictures are, and how much the one that varies most varies."""
+    return float(frames.mean()), float(frames.std((1, 2)).max())
+
+
+def _sketch(frames: np.ndarray) -> np.ndarray:
+    """Makes small grey pictures, uint8 [n, 16, 16]: of so few pixels, how a film was encoded changes little."""
+    small = [cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.uint8(np.rint(np.stack(small).mean(-1)))
+
+
+def _flow_numbers(record: dict, flow: np.ndarray) -> tuple[float, float]:
+    """Measures how far pixels move, and the percentage of displacements that were cut off at the bound. Colour
+    pictures tell neither."""
+    if flow.shape[-1] == 3:
+        return np.nan, np.nan
+    # A level beside the ends, because JPEG errs by one.
+    ended = ((flow <= 1) | (flow >= 254)).any(-1)
+    pixels = np.hypot(*np.moveaxis((flow - np.float32(127.5)) / 127.5, -1, 0)) * record["flow_bound"]
+    return float(pixels.mean()), 100 * float(ended.mean())
+
+
+def _depth_numbers(record: dict, depth: np.ndarray) -> tuple[float, float]:
+    """Measures how far away things are, in metres, and the percentage of pixels without a reading."""
+    read = depth[depth > 0]
+    return float(np.median(read)) * record["depth_scale"] if len(read) else np.nan, 100 * float(
+        (depth == 0).mean()
+    )
+
+
+def _sound_numbers(record: dict, samples: np.ndarray) -> tuple[float, float]:
+    """Measures the loudness of the whole sound, in decibels, and the percentage of samples that are overdriven."""
+    track = np.frombuffer(record["audio"], "<i2").astype(np.float32)
+    power = float(np.mean((track / (1 << 15)) ** 2))
+    return 10 * float(np.log10(max(power, 1e-12))), 100 * float((np.abs(track) >= (1 << 15) - 1).mean())
+
+
+def _box_numbers(record: dict, layouts: np.ndarray) -> tuple[float]:
+    """Counts the boxes of a frame."""
+    return (len(record["boxes"]) / record["num_frames"],)
+
+
+_FILE = "look at the file that it was made from"
+_OF_COLOURS = (
+    Measure("brightness", "of 255", least=DARK, called="is dark", advice=_FILE),
+    Measure("contrast", "of 255", least=FLAT, called="shows one colour all over", advice=_FILE, spoils=True),
+)
+_OF_FLOW = (
+    Measure("motion", "px"),
+    Measure(
+        "at the bound",
+        "%",
+        most=CUT,
+        called="moves further than flow is kept",
+        advice="build again with a larger --flow_bound",
+    ),
+)
+_OF_DEPTH = (
+    Measure("distance", "m"),
+    Measure("no reading", "%", most=UNREAD, called="has no reading anywhere", advice=_FILE, spoils=True),
+)
+_OF_SOUND = (
+    Measure(
+        "loudness", "dB", least=SILENCE, called="is silent", advice="leave its sound out, if it should have some"
+    ),
+    Measure("overdriven", "%", most=OVERDRIVEN, called="is overdriven", advice=_FILE),
+)
+_OF_BOXES = (Measure("boxes", "a frame"),)
+
 FIELDS = {
-    "rgb": Field(("rgb", "rgb_video"), _whole, _colours, _colours, _colour_pictures),
-    "flow": Field(("flow_x", "flow_y"), _stored, _flow, _flow, _flow_pictures, computed=True),
-    "depth": Field(("depth",), _stored, _depth, _depth_bytes, _depth_pictures),
-    "audio": Field(("audio",), _whole, _samples, _samples, _sound_pictures),
-    "boxes": Field(("boxes",), _whole, _layouts, _layouts, _boxes_pictures),
+    "rgb": Field(
+        ("rgb", "rgb_video"),
+        _whole,
+        _colours,
+        _colours,
+        _colour_pictures,
+        measures=_OF_COLOURS,
+        measured=_colour_numbers,
+        sketched=_sketch,
+    ),
+    "flow": Field(
+        ("flow_x", "flow_y"),
+        _stored,
+        _flow,
+        _flow,
+        _flow_pictures,
+        computed=True,
+        measures=_OF_FLOW,
+        measured=_flow_numbers,
+    ),
+    "depth": Field(
+        ("depth",), _stored, _depth, _depth_bytes, _depth_pictures, measures=_OF_DEPTH, measured=_depth_numbers
+    ),
+    "audio": Field(
+        ("audio",),
+        _whole,
+        _samples,
+        _samples,
+        _sound_pictures,
+        plays=False,
+        measures=_OF_SOUND,
+        measured=_sound_numbers,
+    ),
+    "boxes": Field(
+        ("boxes",), _whole, _layouts, _layouts, _boxes_pictures, measures=_OF_BOXES, measured=_box_numbers
+    ),
 }
 
 
@@ -270,6 +404,11 @@ def count_frames(record: dict, field: str) -> int:
     """Returns how many frames a stream of ``field`` may draw from; 0 where it is absent."""
     row = FIELDS[field]
     return row.count(record, row.columns) if present(record, field) else 0
+
+
+def least(frames: int) -> int:
+    """Returns how many frames a field of a clip of so many ``frames`` has, if it does not end too early."""
+    return frames - max(frames // 10, 1)
 
 
 def decode_frames(record: dict, field: str, indices: Sequence[int]) -> np.ndarray:
@@ -298,10 +437,61 @@ def filmstrips(record: dict, count: int) -> dict[str, np.ndarray]:
 
     A field that cannot be decoded is left out.
     """
+    return _for_people(record, dict.fromkeys(FIELDS, count))
+
+
+def films(record: dict, most: int) -> dict[str, np.ndarray]:
+    """Returns a clip for people: {field: uint8 [T, H, W, 3]}, with T of up to ``most`` frames of what plays,
+    evenly over the clip, and 1 of what is one picture. A field that cannot be decoded is left out."""
+    count = min(record["num_frames"], most)
+    return _for_people(record, {name: count if row.plays else 1 for name, row in FIELDS.items()})
+
+
+def _for_people(record: dict, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
     found = {}
     for name, row in FIELDS.items():
         if row.pictures and count_frames(record, name):
             # Damage costs the picture, not the page that it was to stand on.
-            with contextlib.suppress(DecodeError):
-                found[name] = row.pictures(record, count)
+            with contextlib.suppress(DecodeError, IndexError):
+                found[name] = row.pictures(record, counts[name])
     return found
+
+
+# ---------------------------------------------------------------------------- what is wrong with a clip
+# How a whole JPEG and a whole PNG end: decoders fill up in grey what is missing, and say nothing.
+_ENDS = b"\xff\xd9", b"IEND\xaeB`\x82"
+
+
+def sampled(record: dict, field: str, count: int) -> np.ndarray:
+    """Returns what is stored at ``count`` places of a field that a record has, evenly over it. Raises ValueError
+    or IndexError for what cannot be read there, DecodeError where any of its pictures is cut short."""
+    row = FIELDS[field]
+    for column in row.columns:
+        if COLUMNS[column].kind == "frames":
+            cut = [i for i, data in enumerate(record[column]) if not any(end in data[-64:] for end in _ENDS)]
+            if cut:
+                raise DecodeError(f"picture {cut[0]} of {len(record[column])} ends too early")
+    return row.raw(record, np.linspace(0, count_frames(record, field) - 1, count).astype(int))
+
+
+def measured(record: dict, field: str, values: np.ndarray) -> dict[str, float]:
+    """Returns {measure: number} of a field of which ``values`` were read."""
+    row = FIELDS[field]
+    return dict(zip((measure.name for measure in row.measures), row.measured(record, values)))
+
+
+def sketch(field: str, values: np.ndarray) -> np.ndarray | None:
+    """Returns what is nearly equal, uint8 [n, ..], for copies of a clip that were encoded in unlike ways, of the
+    ``values`` of a field; None where a field tells nothing of that."""
+    return FIELDS[field].sketched and FIELDS[field].sketched(values)
+
+
+def content(record: dict) -> Hashable:
+    """Returns a key that is equal for clips that are stored twice: where the pictures in colour are equal and,
+    for clips without, where all fields are."""
+    fields = ["rgb"] if present(record, "rgb") else FIELDS
+    values = [record[column] for field in fields for column in FIELDS[field].columns]
+    parts = [part for value in values for part in (value if isinstance(value, list) else [bytes(value)]) if part]
+    crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
+    # Sizes stand beside the CRC, as among 100,000 clips some of equal CRC are to be expected.
+    return record["num_frames"], record["height"], record["width"], sum(map(len, parts)), crc

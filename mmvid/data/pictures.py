@@ -1,5 +1,7 @@
 """Makes what is no picture visible: motion, sound, boxes."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -67,3 +69,15 @@ def outlines(layouts: np.ndarray, side: int) -> np.ndarray:
         for edge in (box[:line], box[-line:], box[:, :line], box[:, -line:]):
             edge[:] = BLUE if layouts[place][4] == HAND else RED
     return out
+
+
+def beside(films: Sequence[np.ndarray], height: int) -> np.ndarray:
+    """Puts films, uint8 [T, H, W, 3] each, beside each other in tiles of one size, as high as ``height``: uint8
+    [longest T, height, sum of widths, 3]. Shorter ones are shown in the same time."""
+    length = max(map(len, films))
+    width = max(round(height * films[0].shape[2] / films[0].shape[1]), 2)
+    # What is made larger keeps its pixels, so that what there is can be told from what a filter adds.
+    how = cv2.INTER_AREA if films[0].shape[1] > height else cv2.INTER_NEAREST
+    tiles = [[cv2.resize(picture, (width, height), interpolation=how) for picture in film] for film in films]
+    moments = [[tile[i * len(tile) // length] for tile in tiles] for i in range(length)]
+    return np.stack([np.concatenate(pictures, 1) for pictures in moments])

@@ -1,10 +1,12 @@
 """Reads the prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shlex
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +51,11 @@ def fingerprint(rows: list, settings: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+# Held while a split is opened and read first: TFDS imports more of itself then, and threads that import at the
+# same time may wait for each other for ever.
+_OPENING = threading.Lock()
+
+
 class Source:
     """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
@@ -76,18 +83,26 @@ class Source:
     def _opened(self):
         """Returns TFDS's data source, opened at the first call. Raises ValueError where clips are missing."""
         if self._data is None:
-            # Imported here: TFDS takes a second, and only whoever reads records needs it.
-            import tensorflow_datasets as tfds
-
-            builder = tfds.builder_from_directory(str(directory(self.root)))
-            data = builder.as_data_source(split=self.split)
-            if len(data) != len(self):
-                raise usage.Damaged(
-                    f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
-                    f"{len(self)}: run the command that built it again"
-                )
-            self._data = data
+            with _OPENING:
+                if self._data is None:  # no other thread has opened it meanwhile
+                    self._data = self._open()
         return self._data
+
+    def _open(self):
+        # Imported here: TFDS takes a second, and only whoever reads records needs it.
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(directory(self.root)))
+        data = builder.as_data_source(split=self.split)
+        if len(data) != len(self):
+            raise usage.Damaged(
+                f"{self.root} holds {len(data)} clips of {self.split}, its metadata.json says "
+                f"{len(self)}: run the command that built it again"
+            )
+        # What is wrong with the first record is told to whoever asks for it.
+        with contextlib.suppress(Exception):
+            data[0]
+        return data
 
     def labels(self, head: str) -> list[np.ndarray]:
         """Returns the label of every row. It reads every record, but decodes no frame."""
@@ -208,6 +223,20 @@ def _check_there(root: pathlib.Path, example: str) -> None:
     )
 
 
+def _check_kinds(info: Info) -> None:
+    """Raises TypeError where an entry is of another kind than `Info` says: its file was changed by hand, or
+    damaged."""
+    for name in ("heads", "splits", "expected", "modalities", "settings", "classes", "split_classes"):
+        if not isinstance(getattr(info, name), dict):
+            raise TypeError(f"{name!r} is no object")
+    for name in ("splits", "expected"):
+        if not all(isinstance(n, int) and n >= 0 for n in getattr(info, name).values()):
+            raise TypeError(f"{name!r} does not count clips")
+    for name, head in info.heads.items():
+        if not (isinstance(head, dict) and isinstance(head.get("classes"), int) and "kind" in head):
+            raise TypeError(f"the label space {name!r} has no classes or no kind")
+
+
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
     """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
     is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
@@ -219,7 +248,8 @@ def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") 
         # First: of another schema the other entries may differ, too.
         _check_version(root, found, command)
         info = Info(**found)
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        _check_kinds(info)
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
         raise usage.Damaged(f"{path} cannot be read ({error}): build the dataset again") from None
     # A build writes metadata.json last, so the records were there once and have been lost since.
     if not (directory(root) / "dataset_info.json").exists():

@@ -1,0 +1,389 @@
+"""Finds in a dataset what would spoil a score: clips that are in two splits, classes that nobody learns, what is
+missing, damaged or shows nothing. It looks at every clip, decodes a few places of each, and needs no network."""
+
+import collections
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import spatial
+
+from mmvid import usage
+from mmvid.data import fields, subsets
+from mmvid.data.media.files import reason
+from mmvid.streams import Head
+
+# The split that is learnt from; all others are for evaluation.
+LEARNT = "train"
+# A clip is measured against others of its split: so many times faster or slower than the median is said.
+PACE = 2.0
+# Classes that a line names.
+NAMED = 5
+# Of 255: sketches of copies of one clip differ by up to this at any place. Tabletop's clips of 48 pixels, encoded
+# anew by H.264 at crf 23 or scaled, do by up to 16, and those of different scenes by 45 and more.
+LIKE = 16
+
+
+class Clip(NamedTuple):
+    """What was found of a clip: ``classes`` {head: ids}, ``fields`` {field: its frames} that it has, ``numbers``
+    {(field, measure): number}. ``content`` is equal for equal clips; ``sketch``, uint8 [n, 16, 16], is nearly so
+    for copies that were encoded in unlike ways, and None where nothing is to be seen. ``faults`` are reasons why
+    the clip cannot be used; where its record cannot be read at all, ``content`` is None and the rest is empty."""
+
+    id: str
+    split: str
+    classes: Mapping[str, tuple[int, ...]] = {}
+    frames: int = 0
+    rate: float = math.nan
+    size: tuple[int, int] = (0, 0)
+    fields: Mapping[str, int] = {}
+    content: object = None
+    sketch: np.ndarray | None = None
+    numbers: Mapping[tuple[str, str], float] = {}
+    faults: tuple[str, ...] = ()
+
+
+# (id, what is to be said of this clip); the id is '' where nobody knows it.
+Named = tuple[str, str]
+NOBODY = "", ""
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. With
+    ``spoils`` it would make a score false, or end a training."""
+
+    what: str
+    clips: Mapping[str, Sequence[Named]]
+    advice: str
+    spoils: bool = False
+
+
+# ---------------------------------------------------------------------------- a clip
+def look(source, row: int, heads: Mapping[str, Head], count: int, name: str = "") -> Clip:
+    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures; ``name``
+    is what a clip is called whose record cannot be read. Raises Damaged where the source as a whole cannot be."""
+    try:
+        return _looked(source[row], source.split, heads, count)
+    except usage.Damaged:
+        raise
+    except Exception as error:  # whatever the reader of the files raises: others go on
+        return Clip(name or f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
+
+
+def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> Clip:
+    rate = fields.rate(record)
+    numbers, sketch, faults = {}, None, [*_impossible(record, rate), *_mislabelled(record, heads)]
+    for field in (name for name in fields.FIELDS if fields.present(record, name)):
+        try:
+            values = fields.sampled(record, field, count)
+            own = fields.measured(record, field, values)
+            numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
+            sketch = _lively(fields.sketch(field, values)) if sketch is None else sketch
+        except Exception as error:  # as above
+            faults.append(f"its {field} cannot be read: {reason(error)}")
+    return Clip(
+        record["id"],
+        split,
+        {name: _classes(record["label"].get(name), head) for name, head in heads.items()},
+        record["num_frames"],
+        rate if 0 < rate < math.inf else math.nan,
+        (record["width"], record["height"]),
+        {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
+        fields.content(record),
+        sketch,
+        numbers,
+        tuple(faults),
+    )
+
+
+def _lively(sketch: np.ndarray | None) -> np.ndarray | None:
+    """Leaves out a sketch that shows next to nothing: it would be like those of all other dark or empty clips."""
+    return None if sketch is None or np.ptp(sketch.astype(int), axis=(1, 2)).max() <= LIKE else sketch
+
+
+def _impossible(record: dict, rate: float) -> Iterator[str]:
+    """Says what of a clip's length and rate cannot be."""
+    if record["num_frames"] < 1:
+        yield f"it has {record['num_frames']} frames"
+    if not 0 < rate < math.inf:
+        yield f"it has {rate:g} frames a second"
+
+
+def _mislabelled(record: dict, heads: Mapping[str, Head]) -> Iterator[str]:
+    """Says which labels name a class that there is not: a loss would take another one for it."""
+    for name, head in heads.items():
+        label = np.asarray(record["label"].get(name, -1))
+        if label.ndim == 1:
+            if len(label) != head.classes:
+                yield f"its label in {name!r} is of {len(label)} classes, there are {head.classes}"
+        else:
+            ids = label[:, 0] if label.ndim == 2 else label.reshape(1)
+            # -1 says that there is no label.
+            if len(beyond := ids[(ids < -1) | (ids >= head.classes)]):
+                yield f"its label in {name!r} is class {int(beyond[0])}, there are {head.classes}"
+
+
+def _classes(label, head: Head) -> tuple[int, ...]:
+    """Lists the classes of a label that is kept in any way; () where there is none."""
+    return () if label is None else tuple(np.flatnonzero(subsets.classes_of(np.asarray(label), head)).tolist())
+
+
+# ---------------------------------------------------------------------------- all clips
+def _by_split(clips: Iterable[tuple[str, str, str]]) -> dict[str, list[Named]]:
+    """Sorts clips, (split, id, what is to be said of it), by their splits."""
+    found = collections.defaultdict(list)
+    for split, name, note in clips:
+        found[split].append((name, note))
+    return dict(found)
+
+
+def _read(clip: Clip) -> bool:
+    """Tells whether the record of a clip could be read at all."""
+    return clip.content is not None
+
+
+def _of(clips: Iterable[Clip], wanted: Callable[[Clip], object]) -> dict[str, list[Named]]:
+    """Names the clips that are ``wanted``, by split."""
+    return _by_split((clip.split, clip.id, "") for clip in clips if wanted(clip))
+
+
+def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, spoils: bool = False) -> list[Problem]:
+    return [Problem(what, clips, advice, spoils)] if clips else []
+
+
+def shared(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that are in two splits, by their content."""
+    groups = collections.defaultdict(list)
+    for clip in filter(_read, clips):
+        groups[clip.content].append(clip)
+    learnt, others = [], []
+    for group in groups.values():
+        # A training clip leads: what it is equal to in an evaluation makes a score false.
+        first, *rest = sorted(group, key=lambda clip: (clip.split != LEARNT, clip.split, clip.id))
+        for clip in rest:
+            # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
+            meant = clip.id == first.id and "unseen" in (clip.split, first.split)
+            if clip.split != first.split and (first.split == LEARNT or not meant):
+                found = clip.split, clip.id, f"= {first.id} of {first.split}"
+                (learnt if first.split == LEARNT else others).append(found)
+    once = "keep them in one split alone, and build again"
+    return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
+        "are in another split of evaluation, too, by content", _by_split(others), once
+    )
+
+
+def alike(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
+    encoded anew or scaled."""
+    known = [clip for clip in clips if clip.sketch is not None]
+    learnt = [clip for clip in known if clip.split == LEARNT]
+    if not learnt:
+        return []
+    copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
+    # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
+    tree, found = spatial.KDTree(_coarse(every)), []
+    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
+        near = tree.query_ball_point(_coarse(clip.sketch[None])[0], LIKE, p=np.inf)
+        apart = np.abs(every[near].astype(int) - clip.sketch).max((1, 2, 3))
+        if len(near) and apart.min() <= LIKE:
+            found.append((clip.split, clip.id, f"= {learnt[near[int(apart.argmin())]].id} of {LEARNT}"))
+    advice = "look at both; if they show the same, keep one of them, and build again"
+    return _problem("look like training clips that were encoded anew", _by_split(found), advice, True)
+
+
+def _coarse(sketches: np.ndarray) -> np.ndarray:
+    """Averages sketches, [N, n, 16, 16], over squares of 8 x 8: [N, n 4]."""
+    return sketches.reshape(*sketches.shape[:2], 2, 8, 2, 8).mean((3, 5)).reshape(len(sketches), -1)
+
+
+def contradicted(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds equal clips of one split that bear different labels."""
+    first, found = {}, []
+    for clip in filter(_read, clips):
+        known = first.setdefault((clip.split, clip.content), clip)
+        if known.classes != clip.classes:
+            found.append((clip.split, clip.id, f"= {known.id}"))
+    what = "are equal to another clip of their split that has another label"
+    return _problem(what, _by_split(found), "keep the one whose label is right, and build again")
+
+
+def doubled(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds ids that several clips of a split have: scores are matched by them."""
+    counts = collections.Counter((clip.split, clip.id) for clip in clips)
+    found = _by_split((split, name, f"{n} times") for (split, name), n in counts.items() if n > 1)
+    return _problem("have an id that others have", found, "give each clip an id of its own, and build again", True)
+
+
+def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
+    """Finds clips of evaluation that show a class which no training clip has, and classes that no clip has."""
+    found = []
+    # A dataset for evaluation alone trains nothing.
+    for name, head in heads.items() if any(clip.split == LEARNT for clip in clips) else ():
+        own = [clip for clip in clips if name in clip.classes]
+        known = {k for clip in own if clip.split == LEARNT for k in clip.classes[name]}
+        asked = {k for clip in own for k in clip.classes[name]} - known
+        few = _of(own, lambda clip, name=name, asked=asked: asked & set(clip.classes[name]))
+        found += _problem(
+            f"show a class of {name!r} that no training clip has: {_few(head, asked)}",
+            few,
+            "they can only be missed: add training clips, or leave them out",
+            True,
+        )
+        # What a clip shows that cannot be read, nobody knows.
+        if (spare := set(range(head.classes)) - known - asked) and all(map(_read, clips)):
+            what = f"{len(spare)} of {head.classes} classes of {name!r} are shown by no clip: {_few(head, spare)}"
+            found.append(Problem(what, {}, "nothing learns them: add clips, or build without these names"))
+    return found
+
+
+def _few(head: Head, classes: Collection[int]) -> str:
+    """Names up to five classes of a head."""
+    names = [repr(head.named(k)) for k in sorted(classes)[:NAMED]]
+    return ", ".join(names) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+
+
+def unlabelled(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
+    """Finds clips that have no label in a head of single ones: no score counts them, and a training would take
+    the last class for it."""
+    found = []
+    for name in (name for name, head in heads.items() if head.kind == "single"):
+        own = _of(clips, lambda clip, name=name: _read(clip) and not clip.faults and not clip.classes[name])
+        learnt = {split: ids for split, ids in own.items() if split == LEARNT}
+        others = {split: ids for split, ids in own.items() if split != LEARNT}
+        what, advice = f"have no label in {name!r}", "label them, or leave them out"
+        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", True)
+        found += _problem(what, others, f"no score counts them: {advice}")
+    return found
+
+
+def missing(
+    clips: Sequence[Clip], expected: Mapping[str, int], rejected: Mapping[str, Sequence[str]]
+) -> list[Problem]:
+    """Finds clips that are ``expected`` {split: how many} and not there, or there and not expected: a score is of
+    those expected. ``rejected`` {split: ids} names those that a build could not use."""
+    there = collections.Counter(clip.split for clip in clips)
+    short = {split: n - there[split] for split, n in expected.items() if n > there[split]}
+    beyond = {split: n - expected.get(split, 0) for split, n in there.items() if n > expected.get(split, 0)}
+    lost = {}
+    for split, n in short.items():
+        known = [(name, "") for name in rejected.get(split, ())][:n]
+        lost[split] = known + [NOBODY] * (n - len(known))
+    advice = "mend what rejected.csv names and build again, or say with every score that it is of fewer clips"
+    found = []
+    for spoils in (True, False):
+        # Fewer clips to learn from make no score false, but none at all leave nothing to train.
+        own = {split: ids for split, ids in lost.items() if (split != LEARNT or not there[split]) == spoils}
+        found += _problem("are expected and missing", own, advice, spoils)
+    more = {split: [NOBODY] * n for split, n in beyond.items()}
+    what = "are more than metadata.json expects"
+    return found + _problem(what, more, "run the command that built the dataset again", True)
+
+
+def lacking(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of evaluation without a field that training clips have: its score is of fewer clips than those
+    of other fields, or there is none."""
+    # What one frame lacks is said by itself: it has no motion.
+    read = [clip for clip in clips if _read(clip) and not clip.faults and clip.frames > 1]
+    learnt, found = [clip for clip in read if clip.split == LEARNT], []
+    for field in fields.FIELDS:
+        if any(field in clip.fields for clip in learnt):
+            own = _of(read, lambda clip, field=field: field not in clip.fields)
+            tests = {split: ids for split, ids in own.items() if split != LEARNT}
+            short = {LEARNT: own[LEARNT]} if LEARNT in own else {}
+            advice = "its score is of fewer clips than others are: build again, or leave them out"
+            found += _problem(f"have no {field}, which training clips have", tests, advice, True)
+            found += _problem(f"have no {field}, which others have", short, "it is learnt from fewer clips")
+    return found
+
+
+def misplaced(clips: Sequence[Clip], index: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Finds clips that the ``index`` {split: ids} does not name, or names at another place: subsets and scores are
+    told by it which clip is which."""
+    found = []
+    for split, ids in index.items():
+        own = [clip for clip in clips if clip.split == split]
+        for clip, name in itertools.zip_longest(own, ids):
+            if clip is None:
+                found.append((split, name, "has no record"))
+            elif _read(clip) and clip.id != name:
+                found.append((split, clip.id, "is not named" if name is None else f"is called {name}"))
+    what = "are not what index.json says"
+    return _problem(what, _by_split(found), "run the command that built the dataset again", True)
+
+
+def damaged(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that cannot be read: a training ends at the first of them."""
+    found = _by_split((clip.split, clip.id, "; ".join(clip.faults)) for clip in clips if clip.faults)
+    return _problem("are damaged", found, "run the command that built the dataset again", True)
+
+
+def suspect(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips that one of their measures is beyond its limit of (`fields.Measure`)."""
+    found = []
+    for field, row in fields.FIELDS.items():
+        for measure in row.measures:
+            key = field, measure.name
+
+            def beyond(clip, key=key, measure=measure):
+                number = clip.numbers.get(key)
+                return number is not None and not measure.least <= number <= measure.most
+
+            own, what = _of(clips, beyond), f"have {field} that {measure.called}"
+            tests = {split: ids for split, ids in own.items() if split != LEARNT}
+            if measure.spoils and tests:
+                found += _problem(f"{what}, and can only be missed", tests, measure.advice, True)
+                own = {split: ids for split, ids in own.items() if split == LEARNT}
+            found += _problem(what, own, measure.advice)
+    return found
+
+
+def uneven(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds clips of a single frame, of which a field ends too early, or whose rate is far from the usual one."""
+    rates = [clip.rate for clip in clips if not math.isnan(clip.rate)]
+    usual = float(np.median(rates)) if rates else math.nan
+    found = _problem(
+        "have one frame", _of(clips, lambda clip: clip.frames == 1), "nothing moves in them: leave them out"
+    )
+    for field in fields.FIELDS:
+        short = _of(clips, lambda c, field=field: 0 < c.fields.get(field, 0) < fields.least(c.frames))
+        found += _problem(f"have {field} that ends more than a tenth too early", short, "build again")
+    paced = _of(clips, lambda clip: clip.rate < usual / PACE or clip.rate > usual * PACE)
+    advice = "what is sampled by frames moves faster or slower in them: convert them to one rate"
+    return found + _problem(
+        f"have more than {PACE:g} times more or fewer frames a second than most", paced, advice
+    )
+
+
+# ---------------------------------------------------------------------------- the verdict
+def problems(
+    clips: Sequence[Clip],
+    heads: Mapping[str, Head],
+    expected: Mapping[str, int],
+    index: Mapping[str, Sequence[str]],
+    rejected: Mapping[str, Sequence[str]],
+) -> list[Problem]:
+    """Finds all that is wrong with the ``clips`` of a dataset, what spoils a score first."""
+    found = [
+        *shared(clips),
+        *alike(clips),
+        *doubled(clips),
+        *untrained(clips, heads),
+        *missing(clips, expected, rejected),
+        *lacking(clips),
+        *misplaced(clips, index),
+        *damaged(clips),
+        *suspect(clips),
+        *contradicted(clips),
+        *unlabelled(clips, heads),
+        *uneven(clips),
+    ]
+    return sorted(found, key=lambda problem: not problem.spoils)
+
+
+def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: float = 0.0) -> bool:
+    """Tells whether a problem is of more than the share ``tolerated`` of the clips of a split, of as many as
+    ``sizes``, and spoils their score."""
+    shares = [len(ids) / max(sizes.get(split, 0), 1) for split, ids in problem.clips.items()]
+    return problem.spoils and max(shares, default=1.0) > tolerated
