@@ -6,6 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from mmvid import lowering
 from mmvid.streams import MODALITIES, Form, Modality, Stream, form_of, nearest
 
 
@@ -58,11 +59,27 @@ def mel_filters(window: int, bands: int, rate: int) -> np.ndarray:
     return np.float32(filters / filters.sum(0))
 
 
+def _waves(samples: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a Fourier transform of ``length`` as cosines and sines: float32 [samples, length // 2 + 1]."""
+    angles = 2 * np.pi / length * np.outer(np.arange(samples), np.arange(length // 2 + 1))
+    return np.float32(np.cos(angles)), np.float32(np.sin(angles))
+
+
+def _product(x, matrix: np.ndarray):
+    """Multiplies by a ``matrix`` without rounding of the factors, as accelerators would to 10 bits or fewer."""
+    return jnp.matmul(x, matrix, precision="highest")
+
+
 def _power(x, window: np.ndarray, length: int):
     """Returns the power spectra of pieces of sound int16 [.., n], float32 [.., length // 2 + 1], each shaped by a
     ``window`` [n] and filled up with zeros to ``length``."""
     samples = x.astype(np.float32) / np.float32(1 << 15)
-    spectrum = jnp.fft.rfft(samples * _last(window, x), length)
+    shaped = samples * _last(window, x)
+    if lowering.is_portable():
+        # What jax2onnx makes of a Fourier transform onnxruntime refuses.
+        cosines, sines = _waves(x.shape[-1], length)
+        return _product(shaped, cosines) ** 2 + _product(shaped, sines) ** 2
+    spectrum = jnp.fft.rfft(shaped, length)
     return spectrum.real**2 + spectrum.imag**2
 
 
@@ -73,9 +90,7 @@ def _logmel(form: Form, modality: Modality, x):
     power p becomes ln(p) above e and p / e below; the two meet at e, and silence is 0 rather than -inf.
     """
     power = _power(x, np.hanning(form.raw), form.raw)
-    # Accelerators would round the factors of a product to 10 bits or fewer.
-    filters = mel_filters(form.raw, form.seen[-1], form.rate)
-    power = GAIN * jnp.matmul(power, filters, precision="highest")
+    power = GAIN * _product(power, mel_filters(form.raw, form.seen[-1], form.rate))
     # The inner `where` keeps the logarithm of 0 out of the branch that is not taken.
     loud = power > math.e
     return jnp.where(loud, jnp.log(jnp.where(loud, power, 1.0)), power / math.e)[..., None]
@@ -108,7 +123,7 @@ def _decibels(form: Form, modality: Modality, x):
     # Each band that is shown is computed once, however many rows show it.
     bands, rows = np.unique(nearest(BANDS, x.shape[-2]), return_inverse=True)
     # The rate is that of the code, whatever the sound's is.
-    power = jnp.matmul(power, htk_filters(16_000)[:, bands], precision="highest")
+    power = _product(power, htk_filters(16_000)[:, bands])
     levels = (10 * jnp.log10(jnp.maximum(power, 1e-10)) - form.mean[0]) / form.std[0]
     pictures = jnp.swapaxes(levels[..., rows], -1, -2)[..., None]
     return jnp.broadcast_to(pictures, (*pictures.shape[:-1], form.channels))

@@ -28,7 +28,7 @@ LEVELS = [
     {"weights", "losses", "operations"},
     {"randaugment"},
     {"streams", "sharding", "logs"},
-    {"files", "flops", "names", "strong"},
+    {"files", "flops", "lowering", "names", "strong"},
     {"usage"},
 ]
 

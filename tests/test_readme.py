@@ -63,8 +63,6 @@ def test_how_to_cite_names_this_version_and_its_licence():
 # ---------------------------------------------------------------------------- command lines
 PAINS = (ROOT / "docs" / "pains.md").read_text(encoding="utf-8")
 ZOO = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
-# What docs/pains.md promises and other parts of the same work bring: a line that parses comes off this list.
-AWAITED = ("mmvid export",)
 
 
 def lines_of(text):
@@ -92,13 +90,7 @@ def parsed(line):
         configuration.overridden(configuration.read(config), overrides)
 
 
-def awaited(line):
-    if not any(words in line for words in AWAITED):
-        return line
-    return pytest.param(line, marks=pytest.mark.xfail(strict=True, raises=(AssertionError, SystemExit)))
-
-
-LINES = [awaited(line) for line in dict.fromkeys([*lines_of(README), *lines_of(PAINS), *lines_of(ZOO)])]
+LINES = list(dict.fromkeys([*lines_of(README), *lines_of(PAINS), *lines_of(ZOO)]))
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -177,6 +177,28 @@ def test_windows(height: int, width: int, size: int, views: Views) -> tuple[list
 test_windows.__test__ = False
 
 
+def pixels(geometry: Geometry, height: int, width: int) -> tuple[slice, slice]:
+    """Returns the (rows, columns) that a window shows of pictures of ``height`` x ``width`` pixels."""
+    w, h = max(round(geometry.width * width), 1), max(round(geometry.height * height), 1)
+    x, y = min(round(geometry.x * width), width - w), min(round(geometry.y * height), height - h)
+    return slice(y, y + h), slice(x, x + w)
+
+
+def resizing(height: int, width: int, size: int, *, nearest: bool) -> str:
+    """Returns OpenCV's name of the way in which ``height`` x ``width`` pixels become ``size`` a side."""
+    if nearest:
+        return "INTER_NEAREST_EXACT"
+    # Bilinear alone aliases where the picture shrinks by much; averaging costs six times more.
+    return "INTER_AREA" if min(height, width) > SHRINKS * size else "INTER_LINEAR"
+
+
+def nearest(count: int, size: int) -> np.ndarray:
+    """Returns which of ``count`` rows or columns each of ``size`` shows where pixels are picked: int [size]."""
+    # OpenCV itself is asked: of two that are equally near, its rounding decides.
+    places = np.arange(count, dtype=np.uint16).reshape(-1, 1)
+    return cv2.resize(places, (1, size), interpolation=cv2.INTER_NEAREST_EXACT).ravel().astype(int)
+
+
 def apply(
     frames: np.ndarray, geometry: Geometry, size: int, *, negate_x: bool, nearest: bool = False
 ) -> np.ndarray:
@@ -186,15 +208,11 @@ def apply(
     turns v into 255 - v (as in TSM; MMD's and DMCL's code forgets it). With ``nearest`` pixels are picked, not
     averaged.
     """
-    height, width, channels = frames.shape[1:]
-    w, h = max(round(geometry.width * width), 1), max(round(geometry.height * height), 1)
-    x, y = min(round(geometry.x * width), width - w), min(round(geometry.y * height), height - h)
-    cut = frames[:, y : y + h, x : x + w]
-    if (h, w) != (size, size):
-        # Bilinear alone aliases where the picture shrinks by much; averaging costs six times more.
-        how = cv2.INTER_AREA if min(h, w) > SHRINKS * size else cv2.INTER_LINEAR
-        if nearest:
-            how = cv2.INTER_NEAREST_EXACT
+    channels = frames.shape[-1]
+    rows, columns = pixels(geometry, *frames.shape[1:3])
+    cut = frames[:, rows, columns]
+    if cut.shape[1:3] != (size, size):
+        how = getattr(cv2, resizing(*cut.shape[1:3], size, nearest=nearest))
         out = np.empty((len(frames), size, size, channels), frames.dtype)
         for source, target in zip(cut, out):
             # OpenCV drops a last axis of length 1, which the reshape puts back.

@@ -128,12 +128,12 @@ def _pictures(record: dict, decoded: dict, streams: Sequence[Stream], frames: Ma
         pictures = _made(pictures, how.window(readers[0]), how.side, key)
         for stream in readers:
             index = np.searchsorted(wanted, frames[stream.name])
-            stacks = _stacks(_widened(pictures, stream), index.reshape(-1, index.shape[-1]))
+            stacks = _stacks(widened(pictures, stream), index.reshape(-1, index.shape[-1]))
             out[stream.name] = stacks.reshape(*index.shape[:-1], *stacks.shape[1:])
     return out
 
 
-def _widened(pictures: np.ndarray, stream: Stream) -> np.ndarray:
+def widened(pictures: np.ndarray, stream: Stream) -> np.ndarray:
     """Adds channels of 0 up to the number that the stream's form reads: flow becomes (u, v, 0).
 
     Raises DecodeError where more channels are stored than the form reads.

@@ -208,14 +208,14 @@ def _train_views(
 
 def frames_read(spec: Eval, record: dict) -> dict[str, list[int]]:
     """Returns what the test clips of a record read of each field: {field: places, rising, each once}."""
-    frames = _test_frames(spec, record["id"], cut.lengths(record, spec.streams))
+    frames = test_frames(spec, record["id"], cut.lengths(record, spec.streams))
     places: dict[str, set[int]] = {}
     for stream in spec.streams:
         places.setdefault(cut.field_of(stream), set()).update(frames[stream.name].ravel().tolist())
     return {field: sorted(own) for field, own in places.items()}
 
 
-def _test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+def test_frames(spec: Eval, clip: str, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Returns every frame that the test clips read: {stream: int [clips, T, stack]}."""
     shared = min((n for n in lengths.values() if n > 0), default=0)
     frames = {}
@@ -232,7 +232,7 @@ def eval_example(spec: Eval, row: int) -> dict:
     windows, side = augment_lib.test_windows(record["height"], record["width"], spec.size, spec.views)
     lengths = cut.lengths(record, spec.streams)
     there = [s for s in spec.streams if lengths[s.name] > 0]
-    frames = _test_frames(spec, record["id"], lengths)
+    frames = test_frames(spec, record["id"], lengths)
     # All clips in one read, so that a frame they share is decoded once.
     decoded, cuts = cut.read(record, there, frames), []
     for window in windows:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid import lowering
 from mmvid.models import stems
 from mmvid.models.winograd import winograd
 
@@ -66,13 +67,15 @@ def _on_cpu(shape, dtype, kernel_shape, stride: int) -> Callable | None:
     size, _, channels, filters = kernel_shape
     out = _out(shape, size, stride, size // 2)
     area = math.prod(out)
-    deep = channels >= 256 and (area <= 49 or shape[0] * area <= 1024)
-    patches = shape[0] * area * size**2 * channels * jnp.dtype(dtype).itemsize
+    # An exported program is for any number of maps: what is best for many then does for few.
+    maps = shape[0] if lowering.known(shape[0]) else math.inf
+    deep = channels >= 256 and (area <= 49 or maps * area <= 1024)
+    patches = maps * area * size**2 * channels * jnp.dtype(dtype).itemsize
     if size == 1 or area <= 4 or deep or (stride > 1 and patches <= _PATCHES):
         return lambda x, kernel: _product(x, kernel, stride, size // 2)
     even = stride == 1 and out[0] % 2 == out[1] % 2 == 0
     # The kernel's own transform pays with 512 tiles.
-    wide = area >= 64 and shape[0] * area >= 2048 and min(channels, filters) >= 64
+    wide = area >= 64 and 2048 <= maps * area < math.inf and min(channels, filters) >= 64
     # Tiles are sums of sums: in bfloat16 they would lose too much.
     return winograd if size == 3 and even and wide and dtype != jnp.bfloat16 else None
 
@@ -88,7 +91,11 @@ def of_images(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
     on_cpu = _on_cpu(x.shape, x.dtype, kernel.shape, stride)
     if on_cpu is None:
         return _xla(x, kernel, stride, padding)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, k: _xla(x, k, stride, padding))
+
+    def plainly(x, kernel):
+        return _xla(x, kernel, stride, padding)
+
+    return lowering.chosen(x, kernel, cpu=on_cpu, default=plainly, portable=plainly)
 
 
 def time_padding(frames: int, taps: int, stride: int, padding: str) -> Pair:
@@ -110,6 +117,8 @@ def _xla_clip(x, kernel, strides: Pair, pads: Pair):
 
 def _frames_on_cpu(x, kernel, stride: int):
     """Convolves frames [N, H, W, C] in the way that `_on_cpu` chooses."""
+    if lowering.is_portable():
+        return _xla(x, kernel, stride, kernel.shape[0] // 2)
     if kernel.shape[0] == 1:
         x = x[:, ::stride, ::stride]
         return _times(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], -1)
@@ -156,10 +165,17 @@ def _planar(x, kernel, strides: Pair, pads: Pair):
     return _side_by_side(x, kernel, strides, pads)
 
 
+def _longer(x, pads: Pair):
+    """Adds frames of zeros before and after clips."""
+    if lowering.is_portable():
+        return lowering.extended(x, jnp.zeros((), x.dtype), 1, *pads)
+    return jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
+
+
 def _side_by_side(x, kernel, strides: Pair, pads: Pair):
     """Computes all output frames by ONE 2-D convolution: the frames that each reads become channels."""
     taps, size, _, channels, filters = kernel.shape
-    x = jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0), (0, 0)))
+    x = _longer(x, pads)
     outputs = (x.shape[1] - taps) // strides[0] + 1
     last = (outputs - 1) * strides[0] + 1
     x = jnp.concatenate([x[:, i : i + last : strides[0]] for i in range(taps)], -1)
@@ -240,9 +256,10 @@ def of_clips(x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1), padding
     over time where the kernel allows it; a TPU keeps the 3-D one.
     """
     pads = time_padding(x.shape[1], kernel.shape[0], strides[0], padding)
-    return lax.platform_dependent(
+    return lowering.chosen(
         x,
         kernel,
+        portable=lambda x, k: _side_by_side(x, k, strides, pads),
         cpu=lambda x, k: _planar(x, k, strides, pads),
         cuda=lambda x, k: _on_cuda(x, k, strides, pads),
         default=lambda x, k: _xla_clip(x, k, strides, pads),

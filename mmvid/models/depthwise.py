@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid import lowering
 from mmvid.models.convolution import Pair
 
 _AXES = ("NDHWC", "DHWIO", "NDHWC")
@@ -106,9 +107,10 @@ def of_clips(x: jax.Array, kernel: jax.Array, *, strides: Pair = (1, 1)) -> jax.
 
     ``strides`` are (time, space). CPU and NVIDIA GPU add up shifted products; others keep XLA's convolution.
     """
-    return lax.platform_dependent(
+    return lowering.chosen(
         x,
         kernel,
+        portable=lambda x, k: _sum_of_taps(x, k, strides),
         cpu=lambda x, k: _sums(x, k, strides, True),
         cuda=lambda x, k: _sums(x, k, strides, False),
         default=lambda x, k: _xla(x, k, strides),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid import lowering
 from mmvid.models import convolution, depthwise
 from mmvid.models.convolution import Pair
 
@@ -133,7 +134,7 @@ class BatchNorm(nn.Module):
         def closed(x, scale, bias):
             return _normalised(x, scale, bias, self.eps, self.dtype)
 
-        return lax.platform_dependent(x, scale, bias, cpu=closed, default=plainly)
+        return lowering.chosen(x, scale, bias, cpu=closed, default=plainly, portable=plainly)
 
     def _apply(self, x, mean, var, scale, bias):
         return _applied(x, mean, var, scale, bias, self.eps, self.dtype)

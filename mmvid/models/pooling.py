@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mmvid.lowering import extended
+
 
 def max_pool(x: jax.Array, padding: str = "symmetric", *, time: bool = False) -> jax.Array:
     """Pools 3x3 windows of [.., H, W, C], with ``time`` 3x3x3 ones, with stride 2 by their maximum, axis by axis.
@@ -16,17 +18,10 @@ def max_pool(x: jax.Array, padding: str = "symmetric", *, time: bool = False) ->
     for axis in range(x.ndim - (4 if time else 3), x.ndim - 1):
         # An odd length gets a last row that never wins.
         odd_length = x.shape[axis] % 2
-        x = _padded(x, low, axis, 0, odd_length)
+        x = extended(x, low, axis, 0, odd_length)
         pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
         even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in range(2))
         following = padding == "same" and not odd_length
-        third = _padded(even, low, axis, -1, 1) if following else _padded(odd, low, axis, 1, -1)
+        third = extended(even, low, axis, -1, 1) if following else extended(odd, low, axis, 1, -1)
         x = jnp.maximum(jnp.maximum(even, odd), third)
     return x
-
-
-def _padded(x, value, axis: int, before: int, after: int):
-    """Adds ``before`` and ``after`` copies of ``value`` along ``axis``; negative numbers cut instead."""
-    amounts = [(0, 0, 0)] * x.ndim
-    amounts[axis] = (before, after, 0)
-    return lax.pad(x, value, amounts)

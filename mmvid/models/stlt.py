@@ -100,7 +100,7 @@ class Stlt(nn.Module):
         """Lets a token after the last frame hear all frames, [B, T, C] -> [B, C]."""
         token = self.param("time_token", nn.initializers.zeros, (1, 1, self.width)).astype(self.dtype)
         # It has neither a place nor the frames' norm (MMD's code).
-        y = jnp.concatenate([y, jnp.broadcast_to(token, (len(y), 1, self.width))], 1)
+        y = jnp.concatenate([y, jnp.broadcast_to(token, (y.shape[0], 1, self.width))], 1)
         return self._encoder(1, "time")(y, _earlier(y.shape[1]), read=-1, train=train)
 
     def _encoder(self, which: int, name: str) -> Encoder:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from mmvid import lowering
 from mmvid.models.layers import Classifier
 
 Triple = tuple[int, int, int]  # (time, height, width)
@@ -60,6 +61,19 @@ def regions(grid: Triple, window: Triple, shift: Triple) -> np.ndarray:
     return partition(number, window)[..., 0]
 
 
+def _places(window: Triple) -> np.ndarray:
+    """Numbers the tokens of a window so that the difference of two says how far apart they are: [tokens]."""
+    _, height, width = (2 * n - 1 for n in window)
+    times, rows, columns = np.indices(window).reshape(3, -1)
+    return (times * height + rows) * width + columns
+
+
+def pairs_of(window: Triple) -> np.ndarray:
+    """Returns where each pair of a window's tokens looks up its bias: int64 [tokens, tokens]."""
+    own = _places(window)
+    return own[:, None] - own + own[-1]
+
+
 def bias_of(table, window: Triple, tokens: int):
     """Looks up the relative-position bias of every pair of tokens: [heads, tokens, tokens].
 
@@ -68,9 +82,7 @@ def bias_of(table, window: Triple, tokens: int):
     """
     # The index of an offset is linear in it, hence a difference of two tokens' own indices, and the last
     # token's own is offset 0's. The table of all pairs would be a constant of 600 kB in every block.
-    _, height, width = (2 * n - 1 for n in window)
-    times, rows, columns = np.indices(window).reshape(3, -1)
-    own = jnp.asarray((times * height + rows) * width + columns)
+    own = jnp.asarray(_places(window))
     pairs = own[:tokens, None] - own[None, :tokens] + own[-1]
     return jnp.asarray(table).at[:, pairs].get(mode="promise_in_bounds")
 
@@ -131,9 +143,16 @@ def attend(q, k, v, number, bias):
     once and 419 with jax.nn.dot_product_attention; few windows are as fast at once.
     """
     arrays = q, k, v, number, bias
-    if len(q) * bias.size * bias.dtype.itemsize <= 6 * _CHUNK:
+    if not lowering.known(q.shape[0]) or len(q) * bias.size * bias.dtype.itemsize <= 6 * _CHUNK:
         return _attend(*arrays)
-    return lax.platform_dependent(*arrays, cpu=_attend_in_chunks, default=_attend)
+    return lowering.chosen(*arrays, cpu=_attend_in_chunks, default=_attend, portable=_attend)
+
+
+def _of_all(number, clips):
+    """Repeats the numbers of a clip's windows [G, N] for so many ``clips``, which may be a symbol."""
+    if lowering.known(clips):
+        return jnp.tile(number, (clips, 1))
+    return jnp.broadcast_to(number[None], (clips, *number.shape)).reshape(-1, number.shape[1])
 
 
 class Block(nn.Module):
@@ -160,7 +179,7 @@ class Block(nn.Module):
         # Zeros after the norm: what pads is attended to, as in the released code.
         x = jnp.pad(x, ((0, 0), *((0, -n % w) for n, w in zip(grid, window)), (0, 0)))
         whole = x.shape[1:4]
-        number = jnp.tile(regions(whole, window, shift), (len(x), 1)) if any(shift) else None
+        number = _of_all(regions(whole, window, shift), x.shape[0]) if any(shift) else None
         y = self._within(partition(jnp.roll(x, [-s for s in shift], (1, 2, 3)), window), number)
         y = jnp.roll(joined(y, window, whole), shift, (1, 2, 3))
         return y[:, : grid[0], : grid[1], : grid[2]]

@@ -103,7 +103,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask, *, read: int, train: bool):
-        mask = jnp.broadcast_to(mask, (len(mask), x.shape[1], x.shape[1]))[:, None]
+        mask = jnp.broadcast_to(mask, (mask.shape[0], x.shape[1], x.shape[1]))[:, None]
         for i in range(self.layers):
             # What other tokens become in the last layer nobody hears: in small networks half of the work.
             own = (self.attention_heads, self.expansion, self.dropout, self.dtype)
