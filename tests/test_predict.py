@@ -7,27 +7,34 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
+import runs
+import untrained
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_commands import ask
+from test_media import pictures, write
 from test_train import data, finished  # noqa: F401
 
 import mmvid
+from configs import common
 from mmvid import files, usage
+from mmvid.commands import answers, predict
 from mmvid.commands import config as config_lib
-from mmvid.commands import predict
 from mmvid.data import example, records
 from mmvid.data.media import files as files_lib
 from mmvid.data.media import inputs
 from mmvid.data.media import record as record_lib
 from mmvid.data.media import video as video_lib
 from mmvid.data.media.item import Refused
-from mmvid.run import kept
+from mmvid.run import kept, watch
 from mmvid.run import predict as predict_lib
 from mmvid.run.predict import Prediction
 from mmvid.scores import file, numbers
@@ -65,7 +72,7 @@ def test_files_get_the_scores_of_their_records(run, clips, tmp_path, monkeypatch
     (tmp_path / "rows.csv").write_text("id,path,start,end\nbad,mine/cut.mp4,2,1\n")
     args = (f"--json={tmp_path / 'a.json'}", f"--csv={tmp_path / 'a.csv'}", "--topk=2", tmp_path / "none.mp4")
     args = (*args, tmp_path / "rows.csv", tmp_path / "none.csv")
-    assert ask(monkeypatch, "predict", run, folder, *args) == 0
+    assert ask(monkeypatch, "predict", run, folder, *args) == 1
     out, err = capsys.readouterr()
     assert "5 of 21 clips could not be predicted" in err and "1 .txt (notes.txt)" in err
     assert "bad: not predicted: line 2: end=1.0 must be" in out and "none.csv: not predicted: missing file" in out
@@ -110,7 +117,7 @@ def test_in_python_and_without_flow(run, clips):
         ask(clips / "rgb")
     # Depth alone is a clip, but nothing that these networks read.
     blind = inputs.item(clips, depth=clips / "depth" / "test-00001")._replace(path=None)
-    (found,) = predict_lib.predictor(*predict._opened(run, None, 1))([blind])
+    (found,) = predict_lib.predictor(*predict.opened(run, None, 1))([blind])
     assert "its networks read flow and rgb, and it has depth" in found.reason
 
 
@@ -160,9 +167,9 @@ def test_frames_that_nobody_reads_are_not_kept(clips, tmp_path, path):
     np.testing.assert_array_equal(part["times"], whole["times"])
     assert part["num_frames"] == whole["num_frames"]
     # A film is stored whole, and given flow is matched to all frames.
-    film = record_lib._kept(item, settings._replace(rgb_storage="mp4"), lambda record: {}, 7)
-    given = record_lib._kept(item._replace(paths={"flow": tmp_path}), settings, lambda record: {}, 7)
-    alone = record_lib._kept(item, settings, lambda record: {"flow": [0]}, 1)
+    film = record_lib._kept(item, settings._replace(rgb_storage="mp4"), lambda record: {}, np.arange(7))
+    given = record_lib._kept(item._replace(paths={"flow": tmp_path}), settings, lambda record: {}, np.arange(7))
+    alone = record_lib._kept(item, settings, lambda record: {"flow": [0]}, np.arange(1))
     assert (len(film), len(given), len(alone)) == (7, 7, 1)
 
 
@@ -171,6 +178,146 @@ def test_a_film_that_memory_cannot_hold_is_refused(monkeypatch):
     files_lib.check_room(10, 90 << 20)
     with pytest.raises(files_lib.DecodeError, match=r"too long: 10 frames fill 200 MiB, .* 100 MiB"):
         files_lib.check_room(10, 200 << 20)
+
+
+# ---------------------------------------------------------------------------- windows, films, workers
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory):
+    """A run of a toy that reads RGB, whose answers mean nothing."""
+    with runs.toys():
+        workdir = tmp_path_factory.mktemp("toy") / "run"
+        untrained.ended(untrained.configured(("rgb", common.network("toy", "rgb"))), workdir)
+        yield workdir
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A film of three seconds, one of a quarter of one, a text, a file that breaks off, and an empty folder."""
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "all").mkdir()
+    (folder / "none").mkdir()
+    write(folder / "all" / "long.mp4", frames=pictures(36, 48, 64), sound=3.0)
+    write(folder / "all" / "short.mp4", frames=pictures(3, 48, 64))
+    (folder / "all" / "text.mp4").write_text("no film")
+    whole = (folder / "all" / "long.mp4").read_bytes()
+    (folder / "all" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_a_film_is_told_from_when_to_when(toy_run, films, tmp_path, monkeypatch, capsys):
+    """As text, as JSON, as a CSV and below a film, of spans that are the same in all of them."""
+    out = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "mp4")}
+    flags = ("--window=1", "--stride=0.5", *(f"--{n}={out[n]}" for n in ("json", "csv")), f"--video={out['mp4']}")
+    assert ask(monkeypatch, "predict", toy_run, films / "all" / "long.mp4", *flags) == 0
+    said = capsys.readouterr().out
+    told = files.read_json(out["json"])
+    assert (told["window"], told["stride"], told["threshold"]) == (1.0, 0.5, None)
+    (clip,) = told["clips"]
+    spans = clip["timeline"]["verb"]
+    assert clip["windows"] == 5 == sum(own["windows"] for own in spans) and not clip["unread"]
+    assert [own["start"] for own in spans] == [0, *(own["end"] for own in spans[:-1])]
+    assert spans[-1]["end"] == pytest.approx(3) and f"{films}/all/long.mp4 (rgb), 5 windows" in said
+    with out["csv"].open() as table:
+        rows = list(csv.DictReader(table))
+    for own, row in zip(spans, rows, strict=True):
+        assert f"{own['start']:.2f} - {own['end']:.2f}  {own['class']}" in said
+        assert float(row["end"]) == own["end"] and row["class"] == own["class"] and row["head"] == "verb"
+    with av.open(str(out["mp4"])) as film:
+        assert film.streams.video[0].frames == 36 and film.streams.audio
+
+
+@pytest.mark.parametrize("flags", [
+    (), ("--window=1", "--video=told"),
+    pytest.param(("--workers=2", "--video=told"), marks=pytest.mark.slow),
+    pytest.param(("--window=1", "--workers=1"), marks=pytest.mark.slow),
+], ids=str)  # fmt: skip
+def test_the_others_are_answered_and_the_exit_code_is_1(toy_run, films, tmp_path, monkeypatch, capsys, flags):
+    """Of a folder, by this process and by workers, as clips and in windows; with films of what can be read."""
+    monkeypatch.chdir(tmp_path)
+    assert ask(monkeypatch, "predict", toy_run, films / "all", *flags) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 4 clips could not be predicted" in err and "Traceback" not in err
+    assert re.search(r"cut.mp4: not predicted: not readable as video", out)
+    assert "text.mp4: not predicted" in out and "long.mp4 (rgb)" in out and "short.mp4 (rgb)" in out
+    films_made = {path.name for path in tmp_path.glob("told/*")}
+    assert films_made == ({"long.mp4", "short.mp4"} if "--video=told" in flags else set())
+
+
+@pytest.mark.slow
+def test_a_second_start_compiles_nothing(toy_run, films, tmp_path):
+    """What the first one has compiled, however quickly, is kept in the user's cache."""
+    kept_ones = dict(XDG_CACHE_HOME=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    script = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import runs\nfrom mmvid.__main__ import main\n"
+        f"sys.argv = ['mmvid', 'predict', {str(toy_run)!r}, {str(films / 'all' / 'long.mp4')!r}]\n"
+        "with runs.toys():\n    main()\n"
+    )
+    found = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], env=environment | kept_ones, check=True, timeout=300)
+        found.append({path.name for path in tmp_path.rglob("*-cache")})
+    assert found[0] and found[0] == found[1]
+
+
+def test_clips_of_one_name_become_films_of_two(films):
+    items = [inputs.item(films / place / "a.mp4") for place in ("x", "y")] + [inputs.item("a-2.mp4")]
+    found = predict._films("out", items)
+    assert [str(path) for path in found] == ["out/a.mp4", "out/a-2.mp4", "out/a-2-2.mp4"]
+    with pytest.raises(usage.WrongUse, match="is one film, and these are 3 clips: name a folder"):
+        predict._films("out.mp4", items)
+    assert predict._films(None, items) == [None] * 3
+
+
+@pytest.mark.parametrize("argv, code, match", [
+    (("--window=0",), 2, "--window=0: give a number of seconds above 0"),
+    (("--window=nan",), 2, "--window=nan: give a number"), (("--window=inf",), 2, "--window=inf: give a number"),
+    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds above 0"),
+    (("--window=1", "--stride=-1"), 2, "--stride=-1"), (("--window=one",), 2, "invalid float value"),
+    (("--window=1", "--threshold=2"), 2, "--threshold=2: a probability is from 0 to 1"),
+    (("--stride=1",), 2, "say how long these are, --window=SECONDS"), (("--workers=-1",), 2, "--workers=-1"),
+    (("--video=a.avi",), 2, "films are written as .mp4"), (("--video=nowhere/a.mp4",), 2, "no folder nowhere"),
+    (("--video={film}",), 2, "would be written over an input"), (("--video={film}/x",), 2, "is a file"),
+    (("--window=0.01",), 1, "shorter or closer together than its frames"),
+    # Nobody may write there, this user being root or not.
+    (("--window=1", "--json=/proc/a.json"), 1, "/proc/a.json could not be written"),
+    (("--window=1", "--video=/proc/a.mp4"), 1, "/proc/a.mp4 could not be written"),
+    (("{none}",), 1, "1 of 2 clips could not be predicted"),
+], ids=str)  # fmt: skip
+def test_what_cannot_be_asked_is_said(toy_run, films, tmp_path, monkeypatch, capsys, argv, code, match):
+    monkeypatch.chdir(tmp_path)
+    film = films / "all" / "long.mp4"
+    argv = [text.format(film=film, none=films / "none") for text in argv]
+    assert ask(monkeypatch, "predict", toy_run, film, *argv) == code
+    err = " ".join(capsys.readouterr())
+    assert match in err and "Traceback" not in err and not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_says_what_it_lacks(toy_run, films, monkeypatch, capsys):
+    assert ask(monkeypatch, "predict", toy_run, films / "none", "--window=1") == 1
+    out, err = capsys.readouterr()
+    assert "holds no video and no pictures" in out and "none of 1 clip could be predicted" in err
+
+
+def test_windows_that_say_nothing_are_told():
+    """A timeline of which a part could not be read, and one that nothing reaches."""
+    span = watch.Span(0.0, 2.0, "push", 0.5, 2)
+    partly = watch.Timeline(
+        "a.mp4", "", "a.mp4", ("rgb",), ("flow",), ("rgb",), 3, {"verb": [span]}, ((2, 3, "cut"),)
+    )
+    text = answers.timeline_text(partly)
+    assert text.splitlines()[0] == "a.mp4 (rgb; no flow), 3 windows" and text.endswith(
+        "2.00 - 3.00: not predicted: cut"
+    )
+    assert answers.timeline_plain(partly)["unread"] == [{"start": 2, "end": 3, "reason": "cut"}]
+    assert "a.mp4,a.mp4,,2,3,,,cut" in answers.timeline_table([partly]).splitlines()
+    with pytest.raises(ValueError, match="of 1 of 2 clips some windows could not be predicted"):
+        predict._check_found([partly, partly._replace(unread=())])
+    nothing = partly._replace(spans={"verb": []}, unread=())
+    assert "verb: nothing reaches the threshold" in answers.timeline_text(nothing)
+    lines, rows = answers.timeline_below(partly)
+    assert rows == 1 and [own.text for own in lines(1.9)] == ["push"] and lines(2.5) == [] == lines(-1)
 
 
 # ---------------------------------------------------------------------------- what a run keeps
@@ -182,14 +329,14 @@ def test_an_older_run_needs_its_dataset(finished, tmp_path, monkeypatch, capsys)
     for name in ("ce", "ce_continued", "stills"):
         (tmp_path / name).mkdir()
         shutil.copy(whole / name / "done.json", tmp_path / name)
-    with_dataset, _ = predict._opened(tmp_path, None, 1)
-    without, segment = predict._opened(whole, None, 1)
+    with_dataset, _ = predict.opened(tmp_path, None, 1)
+    without, segment = predict.opened(whole, None, 1)
     assert with_dataset.datasets["dataset"].info == without.datasets["dataset"].info and segment.name == "mml"
     gone = f"--config.dataset.path={tmp_path / 'gone'}"
     assert ask(monkeypatch, "predict", tmp_path, "a.mp4", gone) == 1
     assert "does not say how its clips were prepared, as older runs do not" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match=r"say where they lie, --config.dataset.path=FOLDER"):
-        predict._opened(tmp_path, None, 1, [gone])
+        predict.opened(tmp_path, None, 1, [gone])
 
 
 def test_a_damaged_description_says_what_to_do(run, tmp_path):
@@ -201,7 +348,7 @@ def test_a_damaged_description_says_what_to_do(run, tmp_path):
     with pytest.raises(ValueError, match="does not say how its clips were prepared"):
         predict_lib.settings_of(info._replace(settings={}))
     assert predict_lib.settings_of(info).flow == "dis" and predict_lib.settings_of(info, "skip").flow == "none"
-    run, segment = predict._opened(run, None, 1)
+    run, segment = predict.opened(run, None, 1)
     given = info._replace(settings=info.settings | {"flow": "none"})
     assert "--flow=dis" in predict_lib.note(segment, given, "as-trained")
     assert not predict_lib.note(segment, given, "dis") and not predict_lib.note(segment, info, "as-trained")
@@ -338,7 +485,7 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     (tmp_path / "mine/said.json").write_text("{}")
     items, _ = inputs.items(named)
     for which in ("json", "csv"):
-        arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None)
+        arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None, video=None)
         setattr(arguments, which, target)
         with pytest.raises(usage.WrongUse, match="written over an input"):
             predict._check_targets(arguments, items)
@@ -347,9 +494,10 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_other(tmp_path):
-    arguments = argparse.Namespace(json=str(tmp_path / "gone" / "a.json"), csv=str(tmp_path / "a.csv"), topk=1)
+    arguments = argparse.Namespace(json=str(tmp_path / "gone" / "a.json"), csv=str(tmp_path / "a.csv"))
+    answered = [(Refused("a", None, "odd"), None, Prediction("a", "odd", path="x/a.mp4"))]
     with pytest.raises(OSError, match=r"a.json could not be written"):
-        predict._said([Prediction("a", "odd", path="x/a.mp4")], arguments, {}, {"a"})
+        predict._said(answered, arguments, {}, answers.of_clips(1), {"a"})
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == "a,x/a.mp4,,,,,,odd"
 
 
@@ -393,24 +541,24 @@ def test_a_prediction_is_written_for_people_and_for_machines():
         "my.mp4", "", ("rgb",), ("depth",), {"verb": ("a", "b", "c"), "noun": ("x", "y")},
         {"rgb": {h: p[None] for h, p in fused.items()}}, {"rgb": fused}, ("rgb",), fused,
     )  # fmt: skip
-    lines = predict.text(found, 2).splitlines()
+    lines = answers.text(found, topk=2).splitlines()
     assert lines[0] == "my.mp4 (rgb; no depth)" and lines[1].split() == ["verb", "rgb"]
     assert lines[3].split() == ["b", "70.0", "%"] and lines[-1].split() == ["y", "80.0", "%"] and len(lines) == 9
-    plain = json.loads(json.dumps(predict.plain(found, 1)))
+    plain = json.loads(json.dumps(answers.plain(found, 1)))
     assert plain["top"] == {"rgb": {"verb": [{"class": "b", "probability": 0.7}],
                                     "noun": [{"class": "x", "probability": 0.9}]}}  # fmt: skip
     both = found._replace(together=("verb", "noun"))
-    lines = predict.text(both, 2).splitlines()
+    lines = answers.text(both, topk=2).splitlines()
     assert lines[9].split() == ["verb", "and", "noun", "rgb"] and lines[11].split() == ["b,", "x", "63.0", "%"]
     assert lines[12].split() == ["b,", "y", "56.0", "%"] and "the product of their probabilities" in lines[13]
-    assert predict.plain(both, 1)["top"]["rgb"]["verb and noun"] == [{"class": "b, x", "probability": 0.9 * 0.7}]
+    assert answers.plain(both, 1)["top"]["rgb"]["verb and noun"] == [{"class": "b, x", "probability": 0.9 * 0.7}]
     assert both.best(1, "verb and noun") == [("b, x", 0.9 * 0.7)]
     lost = Prediction("bad.mp4", "truncated: half of it")
-    assert predict.text(lost, 2) == "bad.mp4: not predicted: truncated: half of it"
-    assert predict._rows([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
+    assert answers.text(lost, topk=2) == "bad.mp4: not predicted: truncated: half of it"
+    assert answers.table([lost], 2).splitlines()[1] == "bad.mp4,,,,,,,truncated: half of it"
     twice = found._replace(path="x/my.mp4")
-    assert predict.text(twice, 2, {"my.mp4"}).startswith("my.mp4 [x/my.mp4] (rgb;")
-    assert predict.plain(twice, 1)["path"] == "x/my.mp4"
+    assert answers.text(twice, {"my.mp4"}, topk=2).startswith("my.mp4 [x/my.mp4] (rgb;")
+    assert answers.plain(twice, 1)["path"] == "x/my.mp4"
 
 
 @given(arrays(float, (3, 6), elements=st.integers(0, 4).map(float)), st.integers(1, 8))

@@ -65,7 +65,7 @@ def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
             f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run"
         )
     try:
-        whole = completed(found)
+        whole = completed({name: own for name, own in found.items() if name != build.SHARED})
     except ValueError as error:
         raise ValueError(
             f"{workdir}/config.json is damaged ({error}): put back the one that the run was trained with"

@@ -103,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Exports a run, and prints what was written and how it is used."""
     _check(arguments)
     frame, began = _frame(arguments.frame), time.perf_counter()
-    run, segment = predict._opened(arguments.run, arguments.segment, 1, arguments.overrides)
+    run, segment = predict.opened(arguments.run, arguments.segment, 1, arguments.overrides)
     outputs = () if arguments.outputs is None else _outputs(arguments.outputs, segment)
     about = write(run, segment, arguments.format, arguments.out, frame=frame, outputs=outputs)
     for path in sorted(arguments.out.iterdir()):

@@ -1,7 +1,9 @@
-"""Says what a run makes of your own videos: the likeliest classes and their probabilities.
+"""Says what a run makes of your own videos: the likeliest classes and their
+probabilities, or which of them is seen from when to when.
 
     python -m mmvid predict runs/mml my_video.mp4
     python -m mmvid predict runs/mml my_videos clips.csv --json=said.json
+    python -m mmvid predict runs/mml long.mp4 --window=4 --stride=2 --video=told.mp4
 
 An input is a video, a picture, a folder (all videos below it; a folder of
 numbered pictures is one clip), or a CSV with the columns id and path and, as in
@@ -10,33 +12,35 @@ that clips are prepared and cut, and the sum of what several networks say come
 from the run. Where the run has several heads of single labels, such as noun and
 verb, the likeliest actions follow, with the product of the heads' probabilities.
 What a clip lacks is said, what it has is used; a clip that cannot be read is
-named with the reason, and the others go on.
+named with the reason, the others are answered, and the exit code is 1.
+
+With --window a film is looked at in windows of so many seconds, one every
+--stride seconds, however long it is. Neighbouring windows of one label become a
+span, with their mean probability; where windows overlap, a moment belongs to
+the one whose middle is nearer. What is less likely than --threshold is not
+said. --video writes films with the answer below their pictures.
 """
 
 import argparse
 import collections
-import csv
-import functools
-import io
+import itertools
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from mmvid import files, usage
+from mmvid.commands import answers, evaluate
 from mmvid.commands import config as config_lib
-from mmvid.commands import evaluate
-from mmvid.data.media import inputs
+from mmvid.data.media import captions, inputs
 from mmvid.data.media.item import Item, Refused
 from mmvid.plans.segment import Segment
-from mmvid.report import text as text_lib
-from mmvid.run import cache, kept, talk
+from mmvid.run import cache, feed, kept, shared, talk, watch
 from mmvid.run import predict as predict_lib
 from mmvid.run.build import Run
 from mmvid.run.predict import Prediction
+from mmvid.run.watch import Timeline
 from mmvid.streams import form_of
 
 CONFIG = True
@@ -45,7 +49,7 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run predicts, what, and where the answer goes."""
     add = parser.add_argument
-    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
+    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
     add(
         "--flow",
@@ -57,7 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
     add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
     add("--segment", metavar="NAME", help="the segment whose networks predict; default the last one")
-    add("--batch_size", type=int, default=8, metavar="N", help="clips at a time; default 8")
+    add("--batch_size", type=int, default=8, metavar="N", help="clips or windows at a time; default 8")
+    add("--window", type=float, metavar="SECONDS", help="tell films window by window: when which label is seen")
+    add("--stride", type=float, metavar="SECONDS", help="from window to window; default the window's length")
+    add(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="the least probability that is said of a window; default 0, and 0.5 of each of several labels",
+    )
+    add("--video", metavar="OUT.mp4", help="write the film with the answer below it; a folder for several films")
+    add("--workers", type=int, default=0, metavar="N", help="processes that decode and compute flow; default 0")
 
 
 # ---------------------------------------------------------------------------- the run
@@ -79,31 +93,37 @@ def _segment(run: Run, name: str | None) -> Segment:
     return chosen
 
 
-def _opened(
+def opened(
     folder: pathlib.Path, segment: str | None, batch_size: int, overrides: Sequence[str] = ()
 ) -> tuple[Run, Segment]:
-    """Opens a run that predicts ``batch_size`` clips at a time, and chooses its segment."""
+    """Opens a run, or what is shared of one, to predict ``batch_size`` clips at a time, and chooses its segment.
+    Raises WrongUse for a folder that is neither, or a segment that is not there; ValueError or FileNotFoundError
+    where the run has not ended, or something of it is damaged or gone."""
     evaluate.check_overrides(overrides)
     # A few clips are not worth the start of worker processes.
     own = [f"--config.evaluation.batch_size={batch_size}", "--config.loader.workers=0"]
     config = config_lib.of_run(folder, [*own, *overrides])
     talk.say_idle_accelerator()
     cache.choose(folder)
+    if shared.note_of(folder) is not None:
+        if segment is not None:
+            raise usage.WrongUse(f"--segment={segment}: {folder} is one network that was shared, without segments")
+        return shared.opened(folder, config)
     run = kept.opened(folder, config)
     return run, _segment(run, segment)
 
 
 def _hears(segment: Segment) -> bool:
-    """Whether a segment's networks listen to sound."""
-    return any(form_of(stream).rate for stream in segment.streams.values())
+    """Whether a segment's networks listen to sound; their teachers' streams do not count."""
+    return any(form_of(stream).rate for stream in feed.scored_streams(segment))
 
 
 def load(run: str | os.PathLike, *, segment: str | None = None, flow: str = "as-trained") -> Callable:
     """Opens a run that has ended: see `mmvid.load`."""
     if flow not in predict_lib.FLOWS:
         raise ValueError(f"flow={flow!r}: choose one of {list(predict_lib.FLOWS)}")
-    opened, chosen = _opened(pathlib.Path(run), segment, 1)
-    ask, hear = predict_lib.predictor(opened, chosen, flow=flow), _hears(chosen)
+    whole, chosen = opened(pathlib.Path(run), segment, 1)
+    ask, hear = predict_lib.predictor(whole, chosen, flow=flow), _hears(chosen)
 
     def predict(path: str | os.PathLike, **further) -> Prediction:
         (found,) = ask([inputs.item(path, hear=hear, **further)])
@@ -114,103 +134,57 @@ def load(run: str | os.PathLike, *, segment: str | None = None, flow: str = "as-
     return predict
 
 
-# ---------------------------------------------------------------------------- what is said
-def _columns(found: Prediction) -> dict[str, dict[str, np.ndarray]]:
-    """{output: {head: [K]}} of what is shown of a clip: first the sum, or the output that stands for it."""
-    return {" + ".join(found.members): found.fused} | {
-        output: heads for output, heads in found.probabilities.items() if (output,) != found.members
-    }
+# ---------------------------------------------------------------------------- what is written
+def _as_json(about: dict, clips: Iterable[dict]) -> str:
+    return json.dumps({**about, "clips": list(clips)}, indent=1)
 
 
-def _heads(found: Prediction) -> list[str]:
-    """What is shown of a clip: every head, and the action of several, 'noun and verb'."""
-    return [*found.fused, *([" and ".join(found.together)] if found.together else [])]
-
-
-_PRODUCT = "the last table is of the action, all of its heads right: the product of their probabilities"
-
-
-def text(found: Prediction, topk: int, repeated: Collection[str] = ()) -> str:
-    """Writes a prediction for people: the clip, what was used of it and what it lacks, and a table a head.
-    Ids that are ``repeated`` stand with the path of the clip."""
-    name = f"{found.id} [{found.path}]" if found.id in repeated else found.id
-    if found.reason:
-        return f"{name}: not predicted: {found.reason}"
-    missing = f"; no {', no '.join(found.missing)}" if found.missing else ""
-    parts, columns = [f"{name} ({', '.join(found.used)}{missing})"], _columns(found)
-    for head in _heads(found):
-        rows = [
-            [found.named(head, classes), *(f"{100 * _of(own, head, classes):.1f} %" for own in columns.values())]
-            for classes, _ in predict_lib.likeliest(found.fused, head, topk)
-        ]
-        parts.append(text_lib.aligned([[head, *columns], *rows], right=range(1, 1 + len(columns))))
-    return "\n".join([*parts, *([_PRODUCT] if found.together else [])])
-
-
-def _of(probabilities: Mapping[str, np.ndarray], head: str, classes: Sequence[int]) -> float:
-    """The probability of the ``classes`` of a head, or of those of several, 'noun and verb': their product."""
-    return float(np.prod([probabilities[own][i] for own, i in zip(head.split(" and "), classes)]))
-
-
-def _classes(found: Prediction, head: str, probabilities: Mapping[str, np.ndarray], topk: int) -> list[dict]:
-    return [
-        {"class": found.named(head, classes), "probability": probability}
-        for classes, probability in predict_lib.likeliest(probabilities, head, topk)
-    ]
-
-
-def plain(found: Prediction, topk: int) -> dict:
-    """A prediction as JSON holds it: the ``topk`` classes of every output, with the action 'noun and verb' of
-    several heads as one more, and the logits of all classes."""
-    said = {} if found.reason else _columns(found)
-    return {
-        "id": found.id,
-        "path": found.path,
-        "reason": found.reason,
-        "used": found.used,
-        "missing": found.missing,
-        "sum_of": found.members,
-        "top": {
-            output: {head: _classes(found, head, heads, topk) for head in _heads(found)}
-            for output, heads in said.items()
-        },
-        "logits": {
-            output: {head: own.tolist() for head, own in heads.items()} for output, heads in found.logits.items()
-        },
-    }
-
-
-def _rows(found: Sequence[Prediction], topk: int) -> str:
-    """The CSV: a row for each clip, head, output and class, the sum's classes first."""
-    written = io.StringIO()
-    rows = csv.writer(written, lineterminator="\n")
-    rows.writerow(["id", "path", "head", "output", "rank", "class", "probability", "reason"])
-    for one in map(functools.partial(plain, topk=topk), found):
-        if one["reason"]:
-            rows.writerow([one["id"], one["path"], "", "", "", "", "", one["reason"]])
-        for output, heads in one["top"].items():
-            for head, classes in heads.items():
-                for rank, own in enumerate(classes, 1):
-                    known = [one["id"], one["path"], head, output]
-                    rows.writerow([*known, rank, own["class"], own["probability"], ""])
-    return written.getvalue()
-
-
-def _put(target: str | None, content: str) -> str:
-    """Writes ``content`` to the file ``target``; '-' is the terminal, None nowhere. Returns what went wrong."""
+def _put(target: str | None, content: Callable[[], str]) -> str:
+    """Writes ``content()`` to the file ``target``; '-' is the terminal, None nowhere. Returns what went wrong."""
     try:
         if target == "-":
-            print(content)
+            print(content())
         elif target:
-            files.write_text(pathlib.Path(target), content)
+            files.write_text(pathlib.Path(target), content())
     except OSError as error:
         return f"{target} could not be written: {usage.explained(error)}"
+    return ""
+
+
+def _films(target: str | None, items: Sequence[Item | Refused]) -> list[pathlib.Path | None]:
+    """The film that is written of each of ``items``; None where none is. Raises WrongUse where one name is given
+    to several."""
+    if not target:
+        return [None] * len(items)
+    if target.endswith(_FILM):
+        if len(items) > 1:
+            raise usage.WrongUse(f"--video={target} is one film, and these are {len(items)} clips: name a folder")
+        return [pathlib.Path(target)]
+    found: dict[str, None] = {}
+    for one in items:
+        stem = pathlib.PurePath(one.id).stem or "clip"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        found[next(name for name in names if name not in found)] = None
+    return [pathlib.Path(target, name + _FILM) for name in found]
+
+
+def _drawn(target: pathlib.Path | None, item: Item | Refused, below: answers.Below) -> str:
+    """Writes the film of a clip with its answer; returns what went wrong."""
+    if target is None or isinstance(item, Refused):
+        return ""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        captions.write(target, item, *below)
+    except (OSError, ValueError) as error:
+        return f"{target} could not be written: {usage.explained(error)}"
+    print(f"film: {target}", file=sys.stderr)
     return ""
 
 
 # ---------------------------------------------------------------------------- the command
 # Files of a run that its later commands read.
 _OF_RUNS = {"config.json", "data.json", "datasets.json", "metrics.jsonl", "subsets.json", "summary.json"}
+_FILM = ".mp4"
 
 
 def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused]) -> None:
@@ -219,19 +193,24 @@ def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused
     named = [pathlib.Path(path) for path in arguments.inputs if path and not os.path.isdir(path)]
     named += [path for path in arguments.run.glob("*.json*") if path.name in _OF_RUNS]
     beside = [path for one in items if isinstance(one, Item) for path in (one.path, *one.paths.values()) if path]
-    for target in {arguments.json, arguments.csv} - {None, "", "-"}:
+    targets = [*_films(arguments.video, items), arguments.json, arguments.csv]
+    for target in {str(own) for own in targets if own} - {"-"}:
         if read := next((own for own in (*named, *beside) if inputs.holds(own, pathlib.Path(target))), None):
             raise usage.WrongUse(f"{target} would be written over an input ({read}): name another file")
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.topk < 1 or arguments.batch_size < 1:
-        raise usage.WrongUse("--topk and --batch_size are 1 or more")
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Raises WrongUse for names of files that cannot be written, or that are one."""
     if arguments.json == arguments.csv == "-":
         raise usage.WrongUse("--json=- and --csv=- would be mixed on the terminal: name a file for one of them")
     if arguments.json and arguments.csv and inputs.same(arguments.json, arguments.csv):
         raise usage.WrongUse(f"--json and --csv are both {arguments.json}: name two files")
-    for target in (arguments.json, arguments.csv):
+    video = pathlib.Path(arguments.video or "")
+    if video.suffix not in ("", _FILM):
+        raise usage.WrongUse(f"--video={video}: films are written as {_FILM}; name one, or a folder for several")
+    if video.suffix != _FILM:
+        usage.check_folder("--video", video)
+    for target in (arguments.json, arguments.csv, arguments.video if video.suffix else ""):
         if target and pathlib.Path(target).is_dir():
             raise usage.WrongUse(f"{target} is a folder: name a file in it")
         if target and not pathlib.Path(target).resolve().parent.is_dir():
@@ -239,8 +218,33 @@ def _check(arguments: argparse.Namespace) -> None:
     _check_targets(arguments, [])
 
 
-def _announced(run: Run, segment: Segment, topk: int) -> dict:
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises WrongUse for numbers and names that cannot be meant."""
+    if arguments.topk < 1 or arguments.batch_size < 1:
+        raise usage.WrongUse("--topk and --batch_size are 1 or more")
+    if arguments.workers < 0:
+        raise usage.WrongUse(f"--workers={arguments.workers}: it is a number of processes, 0 for none beside this")
+    if arguments.window is None and (arguments.stride is not None or arguments.threshold is not None):
+        raise usage.WrongUse("--stride and --threshold are of windows: say how long these are, --window=SECONDS")
+    for name, value in (("window", arguments.window), ("stride", arguments.stride)):
+        if value is not None and not 0 < value < float("inf"):
+            raise usage.WrongUse(f"--{name}={value:g}: give a number of seconds above 0")
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise usage.WrongUse(f"--threshold={arguments.threshold:g}: a probability is from 0 to 1")
+    _check_files(arguments)
+
+
+def _asked(arguments: argparse.Namespace) -> watch.Asked | None:
+    """The windows that are asked for; None where clips are predicted as a whole."""
+    if arguments.window is None:
+        return None
+    stride = arguments.window if arguments.stride is None else arguments.stride
+    return watch.Asked(arguments.window, stride, arguments.threshold)
+
+
+def _announced(run: Run, segment: Segment, topk: int, asked: watch.Asked | None) -> dict:
     own = run.config.evaluation
+    windows = {"window": asked.length, "stride": asked.stride, "threshold": asked.threshold} if asked else {}
     return {
         "run": str(run.workdir),
         "segment": segment.name,
@@ -248,33 +252,50 @@ def _announced(run: Run, segment: Segment, topk: int) -> dict:
         "crops": own.crops,
         "aggregate": own.aggregate,
         "topk": topk,
+        **windows,
         "classes": {name: list(head.names) for name, head in segment.heads.items()},
     }
 
 
 def _said(
-    predictions: Iterable[Prediction], arguments: argparse.Namespace, about: dict, repeated: Collection[str]
-) -> list[Prediction]:
-    """Prints each prediction as it comes, and writes the files at the end, or when something ends it before.
-    Raises OSError where one of them could not be written; the other one is."""
-    out, found = sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout, []
+    answered: Iterable[tuple[Item | Refused, pathlib.Path | None, Prediction | Timeline]],
+    arguments: argparse.Namespace,
+    about: dict,
+    form: answers.Form,
+    repeated: Collection[str],
+) -> list[Prediction | Timeline]:
+    """Prints each answer as it comes, with the film that is written of its clip, and writes the files at the end,
+    or when something ends it before. Raises OSError where one of them could not be written; the others are."""
+    out, found, wrong = sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout, [], []
     try:
-        for prediction in predictions:
-            found.append(prediction)
-            print(text(prediction, arguments.topk, repeated), file=out, end="\n\n", flush=True)
+        for item, target, one in answered:
+            found.append(one)
+            print(form.text(one, repeated), file=out, end="\n\n", flush=True)
+            wrong.append("" if one.reason else _drawn(target, item, form.below(one)))
     finally:
-        rows = [plain(one, arguments.topk) for one in found]
-        wrong = _put(arguments.json, json.dumps({**about, "clips": rows}, indent=1))
-        wrong = "; ".join(filter(None, (wrong, _put(arguments.csv, _rows(found, arguments.topk)))))
-        if wrong:
-            raise OSError(wrong)
+        wrong.append(_put(arguments.json, lambda: _as_json(about, map(form.plain, found))))
+        wrong.append(_put(arguments.csv, lambda: form.table(found)))
+        if any(wrong):
+            raise OSError("; ".join(filter(None, wrong)))
     return found
 
 
+def _check_found(found: Sequence[Prediction | Timeline]) -> None:
+    """Raises ValueError where not all clips could be predicted."""
+    lost, count = sum(bool(one.reason) for one in found), len(found)
+    if lost == count:
+        raise ValueError(f"none of {count} clip{'s' * (count > 1)} could be predicted; why stands above")
+    if lost:
+        raise ValueError(f"{lost} of {count} clips could not be predicted; why stands above")
+    if partly := sum(bool(getattr(one, "unread", ())) for one in found):
+        raise ValueError(f"of {partly} of {count} clips some windows could not be predicted; why stands above")
+
+
 def execute(arguments: argparse.Namespace) -> None:
-    """Predicts the inputs of the command line. Raises ValueError where none of them could be predicted."""
+    """Predicts the inputs of the command line. Raises ValueError where one of them could not be predicted, after
+    all others have been."""
     _check(arguments)
-    run, segment = _opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
+    run, segment = opened(arguments.run, arguments.segment, arguments.batch_size, arguments.overrides)
     items, notes = [], [predict_lib.note(segment, run.datasets[segment.dataset].info, arguments.flow)]
     for path in arguments.inputs:
         own, said = inputs.items(path, hear=_hears(segment))
@@ -282,14 +303,12 @@ def execute(arguments: argparse.Namespace) -> None:
     _check_targets(arguments, items)
     for note in filter(None, notes):
         print(f"note: {note}", file=sys.stderr)
-    # A batch is filled up with copies, which cost as much as clips.
-    with run.config.unlocked():
-        run.config.evaluation.batch_size = min(run.config.evaluation.batch_size, len(items))
-    ask = predict_lib.predictor(run, segment, flow=arguments.flow)
+    asked = _asked(arguments)
+    how = dict(flow=arguments.flow, workers=arguments.workers, cache=str(cache.choose(arguments.run) or ""))
+    if asked is None:
+        ask, form = predict_lib.predictor(run, segment, **how), answers.of_clips(arguments.topk)
+    else:
+        ask, form = watch.watcher(run, segment, asked, **how), answers.OF_TIMELINES
     repeated = {name for name, count in collections.Counter(one.id for one in items).items() if count > 1}
-    found = _said(ask(items), arguments, _announced(run, segment, arguments.topk), repeated)
-    lost = sum(bool(one.reason) for one in found)
-    if lost == len(found):
-        raise ValueError(f"none of {len(found)} clip{'s' * (len(found) > 1)} could be predicted; why stands above")
-    if lost:
-        print(f"{lost} of {len(found)} clips could not be predicted; why stands above", file=sys.stderr)
+    answered = zip(items, _films(arguments.video, items), ask(items))
+    _check_found(_said(answered, arguments, _announced(run, segment, arguments.topk, asked), form, repeated))

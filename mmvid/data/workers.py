@@ -49,9 +49,14 @@ def batches_held(loader: Loader) -> int:
 def _begin_worker(born: str, worker: int, workers: int) -> None:
     """Runs first in every worker: leaves a file in the folder ``born``, so that the loop knows that it lives.
 
-    It also ends the worker when the process of the loop ends: where that is killed, nobody else would.
+    It also ends the worker when the process of the loop ends.
     """
     pathlib.Path(born, str(os.getpid())).touch()
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Ends this process, a worker, when the one that started it ends: where that is killed, nobody else would."""
 
     def follow():
         multiprocessing.parent_process().join()

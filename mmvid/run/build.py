@@ -12,7 +12,6 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmvid import files, network, plans, sharding, usage
@@ -23,6 +22,9 @@ from mmvid.plans.segment import Segment
 from mmvid.run import checks, values
 from mmvid.streams import Head
 from mmvid.weights import files as weight_files
+
+# The entry of config.json by which a shared folder is told from a run (`run.shared`), and its file of weights.
+SHARED, MODEL = "shared", "model.safetensors"
 
 
 class Run(NamedTuple):
@@ -275,6 +277,10 @@ def opened(workdir: pathlib.Path, config) -> Run:
     Raises ValueError or FileNotFoundError where the run has not ended, or its data are gone or hold other
     clips.
     """
+    if SHARED in stored(workdir):
+        raise usage.WrongUse(
+            f"{workdir} is a network that was shared, without its run: python -m mmvid predict {workdir} VIDEO"
+        )
     config = without_beginning(config)
     _check_still_there(config, workdir)
     run = build(config, workdir)
@@ -300,12 +306,18 @@ def without_beginning(config):
     return config.lock()
 
 
+def weights_path(run: Run, segment: Segment) -> pathlib.Path:
+    """The file of a segment's final weights. In a shared folder there is one of one network, at the top."""
+    shared = run.workdir / MODEL
+    return shared if shared.exists() else run.workdir / segment.name / "weights.safetensors"
+
+
 def weights_of(run: Run, segment: Segment) -> dict:
     """The final weights of a segment as its workdir keeps them: {'params': {network: tree}, 'stats': ..}.
 
     Raises FileNotFoundError where they are gone, ValueError where they are damaged or of other networks.
     """
-    path = run.workdir / segment.name / "weights.safetensors"
+    path = weights_path(run, segment)
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is gone; where {segment.name!r} has checkpoints, the run's own command writes it again"
@@ -321,4 +333,5 @@ def weights_of(run: Run, segment: Segment) -> dict:
             f"{path} does not fit the networks that {run.workdir}/config.json describes: leave models, their "
             "options and the label spaces as they were trained"
         )
-    return jax.tree.map(jnp.asarray, found)
+    # As jnp.asarray, which compiles a program for each shape.
+    return jax.device_put(found)

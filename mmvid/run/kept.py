@@ -16,8 +16,9 @@ def write(run: Run) -> None:
     files.write_json(run.workdir / _FILE, {name: d.info._asdict() for name, d in run.datasets.items()})
 
 
-def _info(name: str, kept) -> records.Info:
-    """Makes the Info of what `write` kept of a dataset. Raises ValueError or TypeError where it is damaged."""
+def info_of(name: str, kept) -> records.Info:
+    """Makes the Info of what was kept of a dataset as plain data. Raises ValueError or TypeError where it is
+    damaged."""
     if not isinstance(kept, dict):
         raise ValueError(f"{name} is no description of a dataset")
     info = records.Info(**kept)
@@ -41,7 +42,7 @@ def _datasets(workdir: pathlib.Path) -> dict[str, records.Dataset] | None:
     try:
         if not (isinstance(found, dict) and "dataset" in found):
             raise ValueError("it describes no dataset")
-        return {name: records.Dataset(workdir, _info(name, kept)) for name, kept in found.items()}
+        return {name: records.Dataset(workdir, info_of(name, kept)) for name, kept in found.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{workdir / _FILE} cannot be read ({error}): delete it, and give the command that the run was "

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvid.data import example, fields, records
-from mmvid.data.media import files as files_lib
+from mmvid.data import clips, example, fields, records
 from mmvid.data.media import record as record_lib
-from mmvid.data.media.item import Item, Refused, printable
+from mmvid.data.media.item import FURTHER, Item, Refused, printable
 from mmvid.plans.segment import Segment
 from mmvid.run import build, checks, feed, score
 from mmvid.run.build import Run
@@ -70,6 +69,11 @@ def likeliest(probabilities: Mapping[str, np.ndarray], head: str, k: int) -> lis
     return sorted(found, key=lambda one: -one[1])[:k]
 
 
+def heads_of(found: Prediction) -> list[str]:
+    """Returns what a clip is told by: every head, and the action of several, 'noun and verb'."""
+    return [*found.fused, *([" and ".join(found.together)] if found.together else [])]
+
+
 def settings_of(info: records.Info, flow: str = "as-trained") -> record_lib.Settings:
     """Returns how the clips of a run's dataset were prepared, with the ``flow`` that is asked for (FLOWS).
 
@@ -100,16 +104,6 @@ def note(segment: Segment, info: records.Info, flow: str) -> str:
 
 
 # ---------------------------------------------------------------------------- one clip
-def _prepared(item: Item | Refused, settings: record_lib.Settings, spec: example.Eval) -> dict | str:
-    """Returns the record of a clip, with those pictures that ``spec`` reads; or the reason why there is none."""
-    if isinstance(item, Refused):
-        return item.reason
-    try:
-        return record_lib.prepare(item, settings, functools.partial(example.frames_read, spec))
-    except Exception as error:  # whatever it is, other clips go on
-        return files_lib.reason(error)
-
-
 def _members(scores: Scores, headline: str, *, alone: bool = False) -> tuple[str, ...]:
     """Returns the outputs of a clip whose logits are added up: the members that it has, as in tables, or the
     headline ``alone``. Where it has none of them, as a fusion that lacks a stream, it is one output that it
@@ -121,6 +115,14 @@ def _members(scores: Scores, headline: str, *, alone: bool = False) -> tuple[str
     return own or tuple(sorted(there, key=lambda output: output != headline)[:1])
 
 
+def _lacking(wanted: Sequence[str], has: Sequence[str]) -> str:
+    """Says why a clip that ``has`` these fields is not predicted by networks that read the ``wanted`` ones, and
+    what can be done."""
+    named = [field for field in wanted if field in FURTHER]
+    hint = f": name its {' or '.join(named)} in a CSV (id,path,{','.join(named)})" if named else ""
+    return f"its networks read {' and '.join(wanted)}, and it has {' and '.join(has)}{hint}"
+
+
 def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Prediction:
     """Makes the prediction of the one clip of ``scores``, which has this record."""
     how, wanted = run.config.evaluation.aggregate, fields_read(segment)
@@ -130,8 +132,7 @@ def _prediction(scores: Scores, record: dict, run: Run, segment: Segment) -> Pre
     members = _members(scores, segment.headline, alone=run.config.plan == "semi")
     if not members:
         has = [field for field in fields.FIELDS if fields.present(record, field)]
-        reason = f"its networks read {' and '.join(wanted)}, and it has {' and '.join(has)}"
-        return Prediction(record["id"], reason, missing=missing)
+        return Prediction(record["id"], _lacking(wanted, has), missing=missing)
     found = {output: heads for output, heads in scores.logits.items() if scores.present[output][0]}
     if not all(np.isfinite(logits).all() for heads in found.values() for logits in heads.values()):
         return Prediction(record["id"], "its scores are not finite", used, missing)
@@ -170,9 +171,9 @@ def _each(score_of: Callable[[Sequence[dict]], Scores], prepared: Sequence[dict]
         return [found for record in prepared for found in _each(score_of, [record])]
 
 
-def _batches(items: Iterable[Item | Refused], size: int) -> Iterator[list[Item | Refused]]:
+def _batches(items: Iterable, size: int) -> Iterator[list]:
     """Yields ``items`` in lists of up to ``size``."""
-    batch: list[Item | Refused] = []
+    batch: list = []
     for item in items:
         batch.append(item)
         if len(batch) == size:
@@ -182,25 +183,50 @@ def _batches(items: Iterable[Item | Refused], size: int) -> Iterator[list[Item |
         yield batch
 
 
-def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callable[[Iterable], Iterator]:
-    """Returns predict(items), which yields a Prediction for each clip, in order, a batch at a time; of what is
-    Refused it holds the reason.
+def preparing(run: Run, segment: Segment, flow: str = "as-trained") -> dict:
+    """Returns how clips are prepared for a segment, which `data.clips` asks for: the ``settings`` of its dataset,
+    with the ``flow`` that is asked for (FLOWS), and the ``spec`` of its test clips."""
+    own, info = run.config.evaluation, run.datasets[segment.dataset].info
+    views, streams = feed.views(run, own.protocol, own.crops), feed.scored_streams(segment)
+    spec = example.Eval(None, streams, segment.heads, run.config.size, 1, views)
+    return {"settings": settings_of(info, flow), "spec": spec}
 
-    Clips are read, cut and put together as those of the run's own dataset were. Raises ValueError or
-    FileNotFoundError where the segment's weights, or what its dataset says of itself, are gone.
-    """
-    config, info = run.config, run.datasets[segment.dataset].info
-    own, settings, weights = config.evaluation, settings_of(info, flow), build.weights_of(run, segment)
-    forward = score.predictor(run, segment)
+
+def _sized(run: Run, count: int) -> Run:
+    """Returns a run with batches of ``count`` clips, or of as many as it has where those are fewer."""
+    config = run.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.evaluation.batch_size = min(count, config.evaluation.batch_size)
+    return run._replace(config=config)
+
+
+def _scoring(run: Run, segment: Segment) -> Callable[[Sequence[dict]], Scores]:
+    """Returns score_of(records), for as many of them as a batch holds. Raises ValueError or FileNotFoundError
+    where the segment's weights are gone."""
+    info, own, weights = run.datasets[segment.dataset].info, run.config.evaluation, build.weights_of(run, segment)
     meta = score.meta(run, segment, "predicted", segment.stop, own.protocol, own.crops)
-    views = feed.views(run, own.protocol, own.crops)
-    spec = example.Eval(None, feed.scored_streams(segment), segment.heads, config.size, 1, views)
+    forward_of = functools.cache(lambda size: score.predictor(_sized(run, size), segment))
+    size = 1
 
     def score_of(prepared: Sequence[dict]) -> Scores:
-        return forward(weights, records.Held(prepared, info), dict(meta))
+        nonlocal size
+        # A batch is filled up with copies, which cost as much as clips, and compiled for each size that it has:
+        # powers of two, and none is smaller than one before.
+        size = max(size, 1 << (len(prepared) - 1).bit_length())
+        return forward_of(size)(weights, records.Held(prepared, info), dict(meta))
 
-    def together(items: Sequence[Item | Refused]) -> Iterator[Prediction]:
-        prepared = [_prepared(item, settings, spec) for item in items]
+    return score_of
+
+
+def answering(run: Run, segment: Segment) -> Callable[[Sequence, Sequence], Iterator[Prediction]]:
+    """Returns answer(items, prepared), which yields the Prediction of each of a batch of clips, of which
+    ``prepared`` are the records, or the reasons why there are none.
+
+    Raises ValueError or FileNotFoundError where the segment's weights are gone.
+    """
+    score_of = _scoring(run, segment)
+
+    def answer(items: Sequence[Item | Refused], prepared: Sequence[dict | str]) -> Iterator[Prediction]:
         whole = [record for record in prepared if isinstance(record, dict)]
         found = iter(_each(score_of, whole) if whole else [])
         for item, record in zip(items, prepared):
@@ -209,8 +235,26 @@ def predictor(run: Run, segment: Segment, *, flow: str = "as-trained") -> Callab
             made = Prediction(item.id, scores) if lost else _prediction(scores, record, run, segment)
             yield made._replace(path=printable(str(item.path or "")))
 
+    return answer
+
+
+def predictor(
+    run: Run, segment: Segment, *, flow: str = "as-trained", workers: int = 0, cache: str = ""
+) -> Callable[[Iterable], Iterator[Prediction]]:
+    """Returns predict(items), which yields a Prediction for each clip, in order, a batch at a time; of what is
+    Refused it holds the reason.
+
+    Clips are read, cut and put together as those of the run's own dataset were, by ``workers`` processes, which
+    keep what they compile in the folder ``cache``. Raises ValueError or FileNotFoundError where the segment's
+    weights, or what its dataset says of itself, are gone.
+    """
+    prepare = functools.partial(clips.whole, **preparing(run, segment, flow))
+    answer, size = answering(run, segment), feed.eval_batch_size(run)
+
     def predict(items: Iterable[Item | Refused]) -> Iterator[Prediction]:
-        for batch in _batches(items, feed.eval_batch_size(run)):
-            yield from together(batch)
+        items = list(items)
+        prepared = clips.each(prepare, items, min(workers, len(items)), cache)
+        for batch in _batches(zip(items, prepared), size):
+            yield from answer(*zip(*batch))
 
     return predict

@@ -20,6 +20,10 @@ class Sound(NamedTuple):
     start: float
 
 
+class Silent(DecodeError):
+    """Says that a track of sound has nothing in the seconds that are asked for."""
+
+
 def there(path: str | os.PathLike) -> bool:
     """Tells whether a file can be opened and has a stream of sound."""
     try:
@@ -41,7 +45,7 @@ def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0, end
     The seconds are of the container's clock, which `video` goes by, too. The samples are those that decoding the
     whole file and cutting it would give, wherever the search for ``start`` leads (see ``media.track``): what is
     resampled lies on a grid that begins with the track. Holes become silence. Raises DecodeError, for instance
-    where there is no stream of sound, or no sound in the interval.
+    where there is no stream of sound, and of these Silent where there is no sound in the interval.
     """
     path = existing(path)
     with listening("sound") as logs:
@@ -51,7 +55,7 @@ def read(path: str | os.PathLike, *, rate: int = 16_000, start: float = 0.0, end
         except track.Lost:
             samples, first = _read(path, rate, (start, end), None, logs)
     if not len(samples):
-        raise DecodeError(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
+        raise Silent(f"no sound in {path.name} between {start} s and {'the end' if end is None else end}")
     return Sound(samples, max(first - start, 0.0))
 
 

@@ -16,12 +16,18 @@ from mmvid.data.media.files import DecodeError, listening, opened
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
+def every(times: np.ndarray) -> np.ndarray:
+    """Returns the places of all frames at ``times``: what `read` keeps where nobody says otherwise."""
+    return np.arange(len(times))
+
+
 def read(
-    path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str, keep: Callable = np.arange
+    path: pathlib.Path, what: str, wanted: Callable, convert: Callable, nothing: str, keep: Callable = every
 ) -> tuple:
     """Reads the frames [first, stop) that ``wanted(timetable)`` names, each as ``convert(frame, its stream)``.
 
-    All of them are decoded; of T frames, those at the places ``keep(T)``, which rise, are converted and kept.
+    All of them are decoded; of those at ``times`` [T], in seconds of the file, the ones at the places
+    ``keep(times)``, which rise, are converted and kept.
     Returns (array [kept, ...], times of all frames of the file in seconds, fps, range of the numbers of the
     frames). Raises DecodeError, with the message ``nothing`` where there are no such frames.
     """
@@ -71,7 +77,7 @@ def _filled(
     """
     first, stop = wanted
     array, sizes, seen = None, set(), first
-    rows = {first + int(kept): row for row, kept in enumerate(keep(stop - first))}
+    rows = {first + int(kept): row for row, kept in enumerate(keep(table.times[first:stop]))}
     with opened(path) as container:
         stream = timetable.video_stream(container)
         numbered = _without_head(timetable.frames(container, table, place), logs, table.cut or place is not None)

@@ -77,17 +77,33 @@ def _sources(item: Item) -> _Sources:
     return _Sources([rgb[i] for i in places], [depth[of_depth[number]] for number in both], places)
 
 
+def source(item: Item) -> pathlib.Path | list[pathlib.Path]:
+    """Returns what a clip's RGB is read from: a file, or a list of pictures. Raises DecodeError where it has
+    none."""
+    if item.path is None:
+        raise DecodeError("it has neither a video nor pictures of its own, by which its seconds are counted")
+    return _sources(item).rgb
+
+
+def seconds(item: Item) -> np.ndarray:
+    """Returns when the frames of the whole file of a clip's RGB are shown, [T] in seconds. Raises DecodeError,
+    where the clip has no RGB, too."""
+    return video_lib.seconds(source(item), fps=item.fps or pictures.PICTURES_FPS)
+
+
 # ``reads(record)``: {field: places} that are read of a clip whose pictures need not be made yet.
 Reads = Callable[[dict], Mapping[str, Sequence[int]]]
 
 
-def _kept(item: Item, settings: Settings, reads: Reads | None, count: int) -> np.ndarray:
-    """Returns the places, rising, of the ``count`` frames of a clip's RGB that must be kept for what ``reads``
-    names, and for the pairs whose flow it names; all for None."""
+def _kept(item: Item, settings: Settings, reads: Reads | None, times: np.ndarray) -> np.ndarray:
+    """Returns the places, rising, of those frames of a clip's RGB, at ``times`` [T], that must be kept for what
+    ``reads`` names, and for the pairs whose flow it names; all for None."""
+    count = len(times)
     # A film is encoded from all frames, and what flow was given is known only when it is matched to the frames.
     if reads is None or settings.rgb_storage == "mp4" or "flow" in item.paths:
         return np.arange(count)
-    blank = {"id": item.id, "num_frames": count, "rgb": [b""] * count, "rgb_video": b"", **_flow(count, settings)}
+    blank = {"id": item.id, "num_frames": count, "times": times.astype(np.float32), **_flow(count, settings)}
+    blank |= {"rgb": [b""] * count, "rgb_video": b""}
     # What else the clip has is as long as its RGB, so it changes nothing of what is read of RGB and flow.
     wanted = reads(blank | {"depth": [], "audio": b"", "boxes": ()})
     pairs = wanted.get("flow", ()) if blank["flow_x"] else ()

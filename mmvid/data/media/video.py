@@ -1,9 +1,10 @@
 """Reads a clip's RGB from a film, from pictures, or from a single picture."""
 
+import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import av
@@ -33,8 +34,8 @@ class Video(NamedTuple):
     places: np.ndarray
 
 
-# ``keep(T)``: the places that are kept of a clip of T frames.
-Keep = Callable[[int], np.ndarray]
+# ``keep(times)``: the places that are kept of a clip's frames at ``times`` [T], in seconds from its start.
+Keep = Callable[[np.ndarray], np.ndarray]
 
 
 def of_film(
@@ -43,7 +44,7 @@ def of_film(
     start: float = 0.0,
     end: float | None = None,
     short_side: int = 0,
-    keep: Keep = np.arange,
+    keep: Keep = film.every,
 ) -> Video:
     """Reads all frames between ``start`` and ``end`` seconds as players show them (deinterlaced, in square pixels,
     upright), shrunk to a short side of ``short_side`` pixels.
@@ -55,9 +56,15 @@ def of_film(
     convert = functools.partial(_rgb, VideoReformatter(), short_side)
     nothing = f"no frames between {start} s and {'the end' if end is None else end}"
     frames, times, fps, own = film.read(
-        existing(path), "video", lambda table: table.between(start, end), convert, nothing, keep
+        existing(path),
+        "video",
+        lambda table: table.between(start, end),
+        convert,
+        nothing,
+        lambda seconds: keep(seconds - start),
     )
-    return Video(frames, times[own.start : own.stop] - start, fps, own.start, keep(len(own)))
+    times = times[own.start : own.stop] - start
+    return Video(frames, times, fps, own.start, keep(times))
 
 
 def _rgb(reformatter: VideoReformatter, short_side: int, frame: av.VideoFrame, stream) -> np.ndarray:
@@ -82,7 +89,7 @@ def images(
     start: float = 0.0,
     end: float | None = None,
     short_side: int = 0,
-    keep: Keep = np.arange,
+    keep: Keep = film.every,
 ) -> Video:
     """Reads pictures, ``fps`` a second, as a video from ``start`` to ``end`` seconds. Raises DecodeError."""
     times = np.arange(len(files)) / fps
@@ -90,7 +97,8 @@ def images(
     wanted = np.flatnonzero((times >= start - 1e-6) & (times < (np.inf if end is None else end) - 1e-6))
     if not len(wanted):
         raise DecodeError(f"no frames between {start} s and {'the end' if end is None else end}")
-    frames, places = None, keep(len(wanted))
+    times, first = times[wanted] - start, int(wanted[0])
+    frames, places = None, keep(times)
     for row, i in enumerate(wanted[places]):
         with pictures_lib.naming(files[i]):
             frame = image(files[i], short_side=short_side).frames[0]
@@ -101,7 +109,7 @@ def images(
         if frame.shape != frames.shape[1:]:
             raise DecodeError(f"frames of different sizes: {sorted({frame.shape[:2], frames.shape[1:3]})}")
         frames[row] = frame
-    return Video(frames, times[wanted] - start, fps, int(wanted[0]), places)
+    return Video(frames, times, fps, first, places)
 
 
 def read(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS, **options) -> Video:
@@ -114,6 +122,47 @@ def read(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_
     if pathlib.Path(path).suffix.lower() in IMAGES:
         return image(path, short_side=options.get("short_side", 0))
     return of_film(path, **options)
+
+
+def shown(
+    path: str | os.PathLike | list[pathlib.Path],
+    *,
+    fps: float = PICTURES_FPS,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (second of the file, picture uint8 [H, W, 3]) of the frames that `read` reads of it, one by one.
+
+    A film that cannot be decoded to its end ends there. Raises DecodeError where it cannot be read at all.
+    """
+    times = seconds(path, fps=fps)
+    first, stop = np.searchsorted(times, (start - 1e-6, (np.inf if end is None else end) - 1e-6))
+    if isinstance(path, list) or pathlib.Path(path).suffix.lower() in IMAGES:
+        files = path if isinstance(path, list) else [pathlib.Path(path)]
+        for place in range(first, stop):
+            yield float(times[place]), image(files[place]).frames[0]
+        return
+    reformatter = VideoReformatter()
+    with files_lib.opened(path) as container, contextlib.suppress(av.error.FFmpegError):
+        stream = timetable.video_stream(container)
+        for number, frame in display.progressive(enumerate(container.decode(stream))):
+            if number >= stop:
+                return
+            if number >= first:
+                yield float(times[number]), _rgb(reformatter, 0, frame, stream)
+
+
+def seconds(path: str | os.PathLike | list[pathlib.Path], *, fps: float = PICTURES_FPS) -> np.ndarray:
+    """Returns when the frames that `read` gives of all of ``path`` are shown, [T] in seconds of the file; none of
+    them is kept. Raises DecodeError."""
+    if not isinstance(path, list) and pathlib.Path(path).suffix.lower() not in IMAGES:
+        with files_lib.listening("video") as logs:
+            times = timetable.read(existing(path)).times
+            # A clip may end before the damage, so reading the clip itself decides about that.
+            logs.clear()
+        return times
+    count = len(path) if isinstance(path, list) else 1
+    return np.arange(count) / fps
 
 
 def size(path: str | os.PathLike) -> tuple[int, int]:
