@@ -195,7 +195,8 @@ def test_weights_that_are_not_there_are_told_before_anything_runs(name, bucket, 
 @pytest.mark.parametrize("argv", [
     ("predict", "gs://runs/a", "a.mp4"), ("evaluate", "s3://runs/a"), ("report", "gs://runs/a"),
     ("compare", "gs://runs/a", "runs/b"), ("ogr", "gs://runs/a"),
-    ("export", "gs://runs/a", "--out=a"), ("browse", "gs://data/a"), ("doctor", "s3://data/a"),
+    ("share", "runs/a", "gs://shared/a"), ("export", "gs://runs/a", "--out=a"),
+    ("browse", "gs://data/a"), ("doctor", "s3://data/a"),
     ("sweep", "--workdir=gs://runs/a", "--config=configs/mml.py", "--grid", "seed=0,1"),
     ("weights", "--check=a.pth", "--write=gs://a/b.safetensors"),
 ])  # fmt: skip
