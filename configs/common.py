@@ -227,6 +227,9 @@ def _training() -> ConfigDict:
     c.batch_size = 16
     c.accumulate = 1  # microbatches a step
     c.ema = 0.0  # decay of the weights' moving average; 0: none
+    # `fsdp`: how many devices share the parameters and the optimisers' state, each a part of every large array; 1:
+    # each device has all. It changes nothing but memory and speed, and a run may go on with another number.
+    c.mesh = ConfigDict(dict(fsdp=1))
     c.steps = ConfigDict(dict(ce="900", ml="500", method="500"))
     c.optimizer = ConfigDict(_optimizer())  # of every network, unless its own `optimizer` says otherwise
     c.schedule = schedule(0.025)  # as `optimizer`

@@ -11,6 +11,11 @@ from data_prep.manifest import Item
 from mmvid.data.media import record
 
 
+def flags(options: str) -> list[str]:
+    """Beam's own flags of 'name=value,name=value'."""
+    return [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
+
+
 def prepare(
     jobs: list[tuple[Item, str]],
     settings: record.Settings,
@@ -24,13 +29,12 @@ def prepare(
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
         raise ValueError("--beam_options needs Apache Beam: pip install -r requirements-beam.txt") from None
-    flags = [f"--{option.strip().lstrip('-')}" for option in options.split(",") if option.strip()]
 
     def prepare(job: tuple[Item, str]) -> str:
         # Written to the shared folder, not returned: what is done survives a pipeline that breaks.
         return clips.write(*job, settings, directory)
 
-    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+    with beam.Pipeline(options=PipelineOptions(flags(options))) as pipeline:
         rows = pipeline | "Clips" >> beam.Create(jobs)
         # Reshuffle: otherwise the whole list may stay on the worker that created it.
         _ = rows | beam.Reshuffle() | "Prepare" >> beam.Map(prepare)

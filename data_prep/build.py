@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, row in OWN_FILES.items():
         what.add_argument(f"--{name}", metavar="PATH", help=row.about)
     what.add_argument("--dataset", choices=READERS, metavar="NAME", help="one of those below")
-    add("--out", required=True, type=pathlib.Path, help="where the dataset goes")
+    add("--out", required=True, type=usage.on_disk, help="where the dataset goes")
     add("--flow", choices=record.FLOWS, help=f"default {usual.flow}")
     add("--flow_bound", type=float, help=f"pixels that map to 0 and 255; default {usual.flow_bound:g}")
     add("--flow_codec", choices=["png", "jpeg"], help=f"default {usual.flow_codec}")
@@ -84,6 +84,7 @@ def _check_inputs(args: argparse.Namespace) -> None:
     """Raises WrongUse where a flag names a file or folder to read that is not there."""
     for flag in ("manifest", "folder", "videos", "annotations"):
         path, what = getattr(args, flag, None), "file" if flag == "manifest" else "folder"
+        usage.check_on_disk(f"--{flag}", str(path or ""))
         there = path is None or (pathlib.Path(path).is_dir() if what == "folder" else pathlib.Path(path).exists())
         if not there:
             raise usage.WrongUse(f"--{flag} {path}: there is no such {what}")

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from mmvid.data import fields, records
 
-SHARD_BYTES = 256 << 20
+# A file of records has so many bytes at least, and, where there would be more than MOST files, up to so many.
+SHARD_BYTES, LARGEST, MOST = 256 << 20, 1 << 30, 1000
 MODALITIES = tuple(fields.FIELDS)
 
 
@@ -77,14 +78,15 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
 
 
 def _shards(files: list[tuple[pathlib.Path, dict]]) -> list[list[tuple[pathlib.Path, dict]]]:
-    """Cuts ``files`` into shards, runs of up to SHARD_BYTES each."""
-    # TFDS holds all examples of a shard in memory.
+    """Cuts ``files`` into shards, runs of about as many bytes."""
+    sizes = [path.stat().st_size for path, _ in files]
+    # A reader holds every shard open that it has read from; TFDS holds all examples of a shard in memory.
+    most = max(SHARD_BYTES, min(sum(sizes) // MOST, LARGEST))
     shards, room = [], 0
-    for file in files:
-        size = file[0].stat().st_size
+    for file, size in zip(files, sizes):
         if not shards or size > room:
             shards.append([])
-            room = SHARD_BYTES
+            room = most
         shards[-1].append(file)
         room -= size
     return shards

@@ -3,19 +3,24 @@
 import collections
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import pathlib
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
 from data_prep import checks, clips
 from data_prep.manifest import Item, Manifest
-from mmvid.data import records
+from mmvid.data import labels, records
 from mmvid.data.media import record
 from mmvid.data.media.files import DecodeError
 from mmvid.files import write_json
+
+# Clips that wait for each worker of the pool.
+AHEAD = 64
 
 
 def _start_worker(cache: str) -> None:
@@ -38,9 +43,8 @@ def _pool(jobs: list[tuple[Item, str]], settings: record.Settings, directory: pa
     pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), *setup)
     refused = 0
     try:
-        futures = [pool.submit(clips.write, *job, settings, directory) for job in jobs]
-        for future in concurrent.futures.as_completed(futures):
-            refused += bool(future.result())
+        for reason in _results(pool, jobs, settings, directory, AHEAD * workers):
+            refused += bool(reason)
             bar.set_postfix(rejected=refused, refresh=False)
             bar.update()
     except concurrent.futures.process.BrokenProcessPool:
@@ -51,6 +55,20 @@ def _pool(jobs: list[tuple[Item, str]], settings: record.Settings, directory: pa
     finally:
         bar.close()
         pool.shutdown(cancel_futures=True)
+
+
+def _results(pool, jobs: list, settings: record.Settings, directory: pathlib.Path, ahead: int) -> Iterator[str]:
+    """Yields what becomes of every job, as they end. Only ``ahead`` of them are with the pool, which holds what
+    it is given in memory."""
+    waiting, rest = set(), iter(jobs)
+    while True:
+        more = itertools.islice(rest, ahead - len(waiting))
+        waiting |= {pool.submit(clips.write, *job, settings, directory) for job in more}
+        if not waiting:
+            return
+        done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
 
 
 def _refused_labels(source: Manifest) -> dict[str, str]:
@@ -173,6 +191,11 @@ def pack_dataset(
         further["edition"] = source.edition
     info = _info(source, settings, rows, further)
     write_json(root / "index.json", {split: [r.id for r in rows if r.split == split] for split in files})
+    kept = {
+        split: {head: [row.labels[head] for row in rows if row.split == split] for head in source.heads}
+        for split in files
+    }
+    labels.save(root, info.fingerprint, {name: spec["kind"] for name, spec in source.heads.items()}, kept)
     write_json(root / "metadata.json", info._asdict())
     return info
 

@@ -104,3 +104,18 @@ def cut(path: pathlib.Path, step: int) -> None:
     rows = [row for row in read_lines(path) if row["step"] <= step]
     if path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def cut_end(path: pathlib.Path, step: int) -> None:
+    """As `cut`, in the file itself and a line at a time: such a file may have gigabytes. Its steps rise; a line
+    that is damaged ends what is kept."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = 0
+        for line in file:
+            row = _row(line.decode("utf-8", "replace")) if line.endswith(b"\n") else None
+            if row is None or row["step"] > step:
+                break
+            end += len(line)
+        file.truncate(end)

@@ -67,8 +67,9 @@ class Writer:
         process = jax.process_index()
         # What an earlier call wrote beyond its last checkpoint happens again: those lines are cut.
         paths = directory / "metrics.jsonl", directory / f"ids-{process}.jsonl"
-        for path in paths if process == 0 else paths[1:]:
-            files.cut(path, step)
+        if process == 0:
+            files.cut(paths[0], step)
+        files.cut_end(paths[1], step)
         self.ids = paths[1].open("a")
         self.metrics = self.board = None
         if process == 0:

@@ -15,20 +15,9 @@ _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
 _SEEDS = flags.DEFINE_list("seeds", [], "0,1,2: the run of each seed, in WORKDIR/seed0, ..., and their comparison")
 _DRY = flags.DEFINE_bool("dry", False, "print what it will take (memory, hours, disk) and train nothing")
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts")
-_PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, where nothing else tells")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "number of processes; 0: ask the cluster; 1: alone")
 _PROCESS = flags.DEFINE_integer("process", -1, "this process's index; -1: ask the cluster")
-
-
-def _start_processes() -> None:
-    """Joins the other processes where there are any. On a TPU pod no flags are needed: JAX finds the others by
-    itself."""
-    if _COORDINATOR.value:
-        process = _PROCESS.value if _PROCESS.value >= 0 else None
-        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value or None, process)
-    # A TPU host names its peers here: a comma between names means that there is more than one.
-    elif _PROCESSES.value > 1 or os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
-        jax.distributed.initialize()
 
 
 def _workdir() -> str:
@@ -64,6 +53,7 @@ def _parse(argv: list[str]) -> list[str]:
         if stray:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
         usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
+        usage.check_on_disk("--workdir", _workdir())
         usage.check_folder("--workdir", pathlib.Path(_workdir()))
         _seeds()
         return [program, *overrides]
@@ -117,18 +107,20 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 0 after a
-    signal, 130 after a second one (or Ctrl-C before the run listens), 1 where the run fails, 2 for wrong use."""
+    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
+    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
+    2 for wrong use."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid.run import loop
+    from mmvid.run import loop, processes, signals
 
     try:
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
-        _start_processes()
+        processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
         (_try if _DRY.value else _train)(config, _workdir(), _seeds())
-    except loop.Stopped as stopped:
+    except signals.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
-        _leave(0)
+        # A scheduler would take 0 for done, and not start the run again; a person has seen that all is saved.
+        _leave(stopped.code if stopped.signal == "SIGTERM" else 0)
     except KeyboardInterrupt:
         print("\nmmvid: interrupted; the same command goes on from what is saved", file=sys.stderr)
         _leave(130)

@@ -1,22 +1,36 @@
 """The device mesh, and how processes wait for each other.
 
-The mesh has one axis, ``data``: parameters are replicated and batches split along it.
+The mesh has two axes. Batches are split along both; parameters, and what optimisers keep of them, along ``fsdp``,
+which has one device unless a configuration says otherwise: then every device holds all of them.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+AXES = ("data", "fsdp")
+# Arrays with fewer elements are not worth the messages that it takes to bring their parts together.
+LEAST = 1024
 
-def make_mesh(devices=None) -> Mesh:
-    """Makes a mesh of all devices (of all processes) along ``data``.
 
-    Auto axes: under Explicit ones, batch permutations and contractions over B raise.
+def make_mesh(devices=None, fsdp: int = 1) -> Mesh:
+    """Makes a mesh of all devices (of all processes), of which ``fsdp`` at a time share the parameters.
+
+    Auto axes: under Explicit ones, batch permutations and contractions over B raise. Raises ValueError where the
+    devices are no multiple of ``fsdp``.
     """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    if fsdp < 1 or len(devices) % fsdp:
+        fitting = ", ".join(str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0)
+        raise ValueError(
+            f"mesh.fsdp={fsdp} devices cannot share the parameters evenly: there are {len(devices)} in all; use "
+            f"one of {fitting}"
+        )
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -26,7 +40,38 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batched(mesh: Mesh) -> NamedSharding:
     """Returns the sharding that splits the leading axis over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def shared(mesh: Mesh, tree):
+    """Returns the sharding of each array (or shape) of a tree of parameters: its largest axis that divides is
+    split over the devices of ``fsdp``. Small arrays, and all where that is one device, are replicated."""
+
+    def of(x) -> NamedSharding:
+        """The sharding of one leaf."""
+        count = mesh.shape["fsdp"]
+        fitting = [axis for axis, size in enumerate(x.shape) if size % count == 0]
+        if count == 1 or math.prod(x.shape) < LEAST or not fitting:
+            return replicated(mesh)
+        # The last of equals: a kernel's channels.
+        axis = max(fitting, key=lambda axis: (x.shape[axis], axis))
+        return NamedSharding(mesh, PartitionSpec(*(None,) * axis, "fsdp"))
+
+    return jax.tree.map(of, tree)
+
+
+def fetched(tree):
+    """Returns a tree of global arrays as host arrays, whole in every process. All processes must ask."""
+
+    def whole(x):
+        """One leaf, which this process may hold a part of."""
+        if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+            return x
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.device_get(jax.tree.map(whole, tree))
 
 
 def place(mesh: Mesh, batch):

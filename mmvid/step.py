@@ -166,15 +166,20 @@ def make_train_step(
     return train_step
 
 
-def jit_train_step(train_step: Callable, replicated) -> Callable:
-    """Compiles the step. It donates the state, except ``frozen``, which outlives every step."""
+def jit_train_step(train_step: Callable, replicated, state=None) -> Callable:
+    """Compiles the step. It donates the state, except ``frozen``, which outlives every step.
+
+    ``replicated`` is the sharding of the metrics, and of the new state where the ``state`` that it will be given
+    is not known; else that one's shardings are kept.
+    """
+    kept = replicated if state is None else jax.tree.map(lambda x: x.sharding, state._replace(frozen={}))
 
     # Teachers are an argument of their own, as jit donates whole arguments only.
     def split(state, frozen, batch):
         state, metrics = train_step(state._replace(frozen=frozen), batch)
         return state._replace(frozen={}), metrics
 
-    compiled = jax.jit(split, donate_argnums=0, out_shardings=(replicated, replicated))
+    compiled = jax.jit(split, donate_argnums=0, out_shardings=(kept, replicated))
 
     def step(state: TrainState, batch):
         new, metrics = compiled(state._replace(frozen={}), state.frozen, batch)

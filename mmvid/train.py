@@ -18,6 +18,7 @@ from mmvid.run import (
     lock,
     loop,
     neighbours,
+    processes,
     rehearsal,
     resume,
     reuse,
@@ -26,7 +27,7 @@ from mmvid.run import (
     talk,
 )
 from mmvid.run.build import Run
-from mmvid.run.loop import Stopped
+from mmvid.run.signals import Stopped
 
 
 # ---------------------------------------------------------------------------- a segment
@@ -97,16 +98,17 @@ def _folder(workdir: str) -> pathlib.Path:
 def _alone(stack: contextlib.ExitStack, workdir: pathlib.Path) -> None:
     """Locks the workdir until ``stack`` ends. Process 0 does it for all processes of the run.
 
-    Raises ValueError, in every process, where another run holds the lock.
+    Raises ValueError, in every process, where another run holds the lock, or the hosts do not share the folder.
     """
 
     def take() -> None:
         try:
-            stack.enter_context(lock.held(workdir / "run.lock", f"--workdir={workdir}"))
+            stack.enter_context(lock.held(workdir / lock.RUN, f"--workdir={workdir}"))
         except lock.Held as error:
             raise ValueError(f"{error}. Wait until that run ends, end it, or give another --workdir.") from None
 
     sharding.on_first(take, f"locking {workdir}")
+    processes.check_shared(workdir)
 
 
 def _prepared(config, workdir: pathlib.Path, stop: dict) -> Run:
@@ -143,8 +145,9 @@ def _trained(config, workdir: pathlib.Path) -> Run:
             return built
         except signals.Interrupted:
             raise Stopped(
-                f"stopped by {stop['signal']}; what was made before is kept in {workdir}. The same command "
-                "goes on."
+                f"stopped by {stop.get('signal', 'another process')}; what was made before is kept in {workdir}. "
+                "The same command goes on.",
+                signals.name_of(stop),
             ) from None
 
 

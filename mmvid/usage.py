@@ -75,6 +75,31 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def scheme(text: str) -> str:
+    """The scheme of a path such as gs://bucket/run, 'gs'; '' for a path on a disk."""
+    found = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text)
+    return found[1] if found else ""
+
+
+def on_disk(text: str) -> pathlib.Path:
+    """The path that an argument names. Raises ArgumentTypeError for one in a bucket, which pathlib would take for
+    a folder 'gs:' here."""
+    if scheme(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is in a bucket, where files can neither be locked nor added to: mount the bucket (gcsfuse, "
+            "rclone; docs/scale.md), or name a folder on a disk"
+        )
+    return pathlib.Path(text)
+
+
+def check_on_disk(flag: str, text: str) -> None:
+    """Raises WrongUse where ``text``, which ``flag`` gives, is a path in a bucket."""
+    try:
+        on_disk(text)
+    except argparse.ArgumentTypeError as error:
+        raise WrongUse(f"{flag}: {error}") from None
+
+
 def check_folder(flag: str, path: pathlib.Path) -> None:
     """Raises WrongUse where ``path``, which ``flag`` names, cannot become a folder: it is a file, or lies in
     one."""

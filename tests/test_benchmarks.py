@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_train import environment
 
+from benchmarks import scale
 from benchmarks.workers import Worker
 from mmvid.data import flow
 
@@ -41,6 +42,28 @@ def test_tiny_runs_every_section_on_a_bare_machine(tmp_path):
         if row["section"] == "parity":
             assert 0 < row["logits_relative"] < 0.1 and row["gradient_cosine"] > 0.95, row
     assert "torch -" in done.stdout and all(f"\n{i}. " in done.stdout for i in range(1, 8))
+
+
+def test_the_page_on_scale_is_what_the_constants_give():
+    page = (ROOT / "docs" / "scale.md").read_text()
+    for title, table in scale.TABLES.items():
+        text = "\n".join(table())
+        assert text in page, f"{title}: python -m benchmarks.scale prints the tables of docs/scale.md"
+        assert "0.0 " not in text and "inf" not in text
+
+
+@pytest.mark.slow
+def test_what_preparing_costs_is_measured(tmp_path):
+    out = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks.preparation", "--frames", "20", "--films", "1", "--width", "64"]
+    command += ["--height", "48", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row for row in json.loads(out.read_text())}
+    ways = [f"{how} as {codec}" for how in ("dis", "tvl1-fast", "tvl1") for codec in ("png", "jpeg")]
+    assert list(rows) == ["RGB as jpeg", "RGB as mp4", *ways]
+    assert all(row["ms"] > 0 and row["bytes"] > 0 for row in rows.values())
+    assert rows["RGB as mp4"]["bytes"] < rows["RGB as jpeg"]["bytes"]
 
 
 def test_no_time_is_said(tmp_path):

@@ -21,7 +21,7 @@ from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.report import comparison, panels
 from mmvid.report.comparison import Row
-from mmvid.run import build, resume
+from mmvid.run import build, resume, signals
 from mmvid.scores import file, numbers
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -52,6 +52,15 @@ def test_every_command_is_a_file_with_a_docstring_and_an_example():
     for name in set(commands.COMMANDS) - {"train"}:
         module = commands.of_name(name)
         assert f"python -m mmvid {name} " in module.__doc__ and isinstance(module.CONFIG, bool)
+
+
+def test_a_command_that_a_signal_has_ended_tells_which(monkeypatch, capsys):
+    def execute(arguments):
+        raise signals.Stopped("all is saved; the same command goes on", "SIGTERM")
+
+    monkeypatch.setattr(commands.of_name("report"), "execute", execute)
+    assert ask(monkeypatch, "report", "runs/smoke") == 143
+    assert capsys.readouterr().err == "\nmmvid: all is saved; the same command goes on\n"
 
 
 @pytest.mark.parametrize("argv", [

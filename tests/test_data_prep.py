@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_manifest import written
 
-from data_prep import build, clips, phases
+from data_prep import beam, build, clips, phases
 from data_prep.manifest import Item
 from data_prep.readers import ssv2
 from data_prep.tabletop import files as tabletop_files
@@ -720,6 +720,21 @@ def test_beam_missing_names_the_line_that_installs_it(faulty, tmp_path, capsys, 
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     assert run("--manifest", faulty[0], "--beam_options", "runner=DirectRunner", out=tmp_path / "o") == 1
     assert "pip install -r requirements-beam.txt" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_beam_knows_the_options_of_the_recipes():
+    pytest.importorskip("apache_beam", reason="optional: pip install -r requirements-beam.txt")
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    page = (REPOSITORY / "docs" / "scale.md").read_text()
+    runners = set()
+    for text in re.findall(r"--beam_options=(\S+)", page):
+        given = dict(option.split("=", 1) for option in text.split(","))
+        known = PipelineOptions(beam.flags(text)).get_all_options(drop_default=True)
+        assert {name: str(known.get(name)) for name in given} == given
+        runners.add(given["runner"])
+    assert runners == {"DirectRunner", "FlinkRunner", "DataflowRunner"}
 
 
 @pytest.mark.slow

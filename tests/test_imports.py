@@ -27,7 +27,7 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
     {"randaugment"},
-    {"streams", "sharding", "logs"},
+    {"streams", "sharding", "logs", "buckets"},
     {"files", "flops", "lowering", "names", "strong"},
     {"usage"},
 ]

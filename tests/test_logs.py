@@ -17,6 +17,19 @@ def test_cut_and_half_lines(tmp_path):
     files.cut(tmp_path / "none.jsonl", 2)
 
 
+@pytest.mark.parametrize("end", [b"", b'{"step": 4, "ma', b"\xff\n", b'{"lr": 3}\n{"step": 1}\n'])
+@pytest.mark.parametrize("step, kept", [(0, 0), (2, 2), (3, 3), (99, 3)])
+def test_the_end_of_a_long_file_is_cut_in_place(tmp_path, step, kept, end):
+    path, lines = tmp_path / "ids-0.jsonl", [b'{"step": %d, "main": [%d]}\n' % (i, 7 * i) for i in (1, 2, 3)]
+    path.write_bytes(b"".join(lines) + end)
+    files.cut_end(path, step)
+    assert path.read_bytes() == b"".join(lines[:kept])
+    files.cut_end(path, step)
+    assert path.read_bytes() == b"".join(lines[:kept])
+    files.cut_end(tmp_path / "none.jsonl", 2)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
 def test_what_a_full_disk_left_behind_is_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\xff\x00\n3\n{"lr": 1}\n{"step": "2"}\n[1]\n{"step": 2}\n')

@@ -181,7 +181,7 @@ def config(dataset, **changes):
 def on_one_device(patch):
     """Whole runs compile faster for one device than for the tests' eight; and the log stays pytest's."""
     mesh = sharding.make_mesh(jax.devices()[:1])
-    patch.setattr(sharding, "make_mesh", lambda: mesh)
+    patch.setattr(sharding, "make_mesh", lambda **given: mesh)
     patch.setattr(train.logs, "setup", lambda workdir: None)
 
 

@@ -88,6 +88,24 @@ def test_every_epoch_sees_every_clip_once_in_another_order():
     assert set(collections.Counter(ids.tolist()).values()) == {4}
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 1000])
+def test_an_epoch_of_many_clips_is_shuffled_place_by_place(count, monkeypatch):
+    """As what is written down: each clip once an epoch, another order for every epoch, seed and group."""
+    monkeypatch.setattr(example, "LARGE", 1)
+    monkeypatch.setattr(example, "_order", lambda *_: pytest.fail("an order was written down"))
+    orders = [
+        [example.example_row(count, seed, epoch * count + place, salt) for place in range(count)]
+        for seed in (0, 5) for epoch in (0, 1, 30) for salt in (0, 1)
+    ]  # fmt: skip
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert count < 64 or len(set(map(tuple, orders))) == len(orders)
+
+
+def test_orders_of_fewer_clips_stay_what_they_were():
+    rows = [example.example_row(9, 3, place, 1) for place in range(9, 18)]
+    assert rows == np.random.default_rng([3, 1, 2]).permutation(9).tolist()
+
+
 def test_frames_of_streams_agree():
     """Flow of frame t stands beside frame t: the same anchors, shifted by xi in {0, 1}."""
     batch = train(augment=Augment(scales=(1.0,)))[0]["main"]["inputs"]["train"]

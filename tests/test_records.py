@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import pickle
+import resource
 import threading
 import time
 
@@ -205,6 +206,40 @@ def test_fingerprint_knows_no_order_but_every_fact(order, bound):
     assert records.fingerprint([rows[i] for i in order], {"bound": 20.0}) == first
     assert (records.fingerprint(rows, {"bound": bound}) == first) == (bound == 20.0)
     assert records.fingerprint([*rows[:5], ["clip5", "val", {"verb": 5}, 30]], {"bound": 20.0}) != first
+
+
+@pytest.mark.parametrize("limits, wanted", [
+    ((1024, 4096), (1512, 4096)), ((1024, -1), (1512, -1)), ((2000, 4096), None), ((-1, -1), None),
+    ((512, 1024), 1),
+])  # fmt: skip
+def test_as_many_files_may_be_open_as_there_are(limits, wanted, monkeypatch):
+    """Some systems allow 1,024 unless asked; where they refuse, training does not begin."""
+    if -1 in limits:
+        limits = tuple(resource.RLIM_INFINITY if own == -1 else own for own in limits)
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda what: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda what, own: asked.append(own))
+    if wanted == 1:
+        with pytest.raises(ValueError, match=r"1000 files of records, .* lets a process open 1024: .* -Hn 1512"):
+            records._let_open(1000, "data/k400")
+    else:
+        records._let_open(1000, "data/k400")
+    assert asked == ([(1512, limits[1])] if isinstance(wanted, tuple) else [])
+
+
+def test_shards_grow_with_the_dataset(tmp_path, monkeypatch):
+    """Else ten million clips would be forty thousand files."""
+    for name, value in (("SHARD_BYTES", 100), ("LARGEST", 400), ("MOST", 5)):
+        monkeypatch.setattr(builder, name, value)
+    files = []
+    for i in range(40):
+        (tmp_path / str(i)).write_bytes(b"x" * 20)
+        files.append((tmp_path / str(i), {}))
+    counts = [[len(shard) for shard in builder._shards(files[:n])] for n in (10, 40)]
+    assert counts == [[5, 5], [8] * 5]  # 100 bytes; a fifth of 800
+    monkeypatch.setattr(builder, "MOST", 1)
+    assert [len(shard) for shard in builder._shards(files)] == [20, 20]  # 400 at most
+    assert [file for shard in builder._shards(files) for file in shard] == files
 
 
 def test_many_shards_keep_the_order(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def test_a_run_that_has_nothing_for_this_one_is_said(other, caplog):
 def test_a_segment_that_went_on_under_another_key_has_none(other, monkeypatch):
     """And what it has seen is what it saw under each; under one key that is noted once."""
     segment, clips = other.segments[0], iter("abcd")
-    now = lambda *_: seen.of_clips([Shown("dataset", next(clips), "", ("x",))], [])  # noqa: E731
+    now = lambda *_: seen.of_clips([Shown("dataset", next(clips), "", seen.clips(["x"]))], [])  # noqa: E731
     monkeypatch.setattr(resume.seen, "of", now)
     (other.workdir / "ce").mkdir()
     for key, kept in ((KEY, KEY), (KEY, KEY), ("b" * 64, ""), ("b" * 64, "")):

@@ -1,5 +1,6 @@
 """A file of weights proves what its networks never saw, or says that it cannot."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -13,11 +14,13 @@ from mmvid.weights import files, seen
 from mmvid.weights.seen import Shown
 
 CLIPS = tuple(f"clip{i}" for i in range(12))
+# Ids are what UTF-8 can hold.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 HELD, REST = CLIPS[:3], CLIPS[3:]
 
 
 def shown(split, ids, dataset="dataset"):
-    return Shown(dataset, split, "f" * 12, tuple(ids))
+    return Shown(dataset, split, "f" * 12, seen.clips(ids))
 
 
 def segment(ids, *before, splits=(("held", HELD), ("rest", REST))):
@@ -29,6 +32,21 @@ def saved(path, told=None):
     more = {} if told is None else {"seen": json.dumps(told)}
     files.save(path, {"rgb": {"params": {"w": np.zeros(2, np.float32)}}}, {"key": "", **more})
     return str(path)
+
+
+@given(st.lists(TEXT), st.lists(TEXT))
+def test_a_split_is_met_where_a_clip_of_it_was_trained_on(trained, held):
+    found = seen.of_clips([shown("train", trained)], [shown("held", held)])
+    (entry,) = found["splits"].values()
+    assert entry["met"] == bool({*trained} & {*held})
+    # What files of older runs name a split by.
+    plain = hashlib.sha256("\n".join(sorted(set(held))).encode()).hexdigest()
+    assert list(found["splits"]) == [plain] == [seen.digest(held)]
+
+
+def test_a_digest_of_many_is_that_of_one_text():
+    many = [f"clip{i % 150_000}" for i in range(200_000)]
+    assert seen.digest(many) == hashlib.sha256("\n".join(sorted(set(many))).encode()).hexdigest()
 
 
 def test_the_chain_is_what_was_seen(tmp_path):

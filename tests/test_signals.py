@@ -5,7 +5,9 @@ import signal
 import threading
 import time
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from mmvid.run import signals
 
@@ -23,6 +25,42 @@ def test_noted_then_heard_then_the_end(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_scheduler_learns_which_signal_has_ended_it(name, code):
+    assert signals.Stopped("all is saved", name).code == code
+    assert signals.Stopped("another process has had it").code == 143
+
+
+class Agreed:
+    """JAX as two processes have it, of which one has had SIGTERM: both are to leave at the third question."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", self.reached)
+
+    def reached(self, number):
+        self.asked.append(number)
+        return len(self.asked) == 3
+
+
+def test_of_several_processes_jax_hears_the_signal(monkeypatch):
+    jaxs, heard = Agreed(monkeypatch), []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with signals.listened() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM] and not stop  # JAX's own handler
+            assert [signals.agreed(stop) for _ in range(3)] == [False, False, True]
+            assert stop == {"signal": "SIGTERM"} and jaxs.asked == sorted(set(jaxs.asked))
+        with signals.listened() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert heard == [signal.SIGTERM] * 2 and stop == {"signal": "SIGINT"}  # handed on
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_waiting_ends_at_once():

@@ -29,8 +29,8 @@ SIZE = 16
 LR = dict.fromkeys((*STREAMS, "both", "a", "b", "all", "omni"), optax.constant_schedule(0.1))
 
 
-def networks(dropout=0.0):
-    options = dict(heads=HEADS, width=8, stages=(1,), dropout=dropout)
+def networks(dropout=0.0, width=8):
+    options = dict(heads=HEADS, width=width, stages=(1,), dropout=dropout)
     return tuple(
         Network(name, build_model("tsm_tiny", in_channels=c, **options), ((name,),))
         for name, c in (("flow", 10), ("rgb", 3))
@@ -167,6 +167,27 @@ def test_eight_devices_are_one():
             state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
         found[count] = jax.device_get((state.params, state.stats, metrics))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], found[8])
+
+
+@pytest.mark.slow
+def test_devices_that_share_the_parameters_are_one():
+    """Momentum and a moving average are shared out, too: a quarter of the bytes on each device."""
+    nets, method = networks(width=32), METHODS["mml"](("flow", "rgb"), HEADS)
+    tx = transforms(nets)
+    found, shares = {}, {}
+    for fsdp in (1, 4):
+        mesh = sharding.make_mesh(fsdp=fsdp)
+        host = jax.device_get(start(nets, method, tx, ema=True))
+        state = jax.device_put(host, sharding.shared(mesh, host))
+        made = step.make_train_step(nets, STREAMS, method, tx, LR, ema=0.5)
+        run = step.jit_train_step(made, sharding.replicated(mesh), state)
+        for seed in range(2):
+            state, metrics = run(state, sharding.place(mesh, batch(seed=seed)))
+        large = [x for x in jax.tree.leaves((state.params, state.opt_state, state.ema)) if x.size >= 1024]
+        shares[fsdp] = sum(x.addressable_shards[0].data.nbytes for x in large) / sum(x.nbytes for x in large)
+        found[fsdp] = jax.device_get((state.params, state.stats, state.opt_state, state.ema, metrics))
+    assert shares == {1: 1, 4: 0.25}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], found[4])
 
 
 def test_the_donated_state_keeps_its_frozen_part():

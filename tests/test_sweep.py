@@ -313,9 +313,9 @@ class Fake:
         return self.returncode
 
     def terminate(self):
-        """As training does after a signal: it saves and says 0."""
+        """As training does after a signal: it saves and says 143."""
         self.signals += 1
-        self.polls = 0
+        self.polls, self.code = 0, 143
 
 
 def worked(tasks, start=None, stop=None, keys=lambda task: {}, **options):
@@ -373,7 +373,7 @@ def test_a_failed_run_stops_no_other_and_is_told_with_the_end_of_its_log(tmp_pat
 
 @pytest.mark.parametrize("code", [0, -signal.SIGTERM, -signal.SIGKILL, 130, 143])
 def test_an_interrupted_run_has_not_failed_and_is_run_again(code, tmp_path):
-    """Training that a signal has ended says 0."""
+    """Training says 143 after SIGTERM, 0 after Ctrl-C."""
     tasks, often = swept(tmp_path, seeds=(0,)), []
 
     def start(task):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from mmvid import configuration, usage
+from mmvid.run import signals
 
 # In the order of their use, with the line of --help. A command is imported when it is asked for: JAX takes
 # seconds.
@@ -85,7 +86,7 @@ def parsed(name: str, command, argv: Sequence[str]) -> argparse.Namespace:
 
 def start(name: str, argv: Sequence[str]) -> None:
     """Runs a command other than 'train'. Ends the process with exit code 1 where the command fails, 2 for
-    wrong use, 130 after Ctrl-C."""
+    wrong use, 130 after Ctrl-C, 143 where it has saved what it made after SIGTERM."""
     command = of_name(name)
     arguments = parsed(name, command, argv)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's
@@ -95,5 +96,7 @@ def start(name: str, argv: Sequence[str]) -> None:
         usage.fail(error, str(error), 2)
     except (ValueError, OSError) as error:
         usage.fail(error, usage.explained(error), 1)
+    except signals.Stopped as error:
+        usage.fail(error, str(error), error.code)
     except KeyboardInterrupt as error:
         usage.fail(error, "interrupted", 130)

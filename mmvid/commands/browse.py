@@ -33,8 +33,8 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which dataset is shown, which clips of it, and where the page goes."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
-    add("--out", type=pathlib.Path, metavar="FILE", help="the page; default DATA/browse.html")
+    add("data", type=usage.on_disk, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
+    add("--out", type=usage.on_disk, metavar="FILE", help="the page; default DATA/browse.html")
     add("--clips", type=int, default=32, metavar="N", help="how many; default 32")
     add("--splits", metavar="A,B", help="of these splits alone")
     add("--ids", metavar="A,B", help="these clips, in place of some of all")

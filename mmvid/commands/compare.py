@@ -43,10 +43,10 @@ class Ended(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which runs are compared, and what of them."""
-    parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="workdirs of ended runs")
+    parser.add_argument("runs", type=usage.on_disk, nargs="+", metavar="RUN", help="workdirs of ended runs")
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=usage.on_disk,
         default=pathlib.Path(),
         metavar="DIR",
         help="where the page goes; by default the current folder",

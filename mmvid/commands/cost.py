@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which configuration, and whether anything is run."""
     parser.add_argument("--config", required=True, metavar="FILE", help="the experiment, FILE[:VARIANT]")
     parser.add_argument("--counts", action="store_true", help="count alone: run nothing, measure no time")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write everything as JSON")
+    parser.add_argument("--json", type=usage.on_disk, metavar="FILE", help="also write everything as JSON")
 
 
 # ---------------------------------------------------------------------------- what is counted

@@ -53,7 +53,7 @@ OWN = ("metadata.json", "index.json", "rejected.csv")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which dataset is looked at, and how closely."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
+    add("data", type=usage.on_disk, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
     add("--splits", metavar="A,B", help="the splits that are looked at; by default all")
     add("--frames", type=int, default=4, metavar="N", help="pictures of each clip and modality; default 4")
     add("--tolerate", type=float, default=0.0, metavar="PERCENT", help="of the clips of a split; default 0")

@@ -61,14 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "members", nargs="+", metavar="RUN[/SEGMENT][:OUTPUT]", help="what ensembles are made of; + between parts"
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path(), metavar="DIR", help="where the page goes"
+        "--out", type=usage.on_disk, default=pathlib.Path(), metavar="DIR", help="where the page goes"
     )
     parser.add_argument("--split", metavar="NAME", help="the clips; by default the first split of the first run")
     parser.add_argument("--head", default="", metavar="NAME", help="the labels, where clips have several")
     parser.add_argument("--sizes", metavar="A,B", help="how many members an ensemble has; 2,3 if not given")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="how many ensembles are printed")
     parser.add_argument("--tune", metavar="SPLIT", help="clips to find weights on, such as val")
-    parser.add_argument("--submit", type=pathlib.Path, metavar="FILE", help="the sum of all, five classes a clip")
+    parser.add_argument("--submit", type=usage.on_disk, metavar="FILE", help="the sum of all, five classes a clip")
 
 
 # ---------------------------------------------------------------------------- who the members are

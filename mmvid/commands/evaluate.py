@@ -14,7 +14,6 @@ prints all eight protocols of MML's table 10.
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from mmvid import configuration, files, plans, usage
@@ -34,7 +33,7 @@ FREE = ("evaluation.", "loader.", "headline")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is scored, and how."""
-    parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
+    parser.add_argument("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
     parser.add_argument(
         "--protocol",
         metavar="DkUm",

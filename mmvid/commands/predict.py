@@ -49,7 +49,7 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run predicts, what, and where the answer goes."""
     add = parser.add_argument
-    add("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
+    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
     add(
         "--flow",

@@ -7,7 +7,6 @@ Where its data have moved, --config.dataset.path=FOLDER says where they lie.
 """
 
 import argparse
-import pathlib
 
 from mmvid import configuration, logs, plans, usage
 from mmvid.commands import config as config_lib
@@ -19,7 +18,7 @@ CONFIG = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the argument that says which run."""
-    parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="the workdir of a run that has ended")
+    parser.add_argument("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say what is shared, and where it goes."""
     add = parser.add_argument
     add("run", metavar="RUN[:OUTPUT]", help="the workdir of a run that has ended, and perhaps one of its outputs")
-    add("folder", type=pathlib.Path, metavar="DIR", help="a new or empty folder")
+    add("folder", type=usage.on_disk, metavar="DIR", help="a new or empty folder")
     add("--segment", metavar="NAME", help="the segment whose network is shared; default the last one")
     add("--upload", metavar="OWNER/NAME", help="send it to Hugging Face's hub, too")
 

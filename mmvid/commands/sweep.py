@@ -29,6 +29,7 @@ import jax
 from mmvid import configuration, usage
 from mmvid.report import sweep as report
 from mmvid.report.text import aligned
+from mmvid.run.signals import Stopped
 from mmvid.sweeps import claim, folder, results, runner, stages
 from mmvid.sweeps import grid as grid_lib
 from mmvid.sweeps.folder import FAILED, UNDER_WAY, WAITING, Task
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow", nargs="+", action="extend", default=[], metavar="KEY", help="entries that are the seed, too"
     )
-    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="where it goes, by default runs/NAME")
+    parser.add_argument("--workdir", type=usage.on_disk, metavar="DIR", help="where it goes, by default runs/NAME")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the GPUs")
     parser.add_argument("--stale", type=float, default=claim.STALE, metavar="S", help="see above")
     parser.add_argument("--retry", action="store_true", help="run once more what has failed")
@@ -167,8 +168,7 @@ def _close(workdir: pathlib.Path, tasks: list[Task], stale: float) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Lists the cells (--dry), or trains them and writes their table. Raises WrongUse for a cell that cannot be
-    meant, before anything has run; ValueError where a run has failed or is not done; KeyboardInterrupt after a
-    signal."""
+    meant, before anything has run; ValueError where a run has failed or is not done; Stopped after a signal."""
     if arguments.jobs < 1 or arguments.stale <= 0:
         raise usage.WrongUse("--jobs and --stale are numbers above 0")
     # Only the runs compute: an accelerator is theirs.
@@ -190,6 +190,5 @@ def execute(arguments: argparse.Namespace) -> None:
         tell=lambda line: print(line, flush=True), after=lambda: _drawn(workdir, arguments.stale) and None,
     )  # fmt: skip
     if signal:
-        print(f"stopped by {signal}; the same command goes on", flush=True)
-        raise KeyboardInterrupt
+        raise Stopped(f"stopped by {signal}; the same command goes on", signal)
     _close(workdir, tasks, arguments.stale)

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="architectures and key formats")
     parser.add_argument("--check", metavar="FILE", help="a file of weights")
     parser.add_argument("--model", metavar="NAME", help="the only architecture to compare it with")
-    parser.add_argument("--write", type=pathlib.Path, metavar="OUT", help="a .safetensors file of published names")
+    parser.add_argument("--write", type=usage.on_disk, metavar="OUT", help="a .safetensors of published names")
     parser.add_argument("--spelling", default="", metavar="NAME", help="whose names --write gives")
     parser.add_argument("--head", default="", metavar="NAME", help="whose classifier --write keeps")
 

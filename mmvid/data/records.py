@@ -1,6 +1,7 @@
 """Reads the prepared dataset on disk: an ArrayRecord behind TFDS, and metadata.json beside it."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -12,11 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid import usage
+from mmvid import buckets, usage
+from mmvid.data import labels as labels_lib
 from mmvid.data.fields import plain, with_settings
 
 SCHEMA = 1
 TFDS_NAME = "clips"
+# The ids of so many clips may stay in memory.
+KEPT = 1_000_000
+# How many files a process may have open beside those of records.
+SPARE = 512
 
 
 class Info(NamedTuple):
@@ -56,6 +62,36 @@ def fingerprint(rows: list, settings: dict) -> str:
 _OPENING = threading.Lock()
 
 
+def _let_open(count: int, root: pathlib.Path) -> None:
+    """Allows this process to have ``count`` files open, beside its own: each file of records that was read stays
+    open. Raises ValueError where the system does not allow that many."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    if hard != unlimited and hard < wanted:
+        raise ValueError(
+            f"{root} has {count} files of records, and this system lets a process open {hard}: raise the hard "
+            f"limit (ulimit -Hn {wanted}; LimitNOFILE of a service, --ulimit nofile of a container)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@functools.lru_cache(maxsize=16)
+def _ids(path: pathlib.Path, stamp: tuple, split: str) -> tuple[str, ...]:
+    """Reads the ids of a split, which the build wrote beside the records. ``stamp`` changes with the file."""
+    del stamp
+    found = json.loads(path.read_bytes())[split]
+    if not isinstance(found, list):
+        raise usage.Damaged(f"{path} does not list the clips of {split}: run the command that built it again")
+    return tuple(found)
+
+
 class Source:
     """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
@@ -93,6 +129,7 @@ class Source:
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(str(directory(self.root)))
+        _let_open(builder.info.splits[self.split].num_shards, self.root)
         data = builder.as_data_source(split=self.split)
         if len(data) != len(self):
             raise usage.Damaged(
@@ -104,15 +141,21 @@ class Source:
             data[0]
         return data
 
-    def labels(self, head: str) -> list[np.ndarray]:
-        """Returns the label of every row. It reads every record, but decodes no frame."""
+    def labels(self, head: str) -> np.ndarray | list[np.ndarray]:
+        """Returns the label of every row. Of a dataset that was built before labels were kept beside the records
+        it reads all of these, but decodes no frame."""
+        known = labels_lib.load(self.root, self.info.fingerprint, self.split, head)
+        if known is not None and len(known) == len(self):
+            return known
         data = self._opened()
         return [np.asarray(data[row]["label"][head]) for row in range(len(self))]
 
     def ids(self) -> list[str]:
         """Returns the id of every row."""
-        # The build wrote the ids beside the records, so that none of these is read for them.
-        return json.loads((self.root / "index.json").read_text(encoding="utf-8"))[self.split]
+        # Those of a small split are asked for again and again, and the file may hold a large one, too.
+        read = _ids if len(self) <= KEPT else _ids.__wrapped__
+        path = self.root / "index.json"
+        return list(read(path, buckets.stamp(path), self.split))
 
 
 class Held:
@@ -209,10 +252,20 @@ def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
         )
 
 
+def is_at(root: str | os.PathLike) -> bool:
+    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket (gs://)."""
+    return buckets.there(buckets.located(root) / "metadata.json")
+
+
 def _check_there(root: pathlib.Path, example: str) -> None:
     """Raises FileNotFoundError where no dataset was built at ``root``, with the command ``example`` where one is
     known that would build there what is wanted."""
-    if (root / "metadata.json").exists():
+    if buckets.scheme(root) == "s3":
+        raise usage.WrongUse(
+            f"{root}: records are read at random places, on disks and in gs:// buckets: mount an s3:// bucket "
+            "(mountpoint-s3, rclone) or copy it, and name that folder"
+        )
+    if is_at(root):
         return
     own = f"python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}"
     known = f"The one that this configuration is written for is made there by\n  {example}\n"
@@ -240,11 +293,11 @@ def _check_kinds(info: Info) -> None:
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
     """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
     is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
-    root = pathlib.Path(root)
+    root = buckets.located(root)
     path = root / "metadata.json"
     _check_there(root, example)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         # First: of another schema the other entries may differ, too.
         _check_version(root, found, command)
         info = Info(**found)

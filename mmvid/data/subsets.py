@@ -23,7 +23,8 @@ class Subset:
     """Some ``rows`` of a source under the name ``split``, taken by ``rule``. It can be pickled."""
 
     def __init__(self, source, rows: Sequence[int], split: str, rule: Rule):
-        self.source, self.rows = source, tuple(map(int, rows))
+        # An array: a tuple of ten million numbers would take five times the room, in each worker.
+        self.source, self.rows = source, np.asarray(rows, np.int64)
         self.split, self.rule = split, rule
 
     def __len__(self) -> int:
@@ -31,7 +32,8 @@ class Subset:
 
     def __getitem__(self, row: int) -> dict:
         # Of a subset's subset the innermost one says which row of the whole split it is.
-        return {"row": self.rows[row]} | self.source[self.rows[row]]
+        whole = int(self.rows[row])
+        return {"row": whole} | self.source[whole]
 
     @property
     def info(self):
@@ -46,12 +48,12 @@ class Subset:
     def ids(self) -> list[str]:
         """Returns the id of every row."""
         ids = self.source.ids()
-        return [ids[row] for row in self.rows]
+        return [ids[row] for row in self.rows.tolist()]
 
-    def labels(self, head: str) -> list[np.ndarray]:
+    def labels(self, head: str) -> np.ndarray | list[np.ndarray]:
         """Returns the label of every row."""
         labels = self.source.labels(head)
-        return [labels[row] for row in self.rows]
+        return labels[self.rows] if isinstance(labels, np.ndarray) else [labels[row] for row in self.rows.tolist()]
 
 
 # ---------------------------------------------------------------------------- which clips
@@ -87,12 +89,11 @@ def _proportionally(counts: np.ndarray, total: int) -> np.ndarray:
     return wanted
 
 
-def _wanted(shown: np.ndarray, rule: Rule) -> tuple[np.ndarray, int]:
+def _wanted(counts: np.ndarray, clips: int, rule: Rule) -> tuple[np.ndarray, int]:
     """Returns (clips of every class [K], clips in all) that a rule asks for; -1 in all means no such limit.
 
-    ``shown`` bool [N, K] tells which of the N clips has which of the K classes.
+    Of ``clips`` in all, ``counts`` [K] are how many have each class.
     """
-    counts, clips = shown.sum(0), len(shown)
     if rule.per_class is not None and rule.by == "class":
         return np.minimum(counts, rule.per_class), -1
     total = round(rule.share * clips) if rule.share is not None else rule.per_class * int((counts > 0).sum())
@@ -107,7 +108,7 @@ def _drawn(shown: np.ndarray, rule: Rule) -> list[int]:
 
     Classes are served from the rarest on, which have the fewest clips to choose from.
     """
-    wanted, total = _wanted(shown, rule)
+    wanted, total = _wanted(shown.sum(0), len(shown), rule)
     chosen: dict[int, None] = {}
     got = np.zeros(shown.shape[1], int)
     for c in np.argsort(shown.sum(0), kind="stable"):
@@ -123,23 +124,50 @@ def _drawn(shown: np.ndarray, rule: Rule) -> list[int]:
     return [*chosen, *spare[: max(total - len(chosen), 0)]]
 
 
-def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ()) -> list[int]:
+def _drawn_of_one(label: np.ndarray, classes: int, rule: Rule) -> np.ndarray:
+    """Does what `_drawn` does for clips of one class each, ``label`` int [N]: no clip serves two classes, so that
+    all are served at once."""
+    counts = np.bincount(label, minlength=classes)
+    wanted, total = _wanted(counts, len(label), rule)
+    by_class = np.argsort(label, kind="stable")
+    # The place of every clip within its class, in the order of `by_class`.
+    place = np.arange(len(label)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = np.zeros(len(label), bool)
+    taken[by_class[place < np.repeat(wanted, counts)]] = True
+    spare = np.flatnonzero(~taken)[: max(total - int(taken.sum()), 0)]
+    return np.concatenate([np.flatnonzero(taken), spare])
+
+
+def _shuffled(ids: Sequence[str], rows: np.ndarray, seed: int) -> np.ndarray:
+    """Returns ``rows`` in the random order of a seed (`_rank`)."""
+    ranks = bytearray()
+    for row in rows.tolist():
+        # Half of a digest decides: that two clips agree in 128 bits is not to be expected.
+        ranks += _rank(seed, ids[row])[:16]
+    first, second = np.frombuffer(ranks, ">u8").reshape(-1, 2).T
+    return rows[np.lexsort((second, first))]
+
+
+def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ()) -> np.ndarray:
     """Returns the rows that a rule takes of a source, ascending, less the clips whose ids are in ``without``.
 
     ``head`` is the label space whose classes the rule counts, None where the rule takes all clips. In a head
     of kind 'single', clips whose label is none of its classes are never drawn.
     """
     ids = source.ids()
-    rows = [row for row in range(len(ids)) if ids[row] not in without]
-    if head is None or not rows:
+    rows = np.asarray([row for row in range(len(ids)) if ids[row] not in without] if without else range(len(ids)))
+    if head is None or not len(rows):
         return rows
     # From here on the order is the seed's, so that taking the first rows is a random draw.
-    rows.sort(key=lambda row: _rank(rule.seed, ids[row]))
+    rows = _shuffled(ids, rows, rule.seed)
     labels = source.labels(rule.head)
-    shown = np.stack([classes_of(labels[row], head) for row in rows])
     if head.kind == "single":
-        rows, shown = [row for row, has in zip(rows, shown.any(1)) if has], shown[shown.any(1)]
-    return sorted(rows[i] for i in _drawn(shown, rule)) if rows else []
+        label = np.asarray(labels, int)[rows]
+        known = (label >= 0) & (label < head.classes)
+        rows, label = rows[known], label[known]
+        return np.sort(rows[_drawn_of_one(label, head.classes, rule)]) if len(rows) else rows
+    shown = np.stack([classes_of(labels[row], head) for row in rows.tolist()])
+    return np.sort(rows[_drawn(shown, rule)])
 
 
 def classes_of(label: np.ndarray, head: Head) -> np.ndarray:
@@ -153,12 +181,13 @@ def classes_of(label: np.ndarray, head: Head) -> np.ndarray:
 # ---------------------------------------------------------------------------- of a configuration
 def _rows(
     name: str, rule: Rule, dataset: Dataset, heads: Mapping[str, Head], kept: Sequence[str] | None
-) -> list[int]:
+) -> Sequence[int]:
     """Returns the rows that a subset takes: those of the ids ``kept`` of an earlier call, or a new choice."""
     source = dataset.split(rule.of)
     if kept is not None:
-        row_of = {clip: row for row, clip in enumerate(source.ids())}
-        return [row_of[clip] for clip in kept]
+        # They were written in the order of their rows.
+        wanted = set(kept)
+        return [row for row, clip in enumerate(source.ids()) if clip in wanted]
     if rule.head:
         LOG.info("subset %s: reading the labels of %d clips, once", name, len(source))
     without = set(dataset.split(rule.without).ids()) if rule.without else set()
@@ -183,7 +212,7 @@ def divided(
     for name, rule in made.items():
         own = datasets[rule.dataset]
         rows = _rows(name, rule, own, heads[rule.dataset], kept.get(name))
-        if not rows:
+        if not len(rows):
             raise ValueError(f"subsets.{name}: no clip of {rule.of!r} is left for it; {EXAMPLE}")
         subset = Subset(own.split(rule.of), rows, name, rule)
         for dataset in {rule.dataset, "dataset"}:

@@ -170,7 +170,8 @@ def check_clips(groups: Mapping[str, Group]) -> Callable:
                 source = run.datasets["dataset"].split(split)
                 # Another dataset may well call other clips by the same names.
                 same = source.info.fingerprint == learnt.info.fingerprint
-                if same and (both := {*learnt.ids()} & {*source.ids()}):
+                # A set of the split that is scored: of the clips to learn from there may be millions.
+                if same and (both := {*source.ids()}.intersection(learnt.ids())):
                     raise ValueError(
                         f"the {'' if group.labels else 'un'}labelled clips {group.split!r} have {len(both)} of "
                         f"{split!r}, on which the run is scored (evaluation.splits): name clips of training, "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import usage, weights
+from mmvid import sharding, usage, weights
 from mmvid.files import read_json
 from mmvid.network import Beginning, Network, TrainState, final_weights
 from mmvid.streams import Head, Stream
@@ -82,7 +82,7 @@ def keep_weights(networks, heads, inputs: Mapping[str, Mapping] | None = None) -
 
     def leave(state: TrainState, directory: pathlib.Path) -> None:
         # Final: the moving average where there is one.
-        final = jax.device_get(final_weights(state))
+        final = sharding.fetched(final_weights(state))
         tree = {n: {kind: final[kind][n] for kind in ("params", "stats")} for n in final["params"]}
         if jax.process_index() == 0:
             path = directory / "weights.safetensors"

@@ -1,7 +1,5 @@
 """The first state of a segment, fresh or restored, and the learning rates of its steps."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +11,19 @@ from mmvid.run.build import Run
 
 
 def initial_state(segment: Segment, run: Run, *, enter: bool):
-    """The segment's first TrainState, replicated over the devices.
+    """The segment's first TrainState, in the shardings that it trains in (`sharding.shared`); teachers are
+    replicated over the devices.
 
     Without ``enter`` it is a template that a checkpoint is restored into: its tree is right, but only its
     frozen networks hold the values that they train with.
     """
     config, replicated = run.config, sharding.replicated(run.mesh)
-    jitted = functools.partial(jax.jit, out_shardings=replicated)
     draw = programs.shared(
-        run, "draw", segment, lambda: jitted(network.make_draw(segment, config.size)), programs.FORWARD
+        run,
+        "draw",
+        segment,
+        lambda: jax.jit(network.make_draw(segment, config.size), out_shardings=replicated),
+        programs.FORWARD,
     )
     drawn = network.draw_weights(segment, config.size, config.seed, draw)
     beginning = network.beginning(segment.networks, *drawn, segment.first_step)
@@ -35,10 +37,14 @@ def initial_state(segment: Segment, run: Run, *, enter: bool):
     def state(beginning, key):
         return network.begin(beginning, segment.method, segment.tx, key, ema=config.ema > 0)
 
-    key = jax.random.fold_in(jax.random.key(config.seed), segment.seed)
-    begin = programs.shared(run, "begin", segment, lambda: jitted(state))
     # 0 is the key of the draw of weights (`network.draw_weights`), 1 that of training.
-    return begin(beginning, jax.random.fold_in(key, 1))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), segment.seed), 1)
+
+    def jitted():
+        shapes = jax.eval_shape(state, beginning, key)
+        return jax.jit(state, out_shardings=sharding.shared(run.mesh, shapes)._replace(frozen=replicated))
+
+    return programs.shared(run, "begin", segment, jitted)(beginning, key)
 
 
 def restored(checkpoints, state, step: int | None = None):

@@ -73,7 +73,7 @@ def _ensure(spec) -> None:
                 "command goes on."
             )
 
-    there = (pathlib.Path(spec.path) / "metadata.json").exists()
+    there = records.is_at(spec.path)
     # A path that the command does not make is the user's own, and perhaps misspelt.
     due = spec.path in spec.command and not there
     sharding.on_first(make if due else lambda: None, f"making {spec.path}")
@@ -198,7 +198,7 @@ def _fitted(config, datasets: dict[str, records.Dataset], workdir: pathlib.Path)
     spaces = {name: label_spaces(dataset.info) for name, dataset in datasets.items()} | {"dataset": heads}
     datasets = subsets.divided(datasets, config.subsets, spaces, workdir / "subsets.json")
     _check_split_names(config, datasets["dataset"])
-    mesh, segments = sharding.make_mesh(), planned(config, datasets)
+    mesh, segments = sharding.make_mesh(fsdp=config.mesh.fsdp), planned(config, datasets)
     checks.check_batches(config, mesh, segments)
     checks.check_groups(segments, datasets, label_spaces)
     # The main dataset need not have what only a segment on another one reads (stills, for one).
@@ -240,7 +240,7 @@ def _check_still_there(config, workdir: pathlib.Path) -> None:
     """Raises FileNotFoundError for a dataset that is gone. `build` would make it anew, perhaps with other clips
     than those that the run has learnt from."""
     for name, spec in wanted(config).items():
-        if not (pathlib.Path(spec.path) / "metadata.json").exists():
+        if not records.is_at(spec.path):
             own = spec.path in spec.command
             again = f"make it again (python -m {' '.join(spec.command)})" if own else "put it back"
             raise FileNotFoundError(
@@ -291,9 +291,10 @@ def opened(workdir: pathlib.Path, config) -> Run:
 
 def without_beginning(config):
     """Returns a configuration without the stills and files of weights that are gone: a run that has ended needs
-    nothing of its beginning."""
+    nothing of its beginning, nor the devices that it was trained on."""
     config = config.copy_and_resolve_references().unlock()
-    if not (pathlib.Path(config.stills.path) / "metadata.json").exists():
+    config.mesh.fsdp = 1
+    if not records.is_at(config.stills.path):
         config.stills.steps = "0"
     for spec in config.networks.values():
         named = [spec.weights] if isinstance(spec.weights, str) else spec.weights.values()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 # CUDA 12's JAX runs with the drivers of CUDA 13, too; not the other way round.
 EXTRAS = {"an NVIDIA GPU": "cuda12", "a TPU": "tpu"}
-_DEV = pathlib.Path("/dev")
+DEV = pathlib.Path("/dev")
 
 
 def _listed(path: str) -> bool:
@@ -37,19 +37,27 @@ def _has_gpu(environ: Mapping[str, str], dev: pathlib.Path) -> bool:
     return any(dev.glob("nvidia[0-9]*")) or _listed(environ.get("PATH", ""))
 
 
-def _has_tpu(environ: Mapping[str, str], dev: pathlib.Path) -> bool:
+def gpus(environ: Mapping[str, str] = os.environ, dev: pathlib.Path = DEV) -> int:
+    """Returns how many NVIDIA GPUs this process sees, by its environment and the files of their driver."""
+    if (shown := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([own for own in shown.split(",") if own.strip() not in ("", "-1")])
+    return len(list(dev.glob("nvidia[0-9]*")))
+
+
+def has_tpu(environ: Mapping[str, str], dev: pathlib.Path = DEV) -> bool:
+    """Returns whether this machine has a TPU."""
     # Newer TPUs stand in vfio, as may anything else that is handed to a virtual machine.
     handed = any(dev.glob("vfio/[0-9]*")) and any(name.startswith("TPU_") for name in environ)
     return handed or any(dev.glob("accel[0-9]*"))
 
 
-def accelerator(environ: Mapping[str, str] = os.environ, dev: pathlib.Path = _DEV) -> str:
+def accelerator(environ: Mapping[str, str] = os.environ, dev: pathlib.Path = DEV) -> str:
     """Returns which of `EXTRAS` this machine has for this process; '' where it has none that JAX could drive."""
     if sys.platform != "linux":  # JAX drives them on Linux alone
         return ""
     if _has_gpu(environ, dev):
         return "an NVIDIA GPU"
-    return "a TPU" if _has_tpu(environ, dev) else ""
+    return "a TPU" if has_tpu(environ, dev) else ""
 
 
 def requirement(found: str) -> str:
@@ -57,7 +65,7 @@ def requirement(found: str) -> str:
     return f"jax[{EXTRAS[found]}]" if found else "jax"
 
 
-def warning(backend: str, version: str, environ: Mapping[str, str] = os.environ, dev: pathlib.Path = _DEV) -> str:
+def warning(backend: str, version: str, environ: Mapping[str, str] = os.environ, dev: pathlib.Path = DEV) -> str:
     """Returns what is to be said where JAX of this ``version`` computes on the ``backend`` 'cpu' beside an
     accelerator: the line that cures it. It is '' where all is well, or JAX_PLATFORMS says that it is meant."""
     if backend != "cpu" or environ.get("JAX_PLATFORMS"):

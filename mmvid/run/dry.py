@@ -139,7 +139,7 @@ def tried(run: Run, segment: Segment) -> Tried:
     with patience.saying(f"{segment.name}: drawing its weights", _say):
         state = begin.initial_state(segment, run, enter=False)
     placed = sharding.place(run.mesh, batch(segment, run.config.size))
-    step = step_lib.jit_train_step(loop.make_step(segment, run.config), sharding.replicated(run.mesh))
+    step = step_lib.jit_train_step(loop.make_step(segment, run.config), sharding.replicated(run.mesh), state)
     state_bytes, weights = _bytes(state._replace(frozen={}, key=())), _bytes(network.final_weights(state))
     found = Tried(None, _free(), (), state_bytes, weights)
     try:

@@ -23,6 +23,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+# The lock of a run, in its workdir.
+RUN = "run.lock"
 # Seconds between two touches, after how many without one a holder is dead, between two looks.
 BEAT, STALE, LOOK = 5.0, 40.0, 0.5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -155,6 +157,11 @@ def _beating(path: pathlib.Path) -> Callable | None:
 
 
 # ---------------------------------------------------------------------------- either
+def holder(path: pathlib.Path) -> dict:
+    """The entry of whoever holds, or held last, the lock file ``path``; {} where there is none."""
+    return _holder(path) or _holder(_beat_file(path))
+
+
 def _beat_file(path: pathlib.Path) -> pathlib.Path:
     """The file that the holder touches where the file system has no locks."""
     # A name of its own: trying flock leaves an empty file behind.
@@ -184,8 +191,7 @@ def held(path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | No
     """
     path, told = pathlib.Path(path), False
     while (release := _taken(path)) is None:
-        holder = _holder(path) or _holder(_beat_file(path))
-        line = f"{what} is in use by {_describe(holder)}"
+        line = f"{what} is in use by {_describe(holder(path))}"
         if wait is None:
             raise Held(line)
         if not told:

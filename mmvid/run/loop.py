@@ -13,14 +13,11 @@ from mmvid import step as step_lib
 from mmvid.plans.segment import Segment
 from mmvid.run import begin, cost, feed, programs, score, signals, talk
 from mmvid.run.build import Run
+from mmvid.run.signals import Stopped
 
 
 class Diverged(RuntimeError):
     """Raised for a loss that is not finite; the message names the output, the term and the step."""
-
-
-class Stopped(Exception):
-    """Raised when the run was asked to end and has saved everything; the message says how to go on."""
 
 
 class Loop(NamedTuple):
@@ -85,23 +82,15 @@ def _due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-def _asked_to_stop(run: Run, step: int) -> bool:
-    """Whether a signal asked this process to end, or any of several: these agree every ``log_every`` steps."""
+def _asked_to_stop(run: Run) -> bool:
+    """Whether a signal asked this process to end, or any of several."""
     # All must leave after the same step: one that goes on alone would wait for the others for ever.
-    stop = "signal" in run.stop
-    if jax.process_count() == 1:
-        return stop
-    # Agreeing makes the host wait for the other processes, too much for every step.
-    if step % run.config.log_every:
-        return False
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.asarray(stop)).any())
+    return "signal" in run.stop if jax.process_count() == 1 else signals.agreed(run.stop)
 
 
 def waiting(run: Run):
     """A context in which a signal ends the wait at once; of several processes none may leave alone, and it
-    does nothing."""
+    does nothing (scores ask by themselves, `score.evaluator`)."""
     return signals.at_once(run.stop) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
@@ -113,7 +102,7 @@ def _opened(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> L
     late = logs.Late(writer, lambda values, step: _check_finite(values, segment.name, step, run.workdir))
     replicated = sharding.replicated(run.mesh)
     step_fn = programs.shared(
-        run, "step", segment, lambda: step_lib.jit_train_step(make_step(segment, run.config), replicated)
+        run, "step", segment, lambda: step_lib.jit_train_step(make_step(segment, run.config), replicated, state)
     )
     evaluations, saves = (every(d, segment) for d in (run.config.evaluation.every, run.config.save_every))
     done, silent = start - segment.first_step, jax.process_index() > 0
@@ -182,12 +171,12 @@ def _log(loop: Loop, step: int, batch: dict, values) -> None:
 
 def _after(loop: Loop, state, step: int) -> None:
     """Validates and saves where that is due after ``step``. Raises Stopped where the run was asked to end."""
-    value, stop = _validated(loop, state, step), _asked_to_stop(loop.run, step)
+    value, stop = _validated(loop, state, step), _asked_to_stop(loop.run)
     # What was scored is saved, so that the best checkpoint is the one that the score is of.
     if _due(step, loop.saves, loop.segment.stop) or value is not None or stop:
         _keep(loop, state, step, value)
     if stop:
-        raise Stopped(talk.goodbye(loop.run, loop.segment, step))
+        raise Stopped(talk.goodbye(loop.run, loop.segment, step), signals.name_of(loop.run.stop))
 
 
 def train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> Any:
@@ -214,7 +203,7 @@ def train(run: Run, segment: Segment, state, checkpoints, evaluate_split) -> Any
         step = int(state.step)
         if step > loop.start:
             _keep(loop, state, step, None)
-        raise Stopped(talk.goodbye(run, segment, step)) from None
+        raise Stopped(talk.goodbye(run, segment, step), signals.name_of(run.stop)) from None
     finally:
         loop.bar.close()
         batches.close()

@@ -4,7 +4,7 @@ takes. A dataset that is there is opened; of one that is not, what has to be kno
 import pathlib
 from typing import NamedTuple
 
-from mmvid import sharding, usage
+from mmvid import buckets, sharding, usage
 from mmvid.data import records, rules
 from mmvid.data.records import Dataset, Info
 from mmvid.report import text
@@ -27,7 +27,7 @@ class Outline(NamedTuple):
 
 
 def _there(spec) -> bool:
-    return (pathlib.Path(spec.path) / "metadata.json").exists()
+    return records.is_at(spec.path)
 
 
 def _without_stills(config):
@@ -71,7 +71,7 @@ def _size(rule: rules.Rule, known: dict[str, int], head: Head | None) -> int:
 def _made_up(config, name: str, spec) -> Dataset:
     """Stands in for a dataset that is not there: it has an Info, and no clip."""
     clips = {split: spec.get("clips", {}).get(split, CLIPS) for split in _splits(config)}
-    path, heads = pathlib.Path(spec.path), _spaces(config)
+    path, heads = buckets.located(spec.path), _spaces(config)
     info = Info(
         name=path.name or name,
         version=records.SCHEMA,
@@ -135,8 +135,9 @@ def outline(config, workdir: pathlib.Path) -> Outline:
             lines.append(_said(spec, datasets[name]))
             guessed |= set(datasets[name].info.splits) - set(spec.get("clips", {}))
     datasets = _with_subsets(config, datasets)
-    mesh, segments = sharding.make_mesh(), build.planned(config, datasets)
+    segments = build.planned(config, datasets)
     with usage.wrong_use():
+        mesh = sharding.make_mesh(fsdp=config.mesh.fsdp)
         checks.check_groups(segments, datasets, build.label_spaces)
         checks.check_batches(config, mesh, segments)
     return Outline(Run(config, workdir, mesh, datasets, segments, {}, {}), tuple(lines), frozenset(guessed))

@@ -21,8 +21,9 @@ from mmvid.weights import seen as weights_seen
 
 # Entries that may change when a run goes on: none of them touches a result of training.
 FREE = (
-    "loader", "log_every", "save_every", "published", "published_neighbours", "compare", "evaluation.neighbours",
-    "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse", "blend.published",
+    "loader", "mesh", "log_every", "save_every", "published", "published_neighbours", "compare",
+    "evaluation.neighbours", "dataset.command", "dataset.since", "dataset.clips", "stills.command", "reuse",
+    "blend.published",
     "semi.thinned", "grid.tables", "grid.pairs", "grid.ranks", "grid.sums", "grid.protocols",
 )  # fmt: skip
 

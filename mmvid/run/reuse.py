@@ -20,7 +20,10 @@ class _Ended(NamedTuple):
 
 
 def _paths(config) -> list[pathlib.Path]:
-    return [pathlib.Path(path) for path in usage.listed(config.reuse)]
+    paths = usage.listed(config.reuse)
+    for path in paths:
+        usage.check_on_disk("--config.reuse", path)
+    return [pathlib.Path(path) for path in paths]
 
 
 def all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmvid import files, infer, network, sharding
 from mmvid.plans.segment import Segment
-from mmvid.run import feed, programs
+from mmvid.run import feed, programs, signals
 from mmvid.run.build import Run
 from mmvid.scores import ensembles, file, numbers
 from mmvid.scores import evaluate as evaluate_lib
@@ -80,10 +80,10 @@ def members(segment: Segment) -> list[str]:
     return [o for o in found if wants[o].streams in alone or not all((s,) in alone for s in wants[o].streams)]
 
 
-def predictor(run: Run, segment: Segment) -> Callable:
+def predictor(run: Run, segment: Segment, before: Callable = lambda: None) -> Callable:
     """Returns predict(weights, source, meta), which gives the Scores of all clips of a source, the same in every
     process; ``meta`` says how they are cut. ``weights`` are {'params': {network: tree}, 'stats': ..}. It is
-    compiled once for all sources that are cut alike."""
+    compiled once for all sources that are cut alike. ``before`` is called before each batch."""
 
     def compiled():
         predict = infer.make_predict(segment.networks, segment.streams, tuple(segment.needs))
@@ -94,6 +94,7 @@ def predictor(run: Run, segment: Segment) -> Callable:
 
     def predict(weights, source, meta: dict) -> Scores:
         def outputs(batch):
+            before()
             placed = sharding.place(run.mesh, batch)
             # Each process reads back the rows that it has placed; `predict_split` brings all together.
             return jax.tree.map(sharding.local, forward(weights["params"], weights["stats"], placed))
@@ -111,15 +112,21 @@ def predictor(run: Run, segment: Segment) -> Callable:
     return predict
 
 
-def scorer(run: Run, segment: Segment) -> Callable:
+def scorer(run: Run, segment: Segment, before: Callable = lambda: None) -> Callable:
     """Returns score(weights, split, step, protocol, crops), which gives the Scores of a whole split, as
     `predictor` does."""
-    dataset, predict = run.datasets[segment.dataset], predictor(run, segment)
+    dataset, predict = run.datasets[segment.dataset], predictor(run, segment, before)
 
     def score(weights, split: str, step: int, protocol: str, crops: str) -> Scores:
         return predict(weights, dataset.split(split), meta(run, segment, split, step, protocol, crops))
 
     return score
+
+
+def _leave_together(run: Run) -> None:
+    """Raises Interrupted, in all of several processes at the same batch, after a signal to any of them."""
+    if jax.process_count() > 1 and signals.agreed(run.stop):
+        raise signals.Interrupted
 
 
 def evaluator(run: Run, segment: Segment) -> Callable:
@@ -130,7 +137,7 @@ def evaluator(run: Run, segment: Segment) -> Callable:
     While training, clips are cut as ``evaluation.during_protocol`` and ``during_crops`` say: by default one
     uniform clip and the centre crop, as MML's code does.
     """
-    spec, score = run.config.evaluation, scorer(run, segment)
+    spec, score = run.config.evaluation, scorer(run, segment, lambda: _leave_together(run))
 
     def evaluate_split(state, split: str, step: int, *, when: str = "", thinned: int = 1) -> Scores:
         often = (spec.during_protocol, spec.during_crops)

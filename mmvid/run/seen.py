@@ -9,7 +9,7 @@ from mmvid.weights.seen import Shown
 
 def _shown(run: Run, dataset: str, split: str) -> Shown:
     source = run.datasets[dataset].split(split)
-    return Shown(dataset, split, source.info.fingerprint, tuple(source.ids()))
+    return Shown(dataset, split, source.info.fingerprint, seen_lib.clips(source.ids()))
 
 
 def of(run: Run, segment: Segment) -> dict:
@@ -17,7 +17,9 @@ def of(run: Run, segment: Segment) -> dict:
     and what anything that it starts from has seen. Teachers count, since students learn what these know."""
     trained = dict.fromkeys((group.dataset, group.split) for group in segment.groups.values())
     every = [(name, split) for name, dataset in run.datasets.items() for split in dataset.info.splits]
-    own = seen_lib.of_clips((_shown(run, *key) for key in trained), (_shown(run, *key) for key in every))
+    # Once: of ten million clips it takes half a minute.
+    shown = {key: _shown(run, *key) for key in dict.fromkeys([*trained, *every])}
+    own = seen_lib.of_clips((shown[key] for key in trained), (shown[key] for key in every))
     # Without a spec nobody knows what it starts from.
     if not segment.spec:
         return own | {"unproven": [f"segment {segment.name!r}"]}

@@ -2,7 +2,7 @@
 
 import math
 
-from mmvid import names, optim, plans
+from mmvid import names, optim, plans, usage
 from mmvid.data import augment, sampling
 from mmvid.plans import networks
 from mmvid.plans import segment as segment_lib
@@ -111,8 +111,8 @@ def check_weights(config) -> None:
                 entry = f"--config.networks.{name}.weights"
                 given = f'{entry}="{{{part!r}: {source!r}}}"' if part else f"{entry}={source}"
                 raise ValueError(
-                    f"{given}: there is no {path}; name a .safetensors or .pth file, or, for a teacher that comes "
-                    "trained, the workdir of its run"
+                    f"{given}: there is no {source if usage.scheme(source) else path}; name a .safetensors or "
+                    ".pth file, or, for a teacher that comes trained, the workdir of its run"
                 )
 
 

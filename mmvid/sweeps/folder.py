@@ -79,7 +79,7 @@ def is_busy(task: Task) -> bool:
     if not task.workdir.is_dir():
         return False
     try:
-        with lock.held(task.workdir / "run.lock", ""):
+        with lock.held(task.workdir / lock.RUN, ""):
             return False
     except lock.Held:
         return True

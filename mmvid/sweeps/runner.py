@@ -51,8 +51,9 @@ def command(task: Task, reused: Sequence[pathlib.Path] = ()) -> list[str]:
 
 def launch(task: Task, arguments: Sequence[str], environ: dict[str, str]) -> subprocess.Popen:
     """Starts a run; what it says goes to the end of its log."""
-    # Bars of progress would fill the log.
-    environ = {"TQDM_DISABLE": "1"} | dict(os.environ) | environ
+    # Bars of progress would fill the log. A run is one process: sweeps that srun has started share the runs out,
+    # and their runs must not take each other for parts of one.
+    environ = {"TQDM_DISABLE": "1"} | dict(os.environ) | {"JAX_NUM_PROCESSES": "1"} | environ
     with task.log.open("ab") as log:
         # A session of its own: else a terminal's Ctrl-C would reach it twice, and the second one saves nothing.
         return subprocess.Popen(
@@ -65,7 +66,8 @@ def outcome(task: Task, code: int) -> str:
     """What has become of a run whose process has ended with an exit ``code``, below 0 for a signal."""
     if (task.workdir / "summary.json").exists() and code == 0:
         return DONE
-    # A shell says 128 and the signal's number. Training that a signal has ended says 0, once all is saved.
+    # A shell says 128 and the signal's number, and so does training that has saved all after SIGTERM; after Ctrl-C
+    # it says 0.
     number = -code if code < 0 else code - 128
     from_outside = any(number == getattr(signal, name, None) for name in _FROM_OUTSIDE)
     return INTERRUPTED if code == 0 or from_outside else FAILED

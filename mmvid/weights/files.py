@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmvid import usage
+from mmvid import buckets, usage
 from mmvid.files import whole
 from mmvid.weights import names_resnet, trees
 from mmvid.weights.trees import Layout, Path, Tree
@@ -131,7 +131,8 @@ def inflated(source: str | os.PathLike) -> bool:
 
 def split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
     """Splits 'path#network' into (path, network); network is '' if it is left out. An 'inflated:' before it is no
-    part of the path. Raises ValueError for one without a path."""
+    part of the path. Of a path in a bucket it is that of a copy (`buckets.fetched`). Raises ValueError for one
+    without a path, or a bucket that cannot be read."""
     source = os.fspath(source)
     if source == INFLATED:
         raise ValueError(
@@ -142,7 +143,8 @@ def split(source: str | os.PathLike) -> tuple[pathlib.Path, str]:
     name, _, network = source.rpartition("#")
     # Only '.safetensors#' separates: a '#' elsewhere belongs to the path.
     own = name.endswith(".safetensors")
-    return pathlib.Path(name if own else source), network if own else ""
+    path = name if own else source
+    return buckets.fetched(path) if buckets.scheme(path) else pathlib.Path(path), network if own else ""
 
 
 def metadata(source: str | os.PathLike) -> dict[str, str]:

@@ -6,26 +6,47 @@ Clips are known by their ids, whatever the dataset: two that share an id count a
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from mmvid import usage
 from mmvid.weights import files
 
 
+class Clips(NamedTuple):
+    """What is kept of a set of ids, which may be millions: their `digest`, how many there were, and a number of 64
+    bits for each, which it has in this process alone."""
+
+    digest: str
+    count: int
+    numbers: np.ndarray
+
+
 class Shown(NamedTuple):
-    """The ``ids`` of a ``split`` of a dataset, whose ``fingerprint`` says in which version it was read."""
+    """The ``clips`` of a ``split`` of a dataset, whose ``fingerprint`` says in which version it was read."""
 
     dataset: str
     split: str
     fingerprint: str
-    ids: tuple[str, ...]
+    clips: Clips
 
 
 def digest(ids: Iterable[str]) -> str:
-    """SHA-256 of a set of ids, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
+    """SHA-256 of a set of ids, whatever their order: of the sorted ids, with line breaks between them."""
+    found, ordered = hashlib.sha256(), [clip for clip, _ in itertools.groupby(sorted(ids))]
+    # Some at a time: the text of all of them may be as long as all else in memory.
+    for start in range(0, len(ordered), 1 << 16):
+        found.update(("\n" * (start > 0) + "\n".join(ordered[start : start + (1 << 16)])).encode())
+    return found.hexdigest()
+
+
+def clips(ids: Collection[str]) -> Clips:
+    """What is kept of ``ids``."""
+    return Clips(digest(ids), len(ids), np.fromiter(map(hash, ids), np.int64, len(ids)))
 
 
 def of_clips(trained: Iterable[Shown], splits: Iterable[Shown]) -> dict:
@@ -35,11 +56,25 @@ def of_clips(trained: Iterable[Shown], splits: Iterable[Shown]) -> dict:
     whether any clip of such a split is among them.
     """
     trained = list(trained)
-    known = {clip for shown in trained for clip in shown.ids}
+    # Two ids of one number are not to be expected; where there are any, a split counts as met that is not.
+    known = np.concatenate([np.zeros(0, np.int64), *(shown.clips.numbers for shown in trained)])
     return {
-        "trained": [shown._asdict() | {"ids": digest(shown.ids), "clips": len(shown.ids)} for shown in trained],
+        "trained": [
+            {
+                "dataset": s.dataset,
+                "split": s.split,
+                "fingerprint": s.fingerprint,
+                "ids": s.clips.digest,
+                "clips": s.clips.count,
+            }
+            for s in trained
+        ],
         "splits": {
-            digest(s.ids): {"name": s.split, "dataset": s.dataset, "met": not known.isdisjoint(s.ids)}
+            s.clips.digest: {
+                "name": s.split,
+                "dataset": s.dataset,
+                "met": bool(np.isin(s.clips.numbers, known).any()),
+            }
             for s in splits
         },
         "published": [],

@@ -1,0 +1,109 @@
+"""Paths in buckets, gs:// and s3://: datasets are read where they lie, files of weights are fetched once.
+
+Nothing is written there: a run locks its folder and adds to its files, which object storage cannot do.
+"""
+
+import contextlib
+import functools
+import os
+import pathlib
+import shutil
+import tempfile
+
+from mmvid import files, usage
+
+# {scheme: what pip installs to read it}
+NEEDED = {"gs": "gcsfs", "s3": "s3fs"}
+
+
+def scheme(path: str | os.PathLike) -> str:
+    """The scheme of a path in a bucket, 'gs' or 's3'; '' for one on a disk. Raises WrongUse for another one."""
+    text = os.fspath(path)
+    found = usage.scheme(text)
+    if found and found not in NEEDED:
+        known = " and ".join(f"{name}://" for name in NEEDED)
+        raise usage.WrongUse(f"{text}: paths on a disk, and in buckets of {known}, are read, and no {found}://")
+    return found
+
+
+@contextlib.contextmanager
+def _explained(text: str):
+    """Turns a library that is missing, and whatever a service refuses, into an error that says what to do."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{text} cannot be read ({error}): pip install {NEEDED[scheme(text)]}") from None
+    except (FileNotFoundError, usage.WrongUse):
+        raise
+    except Exception as error:  # each service has errors of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{text} cannot be read ({type(error).__name__}: {reason}): see that this machine may read the bucket "
+            "(gcloud auth application-default login, aws configure)"
+        ) from error
+
+
+def located(path: str | os.PathLike):
+    """A path on a disk (pathlib's) or in a bucket (etils'): both read and are joined in the same way."""
+    if not scheme(path):
+        return pathlib.Path(path)
+    from etils import epath  # a tenth of a second, which paths on a disk need not wait for
+
+    return epath.Path(path)
+
+
+def stamp(path) -> tuple:
+    """What changes with a file: its size and its time."""
+    status = path.stat()
+    # etils' own, of a file in a bucket, has other names.
+    return (status.st_size, status.st_mtime_ns) if hasattr(status, "st_size") else (status.length, status.mtime)
+
+
+def there(path: str | os.PathLike) -> bool:
+    """Whether there is such a file. Raises ValueError where nobody can tell."""
+    with _explained(os.fspath(path)):
+        return located(path).exists()
+
+
+def _folder() -> pathlib.Path:
+    """Where fetched files are kept."""
+    if own := os.environ.get("XDG_CACHE_HOME"):
+        return pathlib.Path(own) / "mmvid" / "buckets"
+    with contextlib.suppress(RuntimeError, KeyError):  # a container's user may have no home
+        return pathlib.Path.home() / ".cache" / "mmvid" / "buckets"
+    return pathlib.Path(tempfile.gettempdir()) / f"mmvid-{os.getuid()}" / "buckets"
+
+
+@functools.cache
+def fetched(text: str) -> pathlib.Path:
+    """A copy on this machine's disk of a file in a bucket, made once for every version of it.
+
+    Where there is no such file, the path that its copy would have: what reads it says that it is missing. Raises
+    ValueError where the bucket cannot be read, and no copy is there.
+    """
+    copy = _folder().joinpath(scheme(text), *text.partition("://")[2].split("/"))
+    try:
+        with _explained(text):
+            own = located(text).stat()
+            if own.is_directory:
+                return copy
+            known = copy.stat() if copy.is_file() else None
+            if known is None or (known.st_size, int(known.st_mtime)) != (own.length, own.mtime):
+                _copied(text, copy, own.mtime)
+    except FileNotFoundError:
+        return copy
+    except ValueError:
+        # A report names the weights that a run began with, perhaps long after these were readable.
+        if not copy.is_file():
+            raise
+    return copy
+
+
+def _copied(text: str, copy: pathlib.Path, time: int) -> None:
+    """Copies a file, and gives the copy its time."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes of a host may fetch it at once: each writes under a name of its own.
+    with files.whole(copy, mark=f"{os.getpid()}.tmp") as temporary:
+        with located(text).open("rb") as source, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        os.utime(temporary, (time, time))

@@ -1,0 +1,112 @@
+"""Ten million clips: one small file of records under ten thousand names, read by the loader itself. Of a million a
+part is chosen."""
+
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+from test_records import HEADS, pack, record
+
+from mmvid.data import labels, records
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARDS, EACH = 10_000, 1000
+CLIPS, FEWER = SHARDS * EACH, 10**6
+
+# What a run does before its first step, in a process of its own: seconds, and megabytes at the most.
+START = """
+import json, resource, sys, time
+begun = time.perf_counter()
+import numpy as np
+from mmvid.data import pipeline, records
+from mmvid.data.augment import Augment
+from mmvid.data.example import Train
+from mmvid.data.groups import Group
+from mmvid.streams import Head, Sampling, Stream
+
+dataset = records.open_dataset(sys.argv[1])
+source = dataset.split("train")
+spec = Train({"main": source}, {"main": Group("train", 32, {"train": Augment()})},
+             (Stream("rgb", "rgb", Sampling("uniform", 2)),), {"verb": Head(2)}, 8, seed=0)
+batches = pipeline.train_dataset(spec, 0, 10**6)
+first = batches[0]["main"]
+told = {"start": time.perf_counter() - begun}
+ids = [int(row) for step in range(100) for row in batches[step]["main"]["id"]]
+told |= {"ids": ids, "right": all(int(v) == row % 1000 % 2 for v, row in zip(first["label"]["verb"], first["id"]))}
+told["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(json.dumps(told))
+"""
+
+# What a run with a subset does once: which clips it takes, and what it has seen.
+SUBSET = """
+import json, resource, sys, time
+from mmvid.data import records, subsets
+from mmvid.data.rules import Rule
+from mmvid.streams import Head
+from mmvid.weights import seen
+
+source, begun, told = records.open_dataset(sys.argv[1]).split("train"), time.perf_counter(), {}
+rows = subsets.choose(source, Rule(share=0.1, head="verb"), Head(2))
+told["choose"], begun = time.perf_counter() - begun, time.perf_counter()
+told |= {"rows": len(rows), "rising": bool((rows[1:] > rows[:-1]).all())}
+told["clips"] = seen.clips(source.ids()).count
+told["seen"] = time.perf_counter() - begun
+told["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(json.dumps(told))
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def millions(tmp_path_factory):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < SHARDS + records.SPARE:
+        pytest.skip(f"a process may open {hard} files here")
+    root = tmp_path_factory.mktemp("millions")
+    pack(root, [record(i, frames=1) for i in range(EACH)], HEADS)
+    folder = root / "clips" / "1.0.0"
+    (one,) = folder.glob("*array_record*")
+    for i in range(SHARDS):
+        os.link(one, folder / f"clips-train.array_record-{i:05d}-of-{SHARDS:05d}")
+    one.unlink()
+    path = folder / "dataset_info.json"
+    info = json.loads(path.read_text())
+    info["splits"][0]["shardLengths"] = [str(EACH)] * SHARDS
+    path.write_text(json.dumps(info))
+    path = root / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": {"train": CLIPS}}))
+    return root
+
+
+def told(code, root):
+    environ = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_loader_starts_at_once(millions):
+    found = told(START, millions)
+    print({name: found[name] for name in ("start", "memory")})
+    assert found["start"] < 10 and found["memory"] < 2000, found
+    ids = found["ids"]
+    assert found["right"] and len(set(ids)) == len(ids) == 3200
+    # They are from everywhere, not from the first files.
+    assert sum(row < CLIPS / 2 for row in ids) == pytest.approx(1600, abs=150) and max(ids) > 0.99 * CLIPS
+
+
+def test_a_tenth_of_them_is_chosen_once(millions):
+    """Without a look at the records, of which there are more than the labels tell."""
+    (millions / "index.json").write_text(json.dumps({"train": [f"some_class/clip_{i:08d}" for i in range(FEWER)]}))
+    path = millions / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": {"train": FEWER}}))
+    labels.save(millions, "0" * 12, {"verb": "single"}, {"train": {"verb": [0, 1] * (FEWER // 2)}})
+    found = told(SUBSET, millions)
+    print(found)
+    assert found["rows"] == FEWER // 10 and found["rising"] and found["clips"] == FEWER
+    assert found["memory"] < 600, found
