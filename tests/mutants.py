@@ -228,7 +228,7 @@ MUTANTS = (
            "counts, weight = _counts(x), ", "counts, weight = 0 * _counts(x) + _counts(x).sum(0)[None], ",
            "tests/test_randaugment.py -k pils"),
     Mutant("boxes shorten their clip", "mmvid/data/fields.py",
-           'Field(("boxes",), _whole,', 'Field(("boxes",), _stored,', "tests/test_cut.py tests/test_fields.py"),
+           '("boxes",), _whole,', '("boxes",), _stored,', "tests/test_cut.py tests/test_fields.py"),
     Mutant("sound begins when its track does", "mmvid/data/sound.py",
            '(first - record["audio_start_s"])', "first", "tests/test_sound.py"),
     Mutant("sound around a frame begins when its track does", "mmvid/data/sound.py",
