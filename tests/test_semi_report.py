@@ -189,7 +189,7 @@ def test_an_arm_is_scored_with_fewer_frames_where_the_report_looks(tmp_path, mon
     config = cmpl.get_config()
     made = few.scored(config, ["flow"], 1.0, 0, 20)
     ask = lambda weights, *asked: made._replace(meta=dict(asked=asked))  # noqa: E731
-    monkeypatch.setattr(score, "scorer", lambda run, segment: ask)
+    monkeypatch.setattr(score, "scorer", lambda run, segment, before: ask)
     monkeypatch.setattr(score.network, "final_weights", lambda state: {})
     run, segment = SimpleNamespace(workdir=tmp_path, config=config), SimpleNamespace(name="method")
     score.evaluator(run, segment)(None, "test", 9, thinned=2)
