@@ -10,6 +10,10 @@ from collections.abc import Iterator
 
 from mmvid import usage
 
+# The ending of a file that is being written. What has it is removed, so that it must be nobody else's: a FILE.tmp
+# may be the user's.
+MARK = "being-written"
+
 
 def _remove(path: pathlib.Path) -> None:
     if path.is_dir():
@@ -25,7 +29,7 @@ def _flush(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike, mark: str = "tmp") -> Iterator[pathlib.Path]:
+def whole(path: str | os.PathLike, mark: str = MARK) -> Iterator[pathlib.Path]:
     """Gives a temporary name beside ``path`` to write a file or a folder under, and renames it to ``path`` at the
     end. Where the block fails, ``path`` stays as it was and what was written is removed. ``mark`` is the
     ending of the temporary name: it must differ between processes that write one path at the same time."""

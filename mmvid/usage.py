@@ -215,12 +215,15 @@ def check_given(**values: str | None) -> None:
 
 
 # ---------------------------------------------------------------------------- how a program ends
+_FULL = "The disk is full"
+
+
 def explained(error: Exception) -> str:
-    """The message of an error, with what to do where it is the system's, of a full disk or a lacking right."""
+    """The message of an error, with what to do, once, where it is the system's: a full disk, a lacking right."""
     number, text = getattr(error, "errno", None), str(error)
     # Orbax hands on what the system said as text alone.
-    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
-        return f"{text}. The disk is full: make room, then the same command goes on from the last checkpoint"
+    if (number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text) and _FULL not in text:
+        return f"{text}. {_FULL}: make room, then give the same command again"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{text}. This user may not write there: name another folder, or have it handed over"
     return text

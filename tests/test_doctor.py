@@ -129,12 +129,12 @@ FAULTS = {
     "another frame rate": (lambda clips: clips[2].update(fps=60.0), "frames a second than most", "train", False),
     "a clip without flow to test on": (
         lambda clips: clips[7].update(flow_x=[], flow_y=[]),
-        "have no flow, which training clips have", "test", True),
+        "have no flow, which training clips have", "test", False),
     "a clip without sound to learn from": (
         lambda clips: clips[1].update(audio=b""), "have no audio, which others have", "train", False),
     "a split without sound": (
         lambda clips: [clip.update(audio=b"") for clip in clips[3:6]],
-        "have no audio, which training clips have", "val", True),
+        "have no audio, which training clips have", "val", False),
     "a training clip in test, encoded anew": (
         lambda clips: clips[6].update(rgb=anew(clips[0])), "look like training clips", "test", True),
     "a training clip in test, scaled and as a film": (
@@ -218,7 +218,8 @@ def test_a_record_that_cannot_be_read_leaves_the_others_alone():
     ids = ["clip000", "clip001", "clip002"]
     clips = [checkup.look(Broken("train", healthy()[:3]), row, SPACES, 2, ids[row]) for row in range(3)]
     assert [bool(clip.faults) for clip in clips] == [False, True, False] and "checksum" in clips[1].faults[0]
-    (problem,) = checkup.problems(clips, SPACES, {"train": 3}, {"train": ids}, {})
+    problem, only_train = checkup.problems(clips, SPACES, {"train": 3}, {"train": ids}, {})
+    assert "nothing can be scored" in only_train.advice
     assert problem.what == "are damaged" and problem.spoils and problem.clips["train"][0][0] == "clip001"
 
 
@@ -253,6 +254,10 @@ def test_sketches_are_alike_up_to_a_limit_at_every_place(apart):
     assert [problem.clips for problem in found] == [{"test": [("copy", "= c30 of train")]}] * (
         apart <= checkup.LIKE
     )
+    # Where another training clip looks much like that one, too, likeness proves nothing.
+    still = Clip("still", "train", content="still", sketch=np.uint8(clips[30].sketch + 2 * checkup.LIKE))
+    found = checkup.alike([*clips, still, Clip("copy", "test", content="copy", sketch=copied)])
+    assert [problem.spoils for problem in found] == [False] * (apart <= checkup.LIKE)
     # What has the very bytes of a training clip is told elsewhere.
     assert checkup.alike([*clips, Clip("copy", "test", content="c30", sketch=copied)]) == []
 

@@ -225,6 +225,10 @@ def test_as_many_files_may_be_open_as_there_are(limits, wanted, monkeypatch):
     else:
         records._let_open(1000, "data/k400")
     assert asked == ([(1512, limits[1])] if isinstance(wanted, tuple) else [])
+    if wanted == (1512, 4096):  # beside those of other splits, as far as the system goes
+        records._let_open(1000, "data/k400", held=2000)
+        records._let_open(1000, "data/k400", held=9000)
+        assert asked[1:] == [(3512, 4096), (4096, 4096)]
 
 
 def test_shards_grow_with_the_dataset(tmp_path, monkeypatch):

@@ -287,6 +287,11 @@ def folder(run, tmp_path_factory):
     (lambda c: c["networks"]["rgb"].update(model="nope"), "config.json is damaged"),
     (lambda c: c["networks"]["rgb"].update(model="tsm_tiny"), "does not fit the networks"),
     (lambda c: c.update(shared=3), "config.json is damaged"),
+    (lambda c: c["shared"].update(version="1"), "config.json is damaged"),
+    (lambda c: c["shared"].update(outputs=[]), "config.json is damaged (its outputs are"),
+    (lambda c: c["shared"].update(outputs=["flow"]), "config.json is damaged (its outputs are"),
+    (lambda c: c["shared"].update(multi="x"), "config.json is damaged (its losses of several labels"),
+    (lambda c: c.pop("streams"), "config.json is damaged"),
 ])  # fmt: skip
 def test_a_damaged_folder_says_so(folder, film, tmp_path, monkeypatch, capsys, spoil, match):
     copy = shutil.copytree(folder, tmp_path / "m")

@@ -58,7 +58,7 @@ def test_of_several_processes_jax_hears_the_signal(monkeypatch):
             assert stop == {"signal": "SIGTERM"} and jaxs.asked == sorted(set(jaxs.asked))
         with signals.listened() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            assert heard == [signal.SIGTERM] * 2 and stop == {"signal": "SIGINT"}  # handed on
+            assert heard == [signal.SIGTERM] * 2 and stop == {"signal": "SIGTERM"}  # handed on: all end alike
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -60,6 +60,8 @@ def of_run(workdir: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
     """The configuration of the run in ``workdir``, completed and overridden. Raises WrongUse where there is
     no run, and as `configuration.overridden` does."""
     found = build.stored(workdir)
+    if isinstance(found, Mapping) and build.SHARED in found and not {"streams", "networks"} <= set(found):
+        raise ValueError(f"{workdir}/config.json is damaged: have the model shared again")
     if not (isinstance(found, Mapping) and {"streams", "networks"} <= set(found)):
         raise usage.WrongUse(
             f"{workdir}/config.json is not of a run of mmvid: name the --workdir of a training run"

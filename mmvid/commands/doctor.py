@@ -8,15 +8,17 @@ and modality; lengths and frame rates; brightness, motion, loudness, as median
 [least, most]. Then what is wrong with which clips, and what to do about it.
 'spoils' is what would make a score false or end a training: test clips that
 are training clips by their content, classes that no training clip has, clips
-that are missing, damaged, show nothing or lack a modality that training clips
-have. Where there is any, the exit code is 1; --tolerate=1 forgives each up to
-1 % of the clips of a split. 'note' is all else, such as motion beyond what flow
-keeps. Nothing is changed.
+that are missing, damaged or show nothing. Where there is any, the exit code is
+1; --tolerate=1 forgives each up to 1 % of the clips of a split. 'note' is all
+else, such as clips without a modality that others have, or motion beyond what
+flow keeps. Nothing is changed.
 
 Clips are equal where their pictures are stored with the same bytes, whatever
 they are called. Test clips that look like training clips in small grey pictures
-of a few moments are told as copies that were encoded anew, or scaled; those
-that were cut shorter, or in which other things change, are not found.
+of a few moments are told as copies that were encoded anew, or scaled. Those
+that were cut shorter, cropped, mirrored, brightened or encoded at the lowest
+qualities are not found; where training clips look like each other, as before a
+camera that stands still, likeness is a note.
 """
 
 import argparse
@@ -154,6 +156,11 @@ def look(
         name = index[split][row] if row < len(index[split]) else ""
         return checkup.look(sources[split], row, heads, count, name)
 
+    # Before there are threads: TFDS and the bar import when they are first used, and threads that import at the
+    # same time may wait for each other for ever.
+    for source in sources.values():
+        source.open()
+    tqdm.get_lock()
     # Decoders leave Python's lock alone, so that threads share the cores.
     with concurrent.futures.ThreadPoolExecutor() as pool:
         found = pool.map(one, places)

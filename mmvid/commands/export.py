@@ -75,8 +75,8 @@ def write(run: Run, segment: Segment, form: str, out: pathlib.Path, **how) -> di
     the run says."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # First of all: where nothing can be written nobody waits for a program. A folder OUT.tmp may be the user's.
-    with files.whole(out, "being-exported") as folder:
+    # First of all: where nothing can be written nobody waits for a program.
+    with files.whole(out) as folder:
         folder.mkdir()
         made = export.of_run(run, segment, **how)
         if form == "torch":

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # ---------------------------------------------------------------------------- what is asked for
 def _apart(text: str) -> tuple[pathlib.Path, str]:
     """Reads RUN[:OUTPUT] as (folder of the run, output or '')."""
+    usage.check_on_disk("RUN", text)
     if os.path.isdir(text):
         return pathlib.Path(text), ""
     path, colon, output = text.rpartition(":")
@@ -99,8 +100,10 @@ def _seen(run: Run, choice: Choice) -> tuple[list[str], list[str], str]:
     path = build.weights_path(run, choice.segment)
     metadata = weight_files.metadata(path)
     seen = weight_files.told(metadata, "seen", path, "{}")
+    names = {alias: dataset.info.name for alias, dataset in run.datasets.items()}
     trained = [
-        f"{own['clips']} clips of {own['split']} of {own['dataset']}, fingerprint {own['fingerprint']}"
+        f"{own['clips']} clips of {own['split']} of {names.get(own['dataset'], own['dataset'])}, fingerprint "
+        f"{own['fingerprint']}"
         for own in seen.get("trained", ())
     ]
     began = [pathlib.PurePath(name).name for name in seen.get("published", ())]

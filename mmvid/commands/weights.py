@@ -21,7 +21,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 from mmvid import usage
 from mmvid import weights as weights_lib
@@ -205,7 +204,7 @@ def write(path: str, out: pathlib.Path, spelling: str, head: str) -> int:
         )
     usage.check_folder("--write", out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: np.ascontiguousarray(value) for key, value in names.items()}, out)
+    files.write(out, names, {})
     return len(names)
 
 

@@ -176,21 +176,35 @@ def shared(clips: Sequence[Clip]) -> list[Problem]:
 
 def alike(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
-    encoded anew or scaled."""
+    encoded anew or scaled. Where that training clip looks like others, too, as with a camera that stands still,
+    it may be none."""
     known = [clip for clip in clips if clip.sketch is not None]
     learnt = [clip for clip in known if clip.split == LEARNT]
     if not learnt:
         return []
     copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
     # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
-    tree, found = spatial.KDTree(_coarse(every)), []
+    tree, found = spatial.KDTree(_coarse(every)), {True: [], False: []}
+
+    def around(sketch: np.ndarray, limit: int) -> list[int]:
+        """Lists the training clips whose sketches differ by up to ``limit``, the nearest first."""
+        near = np.array(tree.query_ball_point(_coarse(sketch[None])[0], limit, p=np.inf), int)
+        apart = np.abs(every[near].astype(int) - sketch).max((1, 2, 3))
+        return near[np.argsort(apart, kind="stable")][: np.count_nonzero(apart <= limit)].tolist()
+
     for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
-        near = tree.query_ball_point(_coarse(clip.sketch[None])[0], LIKE, p=np.inf)
-        apart = np.abs(every[near].astype(int) - clip.sketch).max((1, 2, 3))
-        if len(near) and apart.min() <= LIKE:
-            found.append((clip.split, clip.id, f"= {learnt[near[int(apart.argmin())]].id} of {LEARNT}"))
+        if near := around(clip.sketch, LIKE):
+            first = learnt[near[0]]
+            # What separates a copy is that other clips are farther off.
+            others = {learnt[row].content for row in around(first.sketch, 2 * LIKE)} - {first.content}
+            found[not others].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+    sure, doubtful = _by_split(found[True]), _by_split(found[False])
     advice = "look at both; if they show the same, keep one of them, and build again"
-    return _problem("look like training clips that were encoded anew", _by_split(found), advice, True)
+    what = "look like a training clip that looks like others, as before a camera that stands still"
+    return [
+        *_problem("look like training clips that were encoded anew", sure, advice, True),
+        *_problem(what, doubtful, "they may be copies: look at some of them"),
+    ]
 
 
 def _coarse(sketches: np.ndarray) -> np.ndarray:
@@ -282,8 +296,7 @@ def missing(
 
 
 def lacking(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips of evaluation without a field that training clips have: its score is of fewer clips than those
-    of other fields, or there is none."""
+    """Finds clips without a field that training clips have, as a film without sound: valid, and each a miss."""
     # What one frame lacks is said by itself: it has no motion.
     read = [clip for clip in clips if _read(clip) and not clip.faults and clip.frames > 1]
     learnt, found = [clip for clip in read if clip.split == LEARNT], []
@@ -292,8 +305,8 @@ def lacking(clips: Sequence[Clip]) -> list[Problem]:
             own = _of(read, lambda clip, field=field: field not in clip.fields)
             tests = {split: ids for split, ids in own.items() if split != LEARNT}
             short = {LEARNT: own[LEARNT]} if LEARNT in own else {}
-            advice = "its score is of fewer clips than others are: build again, or leave them out"
-            found += _problem(f"have no {field}, which training clips have", tests, advice, True)
+            advice = "each is a miss of whatever reads it"
+            found += _problem(f"have no {field}, which training clips have", tests, advice)
             found += _problem(f"have no {field}, which others have", short, "it is learnt from fewer clips")
     return found
 
@@ -343,9 +356,10 @@ def uneven(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips of a single frame, of which a field ends too early, or whose rate is far from the usual one."""
     rates = [clip.rate for clip in clips if not math.isnan(clip.rate)]
     usual = float(np.median(rates)) if rates else math.nan
-    found = _problem(
-        "have one frame", _of(clips, lambda clip: clip.frames == 1), "nothing moves in them: leave them out"
-    )
+    single = _of(clips, lambda clip: clip.frames == 1)
+    if all(clip.frames <= 1 for clip in clips):  # a dataset of pictures
+        single = {}
+    found = _problem("have one frame", single, "nothing moves in them: leave them out")
     for field in fields.FIELDS:
         short = _of(clips, lambda c, field=field: 0 < c.fields.get(field, 0) < fields.least(c.frames))
         found += _problem(f"have {field} that ends more than a tenth too early", short, "build again")
@@ -357,6 +371,13 @@ def uneven(clips: Sequence[Clip]) -> list[Problem]:
 
 
 # ---------------------------------------------------------------------------- the verdict
+def unscored(clips: Sequence[Clip]) -> list[Problem]:
+    """Finds that there is no clip to score anything on."""
+    if any(clip.split != LEARNT for clip in clips) or not clips:
+        return []
+    return [Problem(f"all clips are of {LEARNT!r}", {}, "nothing can be scored: give some to 'val' and 'test'")]
+
+
 def problems(
     clips: Sequence[Clip],
     heads: Mapping[str, Head],
@@ -378,6 +399,7 @@ def problems(
         *contradicted(clips),
         *unlabelled(clips, heads),
         *uneven(clips),
+        *unscored(clips),
     ]
     return sorted(found, key=lambda problem: not problem.spoils)
 

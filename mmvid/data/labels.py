@@ -54,5 +54,6 @@ def load(root: pathlib.Path, fingerprint: str, split: str, head: str) -> np.ndar
             if f"{name}.ends" in found:
                 return np.split(found[name], found[f"{name}.ends"][:-1])
             return found[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    # zipfile raises the last two for a damaged header.
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return None

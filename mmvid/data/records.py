@@ -62,24 +62,28 @@ def fingerprint(rows: list, settings: dict) -> str:
 _OPENING = threading.Lock()
 
 
-def _let_open(count: int, root: pathlib.Path) -> None:
-    """Allows this process to have ``count`` files open, beside its own: each file of records that was read stays
-    open. Raises ValueError where the system does not allow that many."""
+# How many files of records each split has that this process has opened.
+_OPENED: list[int] = []
+
+
+def _let_open(count: int, root: pathlib.Path, held: int = 0) -> None:
+    """Allows this process to have ``count`` files open, beside its own and the ``held`` ones of other splits: each
+    file of records that was read stays open. Raises ValueError where the system does not allow ``count``."""
     try:
         import resource
     except ImportError:  # Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + SPARE
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= wanted:
-        return
+    wanted, unlimited = count + SPARE, resource.RLIM_INFINITY
     if hard != unlimited and hard < wanted:
         raise ValueError(
             f"{root} has {count} files of records, and this system lets a process open {hard}: raise the hard "
             f"limit (ulimit -Hn {wanted}; LimitNOFILE of a service, --ulimit nofile of a container)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # Whether those of other splits are still open is not known: for their sake nothing is refused.
+    wanted = wanted + held if hard == unlimited else min(wanted + held, hard)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @functools.lru_cache(maxsize=16)
@@ -129,7 +133,9 @@ class Source:
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(str(directory(self.root)))
-        _let_open(builder.info.splits[self.split].num_shards, self.root)
+        shards = builder.info.splits[self.split].num_shards
+        _let_open(shards, self.root, sum(_OPENED))
+        _OPENED.append(shards)
         data = builder.as_data_source(split=self.split)
         if len(data) != len(self):
             raise usage.Damaged(
@@ -140,6 +146,12 @@ class Source:
         with contextlib.suppress(Exception):
             data[0]
         return data
+
+    def open(self) -> None:
+        """Opens the split. What reads it by threads does so before they start, since TFDS imports more of itself
+        then."""
+        if len(self):
+            self._opened()
 
     def labels(self, head: str) -> np.ndarray | list[np.ndarray]:
         """Returns the label of every row. Of a dataset that was built before labels were kept beside the records
@@ -253,18 +265,18 @@ def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
 
 
 def is_at(root: str | os.PathLike) -> bool:
-    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket (gs://)."""
+    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket (gs://). Raises WrongUse for s3://."""
+    if buckets.scheme(root) == "s3":
+        raise usage.WrongUse(
+            f"{root}: records are read at random places, on disks and in gs:// buckets: mount an s3:// bucket "
+            "(mountpoint-s3, rclone) or copy it, and name that folder"
+        )
     return buckets.there(buckets.located(root) / "metadata.json")
 
 
 def _check_there(root: pathlib.Path, example: str) -> None:
     """Raises FileNotFoundError where no dataset was built at ``root``, with the command ``example`` where one is
     known that would build there what is wanted."""
-    if buckets.scheme(root) == "s3":
-        raise usage.WrongUse(
-            f"{root}: records are read at random places, on disks and in gs:// buckets: mount an s3:// bucket "
-            "(mountpoint-s3, rclone) or copy it, and name that folder"
-        )
     if is_at(root):
         return
     own = f"python -m data_prep.build --folder YOUR_VIDEOS --out {shlex.quote(str(root))}"

@@ -308,8 +308,9 @@ def without_beginning(config):
 
 def weights_path(run: Run, segment: Segment) -> pathlib.Path:
     """The file of a segment's final weights. In a shared folder there is one of one network, at the top."""
-    shared = run.workdir / MODEL
-    return shared if shared.exists() else run.workdir / segment.name / "weights.safetensors"
+    if SHARED in files.read_note(run.workdir / "config.json"):
+        return run.workdir / MODEL
+    return run.workdir / segment.name / "weights.safetensors"
 
 
 def weights_of(run: Run, segment: Segment) -> dict:

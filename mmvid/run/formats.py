@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
 from mmvid import files, lowering, usage
 from mmvid import weights as weights_lib
@@ -22,6 +21,7 @@ from mmvid.plans import learning
 from mmvid.run import export
 from mmvid.run.build import Run
 from mmvid.run.export import Export
+from mmvid.weights import files as weight_files
 from mmvid.weights.spellings import SPELLINGS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -210,7 +210,7 @@ def _write_network(run: Run, made: Export, network: Network, folder: pathlib.Pat
         path = folder / f"{network.name if len(heads) == 1 else f'{network.name}-{head}'}.safetensors"
         try:
             keys = named(tree, spec.model, head, options)
-            save_file({key: np.ascontiguousarray(value) for key, value in keys.items()}, path, note)
+            weight_files.write(path, keys, note)
             _check_whole(path, network, tree, heads)
         # Whatever a writer stumbles over, in layers that it does not know.
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

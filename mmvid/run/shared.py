@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import mmvid
-from mmvid import files, sharding, usage
+from mmvid import files, losses, sharding, usage
 from mmvid.data import records
 from mmvid.network import Network
 from mmvid.plans import learning
@@ -135,7 +135,7 @@ def write(
     where the weights are gone or damaged. Where anything is raised, nothing of it is left."""
     tree, metadata = _weights(run, choice)
     made = [folder / name for name in (build.MODEL, CONFIG, "README.md")]
-    new = not folder.exists()
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         weight_files.save(made[0], tree, metadata)
@@ -147,8 +147,8 @@ def write(
     except BaseException:  # Ctrl-C, too
         for path in made:
             path.unlink(missing_ok=True)
-        if new:
-            folder.rmdir()
+        for place in new:
+            place.rmdir()
         raise
     return made
 
@@ -174,14 +174,29 @@ def note_of(folder: pathlib.Path) -> dict | None:
     note = found.get(build.SHARED) if isinstance(found, dict) else None
     if note is None:
         return None
-    if not isinstance(note, dict) or {"version", "outputs", "multi", "dataset"} - set(note):
-        raise usage.Damaged(f"{folder / CONFIG} is damaged: have the model shared again")
+    if not isinstance(note, dict) or type(note.get("version")) is not int:
+        raise _damaged(folder)
     if note["version"] != VERSION:
         raise ValueError(
             f"{folder} was shared by mmvid {note.get('mmvid')}, in form {note['version']}, and this one reads "
             f"form {VERSION}: update mmvid"
         )
     return note
+
+
+def _damaged(folder: pathlib.Path, reason: str = "") -> usage.Damaged:
+    return usage.Damaged(f"{folder / CONFIG} is damaged{reason and f' ({reason})'}: have the model shared again")
+
+
+def _check_note(note: Mapping, segment: Segment) -> None:
+    """Raises ValueError where what a shared folder says of itself cannot be of its ``segment``."""
+    if lacking := {"segment", "outputs", "multi", "dataset"} - set(note):
+        raise ValueError(f"it does not say its {sorted(lacking)[0]}")
+    outputs = note["outputs"]
+    if not (isinstance(outputs, list) and outputs and set(map(str, outputs)) <= set(segment.needs)):
+        raise ValueError(f"its outputs are {outputs!r}, of {', '.join(segment.needs)}")
+    if note["multi"] not in losses.MULTI_LABEL:
+        raise ValueError(f"its losses of several labels are {note['multi']!r}, of {', '.join(losses.MULTI_LABEL)}")
 
 
 def opened(folder: pathlib.Path, config) -> tuple[Run, Segment]:
@@ -191,12 +206,16 @@ def opened(folder: pathlib.Path, config) -> tuple[Run, Segment]:
     if not (folder / build.MODEL).exists():
         raise FileNotFoundError(f"{folder / build.MODEL} is gone: have the model shared again")
     try:
-        datasets = {"dataset": records.Dataset(folder, kept.info_of("dataset", note["dataset"]))}
+        datasets = {"dataset": records.Dataset(folder, kept.info_of("dataset", note.get("dataset")))}
         values.check_names(config)
         (segment,) = build.planned(config, datasets)
+        _check_note(note, segment)
     except (TypeError, ValueError) as error:
-        raise usage.Damaged(f"{folder / CONFIG} is damaged ({error}): have the model shared again") from None
+        raise _damaged(folder, str(error)) from None
     run = Run(config, folder, sharding.make_mesh(), datasets, [segment], {}, {})
     method = segment.method._replace(multi=note["multi"])
-    own = dict(outputs=tuple(note["outputs"]), headline=note["outputs"][0], title=note.get("title", ""))
+    own = dict(
+        name=str(note["segment"]), outputs=tuple(note["outputs"]), headline=note["outputs"][0],
+        title=note.get("title", ""),
+    )  # fmt: skip
     return run, segment._replace(method=method, **own)

@@ -74,11 +74,13 @@ def listened() -> Iterator[dict]:
         # Whoever asks twice does not want to wait until everything is saved.
         if "signal" in stop:
             raise KeyboardInterrupt
+        if several:  # all leave at the same place, with the same exit code
+            stop["signal"] = "SIGTERM"
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         stop["signal"] = signal.Signals(number).name
         if stop.get("at_once"):
             raise Interrupted
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

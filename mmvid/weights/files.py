@@ -226,13 +226,23 @@ def save(path: str | os.PathLike, tree: Tree, metadata: Mapping[str, str]) -> No
     flat = trees.flatten(tree)
     # safetensors holds arrays alone: empty dicts go into the metadata.
     empty = json.dumps([_escaped(p) for p, v in flat.items() if isinstance(v, Mapping)])
-    arrays = {_escaped(p): np.asarray(v, order="C") for p, v in flat.items() if not isinstance(v, Mapping)}
+    arrays = {_escaped(p): np.asarray(v) for p, v in flat.items() if not isinstance(v, Mapping)}
     own = {"format": _FORMAT, "version": _VERSION, "empty": empty}
+    write(path, arrays, {**metadata, **own})
+
+
+def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes named arrays and ``metadata`` as a safetensors file, all of it or nothing. Raises OSError where the
+    system does not let it."""
+    arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     with whole(path) as temporary:
         # safetensors makes files that their owner alone may read: this one gets the rights of any other.
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(arrays, temporary, metadata={**metadata, **own})
+        try:
+            save_file(arrays, temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # what the system said, as text
+            raise OSError(f"{path} could not be written: {error}") from error
         temporary.chmod(mode)
 
 
