@@ -124,3 +124,12 @@ def test_scoring_is_no_time_of_a_step():
         time.sleep(0.2)
     assert before == pytest.approx(0.5, rel=0.01)
     assert clock.elapsed() < 10.2 and clock.lap() < 0.01
+
+
+def test_nobody_elses_file_is_removed(tmp_path):
+    """A user may have a said.json.tmp, or a folder of that name, beside what is written."""
+    (tmp_path / "said.json.tmp").mkdir()
+    (tmp_path / "said.json.tmp" / "mine").touch()
+    with files.whole(tmp_path / "said.json") as temporary:
+        temporary.write_text("{}")
+    assert (tmp_path / "said.json.tmp" / "mine").exists() and (tmp_path / "said.json").read_text() == "{}"
