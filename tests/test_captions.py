@@ -48,6 +48,13 @@ def test_sound_goes_along_from_the_start_that_is_asked_for(tmp_path):
         assert times[0] == 0 and len(times) == 12 * lasts and sound == pytest.approx(lasts, abs=0.15)
 
 
+def test_sound_ends_where_the_pictures_do(tmp_path):
+    film = write(tmp_path / "a.mp4", frames=pictures(48, 36, 48), sound=4.0)
+    captions.write(tmp_path / "b.mp4", inputs.item(film, start=1, end=2), lambda second: LINES, 2)
+    _, times, sound = read(tmp_path / "b.mp4")
+    assert len(times) == 12 and sound == pytest.approx(1, abs=0.15)
+
+
 def test_a_film_of_pictures_and_one_that_breaks_off(tmp_path):
     for i, picture in enumerate(pictures(4, 36, 48)):
         av.VideoFrame.from_ndarray(picture, format="rgb24").to_image().save(tmp_path / f"{i}.png")

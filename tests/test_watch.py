@@ -1,5 +1,6 @@
 """Long clips window by window: which spans come of which windows, and of every family's runs."""
 
+import argparse
 import functools
 import itertools
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from test_media import pictures, write
 
 from configs import common
-from mmvid.commands import predict
+from mmvid import files
+from mmvid.commands import answers, predict
 from mmvid.data.media import inputs, windows
 from mmvid.data.media.item import Refused
 from mmvid.data.media.windows import Window
@@ -188,6 +190,51 @@ def test_sound_that_ends_before_the_film_is_missing_then_alone(opened, tmp_path)
     (told,) = watch.watcher(run, segment, Asked(1, 1))([item])
     assert not told.reason and not told.unread and sorted(told.used) == ["audio", "rgb"]
     assert sum(own.windows for own in told.spans["verb"]) == 3
+    assert told.lacking == ((2, pytest.approx(3), "audio"),) and not told.missing
+    assert told.spans["verb"][-1][:2] == (2, pytest.approx(3)) and told.spans["verb"][-1].missing == ("audio",)
+    assert told.spans["verb"][0].missing == ()
+
+
+def test_spans_break_where_other_outputs_answer():
+    by = [(("av",), ()), (("av",), ()), (("av.rgb",), ("audio",)), (("av.rgb",), ("audio",))]
+    cells = [Cell(i, i + 1, {"a": 0.5}, *own) for i, own in enumerate(by)]
+    spans = watch.joined(cells)
+    assert [(s.start, s.end, s.members, s.missing) for s in spans] == [(0, 2, *by[0]), (2, 4, *by[2])]
+    told = watch.Timeline("a", members=("av",), windows=4, spans={"verb": spans}, lacking=((2, 4, "audio"),))
+    said = answers.timeline_text(told)
+    assert "no audio from 2.00 to 4.00" in said and said.splitlines()[-1].endswith("av.rgb")
+    plain = answers.timeline_plain(told)
+    assert [own["sum_of"] for own in plain["timeline"]["verb"]] == [("av",), ("av.rgb",)]
+
+
+def test_what_is_known_when_the_user_stops_is_kept(opened, film, tmp_path, monkeypatch, capsys):
+    """Printed and in the file, with what was not looked at; no film is made of a part."""
+    run, segment = opened("single")
+    each = watch.clips.each
+
+    def stopped(make, jobs, workers, cache):
+        yield from itertools.islice(each(make, jobs, workers, cache), 1)
+        raise KeyboardInterrupt
+
+    def nothing():
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(watch.clips, "each", stopped)
+    monkeypatch.setattr(watch.feed, "eval_batch_size", lambda run: 2)
+    items = [inputs.item(film)]
+    arguments = argparse.Namespace(json=str(tmp_path / "a.json"), csv=None)
+    more = [*items, Refused("later", None, "why")]
+    answered = zip(more, [tmp_path / "a.mp4", None], watch.watcher(run, segment, Asked(0.5, 0.5))(more))
+    with pytest.raises(KeyboardInterrupt):
+        predict._said(answered, arguments, {}, answers.OF_TIMELINES, set())
+    (clip,) = files.read_json(tmp_path / "a.json")["clips"]
+    assert clip["windows"] == 2 and clip["unread"] == [{"start": 1, "end": 3, "reason": "interrupted"}]
+    assert "1.00 - 3.00: not predicted: interrupted" in capsys.readouterr().out
+    assert not (tmp_path / "a.mp4").exists()
+    with pytest.raises(KeyboardInterrupt):
+        predict._said(nothing(), arguments, {}, answers.OF_TIMELINES, set())
+    assert files.read_json(tmp_path / "a.json")["clips"] == [clip]
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])

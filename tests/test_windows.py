@@ -72,6 +72,11 @@ def test_they_are_of_the_interval_that_is_named(long):
         windows.of(Item("a", None, paths={"depth": long}), 1, 1)
 
 
+def test_one_frame_is_one_window(tmp_path):
+    item = inputs.item(write(tmp_path / "a.mp4", frames=pictures(1, 36, 48)))
+    assert [len(windows.of(item, *own)) for own in ((0.5, 0.5), (0.5, 0.1), (4, 2))] == [1, 1, 1]
+
+
 # ---------------------------------------------------------------------------- the record of each
 def test_each_is_what_it_would_be_alone(long, tmp_path):
     """Pictures and flow that are read, sound, boxes and times; the last window lacks sound."""

@@ -68,15 +68,21 @@ def timeline_text(found: Timeline, repeated: Collection[str] = ()) -> str:
         return f"{name}: not predicted: {found.reason}"
     said = f"{name} {_used(found)}, {found.windows} window{'s' * (found.windows != 1)}"
     lost = [f"{_seconds(start, end)}: not predicted: {reason}" for start, end, reason in found.unread]
+    lacks = [f"no {field} from {start:.2f} to {end:.2f}" for start, end, field in found.lacking]
     tables = [_spans(head, spans, " + ".join(found.members)) for head, spans in found.spans.items()]
-    return "\n".join([said, *tables, *lost])
+    return "\n".join([said, *lacks, *tables, *lost])
 
 
 def _spans(head: str, spans: Sequence[Span], of: str) -> str:
-    """Writes the spans of a head, whose probabilities are those ``of`` an output or a sum."""
+    """Writes the spans of a head, whose probabilities are those ``of`` an output or a sum; where another one
+    answers for some of them, it is named beside each."""
     if not spans:
         return f"{head}: nothing reaches the threshold"
     rows = [[_seconds(own.start, own.end), own.label, f"{100 * own.probability:.1f} %"] for own in spans]
+    by = [" + ".join(own.members) or of for own in spans]
+    if set(by) != {of}:
+        rows = [[*row, own] for row, own in zip(rows, by)]
+        return text_lib.aligned([["seconds", head, "probability", "of"], *rows], right=(0, 2))
     return text_lib.aligned([["seconds", head, of], *rows], right=(0, 2))
 
 
@@ -125,6 +131,7 @@ def timeline_plain(found: Timeline) -> dict:
         **_named(found),
         "windows": found.windows,
         "unread": [dict(zip(("start", "end", "reason"), own)) for own in found.unread],
+        "lacking": [dict(zip(("start", "end", "modality"), own)) for own in found.lacking],
         "timeline": {
             head: [
                 {
@@ -133,6 +140,8 @@ def timeline_plain(found: Timeline) -> dict:
                     "class": own.label,
                     "probability": own.probability,
                     "windows": own.windows,
+                    "sum_of": own.members or found.members,
+                    "missing": own.missing,
                 }
                 for own in spans
             ]

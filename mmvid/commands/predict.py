@@ -257,6 +257,10 @@ def _announced(run: Run, segment: Segment, topk: int, asked: watch.Asked | None)
     }
 
 
+def _interrupted(found: Prediction | Timeline) -> bool:
+    return any(reason == watch.INTERRUPTED for _, _, reason in getattr(found, "unread", ()))
+
+
 def _said(
     answered: Iterable[tuple[Item | Refused, pathlib.Path | None, Prediction | Timeline]],
     arguments: argparse.Namespace,
@@ -271,10 +275,13 @@ def _said(
         for item, target, one in answered:
             found.append(one)
             print(form.text(one, repeated), file=out, end="\n\n", flush=True)
-            wrong.append("" if one.reason else _drawn(target, item, form.below(one)))
+            if not one.reason and not _interrupted(one):
+                wrong.append(_drawn(target, item, form.below(one)))
     finally:
-        wrong.append(_put(arguments.json, lambda: _as_json(about, map(form.plain, found))))
-        wrong.append(_put(arguments.csv, lambda: form.table(found)))
+        # What an earlier call has found is worth more than an empty list.
+        if found:
+            wrong.append(_put(arguments.json, lambda: _as_json(about, map(form.plain, found))))
+            wrong.append(_put(arguments.csv, lambda: form.table(found)))
         if any(wrong):
             raise OSError("; ".join(filter(None, wrong)))
     return found

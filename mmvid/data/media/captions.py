@@ -121,19 +121,21 @@ def _encoded(
         yield second - start, stream.encode(frame)
 
 
-def _sound(
-    source: av.container.InputContainer, out: av.container.OutputContainer, start: float
-) -> Iterator[tuple]:
-    """Returns an iterator over (second of the new film, packets) of a film's sound, as it is; nothing comes of one
-    without sound, or with some that an mp4 cannot hold."""
+def _sound(source: av.container.InputContainer, out: av.container.OutputContainer, item: Item) -> Iterator[tuple]:
+    """Returns an iterator over (second of the new film, packets) of a clip's sound, as it is; nothing comes of a
+    film without sound, or with some that an mp4 cannot hold."""
     track = next(iter(source.streams.audio), None)
     if track is None or track.codec_context is None or track.codec_context.name not in _SOUNDS:
         return iter(())
     made = out.add_stream_from_template(track)
-    shift = round((start + (source.start_time or 0) / av.time_base) / track.time_base)
+    begin = (source.start_time or 0) / av.time_base
+    shift = round((item.start + begin) / track.time_base)
+    stop = None if item.end is None else round((item.end + begin) / track.time_base)
 
     def packets() -> Packets:
         for packet in source.demux(track):
+            if stop is not None and packet.dts is not None and packet.dts >= stop:
+                return
             if packet.dts is not None and packet.pts is not None and packet.dts >= shift:
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, made
                 yield float(packet.dts * packet.time_base), [packet]
@@ -148,7 +150,7 @@ def _beside(item: Item, out: av.container.OutputContainer) -> Iterator[Packets]:
         yield iter(())
         return
     with files_lib.opened(item.path) as source:
-        yield _sound(source, out, item.start)
+        yield _sound(source, out, item)
 
 
 def write(path: str | os.PathLike, item: Item, lines: Callable[[float], Sequence[Line]], rows: int) -> None:

@@ -47,7 +47,7 @@ def of(item: Item, length: float, stride: float) -> list[Window]:
     within = times[(times >= item.start - _TICK) & (times < (np.inf if item.end is None else item.end) - _TICK)]
     if not len(within):
         raise DecodeError(f"no frames between {item.start} s and {'the end' if item.end is None else item.end}")
-    period = float(np.ptp(times)) / (len(times) - 1) if len(times) > 1 else 1.0
+    period = float(np.ptp(times)) / (len(times) - 1) if len(times) > 1 else min(1.0, length, stride)
     if min(length, stride) < 0.999 * period:
         raise DecodeError(
             f"windows of {length:g} s, one every {stride:g} s, are shorter or closer together than its frames, of "
