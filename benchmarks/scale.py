@@ -107,7 +107,7 @@ def storage() -> Iterator[str]:
         + [terabytes(_pairs(d) * size) for size in PLANES.values()]
         for d in DATASETS
     ]
-    head = ["TB", *(f"RGB as {name}" for name in RGB), *(f"flow as {name}" for name in PLANES)]
+    head = ["TB", *(f"RGB as {name}" for name in RGB), *(f"flow (TV-L1) as {name}" for name in PLANES)]
     yield from _table(head, rows)
 
 

@@ -57,7 +57,9 @@ def alike(state, new):
 
 
 # The largest, and those whose program another one has.
-SLOW = ("charades", "epic", "full", "multilabel", "own", "ssv2", "ssv2_r101")
+SLOW = (
+    "charades", "dmcl-gd", "dmcl-r2plus1d", "epic", "full", "multilabel", "own", "ssv2", "ssv2_r101", "table2",
+)  # fmt: skip
 # Two heads and several labels have a step below, and whole runs in test_train.py; at two frames R101's is ssv2's.
 STEPPED = ("", "full", "own", "ssv2")
 
@@ -109,7 +111,8 @@ def a_state(segment, size, ema, weights=lambda init, key: init(key)):
 
 @pytest.mark.parametrize(
     "config",
-    [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS), *map(dmcl.get_config, DMCL),
+    [*(pytest.param(mml.get_config(v), marks=_slow(v)) for v in VARIANTS),
+     *(pytest.param(dmcl.get_config(v), marks=_slow(f"dmcl-{v}")) for v in DMCL),
      *(pytest.param(own.get_config(), marks=pytest.mark.slow) for own in (distill, gblend, cmpl)),
      *(pytest.param(dmcl.get_config(r), marks=pytest.mark.slow) for r in DEEP),
      *(pytest.param(distill.get_config(v), marks=pytest.mark.slow) for v in DISTILL),

@@ -66,8 +66,8 @@ def test_what_is_there_is_opened(dataset, tmp_path):  # noqa: F811
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 # Whose networks read streams in turn, of which the plan asks how they are made, whole and deep; and plans of the
-# same kind as that of gblend.py:kinetics.
-SLOW = ("cmpl.py:k400_components", "gblend.py:mini_audioset", "gblend.py:minisports")
+# kind that gblend.py:kinetics_online is.
+SLOW = ("cmpl.py:k400_components", "gblend.py:kinetics", "gblend.py:mini_audioset", "gblend.py:minisports")
 VARIANTS = [
     pytest.param(f"{path}:{variant}".rstrip(":"), marks=[pytest.mark.slow] * f"{path}:{variant}".endswith(SLOW))
     for path in sorted(CONFIGS.glob("*.py"))
