@@ -10,6 +10,7 @@ from test_records import pack, record
 from configs import common
 from mmvid import train
 from mmvid.models import MODELS
+from mmvid.report import figures
 from mmvid.run import build
 from mmvid.scores import metrics
 
@@ -56,5 +57,8 @@ def toys():
 def ended(config, tmp_path_factory):
     """Trains a run to its end; returns its workdir, for reading."""
     workdir = tmp_path_factory.mktemp("whole")
-    train.train(config.lock(), str(workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        # Figures are drawn; to write them takes longer than all the training.
+        patch.setattr(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
+        train.train(config.lock(), str(workdir))
     return workdir

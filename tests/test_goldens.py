@@ -5,10 +5,12 @@ float64 far less, so that a mistake cannot pass for rounding.
 """
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import passes
 import pytest
 from golden_recipe import case_input, checksum, direction, load, probes, weights
 
@@ -118,17 +120,20 @@ def blob(key):
     return "" if leaf not in leaves else f"comp_{comp}_{kind}"
 
 
-def published(name, spec):
-    """{key in the published file: golden tensor}, and {golden key: that key}."""
+@functools.lru_cache(1)
+def published(name):
+    """{key in the published file: golden tensor}, and {golden key: that key}; drawn once for all that asks."""
+    spec, _ = load(name)
     tensors = weights(spec)
     keys = {key: blob(key) if name == "vmz_audio_r50" else key for key in tensors}
     keys = {key: theirs for key, theirs in keys.items() if theirs and not theirs.endswith("None")}
     return {theirs: tensors[key] for key, theirs in keys.items()}, keys
 
 
-def places(name, spec):
+@functools.lru_cache(1)
+def places(name):
     """{golden key: path in our trees}."""
-    tensors, keys = published(name, spec)
+    tensors, keys = published(name)
     paths = {theirs: path for path, theirs in weights_lib.found(tensors, head="action").keys.items()}
     return {key: paths[theirs] for key, theirs in keys.items()}
 
@@ -136,7 +141,7 @@ def places(name, spec):
 def trees(name, spec, model, x, dtype):
     """The golden weights through ``weights.load``, as arrays of ``dtype``."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), prepared(name, x[:1]))
-    made = weights_lib.load(name, published(name, spec)[0], params=shapes[0], stats=shapes[1])
+    made = weights_lib.load(name, published(name)[0], params=shapes[0], stats=shapes[1])
     return jax.tree.map(lambda v: jnp.asarray(v, dtype), made)
 
 
@@ -165,7 +170,14 @@ def cases(spec, mode):
 
 
 def precision(dtype):
-    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+    import os
+
+    stack = contextlib.ExitStack()
+    if dtype == "float64":
+        stack.enter_context(jax.enable_x64(True))
+    if os.environ.get("LLVM"):
+        stack.enter_context(passes.llvm())
+    return stack
 
 
 def suffix(dtype):
@@ -201,11 +213,11 @@ def stages_of(name, spec, case, dtype):
     assert sum(v.size for v in jax.tree.leaves(params)) == spec["param_count"]
 
     @jax.jit
-    def run(x):
+    def run(params, stats, x):
         variables = {"params": params, "batch_stats": stats}
         return module.apply(variables, x, train=False, mutable=["intermediates"])
 
-    result, kept = run(prepared(name, x))
+    result, kept = run(params, stats, prepared(name, x))
     maps = {k: np.asarray(v[0]) for k, v in kept["intermediates"].items() if k != "classifier"}
     maps["layer4"] = np.asarray(result["map"])
     return maps, result, params["classifier"]["action"]
@@ -274,7 +286,7 @@ def gradient_errors(name, spec, gold, case, grads):
     with a random direction (which see a transposed gradient, as norms do not)."""
     keys = case.get("grad_keys") or spec["trainable"]
     ours = {path[1:]: names_resnet.to_torch(np.asarray(v)) for path, v in leaves({"params": grads}).items()}
-    place = {key: path[1:] for key, path in places(name, spec).items()}
+    place = {key: path[1:] for key, path in places(name).items()}
     norms, dots = (gold[f"{case['name']}/grad_{q}"] for q in ("norm", "dot"))
     by_norm, by_dot = [], []
     for key, norm, dot in zip(keys, norms, dots, strict=True):
@@ -305,7 +317,7 @@ def mistaken(tree):
 def norm_errors(name, spec, gold, case, new):
     """Errors of the running statistics after the step: the first layer's, and all norms."""
     prefix, errors = case["name"], {}
-    layers, place = leaves({"stats": new}), places(name, spec)
+    layers, place = leaves({"stats": new}), places(name)
     for theirs, kept in (("running_mean", "bn_mean_norm"), ("running_var", "bn_var_norm")):
         want = gold[f"{prefix}/bn_first/{theirs}"]
         keys = [place[f"{key}.{theirs}"] for key in case["bn_keys"]]

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import runs
 import taught as small
-import toy
 import trap
 import warm
-from test_network import on_one_device, same_weights, weights_of
+from test_network import same_weights, weights_of
 from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
@@ -25,7 +24,6 @@ from mmvid import checkpoint, commands, configuration, files, losses, train, usa
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
-from mmvid.models import MODELS
 from mmvid.plans import fit, networks, starts
 from mmvid.plans import taught as taught_lib
 from mmvid.run import build, resume, score
@@ -50,9 +48,7 @@ def dataset(once):
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    with pytest.MonkeyPatch.context() as patch:
-        on_one_device(patch)
-        patch.setitem(MODELS, "toy", toy.MODEL)
+    with runs.toys():
         yield
 
 
