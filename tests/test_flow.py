@@ -4,8 +4,8 @@ import json
 import pathlib
 
 import cv2
+import jax
 import numpy as np
-import passes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +22,10 @@ SHORT = ("one_iteration", "ten_iterations", "two_warps", "median_two_outer", "tw
 @pytest.fixture(scope="module", autouse=True)
 def optimised():
     """OpenCV's last bits are those of fused products; many iterations make them visible."""
-    with passes.llvm():
-        yield
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def run(case, settings):
