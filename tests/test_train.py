@@ -329,7 +329,7 @@ def get_config():
 def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
     flow = [] if view == "epic" else ["--flow", "dis"]
-    build(tmp_path / "clips", "tabletop", "--size", "smoke", "--view", view, *flow, sizes="16 6 6 2")
+    build(tmp_path / "clips", "tabletop", "--size", "smoke", "--view", view, *flow, sizes="8 4 4 2")
     (tmp_path / "mine.py").write_text(OWN_CONFIG)
     short = ["--config.stills.steps=0", "--config.steps.ce=1", "--config.evaluation.splits=('test',)"]
     line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips", *short)
