@@ -54,11 +54,16 @@ def toys():
         yield
 
 
+def unwritten(replace):
+    """Figures are drawn; to write them takes longer than all the training. ``replace`` is a monkeypatch's
+    ``setattr``."""
+    replace(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
+
+
 def ended(config, tmp_path_factory):
     """Trains a run to its end; returns its workdir, for reading."""
     workdir = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        # Figures are drawn; to write them takes longer than all the training.
-        patch.setattr(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
+        unwritten(patch.setattr)
         train.train(config.lock(), str(workdir))
     return workdir

@@ -85,7 +85,8 @@ def test_the_student_is_the_baseline_but_for_its_teachers(finished):
     assert kept["method/weights/verb"] == (2,) and not any("teacher" in leaf for leaf in kept)
 
 
-def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
+def test_tables_show_ensembles_and_weights(finished, capsys, caplog, monkeypatch):
+    runs.unwritten(monkeypatch.setattr)
     caplog.set_level("INFO", "mmvid")
     train.train(config_lib.of_run(finished, ()), str(finished))
     page, note = (finished / "report.html").read_text(), files.read_json(finished / "distillation/teachers.json")
