@@ -2,22 +2,24 @@
 
 import base64
 import errno
+import functools
 import io
 import os
 import pathlib
 import re
 import shutil
 
+import asking
 import av
 import fake
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_doctor import healthy
+from test_checkup import healthy
 from test_records import pack
 
-from mmvid import commands, files, operations
+from mmvid import files, operations
 from mmvid.commands import browse as command
 from mmvid.data import fields, pictures
 from mmvid.data.augment import Augment
@@ -28,6 +30,7 @@ from mmvid.report.browse import Trained
 from mmvid.streams import MODALITIES, Head, Sampling, Stream, host_shape
 
 ROOT = pathlib.Path(__file__).parents[1]
+ask = functools.partial(asking.ask, "browse")
 HEADS = {"action": Head(5, "single", ("a", "b", "<b>", "d|", "push left"))}
 RGB = Stream("rgb", "rgb", Sampling(frames=4))
 FLOW = Stream("flow", "flow", Sampling(frames=4), "stack5")
@@ -194,14 +197,6 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("browsed")
     pack(root, healthy(), ["verb"])
     return root
-
-
-def ask(*argv):
-    try:
-        commands.start("browse", [*map(str, argv)])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 def test_the_command_writes_the_clips_that_are_asked_for(root, tmp_path, capsys):

@@ -4,46 +4,20 @@ missing, damaged or shows nothing. It looks at every clip, decodes a few places 
 import collections
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import spatial
 
-from mmvid import usage
-from mmvid.data import fields, subsets
-from mmvid.data.media.files import reason
+from mmvid.data import copies, fields
+from mmvid.data.copies import LEARNT
+from mmvid.data.examine import Clip
 from mmvid.streams import Head
 
-# The split that is learnt from; all others are for evaluation.
-LEARNT = "train"
 # A clip is measured against others of its split: so many times faster or slower than the median is said.
 PACE = 2.0
 # Classes that a line names.
 NAMED = 5
-# Of 255: sketches of copies of one clip differ by up to this at any place. Tabletop's clips of 48 pixels, encoded
-# anew by H.264 at crf 23 or scaled, do by up to 16, and those of different scenes by 45 and more.
-LIKE = 16
-
-
-class Clip(NamedTuple):
-    """What was found of a clip: ``classes`` {head: ids}, ``fields`` {field: its frames} that it has, ``numbers``
-    {(field, measure): number}. ``content`` is equal for equal clips; ``sketch``, uint8 [n, 16, 16], is nearly so
-    for copies that were encoded in unlike ways, and None where nothing is to be seen. ``faults`` are reasons why
-    the clip cannot be used; where its record cannot be read at all, ``content`` is None and the rest is empty."""
-
-    id: str
-    split: str
-    classes: Mapping[str, tuple[int, ...]] = {}
-    frames: int = 0
-    rate: float = math.nan
-    size: tuple[int, int] = (0, 0)
-    fields: Mapping[str, int] = {}
-    content: object = None
-    sketch: np.ndarray | None = None
-    numbers: Mapping[tuple[str, str], float] = {}
-    faults: tuple[str, ...] = ()
-
 
 # (id, what is to be said of this clip); the id is '' where nobody knows it.
 Named = tuple[str, str]
@@ -58,76 +32,6 @@ class Problem(NamedTuple):
     clips: Mapping[str, Sequence[Named]]
     advice: str
     spoils: bool = False
-
-
-# ---------------------------------------------------------------------------- a clip
-def look(source, row: int, heads: Mapping[str, Head], count: int, name: str = "") -> Clip:
-    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures; ``name``
-    is what a clip is called whose record cannot be read. Raises Damaged where the source as a whole cannot be."""
-    try:
-        return _looked(source[row], source.split, heads, count)
-    except usage.Damaged:
-        raise
-    except Exception as error:  # whatever the reader of the files raises: others go on
-        return Clip(name or f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
-
-
-def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> Clip:
-    rate = fields.rate(record)
-    numbers, sketch, faults = {}, None, [*_impossible(record, rate), *_mislabelled(record, heads)]
-    for field in (name for name in fields.FIELDS if fields.present(record, name)):
-        try:
-            values = fields.sampled(record, field, count)
-            own = fields.measured(record, field, values)
-            numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
-            sketch = _lively(fields.sketch(field, values)) if sketch is None else sketch
-        except Exception as error:  # as above
-            faults.append(f"its {field} cannot be read: {reason(error)}")
-    return Clip(
-        record["id"],
-        split,
-        {name: _classes(record["label"].get(name), head) for name, head in heads.items()},
-        record["num_frames"],
-        rate if 0 < rate < math.inf else math.nan,
-        (record["width"], record["height"]),
-        {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
-        fields.content(record),
-        sketch,
-        numbers,
-        tuple(faults),
-    )
-
-
-def _lively(sketch: np.ndarray | None) -> np.ndarray | None:
-    """Leaves out a sketch that shows next to nothing: it would be like those of all other dark or empty clips."""
-    return None if sketch is None or np.ptp(sketch.astype(int), axis=(1, 2)).max() <= LIKE else sketch
-
-
-def _impossible(record: dict, rate: float) -> Iterator[str]:
-    """Says what of a clip's length and rate cannot be."""
-    if record["num_frames"] < 1:
-        yield f"it has {record['num_frames']} frames"
-    if not 0 < rate < math.inf:
-        yield f"it has {rate:g} frames a second"
-
-
-def _mislabelled(record: dict, heads: Mapping[str, Head]) -> Iterator[str]:
-    """Says which labels name a class that there is not: a loss would take another one for it."""
-    for name, head in heads.items():
-        label = np.asarray(record["label"].get(name, -1))
-        if label.ndim == 1:
-            if len(label) != head.classes:
-                yield f"its label in {name!r} is of {len(label)} classes, there are {head.classes}"
-        else:
-            ids = label[:, 0] if label.ndim == 2 else label.reshape(1)
-            # -1 says that there is no label.
-            if len(beyond := ids[(ids < -1) | (ids >= head.classes)]):
-                yield f"its label in {name!r} is class {int(beyond[0])}, there are {head.classes}"
-
-
-def _classes(label, head: Head) -> tuple[int, ...]:
-    """Lists the classes of a label that is kept in any way; () where there is none."""
-    return () if label is None else tuple(np.flatnonzero(subsets.classes_of(np.asarray(label), head)).tolist())
 
 
 # ---------------------------------------------------------------------------- all clips
@@ -155,19 +59,10 @@ def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, spoil
 
 def shared(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips that are in two splits, by their content."""
-    groups = collections.defaultdict(list)
-    for clip in filter(_read, clips):
-        groups[clip.content].append(clip)
     learnt, others = [], []
-    for group in groups.values():
-        # A training clip leads: what it is equal to in an evaluation makes a score false.
-        first, *rest = sorted(group, key=lambda clip: (clip.split != LEARNT, clip.split, clip.id))
-        for clip in rest:
-            # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
-            meant = clip.id == first.id and "unseen" in (clip.split, first.split)
-            if clip.split != first.split and (first.split == LEARNT or not meant):
-                found = clip.split, clip.id, f"= {first.id} of {first.split}"
-                (learnt if first.split == LEARNT else others).append(found)
+    for clip, first in copies.same(filter(_read, clips)):
+        found = clip.split, clip.id, f"= {first.id} of {first.split}"
+        (learnt if first.split == LEARNT else others).append(found)
     once = "keep them in one split alone, and build again"
     return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
         "are in another split of evaluation, too, by content", _by_split(others), once
@@ -175,29 +70,10 @@ def shared(clips: Sequence[Clip]) -> list[Problem]:
 
 
 def alike(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
-    encoded anew or scaled. Where that training clip looks like others, too, as with a camera that stands still,
-    it may be none."""
-    known = [clip for clip in clips if clip.sketch is not None]
-    learnt = [clip for clip in known if clip.split == LEARNT]
-    if not learnt:
-        return []
-    copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
-    # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
-    tree, found = spatial.KDTree(_coarse(every)), {True: [], False: []}
-
-    def around(sketch: np.ndarray, limit: int) -> list[int]:
-        """Lists the training clips whose sketches differ by up to ``limit``, the nearest first."""
-        near = np.array(tree.query_ball_point(_coarse(sketch[None])[0], limit, p=np.inf), int)
-        apart = np.abs(every[near].astype(int) - sketch).max((1, 2, 3))
-        return near[np.argsort(apart, kind="stable")][: np.count_nonzero(apart <= limit)].tolist()
-
-    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
-        if near := around(clip.sketch, LIKE):
-            first = learnt[near[0]]
-            # What separates a copy is that other clips are farther off.
-            others = {learnt[row].content for row in around(first.sketch, 2 * LIKE)} - {first.content}
-            found[not others].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+    """Finds clips of evaluation that look like a training clip whose content is another one."""
+    found = {True: [], False: []}
+    for clip, first, sure in copies.alike(clips):
+        found[sure].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
     sure, doubtful = _by_split(found[True]), _by_split(found[False])
     advice = "look at both; if they show the same, keep one of them, and build again"
     what = "look like a training clip that looks like others, as before a camera that stands still"
@@ -205,11 +81,6 @@ def alike(clips: Sequence[Clip]) -> list[Problem]:
         *_problem("look like training clips that were encoded anew", sure, advice, True),
         *_problem(what, doubtful, "they may be copies: look at some of them"),
     ]
-
-
-def _coarse(sketches: np.ndarray) -> np.ndarray:
-    """Averages sketches, [N, n, 16, 16], over squares of 8 x 8: [N, n 4]."""
-    return sketches.reshape(*sketches.shape[:2], 2, 8, 2, 8).mean((3, 5)).reshape(len(sketches), -1)
 
 
 def contradicted(clips: Sequence[Clip]) -> list[Problem]:
@@ -333,7 +204,7 @@ def damaged(clips: Sequence[Clip]) -> list[Problem]:
 
 
 def suspect(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips that one of their measures is beyond its limit of (`fields.Measure`)."""
+    """Finds clips that one of their measures is beyond its limit of (`measures.Measure`)."""
     found = []
     for field, row in fields.FIELDS.items():
         for measure in row.measures:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvid import files, usage
-from mmvid.data import fields, frames, pictures, subsets
+from mmvid.data import fields, frames, pictures, stored, subsets
 from mmvid.data.example import Train
 from mmvid.data.groups import Group
 from mmvid.data.media.files import reason
@@ -112,7 +112,7 @@ def card(chosen: Chosen, heads: Mapping[str, Head], how: Trained | None, number:
 
 def clip(record: dict, split: str, heads: Mapping[str, Head], how: Trained | None, number: int) -> dict:
     """Makes what the page shows of a clip, the ``number``-th, that can be read."""
-    seconds = record["num_frames"] / fields.rate(record)
+    seconds = record["num_frames"] / stored.rate(record)
     label = {name: np.asarray(own) for name, own in record["label"].items() if name in heads}
     classes = {name: np.flatnonzero(subsets.classes_of(own, heads[name])) for name, own in label.items()}
     frames_said = f"{record['num_frames']} frame{'s' * (record['num_frames'] > 1)}"

@@ -1,0 +1,59 @@
+"""Finds copies among the clips of a dataset: those of the same bytes, and those that look alike."""
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from scipy import spatial
+
+from mmvid.data.examine import LIKE, Clip
+
+# The split that is learnt from; all others are for evaluation.
+LEARNT = "train"
+
+
+def same(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Clip]]:
+    """Finds clips that are in two splits, by their content: pairs of one and the first that it is equal to, a
+    training clip where there is one."""
+    groups = collections.defaultdict(list)
+    for clip in clips:
+        groups[clip.content].append(clip)
+    for group in groups.values():
+        # A training clip leads: what it is equal to in an evaluation makes a score false.
+        first, *rest = sorted(group, key=lambda clip: (clip.split != LEARNT, clip.split, clip.id))
+        for clip in rest:
+            # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
+            meant = clip.id == first.id and "unseen" in (clip.split, first.split)
+            if clip.split != first.split and (first.split == LEARNT or not meant):
+                yield clip, first
+
+
+def alike(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, bool]]:
+    """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
+    encoded anew or scaled. With each pair, whether it is sure: where the training clip looks like others, too, as
+    with a camera that stands still, it may be none."""
+    known = [clip for clip in clips if clip.sketch is not None]
+    learnt = [clip for clip in known if clip.split == LEARNT]
+    if not learnt:
+        return
+    copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
+    # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
+    tree = spatial.KDTree(_coarse(every))
+
+    def around(sketch: np.ndarray, limit: int) -> list[int]:
+        """Lists the training clips whose sketches differ by up to ``limit``, the nearest first."""
+        near = np.array(tree.query_ball_point(_coarse(sketch[None])[0], limit, p=np.inf), int)
+        apart = np.abs(every[near].astype(int) - sketch).max((1, 2, 3))
+        return near[np.argsort(apart, kind="stable")][: np.count_nonzero(apart <= limit)].tolist()
+
+    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
+        if near := around(clip.sketch, LIKE):
+            first = learnt[near[0]]
+            # What separates a copy is that other clips are farther off.
+            others = {learnt[row].content for row in around(first.sketch, 2 * LIKE)} - {first.content}
+            yield clip, first, not others
+
+
+def _coarse(sketches: np.ndarray) -> np.ndarray:
+    """Averages sketches, [N, n, 16, 16], over squares of 8 x 8: [N, n 4]."""
+    return sketches.reshape(*sketches.shape[:2], 2, 8, 2, 8).mean((3, 5)).reshape(len(sketches), -1)
