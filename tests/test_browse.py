@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from test_checkup import healthy
 from test_records import pack
 
@@ -158,7 +159,7 @@ def test_draws_differ_and_their_labels_follow_flips(tmp_path):
     record = fake.Source(5)[4]
     clip = browse.clip(record, "train", HEADS, how(flip=True, flip_labels=((4, 0),)), 0)
     (film,) = films_of(f'data-film="{clip["augmented"]["film"]["url"]}"')
-    assert film.shape == (20, 6 * browse.VIEW, 2 * browse.VIEW, 3)
+    assert film.shape == (20, 6 * browse.VIEW + 5 * browse.GAP, 2 * browse.VIEW, 3)
     turned = clip["augmented"]["turned"]
     assert 0 < len(turned) < 6 and all(text.endswith(": a") for text in turned)
 
@@ -177,6 +178,22 @@ def test_a_page_with_views(tmp_path):
     # The views of all clips but the damaged one.
     assert len(films_of(text)) == 9 and "2 draws" in text and "mine.py" in text
     assert text.count("not learnt from: clip &#39;clip1&#39;: flow frames") == 1
+
+
+def test_views_are_shown_in_the_order_of_the_clips_own_films():
+    spec = how()
+    turned = browse.clip(fake.Source(1)[0], "train", HEADS, spec._replace(streams=spec.streams[::-1]), 0)
+    assert turned["augmented"]["titles"] == ["rgb", "flow"] == turned["original"]["titles"][:2]
+
+
+def test_a_film_that_does_not_play_shows_its_first_picture(text):
+    found = re.findall(r'poster="data:image/webp;base64,([^"]+)" data-film="([^"]+)"', text)
+    assert len(found) == text.count("<video")
+    for still, url in found:
+        assert len(still) < 2000
+        with Image.open(io.BytesIO(base64.b64decode(still))) as picture:
+            shown, first = np.asarray(picture.convert("RGB")), decoded(url)[0]
+        assert shown.shape == first.shape and np.abs(shown.astype(int) - first).mean() < 12
 
 
 def test_tiles_keep_time():

@@ -58,9 +58,9 @@ def test_a_healthy_dataset_has_no_problem():
 
 
 # ---------------------------------------------------------------------------- faults, one at a time
-def anew(clip):
+def anew(clip, changed=lambda picture: picture):
     """The pictures of a clip, encoded once more: other bytes."""
-    return [JPEG(np.ascontiguousarray(picture)) for picture in fields.decode_frames(clip, "rgb", range(4))]
+    return [JPEG(np.ascontiguousarray(changed(own))) for own in fields.decode_frames(clip, "rgb", range(4))]
 
 
 def film(clip):
@@ -133,8 +133,19 @@ FAULTS = {
     "a training clip in test, scaled and as a film": (
         lambda clips: clips[6].update(rgb=[], rgb_video=film(clips[0]), height=32, width=40),
         "look like training clips", "test", True),
+    "a training clip in test, mirrored": (
+        lambda clips: clips[6].update(rgb=anew(clips[0], lambda picture: picture[:, ::-1])),
+        "once mirrored or made as bright", "test", True),
+    "a training clip in test, brightened": (
+        lambda clips: clips[6].update(rgb=anew(clips[0], lambda picture: picture + np.uint8(25))),
+        "once mirrored or made as bright", "test", True),
     "depth without a reading": (
         lambda clips: clips[6].update(depth=UNREAD), "no reading anywhere", "test", True),
+    "a film that stands still": (
+        lambda clips: clips[4].update(rgb=clips[4]["rgb"][:1] * 4), "have rgb that stands still", "val", False),
+    "a film that is black but for a picture": (
+        lambda clips: clips[7].update(rgb=[*clips[7]["rgb"][:1], *BLACK[1:]]), "one colour most of the time",
+        "test", False),
 }  # fmt: skip
 
 
@@ -145,7 +156,13 @@ def test_a_fault_is_found_where_it_is(name):
     plant(clips)
     found = found_in(clips)
     own = [problem for problem in found if what in problem.what]
-    assert len(own) == 1 and own[0].spoils is spoils and split in own[0].clips and own[0].advice
+    assert (
+        len(own) == 1
+        and own[0].spoils is spoils
+        and own[0].kind in ("", *checkup.KINDS)
+        and split in own[0].clips
+        and own[0].advice
+    )
     # Nothing else is said to spoil a score.
     assert not any(problem.spoils for problem in found if problem is not own[0])
 
@@ -189,7 +206,7 @@ def test_classes_that_no_clip_shows_are_named_and_spoil_nothing():
     clips = [examine.look(Split(own["split"], [own]), 0, SPACES, 1) for own in healthy()]
     space = {"verb": Head(9, "single", ("push", "pull", "lift"))}
     (own,) = checkup.untrained(clips, space)
-    assert own.clips == {} and not own.spoils and not checkup.spoilt(own, {})
+    assert own.clips == {} and not own.spoils and not checkup.spoilt(own, {}, {})
     assert own.what == "7 of 9 classes of 'verb' are shown by no clip: 'lift', '3', '4', '5', '6' and 2 more"
     assert doctor.said(own, {}, spoils=False).startswith("note:   7 of 9 classes of 'verb'")
 
@@ -218,7 +235,9 @@ def test_a_record_that_cannot_be_read_leaves_the_others_alone():
 
 @given(st.integers(0, 20), st.integers(1, 20))
 def test_so_much_is_tolerated_as_is_asked_for(count, size):
-    problem = checkup.Problem("", {"test": [("", "")] * count, "val": []}, "", True)
+    problem = checkup.Problem("", {"test": [("", "")] * count, "val": []}, "", "copies")
     for tolerated in (0.0, 0.1, 1.0):
-        assert checkup.spoilt(problem, {"test": size}, tolerated) == (count / size > tolerated)
-    assert not checkup.spoilt(problem._replace(spoils=False), {"test": size})
+        shares = {"copies": tolerated, "ids": 1.0}
+        assert checkup.spoilt(problem, {"test": size}, shares) == (count / size > tolerated)
+    assert checkup.spoilt(problem, {"test": size}, {"ids": 1.0}) == (count > 0)
+    assert not checkup.spoilt(problem._replace(kind=""), {"test": size}, {})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_checkup import lively
 
-from mmvid.data import checkup, fields
+from mmvid.data import checkup, copies, fields
 from mmvid.data.examine import LIKE, Clip
 
 SPLITS = st.sampled_from(("train", "val", "test"))
@@ -43,6 +43,31 @@ def test_sketches_are_alike_up_to_a_limit_at_every_place(apart):
     assert [problem.spoils for problem in found] == [False] * (apart <= LIKE)
     # What has the very bytes of a training clip is told elsewhere.
     assert checkup.alike([*clips, Clip("copy", "test", content="c30", sketch=copied)]) == []
+
+
+WAYS = {
+    "brightness": lambda sketch: sketch * 0.7 + 40,
+    "mirrored": lambda sketch: sketch[:, :, ::-1],
+    "mirrored and darker": lambda sketch: sketch[:, :, ::-1] * 0.8,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_copies_are_found_mirrored_and_in_another_brightness(way):
+    rng = np.random.default_rng(1)
+    clips = [sketched(f"c{i}", ("train", "val", "test")[i % 3], 0, rng) for i in range(60)]
+    assert list(copies.altered(clips)) == []
+    noise = rng.integers(-3, 4, (3, 16, 16))
+    copied = Clip("copy", "test", content="copy", sketch=np.uint8(WAYS[way](clips[30].sketch) + 4 + noise))
+    ((clip, first, told),) = copies.altered([*clips, copied])
+    assert (clip.id, first.id) == ("copy", "c30") and way.startswith(told)
+    # Neither where other training clips look like that one, nor where there is next to no contrast.
+    still = Clip("still", "train", content="still", sketch=np.uint8(clips[30].sketch + LIKE))
+    assert list(copies.altered([*clips, still, copied])) == []
+    faint = [clip._replace(sketch=np.uint8(100 + clip.sketch * 0.1)) for clip in (*clips, copied)]
+    assert list(copies.altered(faint)) == []
+    # What has the very bytes of a training clip is told elsewhere.
+    assert list(copies.altered([*clips, copied._replace(content="c30")])) == []
 
 
 def test_content_is_of_the_pictures_not_of_names_or_labels():

@@ -53,8 +53,13 @@ def test_missing_clips_end_with_1_and_may_be_tolerated(copy, capsys):
     assert ask(copy) == 1
     out, err = capsys.readouterr()
     assert "spoils: 1 of 4 test clips are expected and missing (lost-one)" in out and "1 thing would spoil" in err
-    assert ask(copy, "--tolerate=25") == 0
-    assert "note:   1 of 4 test clips" in capsys.readouterr().out
+    assert "[missing]" in out and "(missing), see above" in err
+    for enough in ("25", "missing=25", "0,missing=25", "missing=25,0", "copies=0,99"):
+        assert ask(copy, f"--tolerate={enough}") == 0
+        assert "note:   1 of 4 test clips" in capsys.readouterr().out
+    # Each kind by itself.
+    for little in ("24", "missing=24", "copies=100", "100,missing=24", "missing=24,100"):
+        assert ask(copy, f"--tolerate={little}") == 1
 
 
 def test_counts_are_by_modality_and_measures_by_split(tmp_path, capsys):
@@ -184,7 +189,18 @@ def test_what_would_be_written_over_is_refused_before_anything_is_looked_at(copy
     assert f"may not write into {copy}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--frames=0", "--tolerate=-1", "--splits=x", "--splits="])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--frames=0",
+        "--splits=x",
+        "--splits=",
+        *(
+            f"--tolerate={own}"
+            for own in ("-1", "", "nan", "101", "x", "copies", "copies=", "copy=1", "=1=", "1;2")
+        ),
+    ],
+)
 def test_wrong_use(whole, flag, capsys):
     assert ask(whole, flag) == 2
     assert flag.split("=")[0] in capsys.readouterr().err

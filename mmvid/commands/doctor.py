@@ -9,16 +9,20 @@ and modality; lengths and frame rates; brightness, motion, loudness, as median
 'spoils' is what would make a score false or end a training: test clips that
 are training clips by their content, classes that no training clip has, clips
 that are missing, damaged or show nothing. Where there is any, the exit code is
-1; --tolerate=1 forgives each up to 1 % of the clips of a split. 'note' is all
-else, such as clips without a modality that others have, or motion beyond what
-flow keeps. Nothing is changed.
+1. --tolerate=1 forgives each up to 1 % of the clips of a split,
+--tolerate=missing=5,copies=1 some kinds alone: copies, ids, classes, missing,
+index, damaged, empty, unlabelled; the kind stands in brackets. 'note' is all
+else, such as clips without a modality that others have, films that stand still,
+or motion beyond what flow keeps. Nothing is changed.
 
 Clips are equal where their pictures are stored with the same bytes, whatever
 they are called. Test clips that look like training clips in small grey pictures
-of a few moments are told as copies that were encoded anew, or scaled. Those
-that were cut shorter, cropped, mirrored, brightened or encoded at the lowest
-qualities are not found; where training clips look like each other, as before a
-camera that stands still, likeness is a note.
+of a few moments are told as copies that were encoded anew, scaled, mirrored or
+brightened. Those that were cut shorter, cropped or encoded at the lowest
+qualities are mostly not found, nor labels whose order differs between splits,
+nor films that stand still but for their beginning. Where training clips look
+like each other, as before a camera that stands still, likeness is a note, and
+of what was mirrored or brightened nothing is said.
 """
 
 import argparse
@@ -51,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("data", type=usage.on_disk, metavar="DATA", help="the folder of a dataset (--out of data_prep)")
     add("--splits", metavar="A,B", help="the splits that are looked at; by default all")
     add("--frames", type=int, default=4, metavar="N", help="pictures of each clip and modality; default 4")
-    add("--tolerate", type=float, default=0.0, metavar="PERCENT", help="of the clips of a split; default 0")
+    add("--tolerate", default="0", metavar="[KIND=]PERCENT,..", help="of the clips of a split; default 0")
     add("--json", metavar="FILE", help="also write everything as JSON; - is the terminal")
 
 
@@ -79,9 +83,9 @@ def look(
         return list(tqdm(found, total=len(places), unit="clip", dynamic_ncols=True, leave=False))
 
 
-def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: float) -> Examined:
-    """Looks at ``count`` places of all clips of some splits; a problem of a share of at most ``tolerated`` of the
-    clips of a split spoils nothing."""
+def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: Mapping[str, float]) -> Examined:
+    """Looks at ``count`` places of all clips of some splits; a problem of a share of at most ``tolerated`` {kind:
+    share} of the clips of a split spoils nothing."""
     info, heads, refused = dataset.info, build.label_spaces(dataset.info), collections.defaultdict(list)
     for row in datasets.rejected(dataset.root):
         refused[row["split"]].append(row["id"])
@@ -96,11 +100,31 @@ def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: flo
 
 
 # ---------------------------------------------------------------------------- the command
+def tolerated(text: str) -> dict[str, float]:
+    """Reads '1', 'copies=5' or '1,copies=5,missing=2', percentages of all kinds of problems or of some: {kind:
+    share}. Raises WrongUse for a kind that there is not, and for what is no percentage."""
+    of_all, own, entries = 0.0, {}, usage.listed(text)
+    for kind, _, percent in (entry.rpartition("=") for entry in entries):
+        try:
+            share = float(percent) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise usage.WrongUse(f"--tolerate={text}: {percent!r} is no percentage from 0 to 100")
+        if kind:
+            own[kind] = share
+        else:
+            of_all = share
+    if not entries or not own.keys() <= set(checkup.KINDS):
+        raise usage.WrongUse(f"--tolerate={text}: write PERCENT, or KIND=PERCENT of {', '.join(checkup.KINDS)}")
+    return dict.fromkeys(checkup.KINDS, of_all) | own
+
+
 def _checked(arguments: argparse.Namespace, dataset: Dataset) -> list[str]:
     """The splits that are to be looked at. Raises WrongUse for one that there is not, for a wrong number, and for
     a file that cannot be written."""
-    if arguments.frames < 1 or not 0 <= arguments.tolerate <= 100:
-        raise usage.WrongUse("--frames is 1 or more, --tolerate a percentage from 0 to 100")
+    if arguments.frames < 1:
+        raise usage.WrongUse("--frames is 1 or more")
     if arguments.json is not None and arguments.json != "-":
         datasets.check_target("--json", pathlib.Path(arguments.json), dataset.root)
     known = datasets.splits_of(dataset)
@@ -118,8 +142,8 @@ def _write(target: str, found: Examined) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     """Looks at the dataset and says what is wrong with it. Raises ValueError where a score would be spoilt."""
     dataset = datasets.opened(arguments.data)
-    splits, began = _checked(arguments, dataset), time.monotonic()
-    found = examined(dataset, splits, arguments.frames, arguments.tolerate / 100)
+    splits, shares, began = _checked(arguments, dataset), tolerated(arguments.tolerate), time.monotonic()
+    found = examined(dataset, splits, arguments.frames, shares)
     out = sys.stderr if arguments.json == "-" else sys.stdout
     print(report.text(found), file=out, flush=True)
     # After the text, so that it is not lost where the file cannot be written.
@@ -127,5 +151,6 @@ def execute(arguments: argparse.Namespace) -> None:
         _write(arguments.json, found)
     took, bad = f"{len(found.clips)} clips looked at in {time.monotonic() - began:.0f} s", len(found.bad)
     if bad:
-        raise ValueError(f"{took}: {bad} thing{'s' * (bad > 1)} would spoil a score, see above")
+        kinds = ", ".join(dict.fromkeys(problem.kind for problem in found.bad))
+        raise ValueError(f"{took}: {bad} thing{'s' * (bad > 1)} would spoil a score ({kinds}), see above")
     print(f"{took}: nothing would spoil a score{', see the notes' if found.problems else ''}", file=out)

@@ -19,19 +19,27 @@ PACE = 2.0
 # Classes that a line names.
 NAMED = 5
 
+# What would make a score false or end a training, by kind: those that a user may tolerate one by one.
+KINDS = ("copies", "ids", "classes", "missing", "index", "damaged", "empty", "unlabelled")
+
 # (id, what is to be said of this clip); the id is '' where nobody knows it.
 Named = tuple[str, str]
 NOBODY = "", ""
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. With
-    ``spoils`` it would make a score false, or end a training."""
+    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. What has
+    a ``kind``, one of KINDS, would make a score false, or end a training."""
 
     what: str
     clips: Mapping[str, Sequence[Named]]
     advice: str
-    spoils: bool = False
+    kind: str = ""
+
+    @property
+    def spoils(self) -> bool:
+        """Whether it would make a score false, or end a training."""
+        return bool(self.kind)
 
 
 # ---------------------------------------------------------------------------- all clips
@@ -53,8 +61,8 @@ def _of(clips: Iterable[Clip], wanted: Callable[[Clip], object]) -> dict[str, li
     return _by_split((clip.split, clip.id, "") for clip in clips if wanted(clip))
 
 
-def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, spoils: bool = False) -> list[Problem]:
-    return [Problem(what, clips, advice, spoils)] if clips else []
+def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, kind: str = "") -> list[Problem]:
+    return [Problem(what, clips, advice, kind)] if clips else []
 
 
 def shared(clips: Sequence[Clip]) -> list[Problem]:
@@ -64,21 +72,31 @@ def shared(clips: Sequence[Clip]) -> list[Problem]:
         found = clip.split, clip.id, f"= {first.id} of {first.split}"
         (learnt if first.split == LEARNT else others).append(found)
     once = "keep them in one split alone, and build again"
-    return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
+    return _problem("are training clips, too, by content", _by_split(learnt), once, "copies") + _problem(
         "are in another split of evaluation, too, by content", _by_split(others), once
     )
 
 
 def alike(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips of evaluation that look like a training clip whose content is another one."""
+    """Finds clips of evaluation that look like a training clip whose content is another one: as they are,
+    mirrored, or with its brightness."""
     found = {True: [], False: []}
     for clip, first, sure in copies.alike(clips):
         found[sure].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+    told = {(split, name) for own in found.values() for split, name, _ in own}
+    changed = [
+        (clip.split, clip.id, f"= {first.id} of {LEARNT}, {way}")
+        for clip, first, way in copies.altered(clips)
+        if (clip.split, clip.id) not in told
+    ]
     sure, doubtful = _by_split(found[True]), _by_split(found[False])
     advice = "look at both; if they show the same, keep one of them, and build again"
     what = "look like a training clip that looks like others, as before a camera that stands still"
     return [
-        *_problem("look like training clips that were encoded anew", sure, advice, True),
+        *_problem("look like training clips that were encoded anew", sure, advice, "copies"),
+        *_problem(
+            "look like training clips once mirrored or made as bright", _by_split(changed), advice, "copies"
+        ),
         *_problem(what, doubtful, "they may be copies: look at some of them"),
     ]
 
@@ -98,7 +116,8 @@ def doubled(clips: Sequence[Clip]) -> list[Problem]:
     """Finds ids that several clips of a split have: scores are matched by them."""
     counts = collections.Counter((clip.split, clip.id) for clip in clips)
     found = _by_split((split, name, f"{n} times") for (split, name), n in counts.items() if n > 1)
-    return _problem("have an id that others have", found, "give each clip an id of its own, and build again", True)
+    advice = "give each clip an id of its own, and build again"
+    return _problem("have an id that others have", found, advice, "ids")
 
 
 def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
@@ -114,7 +133,7 @@ def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]
             f"show a class of {name!r} that no training clip has: {_few(head, asked)}",
             few,
             "they can only be missed: add training clips, or leave them out",
-            True,
+            "classes",
         )
         # What a clip shows that cannot be read, nobody knows.
         if (spare := set(range(head.classes)) - known - asked) and all(map(_read, clips)):
@@ -138,7 +157,7 @@ def unlabelled(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem
         learnt = {split: ids for split, ids in own.items() if split == LEARNT}
         others = {split: ids for split, ids in own.items() if split != LEARNT}
         what, advice = f"have no label in {name!r}", "label them, or leave them out"
-        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", True)
+        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", "unlabelled")
         found += _problem(what, others, f"no score counts them: {advice}")
     return found
 
@@ -160,10 +179,10 @@ def missing(
     for spoils in (True, False):
         # Fewer clips to learn from make no score false, but none at all leave nothing to train.
         own = {split: ids for split, ids in lost.items() if (split != LEARNT or not there[split]) == spoils}
-        found += _problem("are expected and missing", own, advice, spoils)
+        found += _problem("are expected and missing", own, advice, "missing" * spoils)
     more = {split: [NOBODY] * n for split, n in beyond.items()}
     what = "are more than metadata.json expects"
-    return found + _problem(what, more, "run the command that built the dataset again", True)
+    return found + _problem(what, more, "run the command that built the dataset again", "index")
 
 
 def lacking(clips: Sequence[Clip]) -> list[Problem]:
@@ -194,13 +213,13 @@ def misplaced(clips: Sequence[Clip], index: Mapping[str, Sequence[str]]) -> list
             elif _read(clip) and clip.id != name:
                 found.append((split, clip.id, "is not named" if name is None else f"is called {name}"))
     what = "are not what index.json says"
-    return _problem(what, _by_split(found), "run the command that built the dataset again", True)
+    return _problem(what, _by_split(found), "run the command that built the dataset again", "index")
 
 
 def damaged(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips that cannot be read: a training ends at the first of them."""
     found = _by_split((clip.split, clip.id, "; ".join(clip.faults)) for clip in clips if clip.faults)
-    return _problem("are damaged", found, "run the command that built the dataset again", True)
+    return _problem("are damaged", found, "run the command that built the dataset again", "damaged")
 
 
 def suspect(clips: Sequence[Clip]) -> list[Problem]:
@@ -217,7 +236,7 @@ def suspect(clips: Sequence[Clip]) -> list[Problem]:
             own, what = _of(clips, beyond), f"have {field} that {measure.called}"
             tests = {split: ids for split, ids in own.items() if split != LEARNT}
             if measure.spoils and tests:
-                found += _problem(f"{what}, and can only be missed", tests, measure.advice, True)
+                found += _problem(f"{what}, and can only be missed", tests, measure.advice, "empty")
                 own = {split: ids for split, ids in own.items() if split == LEARNT}
             found += _problem(what, own, measure.advice)
     return found
@@ -275,8 +294,8 @@ def problems(
     return sorted(found, key=lambda problem: not problem.spoils)
 
 
-def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: float = 0.0) -> bool:
-    """Tells whether a problem is of more than the share ``tolerated`` of the clips of a split, of as many as
-    ``sizes``, and spoils their score."""
+def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: Mapping[str, float]) -> bool:
+    """Tells whether a problem spoils the score of a split: one of more than the share ``tolerated`` of its kind of
+    the clips of a split, of as many as ``sizes``."""
     shares = [len(ids) / max(sizes.get(split, 0), 1) for split, ids in problem.clips.items()]
-    return problem.spoils and max(shares, default=1.0) > tolerated
+    return problem.spoils and max(shares, default=1.0) > tolerated.get(problem.kind, 0.0)

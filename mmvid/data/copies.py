@@ -10,6 +10,10 @@ from mmvid.data.examine import LIKE, Clip
 
 # The split that is learnt from; all others are for evaluation.
 LEARNT = "train"
+# Of 255: in films whose sketches vary by less, another brightness cannot be told from another scene.
+PLAIN = 8.0
+# Training clips that a film is compared with when it may have been mirrored or brightened: those nearest to it.
+NEAREST = 8
 
 
 def same(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Clip]]:
@@ -52,6 +56,43 @@ def alike(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, bool]]:
             # What separates a copy is that other clips are farther off.
             others = {learnt[row].content for row in around(first.sketch, 2 * LIKE)} - {first.content}
             yield clip, first, not others
+
+
+def altered(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, str]]:
+    """Finds clips of evaluation that look like a training clip once they are mirrored, or made as bright and as
+    strong in contrast, or both, and how they differ. None where the training clip looks like others, too."""
+    known = [clip for clip in clips if clip.sketch is not None and clip.sketch.std() >= PLAIN]
+    learnt = [clip for clip in known if clip.split == LEARNT]
+    if not learnt:
+        return
+    copied, contents = {clip.content for clip in learnt}, [clip.content for clip in learnt]
+    every, strengths = map(np.stack, zip(*(_evened(clip.sketch) for clip in learnt)))
+    tree = spatial.KDTree(_coarse(every))
+
+    def nearest(film: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        """Lists training clips near a film, the nearest first, and by how much of 255 they differ at most."""
+        rows = tree.query(_coarse(film[None])[0], range(1, 1 + min(NEAREST, len(learnt))), p=np.inf)[1]
+        apart = np.abs(every[rows] - film).max((1, 2, 3)) * np.maximum(strengths[rows], strength)
+        order = np.argsort(apart, kind="stable")
+        return rows[order], apart[order]
+
+    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
+        film, strength = _evened(clip.sketch)
+        for way, turned in (("brightness", film), ("mirrored", film[:, :, ::-1])):
+            rows, apart = nearest(turned, strength)
+            if apart[0] <= LIKE:
+                first = rows[0]
+                others, far = nearest(every[first], strengths[first])
+                if all(contents[row] == contents[first] for row in others[far <= 2 * LIKE]):
+                    yield clip, learnt[first], way
+                break
+
+
+def _evened(sketch: np.ndarray) -> tuple[np.ndarray, float]:
+    """Gives a sketch the mean 0 and the deviation 1: the same for a film that was made brighter; and what its
+    deviation was."""
+    strength = float(sketch.std())
+    return (sketch - sketch.mean(dtype=np.float32)) / np.float32(strength), strength
 
 
 def _coarse(sketches: np.ndarray) -> np.ndarray:

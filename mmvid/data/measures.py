@@ -7,6 +7,11 @@ import numpy as np
 
 # Of 255: darker than this nobody sees much; a picture that varies by less shows nothing.
 DARK, FLAT = 8.0, 2.0
+# Of 255: small grey pictures of one picture, shown long and encoded by H.264 at crf 23, differ by up to 2 at any
+# place (of 48 pixels by 5, mostly). Before a camera that stands still and far away they do by 6 and more.
+STILL = 5.0
+# Percent of a clip's pictures that may show one colour, as where it is faded in.
+BLANK = 50.0
 # Percent of a clip's motion that may be cut off, of its samples that may be overdriven, of depth that may lack.
 CUT, OVERDRIVEN, UNREAD = 5.0, 1.0, 99.9
 # Decibels below the loudest that can be kept.
@@ -29,15 +34,25 @@ class Measure(NamedTuple):
     spoils: bool = False
 
 
-def of_colours(record: dict, frames: np.ndarray) -> tuple[float, float]:
-    """Measures how bright pictures are, and how much the one that varies most varies."""
-    return float(frames.mean()), float(frames.std((1, 2)).max())
+def of_colours(record: dict, frames: np.ndarray) -> tuple[float, ...]:
+    """Measures how bright pictures are, how much the one that varies most varies, the percentage that shows one
+    colour, and how far pictures differ from each other: the last two have no meaning where all show one colour."""
+    contrast, small = frames.std((1, 2)).max(-1), _small(frames)
+    found = float(frames.mean()), float(contrast.max())
+    if found[1] < FLAT:
+        return *found, np.nan, np.nan
+    change = float(np.ptp(small, 0).max()) if len(frames) > 1 and record["num_frames"] > 1 else np.nan
+    return *found, 100 * float((contrast < FLAT).mean()), change
+
+
+def _small(frames: np.ndarray) -> np.ndarray:
+    """Makes small grey pictures, float64 [n, 16, 16]."""
+    return np.stack([cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]).mean(-1)
 
 
 def sketch(frames: np.ndarray) -> np.ndarray:
     """Makes small grey pictures, uint8 [n, 16, 16]: of so few pixels, how a film was encoded changes little."""
-    small = [cv2.resize(frame, (16, 16), interpolation=cv2.INTER_AREA) for frame in frames]
-    return np.uint8(np.rint(np.stack(small).mean(-1)))
+    return np.uint8(np.rint(_small(frames)))
 
 
 def of_flow(record: dict, flow: np.ndarray) -> tuple[float, float]:
@@ -76,6 +91,8 @@ _FILE = "look at the file that it was made from"
 COLOURS = (
     Measure("brightness", "of 255", least=DARK, called="is dark", advice=_FILE),
     Measure("contrast", "of 255", least=FLAT, called="shows one colour all over", advice=_FILE, spoils=True),
+    Measure("blank", "%", most=BLANK, called="shows one colour most of the time", advice=_FILE),
+    Measure("change", "of 255", least=STILL, called="stands still", advice=_FILE),
 )
 FLOW = (
     Measure("motion", "px"),

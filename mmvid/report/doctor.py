@@ -111,6 +111,7 @@ def plain(found: Examined) -> dict:
         "problems": [
             {
                 "what": problem.what,
+                "kind": problem.kind,
                 "spoils": problem in found.bad,
                 "advice": problem.advice,
                 "clips": {
@@ -152,6 +153,7 @@ def said(problem: Problem, sizes: Mapping[str, int], *, spoils: bool) -> str:
     )
     every = [_named(clip) for own in problem.clips.values() for clip in own if clip[0]]
     some = f" ({', '.join(every[:NAMED])}{', ..' * (len(every) > NAMED)})" if every else ""
+    some += f" [{problem.kind}]" * problem.spoils
     head = "spoils: " if spoils else "note:   "
     lines = (
         usage.folded(head, f"{numbers} {problem.what}{some}".strip()),
