@@ -1,7 +1,7 @@
 """Finds copies among the clips of a dataset: those of the same bytes, and those that look alike."""
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import spatial
@@ -65,34 +65,35 @@ def altered(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, str]]:
     learnt = [clip for clip in known if clip.split == LEARNT]
     if not learnt:
         return
-    copied, contents = {clip.content for clip in learnt}, [clip.content for clip in learnt]
-    every, strengths = map(np.stack, zip(*(_evened(clip.sketch) for clip in learnt)))
-    tree = spatial.KDTree(_coarse(every))
-
-    def nearest(film: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """Lists training clips near a film, the nearest first, and by how much of 255 they differ at most."""
-        rows = tree.query(_coarse(film[None])[0], range(1, 1 + min(NEAREST, len(learnt))), p=np.inf)[1]
-        apart = np.abs(every[rows] - film).max((1, 2, 3)) * np.maximum(strengths[rows], strength)
-        order = np.argsort(apart, kind="stable")
-        return rows[order], apart[order]
-
+    copied, nearest = {clip.content for clip in learnt}, _nearest_of([clip.sketch for clip in learnt])
     for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
-        film, strength = _evened(clip.sketch)
-        for way, turned in (("brightness", film), ("mirrored", film[:, :, ::-1])):
-            rows, apart = nearest(turned, strength)
+        for way, sketch in (("brightness", clip.sketch), ("mirrored", clip.sketch[:, :, ::-1])):
+            rows, apart = nearest(sketch)
             if apart[0] <= LIKE:
-                first = rows[0]
-                others, far = nearest(every[first], strengths[first])
-                if all(contents[row] == contents[first] for row in others[far <= 2 * LIKE]):
-                    yield clip, learnt[first], way
+                first = learnt[rows[0]]
+                others, far = nearest(first.sketch)
+                if all(learnt[row].content == first.content for row in others[far <= 2 * LIKE]):
+                    yield clip, first, way
                 break
 
 
-def _evened(sketch: np.ndarray) -> tuple[np.ndarray, float]:
-    """Gives a sketch the mean 0 and the deviation 1: the same for a film that was made brighter; and what its
-    deviation was."""
-    strength = float(sketch.std())
-    return (sketch - sketch.mean(dtype=np.float32)) / np.float32(strength), strength
+def _nearest_of(sketches: Sequence[np.ndarray]) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns a function that lists which of the ``sketches`` are near another one, the nearest first, and by how
+    much of 255 they differ at most, once all have the mean 0 and the deviation 1 of a film however bright."""
+    every = np.stack(sketches)
+    means, strengths = (np.array([f(own) for own in sketches]) for f in (np.mean, np.std))
+    tree = spatial.KDTree((_coarse(every) - means[:, None]) / strengths[:, None])
+
+    def nearest(sketch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, strength = sketch.mean(), sketch.std()
+        place = (_coarse(sketch[None])[0] - mean) / strength
+        rows = tree.query(place, range(1, 1 + min(NEAREST, len(every))), p=np.inf)[1]
+        theirs = (every[rows] - means[rows, None, None, None]) / strengths[rows, None, None, None]
+        apart = np.abs(theirs - (sketch - mean) / strength).max((1, 2, 3)) * np.maximum(strengths[rows], strength)
+        order = np.argsort(apart, kind="stable")
+        return rows[order], apart[order]
+
+    return nearest
 
 
 def _coarse(sketches: np.ndarray) -> np.ndarray:
