@@ -65,6 +65,7 @@ NAMES = [
 TRAINED = (QUICK[3], "tsm_r18_rgb", "tsm_r50_rgb", *DEEPEST)
 # The first convolution's channels are proven with the shallow network, depth with RGB: not each with each.
 EXACT = (*QUICK, "tsm_r50_rgb", "tv_resnet50", *VIDEO[:3], "cmpl_r50_x1_4")
+LOOPS = ("tv_r3d_18", "tv_mc3_18", "cmpl_r50_x1_4")
 SIZED = ("tsm_r18_rgb", "tsm_r50_rgb", "tv_resnet18", "tv_resnet50", *VIDEO)
 SHALLOWER = (*QUICK[1:], *DEEP, "csn_ip152", "cmpl_r50_x1_4", "sf_slow_r50")
 STAGED = [QUICK[0], *(pytest.param(n, marks=pytest.mark.slow) for n in (*SHALLOWER, *DEEPEST))]
@@ -172,11 +173,11 @@ def precision(dtype):
     return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
 
 
-def compiled(function, dtype):
-    """Jitted; XLA's convolutions in float64 are plain loops, which LLVM's first passes make ten times as fast: of
-    R3D-18's step compiling and running take 19 and 5 s, without passes 4 and 46."""
+def compiled(function, name, dtype):
+    """Jitted. Convolutions of LOOPS in float64 are plain loops, which LLVM's first passes make ten times as fast: to
+    compile R3D-18's step takes 19 s in place of 4, to run it 5 in place of 46. The others' are matrix products."""
     passes = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False}
-    return jax.jit(function, compiler_options=passes if dtype == "float64" else None)
+    return jax.jit(function, compiler_options=passes if dtype == "float64" and name in LOOPS else None)
 
 
 def suffix(dtype):
@@ -191,7 +192,9 @@ def logit_errors(name, dtype="float32", only=()):
     errors = {}
     for case in [c["name"] for c in cases(spec, "eval") if not only or c["name"] in only]:
         model = build_model(architecture(name), **options, **OPTIONS.get(name, {}) | trained_on(spec, case))
-        apply = compiled(lambda p, s, x, m=model: m.apply(p, s, x, train=False, key=None)[0]["logits"], dtype)
+        apply = compiled(
+            lambda p, s, x, m=model: m.apply(p, s, x, train=False, key=None)[0]["logits"], name, dtype
+        )
         x = clip(name, spec, case, dtype)
         params, stats = trees(name, spec, model, x, dtype)
         logits = np.asarray(apply(params, stats, prepared(name, x))["action"])
@@ -275,7 +278,7 @@ def train_step(name, spec, case, dtype):
         logits = result["logits"]["action"]
         return losses.softmax_cross_entropy(logits, jnp.arange(2)).mean(), (logits, new)
 
-    step = compiled(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), dtype)
+    step = compiled(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), name, dtype)
     (value, (logits, new)), (grads, grad_x) = step(params, x)
     return value, logits, new, grads, grad_x
 
