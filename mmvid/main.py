@@ -1,5 +1,6 @@
 """Trains: python -m mmvid train --config=configs/mml.py --workdir=runs/mml, or python -m mmvid.main ..."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -9,7 +10,7 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from mmvid import configuration, usage
+from mmvid import configuration, copies, usage
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
@@ -53,8 +54,10 @@ def _parse(argv: list[str]) -> list[str]:
         if stray:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
         usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
-        usage.check_on_disk("--workdir", _workdir())
-        usage.check_folder("--workdir", pathlib.Path(_workdir()))
+        if usage.scheme(_workdir()):
+            copies.of(_workdir())
+        else:
+            usage.check_folder("--workdir", pathlib.Path(_workdir()))
         _seeds()
         return [program, *overrides]
     except flags.Error as error:
@@ -80,6 +83,24 @@ def _try(config, workdir: str, seeds: list[int]) -> None:
 
     folder = pathlib.Path(workdir)
     dry.dry(outline.outline(config, folder), folder, max(len(seeds), 1))
+
+
+def _placed(workdir: str):
+    """A context that gives the folder on this machine in which a workdir is worked on; of one in a bucket it is a
+    copy, which is sent unless the run is only tried. Raises WrongUse for a bucket and several processes."""
+    if not usage.scheme(workdir):
+        return contextlib.nullcontext(workdir)
+    if jax.process_count() > 1:
+        raise usage.WrongUse(
+            f"--workdir={workdir} is in a bucket, of which each host would have a copy, and of these "
+            f"{jax.process_count()} processes all write checkpoints: mount the bucket on all hosts (gcsfuse, "
+            "rclone; docs/scale.md), or name a folder that they share"
+        )
+    from mmvid.run import mirror
+
+    if _DRY.value:
+        return contextlib.nullcontext(mirror.fetched(workdir, copies.without_checkpoints))
+    return mirror.trained(workdir)
 
 
 def _train(config, workdir: str, seeds: list[int]) -> None:
@@ -111,12 +132,20 @@ def main(argv: list[str]) -> None:
     SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
     2 for wrong use."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
+    from mmvid.run import mirror
+
+    with mirror.naming([_workdir(), *argv]):
+        _main(argv)
+
+
+def _main(argv: list[str]) -> None:
     from mmvid.run import loop, processes, signals
 
     try:
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
-        (_try if _DRY.value else _train)(config, _workdir(), _seeds())
+        with _placed(_workdir()) as workdir:
+            (_try if _DRY.value else _train)(config, str(workdir), _seeds())
     except signals.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         # A scheduler would take 0 for done, and not start the run again; a person has seen that all is saved.

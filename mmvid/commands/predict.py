@@ -30,7 +30,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from mmvid import files, usage
+from mmvid import buckets, files, usage
 from mmvid.commands import answers, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.data.media import captions, inputs
@@ -49,7 +49,7 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run predicts, what, and where the answer goes."""
     add = parser.add_argument
-    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
+    add("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
     add(
         "--flow",
@@ -246,7 +246,7 @@ def _announced(run: Run, segment: Segment, topk: int, asked: watch.Asked | None)
     own = run.config.evaluation
     windows = {"window": asked.length, "stride": asked.stride, "threshold": asked.threshold} if asked else {}
     return {
-        "run": str(run.workdir),
+        "run": buckets.told(str(run.workdir)),
         "segment": segment.name,
         "protocol": own.protocol,
         "crops": own.crops,
