@@ -3,14 +3,16 @@ file is whole or not there, and where tests let things go wrong."""
 
 import os
 import pathlib
+import re
 import shutil
+import signal
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
 # Where the buckets lie, for programs that tests start.
 PLACE = "MMVID_TEST_BUCKETS"
+KILL = "MMVID_TEST_KILL"
 SCHEMES = ("gs", "gcs", "s3")
 
 
@@ -54,9 +56,23 @@ class Bucket(LocalFileSystem):
         os.unlink(self._strip_protocol(path))
 
 
-def register():
-    """Puts this in the place of what would read gs:// and s3://."""
-    os.environ["EPATH_USE_TF"] = "0"
+def register(replace=_registry.__setitem__):
+    """Puts this in the place of what reads gs:// and s3://."""
     for scheme in SCHEMES:
-        _registry[scheme] = Bucket
-    fsspec.filesystem("gs")
+        replace(scheme, Bucket)
+
+
+def prepare():
+    """What a program needs that a test starts: runs are sent at every moment. Where the environment says so, the
+    program kills itself before the first file goes whose path ends as a pattern says."""
+    from mmvid.run import mirror
+
+    register()
+    mirror.BEAT = 0.2
+    if pattern := os.environ.get(KILL):
+
+        def trouble(act, path):
+            if act == "put" and re.search(pattern, path):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Bucket.trouble = staticmethod(trouble)

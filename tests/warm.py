@@ -44,7 +44,7 @@ def _begin(argv, env, said, trap, brief):
     os.environ.clear()
     os.environ.update(env)
     if "MMVID_TEST_BUCKETS" in env:
-        importlib.import_module("bucketed").register()
+        importlib.import_module("bucketed").prepare()
     if trap:
         importlib.import_module("trap").spring(*trap)
     if brief:

@@ -167,8 +167,8 @@ def _renewing(copy: Copy, own: dict) -> Callable[..., None]:
 def _fetch(copy: Copy, wanted: Callable[[str], bool] = copies.everything) -> None:
     if count := copies.fetch(copy, wanted):
         _say(
-            f"another machine has trained {copy.url} since this one did: {count} files that this one had not sent "
-            f"are set aside, {copies.kept(copies.aside(copy))}"
+            f"another machine has trained {copy.url} since this one did: the files that this one had not sent "
+            f"({count}) are set aside, {copies.kept(copies.aside(copy))}"
         )
 
 

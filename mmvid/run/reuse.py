@@ -21,9 +21,8 @@ class _Ended(NamedTuple):
 
 def _paths(config) -> list[pathlib.Path]:
     """The workdirs that are named, of those in buckets the copies."""
-    return [
-        mirror.fetched(path) if usage.scheme(path) else pathlib.Path(path) for path in usage.listed(config.reuse)
-    ]
+    paths = usage.listed(config.reuse)
+    return [mirror.fetched(path) if usage.scheme(path) else pathlib.Path(path) for path in paths]
 
 
 def all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:
