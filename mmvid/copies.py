@@ -5,6 +5,7 @@ an order that leaves, wherever it is broken off, a run that another machine can 
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -330,3 +331,14 @@ def send(copy: Copy, wanted: Callable[[str], bool] = everything, between: Callab
         left = {path: own for path, own in known.items() if path not in old}
         files.write_json(copy.here / NOTE, noted | {"files": left})
     return len(sent)
+
+
+# ---------------------------------------------------------------------------- what is only read
+@functools.cache
+def fetched(url: str, wanted: Callable[[str], bool] = everything) -> pathlib.Path:
+    """A copy of a folder in a bucket that nobody writes into; it is looked at once in a process, and what is here
+    already is not fetched again. Raises ValueError where the bucket cannot be read, OSError where there is no
+    room."""
+    copy = of(url)
+    fetch(copy, wanted)
+    return copy.here

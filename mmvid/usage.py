@@ -86,8 +86,8 @@ def on_disk(text: str) -> pathlib.Path:
     a folder 'gs:' here."""
     if scheme(text):
         raise argparse.ArgumentTypeError(
-            f"{text} is in a bucket, where runs can be, and nothing else is written: name a folder on a disk, or "
-            "mount the bucket (gcsfuse, rclone; docs/scale.md)"
+            f"{text} is in a bucket, where runs, weights and what they are trained on can be, and nothing else: "
+            "name a folder on a disk, or mount the bucket (gcsfuse, rclone; docs/scale.md)"
         )
     return pathlib.Path(text)
 

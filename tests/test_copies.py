@@ -225,7 +225,7 @@ def act(folder, what, state):
             (folder / "ce" / name).write_text("x")
 
 
-@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(days())
 def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
     """However far it came: whole checkpoints, none ahead of its log, an end with all that comes before it; and a

@@ -110,10 +110,8 @@ def test_two_processes_of_a_machine_do_not_share_a_copy(quick):
 
 
 def test_who_was_silent_too_long_sends_nothing_more(quick):
-    with (
-        pytest.raises(ValueError, match="is in use by process 1 on host elsewhere.* by now: nothing more is sent"),
-        mirror.trained(URL) as folder,
-    ):
+    match = r"in use by process 1 on host elsewhere.* by now: nothing more is sent"
+    with pytest.raises(ValueError, match=match), mirror.trained(URL) as folder:
         note(quick)
         write(folder, b="1")
     assert not (quick / "b").exists() and held(quick)["token"] == "another"
@@ -211,7 +209,7 @@ def test_files_set_aside_are_told(quick, capsys):
     with mirror.trained(URL):
         assert not (folder / "b").exists()
     said = capsys.readouterr().err
-    assert "another machine has trained gs://b/runs/a since" in said and "1 files" not in said
+    assert "another machine has trained gs://b/runs/a since" in said and "had not sent (1) are set aside" in said
     assert "in the folder gs/b/runs/a.not-sent of" in said
 
 
@@ -238,8 +236,11 @@ def test_runs_are_given_to_commands_as_copies(quick, bucket):  # noqa: F811
     for name in ("a", "c"):
         write(bucket / "b/runs" / name, config_JSON="{}", ce__done_JSON="{}")
     here = copies.of(URL).here
-    given = argparse.Namespace(run=usage.a_run(URL), runs=[usage.a_run("gs://b/runs/c/"), usage.a_run("runs/d")],
-                               members=[usage.a_part(f"{URL}/ce:flow"), "+", usage.a_part(f"{URL}:all")])  # fmt: skip
+    given = argparse.Namespace(
+        run=usage.a_run(URL),
+        runs=[usage.a_run("gs://b/runs/c/"), usage.a_run("runs/d")],
+        members=[usage.a_part(f"{URL}/ce:flow"), "+", usage.a_part(f"{URL}:all")],
+    )
     with mirror.given(given):
         assert given.run == here and given.runs == [here.with_name("c"), usage.a_run("runs/d")]
         assert given.members == [f"{here}/ce:flow", "+", f"{here}:all"] and (here / "config.json").exists()
@@ -252,7 +253,7 @@ def test_a_run_that_may_only_be_read_is_read(quick, monkeypatch):
     monkeypatch.setattr(Bucket, "trouble", deny("put", "pipe", "rm"))
     with mirror.borrowed(URL) as folder:
         assert (folder / "config.json").exists()
-    with pytest.raises(ValueError, match="403 Forbidden.*kept on this machine"), mirror.borrowed(URL) as folder:
+    with pytest.raises(ValueError, match=r"403 Forbidden.*kept on this machine"), mirror.borrowed(URL) as folder:
         write(folder, report="1")
 
 
@@ -354,8 +355,9 @@ def files_of_bytes(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", [r"ce/checkpoints/\d+/state/_METADATA", r"mml/checkpoints/\d+/_CHECKPOINT_METADATA",
-                                   "mml/done.json"])  # fmt: skip
+@pytest.mark.parametrize("where", [
+    r"ce/checkpoints/\d+/state/_METADATA", r"mml/checkpoints/\d+/_CHECKPOINT_METADATA", "mml/done.json",
+])  # fmt: skip
 def test_a_killed_run_goes_on_on_another_machine(data, finished, machines, where):  # noqa: F811
     killed = train(data, machines, "one", "--config.save_every=1", **{bucketed.KILL: where})
     assert killed.returncode == -9, killed.stderr[-3000:]
