@@ -26,6 +26,8 @@ HOLDER = "holder.json"
 LAST = "_CHECKPOINT_METADATA"
 # Endings of what is being written, or says who uses it on this machine.
 _PASSING = (f".{files.MARK}", ".lock", ".beat", ".now", ".tmp")
+# Folders of a run that are none of its results: compiled programs, and its end as it was rehearsed.
+_TRIED = {".cache", "rehearsal"}
 
 
 def everything(path: str) -> bool:
@@ -70,7 +72,7 @@ def _passing(path: str) -> bool:
     """Whether a file is none of the run's own: it is being written, or of this machine alone."""
     parts = path.split("/")
     unfinished = (folder := _checkpoint(path)) and not folder.rpartition("/")[2].isdigit()
-    own = parts[-1] in (NOTE, HOLDER) or ".cache" in parts
+    own = parts[-1] in (NOTE, HOLDER) or not _TRIED.isdisjoint(parts[:-1])
     return bool(own or unfinished or any(part.endswith(_PASSING) for part in parts))
 
 

@@ -74,8 +74,8 @@ def test_what_is_sent_is_fetched_elsewhere(copy, bucket):
 def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
     copies.fetch(copy)
     write(copy.here, a="1")
-    passing = ("run.lock", "run.lock.beat", "b.json.being-written", ".cache/jax/x", "c.being-written/a",
-               "ce/checkpoints/20.orbax-checkpoint-tmp/state", "ce/checkpoints/30/state")  # fmt: skip
+    passing = ("run.lock", "run.lock.beat", "b.json.being-written", ".cache/jax/x", "rehearsal/a",
+               "c.being-written/a", "ce/checkpoints/20.orbax-checkpoint-tmp/state", "ce/checkpoints/30/state")  # fmt: skip
     for name in passing:
         (copy.here / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.here / name).write_text("x")
@@ -313,17 +313,53 @@ def test_a_bucket_as_a_whole_is_no_run(url):
 
 
 def test_a_file_that_goes_while_it_is_sent_takes_its_checkpoint_with_it(copy, bucket, monkeypatch):
+    """Orbax removes file by file."""
     copies.fetch(copy)
     checkpoint(copy.here, 10)
     checkpoint(copy.here, 20)
 
     def remove(act, path):
         if path.endswith("10/state/d/01"):
-            shutil.rmtree(copy.here / "ce/checkpoints/10")
+            (copy.here / "ce/checkpoints/10/state/d/01").unlink()
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(remove))
     copies.send(copy)
     assert whole(bucket / "b/runs/a") == [20]
+
+
+def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucket, monkeypatch):
+    copies.fetch(copy)
+    checkpoint(copy.here, 10)
+    copies.send(copy)
+    shutil.rmtree(copy.here / "ce")
+    removed = []
+
+    def fail(act, path):
+        removed.append(path)
+        if len(removed) == 2:
+            raise Killed
+
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(fail))
+    with pytest.raises(Killed):
+        copies.send(copy)
+    assert not whole(bucket / "b/runs/a") and len(files_of(bucket)) == 3
+
+
+def test_the_order_in_which_files_go():
+    """Logs, then by time, of a checkpoint what is pointed to before what points there, and last what says that
+    something has ended."""
+    at = "ce/checkpoints/10"
+    files = {  # {path: when it was written}
+        "summary.json": 9, "ce/done.json": 4, "ce/metrics.jsonl": 8, "log.txt": 9, "report.html": 8,
+        "tensorboard/ce/events.out.tfevents.1": 7, "config.json": 1, "ce/weights.safetensors": 3,
+        f"{at}/{copies.LAST}": 2, f"{at}/state/manifest.ocdbt": 5, f"{at}/state/d/01": 6,
+    }  # fmt: skip
+    order = copies.ordered({path: [1, time] for path, time in files.items()})
+    assert set(order[:3]) == {"ce/metrics.jsonl", "log.txt", "tensorboard/ce/events.out.tfevents.1"}
+    assert order[3:] == [
+        "config.json", f"{at}/state/d/01", f"{at}/state/manifest.ocdbt", f"{at}/{copies.LAST}",
+        "ce/weights.safetensors", "report.html", "ce/done.json", "summary.json",
+    ]  # fmt: skip
 
 
 def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
