@@ -56,6 +56,23 @@ def located(path: str | os.PathLike):
     return epath.Path(path)
 
 
+def system(text: str):
+    """What reads and writes a bucket (fsspec's), and how it names ``text``."""
+    import fsspec.core  # a tenth of a second, which paths on a disk need not wait for
+
+    fs, name = fsspec.core.url_to_fs(text)
+    fs.invalidate_cache()  # what another machine has written since must be seen
+    return fs, name.rstrip("/")
+
+
+def _time(text: str, own) -> int:
+    """The time of a file in a bucket, whose status is ``own``, in seconds."""
+    if own.mtime:
+        return own.mtime
+    fs, name = system(text)  # etils does not know how S3 calls it
+    return int(fs.modified(name).timestamp())
+
+
 def stamp(path) -> tuple:
     """What changes with a file: its size and its time."""
     status = path.stat()
@@ -108,9 +125,9 @@ def fetched(text: str) -> pathlib.Path:
             own = located(text).stat()
             if own.is_directory:
                 return copy
-            known = copy.stat() if copy.is_file() else None
-            if known is None or (known.st_size, int(known.st_mtime)) != (own.length, own.mtime):
-                _copied(text, copy, own.mtime)
+            known, time = copy.stat() if copy.is_file() else None, _time(text, own)
+            if known is None or (known.st_size, int(known.st_mtime)) != (own.length, time):
+                _copied(text, copy, time)
     except FileNotFoundError:
         return copy
     except ValueError:

@@ -81,15 +81,6 @@ def _whole(found: dict) -> dict:
     return {path: own for path, own in found.items() if not (at := _checkpoint(path)) or f"{at}/{LAST}" in found}
 
 
-def system(url: str):
-    """What reads and writes a bucket (fsspec's), and how it names ``url``."""
-    import fsspec.core  # a tenth of a second, which paths on a disk need not wait for
-
-    fs, base = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()  # what another machine has written since must be seen
-    return fs, base.rstrip("/")
-
-
 def _version(info: dict) -> list:
     """What changes with a file in a bucket, from what its service says of it."""
     names = ("etag", "ETag", "mtime", "LastModified", "updated", "created")
@@ -100,7 +91,7 @@ def there(copy: Copy) -> dict[str, list]:
     """{path: version} of a folder in a bucket, {} where there is none. Raises ValueError where it cannot be
     read."""
     with buckets.explained(copy.url):
-        fs, base = system(copy.url)
+        fs, base = buckets.system(copy.url)
         listed = fs.find(base, detail=True)
     found = {name[len(base) + 1 :]: _version(info) for name, info in listed.items() if name.startswith(f"{base}/")}
     return _whole({path: own for path, own in found.items() if path and not _passing(path)})
@@ -137,7 +128,7 @@ def pass_on(copy: Copy, known: str | None, token: str) -> None:
 def holder(copy: Copy) -> dict:
     """Who trains the run in a bucket, or did last; {} where nobody has."""
     with buckets.explained(copy.url):
-        fs, base = system(copy.url)
+        fs, base = buckets.system(copy.url)
         try:
             content = fs.cat_file(f"{base}/{HOLDER}")
         except FileNotFoundError:
@@ -244,7 +235,7 @@ def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
     """Fetches files, the last ones of checkpoints after all others, and yields each once it is whole."""
     if not paths:
         return
-    fs, base = system(copy.url)
+    fs, base = buckets.system(copy.url)
     total = sum(sizes[path][0] for path in paths)
     with tqdm(total=total, desc=f"fetching {copy.url}", unit="B", unit_scale=True, leave=False) as bar:
         for path in sorted(paths, key=lambda path: path.endswith(f"/{LAST}")):
@@ -259,10 +250,10 @@ def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
 
 
 # ---------------------------------------------------------------------------- sending
-def no_bucket(copy: Copy) -> ValueError:
+def no_bucket(copy: Copy) -> usage.WrongUse:
     """The error of a bucket that is not there."""
     name = "/".join(copy.url.split("/")[:3])
-    return ValueError(f"{copy.url} cannot be written: there is no bucket {name}, or none that this user sees")
+    return usage.WrongUse(f"{copy.url} cannot be written: there is no bucket {name}, or none that this user sees")
 
 
 def _is_added_to(path: str) -> bool:
@@ -309,7 +300,7 @@ def send(copy: Copy, wanted: Callable[[str], bool] = everything, between: Callab
     known, sent, torn = noted["files"], {}, set()
     changed = [path for path in ordered(now) if wanted(path) and known.get(path, [None])[0] != now[path]]
     with buckets.explained(copy.url, "written"):
-        fs, base = system(copy.url)
+        fs, base = buckets.system(copy.url)
         for path in changed:
             at = _checkpoint(path)
             if at in torn:

@@ -75,7 +75,8 @@ def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
     copies.fetch(copy)
     write(copy.here, a="1")
     passing = ("run.lock", "run.lock.beat", "b.json.being-written", ".cache/jax/x", "rehearsal/a",
-               "c.being-written/a", "ce/checkpoints/20.orbax-checkpoint-tmp/state", "ce/checkpoints/30/state")  # fmt: skip
+               "c.being-written/a", "ce/checkpoints/20.tmp-orbax/state",
+               "ce/checkpoints/30/state")  # fmt: skip
     for name in passing:
         (copy.here / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.here / name).write_text("x")

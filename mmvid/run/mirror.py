@@ -71,7 +71,7 @@ def _say(line: str) -> None:
 def _write(copy: Copy, own: dict) -> None:
     """Writes the holder's note. Raises ValueError where the bucket cannot be written."""
     with buckets.explained(copy.url, "written"):
-        fs, base = copies.system(copy.url)
+        fs, base = buckets.system(copy.url)
         try:
             fs.pipe_file(f"{base}/{copies.HOLDER}", json.dumps(own).encode())
         except FileNotFoundError:
@@ -81,7 +81,7 @@ def _write(copy: Copy, own: dict) -> None:
 def _modified(copy: Copy, name: str):
     """The time of a file in the bucket, by its own clock; None where there is none."""
     with buckets.explained(copy.url), contextlib.suppress(FileNotFoundError):
-        fs, base = copies.system(copy.url)
+        fs, base = buckets.system(copy.url)
         return fs.modified(f"{base}/{name}")
     return None
 
@@ -90,7 +90,7 @@ def _silent(copy: Copy) -> float:
     """For how many seconds the holder's note was not renewed, by the bucket's own clock."""
     probe = f"{uuid.uuid4().hex}.now"
     with buckets.explained(copy.url, "written"):
-        fs, base = copies.system(copy.url)
+        fs, base = buckets.system(copy.url)
         fs.pipe_file(f"{base}/{probe}", b"now")
         try:
             now, then = _modified(copy, probe), _modified(copy, copies.HOLDER)
