@@ -14,8 +14,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from mmvid import buckets, files, usage
 
 # In a copy: {"token": .., "files": {path: [as it was here, as it was there]}} when it was last fetched or sent.
@@ -235,6 +233,8 @@ def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
     """Fetches files, the last ones of checkpoints after all others, and yields each once it is whole."""
     if not paths:
         return
+    from tqdm import tqdm
+
     fs, base = buckets.system(copy.url)
     total = sum(sizes[path][0] for path in paths)
     with tqdm(total=total, desc=f"fetching {copy.url}", unit="B", unit_scale=True, leave=False) as bar:

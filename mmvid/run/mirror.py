@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mmvid import buckets, copies, usage
 from mmvid.copies import Copy
-from mmvid.logs import LOG
 from mmvid.run import lock
+
+# That of `logs`, which imports JAX: commands that do without need not wait for it.
+LOG = logging.getLogger("mmvid")
 
 # Seconds between two times that a run is sent and its holder's note renewed; after how many without one the
 # holder is taken for dead; between two looks at a note that may be renewed.
