@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import pathlib
 import re
 import shutil
 import sys
@@ -21,6 +22,7 @@ from test_copies import bucket, checkpoint, files_of, write  # noqa: F401
 from test_train import ROOT, command, data, environment, finished  # noqa: F401
 
 from mmvid import commands, copies, main, usage
+from mmvid.data import frames
 from mmvid.logs import LOG
 from mmvid.run import lock, mirror
 from mmvid.weights import files as weight_files
@@ -333,21 +335,38 @@ def test_a_whole_run_in_a_bucket_is_one_on_a_disk(data, finished, machines, monk
     again = train(data, machines, "two")
     assert not again.returncode, again.stderr[-3000:]
     same_weights(finished[0], there)
-    # Commands read it there and leave there what they write.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(machines / "three"))
+
+
+@pytest.fixture
+def ended(finished, machines, monkeypatch):  # noqa: F811
+    """A run that has ended, in a bucket, which this process reads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machines / "cache"))
     monkeypatch.setenv(bucketed.PLACE, str(machines / "buckets"))
     bucketed.register(lambda name, own: monkeypatch.setitem(bucketed._registry, name, own))
+    return pathlib.Path(shutil.copytree(finished[0], machines / "buckets/b/runs/a"))
+
+
+@pytest.mark.slow
+def test_commands_read_a_run_in_a_bucket_and_leave_there_what_they_write(ended, tmp_path, capsys):
     commands.start("evaluate", [URL, "--protocol=D1U2", "--splits=test", "--segments=mml"])
     assert f"mml: {URL}/mml/scores/test@D1U2-centre.npz" in capsys.readouterr().out
-    assert (there / "mml/scores/test@D1U2-centre.npz").exists() and not list(
-        (machines / "three/mmvid/folders").rglob("checkpoints")
-    )
-    film = next((data / "clips").rglob("*.mp4"))
-    commands.start("predict", [URL, str(film), "--json=-", "--flow=dis"])
+    assert (ended / "mml/scores/test@D1U2-centre.npz").exists()
+    assert not list((tmp_path / "cache/mmvid/folders").rglob("checkpoints"))
+    pictures = np.random.default_rng(0).integers(0, 255, (16, 48, 64, 3), dtype=np.uint8)
+    (tmp_path / "a.mp4").write_bytes(frames.encode_mp4(pictures, 12.0))
+    commands.start("predict", [URL, str(tmp_path / "a.mp4"), "--json=-", "--flow=dis"])
     assert json.loads(capsys.readouterr().out)["run"] == URL
-    commands.start("ensemble", [f"{URL}:all", f"--out={machines}/sums"])
-    commands.start("share", [f"{URL}:flow", str(machines / "shared")])
-    assert (machines / "shared/model.safetensors").exists()
+    commands.start("ogr", [URL])
+    assert f"page: {URL}/ogr.html" in capsys.readouterr().out and (ended / "ogr.html").exists()
+    commands.start("report", [URL])
+    assert f"report: {URL}/report.html" in capsys.readouterr().out
+    commands.start("ensemble", [f"{URL}:all", f"--out={tmp_path}/sums"])
+    commands.start("compare", [URL, f"--out={tmp_path}/compared"])
+    assert URL in (tmp_path / "compared/compare.json").read_text()
+    assert str(tmp_path / "cache") not in (tmp_path / "compared/compare.html").read_text()
+    commands.start("share", [f"{URL}:flow", str(tmp_path / "shared")])
+    commands.start("export", [URL, f"--out={tmp_path}/exported", "--format=torch"])
+    assert (tmp_path / "shared/model.safetensors").exists() and list((tmp_path / "exported").iterdir())
 
 
 def files_of_bytes(folder):
