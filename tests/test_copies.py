@@ -12,6 +12,7 @@ from bucketed import Bucket
 from hypothesis import strategies as st
 
 from mmvid import copies, usage
+from mmvid.plans import blended
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def bucket(monkeypatch, tmp_path):
     monkeypatch.setenv("EPATH_USE_TF", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "buckets" / "b").mkdir(parents=True)
+    copies.fetched.cache_clear()
     return tmp_path / "buckets"
 
 
@@ -144,6 +146,14 @@ def test_a_run_without_its_checkpoints(copy, bucket):
     assert copies.send(copy, copies.without_checkpoints) == 1 and len(files_of(bucket)) == 6
     copies.fetch(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
+
+
+def test_weights_of_losses_are_those_of_a_run_in_a_bucket(bucket):
+    write(bucket / "b/runs/a", config_JSON="{}", gblend__blend_JSON=json.dumps(
+        {"weights": {"audio": 0.25, "rgb": 0.75}, "heads": {}}))  # fmt: skip
+    assert blended.resolved("gs://b/runs/a", ("av.audio", "av.rgb"), ("audio", "rgb")) == "0.25,0.75"
+    with pytest.raises(ValueError, match="neither numbers nor a run with weights"):
+        blended.resolved("gs://b/runs/none", ("av.audio", "av.rgb"), ("audio", "rgb"))
 
 
 # ---------------------------------------------------------------------------- who is right

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -326,8 +327,8 @@ def test_a_whole_run_in_a_bucket_is_one_on_a_disk(data, finished, machines, monk
     there = machines / "buckets/b/runs/a"
     same_weights(finished[0], there)
     # All but what is of this machine, or new at each start.
-    left = {re.sub(r"tfevents\S+", "", p) for p in files_of_bytes(finished[0])} - {"run.lock"}
-    found = {re.sub(r"tfevents\S+", "", p) for p in files_of_bytes(there)} - {"holder.json"}
+    left = {re.sub(r"tfevents\S+", "", p) for p in names_of(finished[0])} - {"run.lock"}
+    found = {re.sub(r"tfevents\S+", "", p) for p in names_of(there)} - {"holder.json"}
     assert {re.sub("[0-9a-f]{32}", "", p) for p in left} == {re.sub("[0-9a-f]{32}", "", p) for p in found}
     assert f"report: {URL}/report.html" in done.stdout and str(machines / "one") not in done.stdout + done.stderr
     assert f"report: {URL}/report.html" in (there / "log.txt").read_text()
@@ -369,8 +370,8 @@ def test_commands_read_a_run_in_a_bucket_and_leave_there_what_they_write(ended, 
     assert (tmp_path / "shared/model.safetensors").exists() and list((tmp_path / "exported").iterdir())
 
 
-def files_of_bytes(folder):
-    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+def names_of(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.mark.slow
@@ -386,6 +387,25 @@ def test_a_killed_run_goes_on_on_another_machine(data, finished, machines, where
     # As on another machine, where nobody can tell that its process is dead; it has been silent for long.
     write(there, holder_JSON=json.dumps(note_of | {"host": "elsewhere"}))
     os.utime(there / "holder.json", (1, 1))
+    done = train(data, machines, "two", "--config.save_every=1")
+    assert not done.returncode, done.stderr[-3000:]
+    same_weights(finished[0], there)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_sends_all_and_says_so(data, finished, machines):  # noqa: F811
+    line = [sys.executable, "-c", "import bucketed; bucketed.prepare(); from mmvid import main; main.start()",
+            *command(data, URL, "--config.save_every=1")[3:]]  # fmt: skip
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    there = machines / "buckets/b/runs/a"
+    with subprocess.Popen(line, cwd=ROOT, env=env(machines, "one"), **pipes) as process:
+        until(lambda: list(there.glob("ce/checkpoints/*")), 100)
+        process.terminate()
+        said = process.communicate()[1]
+    assert process.returncode == 143 and held(there)["free"], said[-3000:]
+    assert f"everything is saved in {URL}. The same command goes on" in said
+    here = machines / "one/mmvid/folders/gs/b/runs/a"
+    assert names_of(here / "ce") == names_of(there / "ce")
     done = train(data, machines, "two", "--config.save_every=1")
     assert not done.returncode, done.stderr[-3000:]
     same_weights(finished[0], there)
