@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from mmvid import buckets, files, usage
 
-# In a copy: {"token": .., "files": {path: [as it was here, as it was there]}} when it was last fetched or sent.
+# In a copy: the "token" of whoever had trained the run, and the "files" {path: [as it was here, as it was there]},
+# when it was last fetched or sent; the token with which it was "held" here.
 NOTE = ".bucket.json"
 # In the bucket: who trains the run, or did last. Its token tells whose files these are.
 HOLDER = "holder.json"
@@ -67,8 +68,11 @@ def _checkpoint(path: str) -> str:
 
 
 def _passing(path: str) -> bool:
-    """Whether a file is none of the run's own: it is being written, or of this machine alone."""
+    """Whether a file is none of the run's own: it is being written, of this machine alone, or named as no file of
+    a folder can be."""
     parts = path.split("/")
+    if {"", ".", ".."} & set(parts):  # 'run//etc/x' would lie outside the copy
+        return True
     unfinished = (folder := _checkpoint(path)) and not folder.rpartition("/")[2].isdigit()
     own = parts[-1] in (NOTE, HOLDER) or not _TRIED.isdisjoint(parts[:-1])
     return bool(own or unfinished or any(part.endswith(_PASSING) for part in parts))
@@ -92,7 +96,7 @@ def there(copy: Copy) -> dict[str, list]:
         fs, base = buckets.system(copy.url)
         listed = fs.find(base, detail=True)
     found = {name[len(base) + 1 :]: _version(info) for name, info in listed.items() if name.startswith(f"{base}/")}
-    return _whole({path: own for path, own in found.items() if path and not _passing(path)})
+    return _whole({path: own for path, own in found.items() if not _passing(path)})
 
 
 def here(copy: Copy) -> dict[str, list]:
@@ -111,16 +115,25 @@ def here(copy: Copy) -> dict[str, list]:
 
 
 def _noted(copy: Copy) -> dict:
-    note = files.read_note(copy.here / NOTE)
-    known = note.get("files")
-    return {"token": note.get("token"), "files": known if isinstance(known, dict) else {}}
+    found = files.read_note(copy.here / NOTE)
+    note = found if isinstance(found, dict) else {}
+    known = note.get("files") if isinstance(note.get("files"), dict) else {}
+    pairs = {path: own for path, own in known.items() if isinstance(own, list) and len(own) == 2}
+    return {"token": note.get("token"), "held": note.get("held"), "files": pairs}
 
 
-def pass_on(copy: Copy, known: str | None, token: str) -> None:
-    """Lets a copy count as that of whoever is to train with ``token``, where it is that of whoever has ``known``,
-    who did last."""
-    if (noted := _noted(copy))["token"] == known:
-        files.write_json(copy.here / NOTE, noted | {"token": token})
+def holds(copy: Copy, token: str) -> bool:
+    """Whether it is in this copy that the run was trained with a holder's ``token``."""
+    return _noted(copy)["held"] == token
+
+
+def hold(copy: Copy, known: str | None, token: str) -> None:
+    """Notes in a copy that the run is trained there with ``token``, where whoever did last had the ``known`` one.
+    A copy that was like the bucket then still counts as that."""
+    noted = _noted(copy)
+    same = {"token": token} if noted["token"] == known else {}
+    copy.here.mkdir(parents=True, exist_ok=True)
+    files.write_json(copy.here / NOTE, noted | {"held": token} | same)
 
 
 def holder(copy: Copy) -> dict:
@@ -193,7 +206,7 @@ def fetch(copy: Copy, wanted: Callable[[str], bool] = everything) -> int:
         for path in _fetching(copy, plan.fetch, now_there):
             known[path] = [_seen(copy.here / path), now_there[path]]
     finally:
-        files.write_json(copy.here / NOTE, {"token": holder_there.get("token"), "files": known})
+        files.write_json(copy.here / NOTE, noted | {"token": holder_there.get("token"), "files": known})
     return len(plan.aside)
 
 

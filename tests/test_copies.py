@@ -137,6 +137,14 @@ def test_a_copy_that_was_removed_takes_nothing_with_it(copy, bucket):
     assert len(files_of(bucket)) == 4
 
 
+def test_names_that_would_lie_outside_the_copy_are_left_out(copy, bucket, monkeypatch):
+    base = bucket / "b/runs/a"
+    names = ("/etc/passwd", "../c", "b/../../c", "", "./d", "e")
+    found = {f"{base}/{name}": {"size": 1, "mtime": 1} for name in names}
+    monkeypatch.setattr(Bucket, "find", lambda *given, **more: found)
+    assert list(copies.there(copy)) == ["e"]
+
+
 def test_a_run_without_its_checkpoints(copy, bucket):
     write(bucket / "b/runs/a", config_JSON="{}")
     checkpoint(bucket / "b/runs/a", 10)
@@ -199,7 +207,7 @@ def test_a_note_that_is_damaged_sets_nothing_at_risk(copy, bucket):
     copies.fetch(copy)
     write(copy.here, config_JSON="{}")
     copies.send(copy)
-    for text in ("", "[]", '{"files": 3}'):
+    for text in ("", "[1]", '{"files": 3}', '{"files": {"config.json": 3, "b": [1]}}'):
         (copy.here / copies.NOTE).write_text(text)
         copies.fetch(copy)
         assert shown(copy.here) == files_of(bucket / "b/runs/a") == {"config.json": "{}"}

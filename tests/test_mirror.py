@@ -100,11 +100,17 @@ def test_a_holder_that_is_silent_is_taken_over(quick, age, silent, capsys):
     assert not list(quick.glob("*.now"))
 
 
-def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(quick, monkeypatch):
-    note(quick, host=lock.myself()["host"], pid=2**22 + 1)
-    monkeypatch.setattr(mirror, "_await", lambda *given: pytest.fail("waited"))
+@pytest.mark.parametrize("token, waited", [("its own", False), ("another", True)])
+def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(quick, monkeypatch, token, waited):
+    """It worked in the copy that is here; one of a machine of the same name did not."""
+    with mirror.trained(URL):
+        own = held(quick)["token"]
+    note(quick, host=lock.myself()["host"], pid=2**22 + 1, token=own if token == "its own" else token)
+    asked = []
+    monkeypatch.setattr(mirror, "_await", lambda *given: asked.append(given))
     with mirror.trained(URL):
         pass
+    assert bool(asked) == waited
 
 
 def test_two_processes_of_a_machine_do_not_share_a_copy(quick):

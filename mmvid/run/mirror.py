@@ -101,12 +101,13 @@ def _silent(copy: Copy) -> float:
     return STALE if now is None or then is None else (now - then).total_seconds()
 
 
-def _is_over(known: dict) -> bool:
+def _is_over(copy: Copy, known: dict) -> bool:
     """Whether a holder has said that it is done, or was a process of this machine that has ended."""
     if not known or known.get("free"):
         return True
-    here = known.get("host") == socket.gethostname() and os.name == "posix"
-    return here and isinstance(known.get("pid"), int) and not lock.alive(known["pid"])
+    # Machines may have one name; the copy that it worked in is here alone.
+    here = known.get("host") == socket.gethostname() and copies.holds(copy, known.get("token"))
+    return here and os.name == "posix" and isinstance(known.get("pid"), int) and not lock.alive(known["pid"])
 
 
 def _held(copy: Copy, known: dict) -> ValueError:
@@ -129,7 +130,7 @@ def _await(copy: Copy, known: dict) -> None:
     while time.monotonic() < end:
         time.sleep(min(LOOK, left))
         if _modified(copy, copies.HOLDER) != before:
-            if _is_over(known := copies.holder(copy)):
+            if _is_over(copy, known := copies.holder(copy)):
                 return
             raise _held(copy, known)
 
@@ -138,10 +139,10 @@ def _taken(copy: Copy) -> dict:
     """Writes this process's note into the bucket and returns it. Raises ValueError where another one holds the
     run, or the bucket cannot be written."""
     known = copies.holder(copy)
-    if not _is_over(known):
+    if not _is_over(copy, known):
         _await(copy, known)
     own = lock.myself() | {"token": uuid.uuid4().hex}
-    copies.pass_on(copy, known.get("token"), own["token"])
+    copies.hold(copy, known.get("token"), own["token"])
     _write(copy, own)
     time.sleep(lock.LOOK)  # of two who take it at once, the later one has it
     if (now := copies.holder(copy)).get("token") != own["token"]:
