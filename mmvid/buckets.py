@@ -1,6 +1,6 @@
 """Paths in buckets, gs:// and s3://: a dataset in gs:// is read where it lies, files of weights are fetched once.
 
-Whole folders, such as runs, have copies on this machine's disk (`copies`): a run adds to its files and renames
+Whole folders, such as runs, have copies on this machine's disk (`transfer`): a run adds to its files and renames
 folders, which object storage cannot do.
 """
 

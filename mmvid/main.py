@@ -10,7 +10,7 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from mmvid import configuration, copies, usage
+from mmvid import configuration, transfer, usage
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
@@ -55,7 +55,7 @@ def _parse(argv: list[str]) -> list[str]:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
         usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
         if usage.scheme(_workdir()):
-            copies.of(_workdir())
+            transfer.of(_workdir())
         else:
             usage.check_folder("--workdir", pathlib.Path(_workdir()))
         _seeds()
@@ -99,7 +99,7 @@ def _placed(workdir: str):
     from mmvid.run import mirror
 
     if _DRY.value:
-        return contextlib.nullcontext(mirror.fetched(workdir, copies.without_checkpoints))
+        return contextlib.nullcontext(mirror.fetched(workdir, transfer.without_checkpoints))
     return mirror.trained(workdir)
 
 

@@ -15,7 +15,7 @@ from fsspec.registry import _registry
 from test_records import HEADS, pack, record
 
 from data_prep import build as data_prep
-from mmvid import buckets, commands, copies, usage, weights
+from mmvid import buckets, commands, transfer, usage, weights
 from mmvid.data import labels, records
 from mmvid.run import values
 from mmvid.weights import files, seen
@@ -43,7 +43,7 @@ def bucket(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     backend._FileSystemSpecBackend._get_filesystem.cache_clear()
     buckets.fetched.cache_clear()
-    copies.fetched.cache_clear()
+    transfer.fetched.cache_clear()
     Bucket.store.clear()
 
     def put(folder, place):
@@ -102,7 +102,7 @@ def test_a_dataset_in_s3_is_fetched_once(dataset, bucket, monkeypatch, capsys):
     assert [there.split("train")[i]["id"] for i in range(6)] == here.split("train").ids()
     files_there = [path for path in dataset.rglob("*") if path.is_file() and "prepared" not in path.parts]
     assert len(got) == len(files_there) and "fetching s3://videos/small" in capsys.readouterr().err
-    copies.fetched.cache_clear()  # another process
+    transfer.fetched.cache_clear()  # another process
     assert records.open_dataset("s3://videos/small").info == here.info and len(got) == len(files_there)
 
 

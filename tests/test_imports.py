@@ -27,7 +27,7 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
     {"randaugment"},
-    {"streams", "sharding", "logs", "copies"},
+    {"streams", "sharding", "logs", "transfer"},
     {"buckets"},
     {"files", "flops", "lowering", "names", "strong"},
     {"usage"},

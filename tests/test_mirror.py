@@ -19,10 +19,10 @@ import pytest
 import warm
 from absl.testing import flagsaver
 from bucketed import Bucket
-from test_copies import bucket, checkpoint, files_of, write  # noqa: F401
 from test_train import ROOT, command, data, environment, finished  # noqa: F401
+from test_transfer import bucket, checkpoint, files_of, write  # noqa: F401
 
-from mmvid import commands, copies, main, usage
+from mmvid import commands, main, transfer, usage
 from mmvid.data import frames
 from mmvid.logs import LOG
 from mmvid.run import lock, mirror
@@ -141,7 +141,7 @@ def test_what_a_run_has_made_is_sent_however_it_ends(quick, error, monkeypatch):
     with pytest.raises(type(error)), mirror.trained(URL) as folder:
         checkpoint(folder, 10)
         raise error
-    assert (quick / "ce/checkpoints/10" / copies.LAST).exists() and held(quick)["free"]
+    assert (quick / "ce/checkpoints/10" / transfer.LAST).exists() and held(quick)["free"]
 
 
 def deny(*acts):
@@ -223,10 +223,10 @@ def test_files_set_aside_are_told(quick, capsys):
 
 
 # ---------------------------------------------------------------------------- names
-def test_copies_are_called_as_their_user_calls_them(quick, capsys):
+def test_transfer_are_called_as_their_user_calls_them(quick, capsys):
     LOG.setLevel(logging.INFO)
     LOG.addHandler(handler := logging.StreamHandler(sys.stdout))
-    folder = copies.of(URL).here
+    folder = transfer.of(URL).here
     with mirror.naming(["--workdir=gs://b/runs/a"]):
         handler.setStream(sys.stdout)
         print(f"report: {folder}/report.html")
@@ -244,7 +244,7 @@ def test_copies_are_called_as_their_user_calls_them(quick, capsys):
 def test_runs_are_given_to_commands_as_copies(quick, bucket):  # noqa: F811
     for name in ("a", "c"):
         write(bucket / "b/runs" / name, config_JSON="{}", ce__done_JSON="{}")
-    here = copies.of(URL).here
+    here = transfer.of(URL).here
     given = argparse.Namespace(
         run=usage.a_run(URL),
         runs=[usage.a_run("gs://b/runs/c/"), usage.a_run("runs/d")],

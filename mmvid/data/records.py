@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid import buckets, copies, usage
+from mmvid import buckets, transfer, usage
 from mmvid.data import labels as labels_lib
 from mmvid.data.fields import plain, with_settings
 
@@ -305,7 +305,7 @@ def _is_read(path: str) -> bool:
 def _near(root: str | os.PathLike):
     """Where the dataset at ``root`` is read: of one in an s3:// bucket, which ArrayRecord's reader does not know,
     it is a copy on this machine, which is made once. Raises ValueError or OSError where it cannot be made."""
-    return copies.fetched(os.fspath(root), _is_read) if buckets.scheme(root) == "s3" else buckets.located(root)
+    return transfer.fetched(os.fspath(root), _is_read) if buckets.scheme(root) == "s3" else buckets.located(root)
 
 
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:

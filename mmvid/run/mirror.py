@@ -1,4 +1,4 @@
-"""Runs in buckets: they work in a copy on this machine's disk (`copies`), which is sent while they train.
+"""Runs in buckets: they work in a copy on this machine's disk (`transfer`), which is sent while they train.
 
 Who trains a run says so in the bucket and says it again every half minute, so that two machines do not train one.
 """
@@ -16,9 +16,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-from mmvid import buckets, copies, usage
-from mmvid.copies import Copy
+from mmvid import buckets, transfer, usage
 from mmvid.run import lock
+from mmvid.transfer import Copy
 
 # That of `logs`, which imports JAX: commands that do without need not wait for it.
 LOG = logging.getLogger("mmvid")
@@ -75,9 +75,9 @@ def _write(copy: Copy, own: dict) -> None:
     with buckets.explained(copy.url, "written"):
         fs, base = buckets.system(copy.url)
         try:
-            fs.pipe_file(f"{base}/{copies.HOLDER}", json.dumps(own).encode())
+            fs.pipe_file(f"{base}/{transfer.HOLDER}", json.dumps(own).encode())
         except FileNotFoundError:
-            raise copies.no_bucket(copy) from None
+            raise transfer.no_bucket(copy) from None
 
 
 def _modified(copy: Copy, name: str):
@@ -95,7 +95,7 @@ def _silent(copy: Copy) -> float:
         fs, base = buckets.system(copy.url)
         fs.pipe_file(f"{base}/{probe}", b"now")
         try:
-            now, then = _modified(copy, probe), _modified(copy, copies.HOLDER)
+            now, then = _modified(copy, probe), _modified(copy, transfer.HOLDER)
         finally:
             fs.rm_file(f"{base}/{probe}")
     return STALE if now is None or then is None else (now - then).total_seconds()
@@ -106,7 +106,7 @@ def _is_over(copy: Copy, known: dict) -> bool:
     if not known or known.get("free"):
         return True
     # Machines may have one name; the copy that it worked in is here alone.
-    here = known.get("host") == socket.gethostname() and copies.holds(copy, known.get("token"))
+    here = known.get("host") == socket.gethostname() and transfer.holds(copy, known.get("token"))
     return here and os.name == "posix" and isinstance(known.get("pid"), int) and not lock.alive(known["pid"])
 
 
@@ -119,7 +119,7 @@ def _held(copy: Copy, known: dict) -> ValueError:
 
 def _await(copy: Copy, known: dict) -> None:
     """Waits until the holder ``known`` has been silent long enough. Raises ValueError where it is not."""
-    left, before = STALE - _silent(copy), _modified(copy, copies.HOLDER)
+    left, before = STALE - _silent(copy), _modified(copy, transfer.HOLDER)
     if left <= 0:
         return
     _say(
@@ -129,8 +129,8 @@ def _await(copy: Copy, known: dict) -> None:
     end = time.monotonic() + left
     while time.monotonic() < end:
         time.sleep(min(LOOK, left))
-        if _modified(copy, copies.HOLDER) != before:
-            if _is_over(copy, known := copies.holder(copy)):
+        if _modified(copy, transfer.HOLDER) != before:
+            if _is_over(copy, known := transfer.holder(copy)):
                 return
             raise _held(copy, known)
 
@@ -138,14 +138,14 @@ def _await(copy: Copy, known: dict) -> None:
 def _taken(copy: Copy) -> dict:
     """Writes this process's note into the bucket and returns it. Raises ValueError where another one holds the
     run, or the bucket cannot be written."""
-    known = copies.holder(copy)
+    known = transfer.holder(copy)
     if not _is_over(copy, known):
         _await(copy, known)
     own = lock.myself() | {"token": uuid.uuid4().hex}
-    copies.hold(copy, known.get("token"), own["token"])
+    transfer.hold(copy, known.get("token"), own["token"])
     _write(copy, own)
     time.sleep(lock.LOOK)  # of two who take it at once, the later one has it
-    if (now := copies.holder(copy)).get("token") != own["token"]:
+    if (now := transfer.holder(copy)).get("token") != own["token"]:
         raise _held(copy, now)
     return own
 
@@ -158,7 +158,7 @@ def _renewing(copy: Copy, own: dict) -> Callable[..., None]:
     def renew(*, now: bool = False, **note) -> None:
         if not now and time.monotonic() - last[0] < BEAT:
             return
-        if (known := copies.holder(copy)).get("token") != own["token"]:
+        if (known := transfer.holder(copy)).get("token") != own["token"]:
             raise ValueError(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
         _write(copy, own | note)
         last[0] = time.monotonic()
@@ -167,11 +167,11 @@ def _renewing(copy: Copy, own: dict) -> Callable[..., None]:
 
 
 # ---------------------------------------------------------------------------- training
-def _fetch(copy: Copy, wanted: Callable[[str], bool] = copies.everything) -> None:
-    if count := copies.fetch(copy, wanted):
+def _fetch(copy: Copy, wanted: Callable[[str], bool] = transfer.everything) -> None:
+    if count := transfer.fetch(copy, wanted):
         _say(
             f"another machine has trained {copy.url} since this one did: the files that this one had not sent "
-            f"({count}) are set aside, {copies.kept(copies.aside(copy))}"
+            f"({count}) are set aside, {transfer.kept(transfer.aside(copy))}"
         )
 
 
@@ -181,7 +181,7 @@ def _sending(copy: Copy, renew: Callable[..., None], ended: threading.Event) -> 
     while not ended.wait(BEAT):
         try:
             renew(now=True)
-            copies.send(copy, between=renew)
+            transfer.send(copy, between=renew)
             told = False
         except Exception as error:  # whatever it is, the training goes on
             if not told:
@@ -199,7 +199,7 @@ def _finally(copy: Copy, finish: Callable[[], None]) -> Iterator[None]:
             finish()
         except Exception as error:
             raise ValueError(
-                f"{error}. What was made is kept on this machine, {copies.kept(copy)}: the next command on it "
+                f"{error}. What was made is kept on this machine, {transfer.kept(copy)}: the next command on it "
                 "here sends it"
             ) from error
 
@@ -222,7 +222,7 @@ def trained(url: str) -> Iterator[pathlib.Path]:
     Raises ValueError where another process trains the run, and where the bucket cannot be read or written; what
     fails while the block runs is told, and tried again.
     """
-    copy = copies.of(url)
+    copy = transfer.of(url)
     copy.here.mkdir(parents=True, exist_ok=True)
     try:
         guard = lock.held(copy.here / _LOCK, f"--workdir={url}")
@@ -248,7 +248,7 @@ def _sent(copy: Copy) -> Iterator[None]:
         ended.set()
         thread.join()
         renew(now=True)
-        copies.send(copy, between=renew)
+        transfer.send(copy, between=renew)
         renew(now=True, free=True)
 
     thread.start()
@@ -264,10 +264,10 @@ def _guarded(copy: Copy) -> Iterator[None]:
         yield
 
 
-def fetched(url: str, wanted: Callable[[str], bool] = copies.everything) -> pathlib.Path:
+def fetched(url: str, wanted: Callable[[str], bool] = transfer.everything) -> pathlib.Path:
     """The copy of a run, or of the files that are ``wanted``, to read from. Raises ValueError where it cannot be
     fetched."""
-    copy = copies.of(url)
+    copy = transfer.of(url)
     with _guarded(copy):
         _fetch(copy, wanted)
     return copy.here
@@ -276,13 +276,13 @@ def fetched(url: str, wanted: Callable[[str], bool] = copies.everything) -> path
 @contextlib.contextmanager
 def borrowed(url: str) -> Iterator[pathlib.Path]:
     """Gives the copy of a run without its checkpoints; what the block writes into it is sent at its end."""
-    copy, wanted = copies.of(url), copies.without_checkpoints
+    copy, wanted = transfer.of(url), transfer.without_checkpoints
     with _guarded(copy):
         _fetch(copy, wanted)
 
     def finish() -> None:
         with _guarded(copy):
-            copies.send(copy, wanted)
+            transfer.send(copy, wanted)
 
     with _finally(copy, finish):
         yield copy.here

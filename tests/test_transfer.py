@@ -11,7 +11,7 @@ import pytest
 from bucketed import Bucket
 from hypothesis import strategies as st
 
-from mmvid import copies, usage
+from mmvid import transfer, usage
 from mmvid.plans import blended
 
 
@@ -24,13 +24,13 @@ def bucket(monkeypatch, tmp_path):
     monkeypatch.setenv("EPATH_USE_TF", "0")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "buckets" / "b").mkdir(parents=True)
-    copies.fetched.cache_clear()
+    transfer.fetched.cache_clear()
     return tmp_path / "buckets"
 
 
 @pytest.fixture
 def copy(bucket):
-    return copies.of("gs://b/runs/a")
+    return transfer.of("gs://b/runs/a")
 
 
 def write(folder, **texts):
@@ -47,12 +47,12 @@ def files_of(folder):
 
 def shown(folder):
     """What a run sees of its copy."""
-    return {path: text for path, text in files_of(folder).items() if path != copies.NOTE}
+    return {path: text for path, text in files_of(folder).items() if path != transfer.NOTE}
 
 
 def checkpoint(folder, step, text="x"):
     at = folder / "ce" / "checkpoints" / str(step)
-    for name in ("state/manifest.ocdbt", "state/d/01", "metrics/metrics", copies.LAST):
+    for name in ("state/manifest.ocdbt", "state/d/01", "metrics/metrics", transfer.LAST):
         (at / name).parent.mkdir(parents=True, exist_ok=True)
         (at / name).write_text(f"{text} {step}")
 
@@ -64,17 +64,17 @@ def elsewhere(copy):
 
 # ---------------------------------------------------------------------------- there and back
 def test_what_is_sent_is_fetched_elsewhere(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n", ce__done_JSON="{}")
     checkpoint(copy.here, 20)
-    assert copies.send(copy) == 7 and copies.send(copy) == 0
+    assert transfer.send(copy) == 7 and transfer.send(copy) == 0
     other = elsewhere(copy)
-    copies.fetch(other)
+    transfer.fetch(other)
     assert shown(other.here) == shown(copy.here) == files_of(bucket / "b/runs/a")
 
 
 def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, a="1")
     passing = ("run.lock", "run.lock.beat", "b.json.being-written", ".cache/jax/x", "rehearsal/a",
                "c.being-written/a", "ce/checkpoints/20.tmp-orbax/state",
@@ -82,21 +82,21 @@ def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
     for name in passing:
         (copy.here / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.here / name).write_text("x")
-    copies.send(copy)
+    transfer.send(copy)
     assert files_of(bucket) == {"b/runs/a/a": "1"}
 
 
 def test_a_checkpoint_that_was_not_sent_to_its_end_is_not_fetched(copy, bucket):
     for step in (10, 20):
         checkpoint(bucket / "b/runs/a", step)
-    (bucket / "b/runs/a/ce/checkpoints/20" / copies.LAST).unlink()
-    copies.fetch(copy)
+    (bucket / "b/runs/a/ce/checkpoints/20" / transfer.LAST).unlink()
+    transfer.fetch(copy)
     assert {path.name for path in (copy.here / "ce/checkpoints").iterdir()} == {"10"}
 
 
 def test_what_a_killed_fetch_has_left_of_a_checkpoint_is_fetched_again(copy, bucket):
     checkpoint(bucket / "b/runs/a", 10)
-    got, last = [], copies.LAST
+    got, last = [], transfer.LAST
 
     def fail(act, path):
         got.append(path)
@@ -105,35 +105,35 @@ def test_what_a_killed_fetch_has_left_of_a_checkpoint_is_fetched_again(copy, buc
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Bucket, "trouble", staticmethod(fail))
-        copies.fetch(copy)
+        transfer.fetch(copy)
     assert len(shown(copy.here)) == 2 and not any(path.endswith(last) for path in shown(copy.here))
-    copies.fetch(copy)
+    transfer.fetch(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
 
 
 def test_only_old_checkpoints_and_events_are_removed_there(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}", tensorboard__ce__events="1")
     (copy.here / "tensorboard/ce/events").rename(copy.here / "tensorboard/ce/events.out.tfevents.1")
     for step in (10, 20):
         checkpoint(copy.here, step)
-    copies.send(copy)
+    transfer.send(copy)
     shutil.rmtree(copy.here / "ce/checkpoints/10")
     shutil.rmtree(copy.here / "tensorboard")
     (copy.here / "config.json").unlink()
-    copies.send(copy)
+    transfer.send(copy)
     left = files_of(bucket / "b/runs/a")
     assert {path.split("/")[2] for path in left if "checkpoints" in path} == {"20"}
     assert "config.json" in left and not any("tfevents" in path for path in left)
 
 
 def test_a_copy_that_was_removed_takes_nothing_with_it(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     checkpoint(copy.here, 10)
-    copies.send(copy)
+    transfer.send(copy)
     shutil.rmtree(copy.here)
     with pytest.raises(ValueError, match="the copy of gs://b/runs/a was removed, in the folder gs/b/runs/a of"):
-        copies.send(copy)
+        transfer.send(copy)
     assert len(files_of(bucket)) == 4
 
 
@@ -142,17 +142,17 @@ def test_names_that_would_lie_outside_the_copy_are_left_out(copy, bucket, monkey
     names = ("/etc/passwd", "../c", "b/../../c", "", "./d", "e")
     found = {f"{base}/{name}": {"size": 1, "mtime": 1} for name in names}
     monkeypatch.setattr(Bucket, "find", lambda *given, **more: found)
-    assert list(copies.there(copy)) == ["e"]
+    assert list(transfer.there(copy)) == ["e"]
 
 
 def test_a_run_without_its_checkpoints(copy, bucket):
     write(bucket / "b/runs/a", config_JSON="{}")
     checkpoint(bucket / "b/runs/a", 10)
-    copies.fetch(copy, copies.without_checkpoints)
+    transfer.fetch(copy, transfer.without_checkpoints)
     assert shown(copy.here) == {"config.json": "{}"}
     write(copy.here, ce__scores__val="1")
-    assert copies.send(copy, copies.without_checkpoints) == 1 and len(files_of(bucket)) == 6
-    copies.fetch(copy)
+    assert transfer.send(copy, transfer.without_checkpoints) == 1 and len(files_of(bucket)) == 6
+    transfer.fetch(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
 
 
@@ -167,49 +167,49 @@ def test_weights_of_losses_are_those_of_a_run_in_a_bucket(bucket):
 # ---------------------------------------------------------------------------- who is right
 def test_what_a_killed_run_has_not_sent_stays(copy, bucket):
     """Nobody has trained it since."""
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n")
-    copies.send(copy)
+    transfer.send(copy)
     write(copy.here, ce__metrics_JSONL="1\n2\n")
     checkpoint(copy.here, 20)
     write(bucket / "b/runs/a", ce__scores__val="another command's")
-    assert copies.fetch(copy) == 0
+    assert transfer.fetch(copy) == 0
     assert shown(copy.here)["ce/metrics.jsonl"] == "1\n2\n" and "ce/scores/val" in shown(copy.here)
-    copies.send(copy)
+    transfer.send(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
 
 
 def test_what_another_machine_has_trained_since_counts(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n")
-    copies.send(copy)
+    transfer.send(copy)
     write(copy.here, ce__metrics_JSONL="1\n2\n")
     checkpoint(copy.here, 20)
     write(bucket / "b/runs/a", ce__metrics_JSONL="1\nanother\n", holder_JSON='{"token": "another"}')
-    assert copies.fetch(copy) == 5
+    assert transfer.fetch(copy) == 5
     assert shown(copy.here) == {"config.json": "{}", "ce/metrics.jsonl": "1\nanother\n"}
-    aside = files_of(copies.aside(copy).here)
+    aside = files_of(transfer.aside(copy).here)
     assert len(aside) == 5 and aside["ce/metrics.jsonl"] == "1\n2\n"
 
 
 def test_what_was_removed_in_the_bucket_is_removed_here(copy, bucket):
     """As the message on a damaged checkpoint says."""
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}")
     checkpoint(copy.here, 20)
-    copies.send(copy)
+    transfer.send(copy)
     shutil.rmtree(bucket / "b/runs/a/ce")
-    copies.fetch(copy)
+    transfer.fetch(copy)
     assert shown(copy.here) == {"config.json": "{}"}
 
 
 def test_a_note_that_is_damaged_sets_nothing_at_risk(copy, bucket):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, config_JSON="{}")
-    copies.send(copy)
+    transfer.send(copy)
     for text in ("", "[1]", '{"files": 3}', '{"files": {"config.json": 3, "b": [1]}}'):
-        (copy.here / copies.NOTE).write_text(text)
-        copies.fetch(copy)
+        (copy.here / transfer.NOTE).write_text(text)
+        transfer.fetch(copy)
         assert shown(copy.here) == files_of(bucket / "b/runs/a") == {"config.json": "{}"}
 
 
@@ -256,21 +256,21 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
         patch.setenv(bucketed.PLACE, str(place / "buckets"))
         (place / "buckets/b").mkdir(parents=True)
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        copy, (acts, limit), state = copies.of("gs://b/a"), day, {"step": 0, "clock": 0, "sent": 0}
+        copy, (acts, limit), state = transfer.of("gs://b/a"), day, {"step": 0, "clock": 0, "sent": 0}
 
         def trouble(what, path):
             state["sent"] += 1
             if state["sent"] > limit:
                 raise Killed
 
-        copies.fetch(copy)
+        transfer.fetch(copy)
         patch.setattr(Bucket, "trouble", staticmethod(trouble))
         had = False
         try:
             for what in [*acts, "send"]:
                 act(copy.here, what, state)
                 if what == "send":
-                    copies.send(copy)
+                    transfer.send(copy)
                     had = had or bool(whole(place / "buckets/b/a"))
         except Killed:
             pass
@@ -285,25 +285,25 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
             assert (there / "ce/weights.safetensors").exists() and (there / "ce/scores/test.npz").exists()
         patch.setattr(Bucket, "trouble", staticmethod(lambda *given: None))
         other = elsewhere(copy)
-        copies.fetch(other)
+        transfer.fetch(other)
         assert whole(other.here) == steps
         for step in steps:
             assert len(files_of(other.here / f"ce/checkpoints/{step}")) == 4
         # The same machine goes on with what it has, all of it.
         before = shown(copy.here)
-        copies.fetch(copy)
+        transfer.fetch(copy)
         assert before.items() <= shown(copy.here).items()
-        copies.send(copy)
+        transfer.send(copy)
         assert before.items() <= files_of(there).items()
 
 
 def whole(folder):
-    return sorted(int(path.parent.name) for path in folder.glob(f"ce/checkpoints/*/{copies.LAST}"))
+    return sorted(int(path.parent.name) for path in folder.glob(f"ce/checkpoints/*/{transfer.LAST}"))
 
 
 # ---------------------------------------------------------------------------- what goes wrong
 def test_a_bucket_that_cannot_be_read_or_written_is_told(copy, bucket, monkeypatch):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, a="1")
 
     def refuse(act, path):
@@ -311,29 +311,29 @@ def test_a_bucket_that_cannot_be_read_or_written_is_told(copy, bucket, monkeypat
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(refuse))
     with pytest.raises(ValueError, match=r"a cannot be written \(PermissionError: 403 Forbidden\): see that this"):
-        copies.send(copy)
+        transfer.send(copy)
     write(bucket / "b/runs/a", b="1")
     with pytest.raises(ValueError, match=r"runs/a/b cannot be read \(PermissionError: 403 Forbidden\)"):
-        copies.fetch(copy)
+        transfer.fetch(copy)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_fetched(copy, bucket, monkeypatch):
     write(bucket / "b/runs/a", b="12345")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
     with pytest.raises(OSError, match=r"gs://b/runs/a has 5e-09 GB to fetch, .* has 4e-09 GB free"):
-        copies.fetch(copy)
+        transfer.fetch(copy)
     assert not shown(copy.here)
 
 
 @pytest.mark.parametrize("url", ["gs://b", "gs://b/", "s3://"])
 def test_a_bucket_as_a_whole_is_no_run(url):
     with pytest.raises(usage.WrongUse, match="name a folder in it"):
-        copies.of(url)
+        transfer.of(url)
 
 
 def test_a_file_that_goes_while_it_is_sent_takes_its_checkpoint_with_it(copy, bucket, monkeypatch):
     """Orbax removes file by file."""
-    copies.fetch(copy)
+    transfer.fetch(copy)
     checkpoint(copy.here, 10)
     checkpoint(copy.here, 20)
 
@@ -342,14 +342,14 @@ def test_a_file_that_goes_while_it_is_sent_takes_its_checkpoint_with_it(copy, bu
             (copy.here / "ce/checkpoints/10/state/d/01").unlink()
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(remove))
-    copies.send(copy)
+    transfer.send(copy)
     assert whole(bucket / "b/runs/a") == [20]
 
 
 def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucket, monkeypatch):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     checkpoint(copy.here, 10)
-    copies.send(copy)
+    transfer.send(copy)
     shutil.rmtree(copy.here / "ce")
     removed = []
 
@@ -360,7 +360,7 @@ def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucke
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(fail))
     with pytest.raises(Killed):
-        copies.send(copy)
+        transfer.send(copy)
     assert not whole(bucket / "b/runs/a") and len(files_of(bucket)) == 3
 
 
@@ -371,21 +371,21 @@ def test_the_order_in_which_files_go():
     files = {  # {path: when it was written}
         "summary.json": 9, "ce/done.json": 4, "ce/metrics.jsonl": 8, "log.txt": 9, "report.html": 8,
         "tensorboard/ce/events.out.tfevents.1": 7, "config.json": 1, "ce/weights.safetensors": 3,
-        f"{at}/{copies.LAST}": 2, f"{at}/state/manifest.ocdbt": 5, f"{at}/state/d/01": 6,
+        f"{at}/{transfer.LAST}": 2, f"{at}/state/manifest.ocdbt": 5, f"{at}/state/d/01": 6,
     }  # fmt: skip
-    order = copies.ordered({path: [1, time] for path, time in files.items()})
+    order = transfer.ordered({path: [1, time] for path, time in files.items()})
     assert set(order[:3]) == {"ce/metrics.jsonl", "log.txt", "tensorboard/ce/events.out.tfevents.1"}
     assert order[3:] == [
-        "config.json", f"{at}/state/d/01", f"{at}/state/manifest.ocdbt", f"{at}/{copies.LAST}",
+        "config.json", f"{at}/state/d/01", f"{at}/state/manifest.ocdbt", f"{at}/{transfer.LAST}",
         "ce/weights.safetensors", "report.html", "ce/done.json", "summary.json",
     ]  # fmt: skip
 
 
 def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
-    copies.fetch(copy)
+    transfer.fetch(copy)
     write(copy.here, ce__metrics_JSONL="1\n")
     path = pathlib.Path(copy.here / "ce/metrics.jsonl")
-    real = copies._seen
+    real = transfer._seen
 
     def grown(at):
         seen = real(at)
@@ -394,6 +394,6 @@ def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
             os.utime(path, ns=(1, 1))
         return seen
 
-    monkeypatch.setattr(copies, "_seen", grown)
-    copies.send(copy)
-    assert copies.send(copy) == 1
+    monkeypatch.setattr(transfer, "_seen", grown)
+    transfer.send(copy)
+    assert transfer.send(copy) == 1
