@@ -62,7 +62,7 @@ def _shapes(segment: Segment, config) -> Beginning:
 
 
 def _with_encoders(beginning: Beginning, drawn: Beginning, networks: Sequence[Network], copies) -> Beginning:
-    """Returns ``beginning`` with the encoders of its ``networks`` as they are ``drawn`` in ``transfer`` {stream:
+    """Returns ``beginning`` with the encoders of its ``networks`` as they are ``drawn`` in ``copies`` {stream:
     network}. Classifiers keep their own draws: some begin at zero."""
     for made in networks:
         for stream, path in made.model.encoders.items():
@@ -81,7 +81,7 @@ def _with_encoders(beginning: Beginning, drawn: Beginning, networks: Sequence[Ne
 
 def alike(segment: Segment, singles: Segment, drawn: Callable, copies: Mapping[str, str]) -> Segment:
     """Returns ``segment`` with an ``enter`` by which the encoders of its fusions begin with the draws of networks
-    of one stream, ``transfer`` {stream: network of ``singles``}, as ``drawn`` gives them; then comes its own one.
+    of one stream, ``copies`` {stream: network of ``singles``}, as ``drawn`` gives them; then comes its own one.
 
     All fusions of a run so begin with the same encoders, and the networks of one stream are copies of each one's
     parts. Its ``check`` raises ValueError for an encoder that is made in another way than such a network.
