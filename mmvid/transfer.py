@@ -303,6 +303,33 @@ def gone(now: dict[str, list], noted: dict[str, list]) -> list[str]:
     return sorted(old, key=lambda path: (not path.endswith(f"/{LAST}"), path))
 
 
+def _put(copy: Copy, paths: list[str], between: Callable) -> dict[str, list]:
+    """Sends files; returns what each was like just before. A file that has gone meanwhile is left out, and with it
+    the rest of its checkpoint."""
+    fs, base = buckets.system(copy.url)
+    sent, torn = {}, set()
+    for path in paths:
+        if (at := _checkpoint(path)) in torn:
+            continue
+        try:
+            before = _seen(copy.here / path)
+            fs.put_file(str(copy.here / path), f"{base}/{path}")
+            sent[path] = before
+        except FileNotFoundError:
+            if (copy.here / path).exists():
+                raise no_bucket(copy) from None
+            torn |= {at} - {""}
+        between()
+    return sent
+
+
+def _remove(copy: Copy, paths: list[str]) -> None:
+    fs, base = buckets.system(copy.url)
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(f"{base}/{path}")
+
+
 def send(copy: Copy, wanted: Callable[[str], bool] = everything, between: Callable = lambda: None) -> int:
     """Sends what has changed in a copy since it was last fetched or sent, and removes what is `gone`; calls
     ``between`` after each file. Returns how many files went. Raises ValueError where the bucket cannot be
@@ -310,27 +337,12 @@ def send(copy: Copy, wanted: Callable[[str], bool] = everything, between: Callab
     now, noted = here(copy), _noted(copy)
     if not (copy.here / NOTE).exists():
         raise ValueError(f"the copy of {copy.url} was removed, {kept(copy)}: nothing more of it can be sent")
-    known, sent, torn = noted["files"], {}, set()
+    known = noted["files"]
     changed = [path for path in ordered(now) if wanted(path) and known.get(path, [None])[0] != now[path]]
+    old = [path for path in gone(now, known) if wanted(path)]
     with buckets.explained(copy.url, "written"):
-        fs, base = buckets.system(copy.url)
-        for path in changed:
-            at = _checkpoint(path)
-            if at in torn:
-                continue
-            try:
-                before = _seen(copy.here / path)
-                fs.put_file(str(copy.here / path), f"{base}/{path}")
-                sent[path] = before
-            except FileNotFoundError:
-                if (copy.here / path).exists():
-                    raise no_bucket(copy) from None
-                torn |= {at} - {""}  # removed just now; of a checkpoint the rest must not go, either
-            between()
-        old = [path for path in gone(now, known) if wanted(path)]
-        for path in old:
-            with contextlib.suppress(FileNotFoundError):
-                fs.rm_file(f"{base}/{path}")
+        sent = _put(copy, changed, between)
+        _remove(copy, old)
     if sent or old:
         versions = there(copy)
         known |= {path: [own, versions[path]] for path, own in sent.items() if path in versions}
