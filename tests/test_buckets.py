@@ -1,5 +1,6 @@
 """Datasets and weights in buckets, which stand in memory here; what needs a disk says so. Runs: `test_mirror`."""
 
+import datetime
 import os
 import pickle
 import shutil
@@ -182,6 +183,18 @@ def later(info):
         return found | {"mtime": 3600 + getattr(found.get("created"), "timestamp", lambda: 0)()}
 
     return changed
+
+
+def test_what_changes_at_the_same_size_is_fetched_again(bucket, monkeypatch):
+    """S3's status of a file has its time under a name that etils does not know."""
+    Bucket().pipe_file("s3://models/w.bin", b"1")
+    assert "mtime" not in Bucket().info("s3://models/w.bin")
+    assert buckets.fetched("s3://models/w.bin").read_bytes() == b"1"
+    Bucket().pipe_file("s3://models/w.bin", b"2")
+    modified = Bucket.modified
+    monkeypatch.setattr(Bucket, "modified", lambda *given: modified(*given) + datetime.timedelta(hours=1))
+    buckets.fetched.cache_clear()
+    assert buckets.fetched("s3://models/w.bin").read_bytes() == b"2"
 
 
 def test_a_copy_serves_where_the_bucket_is_out_of_reach(bucket, tmp_path, monkeypatch):
