@@ -223,7 +223,7 @@ def test_files_set_aside_are_told(quick, capsys):
 
 
 # ---------------------------------------------------------------------------- names
-def test_transfer_are_called_as_their_user_calls_them(quick, capsys):
+def test_copies_are_called_as_their_user_calls_them(quick, capsys):
     LOG.setLevel(logging.INFO)
     LOG.addHandler(handler := logging.StreamHandler(sys.stdout))
     folder = transfer.of(URL).here
