@@ -140,7 +140,6 @@ def cut_end(path: pathlib.Path, step: int) -> None:
         if kept == end:
             file.truncate(end)
             return
-    with whole(path) as temporary:
-        # Closed before it is replaced, which Windows asks for.
-        with path.open("rb") as file, temporary.open("wb") as copy:
-            copy.writelines(_lines(file, step))
+    # Both are closed before one replaces the other, which Windows asks for.
+    with whole(path) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+        copy.writelines(_lines(file, step))
