@@ -34,7 +34,7 @@ from mmvid.models import build_model
 from mmvid.network import Network
 from mmvid.plans.segment import Segment
 from mmvid.prepare import prepare
-from mmvid.run import export, feed, formats, resize, scored
+from mmvid.run import export, feed, formats, published, resize, scored
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
@@ -322,7 +322,8 @@ def test_names_and_shapes_are_the_originals(golden):
     built = build_model(name, heads={"verb": spec["num_classes"]}, in_channels=shape[-1])
     shapes = jax.eval_shape(built.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
     params, stats = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
-    names = formats.named({"params": params, "stats": stats}, name, "verb", {})
+    tree, spelling = {"params": params, "stats": stats}, published.spelling_of(name)
+    names = published.named(tree, head="verb", spelling=spelling, options={})
     # The golden of TSM is of the network inside DataParallel.
     assert {key.removeprefix("module."): x.shape for key, x in names.items()} == wanted
 
