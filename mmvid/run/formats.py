@@ -17,7 +17,7 @@ from mmvid import files, lowering, usage
 from mmvid import weights as weights_lib
 from mmvid.network import Network
 from mmvid.plans import learning
-from mmvid.run import export, published
+from mmvid.run import agreement, published
 from mmvid.run.build import Run
 from mmvid.run.export import Export
 from mmvid.weights import files as weight_files
@@ -78,7 +78,7 @@ def write_jax(made: Export, folder: pathlib.Path) -> None:
     with _refused("jax", "these networks cannot be traced for any number of clips", "torch"):
         exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
         program = bytes(exported.serialize())
-    checked = export.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
+    checked = agreement.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
     about = {
         **made.about,
         "format": "jax",
@@ -141,7 +141,7 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
         with _refused("onnx", "onnxruntime cannot run what jax2onnx made", "jax"):
             return dict(zip(outputs, session.run(outputs, clips)))
 
-    files.write_json(folder / ABOUT, about | export.check(made, answer))
+    files.write_json(folder / ABOUT, about | agreement.check(made, answer))
 
 
 # ---------------------------------------------------------------------------- torch
