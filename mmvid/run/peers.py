@@ -112,13 +112,20 @@ def _listen(peers: Peers, done: threading.Event) -> None:
             return
 
 
-def _leave(peers: Peers, done: threading.Event) -> None:
+def _leave(peers: Peers | None, done: threading.Event) -> None:
     """Waits until process 0, which alone writes reports, has nothing left to do: it may fail until then."""
-    if peers.index == 0:
+    if peers and peers.index == 0:
         _write(peers, _ENDED, "yes")
-    while not _read(peers, _ENDED):
+    while peers and not _read(peers, _ENDED):
         time.sleep(LOOK)
     done.set()
+
+
+def _code(error: BaseException) -> int:
+    """The exit code of a program that an ``error`` ends."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 @contextlib.contextmanager
@@ -137,15 +144,10 @@ def heard(together: tuple[int, ...]) -> Iterator[Callable[[], None]]:
 
     try:
         yield listen
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if (peers := _peers()) and code not in together:
-            _fail(peers, None, code)
-        raise
     except BaseException as error:
-        if peers := _peers():
-            _fail(peers, error, 1)
+        if (peers := _peers()) and _code(error) not in together:
+            done.set()  # it says itself why it ends
+            _fail(peers, None if isinstance(error, SystemExit) else error, _code(error))
+        _leave(peers, done)
         raise
-    finally:
-        if peers := _peers():
-            _leave(peers, done)
+    _leave(_peers(), done)
