@@ -23,5 +23,8 @@ def get_config():
 if __name__ == "__main__":
     data = pathlib.Path(sys.argv[1])
     data.mkdir()
-    time.sleep(SLOWLY)
+    try:
+        time.sleep(SLOWLY)
+    except KeyboardInterrupt:
+        sys.exit(130)
     runs.prepare(data)

@@ -51,7 +51,7 @@ def two(monkeypatch):
     def leave(code):
         raise Left(code)
 
-    for name, seconds in (("LOOK", 0.01), ("GRACE", 0.05), ("HEAR", 0.05)):
+    for name, seconds in (("LOOK", 0.01), ("GRACE", 0.05), ("STAY", 0.05)):
         monkeypatch.setattr(peers, name, seconds)
     monkeypatch.setattr(peers, "_peers", lambda: Peers(store, state.index, 2))
     monkeypatch.setattr(peers.os, "_exit", leave)
@@ -105,7 +105,7 @@ def test_what_comes_of_anothers_end_is_said_in_a_sentence(two, capsys):
     assert "another process of this run is lost" in err and "closed by peer)" in err and "Traceback" not in err
     notes.clear()
     notes["mmvid/failed"] = json.dumps([1, 130])
-    assert ended(RuntimeError("whatever")) == 1 and json.loads(notes["mmvid/failed"]) == [1, 130]
+    assert ended(RuntimeError("whatever")) == 130 and json.loads(notes["mmvid/failed"]) == [1, 130]
     err = capsys.readouterr().err
     assert "process 1 of this run has ended early" in err and "Traceback" not in err
 
@@ -116,16 +116,16 @@ def test_a_process_that_computes_hears_of_it(two, monkeypatch, capsys):
     monkeypatch.setattr(peers, "_end", lambda own, code: left.append(code))
     notes["mmvid/failed"] = json.dumps([1, 2])
     peers._listen(peers._peers(), done)
-    assert left == [2] and notes["mmvid/heard/0"] and "process 1 of this run has ended" in capsys.readouterr().err
+    assert left == [2] and "process 1 of this run has ended" in capsys.readouterr().err
     threading.Timer(0.03, done.set).start()
     peers._listen(peers._peers(), done)
     assert left == [2] and not capsys.readouterr().err
 
 
-def test_the_first_one_leaves_when_all_have_heard(two, monkeypatch):
+def test_the_first_one_leaves_when_all_have_left(two, monkeypatch):
     notes = two(0)
-    monkeypatch.setattr(peers, "HEAR", 5)
-    threading.Timer(0.2, notes.setdefault, ("mmvid/heard/1", "yes")).start()
+    monkeypatch.setattr(peers, "STAY", 5)
+    threading.Timer(0.2, notes.setdefault, ("mmvid/left/1", "yes")).start()
     begin = time.monotonic()
     assert ended(SystemExit(1)) == 1 and 0.1 < time.monotonic() - begin < 3
 
@@ -200,6 +200,17 @@ def test_one_that_fails_ends_the_other_in_seconds(data, tmp_path, which, error, 
     other = said[1 - which]
     assert f"process {which} of this run has ended early" in other and "Traceback" not in other, other
     assert apart < 20
+
+
+@pytest.mark.slow
+def test_one_that_dies_unheard_is_lost_to_the_other(data, tmp_path):
+    """Which sees it in the step that both compute."""
+    killed = FAILS.format(error="SystemExit(__import__('os').kill(__import__('os').getpid(), 9))")
+    started = two_processes(line(data, tmp_path), line(data, tmp_path, killed))
+    said, apart = told(started)
+    print(f"{apart:.1f} s apart")
+    assert [process.returncode for process in started] == [1, -9], said
+    assert "another process of this run is lost" in said[0] and "Traceback" not in said[0] and apart < 20
 
 
 INTERRUPTED = """

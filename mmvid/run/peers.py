@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 # Seconds between two looks; those that a process has to say what it found itself, once another one has failed; and
-# those that process 0 waits until all have heard of it.
-LOOK, GRACE, HEAR = 1.0, 3.0, 5.0
-_FAILED, _HEARD, _ENDED = "mmvid/failed", "mmvid/heard", "mmvid/ended"
+# those that process 0 waits for all others to leave.
+LOOK, GRACE, STAY = 1.0, 3.0, 10.0
+_FAILED, _LEFT, _ENDED = "mmvid/failed", "mmvid/left", "mmvid/ended"
 # What computations name that have lost another process.
 _LOST = ("Gloo", "NCCL")
 
@@ -58,15 +58,15 @@ def _write(peers: Peers, key: str, text: str) -> None:
 
 # ---------------------------------------------------------------------------- how one ends
 def _end(peers: Peers, code: int) -> NoReturn:
-    """Ends this process at once; process 0, with which the store ends, once all have heard why."""
-    _write(peers, f"{_HEARD}/{peers.index}", "yes")
-    last = time.monotonic() + (HEAR if peers.index == 0 else 0)
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        while time.monotonic() < last and len(peers.store.key_value_dir_get(_HEARD)) < peers.count:
-            time.sleep(0.1)
+    """Ends this process at once; process 0, with which the store ends, after all others: JAX would abort them."""
     # By sys.exit it would wait for those who wait for it. os._exit flushes nothing.
     sys.stdout.flush()
     sys.stderr.flush()
+    _write(peers, f"{_LEFT}/{peers.index}", "yes")
+    last = time.monotonic() + (STAY if peers.index == 0 else 0)
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        while time.monotonic() < last and len(peers.store.key_value_dir_get(_LEFT)) < peers.count:
+            time.sleep(0.1)
     os._exit(code)
 
 
@@ -78,24 +78,33 @@ def _say_failed(peers: Peers, process: int) -> None:
     _say(f"process {process} of this run has ended early and says why; this one, number {peers.index}, ends, too")
 
 
-def _explain(peers: Peers, error: BaseException) -> None:
-    """Prints the trace of an ``error`` that nobody has foreseen; a sentence where it is but what a process sees of
-    another one's end."""
-    if note := _read(peers, _FAILED):
-        _say_failed(peers, json.loads(note)[0])
-    elif isinstance(error, jax.errors.JaxRuntimeError) and any(name in str(error) for name in _LOST):
+def _explain(error: BaseException) -> None:
+    """Prints the trace of an ``error`` that nobody has foreseen; a sentence where another process is lost."""
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(name in str(error) for name in _LOST):
         first = (str(error).splitlines() or [""])[0]
         _say(f"another process of this run is lost: it, its host or the network between them has failed ({first})")
     else:
         traceback.print_exception(error)
 
 
-def _fail(peers: Peers, error: BaseException | None, code: int) -> NoReturn:
-    """Ends this process, and soon all others, with ``code``. ``error`` is None where it was told already."""
-    if error is not None:
-        _explain(peers, error)
+def _fail(peers: Peers, error: BaseException) -> NoReturn:
+    """Ends this process, and soon all others. Where another one has failed before, what is seen here is taken for
+    what comes of that, unless it was explained already, as a SystemExit was."""
+    known, code = _read(peers, _FAILED), _code(error)
+    if not isinstance(error, SystemExit) and known:
+        process, code = json.loads(known)
+        _say_failed(peers, process)
+    elif not isinstance(error, SystemExit):
+        _explain(error)
     _write(peers, _FAILED, json.dumps([peers.index, code]))
     _end(peers, code)
+
+
+def _code(error: BaseException) -> int:
+    """The exit code of a program that an ``error`` ends."""
+    if not isinstance(error, SystemExit):
+        return 1
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 # ---------------------------------------------------------------------------- how others do
@@ -103,10 +112,9 @@ def _listen(peers: Peers, done: threading.Event) -> None:
     """Ends this process a moment after another one has failed, unless it is ``done`` before."""
     while not done.wait(LOOK):
         if note := _read(peers, _FAILED):
-            process, code = json.loads(note)
-            _write(peers, f"{_HEARD}/{peers.index}", "yes")
             # Where all fail for one reason, each says it, and its main thread ends it meanwhile.
-            if process != peers.index and not done.wait(GRACE):
+            if not done.wait(GRACE):
+                process, code = json.loads(note)
                 _say_failed(peers, process)
                 _end(peers, code)
             return
@@ -119,13 +127,6 @@ def _leave(peers: Peers | None, done: threading.Event) -> None:
     while peers and not _read(peers, _ENDED):
         time.sleep(LOOK)
     done.set()
-
-
-def _code(error: BaseException) -> int:
-    """The exit code of a program that an ``error`` ends."""
-    if not isinstance(error, SystemExit):
-        return 1
-    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 @contextlib.contextmanager
@@ -147,7 +148,7 @@ def heard(together: tuple[int, ...]) -> Iterator[Callable[[], None]]:
     except BaseException as error:
         if (peers := _peers()) and _code(error) not in together:
             done.set()  # it says itself why it ends
-            _fail(peers, None if isinstance(error, SystemExit) else error, _code(error))
+            _fail(peers, error)
         _leave(peers, done)
         raise
     _leave(_peers(), done)
