@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mmvid.data import fields, records
+from mmvid.data import fields, records, stored
 
 # A file of records has so many bytes at least, and, where there would be more than MOST files, up to so many.
 SHARD_BYTES, LARGEST, MOST = 256 << 20, 1 << 30, 1000
@@ -63,7 +63,7 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
             return f.Tensor(shape=(None, 3), dtype=np.float32)
         return f.Scalar(np.int64)
 
-    def column(spec: fields.Column):
+    def column(spec: stored.Column):
         if spec.kind == "frames":
             return f.Sequence(f.Text())
         if spec.kind == "reals":
@@ -72,7 +72,7 @@ def features(heads: dict[str, dict]) -> tfds.features.FeaturesDict:
             return f.Scalar(np.int64 if spec.kind == "integer" else np.float32)
         return f.Text()  # which holds any bytes
 
-    columns = {name: column(spec) for name, spec in fields.COLUMNS.items()}
+    columns = {name: column(spec) for name, spec in stored.COLUMNS.items()}
     labels = {name: label(spec) for name, spec in heads.items()}
     return f.FeaturesDict(columns | {"label": f.FeaturesDict(labels)})
 
@@ -190,7 +190,7 @@ def depth_range(
         scale = record["depth_scale"]
     counts[0] = 0
     if not counts.any():
-        return fields.DEPTH_RANGE
+        return stored.DEPTH_RANGE
     below = np.cumsum(counts) / counts.sum()
     near, far = (int(np.searchsorted(below, share)) for share in shares)
     # A wall seen straight on is at one distance, and a range needs two.

@@ -209,7 +209,7 @@ MODALITIES = {
     ),
     # Six frames give five differences; they are formed on the device (TSM's RGBDiff).
     "diff": Modality("rgb", {"stack5": Form(6, 18, 15, "differences")}, strong=Strong(True, fill=0, cut=127)),
-    # The loader's 1..255 run from near to far (fields.depth_levels), so [-2, 2] here; 0 is no
+    # The loader's 1..255 run from near to far (stored.depth_levels), so [-2, 2] here; 0 is no
     # reading and stays just beyond near. An average of it and of a distance would be a surface
     # that is not there, hence nearest. Three channels are three copies.
     "depth": Modality(

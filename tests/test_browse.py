@@ -2,22 +2,25 @@
 
 import base64
 import errno
+import functools
 import io
 import os
 import pathlib
 import re
 import shutil
 
+import asking
 import av
 import fake
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_doctor import healthy
+from PIL import Image
+from test_checkup import healthy
 from test_records import pack
 
-from mmvid import commands, files, operations
+from mmvid import files, operations
 from mmvid.commands import browse as command
 from mmvid.data import fields, pictures
 from mmvid.data.augment import Augment
@@ -28,6 +31,7 @@ from mmvid.report.browse import Trained
 from mmvid.streams import MODALITIES, Head, Sampling, Stream, host_shape
 
 ROOT = pathlib.Path(__file__).parents[1]
+ask = functools.partial(asking.ask, "browse")
 HEADS = {"action": Head(5, "single", ("a", "b", "<b>", "d|", "push left"))}
 RGB = Stream("rgb", "rgb", Sampling(frames=4))
 FLOW = Stream("flow", "flow", Sampling(frames=4), "stack5")
@@ -155,7 +159,7 @@ def test_draws_differ_and_their_labels_follow_flips(tmp_path):
     record = fake.Source(5)[4]
     clip = browse.clip(record, "train", HEADS, how(flip=True, flip_labels=((4, 0),)), 0)
     (film,) = films_of(f'data-film="{clip["augmented"]["film"]["url"]}"')
-    assert film.shape == (20, 6 * browse.VIEW, 2 * browse.VIEW, 3)
+    assert film.shape == (20, 6 * browse.VIEW + 5 * browse.GAP, 2 * browse.VIEW, 3)
     turned = clip["augmented"]["turned"]
     assert 0 < len(turned) < 6 and all(text.endswith(": a") for text in turned)
 
@@ -176,6 +180,22 @@ def test_a_page_with_views(tmp_path):
     assert text.count("not learnt from: clip &#39;clip1&#39;: flow frames") == 1
 
 
+def test_views_are_shown_in_the_order_of_the_clips_own_films():
+    spec = how()
+    turned = browse.clip(fake.Source(1)[0], "train", HEADS, spec._replace(streams=spec.streams[::-1]), 0)
+    assert turned["augmented"]["titles"] == ["rgb", "flow"] == turned["original"]["titles"][:2]
+
+
+def test_a_film_that_does_not_play_shows_its_first_picture(text):
+    found = re.findall(r'poster="data:image/webp;base64,([^"]+)" data-film="([^"]+)"', text)
+    assert len(found) == text.count("<video")
+    for still, url in found:
+        assert len(still) < 2000
+        with Image.open(io.BytesIO(base64.b64decode(still))) as picture:
+            shown, first = np.asarray(picture.convert("RGB")), decoded(url)[0]
+        assert shown.shape == first.shape and np.abs(shown.astype(int) - first).mean() < 12
+
+
 def test_tiles_keep_time():
     short, long = (np.arange(n, dtype=np.uint8).repeat(4 * 6 * 3).reshape(n, 4, 6, 3) for n in (3, 6))
     found = pictures.beside([short, long], 8)
@@ -194,14 +214,6 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("browsed")
     pack(root, healthy(), ["verb"])
     return root
-
-
-def ask(*argv):
-    try:
-        commands.start("browse", [*map(str, argv)])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 def test_the_command_writes_the_clips_that_are_asked_for(root, tmp_path, capsys):

@@ -6,7 +6,7 @@ from fake import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvid.data import fields, pictures
+from mmvid.data import fields, pictures, stored
 from mmvid.streams import FIELDS as NAMES
 
 RECORD = Source(1, frames=30)[0]
@@ -65,8 +65,8 @@ def test_the_best_fourteen_boxes_stay_in_their_order(scores):
 
 def test_the_clock_is_the_records():
     times = np.float32(np.arange(30) / 12 + (np.arange(30) > 9))  # a second without pictures
-    np.testing.assert_allclose(fields.seconds(RECORD | {"times": times}, [9, 10]), [0.75, 10 / 12 + 1], rtol=1e-6)
-    np.testing.assert_allclose(fields.seconds(RECORD, [9, 10]), [0.75, 10 / 12])
+    np.testing.assert_allclose(stored.seconds(RECORD | {"times": times}, [9, 10]), [0.75, 10 / 12 + 1], rtol=1e-6)
+    np.testing.assert_allclose(stored.seconds(RECORD, [9, 10]), [0.75, 10 / 12])
 
 
 # ---------------------------------------------------------------------------- for people

@@ -83,6 +83,13 @@ def test_known_shifts(dx, dy, seed):
         assert np.linalg.norm(found - [dx, dy], axis=-1).mean() < 0.25
 
 
+@pytest.mark.parametrize("side, count", [(48, 8), (112, 5), (256, 1), (1080, 1)])
+def test_fewer_pairs_together_of_larger_frames(side, count, monkeypatch):
+    assert flow._together(side, side) == count
+    monkeypatch.setattr(flow.jax, "default_backend", lambda: "gpu")
+    assert flow._together(side, side) == 8
+
+
 def test_a_clip_is_its_pairs():
     scene = texture(60, 80)
     frames = np.stack([scene[i : i + 48, i : i + 48] for i in range(6)])
@@ -94,6 +101,7 @@ def test_a_clip_is_its_pairs():
     some = flow.clip_flow(frames, settings="fast", batch_size=4, pairs=[1, 4])
     np.testing.assert_allclose(some, whole[[1, 4]], atol=1e-4)
     np.testing.assert_array_equal(flow.dis(frames, pairs=[3]), flow.dis(frames)[[3]])
+    np.testing.assert_allclose(flow.clip_flow(frames, settings="fast"), whole, atol=1e-4)
     colour = np.repeat(frames[..., None], 3, -1)
     np.testing.assert_allclose(flow.clip_flow(colour, settings="fast", batch_size=4), whole, atol=0.05)
 

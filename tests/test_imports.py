@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from mmvid import streams
-from mmvid.data import fields
+from mmvid.data import fields, stored
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "mmvid").rglob("*.py"))
@@ -130,8 +130,8 @@ def test_data_and_streams_load_no_jax():
 
 
 # Columns of a record that only one modality has, or that are the clip's clock.
-OF_RECORDS = set(fields.COLUMNS) - {"id", "split", "num_frames", "height", "width"} | {"depth_range"}
-TABLES = {"streams.py", "data/fields.py", "data/sound.py"}
+OF_RECORDS = set(stored.COLUMNS) - {"id", "split", "num_frames", "height", "width"} | {"depth_range"}
+TABLES = {"streams.py", "data/sound.py", *(f"data/{n}.py" for n in ("fields", "stored", "filmstrips", "measures"))}
 
 
 def spelt(path):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from fake import Source
 
-from mmvid.data import augment, example, fields, frames, pipeline, sampling
+from mmvid.data import augment, example, fields, frames, pipeline, sampling, stored
 from mmvid.data import workers as workers_lib
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
@@ -494,13 +494,13 @@ def levels(raw):
 def test_depth_levels():
     """near to far is 1..255, what lies outside its ends, 0 no reading."""
     raw = np.array([0, 1, 500, 1000, 1250, 2000, 65535], np.uint16)
-    np.testing.assert_array_equal(fields.depth_levels(raw, 0.001, (0.5, 2.0)), [0, 1, 1, 86, 128, 255, 255])
+    np.testing.assert_array_equal(stored.depth_levels(raw, 0.001, (0.5, 2.0)), [0, 1, 1, 86, 128, 255, 255])
     # Without a range of its own a record's depth is read from 0 to 8 m.
     record = {"depth": [frames.encode_png(np.full((2, 2), 4000, np.uint16))], "depth_scale": 0.001}
     assert (fields.decode_bytes(record, "depth", [0]) == 128).all()
     for scale, near, far in ((0.001, 2.0, 2.0), (0.001, 3.0, 2.0), (0.0, 0.5, 2.0)):
         with pytest.raises(files.DecodeError, match="depth_range"):
-            fields.depth_levels(raw, scale, (near, far))
+            stored.depth_levels(raw, scale, (near, far))
 
 
 def test_depth_of_a_clip_from_record_to_batch():

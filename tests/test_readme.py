@@ -6,8 +6,10 @@ import re
 import shlex
 
 import pytest
+import terminal
 import yaml
 from absl.testing import flagsaver
+from PIL import Image
 
 import mmvid
 from data_prep import build
@@ -120,7 +122,33 @@ def test_twenty_pains_have_an_answer_and_a_command_each():
             assert [word for word in shlex.split(line) if (ROOT / word).is_file()]
 
 
+def test_every_command_has_a_line():
+    shown = {line.split()[1] for line in lines_of(README) if line.startswith("mmvid ")}
+    assert shown == set(commands.COMMANDS)
+
+
 # ---------------------------------------------------------------------------- pictures
+def test_what_pictures_of_a_terminal_show_can_be_typed(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    texts = {path.stem: terminal.printed(path) for path in (ROOT / "docs").glob("*.png")}
+    assert set(texts) == {"doctor", "export", "share"}
+    for name, text in texts.items():
+        line, *more = lines_of(text)
+        assert text.startswith(f"$ python -m {line}\n") and line.startswith(f"mmvid {name} ")
+        for typed in (line, *more):
+            with flagsaver.flagsaver():
+                parsed(typed)
+
+
+def test_a_terminal_is_drawn_with_its_text_in_it(tmp_path):
+    path, text = tmp_path / "x.png", "$ python -m mmvid doctor data/mine\n" + "ü" * 250 + "\n\nend\n"
+    terminal.write(path, text)
+    with Image.open(path) as picture:
+        # Of six lines, since a long one goes on below.
+        assert terminal.printed(path) == text and picture.height == 6 * 21 + 2 * terminal.MARGIN
+        assert len(picture.convert("RGB").getcolors()) > 2
+
+
 def test_pictures_of_the_pages_are_small():
     pictures = [path for path in (ROOT / "docs").iterdir() if path.suffix != ".md"]
     assert pictures and all(path.suffix in (".png", ".jpg") for path in pictures)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mmvid import configuration, usage
-from mmvid.commands import doctor
+from mmvid.commands import datasets
 from mmvid.data.records import Dataset
 from mmvid.plans.segment import headline_network
 from mmvid.report import browse
@@ -59,7 +59,7 @@ def _named(dataset: Dataset, splits: Sequence[str], ids: Sequence[str]) -> dict[
     """Finds the rows of clips by their ids. Raises WrongUse for one that no split has, and for none."""
     if not ids:
         raise usage.WrongUse("--ids names no clip: give ids with commas between, or leave it out")
-    known = doctor.index_of(dataset, splits)
+    known = datasets.index_of(dataset, splits)
     if lacking := [name for name in ids if not any(name in own for own in known.values())]:
         raise usage.WrongUse(f"--ids: there is no clip {lacking[0]!r} in {', '.join(splits)} of {dataset.root}")
     wanted = set(ids)
@@ -67,7 +67,7 @@ def _named(dataset: Dataset, splits: Sequence[str], ids: Sequence[str]) -> dict[
 
 
 def _chosen(arguments: argparse.Namespace, dataset: Dataset) -> dict[str, list[int]]:
-    sizes = {split: n for split in doctor.splits_of(dataset) if (n := dataset.info.splits[split])}
+    sizes = {split: n for split in datasets.splits_of(dataset) if (n := dataset.info.splits[split])}
     splits = [*sizes]
     if arguments.splits is not None:
         splits = usage.chosen("--splits", arguments.splits, sizes, "splits with clips")
@@ -108,14 +108,14 @@ def _checked(arguments: argparse.Namespace) -> None:
 def execute(arguments: argparse.Namespace) -> None:
     """Writes the page of the dataset."""
     _checked(arguments)
-    dataset = doctor.opened(arguments.data)
+    dataset = datasets.opened(arguments.data)
     path = arguments.out or dataset.root / "browse.html"
-    doctor.check_target("--out", path, dataset.root)
+    datasets.check_target("--out", path, dataset.root)
     chosen, how = _chosen(arguments, dataset), None
     if arguments.config:
         how = trained(arguments.config, arguments.data, arguments.draws, arguments.overrides)
     path.parent.mkdir(parents=True, exist_ok=True)
-    heads, refused = build.label_spaces(dataset.info), doctor.rejected(dataset.root)
+    heads, refused = build.label_spaces(dataset.info), datasets.rejected(dataset.root)
     size = browse.write(path, dataset, _read(dataset, chosen), heads, refused, how, arguments.config or "")
     clips = sum(map(len, chosen.values()))
     print(f"{clips} of {sum(dataset.info.splits.values())} clips, {size / 1000:.0f} kB: {path}")

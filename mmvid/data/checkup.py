@@ -4,46 +4,23 @@ missing, damaged or shows nothing. It looks at every clip, decodes a few places 
 import collections
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import spatial
 
-from mmvid import usage
-from mmvid.data import fields, subsets
-from mmvid.data.media.files import reason
+from mmvid.data import copies, fields
+from mmvid.data.copies import LEARNT
+from mmvid.data.examine import Clip
 from mmvid.streams import Head
 
-# The split that is learnt from; all others are for evaluation.
-LEARNT = "train"
 # A clip is measured against others of its split: so many times faster or slower than the median is said.
 PACE = 2.0
 # Classes that a line names.
 NAMED = 5
-# Of 255: sketches of copies of one clip differ by up to this at any place. Tabletop's clips of 48 pixels, encoded
-# anew by H.264 at crf 23 or scaled, do by up to 16, and those of different scenes by 45 and more.
-LIKE = 16
 
-
-class Clip(NamedTuple):
-    """What was found of a clip: ``classes`` {head: ids}, ``fields`` {field: its frames} that it has, ``numbers``
-    {(field, measure): number}. ``content`` is equal for equal clips; ``sketch``, uint8 [n, 16, 16], is nearly so
-    for copies that were encoded in unlike ways, and None where nothing is to be seen. ``faults`` are reasons why
-    the clip cannot be used; where its record cannot be read at all, ``content`` is None and the rest is empty."""
-
-    id: str
-    split: str
-    classes: Mapping[str, tuple[int, ...]] = {}
-    frames: int = 0
-    rate: float = math.nan
-    size: tuple[int, int] = (0, 0)
-    fields: Mapping[str, int] = {}
-    content: object = None
-    sketch: np.ndarray | None = None
-    numbers: Mapping[tuple[str, str], float] = {}
-    faults: tuple[str, ...] = ()
-
+# What would make a score false or end a training, by kind: those that a user may tolerate one by one.
+KINDS = ("copies", "ids", "classes", "missing", "index", "damaged", "empty", "unlabelled")
 
 # (id, what is to be said of this clip); the id is '' where nobody knows it.
 Named = tuple[str, str]
@@ -51,83 +28,18 @@ NOBODY = "", ""
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. With
-    ``spoils`` it would make a score false, or end a training."""
+    """Something that is wrong with ``clips`` {split: which}, or with none in particular, and what to do. What has
+    a ``kind``, one of KINDS, would make a score false, or end a training."""
 
     what: str
     clips: Mapping[str, Sequence[Named]]
     advice: str
-    spoils: bool = False
+    kind: str = ""
 
-
-# ---------------------------------------------------------------------------- a clip
-def look(source, row: int, heads: Mapping[str, Head], count: int, name: str = "") -> Clip:
-    """Looks at ``count`` places of the clip in a row of a source, and at the ends of all of its pictures; ``name``
-    is what a clip is called whose record cannot be read. Raises Damaged where the source as a whole cannot be."""
-    try:
-        return _looked(source[row], source.split, heads, count)
-    except usage.Damaged:
-        raise
-    except Exception as error:  # whatever the reader of the files raises: others go on
-        return Clip(name or f"row {row}", source.split, faults=(f"cannot be read: {reason(error)}",))
-
-
-def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> Clip:
-    rate = fields.rate(record)
-    numbers, sketch, faults = {}, None, [*_impossible(record, rate), *_mislabelled(record, heads)]
-    for field in (name for name in fields.FIELDS if fields.present(record, name)):
-        try:
-            values = fields.sampled(record, field, count)
-            own = fields.measured(record, field, values)
-            numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
-            sketch = _lively(fields.sketch(field, values)) if sketch is None else sketch
-        except Exception as error:  # as above
-            faults.append(f"its {field} cannot be read: {reason(error)}")
-    return Clip(
-        record["id"],
-        split,
-        {name: _classes(record["label"].get(name), head) for name, head in heads.items()},
-        record["num_frames"],
-        rate if 0 < rate < math.inf else math.nan,
-        (record["width"], record["height"]),
-        {field: n for field in fields.FIELDS if (n := fields.count_frames(record, field))},
-        fields.content(record),
-        sketch,
-        numbers,
-        tuple(faults),
-    )
-
-
-def _lively(sketch: np.ndarray | None) -> np.ndarray | None:
-    """Leaves out a sketch that shows next to nothing: it would be like those of all other dark or empty clips."""
-    return None if sketch is None or np.ptp(sketch.astype(int), axis=(1, 2)).max() <= LIKE else sketch
-
-
-def _impossible(record: dict, rate: float) -> Iterator[str]:
-    """Says what of a clip's length and rate cannot be."""
-    if record["num_frames"] < 1:
-        yield f"it has {record['num_frames']} frames"
-    if not 0 < rate < math.inf:
-        yield f"it has {rate:g} frames a second"
-
-
-def _mislabelled(record: dict, heads: Mapping[str, Head]) -> Iterator[str]:
-    """Says which labels name a class that there is not: a loss would take another one for it."""
-    for name, head in heads.items():
-        label = np.asarray(record["label"].get(name, -1))
-        if label.ndim == 1:
-            if len(label) != head.classes:
-                yield f"its label in {name!r} is of {len(label)} classes, there are {head.classes}"
-        else:
-            ids = label[:, 0] if label.ndim == 2 else label.reshape(1)
-            # -1 says that there is no label.
-            if len(beyond := ids[(ids < -1) | (ids >= head.classes)]):
-                yield f"its label in {name!r} is class {int(beyond[0])}, there are {head.classes}"
-
-
-def _classes(label, head: Head) -> tuple[int, ...]:
-    """Lists the classes of a label that is kept in any way; () where there is none."""
-    return () if label is None else tuple(np.flatnonzero(subsets.classes_of(np.asarray(label), head)).tolist())
+    @property
+    def spoils(self) -> bool:
+        """Whether it would make a score false, or end a training."""
+        return bool(self.kind)
 
 
 # ---------------------------------------------------------------------------- all clips
@@ -149,67 +61,44 @@ def _of(clips: Iterable[Clip], wanted: Callable[[Clip], object]) -> dict[str, li
     return _by_split((clip.split, clip.id, "") for clip in clips if wanted(clip))
 
 
-def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, spoils: bool = False) -> list[Problem]:
-    return [Problem(what, clips, advice, spoils)] if clips else []
+def _problem(what: str, clips: Mapping[str, Sequence[Named]], advice: str, kind: str = "") -> list[Problem]:
+    return [Problem(what, clips, advice, kind)] if clips else []
 
 
 def shared(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips that are in two splits, by their content."""
-    groups = collections.defaultdict(list)
-    for clip in filter(_read, clips):
-        groups[clip.content].append(clip)
     learnt, others = [], []
-    for group in groups.values():
-        # A training clip leads: what it is equal to in an evaluation makes a score false.
-        first, *rest = sorted(group, key=lambda clip: (clip.split != LEARNT, clip.split, clip.id))
-        for clip in rest:
-            # One id in both is meant: EPIC's 'unseen' is a part of its 'val'.
-            meant = clip.id == first.id and "unseen" in (clip.split, first.split)
-            if clip.split != first.split and (first.split == LEARNT or not meant):
-                found = clip.split, clip.id, f"= {first.id} of {first.split}"
-                (learnt if first.split == LEARNT else others).append(found)
+    for clip, first in copies.same(filter(_read, clips)):
+        found = clip.split, clip.id, f"= {first.id} of {first.split}"
+        (learnt if first.split == LEARNT else others).append(found)
     once = "keep them in one split alone, and build again"
-    return _problem("are training clips, too, by content", _by_split(learnt), once, True) + _problem(
+    return _problem("are training clips, too, by content", _by_split(learnt), once, "copies") + _problem(
         "are in another split of evaluation, too, by content", _by_split(others), once
     )
 
 
 def alike(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips of evaluation that look like a training clip whose content is another one: copies that were
-    encoded anew or scaled. Where that training clip looks like others, too, as with a camera that stands still,
-    it may be none."""
-    known = [clip for clip in clips if clip.sketch is not None]
-    learnt = [clip for clip in known if clip.split == LEARNT]
-    if not learnt:
-        return []
-    copied, every = {clip.content for clip in learnt}, np.stack([clip.sketch for clip in learnt])
-    # Means of squares differ by no more than their pixels do: whoever is no neighbour in the tree is no copy.
-    tree, found = spatial.KDTree(_coarse(every)), {True: [], False: []}
-
-    def around(sketch: np.ndarray, limit: int) -> list[int]:
-        """Lists the training clips whose sketches differ by up to ``limit``, the nearest first."""
-        near = np.array(tree.query_ball_point(_coarse(sketch[None])[0], limit, p=np.inf), int)
-        apart = np.abs(every[near].astype(int) - sketch).max((1, 2, 3))
-        return near[np.argsort(apart, kind="stable")][: np.count_nonzero(apart <= limit)].tolist()
-
-    for clip in (clip for clip in known if clip.split != LEARNT and clip.content not in copied):
-        if near := around(clip.sketch, LIKE):
-            first = learnt[near[0]]
-            # What separates a copy is that other clips are farther off.
-            others = {learnt[row].content for row in around(first.sketch, 2 * LIKE)} - {first.content}
-            found[not others].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+    """Finds clips of evaluation that look like a training clip whose content is another one: as they are,
+    mirrored, or with its brightness."""
+    found = {True: [], False: []}
+    for clip, first, sure in copies.alike(clips):
+        found[sure].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+    told = {(split, name) for own in found.values() for split, name, _ in own}
+    changed = [
+        (clip.split, clip.id, f"= {first.id} of {LEARNT}, {way}")
+        for clip, first, way in copies.altered(clips)
+        if (clip.split, clip.id) not in told
+    ]
     sure, doubtful = _by_split(found[True]), _by_split(found[False])
     advice = "look at both; if they show the same, keep one of them, and build again"
     what = "look like a training clip that looks like others, as before a camera that stands still"
     return [
-        *_problem("look like training clips that were encoded anew", sure, advice, True),
+        *_problem("look like training clips that were encoded anew", sure, advice, "copies"),
+        *_problem(
+            "look like training clips once mirrored or made as bright", _by_split(changed), advice, "copies"
+        ),
         *_problem(what, doubtful, "they may be copies: look at some of them"),
     ]
-
-
-def _coarse(sketches: np.ndarray) -> np.ndarray:
-    """Averages sketches, [N, n, 16, 16], over squares of 8 x 8: [N, n 4]."""
-    return sketches.reshape(*sketches.shape[:2], 2, 8, 2, 8).mean((3, 5)).reshape(len(sketches), -1)
 
 
 def contradicted(clips: Sequence[Clip]) -> list[Problem]:
@@ -227,7 +116,8 @@ def doubled(clips: Sequence[Clip]) -> list[Problem]:
     """Finds ids that several clips of a split have: scores are matched by them."""
     counts = collections.Counter((clip.split, clip.id) for clip in clips)
     found = _by_split((split, name, f"{n} times") for (split, name), n in counts.items() if n > 1)
-    return _problem("have an id that others have", found, "give each clip an id of its own, and build again", True)
+    advice = "give each clip an id of its own, and build again"
+    return _problem("have an id that others have", found, advice, "ids")
 
 
 def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]:
@@ -243,7 +133,7 @@ def untrained(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem]
             f"show a class of {name!r} that no training clip has: {_few(head, asked)}",
             few,
             "they can only be missed: add training clips, or leave them out",
-            True,
+            "classes",
         )
         # What a clip shows that cannot be read, nobody knows.
         if (spare := set(range(head.classes)) - known - asked) and all(map(_read, clips)):
@@ -267,7 +157,7 @@ def unlabelled(clips: Sequence[Clip], heads: Mapping[str, Head]) -> list[Problem
         learnt = {split: ids for split, ids in own.items() if split == LEARNT}
         others = {split: ids for split, ids in own.items() if split != LEARNT}
         what, advice = f"have no label in {name!r}", "label them, or leave them out"
-        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", True)
+        found += _problem(what, learnt, f"the last class would be learnt from them: {advice}", "unlabelled")
         found += _problem(what, others, f"no score counts them: {advice}")
     return found
 
@@ -289,10 +179,10 @@ def missing(
     for spoils in (True, False):
         # Fewer clips to learn from make no score false, but none at all leave nothing to train.
         own = {split: ids for split, ids in lost.items() if (split != LEARNT or not there[split]) == spoils}
-        found += _problem("are expected and missing", own, advice, spoils)
+        found += _problem("are expected and missing", own, advice, "missing" * spoils)
     more = {split: [NOBODY] * n for split, n in beyond.items()}
     what = "are more than metadata.json expects"
-    return found + _problem(what, more, "run the command that built the dataset again", True)
+    return found + _problem(what, more, "run the command that built the dataset again", "index")
 
 
 def lacking(clips: Sequence[Clip]) -> list[Problem]:
@@ -323,17 +213,17 @@ def misplaced(clips: Sequence[Clip], index: Mapping[str, Sequence[str]]) -> list
             elif _read(clip) and clip.id != name:
                 found.append((split, clip.id, "is not named" if name is None else f"is called {name}"))
     what = "are not what index.json says"
-    return _problem(what, _by_split(found), "run the command that built the dataset again", True)
+    return _problem(what, _by_split(found), "run the command that built the dataset again", "index")
 
 
 def damaged(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips that cannot be read: a training ends at the first of them."""
     found = _by_split((clip.split, clip.id, "; ".join(clip.faults)) for clip in clips if clip.faults)
-    return _problem("are damaged", found, "run the command that built the dataset again", True)
+    return _problem("are damaged", found, "run the command that built the dataset again", "damaged")
 
 
 def suspect(clips: Sequence[Clip]) -> list[Problem]:
-    """Finds clips that one of their measures is beyond its limit of (`fields.Measure`)."""
+    """Finds clips that one of their measures is beyond its limit of (`measures.Measure`)."""
     found = []
     for field, row in fields.FIELDS.items():
         for measure in row.measures:
@@ -346,7 +236,7 @@ def suspect(clips: Sequence[Clip]) -> list[Problem]:
             own, what = _of(clips, beyond), f"have {field} that {measure.called}"
             tests = {split: ids for split, ids in own.items() if split != LEARNT}
             if measure.spoils and tests:
-                found += _problem(f"{what}, and can only be missed", tests, measure.advice, True)
+                found += _problem(f"{what}, and can only be missed", tests, measure.advice, "empty")
                 own = {split: ids for split, ids in own.items() if split == LEARNT}
             found += _problem(what, own, measure.advice)
     return found
@@ -404,8 +294,8 @@ def problems(
     return sorted(found, key=lambda problem: not problem.spoils)
 
 
-def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: float = 0.0) -> bool:
-    """Tells whether a problem is of more than the share ``tolerated`` of the clips of a split, of as many as
-    ``sizes``, and spoils their score."""
+def spoilt(problem: Problem, sizes: Mapping[str, int], tolerated: Mapping[str, float]) -> bool:
+    """Tells whether a problem spoils the score of a split: one of more than the share ``tolerated`` of its kind of
+    the clips of a split, of as many as ``sizes``."""
     shares = [len(ids) / max(sizes.get(split, 0), 1) for split, ids in problem.clips.items()]
-    return problem.spoils and max(shares, default=1.0) > tolerated
+    return problem.spoils and max(shares, default=1.0) > tolerated.get(problem.kind, 0.0)

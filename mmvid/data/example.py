@@ -10,7 +10,7 @@ import numpy as np
 from mmvid import operations
 from mmvid.data import augment as augment_lib
 from mmvid.data import colours as colours_lib
-from mmvid.data import cut, fields, sampling
+from mmvid.data import cut, fields, sampling, stored
 from mmvid.data import groups as groups_lib
 from mmvid.data.groups import Group, OneOf
 from mmvid.data.records import Source
@@ -136,7 +136,7 @@ def _occurring(spans: np.ndarray, record: dict, seen: Seen | None) -> np.ndarray
     """
     if seen is None:
         return spans
-    first, last = fields.seconds(record, seen)
+    first, last = stored.seconds(record, seen)
     return spans[(spans[:, 1] <= last) & (spans[:, 2] > first)]
 
 
@@ -212,7 +212,7 @@ def _train_views(
     lacks is zeros; where it lacks all of them, the pair of frames is None.
     """
     there = [s for s in spec.streams if lengths[s.name] > 0]
-    anchors = sampling.train_indices(rng, lengths, spec.streams, fields.rate(record))
+    anchors = sampling.train_indices(rng, lengths, spec.streams, stored.rate(record))
     frames = {s.name: sampling.stacked(anchors[s.name], form_of(s).stack, lengths[s.name]) for s in there}
     decoded = cut.read(record, there, frames)
     absent = {s.name: cut.zeros(s, spec.size) for s in spec.streams if not lengths[s.name]}

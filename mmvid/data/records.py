@@ -15,7 +15,7 @@ import numpy as np
 
 from mmvid import buckets, usage
 from mmvid.data import labels as labels_lib
-from mmvid.data.fields import plain, with_settings
+from mmvid.data.stored import plain, with_settings
 
 SCHEMA = 1
 TFDS_NAME = "clips"
@@ -100,7 +100,7 @@ class Source:
     """The records of a split, by ``len`` and ``[row]``. Frames stay encoded; a Source can be pickled.
 
     Each record is given what its fields need to know of the dataset's build settings
-    (`fields.with_settings`).
+    (`stored.with_settings`).
     """
 
     def __init__(self, root: pathlib.Path, split: str, info: Info):

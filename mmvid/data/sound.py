@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mmvid.data.fields import seconds
 from mmvid.data.media.files import DecodeError
+from mmvid.data.stored import seconds
 from mmvid.streams import Form, nearest
 
 

@@ -2,14 +2,16 @@
 
 import base64
 import collections
+import io
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from mmvid import files, usage
-from mmvid.data import fields, frames, pictures, subsets
+from mmvid.data import fields, frames, pictures, stored, subsets
 from mmvid.data.example import Train
 from mmvid.data.groups import Group
 from mmvid.data.media.files import reason
@@ -17,10 +19,12 @@ from mmvid.data.records import Dataset
 from mmvid.report import figures, page, views
 from mmvid.streams import Head, Stream
 
-# A film has no more frames than this, and is no higher, in pixels; its views are this high.
-MOST, HEIGHT, VIEW = 48, 96, 64
+# A film has no more frames than this, and is no higher, in pixels; its views are this high, with a gap between.
+MOST, HEIGHT, VIEW, GAP = 48, 96, 64, 4
 # Of H.264: the eye hardly sees it at this size, and a film is a third of what records keep.
 QUALITY = 34
+# Of WebP, for the picture that stands in the place of a film that does not play: a hundredth of the page each.
+STILL = 25
 # Rejected clips that are listed.
 LISTED = 200
 
@@ -39,10 +43,26 @@ class Trained(NamedTuple):
 
 # ---------------------------------------------------------------------------- a clip
 def _film(moments: np.ndarray, seconds: float) -> dict:
-    """Encodes a film, uint8 [T, H, W, 3], that lasts about so many ``seconds``, for the page."""
+    """Encodes a film, uint8 [T, H, W, 3], that lasts about so many ``seconds``, for the page, and its first
+    picture."""
     film = frames.encode_mp4(moments, max(len(moments) / seconds, 1), crf=QUALITY, gop=len(moments))
+    still = io.BytesIO()
+    Image.fromarray(moments[0]).save(still, "webp", quality=STILL, method=6)
     height, width = moments.shape[1:3]
-    return {"url": "data:video/mp4;base64," + base64.b64encode(film).decode(), "width": width, "height": height}
+    url, poster = (base64.b64encode(own).decode() for own in (film, still.getvalue()))
+    return {
+        "url": f"data:video/mp4;base64,{url}",
+        "poster": f"data:image/webp;base64,{poster}",
+        "width": width,
+        "height": height,
+    }
+
+
+def _rows(films: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts films of one size, uint8 [T, H, W, 3] each, below each other; what lies between, the page covers."""
+    # Their edges go on there: the covers are not exact to a pixel.
+    wide = [np.pad(film, ((0, 0), (GAP // 2, GAP // 2), (0, 0), (0, 0)), "edge") for film in films]
+    return np.concatenate(wide, 1)[:, GAP // 2 : -GAP // 2]
 
 
 def _original(record: dict, seconds: float) -> dict:
@@ -76,7 +96,7 @@ def _augmented(record: dict, seconds: float, how: Trained, heads: Mapping[str, H
     own = named({name: np.asarray(record["label"][name]) for name in how.heads}, heads)
     told = [named(label, heads) for label in labels]
     return {
-        "film": _film(np.concatenate(rows, 1), seconds) if rows else None,
+        "film": _film(_rows(rows), seconds) if rows else None,
         "titles": [*films],
         "turned": [f"draw {i}: {text_of(label)}" for i, label in enumerate(told, 1) if label != own],
         "reason": "",
@@ -112,7 +132,7 @@ def card(chosen: Chosen, heads: Mapping[str, Head], how: Trained | None, number:
 
 def clip(record: dict, split: str, heads: Mapping[str, Head], how: Trained | None, number: int) -> dict:
     """Makes what the page shows of a clip, the ``number``-th, that can be read."""
-    seconds = record["num_frames"] / fields.rate(record)
+    seconds = record["num_frames"] / stored.rate(record)
     label = {name: np.asarray(own) for name, own in record["label"].items() if name in heads}
     classes = {name: np.flatnonzero(subsets.classes_of(own, heads[name])) for name, own in label.items()}
     frames_said = f"{record['num_frames']} frame{'s' * (record['num_frames'] > 1)}"
@@ -186,6 +206,8 @@ def write(
         rejected=rejected[:LISTED],
         refused=len(rejected),
         draws=how.draws if how else 0,
+        view=VIEW,
+        gap=GAP,
         config=config,
     )
     files.write_text(path, text)

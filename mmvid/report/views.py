@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from mmvid import operations
-from mmvid.data import example, pictures
+from mmvid.data import example, fields, pictures
 from mmvid.data.example import Train
 from mmvid.prepare import prepare
-from mmvid.streams import Stream, form_of
+from mmvid.streams import MODALITIES, Stream, form_of
 
 # Pixels of a side of the pictures that boxes are drawn in.
 SIDE = 112
@@ -20,9 +20,9 @@ def _pictures(x: np.ndarray) -> np.ndarray:
     of motion in a stack. They are not normalised yet, which shifts and scales all of them alike."""
     if x.shape[-1] % 2:
         return np.broadcast_to(x, (*x.shape[:3], 3))
-    fields = x.reshape(*x.shape[:3], -1, 2).transpose(0, 3, 1, 2, 4)
+    motions = x.reshape(*x.shape[:3], -1, 2).transpose(0, 3, 1, 2, 4)
     # What rests lies between two levels, and is kept as the upper one.
-    return pictures.wheel(np.trunc(fields.reshape(-1, *fields.shape[2:]) - np.float32(127.5)))
+    return pictures.wheel(np.trunc(motions.reshape(-1, *motions.shape[2:]) - np.float32(127.5)))
 
 
 def _differences(x: np.ndarray) -> np.ndarray:
@@ -75,13 +75,15 @@ def of_clip(spec: Train, first: int, count: int) -> tuple[dict[str, list[np.ndar
     ``spec`` holds: ({title: a film for each example} of every group, view and stream that the clip has, their
     labels {head: label}, as flips have left them)."""
     films, labels, names = {}, [], {stream.name for stream in spec.streams}
+    # In the order in which the clip itself is shown.
+    streams = sorted(spec.streams, key=lambda stream: [*fields.FIELDS].index(MODALITIES[stream.modality].field))
     several = sum(len(group.views) for group in spec.groups.values()) > 1
     for name, group in spec.groups.items():
         made = [example.train_example(spec, name, first + i, names) for i in range(count)]
         labels = labels or [own["label"] for own in made if "label" in own]
         for view in group.views:
             draws = jax.tree.map(lambda *own: np.stack(own), *(own.get("draws", {}).get(view, {}) for own in made))
-            for stream in (stream for stream in spec.streams if made[0]["present"][stream.name]):
+            for stream in (stream for stream in streams if made[0]["present"][stream.name]):
                 x = np.stack([own["inputs"][view][stream.name] for own in made])
                 title = f"{name}, {view}: {stream.name}" if several else stream.name
                 films[title] = shown(stream, x, draws)

@@ -162,8 +162,7 @@ def computed(frames: np.ndarray, how: str, pairs: Sequence[int] | None = None) -
     if how == "dis":
         return flow.dis(frames, pairs=pairs)
     preset = "fast" if how == "tvl1-fast" else "default"
-    # Measured on a core: no slower a pair than larger batches, and little is padded.
-    return flow.clip_flow(frames, settings=preset, batch_size=8, pairs=pairs)
+    return flow.clip_flow(frames, settings=preset, pairs=pairs)
 
 
 def _fill_flow(record: dict, video: video_lib.Video, settings: Settings, pairs: Sequence[int]) -> None:
