@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -41,6 +42,16 @@ def _seeds() -> list[int]:
     return [int(text) for text in texts]
 
 
+def _check_processes() -> None:
+    """Raises WrongUse for a number of processes, or a number of one, that there cannot be."""
+    count, index = _PROCESSES.value, _PROCESS.value
+    if count < 0:
+        raise usage.WrongUse(f"--processes={count}: say how many train together; 1 is this one alone")
+    if index < -1 or 0 < count <= index:
+        last = f"from 0 to {count - 1}" if count else "from 0 on"
+        raise usage.WrongUse(f"--process={index}: the processes are numbered {last}")
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses the command line as absl flags and returns its program and its --config.NAME=VALUE. Prints the help
     that is asked for. Ends the process with exit code 2 where a flag is missing or wrong, or an argument is
@@ -58,6 +69,7 @@ def _parse(argv: list[str]) -> list[str]:
             transfer.of(_workdir())
         else:
             usage.check_folder("--workdir", pathlib.Path(_workdir()))
+        _check_processes()
         _seeds()
         return [program, *overrides]
     except flags.Error as error:
@@ -71,8 +83,8 @@ def _leave(code: int) -> NoReturn:
     # os._exit flushes nothing.
     sys.stdout.flush()
     sys.stderr.flush()
-    # Of several, each takes leave of the others as it exits, which os._exit would skip.
-    if jax.process_count() == 1:
+    # Of several, each takes leave of the others (`run.peers`).
+    if not jax.distributed.is_initialized():
         os._exit(code)
     sys.exit(code)
 
@@ -127,25 +139,14 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
         compare.compare(folders, pathlib.Path(workdir))
 
 
-def main(argv: list[str]) -> None:
-    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
-    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
-    2 for wrong use."""
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid.run import mirror
-
-    with mirror.naming([_workdir(), *argv]):
-        _main(argv)
-
-
-def _main(argv: list[str]) -> None:
-    from mmvid.run import loop, processes, signals
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Says why the block ends early, and ends the process with the code that `main` tells."""
+    # Imported here: --help need not wait for them.
+    from mmvid.run import loop, signals
 
     try:
-        config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
-        processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
-        with _placed(_workdir()) as workdir:
-            (_try if _DRY.value else _train)(config, str(workdir), _seeds())
+        yield
     except signals.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         # A scheduler would take 0 for done, and not start the run again; a person has seen that all is saved.
@@ -157,6 +158,22 @@ def _main(argv: list[str]) -> None:
         usage.fail(error, str(error), 2)
     except (ValueError, OSError, loop.Diverged) as error:
         usage.fail(error, usage.explained(error), 1)
+
+
+def main(argv: list[str]) -> None:
+    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
+    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
+    2 for wrong use. Where one of several processes fails, all end with its code."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
+    from mmvid.run import mirror, peers, processes
+
+    # After SIGTERM all leave at the same step.
+    with peers.heard(together=(0, 143)) as listen, mirror.naming([_workdir(), *argv]), _explained():
+        config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
+        processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
+        listen()
+        with _placed(_workdir()) as workdir:
+            (_try if _DRY.value else _train)(config, str(workdir), _seeds())
 
 
 def start(argv: list[str] | None = None) -> None:

@@ -59,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--topk", type=int, default=5, metavar="K", help="classes that are shown; default 5")
     add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
-    add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
+    add(
+        "--csv",
+        metavar="FILE",
+        help="also write a row for each clip, output and class, or span; - is the terminal",
+    )
     add("--segment", metavar="NAME", help="the segment whose networks predict; default the last one")
     add("--batch_size", type=int, default=8, metavar="N", help="clips or windows at a time; default 8")
     add("--window", type=float, metavar="SECONDS", help="tell films window by window: when which label is seen")
@@ -185,6 +189,8 @@ def _drawn(target: pathlib.Path | None, item: Item | Refused, below: answers.Bel
 # Files of a run that its later commands read.
 _OF_RUNS = {"config.json", "data.json", "datasets.json", "metrics.jsonl", "subsets.json", "summary.json"}
 _FILM = ".mp4"
+# No film has a thousand frames a second, and of a day no few frames tell.
+_SECONDS = (0.001, 86_400.0)
 
 
 def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused]) -> None:
@@ -227,8 +233,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.window is None and (arguments.stride is not None or arguments.threshold is not None):
         raise usage.WrongUse("--stride and --threshold are of windows: say how long these are, --window=SECONDS")
     for name, value in (("window", arguments.window), ("stride", arguments.stride)):
-        if value is not None and not 0 < value < float("inf"):
-            raise usage.WrongUse(f"--{name}={value:g}: give a number of seconds above 0")
+        if value is not None and not _SECONDS[0] <= value <= _SECONDS[1]:
+            raise usage.WrongUse(
+                f"--{name}={value:g}: give a number of seconds above 0, from {_SECONDS[0]:g} to {_SECONDS[1]:g}"
+            )
     if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
         raise usage.WrongUse(f"--threshold={arguments.threshold:g}: a probability is from 0 to 1")
     _check_files(arguments)
