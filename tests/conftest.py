@@ -38,7 +38,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("mmvid")
 
 # Whole files go to one of the two processes; those that take longest begin first.
-LONGEST = ("test_train", "test_configs", "test_goldens", "test_plans", "test_step", "test_models_video")
+LONGEST = (
+    "test_train",
+    "test_configs",
+    "test_goldens",
+    "test_plans",
+    "test_step",
+    "test_models_video",
+    "test_export",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -10,6 +10,7 @@ from test_records import pack, record
 from configs import common
 from mmvid import train
 from mmvid.models import MODELS
+from mmvid.report import figures
 from mmvid.run import build
 from mmvid.scores import metrics
 
@@ -53,8 +54,16 @@ def toys():
         yield
 
 
+def unwritten(replace):
+    """Figures are drawn; to write them takes longer than all the training. ``replace`` is a monkeypatch's
+    ``setattr``."""
+    replace(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
+
+
 def ended(config, tmp_path_factory):
     """Trains a run to its end; returns its workdir, for reading."""
     workdir = tmp_path_factory.mktemp("whole")
-    train.train(config.lock(), str(workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        unwritten(patch.setattr)
+        train.train(config.lock(), str(workdir))
     return workdir

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import runs
 import warm
-from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
+from test_train import assert_equal_runs, assert_runs_agree, briefly, environment, in_two_processes
 
 from configs import common
 from mmvid import checkpoint, commands, files, train
 from mmvid.methods import gblend as method
 from mmvid.plans import keys
 from mmvid.prepare import prepare
-from mmvid.report import blending, figures, finish, ogr, weighing
+from mmvid.report import blending, finish, ogr, weighing
 from mmvid.run import begin, build, feed, resume, reuse
 from mmvid.scores import blends, numbers
 from mmvid.scores import file as file_lib
@@ -45,10 +45,7 @@ def toys():
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """The workdir of a run that ended, online as well; for reading."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Figures are drawn; to write them takes longer than all the training.
-        patch.setattr(figures, "svg", lambda figure: (figures.plt.close(figure), "<svg></svg>")[1])
-        return runs.ended(small.configured(dataset, **small.CHANGES), tmp_path_factory)
+    return runs.ended(small.configured(dataset, **small.CHANGES), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -532,9 +529,9 @@ def test_two_processes_agree_with_one(dataset, tmp_path, monkeypatch):
     brief = [f"--config={tmp_path}/config.py", "--config.steps.method=2", "--config.save_every=0"]
     # Rounding in another order is a last bit, which large steps amplify.
     brief.append("--config.schedule.lr=0.01")
-    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment())
+    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment(), brief=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    in_two_processes([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"])
+    in_two_processes(briefly([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"]))
     assert_runs_agree(
         tmp_path / "one", tmp_path / "two", ("probe_1", "probe", "equal", "gblend", "probe_online", "online")
     )

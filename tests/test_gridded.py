@@ -6,6 +6,7 @@ import signal
 import gridded
 import pytest
 import runs
+import trap
 import warm
 from test_train import assert_equal_runs, environment
 
@@ -43,10 +44,11 @@ def test_a_run_ends_with_the_papers_table(finished):
     assert "60.82 / 86.75" in printed and "60.82" not in measured
 
 
-def test_what_two_tables_share_is_trained_once(dataset, finished, tmp_path):
+def test_what_two_tables_share_is_trained_once(dataset, finished, tmp_path, monkeypatch):
     """Another grid takes CE from the first one, whatever else it trains."""
     config = gridded.configured(dataset, reuse=str(finished))
     config.grid.segments.mml = {**config.grid.segments.mml.to_dict(), "average": "logit"}
+    trap.shorten(monkeypatch.setattr)
     train.train(config.lock(), str(tmp_path))
     reused = {name: "reused" in json.loads((tmp_path / name / "key.json").read_text()) for name in SEGMENTS}
     assert reused == {"ce": True, "kd": True, "mml": False}
@@ -57,15 +59,14 @@ def test_killed_inside_a_grid_repeats_no_finished_segment(dataset, finished, tmp
     (tmp_path / "config.py").write_text(gridded.FILE)
     line = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path}/cut"]
     before: dict[str, int] = {}
-    for trap in (("ce", "step", 3), ("kd", "step", 1), ("kd", "save", 2), ("mml", "step", 3)):
-        done = warm.run(line, environment() | {"GRIDDED": str(dataset)}, trap)
-        assert done.returncode == -signal.SIGKILL, (trap, done.stderr[-2000:])
+    for where in (("ce", "step", 3), ("kd", "step", 1), ("kd", "save", 2), ("mml", "step", 3)):
+        done = warm.run(line, environment() | {"GRIDDED": str(dataset)}, where)
+        assert done.returncode == -signal.SIGKILL, (where, done.stderr[-2000:])
         written = (tmp_path / "cut").glob("*/weights.safetensors")
         ended = {path.parent.name: path.stat().st_mtime_ns for path in written}
-        assert before.items() <= ended.items() and trap[0] not in ended
+        assert before.items() <= ended.items() and where[0] not in ended
         before = ended
-    monkeypatch.setattr(train.rehearsal, "rehearse", lambda run: None)
-    monkeypatch.setattr(train.finish, "finish", lambda *given, **more: {})
+    trap.shorten(monkeypatch.setattr)
     monkeypatch.setenv("GRIDDED", str(dataset))
     train.train(gridded.get_config(), str(tmp_path / "cut"))
     assert before.keys() == {"ce", "kd"}

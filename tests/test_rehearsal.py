@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+import runs
 from test_build import config, dataset  # noqa: F401
 
 from configs import mml
@@ -32,7 +33,8 @@ MORE_GRIDS = {"ensembles_smoke": 17, "table7_smoke": 0}
     "variant, adds",
     [*GRIDS.items(), *(pytest.param(*grid, marks=pytest.mark.slow) for grid in MORE_GRIDS.items())],
 )
-def test_grids_that_add_up_scores_can_begin(variant, adds, dataset, tmp_path):  # noqa: F811
+def test_grids_that_add_up_scores_can_begin(variant, adds, dataset, tmp_path, monkeypatch):  # noqa: F811
+    runs.unwritten(monkeypatch.setattr)
     c = mml.get_config(variant)
     c.dataset.path, c.stills.steps = str(dataset), "0"
     run = build.build(c.lock(), tmp_path / "run")

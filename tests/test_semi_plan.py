@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import runs
 import warm
-from test_train import assert_equal_runs, assert_runs_agree, environment, in_two_processes
+from test_train import assert_equal_runs, assert_runs_agree, briefly, environment, in_two_processes
 
 from configs import common
 from mmvid import files, train
@@ -314,9 +314,9 @@ def test_two_processes_agree_with_one(dataset, tmp_path, monkeypatch):
     brief += ["--config.semi.labelled_batch=4", "--config.semi.unlabelled_batch=8"]
     # Rounding in another order is a last bit, which large steps amplify.
     brief.append("--config.schedule.lr=0.01")
-    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment())
+    done = warm.run([*brief, f"--workdir={tmp_path}/one"], environment(), brief=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    in_two_processes([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"])
+    in_two_processes(briefly([sys.executable, "-m", "mmvid.main", *brief, f"--workdir={tmp_path}/two"]))
     assert_runs_agree(tmp_path / "one", tmp_path / "two", ARMS)
     for name in ("fixmatch", "method"):
         one, two = ([shares_in(line) for line in files.read_lines(tmp_path / run / name / "metrics.jsonl")]

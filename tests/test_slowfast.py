@@ -25,6 +25,13 @@ def drawn(name="slowfast_resnet50", **options):
     return model, *weights_of(model.init, jax.random.key(0), x), x
 
 
+@functools.cache
+def applied(train):
+    """A jitted (params, stats, x) -> results of the small network."""
+    model, *_ = drawn(**SMALL)
+    return jax.jit(lambda *given: model.apply(*given, train=train, key=jax.random.key(0))[0])
+
+
 def test_its_size_is_that_of_its_code():
     """34.57 M with 400 classes, as the model zoo of its code says of SLOWFAST_8x8_R50."""
     model = build_model("slowfast_resnet50", num_classes=400)
@@ -65,14 +72,14 @@ def test_frames_of_the_slow_pathway():
 @pytest.mark.slow
 def test_the_slow_pathway_sees_no_other_frame():
     """But for what the fast one, here silenced, brings it."""
-    model, params, stats, x = drawn(**SMALL)
+    _, params, stats, x = drawn(**SMALL)
     silent = {
         name: jax.tree.map(jnp.zeros_like, own) if name.startswith("fuse") else own for name, own in params.items()
     }
     kept = every(8, 4)
     other = x.copy()
     other[:, [i for i in range(8) if i not in kept]] += 1.0
-    said = [model.apply(silent, stats, clip, train=False, key=None)[0]["features"] for clip in (x, other)]
+    said = [applied(train=False)(silent, stats, clip)["features"] for clip in (x, other)]
     slow = said[0].shape[-1] * 8 // 9
     np.testing.assert_allclose(said[0][:, :slow], said[1][:, :slow], rtol=1e-5, atol=1e-6)
     assert not np.allclose(said[0][:, slow:], said[1][:, slow:])
@@ -146,11 +153,9 @@ def test_windows_are_means():
 
 @pytest.mark.slow
 def test_larger_maps_are_classified_by_places_in_evaluation_alone():
-    model, params, stats, x = drawn(**SMALL)
+    _, params, stats, x = drawn(**SMALL)
     large = np.concatenate([x, x], 2)
-    apply = functools.partial(model.apply, params, stats, large)
-    told, _ = apply(train=False, key=None)
-    trained, _ = apply(train=True, key=jax.random.key(0))
+    told, trained = (applied(train)(params, stats, large) for train in (False, True))
     for own in told["logits"].values():
         assert np.isfinite(own).all()
     # Of a softmax these are logarithms of probabilities.

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import runs
 import taught as small
-import toy
 import trap
 import warm
-from test_network import on_one_device, same_weights, weights_of
+from test_network import same_weights, weights_of
 from test_records import pack, record
 from test_train import assert_equal_runs, environment
 
@@ -25,7 +24,6 @@ from mmvid import checkpoint, commands, configuration, files, losses, train, usa
 from mmvid.commands import compare, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.methods import distill
-from mmvid.models import MODELS
 from mmvid.plans import fit, networks, starts
 from mmvid.plans import taught as taught_lib
 from mmvid.run import build, resume, score
@@ -50,9 +48,7 @@ def dataset(once):
 
 @pytest.fixture(scope="module", autouse=True)
 def toys():
-    with pytest.MonkeyPatch.context() as patch:
-        on_one_device(patch)
-        patch.setitem(MODELS, "toy", toy.MODEL)
+    with runs.toys():
         yield
 
 
@@ -89,7 +85,8 @@ def test_the_student_is_the_baseline_but_for_its_teachers(finished):
     assert kept["method/weights/verb"] == (2,) and not any("teacher" in leaf for leaf in kept)
 
 
-def test_tables_show_ensembles_and_weights(finished, capsys, caplog):
+def test_tables_show_ensembles_and_weights(finished, capsys, caplog, monkeypatch):
+    runs.unwritten(monkeypatch.setattr)
     caplog.set_level("INFO", "mmvid")
     train.train(config_lib.of_run(finished, ()), str(finished))
     page, note = (finished / "report.html").read_text(), files.read_json(finished / "distillation/teachers.json")

@@ -9,7 +9,7 @@ import pytest
 import together
 import warm
 from test_network import on_one_device, same_weights, stopped_after, weights_of
-from test_train import assert_runs_agree, environment, in_two_processes
+from test_train import assert_runs_agree, briefly, environment, in_two_processes
 
 from mmvid import files, network, train
 from mmvid.run import begin, build, loop, score
@@ -142,7 +142,7 @@ def test_two_processes_agree_with_one(data, tmp_path):
     line = [sys.executable, "-m", "mmvid.main", f"--config={together.__file__}", "--config.plan=taught", *paths]
     one = warm.run([*line[3:], f"--workdir={tmp_path}/one"], environment(), brief=True)
     assert one.returncode == 0, one.stderr[-2000:]
-    in_two_processes([*line, f"--workdir={tmp_path}/two"])
+    in_two_processes(briefly([*line, f"--workdir={tmp_path}/two"]))
     segments = ("teacher", *together.CUT, "pupil", "omnivore")
     assert_runs_agree(tmp_path / "one", tmp_path / "two", segments)
     assert (tmp_path / "two" / "second" / "scores" / "val-before.npz").exists()

@@ -329,7 +329,7 @@ def get_config():
 def test_three_modalities_and_other_label_spaces(data, tmp_path, view):
     """A user's own configuration file: M = 3, several heads or several labels, the best checkpoint."""
     flow = [] if view == "epic" else ["--flow", "dis"]
-    build(tmp_path / "clips", "tabletop", "--size", "smoke", "--view", view, *flow, sizes="16 6 6 2")
+    build(tmp_path / "clips", "tabletop", "--size", "smoke", "--view", view, *flow, sizes="8 4 4 2")
     (tmp_path / "mine.py").write_text(OWN_CONFIG)
     short = ["--config.stills.steps=0", "--config.steps.ce=1", "--config.evaluation.splits=('test',)"]
     line = command(data, tmp_path / "run", f"--config.dataset.path={tmp_path}/clips", *short)
@@ -470,6 +470,14 @@ def two_processes(*lines, told=by_flags):
     return started
 
 
+BRIEF = "import trap; trap.shorten(); import mmvid.main; mmvid.main.start()"
+
+
+def briefly(line):
+    """The command without rehearsal, tables and report, which of two processes one test has."""
+    return [sys.executable, "-c", BRIEF, *line[3:]]
+
+
 def in_two_processes(line, told=by_flags):
     """Runs a command as two processes of a run, to its end."""
     started = two_processes(line, told=told)
@@ -541,7 +549,7 @@ def test_devices_that_share_the_parameters_agree_with_those_that_do_not(data, tm
         # The last but one is waited for before the next one is saved.
         saved = [path.name for path in (tmp_path / "cut" / "ce" / "checkpoints").iterdir()]
         assert max(int(name) for name in saved if name.isdigit()) >= step - 2
-    in_two_processes(command(data, tmp_path / "cut", *shared, often), told=by_sky)
+    in_two_processes(briefly(command(data, tmp_path / "cut", *shared, often)), told=by_sky)
     assert_runs_agree(tmp_path / "whole", tmp_path / "cut", ("ce",))
 
 
@@ -550,8 +558,9 @@ def test_two_processes_leave_together_after_a_signal_to_one(data, tmp_path):
     """Both after the same step, which is saved; the same command goes on, and no step is lost or done twice."""
     # What is logged is waited for: of many steps on their way XLA's CPU devices wait for each other for ever.
     long = ["--config.plan=single", "--config.stills.steps=0", "--config.steps.ce=40", "--config.save_every=10",
-            "--config.evaluation.every=0", "--config.log_every=5"]  # fmt: skip
-    line, ce = command(data, tmp_path, *long), tmp_path / "ce"
+            "--config.evaluation.every=0", "--config.evaluation.splits=('test',)",
+            "--config.log_every=5"]  # fmt: skip
+    line, ce = briefly(command(data, tmp_path, *long)), tmp_path / "ce"
     started = two_processes(line, told=by_job)
     try:
         assert wait_for(ce / "checkpoints" / "10", started[0])
@@ -609,20 +618,23 @@ def test_specialists_with_missing_modalities_killed_and_restarted(data, tmp_path
     page = (whole / "report.html").read_text()
     for text in ("depth + flow", "share of wins", "random features", "93.64"):
         assert text in page, text
-    killed = run(data, cut, *LACKING, config="dmcl", check=False, trap=("dmcl", "step", 3), brief=True)
+    # Weights are compared: what is scored of them is like the whole run's.
+    few = [*LACKING, "--config.evaluation.splits=('test',)", "--config.evaluation.neighbours=()"]
+    killed = run(data, cut, *few, config="dmcl", check=False, trap=("dmcl", "step", 3), brief=True)
     assert killed.returncode == -signal.SIGKILL
-    run(data, cut, *LACKING, config="dmcl", brief=True)
+    run(data, cut, *few, config="dmcl", brief=True)
     assert_equal_runs(whole, cut, COMPARED)
 
 
 @pytest.mark.slow
 def test_dmcls_own_stack_is_scored_on_ten_random_windows(data, tmp_path):
-    """R(2+1)D on segments, cut to windows: training, validation, test and report."""
-    line = [
-        flag.replace("dmcl.py:smoke", "dmcl.py:r2plus1d")
-        for flag in command(data, tmp_path / "run", config="dmcl")
-    ]
-    done = warm.run([*line[3:], "--config.evaluation.batch_size=4"], environment())
+    """R(2+1)D on segments, cut to windows: training, validation, test and report, of one segment."""
+    # Ten clips of each are scored, of three networks: most of what this costs.
+    few = ["--config.compare=('dmcl',)", "--config.stills.steps=0", "--config.steps.method=3",
+           "--config.evaluation.every=100%", "--config.evaluation.splits=('test',)",
+           "--config.evaluation.neighbours=()", "--config.evaluation.batch_size=4"]  # fmt: skip
+    line = command(data, tmp_path / "run", *few, config="dmcl")
+    done = warm.run([flag.replace("dmcl.py:smoke", "dmcl.py:r2plus1d") for flag in line[3:]], environment())
     assert not done.returncode, done.stderr[-3000:]
     scores = file_lib.load(tmp_path / "run" / "dmcl" / "scores" / "test.npz")
     assert (scores.meta["protocol"], scores.meta["crops"]) == ("R10", "window")
