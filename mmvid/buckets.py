@@ -1,12 +1,14 @@
-"""Paths in buckets, gs:// and s3://: datasets are read where they lie, files of weights are fetched once.
+"""Paths in buckets, gs:// and s3://: a dataset in gs:// is read where it lies, files of weights are fetched once.
 
-Nothing is written there: a run locks its folder and adds to its files, which object storage cannot do.
+Whole folders, such as runs, have copies on this machine's disk (`transfer`): a run adds to its files and renames
+folders, which object storage cannot do.
 """
 
 import contextlib
 import functools
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -27,19 +29,21 @@ def scheme(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def _explained(text: str):
-    """Turns a library that is missing, and whatever a service refuses, into an error that says what to do."""
+def explained(text: str, act: str = "read"):
+    """Turns a library that is missing, and whatever a service refuses, into a ValueError that says what to do.
+    ``act`` is what is done to ``text``: it is read or written."""
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{text} cannot be read ({error}): pip install {NEEDED[scheme(text)]}") from None
+        raise ValueError(f"{text} cannot be {act} ({error}): pip install {NEEDED[scheme(text)]}") from None
     except (FileNotFoundError, usage.WrongUse):
         raise
     except Exception as error:  # each service has errors of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        may = {"read": "read", "written": "write into"}[act]
         raise ValueError(
-            f"{text} cannot be read ({type(error).__name__}: {reason}): see that this machine may read the bucket "
-            "(gcloud auth application-default login, aws configure)"
+            f"{text} cannot be {act} ({type(error).__name__}: {reason}): see that this machine may {may} the "
+            "bucket (gcloud auth application-default login, aws configure)"
         ) from error
 
 
@@ -52,6 +56,23 @@ def located(path: str | os.PathLike):
     return epath.Path(path)
 
 
+def system(text: str):
+    """What reads and writes a bucket (fsspec's), and how it names ``text``."""
+    import fsspec.core  # a tenth of a second, which paths on a disk need not wait for
+
+    fs, name = fsspec.core.url_to_fs(text)
+    fs.invalidate_cache()  # what another machine has written since must be seen
+    return fs, name.rstrip("/")
+
+
+def _time(text: str, own) -> int:
+    """The time of a file in a bucket, whose status is ``own``, in seconds."""
+    if own.mtime:
+        return own.mtime
+    fs, name = system(text)  # etils does not know how S3 calls it
+    return int(fs.modified(name).timestamp())
+
+
 def stamp(path) -> tuple:
     """What changes with a file: its size and its time."""
     status = path.stat()
@@ -61,17 +82,34 @@ def stamp(path) -> tuple:
 
 def there(path: str | os.PathLike) -> bool:
     """Whether there is such a file. Raises ValueError where nobody can tell."""
-    with _explained(os.fspath(path)):
+    with explained(os.fspath(path)):
         return located(path).exists()
 
 
-def _folder() -> pathlib.Path:
-    """Where fetched files are kept."""
+def _cache() -> pathlib.Path:
+    """Where all is kept that comes from buckets: files in its folder 'buckets', whole folders in 'folders'."""
     if own := os.environ.get("XDG_CACHE_HOME"):
-        return pathlib.Path(own) / "mmvid" / "buckets"
+        return pathlib.Path(own).absolute() / "mmvid"
     with contextlib.suppress(RuntimeError, KeyError):  # a container's user may have no home
-        return pathlib.Path.home() / ".cache" / "mmvid" / "buckets"
-    return pathlib.Path(tempfile.gettempdir()) / f"mmvid-{os.getuid()}" / "buckets"
+        return pathlib.Path.home() / ".cache" / "mmvid"
+    return pathlib.Path(tempfile.gettempdir()) / f"mmvid-{os.getuid()}"
+
+
+def _below(folder: str, text: str) -> pathlib.Path:
+    """The place in the cache that stands for a path in a bucket."""
+    return (_cache() / folder).joinpath(scheme(text), *text.partition("://")[2].strip("/").split("/"))
+
+
+def folder_of(text: str) -> pathlib.Path:
+    """Where the copy of a folder in a bucket is kept."""
+    # Apart from single files: a run's weights are a file of its folder, and of others' beginnings, too.
+    return _below("folders", text)
+
+
+def told(text: str) -> str:
+    """``text`` with the paths of copies as those that their user has given: gs://..."""
+    places = "|".join(re.escape(f"{_cache()}{os.sep}{folder}{os.sep}") for folder in ("buckets", "folders"))
+    return re.sub(rf"(?:{places})({'|'.join(NEEDED)})/", r"\1://", text)
 
 
 @functools.cache
@@ -81,15 +119,15 @@ def fetched(text: str) -> pathlib.Path:
     Where there is no such file, the path that its copy would have: what reads it says that it is missing. Raises
     ValueError where the bucket cannot be read, and no copy is there.
     """
-    copy = _folder().joinpath(scheme(text), *text.partition("://")[2].split("/"))
+    copy = _below("buckets", text)
     try:
-        with _explained(text):
+        with explained(text):
             own = located(text).stat()
             if own.is_directory:
                 return copy
-            known = copy.stat() if copy.is_file() else None
-            if known is None or (known.st_size, int(known.st_mtime)) != (own.length, own.mtime):
-                _copied(text, copy, own.mtime)
+            known, time = copy.stat() if copy.is_file() else None, _time(text, own)
+            if known is None or (known.st_size, int(known.st_mtime)) != (own.length, time):
+                _copied(text, copy, time)
     except FileNotFoundError:
         return copy
     except ValueError:

@@ -7,12 +7,15 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from mmvid import usage
 
 # The ending of a file that is being written. What has it is removed, so that it must be nobody else's: a FILE.tmp
 # may be the user's.
 MARK = "being-written"
+# Bytes of a line, at the most: those of a step name each of its clips.
+LONGEST = 1 << 24
 
 
 def _remove(path: pathlib.Path) -> None:
@@ -110,16 +113,33 @@ def cut(path: pathlib.Path, step: int) -> None:
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def _lines(file: BinaryIO, step: int) -> Iterator[bytes]:
+    """Gives the complete lines of a file up to ``step``. Its steps rise: a line that does not fit in counts as
+    damaged, and is passed over."""
+    last = -1
+    # What a power cut leaves may be long and have no end.
+    while line := file.readline(LONGEST):
+        row = _row(line.decode("utf-8", "replace")) if line.endswith(b"\n") else None
+        if row is not None and row["step"] > step:
+            return
+        if row is not None and row["step"] > last:
+            last = row["step"]
+            yield line
+
+
 def cut_end(path: pathlib.Path, step: int) -> None:
-    """As `cut`, in the file itself and a line at a time: such a file may have gigabytes. Its steps rise; a line
-    that is damaged ends what is kept."""
+    """As `cut`, a line at a time, since such a file may have gigabytes, and in the file itself where no line is
+    damaged. Its steps rise."""
     if not path.exists():
         return
     with path.open("rb+") as file:
-        end = 0
-        for line in file:
-            row = _row(line.decode("utf-8", "replace")) if line.endswith(b"\n") else None
-            if row is None or row["step"] > step:
-                break
-            end += len(line)
-        file.truncate(end)
+        # `tell` stands behind the line that was given last.
+        kept, end = 0, 0
+        for line in _lines(file, step):
+            kept, end = kept + len(line), file.tell()
+        if kept == end:
+            file.truncate(end)
+            return
+    # Both are closed before one replaces the other, which Windows asks for.
+    with whole(path) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+        copy.writelines(_lines(file, step))

@@ -1,15 +1,17 @@
 """Trains: python -m mmvid train --config=configs/mml.py --workdir=runs/mml, or python -m mmvid.main ..."""
 
+import contextlib
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from mmvid import configuration, usage
+from mmvid import configuration, transfer, usage
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment, FILE[:VARIANT], e.g. configs/mml.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go, by default runs/NAME-VARIANT; the same resumes")
@@ -40,6 +42,16 @@ def _seeds() -> list[int]:
     return [int(text) for text in texts]
 
 
+def _check_processes() -> None:
+    """Raises WrongUse for a number of processes, or a number of one, that there cannot be."""
+    count, index = _PROCESSES.value, _PROCESS.value
+    if count < 0:
+        raise usage.WrongUse(f"--processes={count}: say how many train together; 1 is this one alone")
+    if index < -1 or 0 < count <= index:
+        last = f"from 0 to {count - 1}" if count else "from 0 on"
+        raise usage.WrongUse(f"--process={index}: the processes are numbered {last}")
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses the command line as absl flags and returns its program and its --config.NAME=VALUE. Prints the help
     that is asked for. Ends the process with exit code 2 where a flag is missing or wrong, or an argument is
@@ -53,8 +65,11 @@ def _parse(argv: list[str]) -> list[str]:
         if stray:
             raise usage.WrongUse(f"{stray[0]!r} is no flag; flags look like --workdir=FOLDER --config.seed=1")
         usage.check_given(config=_CONFIG.value, workdir="runs" if _WORKDIR.value is None else _WORKDIR.value)
-        usage.check_on_disk("--workdir", _workdir())
-        usage.check_folder("--workdir", pathlib.Path(_workdir()))
+        if usage.scheme(_workdir()):
+            transfer.of(_workdir())
+        else:
+            usage.check_folder("--workdir", pathlib.Path(_workdir()))
+        _check_processes()
         _seeds()
         return [program, *overrides]
     except flags.Error as error:
@@ -68,8 +83,8 @@ def _leave(code: int) -> NoReturn:
     # os._exit flushes nothing.
     sys.stdout.flush()
     sys.stderr.flush()
-    # Of several, each takes leave of the others as it exits, which os._exit would skip.
-    if jax.process_count() == 1:
+    # Of several, each takes leave of the others (`run.peers`).
+    if not jax.distributed.is_initialized():
         os._exit(code)
     sys.exit(code)
 
@@ -80,6 +95,24 @@ def _try(config, workdir: str, seeds: list[int]) -> None:
 
     folder = pathlib.Path(workdir)
     dry.dry(outline.outline(config, folder), folder, max(len(seeds), 1))
+
+
+def _placed(workdir: str):
+    """A context that gives the folder on this machine in which a workdir is worked on; of one in a bucket it is a
+    copy, which is sent unless the run is only tried. Raises WrongUse for a bucket and several processes."""
+    if not usage.scheme(workdir):
+        return contextlib.nullcontext(workdir)
+    if jax.process_count() > 1:
+        raise usage.WrongUse(
+            f"--workdir={workdir} is in a bucket, of which each host would have a copy, and of these "
+            f"{jax.process_count()} processes all write checkpoints: mount the bucket on all hosts (gcsfuse, "
+            "rclone; docs/scale.md), or name a folder that they share"
+        )
+    from mmvid.run import mirror
+
+    if _DRY.value:
+        return contextlib.nullcontext(mirror.fetched(workdir, transfer.without_checkpoints))
+    return mirror.trained(workdir)
 
 
 def _train(config, workdir: str, seeds: list[int]) -> None:
@@ -106,17 +139,14 @@ def _train(config, workdir: str, seeds: list[int]) -> None:
         compare.compare(folders, pathlib.Path(workdir))
 
 
-def main(argv: list[str]) -> None:
-    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
-    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
-    2 for wrong use."""
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid.run import loop, processes, signals
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Says why the block ends early, and ends the process with the code that `main` tells."""
+    # Imported here: --help need not wait for them.
+    from mmvid.run import loop, signals
 
     try:
-        config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
-        processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
-        (_try if _DRY.value else _train)(config, _workdir(), _seeds())
+        yield
     except signals.Stopped as stopped:
         print(f"\nmmvid: {stopped}", file=sys.stderr)
         # A scheduler would take 0 for done, and not start the run again; a person has seen that all is saved.
@@ -128,6 +158,22 @@ def main(argv: list[str]) -> None:
         usage.fail(error, str(error), 2)
     except (ValueError, OSError, loop.Diverged) as error:
         usage.fail(error, usage.explained(error), 1)
+
+
+def main(argv: list[str]) -> None:
+    """Trains what the flags and the overrides, ``argv[1:]``, say. Ends the process with exit code 143 after
+    SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
+    2 for wrong use. Where one of several processes fails, all end with its code."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
+    from mmvid.run import mirror, peers, processes
+
+    # After SIGTERM all leave at the same step.
+    with peers.heard(together=(0, 143)) as listen, mirror.naming([_workdir(), *argv]), _explained():
+        config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
+        processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
+        listen()
+        with _placed(_workdir()) as workdir:
+            (_try if _DRY.value else _train)(config, str(workdir), _seeds())
 
 
 def start(argv: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from collections.abc import Callable
 
 import jax
 
@@ -23,6 +24,7 @@ from mmvid.run import (
     resume,
     reuse,
     score,
+    seen,
     signals,
     talk,
 )
@@ -59,13 +61,14 @@ def _learnt(run: Run, segment: Segment, evaluate_split):
     return state
 
 
-def _run_segment(run: Run, segment: Segment, key: str) -> None:
-    """Trains a segment, scores it, and keeps its weights. Returns at once where nothing is left to do."""
+def _run_segment(run: Run, segment: Segment, key: str, shown: Callable | None = None) -> None:
+    """Trains a segment, scores it, and keeps its weights. Returns at once where nothing is left to do. Segments of
+    a run share what ``shown`` has looked at (`seen.of`)."""
     directory = run.workdir / segment.name
     if resume.finished(run, segment):
         return
     directory.mkdir(parents=True, exist_ok=True)
-    resume.note_key(run, segment, key)
+    resume.note_key(run, segment, key, shown)
     scored = segment.evaluate or segment.measure
     evaluate_split = score.evaluator(run, segment) if scored else None
     state = _learnt(run, segment, evaluate_split)
@@ -140,8 +143,9 @@ def _trained(config, workdir: pathlib.Path) -> Run:
                 reuse.take(built, known)
                 # Once more: what was taken must prove what it has seen, too.
                 resume.check_beginnings(built)
+            shown = seen.shower(built)
             for segment in built.segments:
-                _run_segment(built, segment, known[segment.name])
+                _run_segment(built, segment, known[segment.name], shown)
             return built
         except signals.Interrupted:
             raise Stopped(

@@ -10,8 +10,8 @@ import pathlib
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
 
 from absl import flags
 
@@ -86,10 +86,32 @@ def on_disk(text: str) -> pathlib.Path:
     a folder 'gs:' here."""
     if scheme(text):
         raise argparse.ArgumentTypeError(
-            f"{text} is in a bucket, where files can neither be locked nor added to: mount the bucket (gcsfuse, "
-            "rclone; docs/scale.md), or name a folder on a disk"
+            f"{text} is in a bucket, where runs, weights and what they are trained on can be, and nothing else: "
+            "name a folder on a disk, or mount the bucket (gcsfuse, rclone; docs/scale.md)"
         )
     return pathlib.Path(text)
+
+
+class InBucket(NamedTuple):
+    """A run in a bucket as an argument names it: ``of(folder + rest)`` is what it is once the run has a copy in a
+    ``folder`` of this machine."""
+
+    url: str
+    rest: str = ""
+    of: Callable = pathlib.Path
+
+
+def a_run(text: str) -> pathlib.Path | InBucket:
+    """The run that an argument names, on a disk or in a bucket."""
+    return InBucket(text) if scheme(text) else pathlib.Path(text)
+
+
+def a_part(text: str) -> str | InBucket:
+    """What an argument names of a run on a disk or in a bucket: RUN or RUN:OUTPUT."""
+    if not scheme(text):
+        return text
+    url, colon, output = text.rpartition(":")
+    return InBucket(url, colon + output, str) if scheme(url) else InBucket(text, of=str)
 
 
 def check_on_disk(flag: str, text: str) -> None:

@@ -258,7 +258,7 @@ MUTANTS = (
     Mutant("a subset's clips are logged by their own rows", "mmvid/data/example.py",
            'record.get("row", row)', "row", "tests/test_subsets.py -k whole"),
     Mutant("a subset depends on the order of the records", "mmvid/data/subsets.py",
-           "_rank(seed, ids[row])", "_rank(seed, str(row))", "tests/test_subsets.py -k order"),
+           "(begin + clip.encode())", "(begin + b'%d' % some.index(clip))", "tests/test_subsets.py -k order"),
     Mutant("streams whose turn it is not are decoded", "mmvid/data/example.py",
            "n if stream in shown else 0", "n", "tests/test_groups.py -k read"),
     Mutant("groups of a batch read in another turn", "mmvid/data/groups.py",

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from test_records import pack, record
 
 from configs import distill, mml
-from mmvid import files, usage
+from mmvid import files, train, usage
 from mmvid.data import records
 from mmvid.data.augment import Augment
 from mmvid.data.groups import Group
@@ -309,3 +309,20 @@ def test_a_subset_of_a_further_dataset_is_learnt_from_and_scored(dataset, tmp_pa
     labelled(more, "e" * 12, 6, names=("pull", "push"))
     with pytest.raises(ValueError, match=r"split 'few' of segment 'ce' shows labelled clips of more, whose label"):
         build.build(wanted(), tmp_path / "again")
+
+
+def test_the_ids_of_a_split_are_looked_at_once_a_run(dataset, tmp_path, monkeypatch):
+    """However many segments note what they see."""
+    wanted = config(dataset).unlock()
+    wanted.subsets = {"few": {"per_class": 2}}
+    run = build.build(wanted.lock(), tmp_path)
+    asked, clips = [], seen.seen_lib.clips
+    monkeypatch.setattr(seen.seen_lib, "clips", lambda ids: asked.append(len(ids)) or clips(ids))
+    monkeypatch.setattr(train, "_prepared", lambda *_: run)
+    monkeypatch.setattr(train, "_run_segment", resume.note_key)
+    for segment in run.segments:
+        (tmp_path / segment.name).mkdir()
+    train._trained(run.config, tmp_path)
+    assert len(run.segments) > 1 and len(asked) == len(run.datasets["dataset"].info.splits) == 4
+    told = [json.loads((tmp_path / segment.name / "key.json").read_text())["seen"] for segment in run.segments]
+    assert told[0] == seen.of(run, run.segments[0])

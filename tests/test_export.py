@@ -34,7 +34,7 @@ from mmvid.models import build_model
 from mmvid.network import Network
 from mmvid.plans.segment import Segment
 from mmvid.prepare import prepare
-from mmvid.run import export, feed, formats, resize, scored
+from mmvid.run import agreement, export, feed, formats, published, resize, scored
 from mmvid.scores import evaluate as evaluate_lib
 from mmvid.scores import file as file_lib
 from mmvid.scores import numbers
@@ -185,7 +185,7 @@ def test_views_stacks_sums_and_heads_are_the_runs(tmp_path):
     run, segment = a_run(tmp_path, networks, streams, heads, config)
     made = export.of_run(run, segment)
     assert made.inputs == {"flow": ((50, 20, 24, 2), "uint8"), "depth": ((15, 20, 24, 1), "uint8")}
-    clips = export.drawn(made.inputs, 2)
+    clips = agreement.drawn(made.inputs, 2)
     own, found = made.own(clips), jax.jit(made.function)(clips)
     assert set(own) == {f"{o}/{h}" for o in ("flow", "depth", "flow + depth") for h in heads}
     for name, rows in own.items():
@@ -234,7 +234,7 @@ def test_clips_that_the_run_has_scored_are_read_as_its_loader_shows_them(tmp_pat
         np.testing.assert_allclose(known.probabilities[f"{output}/action"], wanted, atol=1e-6)
     for name, rows in made.own(known.inputs).items():
         np.testing.assert_allclose(rows, known.probabilities[name], atol=1e-5, err_msg=name)
-    assert export.check(made, jax.jit(made.function))["scored"]["clips"] == 2
+    assert agreement.check(made, jax.jit(made.function))["scored"]["clips"] == 2
 
 
 def test_one_network_of_several_asks_for_its_own_streams_alone(tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ def test_one_network_of_several_asks_for_its_own_streams_alone(tmp_path, monkeyp
     # The first clip lacks flow, which nobody reads now.
     wanted = numbers.probabilities(found.logits["rgb"]["action"][:2])
     np.testing.assert_allclose(made.scored.probabilities["rgb/action"], wanted, atol=1e-6)
-    clips = export.drawn(whole.inputs, 2)
+    clips = agreement.drawn(whole.inputs, 2)
     rows = jax.jit(made.function)({"rgb": clips["rgb"]})
     np.testing.assert_allclose(rows["rgb/action"], whole.own(clips)["rgb/action"], atol=1e-6)
     with pytest.raises(usage.WrongUse, match="no 'depth'; the outputs of whole are flow, rgb"):
@@ -266,7 +266,7 @@ def test_clips_that_were_scored_otherwise_are_not_compared(tmp_path, monkeypatch
 
 
 def test_drawn_boxes_are_there_and_in_the_tables():
-    boxes = export.drawn({"boxes": ((4, 14, 8), "float32")}, 3)["boxes"]
+    boxes = agreement.drawn({"boxes": ((4, 14, 8), "float32")}, 3)["boxes"]
     assert [len(np.unique(boxes[..., i])) for i in (4, 6, 7)] == [1 + n for n in (HAND, SIDES, STATES)]
 
 
@@ -275,7 +275,7 @@ def test_drawn_boxes_are_there_and_in_the_tables():
 def test_every_family_as_a_file_of_jax(name, tmp_path):
     run, segment = of_family(tmp_path / "run", name)
     made = export.of_run(run, segment)
-    first, second = made.own(export.drawn(made.inputs, 2))["net/verb" if name != "fusion" else "net.joint/verb"]
+    first, second = made.own(agreement.drawn(made.inputs, 2))["net/verb" if name != "fusion" else "net.joint/verb"]
     assert np.abs(first - second).max() > 1e-4 and max(first.max(), second.max()) < 0.9999, "nothing is told apart"
     about = command.write(run, segment, "jax", tmp_path / "out")
     assert about["largest_difference"] <= 1e-5 and about["platforms"] == ["cpu", "cuda", "tpu"]
@@ -322,7 +322,8 @@ def test_names_and_shapes_are_the_originals(golden):
     built = build_model(name, heads={"verb": spec["num_classes"]}, in_channels=shape[-1])
     shapes = jax.eval_shape(built.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
     params, stats = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
-    names = formats.named({"params": params, "stats": stats}, name, "verb", {})
+    tree, spelling = {"params": params, "stats": stats}, published.spelling_of(name)
+    names = published.named(tree, head="verb", spelling=spelling, options={})
     # The golden of TSM is of the network inside DataParallel.
     assert {key.removeprefix("module."): x.shape for key, x in names.items()} == wanted
 
@@ -375,11 +376,11 @@ def test_a_portable_program_has_no_choice_by_platform_and_no_clip_convolution(na
     run, segment = of_family(tmp_path, name)
     made = export.of_run(run, segment)
     # What was traced before in the usual way must not be met again. Few windows are attended to in one way.
-    usual = str(jax.make_jaxpr(made.function)(export.drawn(made.inputs, 1)))
+    usual = str(jax.make_jaxpr(made.function)(agreement.drawn(made.inputs, 1)))
     assert "platform_index" in usual or name in ("stlt", "swin")
     with lowering.portable():
         # JAX remembers how it has traced a function: another one is asked, as in `formats`.
-        text = str(jax.make_jaxpr(lambda clips: made.function(clips))(export.drawn(made.inputs, 1)))
+        text = str(jax.make_jaxpr(lambda clips: made.function(clips))(agreement.drawn(made.inputs, 1)))
     assert "platform_index" not in text and "spatial_dims=(0, 1, 2" not in text
     assert not lowering.is_portable()
 
@@ -432,17 +433,17 @@ P = np.array([[0.7, 0.3 - 1e-7, 1e-7]])
 def test_what_an_export_may_differ_by(found, text):
     made = made_of(lambda clips: {"rgb/verb": P})
     if text is None:
-        checked = export.check(made, lambda clips: {"rgb/verb": np.float32(found)})
+        checked = agreement.check(made, lambda clips: {"rgb/verb": np.float32(found)})
         assert checked["largest_difference"] < 1e-5 and checked["scored"] is None
         return
     with pytest.raises(ValueError, match=text):
-        export.check(made, lambda clips: {"rgb/verb": np.float32(found)})
+        agreement.check(made, lambda clips: {"rgb/verb": np.float32(found)})
 
 
 def test_a_run_that_diverged_is_not_exported():
     made = made_of(lambda clips: {"rgb/verb": P * np.nan})
     with pytest.raises(ValueError, match="the run's own probabilities are not finite"):
-        export.check(made, lambda clips: {"rgb/verb": P})
+        agreement.check(made, lambda clips: {"rgb/verb": P})
 
 
 @pytest.mark.parametrize("stored, fits", [(P + np.array([[0.01, -0.01, 0]]), True), (P[:, ::-1], False)])
@@ -450,11 +451,11 @@ def test_what_the_run_has_scored_is_compared_as_roughly_as_devices_differ(stored
     known = export.Known("test", {"x": np.zeros((1, 1), np.uint8)}, {"rgb/verb": stored})
     made = made_of(lambda clips: {"rgb/verb": P}, scored=known)
     if fits:
-        said = export.check(made, lambda clips: {"rgb/verb": P})["scored"]
+        said = agreement.check(made, lambda clips: {"rgb/verb": P})["scored"]
         assert said == {"split": "test", "clips": 1, "largest_difference": pytest.approx(0.01)}
         return
     with pytest.raises(ValueError, match=r"what the run has scored: of 1 clips of 'test' .* up to 0\.7"):
-        export.check(made, lambda clips: {"rgb/verb": P})
+        agreement.check(made, lambda clips: {"rgb/verb": P})
 
 
 @pytest.mark.parametrize("dtype, rough", [(None, False), ("float32", False), ("bfloat16", True)])

@@ -175,7 +175,7 @@ def precision(dtype):
 
 def compiled(function, name, dtype):
     """Jitted. Convolutions of LOOPS in float64 are plain loops, which LLVM's first passes make ten times as fast:
-    R3D-18's step compiles for 19 s in place of 4, runs for 5 in place of 46. The others' are matrix products."""
+    R3D-18's step compiles for 19 s in place of 4 and runs for 5 in place of 46. Others are matrix products."""
     passes = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": False}
     return jax.jit(function, compiler_options=passes if dtype == "float64" and name in LOOPS else None)
 

@@ -27,7 +27,8 @@ LEVELS = [
     {"methods", "models", "optim", "checkpoint", "data", "prepare"},
     {"weights", "losses", "operations"},
     {"randaugment"},
-    {"streams", "sharding", "logs", "buckets"},
+    {"streams", "sharding", "logs", "transfer"},
+    {"buckets"},
     {"files", "flops", "lowering", "names", "strong"},
     {"usage"},
 ]

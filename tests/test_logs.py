@@ -30,6 +30,32 @@ def test_the_end_of_a_long_file_is_cut_in_place(tmp_path, step, kept, end):
     assert not (tmp_path / "none.jsonl").exists()
 
 
+DAMAGE = [b"\x00" * 50 + b"\n", b"\x00" * 50, b'{"step": 2, "ma\n', b'{"step": 1}\n', b"\xff\n\n3\n"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("longest", [40, 1 << 24])
+def test_what_a_power_cut_damaged_costs_no_other_line(tmp_path, damage, longest, monkeypatch):
+    """But for the one that it runs into; and a block without an end is never held whole."""
+    monkeypatch.setattr(files, "LONGEST", longest)
+    path, lines = tmp_path / "ids-0.jsonl", [b'{"step": %d, "main": [%d]}\n' % (i, 7 * i) for i in range(1, 8)]
+    path.write_bytes(b"".join([*lines[:2], damage, *lines[2:]]) + b'{"step": 8')
+    files.cut_end(path, 6)
+    own = lines if damage.endswith(b"\n") else [*lines[:2], *lines[3:]]
+    assert path.read_bytes() == b"".join(own[: own.index(lines[5]) + 1])
+    files.cut_end(path, 2)
+    assert path.read_bytes() == b"".join(lines[:2]) and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_whole_lines_is_cut_where_it_lies(tmp_path):
+    """A copy of gigabytes would want as much room again."""
+    path = tmp_path / "ids-0.jsonl"
+    path.write_text("".join(f'{{"step": {i}}}\n' for i in range(9)) + '{"step": 9')
+    before = path.stat().st_ino
+    files.cut_end(path, 5)
+    assert path.stat().st_ino == before and len(path.read_text().splitlines()) == 6
+
+
 def test_what_a_full_disk_left_behind_is_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\xff\x00\n3\n{"lr": 1}\n{"step": "2"}\n[1]\n{"step": 2}\n')

@@ -273,6 +273,8 @@ def test_clips_of_one_name_become_films_of_two(films):
 @pytest.mark.parametrize("argv, code, match", [
     (("--window=0",), 2, "--window=0: give a number of seconds above 0"),
     (("--window=nan",), 2, "--window=nan: give a number"), (("--window=inf",), 2, "--window=inf: give a number"),
+    (("--window=1e-9",), 2, "--window=1e-09: give a number of seconds above 0, from 0.001 to 86400"),
+    (("--window=1e9",), 2, "--window=1e+09: give"), (("--window=1", "--stride=1e9"), 2, "--stride=1e+09: give"),
     (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds above 0"),
     (("--window=1", "--stride=-1"), 2, "--stride=-1"), (("--window=one",), 2, "invalid float value"),
     (("--window=1", "--threshold=2"), 2, "--threshold=2: a probability is from 0 to 1"),
@@ -311,7 +313,7 @@ def test_windows_that_say_nothing_are_told():
         "2.00 - 3.00: not predicted: cut"
     )
     assert answers.timeline_plain(partly)["unread"] == [{"start": 2, "end": 3, "reason": "cut"}]
-    assert "a.mp4,a.mp4,,2,3,,,cut" in answers.timeline_table([partly]).splitlines()
+    assert "a.mp4,a.mp4,,,2,3,,,cut" in answers.timeline_table([partly]).splitlines()
     with pytest.raises(ValueError, match="of 1 of 2 clips some windows could not be predicted"):
         predict._check_found([partly, partly._replace(unread=())])
     nothing = partly._replace(spans={"verb": []}, unread=())

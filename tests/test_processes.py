@@ -11,9 +11,10 @@ import types
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from jax.experimental import multihost_utils
 
-from mmvid import usage
+from mmvid import main, usage
 from mmvid.run import lock, processes
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -167,6 +168,18 @@ def test_those_who_do_not_meet_are_told_what_to_look_at(monkeypatch):
     monkeypatch.setattr(processes.jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match=r"have not met \(DEADLINE_EXCEEDED: nobody there\)"):
         processes.join(coordinator="a:1", count=2, index=1)
+
+
+@pytest.mark.parametrize("given, said", [
+    (["--processes=-2"], "--processes=-2: say how many train together"),
+    (["--processes=2", "--process=7"], "--process=7: the processes are numbered from 0 to 1"),
+    (["--process=-2"], "--process=-2: the processes are numbered from 0 on"),
+    (["--processes=two"], "a whole number is expected"),
+])  # fmt: skip
+def test_numbers_that_no_processes_have_are_wrong_use(given, said, tmp_path, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as left:
+        main._parse(["mmvid", "--config=configs/mml.py", f"--workdir={tmp_path}", *given])
+    assert left.value.code == 2 and said in capsys.readouterr().err
 
 
 ALONE = "from mmvid.run import processes; processes.TOLD, processes.MEET = 1, 2; processes.join()"

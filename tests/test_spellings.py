@@ -3,6 +3,7 @@
 import functools
 import json
 
+import golden_recipe
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from test_commands import ask
 
 from mmvid import weights
 from mmvid.models import MODELS, build_model
+from mmvid.run import published
 from mmvid.weights import files, sources
 from mmvid.weights.spellings import SPELLINGS
 
@@ -206,6 +208,35 @@ def test_a_network_is_written_under_published_names(spelling, tmp_path, monkeypa
     model, shapes, made = drawn("tsm_resnet18")
     loaded = weights.load("x", load_file(out), params=shapes[0], stats=shapes[1], layout=model)
     jax.tree.map(np.testing.assert_array_equal, loaded, made)
+
+
+# {our network: the golden numbers of its original, which list all that torch's strict loading asks for}
+STRICT = {"swin3d_tiny": "tv_swin3d_t", "stlt_layouts": "stlt_layouts_default", "stlt": "stlt_distill"}
+
+
+@pytest.mark.parametrize("model", STRICT)
+def test_what_is_written_is_all_that_the_original_has(model, tmp_path, monkeypatch):
+    """What it keeps beside its weights, too, as `export --format=torch` writes it."""
+    out, spelling = tmp_path / "out.safetensors", published.spelling_of(model)
+    line = (f"--check={ours(tmp_path, model)}#rgb", f"--write={out}", f"--spelling={spelling}")
+    assert ask(monkeypatch, "weights", *line) == 0
+    golden = json.loads((golden_recipe.GOLDEN / f"{STRICT[model]}.json").read_text())
+    wanted = {key for key, *_ in golden["state_dict"] if not key.endswith("num_batches_tracked")}
+    assert set(load_file(out)) == wanted
+    tree = dict(zip(("params", "stats"), drawn(model)[2]))
+    assert set(published.named(tree, head="action", spelling=spelling, options={})) == wanted
+
+
+def test_a_window_that_no_file_tells_is_not_guessed():
+    shape, options = (1, 4, 32, 32, 3), {"window": (2, 4, 4), "stages": (1, 1, 1, 1)}
+    model = build_model("swin3d_tiny", heads={"action": 2}, **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    params, stats = jax.tree.map(lambda v: np.zeros(v.shape, np.float32), shapes)
+    tree, how = {"params": params, "stats": stats}, dict(head="action", spelling="video-swin")
+    keys = published.named(tree, options=options, **how)
+    assert keys["backbone.layers.0.blocks.0.attn.relative_position_index"].shape == (32, 32)
+    with pytest.raises(ValueError, match=r"has 147 rows.*mmvid export RUN --format=torch"):
+        published.named(tree, options={}, **how)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Subsets follow from their rule, the ids and the labels, and stand wherever a split may stand."""
 
+import hashlib
 import json
 import pickle
 
@@ -61,6 +62,32 @@ def test_clips_of_one_class_each_are_drawn_as_those_of_several(labels, seed, sha
     if len(label):
         one_by_one = subsets._drawn(np.eye(5, dtype=bool)[label], rule)
         assert sorted(one_by_one) == sorted(subsets._drawn_of_one(label, 5, rule).tolist())
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, unique=True), st.integers(0, 5))
+def test_the_order_of_a_seed_is_that_of_digests(names, seed):
+    """As subsets of older runs have it."""
+    rows = np.arange(len(names))[:: 1 + seed % 2]
+    want = sorted(rows.tolist(), key=lambda row: hashlib.sha256(f"{seed}/{names[row]}".encode()).digest())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subsets, "_SOME", 3)
+        assert subsets._shuffled(names, rows, seed).tolist() == want
+
+
+def test_numbers_that_begin_alike_are_told_apart_by_their_ends(monkeypatch):
+    ranks = np.array([[2, 9], [1, 7], [2, 3], [1, 8], [0, 5]], np.uint64)
+    monkeypatch.setattr(subsets, "_ranks", lambda seed, ids: ranks)
+    assert subsets._shuffled("abcde", np.arange(5), 0).tolist() == [4, 1, 3, 2, 0]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(0, 80))
+def test_each_next_clip_goes_to_the_class_with_fewest(counts, total):
+    """To the smaller class of equals."""
+    want = [0] * len(counts)
+    for _ in range(min(total, sum(counts))):
+        c = min((c for c, n in enumerate(counts) if want[c] < n), key=lambda c: (want[c], counts[c], c))
+        want[c] += 1
+    assert subsets._evenly(np.array(counts), total).tolist() == want
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])

@@ -1,6 +1,7 @@
 """Long clips window by window: which spans come of which windows, and of every family's runs."""
 
 import argparse
+import csv
 import functools
 import itertools
 
@@ -205,6 +206,10 @@ def test_spans_break_where_other_outputs_answer():
     assert "no audio from 2.00 to 4.00" in said and said.splitlines()[-1].endswith("av.rgb")
     plain = answers.timeline_plain(told)
     assert [own["sum_of"] for own in plain["timeline"]["verb"]] == [("av",), ("av.rgb",)]
+    more = {"verb": [*spans, Span(4, 5, "a", 0.5, 1)], "noun": [spans[0]._replace(members=("av", "b"))]}
+    rows = list(csv.DictReader(answers.timeline_table([told._replace(spans=more)]).splitlines()))
+    assert [own["output"] for own in rows] == ["av", "av.rgb", "av", "av + b"]
+    assert (rows[1]["start"], rows[1]["head"], rows[1]["class"], rows[1]["reason"]) == ("2", "verb", "a", "")
 
 
 def test_what_is_known_when_the_user_stops_is_kept(opened, film, tmp_path, monkeypatch, capsys):

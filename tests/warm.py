@@ -43,6 +43,8 @@ def _begin(argv, env, said, trap, brief):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(env)
+    if "MMVID_TEST_BUCKETS" in env:
+        importlib.import_module("bucketed").prepare()
     if trap:
         importlib.import_module("trap").spring(*trap)
     if brief:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from mmvid import configuration, usage
-from mmvid.run import signals
+from mmvid.run import mirror, signals
 
 # In the order of their use, with the line of --help. A command is imported when it is asked for: JAX takes
 # seconds.
@@ -90,8 +90,14 @@ def start(name: str, argv: Sequence[str]) -> None:
     command = of_name(name)
     arguments = parsed(name, command, argv)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's
+    with mirror.naming(argv):
+        _execute(command, arguments)
+
+
+def _execute(command, arguments: argparse.Namespace) -> None:
     try:
-        command.execute(arguments)
+        with mirror.given(arguments):
+            command.execute(arguments)
     except usage.WrongUse as error:
         usage.fail(error, str(error), 2)
     except (ValueError, OSError) as error:

@@ -171,14 +171,17 @@ def table(found: Sequence[Prediction], topk: int) -> str:
 
 
 def timeline_table(found: Sequence[Timeline]) -> str:
-    """The CSV of timelines: a row for each clip, head and span, and for what says nothing."""
+    """The CSV of timelines: a row for each clip, head and span, with the output or the sum that answers, and for
+    what says nothing."""
     rows: list[list] = []
     for one in found:
         lost = one.unread if not one.reason else [("", "", one.reason)]
-        rows += [[one.id, one.path, "", start, end, "", "", reason] for start, end, reason in lost]
+        rows += [[one.id, one.path, "", "", start, end, "", "", reason] for start, end, reason in lost]
         for head, spans in one.spans.items():
-            rows += [[one.id, one.path, head, *own[:4], ""] for own in spans]
-    return _written(["id", "path", "head", "start", "end", "class", "probability", "reason"], rows)
+            for own in spans:
+                output = " + ".join(own.members or one.members)
+                rows.append([one.id, one.path, head, output, *own[:4], ""])
+    return _written(["id", "path", "head", "output", "start", "end", "class", "probability", "reason"], rows)
 
 
 # ---------------------------------------------------------------------------- below a film

@@ -43,7 +43,7 @@ class Ended(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which runs are compared, and what of them."""
-    parser.add_argument("runs", type=usage.on_disk, nargs="+", metavar="RUN", help="workdirs of ended runs")
+    parser.add_argument("runs", type=usage.a_run, nargs="+", metavar="RUN", help="workdirs of ended runs")
     parser.add_argument(
         "--out",
         type=usage.on_disk,

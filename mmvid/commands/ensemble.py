@@ -58,7 +58,11 @@ class Chosen(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say who the members are, and how they are put together."""
     parser.add_argument(
-        "members", nargs="+", metavar="RUN[/SEGMENT][:OUTPUT]", help="what ensembles are made of; + between parts"
+        "members",
+        type=usage.a_part,
+        nargs="+",
+        metavar="RUN[/SEGMENT][:OUTPUT]",
+        help="what ensembles are made of; + between parts",
     )
     parser.add_argument(
         "--out", type=usage.on_disk, default=pathlib.Path(), metavar="DIR", help="where the page goes"

@@ -33,7 +33,7 @@ FREE = ("evaluation.", "loader.", "headline")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is scored, and how."""
-    parser.add_argument("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
+    parser.add_argument("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended")
     parser.add_argument(
         "--protocol",
         metavar="DkUm",

@@ -36,7 +36,7 @@ FORMATS = ("jax", "onnx", "torch")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is exported, as what, and where to."""
     add = parser.add_argument
-    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
+    add("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended")
     add("--out", type=usage.on_disk, required=True, metavar="DIR", help="a new folder for what is written")
     add("--format", default=FORMATS[0], metavar="NAME", help="jax, onnx or torch; default jax")
     add("--frame", default="", metavar="HxW", help="height and width of the frames; default those of the dataset")

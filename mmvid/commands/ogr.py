@@ -40,7 +40,7 @@ COMMAND = "python -m mmvid train --config=configs/gblend.py"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run is looked at, and on which clips."""
-    parser.add_argument("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
+    parser.add_argument("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended")
     parser.add_argument("--split", metavar="NAME", default="val", help="clips that nobody has learnt from")
     parser.add_argument(
         "--segments", metavar="A,B", help="the segments; by default the columns of the run's table"

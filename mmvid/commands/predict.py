@@ -30,7 +30,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from mmvid import files, usage
+from mmvid import buckets, files, usage
 from mmvid.commands import answers, evaluate
 from mmvid.commands import config as config_lib
 from mmvid.data.media import captions, inputs
@@ -49,7 +49,7 @@ CONFIG = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which run predicts, what, and where the answer goes."""
     add = parser.add_argument
-    add("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
+    add("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended, or what 'share' made")
     add("inputs", nargs="+", metavar="VIDEO|FOLDER|CSV", help="what is predicted")
     add(
         "--flow",
@@ -59,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--topk", type=int, default=5, metavar="K", help="classes that are shown; default 5")
     add("--json", metavar="FILE", help="also write everything, logits too, as JSON; - is the terminal")
-    add("--csv", metavar="FILE", help="also write a row for each clip, output and class; - is the terminal")
+    add(
+        "--csv",
+        metavar="FILE",
+        help="also write a row for each clip, output and class, or span; - is the terminal",
+    )
     add("--segment", metavar="NAME", help="the segment whose networks predict; default the last one")
     add("--batch_size", type=int, default=8, metavar="N", help="clips or windows at a time; default 8")
     add("--window", type=float, metavar="SECONDS", help="tell films window by window: when which label is seen")
@@ -185,6 +189,8 @@ def _drawn(target: pathlib.Path | None, item: Item | Refused, below: answers.Bel
 # Files of a run that its later commands read.
 _OF_RUNS = {"config.json", "data.json", "datasets.json", "metrics.jsonl", "subsets.json", "summary.json"}
 _FILM = ".mp4"
+# No film has a thousand frames a second, and of a day no few frames tell.
+_SECONDS = (0.001, 86_400.0)
 
 
 def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused]) -> None:
@@ -227,8 +233,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.window is None and (arguments.stride is not None or arguments.threshold is not None):
         raise usage.WrongUse("--stride and --threshold are of windows: say how long these are, --window=SECONDS")
     for name, value in (("window", arguments.window), ("stride", arguments.stride)):
-        if value is not None and not 0 < value < float("inf"):
-            raise usage.WrongUse(f"--{name}={value:g}: give a number of seconds above 0")
+        if value is not None and not _SECONDS[0] <= value <= _SECONDS[1]:
+            raise usage.WrongUse(
+                f"--{name}={value:g}: give a number of seconds above 0, from {_SECONDS[0]:g} to {_SECONDS[1]:g}"
+            )
     if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
         raise usage.WrongUse(f"--threshold={arguments.threshold:g}: a probability is from 0 to 1")
     _check_files(arguments)
@@ -246,7 +254,7 @@ def _announced(run: Run, segment: Segment, topk: int, asked: watch.Asked | None)
     own = run.config.evaluation
     windows = {"window": asked.length, "stride": asked.stride, "threshold": asked.threshold} if asked else {}
     return {
-        "run": str(run.workdir),
+        "run": buckets.told(str(run.workdir)),
         "segment": segment.name,
         "protocol": own.protocol,
         "crops": own.crops,

@@ -18,7 +18,7 @@ CONFIG = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the argument that says which run."""
-    parser.add_argument("run", type=usage.on_disk, metavar="RUN", help="the workdir of a run that has ended")
+    parser.add_argument("run", type=usage.a_run, metavar="RUN", help="the workdir of a run that has ended")
 
 
 def execute(arguments: argparse.Namespace) -> None:

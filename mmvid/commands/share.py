@@ -38,7 +38,12 @@ CONFIG = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say what is shared, and where it goes."""
     add = parser.add_argument
-    add("run", metavar="RUN[:OUTPUT]", help="the workdir of a run that has ended, and perhaps one of its outputs")
+    add(
+        "run",
+        type=usage.a_part,
+        metavar="RUN[:OUTPUT]",
+        help="the workdir of a run that has ended, and perhaps one of its outputs",
+    )
     add("folder", type=usage.on_disk, metavar="DIR", help="a new or empty folder")
     add("--segment", metavar="NAME", help="the segment whose network is shared; default the last one")
     add("--upload", metavar="OWNER/NAME", help="send it to Hugging Face's hub, too")
@@ -47,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # ---------------------------------------------------------------------------- what is asked for
 def _apart(text: str) -> tuple[pathlib.Path, str]:
     """Reads RUN[:OUTPUT] as (folder of the run, output or '')."""
-    usage.check_on_disk("RUN", text)
     if os.path.isdir(text):
         return pathlib.Path(text), ""
     path, colon, output = text.rpartition(":")

@@ -37,7 +37,7 @@ class Spoken(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which runs speak, and where the archive goes."""
-    parser.add_argument("runs", type=usage.on_disk, nargs="+", metavar="RUN", help="workdirs of ended runs")
+    parser.add_argument("runs", type=usage.a_run, nargs="+", metavar="RUN", help="workdirs of ended runs")
     parser.add_argument("--out", type=usage.on_disk, required=True, metavar="FILE.zip", help="the archive")
     parser.add_argument(
         "--splits",

@@ -9,7 +9,8 @@ fit, and what does not fit.
 --check looks at a published file (.safetensors, .pth, .pt, .tar, .pyth, .pkl)
 or one of ours, PATH or PATH#NETWORK; --model=tsm_resnet50 compares it with one
 network alone. Of one of ours, --write=OUT.safetensors --spelling=tsm writes a
-network under published names, so that the code that they are of can load it.
+network under published names, so that the code that they are of can load it
+strictly.
 A file that fits is given as --config.networks.rgb.weights=FILE.
 """
 
@@ -26,6 +27,7 @@ from mmvid import usage
 from mmvid import weights as weights_lib
 from mmvid.models import FUSION, MODELS, build_model
 from mmvid.report.text import aligned
+from mmvid.run import published
 from mmvid.weights import files, sources, trees
 from mmvid.weights.spellings import SPELLINGS
 
@@ -199,9 +201,8 @@ def write(path: str, out: pathlib.Path, spelling: str, head: str) -> int:
         heads = weights_lib.heads_of(tree["params"], found.layout)
         if not head and len(heads) > 1:
             raise ValueError(f"{path} has the heads {', '.join(heads)}: keep one of them, --head={heads[0]}")
-        names = weights_lib.torch_names(
-            tree["params"], tree.get("stats", {}), head=head or "".join(heads), spelling=spelling
-        )
+        # Of its options the file tells none.
+        names = published.named(tree, head=head or "".join(heads), spelling=spelling, options={})
     usage.check_folder("--write", out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write(out, names, {})

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmvid import buckets, usage
+from mmvid import buckets, transfer, usage
 from mmvid.data import labels as labels_lib
 from mmvid.data.stored import plain, with_settings
 
@@ -265,12 +265,7 @@ def _check_version(root: pathlib.Path, found: dict, command: str) -> None:
 
 
 def is_at(root: str | os.PathLike) -> bool:
-    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket (gs://). Raises WrongUse for s3://."""
-    if buckets.scheme(root) == "s3":
-        raise usage.WrongUse(
-            f"{root}: records are read at random places, on disks and in gs:// buckets: mount an s3:// bucket "
-            "(mountpoint-s3, rclone) or copy it, and name that folder"
-        )
+    """Whether there is a prepared dataset at ``root``, on a disk or in a bucket."""
     return buckets.there(buckets.located(root) / "metadata.json")
 
 
@@ -302,12 +297,23 @@ def _check_kinds(info: Info) -> None:
             raise TypeError(f"the label space {name!r} has no classes or no kind")
 
 
+def _is_read(path: str) -> bool:
+    """Whether a file of a dataset's folder is read in training: a build may have left its prepared clips there."""
+    return not path.startswith("prepared/")
+
+
+def _near(root: str | os.PathLike):
+    """Where the dataset at ``root`` is read: of one in an s3:// bucket, which ArrayRecord's reader does not know,
+    it is a copy on this machine, which is made once. Raises ValueError or OSError where it cannot be made."""
+    return transfer.fetched(os.fspath(root), _is_read) if buckets.scheme(root) == "s3" else buckets.located(root)
+
+
 def open_dataset(root: str | os.PathLike, command: str = "", example: str = "") -> Dataset:
     """Opens the dataset at ``root``, which ``command`` makes where one is known; ``example`` would make there what
     is wanted. Raises FileNotFoundError or ValueError, which say how to build it."""
-    root = buckets.located(root)
+    _check_there(buckets.located(root), example)
+    root = _near(root)
     path = root / "metadata.json"
-    _check_there(root, example)
     try:
         found = json.loads(path.read_bytes())
         # First: of another schema the other entries may differ, too.

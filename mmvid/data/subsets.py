@@ -4,7 +4,6 @@ The rule, the ids and the labels alone decide which clips are taken, whatever th
 """
 
 import hashlib
-import heapq
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,6 +16,8 @@ from mmvid.streams import Head
 
 # The logger of `mmvid.logs`, which worker processes do not import: it brings JAX along.
 LOG = logging.getLogger("mmvid")
+# Clips that are hashed at a time: of ten million all digests would be some hundred megabytes.
+_SOME = 1 << 16
 
 
 class Subset:
@@ -57,10 +58,16 @@ class Subset:
 
 
 # ---------------------------------------------------------------------------- which clips
-def _rank(seed: int, clip: str) -> bytes:
-    """Returns the key that sorts clips into the random order of a seed, the same on every machine."""
-    # A digest of the id, so that a clip keeps its place when others are added to the dataset or removed.
-    return hashlib.sha256(f"{seed}/{clip}".encode()).digest()
+def _ranks(seed: int, ids: Sequence[str]) -> np.ndarray:
+    """Returns the numbers [N, 2] that sort clips into the random order of a seed, the same on every machine."""
+    # Of a digest of each id, so that a clip keeps its place when others are added to the dataset or removed. Half
+    # of it decides: that two clips agree in 128 bits is not to be expected.
+    found, begin, sha = np.empty((len(ids), 2), np.uint64), f"{seed}/".encode(), hashlib.sha256
+    for start in range(0, len(ids), _SOME):
+        some = ids[start : start + _SOME]
+        digests = b"".join([sha(begin + clip.encode()).digest() for clip in some])
+        found[start : start + len(some)] = np.frombuffer(digests, ">u8").reshape(-1, 4)[:, :2]
+    return found
 
 
 def _evenly(counts: np.ndarray, total: int) -> np.ndarray:
@@ -68,14 +75,16 @@ def _evenly(counts: np.ndarray, total: int) -> np.ndarray:
 
     Ties go to the class that has fewer clips in all. Returns int [K].
     """
-    wanted = np.zeros_like(counts)
-    heap = [(0, int(n), c) for c, n in enumerate(counts) if n]
-    heapq.heapify(heap)
-    for _ in range(min(total, int(counts.sum()))):
-        _, n, c = heapq.heappop(heap)
-        wanted[c] += 1
-        if wanted[c] < n:
-            heapq.heappush(heap, (int(wanted[c]), n, c))
+    total = min(total, int(counts.sum()))
+    low, high = 0, int(counts.max(initial=0))
+    # As many as every class can have, if it has so many.
+    while low < high:
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.minimum(counts, level).sum() <= total else (low, level - 1)
+    wanted = np.minimum(counts, low)
+    # One more each for the first of those that have more, of which there are more than are left.
+    more = [c for c in np.argsort(counts, kind="stable") if counts[c] > low]
+    wanted[more[: total - int(wanted.sum())]] += 1
     return wanted
 
 
@@ -129,7 +138,8 @@ def _drawn_of_one(label: np.ndarray, classes: int, rule: Rule) -> np.ndarray:
     all are served at once."""
     counts = np.bincount(label, minlength=classes)
     wanted, total = _wanted(counts, len(label), rule)
-    by_class = np.argsort(label, kind="stable")
+    # Few bits are sorted five times as fast.
+    by_class = np.argsort(label.astype(np.min_scalar_type(classes)), kind="stable")
     # The place of every clip within its class, in the order of `by_class`.
     place = np.arange(len(label)) - np.repeat(np.cumsum(counts) - counts, counts)
     taken = np.zeros(len(label), bool)
@@ -139,13 +149,13 @@ def _drawn_of_one(label: np.ndarray, classes: int, rule: Rule) -> np.ndarray:
 
 
 def _shuffled(ids: Sequence[str], rows: np.ndarray, seed: int) -> np.ndarray:
-    """Returns ``rows`` in the random order of a seed (`_rank`)."""
-    ranks = bytearray()
-    for row in rows.tolist():
-        # Half of a digest decides: that two clips agree in 128 bits is not to be expected.
-        ranks += _rank(seed, ids[row])[:16]
-    first, second = np.frombuffer(ranks, ">u8").reshape(-1, 2).T
-    return rows[np.lexsort((second, first))]
+    """Returns ``rows`` in the random order of a seed (`_ranks`)."""
+    first, second = _ranks(seed, ids if len(rows) == len(ids) else [ids[row] for row in rows.tolist()]).T
+    order = np.argsort(first)
+    # One number sorts ten times as fast as two, and hardly ever leaves a tie.
+    if (np.diff(first[order]) == 0).any():
+        order = np.lexsort((second, first))
+    return rows[order]
 
 
 def choose(source, rule: Rule, head: Head | None, without: Collection[str] = ()) -> np.ndarray:

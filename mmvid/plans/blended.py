@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import numpy as np
 
-from mmvid import files, network, sharding
+from mmvid import files, network, sharding, transfer, usage
 from mmvid.methods import gblend
 from mmvid.network import Beginning, Network, TrainState
 from mmvid.plans.segment import Segment
@@ -209,7 +209,8 @@ def resolved(text: str, outputs: Sequence[str], parts: Sequence[str]) -> str:
     folder has none."""
     if text == gblend.ESTIMATE or gblend.given(text, outputs) is not None:
         return text
-    return ",".join(repr(weight) for weight in blends.of_run(pathlib.Path(text), parts))
+    folder = transfer.fetched(text, transfer.without_checkpoints) if usage.scheme(text) else pathlib.Path(text)
+    return ",".join(repr(weight) for weight in blends.of_run(folder, parts))
 
 
 def forget_gone(config) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mmvid import files
+from mmvid import buckets, files
 from mmvid.report import diagrams, facts, overview, page, panels, table, verdict, worth
 from mmvid.report import text as text_lib
 from mmvid.report.overview import CALIBRATION
@@ -236,7 +236,8 @@ def plain(rows: Sequence[Row], split: str, headline: str, how: str, base: Row | 
     """Returns the numbers of a split for other programs: a dict for each row, with values as fractions."""
     known, found, own = outputs(rows, split, headline), [], entries(rows, split, headline)
     for row in rows:
-        line = {"title": row.title, "segment": row.segment, "seeds": row.seeds, "runs": row.runs}
+        line = {"title": row.title, "segment": row.segment, "seeds": row.seeds}
+        line["runs"] = tuple(map(buckets.told, row.runs))
         line["head"] = head_of(row.scores[split][0])
         line["values"] = {o: values(row, split, o, how) for o in known}
         line["calibration_error"] = {o: errors(row, split, o, how) for o in known}
@@ -260,7 +261,7 @@ def _folders(rows: Sequence[Row]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in rows:
         for folder in row.runs:
-            found.setdefault(folder, []).append(row.title)
+            found.setdefault(buckets.told(folder), []).append(row.title)
     return found
 
 

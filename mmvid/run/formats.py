@@ -8,21 +8,19 @@ import json
 import logging
 import pathlib
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import numpy as np
 
 from mmvid import files, lowering, usage
 from mmvid import weights as weights_lib
-from mmvid.models import swin3d
 from mmvid.network import Network
 from mmvid.plans import learning
-from mmvid.run import export
+from mmvid.run import agreement, published
 from mmvid.run.build import Run
 from mmvid.run.export import Export
 from mmvid.weights import files as weight_files
-from mmvid.weights.spellings import SPELLINGS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # How long JAX promises to read what it has exported, in days.
@@ -80,7 +78,7 @@ def write_jax(made: Export, folder: pathlib.Path) -> None:
     with _refused("jax", "these networks cannot be traced for any number of clips", "torch"):
         exported = jax.export.export(jax.jit(made.function), platforms=PLATFORMS)(_shaped(made, batch))
         program = bytes(exported.serialize())
-    checked = export.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
+    checked = agreement.check(made, jax.jit(jax.export.deserialize(bytearray(program)).call))
     about = {
         **made.about,
         "format": "jax",
@@ -143,37 +141,10 @@ def write_onnx(made: Export, folder: pathlib.Path) -> None:
         with _refused("onnx", "onnxruntime cannot run what jax2onnx made", "jax"):
             return dict(zip(outputs, session.run(outputs, clips)))
 
-    files.write_json(folder / ABOUT, about | export.check(made, answer))
+    files.write_json(folder / ABOUT, about | agreement.check(made, answer))
 
 
 # ---------------------------------------------------------------------------- torch
-def _spelling(model: str) -> str:
-    """Returns in whose names the files of an architecture were published; '' is torchvision's, or its authors'."""
-    return next((name for name, own in SPELLINGS.items() if model in own.models and own.key_of), "")
-
-
-def _beside(keys: dict, options: Mapping) -> dict[str, np.ndarray]:
-    """Returns what published modules keep beside the weights of ``keys`` and ask for when they load strictly: each
-    block of a Swin the pairs of tokens of its window; STLT's older code the numbers of places, and the layer that
-    those in space began as copies of."""
-    found = {}
-    for key, value in keys.items():
-        if key.endswith("relative_position_bias_table"):
-            found[key.replace("bias_table", "index")] = swin3d.pairs_of(options.get("window") or swin3d.WINDOW)
-        elif key == "backbone.frames_embeddings.position_embeddings.weight":
-            found["backbone.frames_embeddings.position_ids"] = np.arange(len(value))[None]
-        elif key.startswith(first := "backbone.frames_embeddings.layout_embedding.transformer.layers.0."):
-            found[key.replace(first, "backbone.frames_embeddings.layout_embedding.encoder_layer.")] = value
-    return found
-
-
-def named(tree: dict, model: str, head: str, options: Mapping) -> dict[str, np.ndarray]:
-    """Returns {key: array}, all that published code of a ``model`` with these ``options`` loads strictly. Raises
-    ValueError where nobody has named such layers."""
-    keys = weights_lib.torch_names(tree["params"], tree["stats"], head=head, spelling=_spelling(model))
-    return keys | _beside(keys, options)
-
-
 def _check_whole(path: pathlib.Path, network: Network, tree: dict, heads: Collection[str]) -> None:
     """Raises ValueError where the file at ``path``, read as any published one, is not the network bit for bit."""
     # A published file has one classifier: of several heads the layers below are compared.
@@ -204,12 +175,12 @@ def _write_network(run: Run, made: Export, network: Network, folder: pathlib.Pat
     """Writes the files of a network; returns whose names they have. Raises ValueError where there are none."""
     spec, heads = run.config.networks[network.name], made.segment.heads
     tree = jax.device_get({kind: made.weights[kind][network.name] for kind in ("params", "stats")})
-    options = learning.own(run.config.model_options, spec.options)
+    options, spelling = learning.own(run.config.model_options, spec.options), published.spelling_of(spec.model)
     note = {"format": "pt", "about": json.dumps(made.about)}
     for head in heads:
         path = folder / f"{network.name if len(heads) == 1 else f'{network.name}-{head}'}.safetensors"
         try:
-            keys = named(tree, spec.model, head, options)
+            keys = published.named(tree, head=head, spelling=spelling, options=options)
             weight_files.write(path, keys, note)
             _check_whole(path, network, tree, heads)
         # Whatever a writer stumbles over, in layers that it does not know.
@@ -218,4 +189,4 @@ def _write_network(run: Run, made: Export, network: Network, folder: pathlib.Pat
                 f"--format=torch: nobody has published names for all layers of {network.name}, "
                 f"a network of the model {spec.model}. Take --format=jax, or other networks alone by --outputs"
             ) from error
-    return _spelling(spec.model) or "torchvision's rules, though no such file was published"
+    return spelling or "torchvision's rules, though no such file was published"

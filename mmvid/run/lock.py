@@ -50,7 +50,7 @@ def _holder(path: pathlib.Path) -> dict:
         return {}
 
 
-def _describe(holder: dict) -> str:
+def describe(holder: dict) -> str:
     """A holder in words: 'process 123 on host worker-2, since 2026-11-26 09:00:00+00:00'."""
     if not {"pid", "host", "start"} <= set(holder):
         return "another process"
@@ -191,7 +191,7 @@ def held(path: str | os.PathLike, what: str, *, wait: Callable[[str], None] | No
     """
     path, told = pathlib.Path(path), False
     while (release := _taken(path)) is None:
-        line = f"{what} is in use by {_describe(holder(path))}"
+        line = f"{what} is in use by {describe(holder(path))}"
         if wait is None:
             raise Held(line)
         if not told:

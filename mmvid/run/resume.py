@@ -5,6 +5,7 @@ import json
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Callable
 
 import jax
 
@@ -153,8 +154,9 @@ def scores_key(run: Run) -> str:
     return keys.of_scores(run.config, {name: run.datasets[name].info.fingerprint for name in further})
 
 
-def note_key(run: Run, segment: Segment, key: str) -> None:
-    """Writes a segment's key into its folder before it trains, and what its weights will have seen.
+def note_key(run: Run, segment: Segment, key: str, shown: Callable | None = None) -> None:
+    """Writes a segment's key into its folder before it trains, and what its weights will have seen, of clips that
+    ``shown`` has looked at (`seen.of`).
 
     A segment that was begun under one key and goes on under another (mmvid, or a file of weights that it
     started from, was replaced) is made of both: it gets the key '', and is never reused. Where it was copied
@@ -168,16 +170,11 @@ def note_key(run: Run, segment: Segment, key: str) -> None:
         note = {"key": key if same else "", "scores": scores_key(run)}
         if "reused" in old and has_checkpoints(directory):
             note["reused"] = old["reused"]
-        files.write_json(path, note | {"seen": _seen(run, segment, old.get("seen"), same=same and key != "")})
-
-
-def _seen(run: Run, segment: Segment, old: dict | None, *, same: bool) -> dict:
-    """What a segment has seen: what was noted when it began, and, where it is not the ``same`` any more, what it
-    sees now."""
-    # What it started from may be gone by now, which would prove less.
-    if old and same:
-        return old
-    return weights_seen.joined(seen.of(run, segment), [old] if old else [])
+        told = old.get("seen")
+        # What it started from may be gone by now, which would prove less than what was noted when it began.
+        if not (told and same and key):
+            told = weights_seen.joined(seen.of(run, segment, shown), [told] if told else [])
+        files.write_json(path, note | {"seen": told})
 
 
 def ended(run: Run, segment: Segment) -> bool:

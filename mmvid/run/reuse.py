@@ -4,10 +4,10 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
-from mmvid import files, sharding, usage
+from mmvid import buckets, files, sharding, usage
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
-from mmvid.run import resume
+from mmvid.run import mirror, resume
 from mmvid.run.build import Run
 from mmvid.scores import file
 
@@ -20,10 +20,9 @@ class _Ended(NamedTuple):
 
 
 def _paths(config) -> list[pathlib.Path]:
+    """The workdirs that are named, of those in buckets the copies."""
     paths = usage.listed(config.reuse)
-    for path in paths:
-        usage.check_on_disk("--config.reuse", path)
-    return [pathlib.Path(path) for path in paths]
+    return [mirror.fetched(path) if usage.scheme(path) else pathlib.Path(path) for path in paths]
 
 
 def all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:
@@ -92,7 +91,7 @@ def _copy(run: Run, segment: Segment, key: str, ended: _Ended) -> None:
         if not same:
             shutil.rmtree(temporary / "scores", ignore_errors=True)
         _rename(temporary, segment)
-        note = {"key": key, "scores": resume.scores_key(run), "reused": str(ended.directory)}
+        note = {"key": key, "scores": resume.scores_key(run), "reused": buckets.told(str(ended.directory))}
         files.write_json(temporary / "key.json", note)
     LOG.info("%s: reused from %s%s", segment.name, ended.directory, "" if same else ", to be scored anew")
 
@@ -116,9 +115,9 @@ def take(run: Run, known: dict[str, str]) -> None:
 
     Raises WrongUse for a path that is not the workdir of a run.
     """
-    paths = _paths(run.config)
 
     def copy() -> None:
+        paths = _paths(run.config)
         found: dict[str, list[_Ended]] = {}
         for path in paths:
             own = all_ended(path)
@@ -134,4 +133,4 @@ def take(run: Run, known: dict[str, str]) -> None:
             if ended := _usable(run, segment, found.get(key, [])):
                 _copy(run, segment, key, ended)
 
-    sharding.on_first(copy if paths else lambda: None, "reusing what other runs have trained")
+    sharding.on_first(copy if run.config.reuse else lambda: None, "reusing what other runs have trained")

@@ -1,5 +1,8 @@
 """Which clips a segment trains on, and which splits it never meets: what its file of weights will tell."""
 
+import functools
+from collections.abc import Callable
+
 from mmvid.plans.segment import Segment
 from mmvid.run.build import Run
 from mmvid.weights import files
@@ -12,14 +15,22 @@ def _shown(run: Run, dataset: str, split: str) -> Shown:
     return Shown(dataset, split, source.info.fingerprint, seen_lib.clips(source.ids()))
 
 
-def of(run: Run, segment: Segment) -> dict:
+def shower(run: Run) -> Callable[[str, str], Shown]:
+    """Returns shown(dataset, split), which looks at the ids of each once: of ten million clips it takes some ten
+    seconds, and each segment asks. What it keeps of them is eight bytes a clip."""
+    return functools.cache(functools.partial(_shown, run))
+
+
+def of(run: Run, segment: Segment, shown: Callable[[str, str], Shown] | None = None) -> dict:
     """What a segment's networks will have seen when it ends, as `weights.seen.of_clips` says it: its own clips,
-    and what anything that it starts from has seen. Teachers count, since students learn what these know."""
+    and what anything that it starts from has seen. Teachers count, since students learn what these know.
+
+    ``shown`` is the `shower` that the segments of a run share.
+    """
+    shown = shown or shower(run)
     trained = dict.fromkeys((group.dataset, group.split) for group in segment.groups.values())
     every = [(name, split) for name, dataset in run.datasets.items() for split in dataset.info.splits]
-    # Once: of ten million clips it takes half a minute.
-    shown = {key: _shown(run, *key) for key in dict.fromkeys([*trained, *every])}
-    own = seen_lib.of_clips((shown[key] for key in trained), (shown[key] for key in every))
+    own = seen_lib.of_clips((shown(*key) for key in trained), (shown(*key) for key in every))
     # Without a spec nobody knows what it starts from.
     if not segment.spec:
         return own | {"unproven": [f"segment {segment.name!r}"]}

@@ -72,10 +72,11 @@ def listened() -> Iterator[dict]:
 
     def handle(number, frame):
         # Whoever asks twice does not want to wait until everything is saved.
-        if "signal" in stop:
+        if "signal" in stop or "handed_on" in stop:
             raise KeyboardInterrupt
-        if several:  # all leave at the same place, with the same exit code
-            stop["signal"] = "SIGTERM"
+        if several:
+            # Not yet a signal that ends this process: all leave at the same place, where they have `agreed`.
+            stop["handed_on"] = True
             os.kill(os.getpid(), signal.SIGTERM)
             return
         stop["signal"] = signal.Signals(number).name
