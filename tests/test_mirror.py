@@ -145,7 +145,7 @@ def test_a_file_that_takes_long_to_send_keeps_its_holder(quick, monkeypatch):
 
 
 def test_ctrl_c_that_leaves_files_here_is_no_good_end(quick, monkeypatch):
-    with pytest.raises(ValueError, match="403 Forbidden.*kept on this machine"), mirror.trained(URL) as folder:
+    with pytest.raises(ValueError, match=r"403 Forbidden.*kept on this machine"), mirror.trained(URL) as folder:
         write(folder, c="1")
         monkeypatch.setattr(Bucket, "trouble", deny("put"))
         raise signals.Stopped("everything is saved", "SIGINT")
@@ -293,7 +293,10 @@ def test_a_run_that_may_only_be_read_is_read(quick, monkeypatch):
 
 def test_what_a_command_could_not_put_back_is_set_aside(quick, monkeypatch):
     write(quick, config_JSON="{}")
-    with pytest.raises(ValueError, match="403 Forbidden.*in the folder not-sent-"), mirror.borrowed(URL) as folder:
+    with (
+        pytest.raises(ValueError, match=r"403 Forbidden.*in the folder not-sent-"),
+        mirror.borrowed(URL) as folder,
+    ):
         write(folder, report__html="1")
         monkeypatch.setattr(Bucket, "trouble", deny("put"))
     assert (next(transfer.of(URL).top.glob("not-sent-*")) / "report/html").exists()
