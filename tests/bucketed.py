@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import threading
 
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
@@ -35,7 +36,7 @@ class Bucket(LocalFileSystem):
         path = pathlib.Path(self._strip_protocol(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside all buckets: nobody lists what is not whole.
-        temporary = pathlib.Path(f"{os.environ[PLACE]}.coming.{os.getpid()}")
+        temporary = pathlib.Path(f"{os.environ[PLACE]}.coming.{os.getpid()}.{threading.get_ident()}")
         write(temporary)
         os.replace(temporary, path)
 

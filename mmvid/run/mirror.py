@@ -139,7 +139,8 @@ def _taken(copy: Copy) -> dict:
 
 def _check_held(copy: Copy, own: dict) -> None:
     """Raises Lost where another process holds the run by now, since this one was silent too long."""
-    if (known := transfer.told_of(copy, transfer.HOLDER)).get("token") != own["token"]:
+    # Without a note, which somebody has removed to unlock it, nobody else has it.
+    if (known := transfer.told_of(copy, transfer.HOLDER)).get("token", own["token"]) != own["token"]:
         raise Lost(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
 
 
