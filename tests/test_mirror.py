@@ -432,7 +432,7 @@ def names_of(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [
-    r"ce/checkpoints/\d+/state/_METADATA", r"mml/checkpoints/\d+/_CHECKPOINT_METADATA", "mml/done.json",
+    r"ce/checkpoints/\d+/state/_METADATA", "mml/done.json",
 ])  # fmt: skip
 def test_a_killed_run_goes_on_on_another_machine(data, finished, machines, where):  # noqa: F811
     killed = train(data, machines, "one", "--config.save_every=1", **{bucketed.KILL: where})
@@ -472,7 +472,7 @@ def test_seeds_and_a_dry_run_in_a_bucket(data, machines):  # noqa: F811
     dry = train(data, machines, "one", "--dry")
     assert not dry.returncode and "nothing was written" in dry.stdout, dry.stderr[-3000:]
     assert not files_of(machines / "buckets")
-    done = train(data, machines, "one", "--seeds=0,1", brief=False)
+    done = train(data, machines, "one", "--seeds=1", brief=False)
     assert not done.returncode, done.stderr[-3000:]
     there = machines / "buckets/b/runs/a"
     assert (there / "compare.html").exists() and (there / "seed1/mml/done.json").exists()
