@@ -271,11 +271,11 @@ def test_clips_of_one_name_become_films_of_two(films):
 
 
 @pytest.mark.parametrize("argv, code, match", [
-    (("--window=0",), 2, "--window=0: give a number of seconds above 0"),
+    (("--window=0",), 2, "--window=0: give a number of seconds from 0.001"),
     (("--window=nan",), 2, "--window=nan: give a number"), (("--window=inf",), 2, "--window=inf: give a number"),
-    (("--window=1e-9",), 2, "--window=1e-09: give a number of seconds above 0, from 0.001 to 86400"),
+    (("--window=1e-9",), 2, "--window=1e-09: give a number of seconds from 0.001 to 86400"),
     (("--window=1e9",), 2, "--window=1e+09: give"), (("--window=1", "--stride=1e9"), 2, "--stride=1e+09: give"),
-    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds above 0"),
+    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds from 0.001"),
     (("--window=1", "--stride=-1"), 2, "--stride=-1"), (("--window=one",), 2, "invalid float value"),
     (("--window=1", "--threshold=2"), 2, "--threshold=2: a probability is from 0 to 1"),
     (("--stride=1",), 2, "say how long these are, --window=SECONDS"), (("--workers=-1",), 2, "--workers=-1"),
