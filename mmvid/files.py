@@ -37,7 +37,7 @@ def _stays(path: pathlib.Path) -> bool:
     what a process has open, as /dev/stdout is."""
     place = path.parent.resolve() / path.name
     target = place.parent / os.readlink(place) if place.is_symlink() else place
-    of_process = pathlib.Path("/proc") in target.parent.resolve().parents
+    of_process = any(pathlib.Path("/proc") in own.parent.resolve().parents for own in (place, target))
     return place.exists() and (of_process or not (place.is_file() or place.is_dir()))
 
 
@@ -113,12 +113,11 @@ def check_target(
     places = _places(path)
     if not os.path.lexists(path) or _stays(path) or (own is not None and places == _places(own)):
         return
-    above = sorted({folder for place in places for folder in place.parents}, reverse=True)
-    for read in reads:
-        if read.resolve() in (*places, *above):
-            raise usage.WrongUse(f"{flag}={path} would be written over an input ({read}): name another file")
-    for folder, what in ((folder, _kept(folder)) for folder in above):
-        if what:
+    read = {own.resolve() for own in reads}
+    if read & places:
+        raise usage.WrongUse(f"{flag}={path} would be written over an input: name another file")
+    for folder in sorted({folder for place in places for folder in place.parents}, reverse=True):
+        if what := _kept(folder) or ("an input" if folder in read else ""):
             raise usage.WrongUse(
                 f"{flag}={path} would be written over what is in the folder of {what} ({folder}): name another "
                 "file, or remove that one where it is no part of it"

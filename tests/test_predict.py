@@ -476,10 +476,13 @@ def test_a_call_is_checked_as_a_row(given, match):
 @pytest.mark.parametrize("named, target", [
     ("a.mp4", "a.mp4"), ("mine", "mine/b.mp4"), ("a.csv", "a.csv"), ("a.csv", "a.wav"), ("mine", "link.json"),
     ("mine", "mine/frames/1.png"), ("mine/frames/*.png", "mine/frames/2.png"), ("a.mp4", "run/config.json"),
+    ("a.mp4", "run/mml/weights.safetensors"), ("a.mp4", "other/mml/weights.safetensors"),
 ])  # fmt: skip
 def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.mp4", "mine/b.mp4", "mine/frames/1.png", "mine/frames/2.png", "a.wav", "run/config.json"):
+    weights = ("run/mml/weights.safetensors", "other/mml/weights.safetensors", "other/data.json")
+    pictures = ("mine/frames/1.png", "mine/frames/2.png")
+    for name in ("a.mp4", "mine/b.mp4", *pictures, "a.wav", "run/config.json", *weights):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "link.json").symlink_to(tmp_path / "mine/b.mp4")
@@ -489,7 +492,7 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     for which in ("json", "csv"):
         arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None, video=None)
         setattr(arguments, which, target)
-        with pytest.raises(usage.WrongUse, match="written over an input"):
+        with pytest.raises(usage.WrongUse, match=r"written over (an input|what is in the folder of a run)"):
             predict._check_targets(arguments, items)
         setattr(arguments, which, "mine/said.json")  # of an earlier call
         predict._check_targets(arguments, items)

@@ -52,8 +52,6 @@ from mmvid.streams import Head
 CONFIG = False
 # Pictures of a clip that are decoded at once; more would take the memory that a training has.
 MOST = 256
-# What a percentage without a kind is of.
-EVERY = "all kinds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +108,8 @@ def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: Map
 def tolerated(text: str) -> dict[str, float]:
     """Reads '1', 'copies=5' or '1,copies=5,missing=2', percentages of all kinds of problems or of some: {kind:
     share}. Raises WrongUse for a kind that there is not, and for what is no percentage."""
-    own: dict[str, float] = {}
+    # None stands for all kinds.
+    own: dict[str | None, float] = {}
     entries = usage.listed(text)
     for kind, given, percent in (entry.rpartition("=") for entry in entries):
         try:
@@ -119,13 +118,13 @@ def tolerated(text: str) -> dict[str, float]:
             share = -1.0
         if not 0 <= share <= 1:
             raise usage.WrongUse(f"--tolerate={text}: {percent!r} is no percentage from 0 to 100")
-        name = kind if given else EVERY
+        name = kind if given else None
         if name in own:
-            raise usage.WrongUse(f"--tolerate={text}: it gives two percentages of {name}; leave one of them out")
+            raise usage.WrongUse(f"--tolerate={text}: of {name or 'all kinds'} it gives two percentages; give one")
         own[name] = share
-    if not entries or not own.keys() <= {EVERY, *checkup.KINDS}:
+    if not entries or not own.keys() <= {None, *checkup.KINDS}:
         raise usage.WrongUse(f"--tolerate={text}: write PERCENT, or KIND=PERCENT of {', '.join(checkup.KINDS)}")
-    return dict.fromkeys(checkup.KINDS, own.pop(EVERY, 0.0)) | own
+    return dict.fromkeys(checkup.KINDS, own.pop(None, 0.0)) | own
 
 
 def _checked(arguments: argparse.Namespace, dataset: Dataset) -> list[str]:
