@@ -117,10 +117,10 @@ def check_target(
     if read & places:
         raise usage.WrongUse(f"{flag}={path} would be written over an input: name another file")
     for folder in sorted({folder for place in places for folder in place.parents}, reverse=True):
-        if what := _kept(folder) or ("an input" if folder in read else ""):
+        if what := _kept(folder) or ("what is read" if folder in read else ""):
             raise usage.WrongUse(
-                f"{flag}={path} would be written over what is in the folder of {what} ({folder}): name another "
-                "file, or remove that one where it is no part of it"
+                f"{flag}={path} would be written over a file that is in the folder of {what} ({folder}): name "
+                "another one, or remove it where it is no part of that"
             )
 
 

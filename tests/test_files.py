@@ -39,13 +39,13 @@ def test_what_is_kept_is_not_written_over(tmp_path, monkeypatch, what):
         (tmp_path / "here" / "to.json").unlink(missing_ok=True)
         (tmp_path / "here" / "to.json").symlink_to(root / name)
         for way in (root / name, tmp_path / "link" / name, pathlib.Path("../kept", name), "to.json"):
-            with pytest.raises(usage.WrongUse, match=f"--json=.*folder of {what.split(',')[0]} .*another file"):
+            with pytest.raises(usage.WrongUse, match=f"--json=.*folder of {what.split(',')[0]} .*another one"):
                 files.check_target("--json", pathlib.Path(way))
     # New files harm nothing, nor what the command writes there by itself.
     files.check_target("--json", root / "new.json")
     (root / "browse.html").touch()
     files.check_target("--out", root / "browse.html", [root], root / "browse.html")
-    with pytest.raises(usage.WrongUse, match="or remove that one"):
+    with pytest.raises(usage.WrongUse, match="or remove it"):
         files.check_target("--out", root / "browse.html", [root])
 
 

@@ -492,7 +492,7 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     for which in ("json", "csv"):
         arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None, video=None)
         setattr(arguments, which, target)
-        with pytest.raises(usage.WrongUse, match=r"written over (an input|what is in the folder of a run)"):
+        with pytest.raises(usage.WrongUse, match=r"written over (an input|a file that is in the folder of)"):
             predict._check_targets(arguments, items)
         setattr(arguments, which, "mine/said.json")  # of an earlier call
         predict._check_targets(arguments, items)

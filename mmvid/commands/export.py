@@ -107,7 +107,8 @@ def execute(arguments: argparse.Namespace) -> None:
     outputs = () if arguments.outputs is None else _outputs(arguments.outputs, segment)
     about = write(run, segment, arguments.format, arguments.out, frame=frame, outputs=outputs)
     for path in sorted(arguments.out.iterdir()):
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        size = path.stat().st_size
+        print(f"{path}: {size / 1e6:.2f} MB" if size >= 1e6 else f"{path}: {size / 1e3:.1f} kB")
     print(f"{segment.name} of {arguments.run} as {arguments.format}, {time.perf_counter() - began:.0f} s")
     print(_checked(about))
     if arguments.format == "jax":
