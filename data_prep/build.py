@@ -17,9 +17,8 @@ import sys
 from data_prep import checks, clips, phases, readers, summary
 from data_prep.manifest import Manifest
 from data_prep.readers import OWN_FILES, READERS, Reader
-from mmvid import usage
+from mmvid import lock, usage
 from mmvid.data.media import record
-from mmvid.run import lock
 
 PROGRAM = "python -m data_prep.build"
 

@@ -5,6 +5,7 @@ folders, which object storage cannot do.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -39,6 +40,8 @@ def explained(text: str, act: str = "read"):
     except (FileNotFoundError, usage.WrongUse):
         raise
     except Exception as error:  # each service has errors of its own
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # this machine's disk
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         may = {"read": "read", "written": "write into"}[act]
         raise ValueError(
@@ -95,21 +98,16 @@ def _cache() -> pathlib.Path:
     return pathlib.Path(tempfile.gettempdir()) / f"mmvid-{os.getuid()}"
 
 
-def _below(folder: str, text: str) -> pathlib.Path:
-    """The place in the cache that stands for a path in a bucket."""
-    return (_cache() / folder).joinpath(scheme(text), *text.partition("://")[2].strip("/").split("/"))
-
-
-def folder_of(text: str) -> pathlib.Path:
-    """Where the copy of a folder in a bucket is kept."""
+def folders() -> pathlib.Path:
+    """Where copies of whole folders are kept, each in a folder of its own."""
     # Apart from single files: a run's weights are a file of its folder, and of others' beginnings, too.
-    return _below("folders", text)
+    return _cache() / "folders"
 
 
 def told(text: str) -> str:
     """``text`` with the paths of copies as those that their user has given: gs://..."""
-    places = "|".join(re.escape(f"{_cache()}{os.sep}{folder}{os.sep}") for folder in ("buckets", "folders"))
-    return re.sub(rf"(?:{places})({'|'.join(NEEDED)})/", r"\1://", text)
+    root = re.escape(f"{_cache()}{os.sep}")
+    return re.sub(rf"{root}(?:buckets|folders/[^/\s]+)/({'|'.join(NEEDED)})/", r"\1://", text)
 
 
 @functools.cache
@@ -119,7 +117,7 @@ def fetched(text: str) -> pathlib.Path:
     Where there is no such file, the path that its copy would have: what reads it says that it is missing. Raises
     ValueError where the bucket cannot be read, and no copy is there.
     """
-    copy = _below("buckets", text)
+    copy = (_cache() / "buckets").joinpath(scheme(text), *text.partition("://")[2].strip("/").split("/"))
     try:
         with explained(text):
             own = located(text).stat()

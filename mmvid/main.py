@@ -108,10 +108,10 @@ def _placed(workdir: str):
             f"{jax.process_count()} processes all write checkpoints: mount the bucket on all hosts (gcsfuse, "
             "rclone; docs/scale.md), or name a folder that they share"
         )
+    if _DRY.value:
+        return contextlib.nullcontext(transfer.fetched(workdir, transfer.without_checkpoints))
     from mmvid.run import mirror
 
-    if _DRY.value:
-        return contextlib.nullcontext(mirror.fetched(workdir, transfer.without_checkpoints))
     return mirror.trained(workdir)
 
 

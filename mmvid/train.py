@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from mmvid import checkpoint, files, logs, plans, sharding
+from mmvid import checkpoint, files, lock, logs, plans, sharding
 from mmvid.plans import keys
 from mmvid.plans.segment import Segment
 from mmvid.report import finish
@@ -16,7 +16,6 @@ from mmvid.run import (
     cache,
     counts,
     feed,
-    lock,
     loop,
     neighbours,
     processes,

@@ -1,32 +1,36 @@
 """Folders in buckets and their copies on this machine's disk: what differs is fetched or sent.
 
 Object storage neither adds to a file nor renames a folder, so that a run works in its copy. What is sent goes in
-an order that leaves, wherever it is broken off, a run that another machine can go on from.
+an order that leaves, wherever it is broken off, a run that another machine can go on from. Runs that are trained
+and folders that are read have copies apart: the bucket always counts in a copy that is read.
 """
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterable
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from mmvid import buckets, files, usage
+from mmvid import buckets, files, lock, usage
 
-# In a copy: the "token" of whoever had trained the run, and the "files" {path: [as it was here, as it was there]},
-# when it was last fetched or sent; the token with which it was "held" here.
-NOTE = ".bucket.json"
-# In the bucket: who trains the run, or did last. Its token tells whose files these are.
-HOLDER = "holder.json"
+# In the bucket: who trains the run, or did last; and which copy has last sent files of a training, with a mark
+# that is another one each time.
+HOLDER, SENDER = "holder.json", "sender.json"
 # What Orbax writes last of a checkpoint. Without it in a bucket, the folder was not sent to its end.
 LAST = "_CHECKPOINT_METADATA"
 # Endings of what is being written, or says who uses it on this machine.
 _PASSING = (f".{files.MARK}", ".lock", ".beat", ".now", ".tmp")
 # Folders of a run that are none of its results: compiled programs, and its end as it was rehearsed.
 _TRIED = {".cache", "rehearsal"}
+# How often a folder that changes while it is fetched is looked at anew.
+_TRIES = 3
 
 
 def everything(path: str) -> bool:
@@ -40,24 +44,37 @@ def without_checkpoints(path: str) -> bool:
 
 
 class Copy(NamedTuple):
-    """A folder in a bucket, as its user writes it, and where its copy lies."""
+    """A folder in a bucket, as its user writes it, and the folder of this machine that its copy lies in, beside
+    what is noted of it."""
 
     url: str
-    here: pathlib.Path
+    top: pathlib.Path
+
+    @property
+    def here(self) -> pathlib.Path:
+        """Where the copy lies."""
+        return self.top / self.url.replace("://", "/", 1)
 
 
-def of(url: str) -> Copy:
-    """The copy of a folder in a bucket. Raises WrongUse for a bucket as a whole."""
+def of(url: str, use: str = "read") -> Copy:
+    """The copy of a folder in a bucket for one ``use`` of it. Raises WrongUse for a bucket as a whole, and for a
+    path that is none."""
+    name, *rest = url.partition("://")[2].rstrip("/").split("/")
+    if {"", ".", ".."} & {name or "-", *rest}:
+        raise usage.WrongUse(f"{url}: a part of this path is empty or dots: write it as gs://BUCKET/FOLDER")
     url = url.rstrip("/")
-    if "/" not in url.partition("://")[2]:
+    if not rest:
         raise usage.WrongUse(f"{url} is a bucket: name a folder in it, which need not exist yet, as in {url}/run")
-    return Copy(url, buckets.folder_of(url))
+    buckets.scheme(url)
+    # Each apart: a folder in a folder is not to be sent or cleared with it.
+    mark = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return Copy(url, buckets.folders() / f"{use}-{mark}")
 
 
-def kept(copy: Copy) -> str:
-    """Says where on this machine a copy lies, in words that `buckets.told` leaves as they are."""
-    root = buckets.folder_of("gs://x").parents[1]
-    return f"in the folder {copy.here.relative_to(root)} of {root}"
+def kept(copy: Copy, folder: pathlib.Path | None = None) -> str:
+    """Says where on this machine a copy lies, or another folder beside it, in words that `buckets.told` leaves as
+    they are."""
+    return f"in the folder {(folder or copy.here).relative_to(copy.top)} of {copy.top}"
 
 
 # ---------------------------------------------------------------------------- what there is
@@ -74,7 +91,7 @@ def _passing(path: str) -> bool:
     if {"", ".", ".."} & set(parts):  # 'run//etc/x' would lie outside the copy
         return True
     unfinished = (folder := _checkpoint(path)) and not folder.rpartition("/")[2].isdigit()
-    own = parts[-1] in (NOTE, HOLDER) or not _TRIED.isdisjoint(parts[:-1])
+    own = parts[-1] in (HOLDER, SENDER) or not _TRIED.isdisjoint(parts[:-1])
     return bool(own or unfinished or any(part.endswith(_PASSING) for part in parts))
 
 
@@ -89,14 +106,14 @@ def _version(info: dict) -> list:
     return [info["size"], next((str(info[name]) for name in names if info.get(name)), "")]
 
 
-def there(copy: Copy) -> dict[str, list]:
-    """{path: version} of a folder in a bucket, {} where there is none. Raises ValueError where it cannot be
-    read."""
+def _listed(copy: Copy) -> dict[str, list]:
+    """{path: version} of a folder in a bucket, parts of checkpoints, too; {} where there is none. Raises
+    ValueError where it cannot be read."""
     with buckets.explained(copy.url):
         fs, base = buckets.system(copy.url)
         listed = fs.find(base, detail=True)
     found = {name[len(base) + 1 :]: _version(info) for name, info in listed.items() if name.startswith(f"{base}/")}
-    return _whole({path: own for path, own in found.items() if not _passing(path)})
+    return {path: own for path, own in found.items() if not _passing(path)}
 
 
 def here(copy: Copy) -> dict[str, list]:
@@ -114,34 +131,36 @@ def here(copy: Copy) -> dict[str, list]:
     return _whole(found)
 
 
-def _noted(copy: Copy) -> dict:
-    found = files.read_note(copy.here / NOTE)
+def _seen(path: pathlib.Path) -> list:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def noted(copy: Copy) -> dict:
+    """What is noted of a copy: the "files" {path: [as it was here, as it was there]} when they were last fetched
+    or sent; its "own" token; the sender's mark that was "seen" when it was last fetched whole; the token with
+    which the run was "held" here."""
+    found = files.read_note(copy.top / "bucket.json")
     note = found if isinstance(found, dict) else {}
     known = note.get("files") if isinstance(note.get("files"), dict) else {}
     pairs = {path: own for path, own in known.items() if isinstance(own, list) and len(own) == 2}
-    return {"token": note.get("token"), "held": note.get("held"), "files": pairs}
+    return {"own": note.get("own") or uuid.uuid4().hex, "seen": note.get("seen"), "held": note.get("held")} | {
+        "files": pairs
+    }
 
 
-def holds(copy: Copy, token: str) -> bool:
-    """Whether it is in this copy that the run was trained with a holder's ``token``."""
-    return _noted(copy)["held"] == token
+def note(copy: Copy, **changes) -> None:
+    """Notes something more of a copy."""
+    copy.top.mkdir(parents=True, exist_ok=True)
+    files.write_json(copy.top / "bucket.json", noted(copy) | changes)
 
 
-def hold(copy: Copy, known: str | None, token: str) -> None:
-    """Notes in a copy that the run is trained there with ``token``, where whoever did last had the ``known`` one.
-    A copy that was like the bucket then still counts as that."""
-    noted = _noted(copy)
-    same = {"token": token} if noted["token"] == known else {}
-    copy.here.mkdir(parents=True, exist_ok=True)
-    files.write_json(copy.here / NOTE, noted | {"held": token} | same)
-
-
-def holder(copy: Copy) -> dict:
-    """Who trains the run in a bucket, or did last; {} where nobody has."""
+def told_of(copy: Copy, name: str) -> dict:
+    """What stands in `HOLDER` or `SENDER` of a folder in a bucket; {} where there is none."""
     with buckets.explained(copy.url):
         fs, base = buckets.system(copy.url)
         try:
-            content = fs.cat_file(f"{base}/{HOLDER}")
+            content = fs.cat_file(f"{base}/{name}")
         except FileNotFoundError:
             return {}
     with contextlib.suppress(ValueError):
@@ -150,69 +169,74 @@ def holder(copy: Copy) -> dict:
     return {}
 
 
+def tell(copy: Copy, name: str, content: dict) -> None:
+    """Writes `HOLDER` or `SENDER`. Raises ValueError where the bucket cannot be written."""
+    with buckets.explained(copy.url, "written"):
+        fs, base = buckets.system(copy.url)
+        try:
+            fs.pipe_file(f"{base}/{name}", json.dumps(content).encode())
+        except FileNotFoundError:
+            raise no_bucket(copy) from None
+
+
 # ---------------------------------------------------------------------------- fetching
-class _Plan(NamedTuple):
-    """What is to be done here: paths to ``fetch``, to ``remove``, and to set ``aside``."""
+def planned(now_here: dict, now_there: dict, known: dict, ours: bool) -> tuple[list[str], list[str]]:
+    """Compares a copy with its folder in the bucket, by what was ``known`` of both when they were last equal;
+    returns which files are to be fetched, and which removed here.
 
-    fetch: list[str]
-    remove: list[str]
-    aside: list[str]
-
-
-def planned(now_here: dict, now_there: dict, noted: dict, ours: bool) -> _Plan:
-    """Compares a copy with its folder in the bucket, by what was ``noted`` of both when they were last equal.
-
-    Where nobody else has trained there since (``ours``), what changed here stays, to be sent: it is what a killed
-    run has left. Else the bucket's files count, and what changed here is set aside.
+    The bucket's files count. Only where they are ``ours``, nobody having trained there but in this copy, what
+    changed here stays, to be sent: it is what a killed run has left.
     """
-    plan = _Plan([], [], [])
-    for path in sorted(now_here | now_there):
-        was_here, was_there = noted.get(path, (None, None))
-        same_there = now_there.get(path) == was_there
-        # Of what was never noted, both have changed.
-        if path not in now_here:
-            plan.fetch.append(path)
-        elif now_here[path] == was_here:
-            if path not in now_there:
-                plan.remove.append(path)
-            elif not same_there:
-                plan.fetch.append(path)
-        elif not ours:
-            plan.aside.append(path)
-            if path in now_there:
-                plan.fetch.append(path)
-    return plan
+    fetch, remove, whole = [], [], _whole(now_there)
+    for path in sorted(now_here | whole):
+        own, other, was = now_here.get(path), whole.get(path), known.get(path, [None, None])
+        # A checkpoint of which a part has come there is still to be sent.
+        if ours and own and (own != was[0] or (other is None and path in now_there)):
+            continue
+        if other is None:
+            remove.append(path)
+        elif own is None or [own, other] != was:
+            fetch.append(path)
+    return fetch, remove
 
 
-def fetch(copy: Copy, wanted: Callable[[str], bool] = everything) -> int:
-    """Makes a copy like its folder in the bucket (`planned`), as far as files are ``wanted``. Returns how many
-    were set aside, beside the copy.
+def fetch(copy: Copy, wanted: Callable[[str], bool] = everything, ours: bool = False) -> None:
+    """Makes a copy like its folder in the bucket (`planned`), as far as files are ``wanted``.
 
     Raises ValueError where the bucket cannot be read, OSError where the disk has no room.
     """
-    now_there, holder_there = there(copy), holder(copy)
+    for left in reversed(range(_TRIES)):
+        try:
+            return _fetch(copy, wanted, ours)
+        except FileNotFoundError as error:  # whoever trains it has removed an old checkpoint meanwhile
+            if not left:
+                raise ValueError(f"{copy.url} changes while it is fetched ({error}): try again") from error
+
+
+def _fetch(copy: Copy, wanted: Callable[[str], bool], ours: bool) -> None:
+    now_there, known = _listed(copy), noted(copy)["files"]
     copy.here.mkdir(parents=True, exist_ok=True)
     _clear_halves(copy)
-    noted, now_here = _noted(copy), here(copy)
-    chosen = [{path: own for path, own in now.items() if wanted(path)} for now in (now_here, now_there)]
-    plan = planned(*chosen, noted["files"], noted["token"] == holder_there.get("token"))
-    _check_room(copy, sum(now_there[path][0] for path in plan.fetch))
-    for path in plan.aside:
-        _set_aside(copy, path)
-    for path in plan.remove:
-        (copy.here / path).unlink(missing_ok=True)
-    known = {path: own for path, own in noted["files"].items() if path not in plan.remove}
+    now = ({path: own for path, own in found.items() if wanted(path)} for found in (here(copy), now_there))
+    paths, remove = planned(*now, known, ours)
+    _check_room(copy, sum(now_there[path][0] for path in paths))
+    for path in remove:
+        _unlink(copy, path)
+        known.pop(path, None)
     try:
-        for path in _fetching(copy, plan.fetch, now_there):
+        for path in _fetching(copy, paths, now_there):
             known[path] = [_seen(copy.here / path), now_there[path]]
     finally:
-        files.write_json(copy.here / NOTE, noted | {"token": holder_there.get("token"), "files": known})
-    return len(plan.aside)
+        note(copy, files=known)
 
 
-def _seen(path: pathlib.Path) -> list:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _unlink(copy: Copy, path: str) -> None:
+    """Removes a file of a copy, and the folders that it leaves empty: Orbax would take one for a checkpoint."""
+    (copy.here / path).unlink(missing_ok=True)
+    for folder in (copy.here / path).parents:
+        if folder == copy.here or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def _clear_halves(copy: Copy) -> None:
@@ -231,17 +255,6 @@ def _check_room(copy: Copy, needed: int) -> None:
         )
 
 
-def aside(copy: Copy) -> Copy:
-    """Where files of a copy go that are not its bucket's."""
-    return copy._replace(here=copy.here.with_name(f"{copy.here.name}.not-sent"))
-
-
-def _set_aside(copy: Copy, path: str) -> None:
-    target = aside(copy).here / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(copy.here / path, target)
-
-
 def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
     """Fetches files, the last ones of checkpoints after all others, and yields each once it is whole."""
     if not paths:
@@ -254,12 +267,62 @@ def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
         for path in sorted(paths, key=lambda path: path.endswith(f"/{LAST}")):
             target = copy.here / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Several processes of a host may fetch it at once: each writes under a name of its own.
-            whole = files.whole(target, mark=f"{os.getpid()}.tmp")
-            with buckets.explained(f"{copy.url}/{path}"), whole as temporary:
+            with buckets.explained(f"{copy.url}/{path}"), files.whole(target) as temporary:
                 fs.get_file(f"{base}/{path}", str(temporary))
             yield path
             bar.update(sizes[path][0])
+
+
+@contextlib.contextmanager
+def guarded(copy: Copy, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Keeps other processes of this machine from a copy while the block runs; tells of one that it waits for."""
+    copy.top.mkdir(parents=True, exist_ok=True)
+    with lock.held(copy.top / "copy.lock", copy.url, wait=lambda line: say(f"{line}: waiting for it")):
+        yield
+
+
+@functools.cache
+def fetched(url: str, wanted: Callable[[str], bool] = everything) -> pathlib.Path:
+    """A copy of a folder in a bucket, or of the files that are ``wanted``, to read from; it is looked at once in
+    a process, and what is here already is not fetched again. Raises ValueError where the bucket cannot be read,
+    OSError where there is no room."""
+    copy = of(url)
+    with guarded(copy):
+        fetch(copy, wanted)
+    return copy.here
+
+
+# ---------------------------------------------------------------------------- what this machine has trained
+def _is_ours(copy: Copy) -> bool:
+    """Whether nobody has sent files of a training since this copy was fetched, or sent its own."""
+    known, sender = noted(copy), told_of(copy, SENDER)
+    return sender.get("token") == known["own"] or sender.get("mark", "") == known["seen"]
+
+
+def _unsent(copy: Copy) -> bool:
+    known = noted(copy)["files"]
+    return any(known.get(path, [None])[0] != own for path, own in here(copy).items())
+
+
+def set_aside(copy: Copy) -> pathlib.Path:
+    """Moves all of a copy to a folder beside it, and returns that."""
+    folder = copy.top / f"not-sent-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+    os.replace(copy.here, folder)
+    note(copy, files={})
+    return folder
+
+
+def fetch_to_train(copy: Copy) -> pathlib.Path | None:
+    """Makes a copy like its folder in the bucket, but for what a training here has not sent yet. Where another
+    machine has trained the run since, the bucket counts; what was not sent is set aside, and its folder
+    returned."""
+    ours = _is_ours(copy)
+    aside = set_aside(copy) if not ours and _unsent(copy) else None
+    # Until all of it is here, none of it passes for what a training has left.
+    note(copy, seen=None, own=noted(copy)["own"])
+    fetch(copy, ours=ours)
+    note(copy, seen=told_of(copy, SENDER).get("mark", ""))
+    return aside
 
 
 # ---------------------------------------------------------------------------- sending
@@ -291,72 +354,112 @@ def ordered(now: dict[str, list]) -> list[str]:
     return sorted(now, key=place)
 
 
-def gone(now: dict[str, list], noted: dict[str, list]) -> list[str]:
-    """What a run has removed here and is to be removed there: old checkpoints, of each first what says that it is
-    whole, and TensorBoard's events, which are drawn anew. Nothing else: a copy that somebody clears must not
-    empty the bucket."""
-    old = [
-        path for path in noted
-        if path not in now
-        and ("tfevents" in path or ((at := _checkpoint(path)) and f"{at}/{LAST}" not in now))
-    ]  # fmt: skip
+def superseded(now: dict[str, list], found: dict[str, list]) -> list[str]:
+    """Of the files ``found`` in a bucket those of old checkpoints, of each first what says that it is whole: of
+    those that are not here (``now``), where a newer one is whole both here and there."""
+    newest: dict[str, int] = {}
+    for at in {_checkpoint(path) for path in _whole(found)} & {_checkpoint(path) for path in now} - {""}:
+        folder, _, step = at.rpartition("/")
+        newest[folder] = max(int(step), newest.get(folder, 0))
+    kept_here, old = {_checkpoint(path) for path in now}, []
+    for path in found:
+        folder, _, step = (at := _checkpoint(path)).rpartition("/")
+        if at and at not in kept_here and int(step) < newest.get(folder, 0):
+            old.append(path)
     return sorted(old, key=lambda path: (not path.endswith(f"/{LAST}"), path))
 
 
-def _put(copy: Copy, paths: list[str], between: Callable) -> dict[str, list]:
-    """Sends files; returns what each was like just before. A file that has gone meanwhile is left out, and with it
-    the rest of its checkpoint."""
-    fs, base = buckets.system(copy.url)
-    sent, torn = {}, set()
-    for path in paths:
-        if (at := _checkpoint(path)) in torn:
-            continue
+def _redrawn(now: dict[str, list], found: dict[str, list]) -> list[str]:
+    """TensorBoard's events that a run has written anew under another name."""
+    own = {path.rpartition("/")[0] for path in now if "tfevents" in path}
+    return [path for path in found if "tfevents" in path and path not in now and path.rpartition("/")[0] in own]
+
+
+def _keep(path: pathlib.Path, target: pathlib.Path) -> None:
+    """Keeps a file as it is: under a second name, or, of one that is added to, by a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_added_to(path.as_posix()):
+        with contextlib.suppress(PermissionError, NotImplementedError):  # a disk without second names
+            return os.link(path, target)
+    shutil.copyfile(path, target)
+
+
+@contextlib.contextmanager
+def _staged(copy: Copy, paths: Iterable[str]) -> Iterator[tuple[pathlib.Path, dict[str, list]]]:
+    """Gives a folder with ``paths`` of a copy as they are now, and {path: [size, time]} of them, while a run goes
+    on and removes old checkpoints. A file that has gone is left out, and with it the rest of its checkpoint."""
+    folder, found, torn = copy.top / "staged", {}, set()
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        for path in paths:
+            try:
+                own = _seen(copy.here / path)
+                _keep(copy.here / path, folder / path)
+                found[path] = own
+            except FileNotFoundError:
+                torn |= {_checkpoint(path)} - {""}
+        yield folder, {path: own for path, own in found.items() if _checkpoint(path) not in torn}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(copy: Copy, paths: Iterable[str]) -> None:
+    """Sends files, in this order, and notes those that went, also where one does not. Raises ValueError where the
+    bucket cannot be written."""
+    sent = {}
+    with _staged(copy, paths) as (folder, found):
         try:
-            before = _seen(copy.here / path)
-            fs.put_file(str(copy.here / path), f"{base}/{path}")
-            sent[path] = before
+            with buckets.explained(copy.url, "written"):
+                fs, base = buckets.system(copy.url)
+                for path, own in found.items():
+                    fs.put_file(str(folder / path), f"{base}/{path}")
+                    sent[path] = own
         except FileNotFoundError:
-            if (copy.here / path).exists():
-                raise no_bucket(copy) from None
-            torn |= {at} - {""}
-        between()
-    return sent
+            raise no_bucket(copy) from None
+        finally:
+            _note_sent(copy, sent)
+
+
+def _note_sent(copy: Copy, sent: dict[str, list]) -> None:
+    if not sent:
+        return
+    versions: dict[str, list] = {}
+    with contextlib.suppress(ValueError):  # what is not known is fetched again
+        versions = _listed(copy)
+    note(copy, files=noted(copy)["files"] | {path: [own, versions.get(path)] for path, own in sent.items()})
 
 
 def _remove(copy: Copy, paths: list[str]) -> None:
-    fs, base = buckets.system(copy.url)
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm_file(f"{base}/{path}")
-
-
-def send(copy: Copy, wanted: Callable[[str], bool] = everything, between: Callable = lambda: None) -> int:
-    """Sends what has changed in a copy since it was last fetched or sent, and removes what is `gone`; calls
-    ``between`` after each file. Returns how many files went. Raises ValueError where the bucket cannot be
-    written."""
-    now, noted = here(copy), _noted(copy)
-    if not (copy.here / NOTE).exists():
-        raise ValueError(f"the copy of {copy.url} was removed, {kept(copy)}: nothing more of it can be sent")
-    known = noted["files"]
-    changed = [path for path in ordered(now) if wanted(path) and known.get(path, [None])[0] != now[path]]
-    old = [path for path in gone(now, known) if wanted(path)]
+    if not paths:
+        return
     with buckets.explained(copy.url, "written"):
-        sent = _put(copy, changed, between)
-        _remove(copy, old)
-    if sent or old:
-        versions = there(copy)
-        known |= {path: [own, versions[path]] for path, own in sent.items() if path in versions}
-        left = {path: own for path, own in known.items() if path not in old}
-        files.write_json(copy.here / NOTE, noted | {"files": left})
-    return len(sent)
+        fs, base = buckets.system(copy.url)
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(f"{base}/{path}")
+    note(copy, files={path: own for path, own in noted(copy)["files"].items() if path not in paths})
 
 
-# ---------------------------------------------------------------------------- what is only read
-@functools.cache
-def fetched(url: str, wanted: Callable[[str], bool] = everything) -> pathlib.Path:
-    """A copy of a folder in a bucket that nobody writes into; it is looked at once in a process, and what is here
-    already is not fetched again. Raises ValueError where the bucket cannot be read, OSError where there is no
-    room."""
-    copy = of(url)
-    fetch(copy, wanted)
-    return copy.here
+def send(copy: Copy) -> int:
+    """Sends what a training has changed in its copy since it was last fetched or sent, then removes old
+    checkpoints there. Returns how many files were to go. Raises ValueError where the bucket cannot be written."""
+    now, known = here(copy), noted(copy)
+    changed = [path for path in ordered(now) if known["files"].get(path, [None])[0] != now[path]]
+    if not changed and known["files"].keys() <= now.keys():
+        return 0
+    note(copy, own=known["own"])
+    tell(copy, SENDER, {"token": known["own"], "mark": uuid.uuid4().hex})
+    # Of what another machine had sent of such a checkpoint before it died, nothing is to be left among its files.
+    again, found = {_checkpoint(path) for path in changed} - {""}, _listed(copy)
+    _remove(copy, [path for path in found if _checkpoint(path) in again and path not in now])
+    _put(copy, changed)
+    found = _listed(copy)
+    _remove(copy, superseded(now, found) + _redrawn(now, found))
+    return len(changed)
+
+
+def send_back(copy: Copy, before: dict[str, list]) -> None:
+    """Sends what a command has changed in a copy that was as ``before``, but for logs, which belong to whoever
+    trains the run. Raises ValueError where the bucket cannot be written."""
+    now = here(copy)
+    _put(copy, [path for path in ordered(now) if now[path] != before.get(path) and not _is_added_to(path)])

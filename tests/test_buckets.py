@@ -102,7 +102,7 @@ def test_a_dataset_in_s3_is_fetched_once(dataset, bucket, monkeypatch):
         Bucket, "get_file", lambda self, path, *rest, **more: got.append(path) or get(self, path, *rest, **more)
     )
     there, here = (records.open_dataset(root) for root in ("s3://videos/small", dataset))
-    assert there.info == here.info and there.root == buckets.folder_of("s3://videos/small")
+    assert there.info == here.info and there.root == transfer.of("s3://videos/small").here
     assert [there.split("train")[i]["id"] for i in range(6)] == here.split("train").ids()
     files_there = [path for path in dataset.rglob("*") if path.is_file() and "prepared" not in path.parts]
     assert len(got) == len(files_there) and bars == ["fetching s3://videos/small"]

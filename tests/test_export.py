@@ -128,6 +128,7 @@ def of_family(workdir, name, config=None):
     network = Network("net", built, (tuple(s.name for s in streams),))
     run, segment = a_run(workdir, [network], streams, config=config)
     run.config.networks.net.model = model
+    run.config.networks.net.options.update(options)
     return run, segment
 
 

@@ -28,7 +28,7 @@ LEVELS = [
     {"weights", "losses", "operations"},
     {"randaugment"},
     {"streams", "sharding", "logs", "transfer"},
-    {"buckets"},
+    {"buckets", "lock"},
     {"files", "flops", "lowering", "names", "strong"},
     {"usage"},
 ]

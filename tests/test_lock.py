@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from mmvid.run import lock
+from mmvid import lock
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Holds the lock until its standard input ends.
 HOLDER = """
 import sys
-from mmvid.run import lock
+from mmvid import lock
 {how}
 with lock.held(sys.argv[1], "the workdir"):
     print("held", flush=True)

@@ -22,10 +22,10 @@ from bucketed import Bucket
 from test_train import ROOT, command, data, environment, finished  # noqa: F401
 from test_transfer import bucket, checkpoint, files_of, write  # noqa: F401
 
-from mmvid import commands, main, transfer, usage
+from mmvid import commands, lock, main, transfer, usage
 from mmvid.data import frames
 from mmvid.logs import LOG
-from mmvid.run import lock, mirror
+from mmvid.run import mirror, signals
 from mmvid.weights import files as weight_files
 from mmvid.weights import trees
 
@@ -37,6 +37,7 @@ def quick(bucket, monkeypatch):  # noqa: F811
     for name, seconds in (("BEAT", 0.05), ("STALE", 0.6), ("LOOK", 0.02)):
         monkeypatch.setattr(mirror, name, seconds)
     monkeypatch.setattr(lock, "LOOK", 0.02)
+    monkeypatch.setattr(mirror, "_stop", lambda: None)
     return bucket / "b/runs/a"
 
 
@@ -102,10 +103,10 @@ def test_a_holder_that_is_silent_is_taken_over(quick, age, silent, capsys):
 
 @pytest.mark.parametrize("token, waited", [("its own", False), ("another", True)])
 def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(quick, monkeypatch, token, waited):
-    """It worked in the copy that is here; one of a machine of the same name did not."""
+    """It worked in the copy that is here, which nobody else has; one of a machine of the same name did not."""
     with mirror.trained(URL):
         own = held(quick)["token"]
-    note(quick, host=lock.myself()["host"], pid=2**22 + 1, token=own if token == "its own" else token)
+    note(quick, host=lock.myself()["host"], pid=1, token=own if token == "its own" else token)
     asked = []
     monkeypatch.setattr(mirror, "_await", lambda *given: asked.append(given))
     with mirror.trained(URL):
@@ -118,12 +119,36 @@ def test_two_processes_of_a_machine_do_not_share_a_copy(quick):
         mirror.trained(URL).__enter__()
 
 
-def test_who_was_silent_too_long_sends_nothing_more(quick):
-    match = r"in use by process 1 on host elsewhere.* by now: nothing more is sent"
+def test_who_was_silent_too_long_sends_nothing_more_and_ends(quick, monkeypatch, capsys):
+    ended = threading.Event()
+    monkeypatch.setattr(mirror, "_stop", ended.set)
+    match = r"in use by process 1 on host elsewhere.*nothing more is sent.*the same command here sets"
     with pytest.raises(ValueError, match=match), mirror.trained(URL) as folder:
         note(quick)
         write(folder, b="1")
+        assert ended.wait(5)
     assert not (quick / "b").exists() and held(quick)["token"] == "another"
+    assert capsys.readouterr().err.count("nothing more is sent there; this run ends") == 1
+
+
+def test_a_file_that_takes_long_to_send_keeps_its_holder(quick, monkeypatch):
+    def slow(act, path):
+        if act == "put":
+            time.sleep(1.0)  # longer than STALE
+
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(slow))
+    with mirror.trained(URL) as folder:
+        write(folder, b="1")
+        time.sleep(0.8)
+        assert transfer.told_of(transfer.of(URL), transfer.HOLDER)["pid"] == os.getpid()
+        assert mirror._silent(transfer.of(URL)) < 0.4
+
+
+def test_ctrl_c_that_leaves_files_here_is_no_good_end(quick, monkeypatch):
+    with pytest.raises(ValueError, match=r"403 Forbidden.*kept on this machine"), mirror.trained(URL) as folder:
+        write(folder, c="1")
+        monkeypatch.setattr(Bucket, "trouble", deny("put"))
+        raise signals.Stopped("everything is saved", "SIGINT")
 
 
 # ---------------------------------------------------------------------------- training
@@ -188,9 +213,7 @@ def test_a_bucket_that_fails_meanwhile_is_told_once_and_tried_again(quick, monke
 
 
 def test_what_could_not_be_sent_is_kept_and_sent_by_the_next_command(quick, monkeypatch):
-    match = (
-        r"403 Forbidden.*What was made is kept on this machine, in the folder gs/b/runs/a of .*the next command"
-    )
+    match = r"403 Forbidden.*kept on this machine, in the folder gs/b/runs/a of .*the same command here sends"
     with pytest.raises(ValueError, match=match), mirror.trained(URL) as folder:
         write(folder, b="1")
         monkeypatch.setattr(Bucket, "trouble", deny("put"))
@@ -210,16 +233,18 @@ def test_the_error_that_ended_a_run_is_told_where_the_bucket_fails_too(quick, mo
     assert "mmvid: gs://b/runs/a cannot be written" in capsys.readouterr().err
 
 
-def test_files_set_aside_are_told(quick, capsys):
+def test_files_set_aside_are_told(quick, capsys, monkeypatch):
     with mirror.trained(URL) as folder:
-        pass
+        write(folder, a="1")
     write(folder, b="1")
-    note(quick, free=True)
+    transfer.tell(transfer.of(URL), transfer.SENDER, {"token": "another", "mark": "1"})
     with mirror.trained(URL):
-        assert not (folder / "b").exists()
+        assert not (folder / "b").exists() and (folder / "a").exists()
     said = capsys.readouterr().err
-    assert "another machine has trained gs://b/runs/a since" in said and "had not sent (1) are set aside" in said
-    assert "in the folder gs/b/runs/a.not-sent of" in said
+    assert (
+        "another machine has trained gs://b/runs/a since" in said
+        and "is set aside, in the folder not-sent-" in said
+    )
 
 
 # ---------------------------------------------------------------------------- names
@@ -251,7 +276,7 @@ def test_runs_are_given_to_commands_as_copies(quick, bucket):  # noqa: F811
         members=[usage.a_part(f"{URL}/ce:flow"), "+", usage.a_part(f"{URL}:all")],
     )
     with mirror.given(given):
-        assert given.run == here and given.runs == [here.with_name("c"), usage.a_run("runs/d")]
+        assert given.run == here and given.runs == [transfer.of("gs://b/runs/c").here, usage.a_run("runs/d")]
         assert given.members == [f"{here}/ce:flow", "+", f"{here}:all"] and (here / "config.json").exists()
         write(here, report="1")
     assert (bucket / "b/runs/a/report").read_text() == "1"
@@ -266,14 +291,39 @@ def test_a_run_that_may_only_be_read_is_read(quick, monkeypatch):
         write(folder, report="1")
 
 
-def test_a_command_waits_for_a_run_that_is_trained_here(quick, capsys):
+def test_what_a_command_could_not_put_back_is_set_aside(quick, monkeypatch):
+    write(quick, config_JSON="{}")
+    with (
+        pytest.raises(ValueError, match=r"403 Forbidden.*in the folder not-sent-"),
+        mirror.borrowed(URL) as folder,
+    ):
+        write(folder, report__html="1")
+        monkeypatch.setattr(Bucket, "trouble", deny("put"))
+    assert (next(transfer.of(URL).top.glob("not-sent-*")) / "report/html").exists()
+
+
+def test_a_command_reads_what_is_there_of_a_run_that_is_trained_here(quick):
+    """And does not wait for its end, nor takes anything from it."""
+    with mirror.trained(URL) as folder:
+        write(folder, config_JSON="{}", ce__done_JSON="{}")
+        until((quick / "ce/done.json").exists)
+        with mirror.borrowed(URL) as copy:
+            assert files_of(copy) == {"config.json": "{}", "ce/done.json": "{}"}
+            write(copy, report="1")
+        write(folder, mml="2")
+    assert (quick / "report").exists() and (quick / "mml").exists()
+    with mirror.trained(URL) as folder:
+        assert (folder / "report").exists()
+
+
+def test_a_second_command_on_a_run_waits_for_the_first(quick, capsys):
     entered = threading.Event()
 
     def borrow():
         with mirror.borrowed(URL):
             entered.set()
 
-    with mirror.trained(URL):
+    with mirror.borrowed(URL):
         thread = threading.Thread(target=borrow)
         thread.start()
         assert not entered.wait(0.3)

@@ -14,8 +14,8 @@ import pytest
 from absl.testing import flagsaver
 from jax.experimental import multihost_utils
 
-from mmvid import main, usage
-from mmvid.run import lock, processes
+from mmvid import lock, main, usage
+from mmvid.run import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 SRUN = {

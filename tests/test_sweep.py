@@ -19,9 +19,8 @@ from test_scores import made
 from test_train import TINY, as_users_do
 from test_train import data as data
 
-from mmvid import commands, files
+from mmvid import commands, files, lock
 from mmvid.report import sweep as report
-from mmvid.run import lock
 from mmvid.scores import file
 from mmvid.sweeps import claim, folder, grid, results, runner, stages
 from mmvid.sweeps.folder import DONE, FAILED, UNDER_WAY, WAITING, Task

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import warm
 
-from mmvid import commands, files
-from mmvid.run import lock
+from mmvid import commands, files, lock
 from mmvid.scores import file as file_lib
 from mmvid.weights import files as files_lib
 from mmvid.weights import trees

@@ -1,5 +1,6 @@
 """What is fetched and sent, and that what was sent can be gone on from wherever that was broken off."""
 
+import errno
 import json
 import os
 import pathlib
@@ -30,7 +31,7 @@ def bucket(monkeypatch, tmp_path):
 
 @pytest.fixture
 def copy(bucket):
-    return transfer.of("gs://b/runs/a")
+    return transfer.of("gs://b/runs/a", "trained")
 
 
 def write(folder, **texts):
@@ -47,7 +48,12 @@ def files_of(folder):
 
 def shown(folder):
     """What a run sees of its copy."""
-    return {path: text for path, text in files_of(folder).items() if path != transfer.NOTE}
+    return files_of(folder)
+
+
+def sent(folder):
+    """What has come to a bucket of a run, without what is noted there of its machines."""
+    return {p: text for p, text in files_of(folder).items() if not p.endswith((transfer.HOLDER, transfer.SENDER))}
 
 
 def checkpoint(folder, step, text="x"):
@@ -59,18 +65,18 @@ def checkpoint(folder, step, text="x"):
 
 def elsewhere(copy):
     """The copy of another machine."""
-    return copy._replace(here=copy.here.with_name("elsewhere"))
+    return copy._replace(top=copy.top.with_name("elsewhere"))
 
 
 # ---------------------------------------------------------------------------- there and back
 def test_what_is_sent_is_fetched_elsewhere(copy, bucket):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n", ce__done_JSON="{}")
     checkpoint(copy.here, 20)
     assert transfer.send(copy) == 7 and transfer.send(copy) == 0
     other = elsewhere(copy)
     transfer.fetch(other)
-    assert shown(other.here) == shown(copy.here) == files_of(bucket / "b/runs/a")
+    assert shown(other.here) == shown(copy.here) == sent(bucket / "b/runs/a")
 
 
 def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
@@ -83,7 +89,7 @@ def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
         (copy.here / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.here / name).write_text("x")
     transfer.send(copy)
-    assert files_of(bucket) == {"b/runs/a/a": "1"}
+    assert sent(bucket) == {"b/runs/a/a": "1"}
 
 
 def test_a_checkpoint_that_was_not_sent_to_its_end_is_not_fetched(copy, bucket):
@@ -112,29 +118,45 @@ def test_what_a_killed_fetch_has_left_of_a_checkpoint_is_fetched_again(copy, buc
 
 
 def test_only_old_checkpoints_and_events_are_removed_there(copy, bucket):
-    transfer.fetch(copy)
-    write(copy.here, config_JSON="{}", tensorboard__ce__events="1")
-    (copy.here / "tensorboard/ce/events").rename(copy.here / "tensorboard/ce/events.out.tfevents.1")
+    transfer.fetch_to_train(copy)
+    write(copy.here, config_JSON="{}")
+    events = [copy.here / f"tensorboard/ce/events.out.tfevents.{i}" for i in (1, 2)]
+    events[0].parent.mkdir(parents=True)
+    events[0].write_text("1")
     for step in (10, 20):
         checkpoint(copy.here, step)
     transfer.send(copy)
     shutil.rmtree(copy.here / "ce/checkpoints/10")
-    shutil.rmtree(copy.here / "tensorboard")
+    events[0].rename(events[1])
     (copy.here / "config.json").unlink()
     transfer.send(copy)
-    left = files_of(bucket / "b/runs/a")
+    left = sent(bucket / "b/runs/a")
     assert {path.split("/")[2] for path in left if "checkpoints" in path} == {"20"}
-    assert "config.json" in left and not any("tfevents" in path for path in left)
+    assert "config.json" in left and [path[-1] for path in left if "tfevents" in path] == ["2"]
 
 
-def test_a_copy_that_was_removed_takes_nothing_with_it(copy, bucket):
-    transfer.fetch(copy)
+@pytest.mark.parametrize("gone", ["", "ce", "ce/checkpoints", "ce/checkpoints/20"])
+def test_a_copy_that_is_cleared_takes_nothing_with_it(copy, bucket, gone):
+    transfer.fetch_to_train(copy)
+    write(copy.here, ce__metrics_JSONL="1\n")
     checkpoint(copy.here, 10)
+    checkpoint(copy.here, 20)
     transfer.send(copy)
-    shutil.rmtree(copy.here)
-    with pytest.raises(ValueError, match="the copy of gs://b/runs/a was removed, in the folder gs/b/runs/a of"):
-        transfer.send(copy)
-    assert len(files_of(bucket)) == 4
+    shutil.rmtree(copy.here / gone)
+    transfer.send(copy)
+    assert whole(bucket / "b/runs/a") == [10, 20] and len(sent(bucket)) == 9
+
+
+@pytest.mark.parametrize("url", ["gs://b//a", "gs://b/../a", "gs://b/runs/./a"])
+def test_a_path_that_would_lie_elsewhere_is_refused(url):
+    with pytest.raises(usage.WrongUse, match="empty or dots"):
+        transfer.of(url)
+
+
+def test_a_folder_in_a_folder_has_a_copy_of_its_own(bucket):
+    """What a command fetches of one seed is not sent with the run of all."""
+    whole_run, seed = transfer.of("gs://b/runs/s", "trained"), transfer.of("gs://b/runs/s/seed0")
+    assert seed.here.name == "seed0" and whole_run.here not in seed.here.parents
 
 
 def test_names_that_would_lie_outside_the_copy_are_left_out(copy, bucket, monkeypatch):
@@ -142,7 +164,7 @@ def test_names_that_would_lie_outside_the_copy_are_left_out(copy, bucket, monkey
     names = ("/etc/passwd", "../c", "b/../../c", "", "./d", "e")
     found = {f"{base}/{name}": {"size": 1, "mtime": 1} for name in names}
     monkeypatch.setattr(Bucket, "find", lambda *given, **more: found)
-    assert list(transfer.there(copy)) == ["e"]
+    assert list(transfer._listed(copy)) == ["e"]
 
 
 def test_a_run_without_its_checkpoints(copy, bucket):
@@ -150,8 +172,10 @@ def test_a_run_without_its_checkpoints(copy, bucket):
     checkpoint(bucket / "b/runs/a", 10)
     transfer.fetch(copy, transfer.without_checkpoints)
     assert shown(copy.here) == {"config.json": "{}"}
-    write(copy.here, ce__scores__val="1")
-    assert transfer.send(copy, transfer.without_checkpoints) == 1 and len(files_of(bucket)) == 6
+    before = transfer.here(copy)
+    write(copy.here, ce__scores__val="1", ce__metrics_JSONL="a command's")
+    transfer.send_back(copy, before)
+    assert len(files_of(bucket)) == 6 and (bucket / "b/runs/a/ce/scores/val").exists()
     transfer.fetch(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
 
@@ -165,52 +189,131 @@ def test_weights_of_losses_are_those_of_a_run_in_a_bucket(bucket):
 
 
 # ---------------------------------------------------------------------------- who is right
-def test_what_a_killed_run_has_not_sent_stays(copy, bucket):
-    """Nobody has trained it since."""
-    transfer.fetch(copy)
+def begun(copy):
+    """A copy that has sent a part of a run, and has more of it."""
+    transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n")
     transfer.send(copy)
     write(copy.here, ce__metrics_JSONL="1\n2\n")
     checkpoint(copy.here, 20)
+
+
+def trained_elsewhere(copy, text="another"):
+    other = elsewhere(copy)
+    transfer.fetch_to_train(other)
+    write(other.here, ce__metrics_JSONL=f"1\n{text}\n")
+    transfer.send(other)
+    return other
+
+
+def test_what_a_killed_run_has_not_sent_stays(copy, bucket):
+    """Nobody has trained it since."""
+    begun(copy)
     write(bucket / "b/runs/a", ce__scores__val="another command's")
-    assert transfer.fetch(copy) == 0
+    assert transfer.fetch_to_train(copy) is None
     assert shown(copy.here)["ce/metrics.jsonl"] == "1\n2\n" and "ce/scores/val" in shown(copy.here)
     transfer.send(copy)
-    assert shown(copy.here) == files_of(bucket / "b/runs/a")
+    assert shown(copy.here) == sent(bucket / "b/runs/a")
+
+
+def test_nor_is_it_lost_where_nothing_could_be_sent_at_all(copy, bucket):
+    transfer.fetch_to_train(copy)
+    write(copy.here, config_JSON="{}")
+    assert transfer.fetch_to_train(copy) is None and shown(copy.here) == {"config.json": "{}"}
+
+
+def test_nor_where_another_machine_has_looked_and_sent_nothing(copy, bucket):
+    begun(copy)
+    transfer.fetch_to_train(elsewhere(copy))
+    assert transfer.send(elsewhere(copy)) == 0
+    assert transfer.fetch_to_train(copy) is None and len(shown(copy.here)) == 6
 
 
 def test_what_another_machine_has_trained_since_counts(copy, bucket):
-    transfer.fetch(copy)
-    write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n")
-    transfer.send(copy)
-    write(copy.here, ce__metrics_JSONL="1\n2\n")
-    checkpoint(copy.here, 20)
-    write(bucket / "b/runs/a", ce__metrics_JSONL="1\nanother\n", holder_JSON='{"token": "another"}')
-    assert transfer.fetch(copy) == 5
+    begun(copy)
+    trained_elsewhere(copy)
+    aside = transfer.fetch_to_train(copy)
     assert shown(copy.here) == {"config.json": "{}", "ce/metrics.jsonl": "1\nanother\n"}
-    aside = files_of(transfer.aside(copy).here)
-    assert len(aside) == 5 and aside["ce/metrics.jsonl"] == "1\n2\n"
+    found = files_of(aside)
+    assert len(found) == 6 and found["ce/metrics.jsonl"] == "1\n2\n"
+    # And again: what was set aside before stays.
+    write(copy.here, ce__metrics_JSONL="1\n3\n")
+    trained_elsewhere(copy, "more")
+    again = transfer.fetch_to_train(copy)
+    assert again != aside and files_of(aside) == found and "3" in files_of(again)["ce/metrics.jsonl"]
+
+
+def test_a_command_never_makes_old_files_count(copy, bucket):
+    """Not in the copy that it reads, nor in the one that is trained here."""
+    begun(copy)
+    other = trained_elsewhere(copy)
+    reading = transfer.of(copy.url)
+    for _ in range(2):
+        transfer.fetch(reading)
+        transfer.send_back(reading, transfer.here(reading))
+        assert sent(bucket / "b/runs/a") == shown(other.here) == shown(reading.here)
+    write(reading.here, report__html="a page")
+    assert transfer.fetch_to_train(copy) is not None
+    assert shown(copy.here) == shown(other.here)
+
+
+def test_a_reading_copy_is_the_buckets_whatever_it_held(copy, bucket):
+    reading = transfer.of(copy.url)
+    write(bucket / "b/runs/a", config_JSON="{}", a="1")
+    write(reading.here, a="older", ce__b="left by a fetch that was killed")
+    transfer.fetch(reading)
+    assert shown(reading.here) == {"config.json": "{}", "a": "1"} and not (reading.here / "ce").exists()
+
+
+def test_a_fetch_that_was_killed_leaves_nothing_that_passes_for_trained_here(copy, bucket):
+    write(bucket / "b/runs/a", a="1", b="1")
+
+    def kill(act, path):
+        if act == "get" and path.endswith("/b"):
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(transfer, "note", lambda *given, **more: None)  # kill -9 leaves no time
+        patch.setattr(Bucket, "trouble", staticmethod(kill))
+        transfer.fetch_to_train(copy)
+    write(bucket / "b/runs/a", a="22")
+    transfer.fetch_to_train(copy)
+    transfer.send(copy)
+    assert sent(bucket / "b/runs/a") == {"a": "22", "b": "1"}
 
 
 def test_what_was_removed_in_the_bucket_is_removed_here(copy, bucket):
-    """As the message on a damaged checkpoint says."""
-    transfer.fetch(copy)
+    """As the message on a damaged checkpoint says. No folder stays that Orbax would take for one."""
+    transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}")
     checkpoint(copy.here, 20)
     transfer.send(copy)
     shutil.rmtree(bucket / "b/runs/a/ce")
-    transfer.fetch(copy)
-    assert shown(copy.here) == {"config.json": "{}"}
+    transfer.fetch_to_train(copy)
+    assert shown(copy.here) == {"config.json": "{}"} and not (copy.here / "ce").exists()
 
 
 def test_a_note_that_is_damaged_sets_nothing_at_risk(copy, bucket):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}")
     transfer.send(copy)
     for text in ("", "[1]", '{"files": 3}', '{"files": {"config.json": 3, "b": [1]}}'):
-        (copy.here / transfer.NOTE).write_text(text)
-        transfer.fetch(copy)
-        assert shown(copy.here) == files_of(bucket / "b/runs/a") == {"config.json": "{}"}
+        (copy.top / "bucket.json").write_text(text)
+        transfer.fetch_to_train(copy)
+        assert shown(copy.here) == sent(bucket / "b/runs/a") == {"config.json": "{}"}
+
+
+def test_a_checkpoint_that_goes_while_it_is_fetched_is_left_out(copy, bucket, monkeypatch):
+    checkpoint(bucket / "b/runs/a", 10)
+
+    def replace(act, path):
+        if act == "get" and (bucket / "b/runs/a/ce/checkpoints/10").exists():
+            checkpoint(bucket / "b/runs/a", 20)
+            shutil.rmtree(bucket / "b/runs/a/ce/checkpoints/10")
+
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(replace))
+    transfer.fetch(copy)
+    assert whole(copy.here) == [20]
 
 
 # ---------------------------------------------------------------------------- in which order
@@ -256,14 +359,17 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
         patch.setenv(bucketed.PLACE, str(place / "buckets"))
         (place / "buckets/b").mkdir(parents=True)
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        copy, (acts, limit), state = transfer.of("gs://b/a"), day, {"step": 0, "clock": 0, "sent": 0}
+        copy, (acts, limit), state = transfer.of("gs://b/a", "trained"), day, {"step": 0, "clock": 0, "sent": 0}
 
         def trouble(what, path):
             state["sent"] += 1
             if state["sent"] > limit:
                 raise Killed
+            if what == "put" and state["sent"] % 5 == 0:  # the run goes on meanwhile
+                for further in ("step", "save", "forget"):
+                    act(copy.here, further, state)
 
-        transfer.fetch(copy)
+        transfer.fetch_to_train(copy)
         patch.setattr(Bucket, "trouble", staticmethod(trouble))
         had = False
         try:
@@ -291,7 +397,7 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
             assert len(files_of(other.here / f"ce/checkpoints/{step}")) == 4
         # The same machine goes on with what it has, all of it.
         before = shown(copy.here)
-        transfer.fetch(copy)
+        transfer.fetch_to_train(copy)
         assert before.items() <= shown(copy.here).items()
         transfer.send(copy)
         assert before.items() <= files_of(there).items()
@@ -331,37 +437,104 @@ def test_a_bucket_as_a_whole_is_no_run(url):
         transfer.of(url)
 
 
-def test_a_file_that_goes_while_it_is_sent_takes_its_checkpoint_with_it(copy, bucket, monkeypatch):
-    """Orbax removes file by file."""
-    transfer.fetch(copy)
+def test_a_checkpoint_that_goes_while_it_is_sent_is_sent_nevertheless(copy, bucket, monkeypatch):
+    """Where sending takes longer than a run needs for its next one, each would be torn."""
+    transfer.fetch_to_train(copy)
     checkpoint(copy.here, 10)
+    transfer.send(copy)
     checkpoint(copy.here, 20)
 
-    def remove(act, path):
-        if path.endswith("10/state/d/01"):
-            (copy.here / "ce/checkpoints/10/state/d/01").unlink()
+    def replace(act, path):
+        if act == "put" and "/20/" in path and not (copy.here / "ce/checkpoints/30").exists():
+            checkpoint(copy.here, 30)
+            for old in (10, 20):
+                shutil.rmtree(copy.here / f"ce/checkpoints/{old}")
 
-    monkeypatch.setattr(Bucket, "trouble", staticmethod(remove))
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(replace))
     transfer.send(copy)
-    assert whole(bucket / "b/runs/a") == [20]
+    assert whole(bucket / "b/runs/a")[-1] == 20
+    transfer.send(copy)
+    assert whole(bucket / "b/runs/a") == [30] and len(sent(bucket)) == 4
+
+
+def test_a_checkpoint_that_is_half_gone_when_it_is_staged_is_left_out(copy, bucket, monkeypatch):
+    """Orbax removes file by file."""
+    transfer.fetch_to_train(copy)
+    checkpoint(copy.here, 10)
+    checkpoint(copy.here, 20)
+    keep = transfer._keep
+
+    def remove(path, target):
+        if path.as_posix().endswith("10/state/d/01"):
+            path.unlink()
+        keep(path, target)
+
+    monkeypatch.setattr(transfer, "_keep", remove)
+    transfer.send(copy)
+    assert whole(bucket / "b/runs/a") == [20] and not (copy.top / "staged").exists()
+
+
+def test_what_another_machine_had_half_sent_of_a_checkpoint_goes(copy, bucket):
+    checkpoint(bucket / "b/runs/a", 10)
+    write(bucket / "b/runs/a/ce/checkpoints/20", state__d__77="half")
+    transfer.fetch_to_train(copy)
+    checkpoint(copy.here, 20)
+    transfer.send(copy)
+    assert not (bucket / "b/runs/a/ce/checkpoints/20/state/d/77").exists() and whole(bucket / "b/runs/a") == [
+        10,
+        20,
+    ]
+
+
+def test_what_came_before_a_file_that_cannot_be_sent_is_not_sent_again(copy, bucket, monkeypatch):
+    transfer.fetch_to_train(copy)
+    write(copy.here, a="1", b="1", c="1")
+    put = []
+
+    def refuse(act, path):
+        if act == "put":
+            put.append(path[-1])
+            if path.endswith("/b"):
+                raise PermissionError("403 Forbidden")
+
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(refuse))
+    for name in "abc":
+        os.utime(copy.here / name, ns=(ord(name), ord(name)))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="403"):
+            transfer.send(copy)
+    assert put == ["a", "b", "b"]
+
+
+def test_a_full_disk_of_this_machine_is_no_matter_of_rights(copy, bucket, monkeypatch):
+    def full(act, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(bucket / "b/runs/a", a="1")
+    monkeypatch.setattr(Bucket, "trouble", staticmethod(full))
+    with pytest.raises(OSError, match="No space left") as error:
+        transfer.fetch(copy)
+    assert "gcloud" not in str(error.value)
 
 
 def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucket, monkeypatch):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     checkpoint(copy.here, 10)
+    checkpoint(copy.here, 20)
     transfer.send(copy)
-    shutil.rmtree(copy.here / "ce")
+    shutil.rmtree(copy.here / "ce/checkpoints/10")
     removed = []
 
     def fail(act, path):
-        removed.append(path)
+        if act == "rm":
+            removed.append(path)
         if len(removed) == 2:
             raise Killed
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(fail))
     with pytest.raises(Killed):
         transfer.send(copy)
-    assert not whole(bucket / "b/runs/a") and len(files_of(bucket)) == 3
+    assert whole(bucket / "b/runs/a") == [20] and len(sent(bucket)) == 7
 
 
 def test_the_order_in_which_files_go():
@@ -382,7 +555,7 @@ def test_the_order_in_which_files_go():
 
 
 def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     write(copy.here, ce__metrics_JSONL="1\n")
     path = pathlib.Path(copy.here / "ce/metrics.jsonl")
     real = transfer._seen

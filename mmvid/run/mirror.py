@@ -5,19 +5,18 @@ Who trains a run says so in the bucket and says it again every half minute, so t
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import pathlib
-import socket
+import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-from mmvid import buckets, transfer, usage
-from mmvid.run import lock
+from mmvid import buckets, lock, transfer, usage
+from mmvid.run import signals
 from mmvid.transfer import Copy
 
 # That of `logs`, which imports JAX: commands that do without need not wait for it.
@@ -26,8 +25,6 @@ LOG = logging.getLogger("mmvid")
 # Seconds between two times that a run is sent and its holder's note renewed; after how many without one the
 # holder is taken for dead; between two looks at a note that may be renewed.
 BEAT, STALE, LOOK = 30.0, 180.0, 5.0
-# Guards a copy against two processes of this machine.
-_LOCK = ".bucket.lock"
 
 
 # ---------------------------------------------------------------------------- names
@@ -70,14 +67,8 @@ def _say(line: str) -> None:
 
 
 # ---------------------------------------------------------------------------- who trains it
-def _write(copy: Copy, own: dict) -> None:
-    """Writes the holder's note. Raises ValueError where the bucket cannot be written."""
-    with buckets.explained(copy.url, "written"):
-        fs, base = buckets.system(copy.url)
-        try:
-            fs.pipe_file(f"{base}/{transfer.HOLDER}", json.dumps(own).encode())
-        except FileNotFoundError:
-            raise transfer.no_bucket(copy) from None
+class Lost(ValueError):
+    """Raised where another process trains the run by now."""
 
 
 def _modified(copy: Copy, name: str):
@@ -91,23 +82,19 @@ def _modified(copy: Copy, name: str):
 def _silent(copy: Copy) -> float:
     """For how many seconds the holder's note was not renewed, by the bucket's own clock."""
     probe = f"{uuid.uuid4().hex}.now"
+    transfer.tell(copy, probe, {})
     with buckets.explained(copy.url, "written"):
-        fs, base = buckets.system(copy.url)
-        fs.pipe_file(f"{base}/{probe}", b"now")
         try:
             now, then = _modified(copy, probe), _modified(copy, transfer.HOLDER)
         finally:
+            fs, base = buckets.system(copy.url)
             fs.rm_file(f"{base}/{probe}")
     return STALE if now is None or then is None else (now - then).total_seconds()
 
 
 def _is_over(copy: Copy, known: dict) -> bool:
-    """Whether a holder has said that it is done, or was a process of this machine that has ended."""
-    if not known or known.get("free"):
-        return True
-    # Machines may have one name; the copy that it worked in is here alone.
-    here = known.get("host") == socket.gethostname() and transfer.holds(copy, known.get("token"))
-    return here and os.name == "posix" and isinstance(known.get("pid"), int) and not lock.alive(known["pid"])
+    """Whether a holder has said that it is done, or worked in this copy, which nobody else has now."""
+    return not known or bool(known.get("free")) or transfer.noted(copy)["held"] == known.get("token")
 
 
 def _held(copy: Copy, known: dict) -> ValueError:
@@ -130,7 +117,7 @@ def _await(copy: Copy, known: dict) -> None:
     while time.monotonic() < end:
         time.sleep(min(LOOK, left))
         if _modified(copy, transfer.HOLDER) != before:
-            if _is_over(copy, known := transfer.holder(copy)):
+            if _is_over(copy, known := transfer.told_of(copy, transfer.HOLDER)):
                 return
             raise _held(copy, known)
 
@@ -138,80 +125,114 @@ def _await(copy: Copy, known: dict) -> None:
 def _taken(copy: Copy) -> dict:
     """Writes this process's note into the bucket and returns it. Raises ValueError where another one holds the
     run, or the bucket cannot be written."""
-    known = transfer.holder(copy)
+    known = transfer.told_of(copy, transfer.HOLDER)
     if not _is_over(copy, known):
         _await(copy, known)
     own = lock.myself() | {"token": uuid.uuid4().hex}
-    transfer.hold(copy, known.get("token"), own["token"])
-    _write(copy, own)
+    transfer.note(copy, held=own["token"])
+    transfer.tell(copy, transfer.HOLDER, own)
     time.sleep(lock.LOOK)  # of two who take it at once, the later one has it
-    if (now := transfer.holder(copy)).get("token") != own["token"]:
+    if (now := transfer.told_of(copy, transfer.HOLDER)).get("token") != own["token"]:
         raise _held(copy, now)
     return own
 
 
-def _renewing(copy: Copy, own: dict) -> Callable[..., None]:
-    """A function that renews the holder's note where it is due, or at once. It raises ValueError where another
-    process holds the run by now, since this one was silent too long."""
-    last = [time.monotonic()]
-
-    def renew(*, now: bool = False, **note) -> None:
-        if not now and time.monotonic() - last[0] < BEAT:
-            return
-        if (known := transfer.holder(copy)).get("token") != own["token"]:
-            raise ValueError(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
-        _write(copy, own | note)
-        last[0] = time.monotonic()
-
-    return renew
+def _check_held(copy: Copy, own: dict) -> None:
+    """Raises Lost where another process holds the run by now, since this one was silent too long."""
+    if (known := transfer.told_of(copy, transfer.HOLDER)).get("token") != own["token"]:
+        raise Lost(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
 
 
-# ---------------------------------------------------------------------------- training
-def _fetch(copy: Copy, wanted: Callable[[str], bool] = transfer.everything) -> None:
-    if count := transfer.fetch(copy, wanted):
-        _say(
-            f"another machine has trained {copy.url} since this one did: the files that this one had not sent "
-            f"({count}) are set aside, {transfer.kept(transfer.aside(copy))}"
-        )
-
-
-def _sending(copy: Copy, renew: Callable[..., None], ended: threading.Event) -> None:
-    """Sends what has changed, again and again. What goes wrong is told once, until it goes well again."""
-    told = False
-    while not ended.wait(BEAT):
-        try:
-            renew(now=True)
-            transfer.send(copy, between=renew)
-            told = False
-        except Exception as error:  # whatever it is, the training goes on
-            if not told:
-                LOG.warning("%s; what is done here goes on, and it is tried again every %.0f s", error, BEAT)
-            told = True
+def _stop() -> None:
+    """Ends this process as a scheduler would: what was made is saved first."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def _finally(copy: Copy, finish: Callable[[], None]) -> Iterator[None]:
-    """Calls ``finish`` after the block, however that ends. Raises ValueError with what to do where it fails; where
-    the block has failed, too, its own error says more, and the other is told."""
+def _again_and_again(act: Callable[[], None]) -> Iterator[None]:
+    """Calls ``act`` every `BEAT` seconds, in a thread, while the block runs; less often where it takes long."""
+    ended = threading.Event()
 
-    def finished() -> None:
-        try:
-            finish()
-        except Exception as error:
-            raise ValueError(
-                f"{error}. What was made is kept on this machine, {transfer.kept(copy)}: the next command on it "
-                "here sends it"
-            ) from error
+    def loop() -> None:
+        pause = BEAT
+        while not ended.wait(pause):
+            begin = time.monotonic()
+            act()
+            pause = max(BEAT, 4 * (time.monotonic() - begin))
 
+    thread = threading.Thread(target=loop, daemon=True, name="bucket")
+    thread.start()
     try:
         yield
-    except BaseException:
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _holding(copy: Copy) -> Iterator[dict]:
+    """Holds a run in its bucket while the block runs, which gets the holder's note. Ends this process where
+    another one takes the run."""
+    own, lost = _taken(copy), []
+
+    def renew() -> None:
+        with contextlib.suppress(ValueError):  # who sends will say that the bucket fails
+            try:
+                _check_held(copy, own)
+            except Lost as error:
+                if not lost:
+                    lost.append(error)
+                    _say(f"{error}; this run ends")
+                    _stop()
+                return
+            transfer.tell(copy, transfer.HOLDER, own)
+
+    try:
+        with _again_and_again(renew):
+            yield own
+    finally:
+        with contextlib.suppress(ValueError):
+            _check_held(copy, own)
+            transfer.tell(copy, transfer.HOLDER, own | {"free": True})
+
+
+# ---------------------------------------------------------------------------- training
+def _sending(copy: Copy, own: dict) -> Callable[[], None]:
+    """A function that sends what has changed. What goes wrong is told once, until it goes well again."""
+    told = []
+
+    def send() -> None:
         try:
-            finished()
-        except ValueError as error:
-            _say(str(error))
+            _check_held(copy, own)
+            transfer.send(copy)
+            told.clear()
+        except Exception as error:  # whatever it is, the training goes on
+            if not told:
+                LOG.warning("%s; what is done here goes on, and it is tried again every %.0f s", error, BEAT)
+            told.append(error)
+
+    return send
+
+
+@contextlib.contextmanager
+def _finally(finish: Callable[[], None], what_now: Callable[[BaseException], str]) -> Iterator[None]:
+    """Calls ``finish`` after the block, however that ends. Raises ValueError with what to do where it fails; where
+    the block has failed, too, its own error says more, and the other is told."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            finish()
+        except Exception as further:
+            # Ctrl-C ends a run well, and this is none.
+            if isinstance(error, signals.Stopped) and error.signal != "SIGTERM":
+                raise ValueError(what_now(further)) from further
+            _say(what_now(further))
         raise
-    finished()
+    try:
+        finish()
+    except Exception as error:
+        raise ValueError(what_now(error)) from error
 
 
 @contextlib.contextmanager
@@ -222,70 +243,59 @@ def trained(url: str) -> Iterator[pathlib.Path]:
     Raises ValueError where another process trains the run, and where the bucket cannot be read or written; what
     fails while the block runs is told, and tried again.
     """
-    copy = transfer.of(url)
+    copy = transfer.of(url, "trained")
     copy.here.mkdir(parents=True, exist_ok=True)
     try:
-        guard = lock.held(copy.here / _LOCK, f"--workdir={url}")
-        with guard, _sent(copy):
-            yield copy.here
+        with lock.held(copy.top / "run.lock", f"--workdir={url}"), _holding(copy) as own:
+            _fetch(copy)
+            with _sent(copy, own):
+                yield copy.here
     except lock.Held as error:
         raise ValueError(f"{error}. Wait until that run ends, end it, or give another --workdir.") from None
 
 
-@contextlib.contextmanager
-def _sent(copy: Copy) -> Iterator[None]:
-    """Holds a run in its bucket, fetches it, and sends what changes while the block runs and at its end."""
-    renew, ended = _renewing(copy, _taken(copy)), threading.Event()
-    try:
-        _fetch(copy)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            renew(now=True, free=True)
-        raise
-    thread = threading.Thread(target=_sending, args=(copy, renew, ended), daemon=True, name="bucket")
+def _fetch(copy: Copy) -> None:
+    if aside := transfer.fetch_to_train(copy):
+        _say(
+            f"another machine has trained {copy.url} since this one did: what this one had not sent is set aside, "
+            f"{transfer.kept(copy, aside)}"
+        )
+
+
+def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
+    """A context while and after which what changes in a copy is sent."""
 
     def finish() -> None:
-        ended.set()
-        thread.join()
-        renew(now=True)
-        transfer.send(copy, between=renew)
-        renew(now=True, free=True)
+        _check_held(copy, own)
+        transfer.send(copy)
 
-    thread.start()
-    with _finally(copy, finish):
-        yield
+    def what_now(error: BaseException) -> str:
+        next_time = "sets it aside" if isinstance(error, Lost) else "sends it"
+        return (
+            f"{error}. What was made is kept on this machine, {transfer.kept(copy)}: the same command here "
+            f"{next_time}"
+        )
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(_finally(finish, what_now))
+    stack.enter_context(_again_and_again(_sending(copy, own)))
+    return stack
 
 
 # ---------------------------------------------------------------------------- reading
 @contextlib.contextmanager
-def _guarded(copy: Copy) -> Iterator[None]:
-    copy.here.mkdir(parents=True, exist_ok=True)
-    with lock.held(copy.here / _LOCK, copy.url, wait=lambda line: _say(f"{line}: waiting for it")):
-        yield
-
-
-def fetched(url: str, wanted: Callable[[str], bool] = transfer.everything) -> pathlib.Path:
-    """The copy of a run, or of the files that are ``wanted``, to read from. Raises ValueError where it cannot be
-    fetched."""
-    copy = transfer.of(url)
-    with _guarded(copy):
-        _fetch(copy, wanted)
-    return copy.here
-
-
-@contextlib.contextmanager
 def borrowed(url: str) -> Iterator[pathlib.Path]:
-    """Gives the copy of a run without its checkpoints; what the block writes into it is sent at its end."""
-    copy, wanted = transfer.of(url), transfer.without_checkpoints
-    with _guarded(copy):
-        _fetch(copy, wanted)
+    """Gives a copy of a run without its checkpoints; what the block writes into it is sent at its end."""
+    copy = transfer.of(url)
 
-    def finish() -> None:
-        with _guarded(copy):
-            transfer.send(copy, wanted)
+    def what_now(error: BaseException) -> str:
+        return f"{error}. What was made is kept on this machine, {transfer.kept(copy, transfer.set_aside(copy))}"
 
-    with _finally(copy, finish):
-        yield copy.here
+    with transfer.guarded(copy, _say):
+        transfer.fetch(copy, transfer.without_checkpoints)
+        before = transfer.here(copy)
+        with _finally(lambda: transfer.send_back(copy, before), what_now):
+            yield copy.here
 
 
 def _run_of(url: str) -> str:

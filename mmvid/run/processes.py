@@ -20,8 +20,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmvid import usage
-from mmvid.run import devices, lock
+from mmvid import lock, usage
+from mmvid.run import devices
 
 # Where process 0 listens if only its host is known; JAX_COORDINATOR_PORT names another one.
 PORT = "8476"

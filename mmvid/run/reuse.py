@@ -4,10 +4,10 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
-from mmvid import buckets, files, sharding, usage
+from mmvid import buckets, files, sharding, transfer, usage
 from mmvid.logs import LOG
 from mmvid.plans.segment import Segment
-from mmvid.run import mirror, resume
+from mmvid.run import resume
 from mmvid.run.build import Run
 from mmvid.scores import file
 
@@ -22,7 +22,7 @@ class _Ended(NamedTuple):
 def _paths(config) -> list[pathlib.Path]:
     """The workdirs that are named, of those in buckets the copies."""
     paths = usage.listed(config.reuse)
-    return [mirror.fetched(path) if usage.scheme(path) else pathlib.Path(path) for path in paths]
+    return [transfer.fetched(path) if usage.scheme(path) else pathlib.Path(path) for path in paths]
 
 
 def all_ended(path: pathlib.Path) -> dict[str, list[_Ended]]:

@@ -12,8 +12,7 @@ import socket
 import threading
 from typing import NamedTuple
 
-from mmvid import files
-from mmvid.run import lock
+from mmvid import files, lock
 
 # Seconds between two touches of a claim, and after how many without one it is dead.
 BEAT, STALE = 5.0, 120.0

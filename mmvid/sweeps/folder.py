@@ -13,8 +13,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mmvid import files, usage
-from mmvid.run import lock
+from mmvid import files, lock, usage
 from mmvid.sweeps import claim
 from mmvid.sweeps.grid import Cell, Grid
 
