@@ -65,13 +65,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise usage.WrongUse(f"--format={arguments.format}: choose one of {', '.join(FORMATS)}")
     usage.check_folder("--out", arguments.out)
     if arguments.out.exists() and any(arguments.out.iterdir()):
+        # What is no export may be anything: nobody is told to remove it.
         known = (arguments.out / formats.ABOUT).exists()
-        what = (
-            "holds an export already: name a new folder, or remove it"
-            if known
-            else "is not empty: name a new folder"
-        )
-        raise usage.WrongUse(f"--out={arguments.out} {what}")
+        what, how = ("holds an export already", ", or remove it") if known else ("is not empty", "")
+        raise usage.WrongUse(f"--out={arguments.out} {what}: name a new folder{how}")
 
 
 def write(run: Run, segment: Segment, form: str, out: pathlib.Path, **how) -> dict:
