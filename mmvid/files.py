@@ -6,7 +6,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from mmvid import usage
@@ -31,13 +32,38 @@ def _flush(path: pathlib.Path) -> None:
         os.fsync(file.fileno())
 
 
+def _stays(path: pathlib.Path) -> bool:
+    """Tells whether there is something at ``path`` that is written to and never replaced: a device, a pipe, or
+    what a process has open, as /dev/stdout is."""
+    place = path.parent.resolve() / path.name
+    target = place.parent / os.readlink(place) if place.is_symlink() else place
+    of_process = any(pathlib.Path("/proc") in own.parent.resolve().parents for own in (place, target))
+    return place.exists() and (of_process or not (place.is_file() or place.is_dir()))
+
+
+@contextlib.contextmanager
+def _through(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """As `whole`, but what was written is handed to what is at ``path``, which stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = pathlib.Path(folder, path.name)
+        yield temporary
+        # To the end of it: where the terminal is a file, others have written there, too.
+        with temporary.open("rb") as made, path.open("ab") as target:
+            shutil.copyfileobj(made, target)
+
+
 @contextlib.contextmanager
 def whole(path: str | os.PathLike, mark: str = MARK) -> Iterator[pathlib.Path]:
     """Gives a temporary name beside ``path`` to write a file or a folder under, and renames it to ``path`` at the
     end. Where the block fails, ``path`` stays as it was and what was written is removed. ``mark`` is the
-    ending of the temporary name: it must differ between processes that write one path at the same time."""
-    # Beside it, since only within one file system is a rename a single act.
+    ending of the temporary name: it must differ between processes that write one path at the same time. What is no
+    file and no folder, as a device or a pipe, is written to and not replaced."""
     path = pathlib.Path(path)
+    if _stays(path):
+        with _through(path) as temporary:
+            yield temporary
+        return
+    # Beside it, since only within one file system is a rename a single act.
     temporary = path.with_name(f"{path.name}.{mark}")
     _remove(temporary)  # of a writer that was killed
     try:
@@ -57,6 +83,48 @@ def write_text(path: pathlib.Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
+# ---------------------------------------------------------------------------- where a command may write
+def _kept(folder: pathlib.Path) -> str:
+    """What keeps its files in ``folder``, in words: a run, a dataset, a shared network; '' where none does."""
+    known = None
+    with contextlib.suppress(OSError):
+        known = read_note(folder / "config.json")
+    if (isinstance(known, dict) and "headline" in known) or (folder / "data.json").exists():
+        return "a run"
+    if (folder / "metadata.json").exists() and any((folder / name).exists() for name in ("index.json", "clips")):
+        return "a dataset"
+    return "a shared network" if (folder / "model.safetensors").exists() else ""
+
+
+def _places(path: pathlib.Path) -> set[pathlib.Path]:
+    """Where a path lies, and where what it is a link to does."""
+    return {path.parent.resolve() / path.name, path.resolve()}
+
+
+def check_target(
+    flag: str, path: pathlib.Path, reads: Iterable[pathlib.Path] = (), own: pathlib.Path | None = None
+) -> None:
+    """Raises WrongUse where a file cannot be written at ``path``, which ``flag`` names, or would be written over
+    what others need: one that is read, or is in a folder that is (``reads``), or any that is there in the folder
+    of a run, a dataset or a shared network. ``own`` is what the command writes there by itself."""
+    usage.check_folder(flag, path.parent)
+    if path.is_dir():
+        raise usage.WrongUse(f"{flag}={path} is a folder: name a file in it")
+    places = _places(path)
+    if not os.path.lexists(path) or _stays(path) or (own is not None and places == _places(own)):
+        return
+    read = {own.resolve() for own in reads}
+    if read & places:
+        raise usage.WrongUse(f"{flag}={path} would be written over an input: name another file")
+    for folder in sorted({folder for place in places for folder in place.parents}, reverse=True):
+        if what := _kept(folder) or ("what is read" if folder in read else ""):
+            raise usage.WrongUse(
+                f"{flag}={path} would be written over a file that is in the folder of {what} ({folder}): name "
+                "another one, or remove it where it is no part of that"
+            )
+
+
+# ---------------------------------------------------------------------------- JSON
 def as_json(value) -> str:
     """Writes ``value`` as JSON. What JSON does not know is written as its text."""
     return json.dumps(value, indent=1, default=str)

@@ -295,7 +295,9 @@ def test_a_run_in_the_place_of_a_dataset(tmp_path, capsys):
 
 
 def test_where_a_page_cannot_be_written(copy, tmp_path, monkeypatch, capsys):
-    assert ask(copy, f"--out={copy}/metadata.json") == 2 and "file of the dataset" in capsys.readouterr().err
+    assert (
+        ask(copy, f"--out={copy}/metadata.json") == 2 and "in the folder of a dataset" in capsys.readouterr().err
+    )
 
     def full(path, text):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))

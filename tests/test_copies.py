@@ -45,6 +45,19 @@ def test_sketches_are_alike_up_to_a_limit_at_every_place(apart):
     assert checkup.alike([*clips, Clip("copy", "test", content="c30", sketch=copied)]) == []
 
 
+@pytest.mark.parametrize("way", ["as it is", "mirrored"])
+def test_likeness_of_another_label_is_a_note(way):
+    rng = np.random.default_rng(0)
+    clips = [sketched(f"c{i}", "train", 0, rng)._replace(classes={"verb": (0,)}) for i in range(60)]
+    turned = clips[30].sketch[:, :, ::-1] if way == "mirrored" else clips[30].sketch
+    copied = Clip("copy", "test", content="copy", sketch=np.uint8(turned + 1))
+    # What has no label, or that one among others, contradicts nothing.
+    for classes, spoils in (({"verb": (1,)}, False), ({"verb": (0, 1)}, True), ({"verb": ()}, True), ({}, True)):
+        (problem,) = checkup.alike([*clips, copied._replace(classes=classes)])
+        assert problem.spoils == spoils and ("another label" in problem.what) != spoils
+        assert [name for name, _ in problem.clips["test"]] == ["copy"]
+
+
 WAYS = {
     "brightness": lambda sketch: sketch * 0.7 + 40,
     "mirrored": lambda sketch: sketch[:, :, ::-1],

@@ -13,7 +13,7 @@ from test_checkup import healthy, lively
 from test_records import pack
 
 from mmvid import files
-from mmvid.data import examine
+from mmvid.data import examine, fields
 
 ask = functools.partial(asking.ask, "doctor")
 
@@ -127,7 +127,8 @@ def test_damaged_files_are_named(copy, name, content, capsys):
     (copy / name).write_bytes(content)
     assert ask(copy) == 1
     err = capsys.readouterr().err
-    assert f"{copy}/{name} cannot be read" in err and re.search("buil[dt].* again", err)
+    assert f"{copy}/{name} cannot be read" in err and len(re.findall("buil[dt].* again", err)) == 1
+    assert not re.search(r"Damaged|Error\(|indices must be", err) and err.count("cannot be read") == 1
 
 
 @pytest.mark.parametrize("entry, value", [
@@ -145,6 +146,10 @@ def test_a_list_of_rejected_clips_that_is_no_table(copy, capsys):
     # Of one that lacks columns, what there is.
     (copy / "rejected.csv").write_bytes(b"id\n\xff\n")
     assert ask(copy) == 0
+    (copy / "rejected.csv").unlink()
+    (copy / "rejected.csv").mkdir()
+    assert ask(copy) == 1
+    assert "rejected.csv cannot be read (Is a directory): delete it" in capsys.readouterr().err
 
 
 def test_a_split_of_which_nothing_is_left(copy, capsys):
@@ -179,9 +184,11 @@ def test_a_file_in_the_place_of_a_dataset(copy, capsys):
     assert ask(copy / "metadata.json") == 2 and "no prepared dataset" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "index.json", "metadata.json/x.json"])
+@pytest.mark.parametrize("name", ["", "index.json", "metadata.json/x.json", "labels.npz", "clips/a.json"])
 def test_what_would_be_written_over_is_refused_before_anything_is_looked_at(copy, name, monkeypatch, capsys):
     monkeypatch.setattr(examine, "look", None)
+    for own in ("labels.npz", "clips/a.json"):
+        (copy / own).touch()
     assert ask(copy, f"--json={copy}/{name}") == 2
     assert f"--json={copy}" in capsys.readouterr().err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -189,15 +196,27 @@ def test_what_would_be_written_over_is_refused_before_anything_is_looked_at(copy
     assert f"may not write into {copy}" in capsys.readouterr().err
 
 
+def test_short_clips_are_looked_at_as_often_as_they_have_frames(whole, monkeypatch):
+    asked = []
+    real = fields.FIELDS["rgb"].raw
+    row = fields.FIELDS["rgb"]._replace(raw=lambda record, rows: (asked.append(len(rows)), real(record, rows))[1])
+    monkeypatch.setitem(fields.FIELDS, "rgb", row)
+    assert ask(whole, "--frames=200") == 0 and set(asked) == {4}
+
+
 @pytest.mark.parametrize(
     "flag",
     [
         "--frames=0",
+        "--frames=257",
         "--splits=x",
         "--splits=",
         *(
             f"--tolerate={own}"
-            for own in ("-1", "", "nan", "101", "x", "copies", "copies=", "copy=1", "=1=", "1;2")
+            for own in (
+                *("-1", "", "nan", "101", "x", "copies", "copies=", "copy=1", "=1=", "1;2", "=5", "1,2", "0,0"),
+                *("damaged=50,damaged=100", "1,damaged=1,damaged=1", "all kinds=1"),
+            )
         ),
     ],
 )

@@ -271,11 +271,11 @@ def test_clips_of_one_name_become_films_of_two(films):
 
 
 @pytest.mark.parametrize("argv, code, match", [
-    (("--window=0",), 2, "--window=0: give a number of seconds above 0"),
+    (("--window=0",), 2, "--window=0: give a number of seconds from 0.001"),
     (("--window=nan",), 2, "--window=nan: give a number"), (("--window=inf",), 2, "--window=inf: give a number"),
-    (("--window=1e-9",), 2, "--window=1e-09: give a number of seconds above 0, from 0.001 to 86400"),
+    (("--window=1e-9",), 2, "--window=1e-09: give a number of seconds from 0.001 to 86400"),
     (("--window=1e9",), 2, "--window=1e+09: give"), (("--window=1", "--stride=1e9"), 2, "--stride=1e+09: give"),
-    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds above 0"),
+    (("--window=1", "--stride=0"), 2, "--stride=0: give a number of seconds from 0.001"),
     (("--window=1", "--stride=-1"), 2, "--stride=-1"), (("--window=one",), 2, "invalid float value"),
     (("--window=1", "--threshold=2"), 2, "--threshold=2: a probability is from 0 to 1"),
     (("--stride=1",), 2, "say how long these are, --window=SECONDS"), (("--workers=-1",), 2, "--workers=-1"),
@@ -476,10 +476,13 @@ def test_a_call_is_checked_as_a_row(given, match):
 @pytest.mark.parametrize("named, target", [
     ("a.mp4", "a.mp4"), ("mine", "mine/b.mp4"), ("a.csv", "a.csv"), ("a.csv", "a.wav"), ("mine", "link.json"),
     ("mine", "mine/frames/1.png"), ("mine/frames/*.png", "mine/frames/2.png"), ("a.mp4", "run/config.json"),
+    ("a.mp4", "run/mml/weights.safetensors"), ("a.mp4", "other/mml/weights.safetensors"),
 ])  # fmt: skip
 def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.mp4", "mine/b.mp4", "mine/frames/1.png", "mine/frames/2.png", "a.wav", "run/config.json"):
+    weights = ("run/mml/weights.safetensors", "other/mml/weights.safetensors", "other/data.json")
+    pictures = ("mine/frames/1.png", "mine/frames/2.png")
+    for name in ("a.mp4", "mine/b.mp4", *pictures, "a.wav", "run/config.json", *weights):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "link.json").symlink_to(tmp_path / "mine/b.mp4")
@@ -489,7 +492,7 @@ def test_no_input_is_written_over(tmp_path, monkeypatch, named, target):
     for which in ("json", "csv"):
         arguments = argparse.Namespace(run=tmp_path / "run", inputs=[named], json=None, csv=None, video=None)
         setattr(arguments, which, target)
-        with pytest.raises(usage.WrongUse, match="written over an input"):
+        with pytest.raises(usage.WrongUse, match=r"written over (an input|a file that is in the folder of)"):
             predict._check_targets(arguments, items)
         setattr(arguments, which, "mine/said.json")  # of an earlier call
         predict._check_targets(arguments, items)

@@ -248,6 +248,7 @@ def test_a_window_that_no_file_tells_is_not_guessed():
         (("--check={ours}#rgb", "--write={tmp}/o.safetensors", "--spelling=keras"), 2, "--spelling=keras"),
         (("--check={ours}#rgb", "--write={tmp}/o.safetensors", "--head=noun"), 2, "head='noun'"),
         (("--check={file}", "--write={tmp}/o.safetensors"), 2, "published names already"),
+        (("--check={ours}#rgb", "--write={ours}"), 2, "would be written over an input"),
         (("--check={file}", "--model=resnet19"), 2, "no such architecture"),
     ],
 )

@@ -109,8 +109,10 @@ def execute(arguments: argparse.Namespace) -> None:
     """Writes the page of the dataset."""
     _checked(arguments)
     dataset = datasets.opened(arguments.data)
-    path = arguments.out or dataset.root / "browse.html"
-    datasets.check_target("--out", path, dataset.root)
+    own = dataset.root / "browse.html"
+    path = arguments.out or own
+    reads = [dataset.root, *([pathlib.Path(usage.parted(arguments.config)[0])] if arguments.config else [])]
+    datasets.check_target("--out", path, reads, own)
     chosen, how = _chosen(arguments, dataset), None
     if arguments.config:
         how = trained(arguments.config, arguments.data, arguments.draws, arguments.overrides)

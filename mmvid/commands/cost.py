@@ -223,7 +223,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Prints the table of the configuration of the command line, and writes it where --json says."""
     config = configuration.overridden(configuration.read(arguments.config), arguments.overrides)
     if arguments.json:
-        usage.check_folder("--json", arguments.json.parent)
+        files.check_target("--json", arguments.json, [pathlib.Path(usage.parted(arguments.config)[0])])
     found = outline.outline(config, pathlib.Path())
     for line in found.assumed:
         print(usage.folded("", line))

@@ -9,9 +9,6 @@ from mmvid import files, usage
 from mmvid.data import records
 from mmvid.data.records import Dataset
 
-# What a build has written and later commands read.
-OWN = ("metadata.json", "index.json", "rejected.csv")
-
 
 def opened(root: pathlib.Path) -> Dataset:
     """Opens the dataset in ``root``. Raises WrongUse where there is none, ValueError for one that cannot be read
@@ -30,16 +27,14 @@ def opened(root: pathlib.Path) -> Dataset:
     return dataset
 
 
-def check_target(flag: str, path: pathlib.Path, root: pathlib.Path) -> None:
-    """Raises WrongUse where a file cannot be written at ``path``, which ``flag`` names, or would be written over
-    one of the dataset at ``root``: before anything is looked at, which may take an hour."""
-    usage.check_folder(flag, path.parent)
-    if path.is_dir():
-        raise usage.WrongUse(f"{flag}={path} is a folder: name a file in it")
-    if path.name in OWN and path.resolve().parent == root.resolve():
-        raise usage.WrongUse(f"{flag}={path} would be written over a file of the dataset: name another one")
+def check_target(
+    flag: str, path: pathlib.Path, reads: Sequence[pathlib.Path], own: pathlib.Path | None = None
+) -> None:
+    """Raises WrongUse where a file cannot be written at ``path``, as `files.check_target`, or this user has no
+    right to: before anything is looked at, which may take an hour."""
+    files.check_target(flag, path, reads, own)
     there = next(place for place in path.absolute().parents if place.exists())
-    if not os.access(there, os.W_OK):
+    if not os.access(path if path.exists() else there, os.W_OK):
         raise usage.WrongUse(f"this user may not write into {there}: name a file elsewhere, {flag}=FILE")
 
 
@@ -58,8 +53,9 @@ def rejected(root: pathlib.Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             names = ("id", "split", "path", "reason")
             return [{name: row.get(name) or "" for name in names} for row in csv.DictReader(file)]
-    except csv.Error as error:
-        raise usage.Damaged(f"{path} cannot be read ({error}): delete it, or build the dataset again") from None
+    except (csv.Error, OSError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise usage.Damaged(f"{path} cannot be read ({what}): delete it, or build the dataset again") from None
 
 
 def index_of(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[str]]:
@@ -68,8 +64,13 @@ def index_of(dataset: Dataset, splits: Sequence[str]) -> dict[str, list[str]]:
         found = {split: dataset.split(split).ids() for split in splits}
         if not all(isinstance(ids, list) and all(isinstance(own, str) for own in ids) for ids in found.values()):
             raise ValueError("it does not list ids")
+    except usage.Damaged:  # it says what to do
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, KeyError | TypeError):
+            what = "it does not list the clips of every split"
         raise usage.Damaged(
-            f"{dataset.root / 'index.json'} cannot be read ({error!r}): run the command that built it again"
+            f"{dataset.root / 'index.json'} cannot be read ({what}): run the command that built it again"
         ) from None
     return found

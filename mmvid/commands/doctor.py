@@ -18,11 +18,14 @@ or motion beyond what flow keeps. Nothing is changed.
 Clips are equal where their pictures are stored with the same bytes, whatever
 they are called. Test clips that look like training clips in small grey pictures
 of a few moments are told as copies that were encoded anew, scaled, mirrored or
-brightened. Those that were cut shorter, cropped or encoded at the lowest
-qualities are mostly not found, nor labels whose order differs between splits,
-nor films that stand still but for their beginning. Where training clips look
-like each other, as before a camera that stands still, likeness is a note, and
-of what was mirrored or brightened nothing is said.
+mildly brightened (by up to 20 of 255, or a gamma of 0.8 to 1.3). Mostly not
+found are much brighter ones, those cut shorter by more than a frame or two,
+cropped, overlaid, letterboxed, flipped upside down, reversed or encoded at the
+lowest qualities, nor labels whose order differs between splits, nor films that
+stand still but for their beginning. Where training clips look like each other,
+as before a camera that stands still, or have another label, as films of one
+place do, likeness is a note; of what was mirrored or brightened and looks like
+several training clips nothing is said.
 """
 
 import argparse
@@ -47,6 +50,8 @@ from mmvid.run import build
 from mmvid.streams import Head
 
 CONFIG = False
+# Pictures of a clip that are decoded at once; more would take the memory that a training has.
+MOST = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,30 +108,32 @@ def examined(dataset: Dataset, splits: Sequence[str], count: int, tolerated: Map
 def tolerated(text: str) -> dict[str, float]:
     """Reads '1', 'copies=5' or '1,copies=5,missing=2', percentages of all kinds of problems or of some: {kind:
     share}. Raises WrongUse for a kind that there is not, and for what is no percentage."""
-    of_all, own, entries = 0.0, {}, usage.listed(text)
-    for kind, _, percent in (entry.rpartition("=") for entry in entries):
+    # None stands for all kinds.
+    own: dict[str | None, float] = {}
+    entries = usage.listed(text)
+    for kind, given, percent in (entry.rpartition("=") for entry in entries):
         try:
             share = float(percent) / 100
         except ValueError:
             share = -1.0
         if not 0 <= share <= 1:
             raise usage.WrongUse(f"--tolerate={text}: {percent!r} is no percentage from 0 to 100")
-        if kind:
-            own[kind] = share
-        else:
-            of_all = share
-    if not entries or not own.keys() <= set(checkup.KINDS):
+        name = kind if given else None
+        if name in own:
+            raise usage.WrongUse(f"--tolerate={text}: of {name or 'all kinds'} it gives two percentages; give one")
+        own[name] = share
+    if not entries or not own.keys() <= {None, *checkup.KINDS}:
         raise usage.WrongUse(f"--tolerate={text}: write PERCENT, or KIND=PERCENT of {', '.join(checkup.KINDS)}")
-    return dict.fromkeys(checkup.KINDS, of_all) | own
+    return dict.fromkeys(checkup.KINDS, own.pop(None, 0.0)) | own
 
 
 def _checked(arguments: argparse.Namespace, dataset: Dataset) -> list[str]:
     """The splits that are to be looked at. Raises WrongUse for one that there is not, for a wrong number, and for
     a file that cannot be written."""
-    if arguments.frames < 1:
-        raise usage.WrongUse("--frames is 1 or more")
+    if not 1 <= arguments.frames <= MOST:
+        raise usage.WrongUse(f"--frames={arguments.frames}: look at 1 to {MOST} pictures of each clip")
     if arguments.json is not None and arguments.json != "-":
-        datasets.check_target("--json", pathlib.Path(arguments.json), dataset.root)
+        datasets.check_target("--json", pathlib.Path(arguments.json), [dataset.root])
     known = datasets.splits_of(dataset)
     return known if arguments.splits is None else usage.chosen("--splits", arguments.splits, known, "splits")
 

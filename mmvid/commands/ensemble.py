@@ -200,6 +200,8 @@ def execute(arguments: argparse.Namespace) -> None:
     be; ValueError for scores of other clips; FileNotFoundError for a split that is not scored.
     """
     usage.check_folder("--out", arguments.out)
+    if arguments.submit:
+        files.check_target("--submit", arguments.submit)
     named = [text for text in arguments.members if text != APART]
     if not named:
         raise usage.WrongUse(f"a {APART} stands between members: name some, as in RUN:rgb RUN:flow")

@@ -65,8 +65,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise usage.WrongUse(f"--format={arguments.format}: choose one of {', '.join(FORMATS)}")
     usage.check_folder("--out", arguments.out)
     if arguments.out.exists() and any(arguments.out.iterdir()):
-        what = "holds an export already" if (arguments.out / formats.ABOUT).exists() else "is not empty"
-        raise usage.WrongUse(f"--out={arguments.out} {what}: name a new folder, or remove it")
+        # What is no export may be anything: nobody is told to remove it.
+        known = (arguments.out / formats.ABOUT).exists()
+        what, how = ("holds an export already", ", or remove it") if known else ("is not empty", "")
+        raise usage.WrongUse(f"--out={arguments.out} {what}: name a new folder{how}")
 
 
 def write(run: Run, segment: Segment, form: str, out: pathlib.Path, **how) -> dict:
@@ -107,7 +109,8 @@ def execute(arguments: argparse.Namespace) -> None:
     outputs = () if arguments.outputs is None else _outputs(arguments.outputs, segment)
     about = write(run, segment, arguments.format, arguments.out, frame=frame, outputs=outputs)
     for path in sorted(arguments.out.iterdir()):
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        size = path.stat().st_size
+        print(f"{path}: {size / 1e6:.2f} MB" if size >= 1e6 else f"{path}: {size / 1e3:.1f} kB")
     print(f"{segment.name} of {arguments.run} as {arguments.format}, {time.perf_counter() - began:.0f} s")
     print(_checked(about))
     if arguments.format == "jax":

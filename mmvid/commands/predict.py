@@ -186,23 +186,22 @@ def _drawn(target: pathlib.Path | None, item: Item | Refused, below: answers.Bel
 
 
 # ---------------------------------------------------------------------------- the command
-# Files of a run that its later commands read.
-_OF_RUNS = {"config.json", "data.json", "datasets.json", "metrics.jsonl", "subsets.json", "summary.json"}
 _FILM = ".mp4"
 # No film has a thousand frames a second, and of a day no few frames tell.
 _SECONDS = (0.001, 86_400.0)
 
 
 def _check_targets(arguments: argparse.Namespace, items: Sequence[Item | Refused]) -> None:
-    """Raises WrongUse where a file that is to be written is one that is read."""
+    """Raises WrongUse where a file that is to be written is one that is read, or a run's or a dataset's."""
     # A folder that is searched may hold what an earlier call has written: of it, the clips count.
     named = [pathlib.Path(path) for path in arguments.inputs if path and not os.path.isdir(path)]
-    named += [path for path in arguments.run.glob("*.json*") if path.name in _OF_RUNS]
     beside = [path for one in items if isinstance(one, Item) for path in (one.path, *one.paths.values()) if path]
-    targets = [*_films(arguments.video, items), arguments.json, arguments.csv]
-    for target in {str(own) for own in targets if own} - {"-"}:
-        if read := next((own for own in (*named, *beside) if inputs.holds(own, pathlib.Path(target))), None):
+    targets = [("--json", arguments.json), ("--csv", arguments.csv)]
+    targets += [("--video", path) for path in _films(arguments.video, items)]
+    for flag, target in ((flag, pathlib.Path(own)) for flag, own in targets if own and own != "-"):
+        if read := next((own for own in (*named, *beside) if inputs.holds(own, target)), None):
             raise usage.WrongUse(f"{target} would be written over an input ({read}): name another file")
+        files.check_target(flag, target, [arguments.run])
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
@@ -235,7 +234,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, value in (("window", arguments.window), ("stride", arguments.stride)):
         if value is not None and not _SECONDS[0] <= value <= _SECONDS[1]:
             raise usage.WrongUse(
-                f"--{name}={value:g}: give a number of seconds above 0, from {_SECONDS[0]:g} to {_SECONDS[1]:g}"
+                f"--{name}={value:g}: give a number of seconds from {_SECONDS[0]:g} to {_SECONDS[1]:g}"
             )
     if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
         raise usage.WrongUse(f"--threshold={arguments.threshold:g}: a probability is from 0 to 1")

@@ -104,6 +104,7 @@ def _head(spoken: list[Spoken], head: str) -> dict:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Reads the scores of both tests, and writes the archive."""
+    files.check_target("--out", arguments.out, arguments.runs)
     made = {}
     for test, name in _tests(arguments.splits).items():
         spoken = [_spoken(run, name, arguments.segment, arguments.output) for run in arguments.runs]

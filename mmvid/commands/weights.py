@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmvid import files as files_lib
 from mmvid import usage
 from mmvid import weights as weights_lib
 from mmvid.models import FUSION, MODELS, build_model
@@ -193,6 +194,7 @@ def write(path: str, out: pathlib.Path, spelling: str, head: str) -> int:
     """
     if not files.metadata(path):
         raise usage.WrongUse(f"{path} was not written by mmvid: it has published names already")
+    files_lib.check_target("--write", out, [files.split(path)[0]])
     if spelling and spelling not in SPELLINGS:
         raise usage.WrongUse(f"--spelling={spelling}: there are {', '.join(SPELLINGS)}")
     with usage.wrong_use():
@@ -203,7 +205,6 @@ def write(path: str, out: pathlib.Path, spelling: str, head: str) -> int:
             raise ValueError(f"{path} has the heads {', '.join(heads)}: keep one of them, --head={heads[0]}")
         # Of its options the file tells none.
         names = published.named(tree, head=head or "".join(heads), spelling=spelling, options={})
-    usage.check_folder("--write", out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write(out, names, {})
     return len(names)

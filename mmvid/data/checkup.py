@@ -80,24 +80,26 @@ def shared(clips: Sequence[Clip]) -> list[Problem]:
 def alike(clips: Sequence[Clip]) -> list[Problem]:
     """Finds clips of evaluation that look like a training clip whose content is another one: as they are,
     mirrored, or with its brightness."""
-    found = {True: [], False: []}
-    for clip, first, sure in copies.alike(clips):
-        found[sure].append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
-    told = {(split, name) for own in found.values() for split, name, _ in own}
-    changed = [
-        (clip.split, clip.id, f"= {first.id} of {LEARNT}, {way}")
-        for clip, first, way in copies.altered(clips)
-        if (clip.split, clip.id) not in told
-    ]
-    sure, doubtful = _by_split(found[True]), _by_split(found[False])
+    sure, changed, other, doubtful, told = [], [], [], [], set()
+    for clip, first, alone in copies.alike(clips):
+        kind = (other if copies.contradict(clip, first) else sure) if alone else doubtful
+        kind.append((clip.split, clip.id, f"= {first.id} of {LEARNT}"))
+        told.add((clip.split, clip.id))
+    for clip, first, way in copies.altered(clips):
+        if (clip.split, clip.id) not in told:
+            kind = other if copies.contradict(clip, first) else changed
+            kind.append((clip.split, clip.id, f"= {first.id} of {LEARNT}, {way}"))
     advice = "look at both; if they show the same, keep one of them, and build again"
-    what = "look like a training clip that looks like others, as before a camera that stands still"
+    look = "they may be copies: look at some of them"
+    fixed = "look like a training clip that looks like others, as before a camera that stands still"
+    place = "look like a training clip of another label, as films of one place do"
     return [
-        *_problem("look like training clips that were encoded anew", sure, advice, "copies"),
+        *_problem("look like training clips that were encoded anew", _by_split(sure), advice, "copies"),
         *_problem(
             "look like training clips once mirrored or made as bright", _by_split(changed), advice, "copies"
         ),
-        *_problem(what, doubtful, "they may be copies: look at some of them"),
+        *_problem(fixed, _by_split(doubtful), look),
+        *_problem(place, _by_split(other), look),
     ]
 
 

@@ -58,6 +58,13 @@ def alike(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, bool]]:
             yield clip, first, not others
 
 
+def contradict(clip: Clip, first: Clip) -> bool:
+    """Tells whether two clips have labels in one head that have no class in common: what looks alike may then be
+    two films of one place."""
+    pairs = [(clip.classes[head], first.classes[head]) for head in {*clip.classes} & {*first.classes}]
+    return any(one and other and not {*one} & {*other} for one, other in pairs)
+
+
 def altered(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Clip, str]]:
     """Finds clips of evaluation that look like a training clip once they are mirrored, or made as bright and as
     strong in contrast, or both, and how they differ. None where the training clip looks like others, too."""

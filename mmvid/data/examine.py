@@ -54,7 +54,7 @@ def _looked(record: dict, split: str, heads: Mapping[str, Head], count: int) -> 
             values = fields.sampled(record, field, count)
             own = fields.measured(record, field, values)
             numbers |= {(field, name): number for name, number in own.items() if not math.isnan(number)}
-            sketch = _lively(fields.sketch(field, values)) if sketch is None else sketch
+            sketch = _lively(fields.sketch(field, values, count)) if sketch is None else sketch
         except Exception as error:  # as above
             faults.append(f"its {field} cannot be read: {reason(error)}")
     return Clip(

@@ -162,15 +162,17 @@ _ENDS = b"\xff\xd9", b"IEND\xaeB`\x82"
 
 
 def sampled(record: dict, field: str, count: int) -> np.ndarray:
-    """Returns what is stored at ``count`` places of a field that a record has, evenly over it. Raises ValueError
-    or IndexError for what cannot be read there, DecodeError where any of its pictures is cut short."""
+    """Returns what is stored at ``count`` places of a field that a record has, evenly over it, or at all where it
+    has fewer. Raises ValueError or IndexError for what cannot be read there, DecodeError where any of its pictures
+    is cut short."""
     row = FIELDS[field]
     for column in row.columns:
         if stored.COLUMNS[column].kind == "frames":
             cut = [i for i, data in enumerate(record[column]) if not any(end in data[-64:] for end in _ENDS)]
             if cut:
                 raise DecodeError(f"picture {cut[0]} of {len(record[column])} ends too early")
-    return row.raw(record, np.linspace(0, count_frames(record, field) - 1, count).astype(int))
+    frames = count_frames(record, field)
+    return row.raw(record, np.linspace(0, frames - 1, min(count, max(frames, 1))).astype(int))
 
 
 def measured(record: dict, field: str, values: np.ndarray) -> dict[str, float]:
@@ -179,10 +181,12 @@ def measured(record: dict, field: str, values: np.ndarray) -> dict[str, float]:
     return dict(zip((measure.name for measure in row.measures), row.measured(record, values)))
 
 
-def sketch(field: str, values: np.ndarray) -> np.ndarray | None:
-    """Returns what is nearly equal, uint8 [n, ..], for copies of a clip that were encoded in unlike ways, of the
-    ``values`` of a field; None where a field tells nothing of that."""
-    return FIELDS[field].sketched and FIELDS[field].sketched(values)
+def sketch(field: str, values: np.ndarray, count: int) -> np.ndarray | None:
+    """Returns what is nearly equal, uint8 [count, ..], for copies of a clip that were encoded in unlike ways, of
+    the ``values`` of a field, of which short clips have fewer; None where a field tells nothing of that."""
+    if FIELDS[field].sketched is None:
+        return None
+    return FIELDS[field].sketched(values)[np.linspace(0, len(values) - 1, count).astype(int)]
 
 
 def content(record: dict) -> Hashable:

@@ -92,7 +92,9 @@ def _ids(path: pathlib.Path, stamp: tuple, split: str) -> tuple[str, ...]:
     del stamp
     found = json.loads(path.read_bytes())[split]
     if not isinstance(found, list):
-        raise usage.Damaged(f"{path} does not list the clips of {split}: run the command that built it again")
+        raise usage.Damaged(
+            f"{path} cannot be read (it does not list the clips of {split}): run the command that built it again"
+        )
     return tuple(found)
 
 
