@@ -6,6 +6,7 @@ and folders that are read have copies apart: the bucket always counts in a copy 
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -13,6 +14,8 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +32,7 @@ LAST = "_CHECKPOINT_METADATA"
 _PASSING = (f".{files.MARK}", ".lock", ".beat", ".now", ".tmp")
 # Folders of a run that are none of its results: compiled programs, and its end as it was rehearsed.
 _TRIED = {".cache", "rehearsal"}
+_SENDING = threading.Lock()
 # How often a folder that changes while it is fetched is looked at anew.
 _TRIES = 3
 
@@ -41,6 +45,15 @@ def everything(path: str) -> bool:
 def without_checkpoints(path: str) -> bool:
     """Whether a file is part of what a run hands on: all but its checkpoints."""
     return not _checkpoint(path)
+
+
+def say(line: str) -> None:
+    """Tells the user of something that goes on."""
+    print(f"mmvid: {line}", file=sys.stderr, flush=True)
+
+
+class Lost(ValueError):
+    """Raised where another machine trains the run by now."""
 
 
 class Copy(NamedTuple):
@@ -109,7 +122,8 @@ def _version(info: dict) -> list:
 def _listed(copy: Copy) -> dict[str, list]:
     """{path: version} of a folder in a bucket, parts of checkpoints, too; {} where there is none. Raises
     ValueError where it cannot be read."""
-    with buckets.explained(copy.url):
+    listed: dict = {}
+    with buckets.explained(copy.url), contextlib.suppress(FileNotFoundError):  # some services say so of no folder
         fs, base = buckets.system(copy.url)
         listed = fs.find(base, detail=True)
     found = {name[len(base) + 1 :]: _version(info) for name, info in listed.items() if name.startswith(f"{base}/")}
@@ -125,9 +139,8 @@ def here(copy: Copy) -> dict[str, list]:
             path = pathlib.Path(folder, name)
             relative = path.relative_to(copy.here).as_posix()
             with contextlib.suppress(FileNotFoundError):  # removed just now
-                if not _passing(relative):
-                    status = path.stat()
-                    found[relative] = [status.st_size, status.st_mtime_ns]
+                if not _passing(relative) and not path.is_symlink():
+                    found[relative] = _seen(path)
     return _whole(found)
 
 
@@ -139,14 +152,13 @@ def _seen(path: pathlib.Path) -> list:
 def noted(copy: Copy) -> dict:
     """What is noted of a copy: the "files" {path: [as it was here, as it was there]} when they were last fetched
     or sent; its "own" token; the sender's mark that was "seen" when it was last fetched whole; the token with
-    which the run was "held" here."""
+    which the run was "held" here; what "began" here and has not ended, a 'fetch' of all or a 'command'."""
     found = files.read_note(copy.top / "bucket.json")
     note = found if isinstance(found, dict) else {}
     known = note.get("files") if isinstance(note.get("files"), dict) else {}
     pairs = {path: own for path, own in known.items() if isinstance(own, list) and len(own) == 2}
-    return {"own": note.get("own") or uuid.uuid4().hex, "seen": note.get("seen"), "held": note.get("held")} | {
-        "files": pairs
-    }
+    plain = {name: note.get(name) for name in ("seen", "held", "began")}
+    return {"own": note.get("own") or uuid.uuid4().hex, "files": pairs, **plain}
 
 
 def note(copy: Copy, **changes) -> None:
@@ -274,7 +286,7 @@ def _fetching(copy: Copy, paths: list[str], sizes: dict) -> Iterable[str]:
 
 
 @contextlib.contextmanager
-def guarded(copy: Copy, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def guarded(copy: Copy) -> Iterator[None]:
     """Keeps other processes of this machine from a copy while the block runs; tells of one that it waits for."""
     copy.top.mkdir(parents=True, exist_ok=True)
     with lock.held(copy.top / "copy.lock", copy.url, wait=lambda line: say(f"{line}: waiting for it")):
@@ -288,8 +300,18 @@ def fetched(url: str, wanted: Callable[[str], bool] = everything) -> pathlib.Pat
     OSError where there is no room."""
     copy = of(url)
     with guarded(copy):
+        set_aside_left(copy)
         fetch(copy, wanted)
     return copy.here
+
+
+def set_aside_left(copy: Copy) -> None:
+    """Sets aside what a command that was killed has left in a copy, and says where."""
+    if noted(copy)["began"] == "command" and (paths := _unsent(copy)):
+        say(
+            f"a command on {copy.url} was ended early: what it had made is kept, {kept(copy, set_aside(copy, paths))}"
+        )
+    note(copy, began=None)
 
 
 # ---------------------------------------------------------------------------- what this machine has trained
@@ -299,29 +321,36 @@ def _is_ours(copy: Copy) -> bool:
     return sender.get("token") == known["own"] or sender.get("mark", "") == known["seen"]
 
 
-def _unsent(copy: Copy) -> bool:
+def _unsent(copy: Copy) -> list[str]:
     known = noted(copy)["files"]
-    return any(known.get(path, [None])[0] != own for path, own in here(copy).items())
+    return [path for path, own in here(copy).items() if known.get(path, [None])[0] != own]
 
 
-def set_aside(copy: Copy) -> pathlib.Path:
-    """Moves all of a copy to a folder beside it, and returns that."""
+def set_aside(copy: Copy, paths: Iterable[str]) -> pathlib.Path:
+    """Moves files of a copy to a folder beside it, and returns that."""
     folder = copy.top / f"not-sent-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-    os.replace(copy.here, folder)
-    note(copy, files={})
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(copy.here / path, folder / path)
+        _unlink(copy, path)
     return folder
 
 
 def fetch_to_train(copy: Copy) -> pathlib.Path | None:
     """Makes a copy like its folder in the bucket, but for what a training here has not sent yet. Where another
-    machine has trained the run since, the bucket counts; what was not sent is set aside, and its folder
+    machine has trained the run since, the bucket counts; what was not sent is set aside, and its folder told and
     returned."""
-    ours = _is_ours(copy)
-    aside = set_aside(copy) if not ours and _unsent(copy) else None
-    # Until all of it is here, none of it passes for what a training has left.
-    note(copy, seen=None, own=noted(copy)["own"])
+    ours, mark, aside = _is_ours(copy), told_of(copy, SENDER).get("mark", ""), None
+    if not ours and noted(copy)["began"] != "fetch" and _unsent(copy):
+        aside = set_aside(copy, here(copy))
+        say(
+            f"another machine has trained {copy.url} since this one did: what this one had not sent is set aside, "
+            f"{kept(copy, aside)}"
+        )
+    if not ours:  # until all of it is here, none of it passes for what a training has left
+        note(copy, seen=None, began="fetch")
     fetch(copy, ours=ours)
-    note(copy, seen=told_of(copy, SENDER).get("mark", ""))
+    note(copy, seen=mark, began=None)
     return aside
 
 
@@ -379,8 +408,11 @@ def _keep(path: pathlib.Path, target: pathlib.Path) -> None:
     """Keeps a file as it is: under a second name, or, of one that is added to, by a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not _is_added_to(path.as_posix()):
-        with contextlib.suppress(PermissionError, NotImplementedError):  # a disk without second names
+        try:
             return os.link(path, target)
+        except OSError as error:  # a disk without second names
+            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
+                raise
     shutil.copyfile(path, target)
 
 
@@ -403,15 +435,16 @@ def _staged(copy: Copy, paths: Iterable[str]) -> Iterator[tuple[pathlib.Path, di
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put(copy: Copy, paths: Iterable[str]) -> None:
-    """Sends files, in this order, and notes those that went, also where one does not. Raises ValueError where the
-    bucket cannot be written."""
+def _put(copy: Copy, paths: Iterable[str], check: Callable[[], None] = lambda: None) -> None:
+    """Sends files, in this order, and notes those that went, also where one does not; calls ``check`` before each.
+    Raises ValueError where the bucket cannot be written."""
     sent = {}
     with _staged(copy, paths) as (folder, found):
         try:
             with buckets.explained(copy.url, "written"):
                 fs, base = buckets.system(copy.url)
                 for path, own in found.items():
+                    check()
                     fs.put_file(str(folder / path), f"{base}/{path}")
                     sent[path] = own
         except FileNotFoundError:
@@ -429,9 +462,10 @@ def _note_sent(copy: Copy, sent: dict[str, list]) -> None:
     note(copy, files=noted(copy)["files"] | {path: [own, versions.get(path)] for path, own in sent.items()})
 
 
-def _remove(copy: Copy, paths: list[str]) -> None:
+def _remove(copy: Copy, paths: list[str], check: Callable[[], None]) -> None:
     if not paths:
         return
+    check()
     with buckets.explained(copy.url, "written"):
         fs, base = buckets.system(copy.url)
         for path in paths:
@@ -440,26 +474,43 @@ def _remove(copy: Copy, paths: list[str]) -> None:
     note(copy, files={path: own for path, own in noted(copy)["files"].items() if path not in paths})
 
 
-def send(copy: Copy) -> int:
+def send(copy: Copy, check: Callable[[], None] = lambda: None) -> int:
     """Sends what a training has changed in its copy since it was last fetched or sent, then removes old
-    checkpoints there. Returns how many files were to go. Raises ValueError where the bucket cannot be written."""
-    now, known = here(copy), noted(copy)
-    changed = [path for path in ordered(now) if known["files"].get(path, [None])[0] != now[path]]
-    if not changed and known["files"].keys() <= now.keys():
-        return 0
-    note(copy, own=known["own"])
-    tell(copy, SENDER, {"token": known["own"], "mark": uuid.uuid4().hex})
-    # Of what another machine had sent of such a checkpoint before it died, nothing is to be left among its files.
+    checkpoints there. Returns how many files were to go.
+
+    Raises ValueError where the bucket cannot be written, Lost where another machine has sent its own meanwhile,
+    and what ``check`` raises, which is called again and again.
+    """
+    # A second Ctrl-C may end the wait for a thread that still sends.
+    with _SENDING:
+        now, known = here(copy), noted(copy)
+        changed = [path for path in ordered(now) if known["files"].get(path, [None])[0] != now[path]]
+        if changed or not known["files"].keys() <= now.keys():
+            _send(copy, now, changed, check)
+        return len(changed)
+
+
+def _send(copy: Copy, now: dict[str, list], changed: list[str], check: Callable[[], None]) -> None:
+    if not _is_ours(copy):
+        raise Lost(f"another machine has trained {copy.url} meanwhile: nothing more is sent there")
+    mark = {"token": noted(copy)["own"], "mark": uuid.uuid4().hex}
+    note(copy, own=mark["token"])
+    tell(copy, SENDER, mark)
+    _put(copy, changed, check)
+    # A checkpoint that was written again, or begun by a machine that died, has other files in the bucket, too.
     again, found = {_checkpoint(path) for path in changed} - {""}, _listed(copy)
-    _remove(copy, [path for path in found if _checkpoint(path) in again and path not in now])
-    _put(copy, changed)
-    found = _listed(copy)
-    _remove(copy, superseded(now, found) + _redrawn(now, found))
-    return len(changed)
+    other = [path for path in found if _checkpoint(path) in again and path not in now]
+    torn = {_checkpoint(path) for path in now if path not in found}
+    _remove(copy, [path for path in other if _checkpoint(path) not in torn], check)
+    _remove(copy, superseded(now, found) + _redrawn(now, found), check)
 
 
-def send_back(copy: Copy, before: dict[str, list]) -> None:
+def send_back(copy: Copy, before: dict[str, list]) -> list[str]:
     """Sends what a command has changed in a copy that was as ``before``, but for logs, which belong to whoever
-    trains the run. Raises ValueError where the bucket cannot be written."""
-    now = here(copy)
-    _put(copy, [path for path in ordered(now) if now[path] != before.get(path) and not _is_added_to(path)])
+    trains the run, and for files that somebody else has changed there meanwhile: these are returned. Raises
+    ValueError where the bucket cannot be written."""
+    now, known, found = here(copy), noted(copy)["files"], _listed(copy)
+    own = [path for path in ordered(now) if now[path] != before.get(path) and not _is_added_to(path)]
+    late = [path for path in own if found.get(path) != known.get(path, [None, None])[1]]
+    _put(copy, [path for path in own if path not in late])
+    return late

@@ -62,15 +62,7 @@ def naming(given: Sequence[str]) -> Iterator[None]:
         LOG.removeFilter(_retold)
 
 
-def _say(line: str) -> None:
-    print(f"mmvid: {line}", file=sys.stderr, flush=True)
-
-
 # ---------------------------------------------------------------------------- who trains it
-class Lost(ValueError):
-    """Raised where another process trains the run by now."""
-
-
 def _modified(copy: Copy, name: str):
     """The time of a file in the bucket, by its own clock; None where there is none."""
     with buckets.explained(copy.url), contextlib.suppress(FileNotFoundError):
@@ -109,7 +101,7 @@ def _await(copy: Copy, known: dict) -> None:
     left, before = STALE - _silent(copy), _modified(copy, transfer.HOLDER)
     if left <= 0:
         return
-    _say(
+    transfer.say(
         f"{copy.url} was in use a moment ago, by {lock.describe(known)}: looking for up to {left:.0f} s whether "
         "it still is"
     )
@@ -122,9 +114,28 @@ def _await(copy: Copy, known: dict) -> None:
             raise _held(copy, known)
 
 
+def _check_nested(copy: Copy) -> None:
+    """Raises ValueError where the folder in the bucket is a part of runs that are trained together, or holds one
+    that is trained by itself: nobody could tell whose files are newer."""
+    above = copy.url.rpartition("/")[0]
+    with contextlib.suppress(usage.WrongUse):  # a bucket as a whole
+        if transfer.told_of(transfer.of(above), transfer.HOLDER):
+            raise ValueError(
+                f"{copy.url} is trained as one of several seeds: give --workdir={above} and its --seeds"
+            )
+    with buckets.explained(copy.url):
+        fs, base = buckets.system(copy.url)
+        if found := fs.glob(f"{base}/*/{transfer.HOLDER}"):
+            name = found[0].rpartition("/")[0].rpartition("/")[2]
+            raise usage.WrongUse(
+                f"--workdir={copy.url} holds {name}, which is trained by itself: name another folder"
+            )
+
+
 def _taken(copy: Copy) -> dict:
     """Writes this process's note into the bucket and returns it. Raises ValueError where another one holds the
     run, or the bucket cannot be written."""
+    _check_nested(copy)
     known = transfer.told_of(copy, transfer.HOLDER)
     if not _is_over(copy, known):
         _await(copy, known)
@@ -141,7 +152,7 @@ def _check_held(copy: Copy, own: dict) -> None:
     """Raises Lost where another process holds the run by now, since this one was silent too long."""
     # Without a note, which somebody has removed to unlock it, nobody else has it.
     if (known := transfer.told_of(copy, transfer.HOLDER)).get("token", own["token"]) != own["token"]:
-        raise Lost(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
+        raise transfer.Lost(f"{copy.url} is in use by {lock.describe(known)} by now: nothing more is sent there")
 
 
 def _stop() -> None:
@@ -149,9 +160,22 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _checked(copy: Copy, own: dict) -> Callable[[], None]:
+    """A function that checks who holds the run where that was not done for a while: who sends may have slept."""
+    last = [time.monotonic()]
+
+    def check() -> None:
+        if time.monotonic() - last[0] > LOOK:
+            _check_held(copy, own)
+            last[0] = time.monotonic()
+
+    return check
+
+
 @contextlib.contextmanager
-def _again_and_again(act: Callable[[], None]) -> Iterator[None]:
-    """Calls ``act`` every `BEAT` seconds, in a thread, while the block runs; less often where it takes long."""
+def _again_and_again(act: Callable[[], None], share: float = 1.0) -> Iterator[None]:
+    """Calls ``act`` every `BEAT` seconds, in a thread, while the block runs; less often where it would take more
+    than this ``share`` of the time."""
     ended = threading.Event()
 
     def loop() -> None:
@@ -159,7 +183,7 @@ def _again_and_again(act: Callable[[], None]) -> Iterator[None]:
         while not ended.wait(pause):
             begin = time.monotonic()
             act()
-            pause = max(BEAT, 4 * (time.monotonic() - begin))
+            pause = max(BEAT, (1 / share - 1) * (time.monotonic() - begin))
 
     thread = threading.Thread(target=loop, daemon=True, name="bucket")
     thread.start()
@@ -180,10 +204,10 @@ def _holding(copy: Copy) -> Iterator[dict]:
         with contextlib.suppress(ValueError):  # who sends will say that the bucket fails
             try:
                 _check_held(copy, own)
-            except Lost as error:
+            except transfer.Lost as error:
                 if not lost:
                     lost.append(error)
-                    _say(f"{error}; this run ends")
+                    transfer.say(f"{error}; this run ends")
                     _stop()
                 return
             transfer.tell(copy, transfer.HOLDER, own)
@@ -205,8 +229,10 @@ def _sending(copy: Copy, own: dict) -> Callable[[], None]:
     def send() -> None:
         try:
             _check_held(copy, own)
-            transfer.send(copy)
+            transfer.send(copy, _checked(copy, own))
             told.clear()
+        except transfer.Lost:
+            return  # who renews the note says so
         except Exception as error:  # whatever it is, the training goes on
             if not told:
                 LOG.warning("%s; what is done here goes on, and it is tried again every %.0f s", error, BEAT)
@@ -224,16 +250,19 @@ def _finally(finish: Callable[[], None], what_now: Callable[[BaseException], str
     except BaseException as error:
         try:
             finish()
-        except Exception as further:
+        except BaseException as further:
             # Ctrl-C ends a run well, and this is none.
             if isinstance(error, signals.Stopped) and error.signal != "SIGTERM":
                 raise ValueError(what_now(further)) from further
-            _say(what_now(further))
+            transfer.say(what_now(further))
         raise
     try:
         finish()
     except Exception as error:
         raise ValueError(what_now(error)) from error
+    except BaseException as error:  # Ctrl-C
+        transfer.say(what_now(error))
+        raise
 
 
 @contextlib.contextmanager
@@ -248,19 +277,11 @@ def trained(url: str) -> Iterator[pathlib.Path]:
     copy.here.mkdir(parents=True, exist_ok=True)
     try:
         with lock.held(copy.top / "run.lock", f"--workdir={url}"), _holding(copy) as own:
-            _fetch(copy)
+            transfer.fetch_to_train(copy)
             with _sent(copy, own):
                 yield copy.here
     except lock.Held as error:
         raise ValueError(f"{error}. Wait until that run ends, end it, or give another --workdir.") from None
-
-
-def _fetch(copy: Copy) -> None:
-    if aside := transfer.fetch_to_train(copy):
-        _say(
-            f"another machine has trained {copy.url} since this one did: what this one had not sent is set aside, "
-            f"{transfer.kept(copy, aside)}"
-        )
 
 
 def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
@@ -268,18 +289,18 @@ def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
 
     def finish() -> None:
         _check_held(copy, own)
-        transfer.send(copy)
+        transfer.send(copy, _checked(copy, own))
 
     def what_now(error: BaseException) -> str:
-        next_time = "sets it aside" if isinstance(error, Lost) else "sends it"
+        next_time = "sets it aside" if isinstance(error, transfer.Lost) else "sends it"
         return (
-            f"{error}. What was made is kept on this machine, {transfer.kept(copy)}: the same command here "
-            f"{next_time}"
+            f"{error or 'interrupted'}. What was made is kept on this machine, {transfer.kept(copy)}: the same "
+            f"command here {next_time}"
         )
 
     stack = contextlib.ExitStack()
     stack.enter_context(_finally(finish, what_now))
-    stack.enter_context(_again_and_again(_sending(copy, own)))
+    stack.enter_context(_again_and_again(_sending(copy, own), share=0.2))
     return stack
 
 
@@ -288,14 +309,25 @@ def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
 def borrowed(url: str) -> Iterator[pathlib.Path]:
     """Gives a copy of a run without its checkpoints; what the block writes into it is sent at its end."""
     copy = transfer.of(url)
-
-    def what_now(error: BaseException) -> str:
-        return f"{error}. What was made is kept on this machine, {transfer.kept(copy, transfer.set_aside(copy))}"
-
-    with transfer.guarded(copy, _say):
+    with transfer.guarded(copy):
+        transfer.set_aside_left(copy)
         transfer.fetch(copy, transfer.without_checkpoints)
         before = transfer.here(copy)
-        with _finally(lambda: transfer.send_back(copy, before), what_now):
+        transfer.note(copy, began="command")
+
+        def finish() -> None:
+            if late := transfer.send_back(copy, before):
+                raise ValueError(f"somebody has changed {', '.join(late)} in {copy.url} meanwhile: not sent")
+            transfer.note(copy, began=None)
+
+        def what_now(error: BaseException) -> str:
+            now = transfer.here(copy)
+            made = [path for path, own in now.items() if own != before.get(path)]
+            where = transfer.kept(copy, transfer.set_aside(copy, made))
+            transfer.note(copy, began=None)
+            return f"{error or 'interrupted'}. What was made is kept on this machine, {where}"
+
+        with _finally(finish, what_now):
             yield copy.here
 
 
@@ -311,16 +343,23 @@ def _run_of(url: str) -> str:
 @contextlib.contextmanager
 def given(arguments: argparse.Namespace) -> Iterator[None]:
     """Puts copies in the place of the runs in buckets that a command was given, while it runs."""
+
+    def inside(value) -> Iterator[usage.InBucket]:
+        for own in value if isinstance(value, list) else [value]:
+            if isinstance(own, usage.InBucket):
+                yield own
+
+    runs = {own.url: _run_of(own.url) for value in vars(arguments).values() for own in inside(value)}
     with contextlib.ExitStack() as stack:
-        places: dict[str, pathlib.Path] = {}
+        # In one order: of two commands none waits for what the other one has.
+        places = {run: stack.enter_context(borrowed(run)) for run in sorted(set(runs.values()))}
 
         def local(value):
             if isinstance(value, list):
                 return [local(own) for own in value]
             if not isinstance(value, usage.InBucket):
                 return value
-            if (run := _run_of(value.url)) not in places:
-                places[run] = stack.enter_context(borrowed(run))
+            run = runs[value.url]
             return value.of(f"{places[run]}{value.url.rstrip('/').removeprefix(run)}{value.rest}")
 
         for name, value in vars(arguments).items():
