@@ -308,9 +308,8 @@ def fetched(url: str, wanted: Callable[[str], bool] = everything) -> pathlib.Pat
 def set_aside_left(copy: Copy) -> None:
     """Sets aside what a command that was killed has left in a copy, and says where."""
     if noted(copy)["began"] == "command" and (paths := _unsent(copy)):
-        say(
-            f"a command on {copy.url} was ended early: what it had made is kept, {kept(copy, set_aside(copy, paths))}"
-        )
+        aside = kept(copy, set_aside(copy, paths))
+        say(f"a command on {copy.url} was ended early: what it had made is kept, {aside}")
     note(copy, began=None)
 
 

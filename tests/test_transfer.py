@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pathlib
 import shutil
 
 import bucketed
@@ -80,7 +79,7 @@ def test_what_is_sent_is_fetched_elsewhere(copy, bucket):
 
 
 def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     write(copy.here, a="1")
     passing = ("run.lock", "run.lock.beat", "b.json.being-written", ".cache/jax/x", "rehearsal/a",
                "c.being-written/a", "ce/checkpoints/20.tmp-orbax/state",
@@ -409,7 +408,7 @@ def whole(folder):
 
 # ---------------------------------------------------------------------------- what goes wrong
 def test_a_bucket_that_cannot_be_read_or_written_is_told(copy, bucket, monkeypatch):
-    transfer.fetch(copy)
+    transfer.fetch_to_train(copy)
     write(copy.here, a="1")
 
     def refuse(act, path):
@@ -557,16 +556,13 @@ def test_the_order_in_which_files_go():
 def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
     transfer.fetch_to_train(copy)
     write(copy.here, ce__metrics_JSONL="1\n")
-    path = pathlib.Path(copy.here / "ce/metrics.jsonl")
-    real = transfer._seen
+    path, keep = copy.here / "ce/metrics.jsonl", transfer._keep
 
-    def grown(at):
-        seen = real(at)
-        if at == path and path.read_text() == "1\n":
-            path.write_text("1\n2\n")
-            os.utime(path, ns=(1, 1))
-        return seen
+    def grown(at, target):
+        keep(at, target)
+        path.write_text("1\n2\n")
 
-    monkeypatch.setattr(transfer, "_seen", grown)
+    monkeypatch.setattr(transfer, "_keep", grown)
     transfer.send(copy)
-    assert transfer.send(copy) == 1
+    assert (bucket / "b/runs/a/ce/metrics.jsonl").read_text() == "1\n"
+    assert transfer.send(copy) == 1 and sent(bucket / "b/runs/a") == shown(copy.here)
