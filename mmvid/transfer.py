@@ -1,12 +1,11 @@
-"""Folders in buckets and their copies on this machine's disk: what differs is fetched or sent.
+"""Folders in buckets and their copies on this machine's disk: what is noted of both, and what is fetched.
 
-Object storage neither adds to a file nor renames a folder, so that a run works in its copy. What is sent goes in
-an order that leaves, wherever it is broken off, a run that another machine can go on from. Runs that are trained
-and folders that are read have copies apart: the bucket always counts in a copy that is read.
+Object storage neither adds to a file nor renames a folder, so that a run works in its copy, from which `sending`
+sends. Runs that are trained and folders that are read have copies apart: the bucket always counts in a copy that
+is read.
 """
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -15,7 +14,6 @@ import pathlib
 import re
 import shutil
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +30,6 @@ LAST = "_CHECKPOINT_METADATA"
 _PASSING = (f".{files.MARK}", ".lock", ".beat", ".now", ".tmp")
 # Folders of a run that are none of its results: compiled programs, and its end as it was rehearsed.
 _TRIED = {".cache", "rehearsal"}
-_SENDING = threading.Lock()
 # How often a folder that changes while it is fetched is looked at anew.
 _TRIES = 3
 
@@ -44,7 +41,7 @@ def everything(path: str) -> bool:
 
 def without_checkpoints(path: str) -> bool:
     """Whether a file is part of what a run hands on: all but its checkpoints."""
-    return not _checkpoint(path)
+    return not checkpoint_of(path)
 
 
 def say(line: str) -> None:
@@ -91,7 +88,7 @@ def kept(copy: Copy, folder: pathlib.Path | None = None) -> str:
 
 
 # ---------------------------------------------------------------------------- what there is
-def _checkpoint(path: str) -> str:
+def checkpoint_of(path: str) -> str:
     """The folder of the checkpoint that a file is part of; '' for other files."""
     found = re.match(r"(?:.*/)?checkpoints/[^/]+(?=/)", path)
     return found[0] if found else ""
@@ -103,14 +100,14 @@ def _passing(path: str) -> bool:
     parts = path.split("/")
     if {"", ".", ".."} & set(parts):  # 'run//etc/x' would lie outside the copy
         return True
-    unfinished = (folder := _checkpoint(path)) and not folder.rpartition("/")[2].isdigit()
+    unfinished = (folder := checkpoint_of(path)) and not folder.rpartition("/")[2].isdigit()
     own = parts[-1] in (HOLDER, SENDER) or not _TRIED.isdisjoint(parts[:-1])
     return bool(own or unfinished or any(part.endswith(_PASSING) for part in parts))
 
 
-def _whole(found: dict) -> dict:
+def whole(found: dict) -> dict:
     """``found`` without the files of checkpoints that are not whole."""
-    return {path: own for path, own in found.items() if not (at := _checkpoint(path)) or f"{at}/{LAST}" in found}
+    return {path: own for path, own in found.items() if not (at := checkpoint_of(path)) or f"{at}/{LAST}" in found}
 
 
 def _version(info: dict) -> list:
@@ -119,7 +116,7 @@ def _version(info: dict) -> list:
     return [info["size"], next((str(info[name]) for name in names if info.get(name)), "")]
 
 
-def _listed(copy: Copy) -> dict[str, list]:
+def listed(copy: Copy) -> dict[str, list]:
     """{path: version} of a folder in a bucket, parts of checkpoints, too; {} where there is none. Raises
     ValueError where it cannot be read."""
     listed: dict = {}
@@ -140,11 +137,11 @@ def here(copy: Copy) -> dict[str, list]:
             relative = path.relative_to(copy.here).as_posix()
             with contextlib.suppress(FileNotFoundError):  # removed just now
                 if not _passing(relative) and not path.is_symlink():
-                    found[relative] = _seen(path)
-    return _whole(found)
+                    found[relative] = seen(path)
+    return whole(found)
 
 
-def _seen(path: pathlib.Path) -> list:
+def seen(path: pathlib.Path) -> list:
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -165,6 +162,12 @@ def note(copy: Copy, **changes) -> None:
     """Notes something more of a copy."""
     copy.top.mkdir(parents=True, exist_ok=True)
     files.write_json(copy.top / "bucket.json", noted(copy) | changes)
+
+
+def no_bucket(copy: Copy) -> usage.WrongUse:
+    """The error of a bucket that is not there."""
+    name = "/".join(copy.url.split("/")[:3])
+    return usage.WrongUse(f"{copy.url} cannot be written: there is no bucket {name}, or none that this user sees")
 
 
 def told_of(copy: Copy, name: str) -> dict:
@@ -199,9 +202,9 @@ def planned(now_here: dict, now_there: dict, known: dict, ours: bool) -> tuple[l
     The bucket's files count. Only where they are ``ours``, nobody having trained there but in this copy, what
     changed here stays, to be sent: it is what a killed run has left.
     """
-    fetch, remove, whole = [], [], _whole(now_there)
-    for path in sorted(now_here | whole):
-        own, other, was = now_here.get(path), whole.get(path), known.get(path, [None, None])
+    fetch, remove, complete = [], [], whole(now_there)
+    for path in sorted(now_here | complete):
+        own, other, was = now_here.get(path), complete.get(path), known.get(path, [None, None])
         # A checkpoint of which a part has come there is still to be sent.
         if ours and own and (own != was[0] or (other is None and path in now_there)):
             continue
@@ -226,7 +229,7 @@ def fetch(copy: Copy, wanted: Callable[[str], bool] = everything, ours: bool = F
 
 
 def _fetch(copy: Copy, wanted: Callable[[str], bool], ours: bool) -> None:
-    now_there, known = _listed(copy), noted(copy)["files"]
+    now_there, known = listed(copy), noted(copy)["files"]
     copy.here.mkdir(parents=True, exist_ok=True)
     _clear_halves(copy)
     now = ({path: own for path, own in found.items() if wanted(path)} for found in (here(copy), now_there))
@@ -237,7 +240,7 @@ def _fetch(copy: Copy, wanted: Callable[[str], bool], ours: bool) -> None:
         known.pop(path, None)
     try:
         for path in _fetching(copy, paths, now_there):
-            known[path] = [_seen(copy.here / path), now_there[path]]
+            known[path] = [seen(copy.here / path), now_there[path]]
     finally:
         note(copy, files=known)
 
@@ -314,7 +317,7 @@ def set_aside_left(copy: Copy) -> None:
 
 
 # ---------------------------------------------------------------------------- what this machine has trained
-def _is_ours(copy: Copy) -> bool:
+def is_ours(copy: Copy) -> bool:
     """Whether nobody has sent files of a training since this copy was fetched, or sent its own."""
     known, sender = noted(copy), told_of(copy, SENDER)
     return sender.get("token") == known["own"] or sender.get("mark", "") == known["seen"]
@@ -339,7 +342,7 @@ def fetch_to_train(copy: Copy) -> pathlib.Path | None:
     """Makes a copy like its folder in the bucket, but for what a training here has not sent yet. Where another
     machine has trained the run since, the bucket counts; what was not sent is set aside, and its folder told and
     returned."""
-    ours, mark, aside = _is_ours(copy), told_of(copy, SENDER).get("mark", ""), None
+    ours, mark, aside = is_ours(copy), told_of(copy, SENDER).get("mark", ""), None
     if not ours and noted(copy)["began"] != "fetch" and _unsent(copy):
         aside = set_aside(copy, here(copy))
         say(
@@ -351,165 +354,3 @@ def fetch_to_train(copy: Copy) -> pathlib.Path | None:
     fetch(copy, ours=ours)
     note(copy, seen=mark, began=None)
     return aside
-
-
-# ---------------------------------------------------------------------------- sending
-def no_bucket(copy: Copy) -> usage.WrongUse:
-    """The error of a bucket that is not there."""
-    name = "/".join(copy.url.split("/")[:3])
-    return usage.WrongUse(f"{copy.url} cannot be written: there is no bucket {name}, or none that this user sees")
-
-
-def _is_added_to(path: str) -> bool:
-    """Whether a run adds to a file, step by step."""
-    return path.endswith((".jsonl", "/log.txt")) or path == "log.txt" or "tfevents" in path
-
-
-def ordered(now: dict[str, list]) -> list[str]:
-    """The order in which files are sent, so that what is there at any moment can be gone on from.
-
-    First what is added to: ``now`` is from before it is read, so that no checkpoint is ahead of its log. Then all
-    others by their time, a checkpoint as a whole, what it is made of before what says so. Files that say that a
-    segment, and a run, have ended come last.
-    """
-
-    def place(path: str) -> tuple:
-        at, name = _checkpoint(path), path.rpartition("/")[2]
-        time = now[f"{at}/{LAST}" if at else path][1]
-        end = ("done.json", "summary.json").index(name) + 1 if name in ("done.json", "summary.json") else 0
-        return (not _is_added_to(path), end, time, at, name == LAST, "/d/" not in path, path)
-
-    return sorted(now, key=place)
-
-
-def superseded(now: dict[str, list], found: dict[str, list]) -> list[str]:
-    """Of the files ``found`` in a bucket those of old checkpoints, of each first what says that it is whole: of
-    those that are not here (``now``), where a newer one is whole both here and there."""
-    newest: dict[str, int] = {}
-    for at in {_checkpoint(path) for path in _whole(found)} & {_checkpoint(path) for path in now} - {""}:
-        folder, _, step = at.rpartition("/")
-        newest[folder] = max(int(step), newest.get(folder, 0))
-    kept_here, old = {_checkpoint(path) for path in now}, []
-    for path in found:
-        folder, _, step = (at := _checkpoint(path)).rpartition("/")
-        if at and at not in kept_here and int(step) < newest.get(folder, 0):
-            old.append(path)
-    return sorted(old, key=lambda path: (not path.endswith(f"/{LAST}"), path))
-
-
-def _redrawn(now: dict[str, list], found: dict[str, list]) -> list[str]:
-    """TensorBoard's events that a run has written anew under another name."""
-    own = {path.rpartition("/")[0] for path in now if "tfevents" in path}
-    return [path for path in found if "tfevents" in path and path not in now and path.rpartition("/")[0] in own]
-
-
-def _keep(path: pathlib.Path, target: pathlib.Path) -> None:
-    """Keeps a file as it is: under a second name, or, of one that is added to, by a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_added_to(path.as_posix()):
-        try:
-            return os.link(path, target)
-        except OSError as error:  # a disk without second names
-            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
-                raise
-    shutil.copyfile(path, target)
-
-
-@contextlib.contextmanager
-def _staged(copy: Copy, paths: Iterable[str]) -> Iterator[tuple[pathlib.Path, dict[str, list]]]:
-    """Gives a folder with ``paths`` of a copy as they are now, and {path: [size, time]} of them, while a run goes
-    on and removes old checkpoints. A file that has gone is left out, and with it the rest of its checkpoint."""
-    folder, found, torn = copy.top / "staged", {}, set()
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        for path in paths:
-            try:
-                own = _seen(copy.here / path)
-                _keep(copy.here / path, folder / path)
-                found[path] = own
-            except FileNotFoundError:
-                torn |= {_checkpoint(path)} - {""}
-        yield folder, {path: own for path, own in found.items() if _checkpoint(path) not in torn}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put(copy: Copy, paths: Iterable[str], check: Callable[[], None] = lambda: None) -> None:
-    """Sends files, in this order, and notes those that went, also where one does not; calls ``check`` before each.
-    Raises ValueError where the bucket cannot be written."""
-    sent = {}
-    with _staged(copy, paths) as (folder, found):
-        try:
-            with buckets.explained(copy.url, "written"):
-                fs, base = buckets.system(copy.url)
-                for path, own in found.items():
-                    check()
-                    fs.put_file(str(folder / path), f"{base}/{path}")
-                    sent[path] = own
-        except FileNotFoundError:
-            raise no_bucket(copy) from None
-        finally:
-            _note_sent(copy, sent)
-
-
-def _note_sent(copy: Copy, sent: dict[str, list]) -> None:
-    if not sent:
-        return
-    versions: dict[str, list] = {}
-    with contextlib.suppress(ValueError):  # what is not known is fetched again
-        versions = _listed(copy)
-    note(copy, files=noted(copy)["files"] | {path: [own, versions.get(path)] for path, own in sent.items()})
-
-
-def _remove(copy: Copy, paths: list[str], check: Callable[[], None]) -> None:
-    if not paths:
-        return
-    check()
-    with buckets.explained(copy.url, "written"):
-        fs, base = buckets.system(copy.url)
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                fs.rm_file(f"{base}/{path}")
-    note(copy, files={path: own for path, own in noted(copy)["files"].items() if path not in paths})
-
-
-def send(copy: Copy, check: Callable[[], None] = lambda: None) -> int:
-    """Sends what a training has changed in its copy since it was last fetched or sent, then removes old
-    checkpoints there. Returns how many files were to go.
-
-    Raises ValueError where the bucket cannot be written, Lost where another machine has sent its own meanwhile,
-    and what ``check`` raises, which is called again and again.
-    """
-    # A second Ctrl-C may end the wait for a thread that still sends.
-    with _SENDING:
-        now, known = here(copy), noted(copy)
-        changed = [path for path in ordered(now) if known["files"].get(path, [None])[0] != now[path]]
-        if changed or not known["files"].keys() <= now.keys():
-            _send(copy, now, changed, check)
-        return len(changed)
-
-
-def _send(copy: Copy, now: dict[str, list], changed: list[str], check: Callable[[], None]) -> None:
-    if not _is_ours(copy):
-        raise Lost(f"another machine has trained {copy.url} meanwhile: nothing more is sent there")
-    mark = {"token": noted(copy)["own"], "mark": uuid.uuid4().hex}
-    note(copy, own=mark["token"])
-    tell(copy, SENDER, mark)
-    _put(copy, changed, check)
-    # A checkpoint that was written again, or begun by a machine that died, has other files in the bucket, too.
-    again, found = {_checkpoint(path) for path in changed} - {""}, _listed(copy)
-    other = [path for path in found if _checkpoint(path) in again and path not in now]
-    torn = {_checkpoint(path) for path in now if path not in found}
-    _remove(copy, [path for path in other if _checkpoint(path) not in torn], check)
-    _remove(copy, superseded(now, found) + _redrawn(now, found), check)
-
-
-def send_back(copy: Copy, before: dict[str, list]) -> list[str]:
-    """Sends what a command has changed in a copy that was as ``before``, but for logs, which belong to whoever
-    trains the run, and for files that somebody else has changed there meanwhile: these are returned. Raises
-    ValueError where the bucket cannot be written."""
-    now, known, found = here(copy), noted(copy)["files"], _listed(copy)
-    own = [path for path in ordered(now) if now[path] != before.get(path) and not _is_added_to(path)]
-    late = [path for path in own if found.get(path) != known.get(path, [None, None])[1]]
-    _put(copy, [path for path in own if path not in late])
-    return late

@@ -11,7 +11,7 @@ import pytest
 from bucketed import Bucket
 from hypothesis import strategies as st
 
-from mmvid import transfer, usage
+from mmvid import sending, transfer, usage
 from mmvid.plans import blended
 
 
@@ -72,7 +72,7 @@ def test_what_is_sent_is_fetched_elsewhere(copy, bucket):
     transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n", ce__done_JSON="{}")
     checkpoint(copy.here, 20)
-    assert transfer.send(copy) == 7 and transfer.send(copy) == 0
+    assert sending.send(copy) == 7 and sending.send(copy) == 0
     other = elsewhere(copy)
     transfer.fetch(other)
     assert shown(other.here) == shown(copy.here) == sent(bucket / "b/runs/a")
@@ -87,7 +87,7 @@ def test_nothing_of_what_is_being_written_or_of_this_machine_goes(copy, bucket):
     for name in passing:
         (copy.here / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.here / name).write_text("x")
-    transfer.send(copy)
+    sending.send(copy)
     assert sent(bucket) == {"b/runs/a/a": "1"}
 
 
@@ -124,11 +124,11 @@ def test_only_old_checkpoints_and_events_are_removed_there(copy, bucket):
     events[0].write_text("1")
     for step in (10, 20):
         checkpoint(copy.here, step)
-    transfer.send(copy)
+    sending.send(copy)
     shutil.rmtree(copy.here / "ce/checkpoints/10")
     events[0].rename(events[1])
     (copy.here / "config.json").unlink()
-    transfer.send(copy)
+    sending.send(copy)
     left = sent(bucket / "b/runs/a")
     assert {path.split("/")[2] for path in left if "checkpoints" in path} == {"20"}
     assert "config.json" in left and [path[-1] for path in left if "tfevents" in path] == ["2"]
@@ -140,9 +140,9 @@ def test_a_copy_that_is_cleared_takes_nothing_with_it(copy, bucket, gone):
     write(copy.here, ce__metrics_JSONL="1\n")
     checkpoint(copy.here, 10)
     checkpoint(copy.here, 20)
-    transfer.send(copy)
+    sending.send(copy)
     shutil.rmtree(copy.here / gone)
-    transfer.send(copy)
+    sending.send(copy)
     assert whole(bucket / "b/runs/a") == [10, 20] and len(sent(bucket)) == 9
 
 
@@ -163,7 +163,7 @@ def test_names_that_would_lie_outside_the_copy_are_left_out(copy, bucket, monkey
     names = ("/etc/passwd", "../c", "b/../../c", "", "./d", "e")
     found = {f"{base}/{name}": {"size": 1, "mtime": 1} for name in names}
     monkeypatch.setattr(Bucket, "find", lambda *given, **more: found)
-    assert list(transfer._listed(copy)) == ["e"]
+    assert list(transfer.listed(copy)) == ["e"]
 
 
 def test_a_run_without_its_checkpoints(copy, bucket):
@@ -173,7 +173,7 @@ def test_a_run_without_its_checkpoints(copy, bucket):
     assert shown(copy.here) == {"config.json": "{}"}
     before = transfer.here(copy)
     write(copy.here, ce__scores__val="1", ce__metrics_JSONL="a command's")
-    transfer.send_back(copy, before)
+    sending.send_back(copy, before)
     assert len(files_of(bucket)) == 6 and (bucket / "b/runs/a/ce/scores/val").exists()
     transfer.fetch(copy)
     assert shown(copy.here) == files_of(bucket / "b/runs/a")
@@ -192,7 +192,7 @@ def begun(copy):
     """A copy that has sent a part of a run, and has more of it."""
     transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}", ce__metrics_JSONL="1\n")
-    transfer.send(copy)
+    sending.send(copy)
     write(copy.here, ce__metrics_JSONL="1\n2\n")
     checkpoint(copy.here, 20)
 
@@ -201,7 +201,7 @@ def trained_elsewhere(copy, text="another"):
     other = elsewhere(copy)
     transfer.fetch_to_train(other)
     write(other.here, ce__metrics_JSONL=f"1\n{text}\n")
-    transfer.send(other)
+    sending.send(other)
     return other
 
 
@@ -211,7 +211,7 @@ def test_what_a_killed_run_has_not_sent_stays(copy, bucket):
     write(bucket / "b/runs/a", ce__scores__val="another command's")
     assert transfer.fetch_to_train(copy) is None
     assert shown(copy.here)["ce/metrics.jsonl"] == "1\n2\n" and "ce/scores/val" in shown(copy.here)
-    transfer.send(copy)
+    sending.send(copy)
     assert shown(copy.here) == sent(bucket / "b/runs/a")
 
 
@@ -224,7 +224,7 @@ def test_nor_is_it_lost_where_nothing_could_be_sent_at_all(copy, bucket):
 def test_nor_where_another_machine_has_looked_and_sent_nothing(copy, bucket):
     begun(copy)
     transfer.fetch_to_train(elsewhere(copy))
-    assert transfer.send(elsewhere(copy)) == 0
+    assert sending.send(elsewhere(copy)) == 0
     assert transfer.fetch_to_train(copy) is None and len(shown(copy.here)) == 6
 
 
@@ -249,7 +249,7 @@ def test_a_command_never_makes_old_files_count(copy, bucket):
     reading = transfer.of(copy.url)
     for _ in range(2):
         transfer.fetch(reading)
-        transfer.send_back(reading, transfer.here(reading))
+        sending.send_back(reading, transfer.here(reading))
         assert sent(bucket / "b/runs/a") == shown(other.here) == shown(reading.here)
     write(reading.here, report__html="a page")
     assert transfer.fetch_to_train(copy) is not None
@@ -277,7 +277,7 @@ def test_a_fetch_that_was_killed_leaves_nothing_that_passes_for_trained_here(cop
         transfer.fetch_to_train(copy)
     write(bucket / "b/runs/a", a="22")
     transfer.fetch_to_train(copy)
-    transfer.send(copy)
+    sending.send(copy)
     assert sent(bucket / "b/runs/a") == {"a": "22", "b": "1"}
 
 
@@ -286,7 +286,7 @@ def test_what_was_removed_in_the_bucket_is_removed_here(copy, bucket):
     transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}")
     checkpoint(copy.here, 20)
-    transfer.send(copy)
+    sending.send(copy)
     shutil.rmtree(bucket / "b/runs/a/ce")
     transfer.fetch_to_train(copy)
     assert shown(copy.here) == {"config.json": "{}"} and not (copy.here / "ce").exists()
@@ -295,7 +295,7 @@ def test_what_was_removed_in_the_bucket_is_removed_here(copy, bucket):
 def test_a_note_that_is_damaged_sets_nothing_at_risk(copy, bucket):
     transfer.fetch_to_train(copy)
     write(copy.here, config_JSON="{}")
-    transfer.send(copy)
+    sending.send(copy)
     for text in ("", "[1]", '{"files": 3}', '{"files": {"config.json": 3, "b": [1]}}'):
         (copy.top / "bucket.json").write_text(text)
         transfer.fetch_to_train(copy)
@@ -375,7 +375,7 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
             for what in [*acts, "send"]:
                 act(copy.here, what, state)
                 if what == "send":
-                    transfer.send(copy)
+                    sending.send(copy)
                     had = had or bool(whole(place / "buckets/b/a"))
         except Killed:
             pass
@@ -398,7 +398,7 @@ def test_what_was_sent_can_be_gone_on_from(tmp_path_factory, day):
         before = shown(copy.here)
         transfer.fetch_to_train(copy)
         assert before.items() <= shown(copy.here).items()
-        transfer.send(copy)
+        sending.send(copy)
         assert before.items() <= files_of(there).items()
 
 
@@ -416,7 +416,7 @@ def test_a_bucket_that_cannot_be_read_or_written_is_told(copy, bucket, monkeypat
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(refuse))
     with pytest.raises(ValueError, match=r"a cannot be written \(PermissionError: 403 Forbidden\): see that this"):
-        transfer.send(copy)
+        sending.send(copy)
     write(bucket / "b/runs/a", b="1")
     with pytest.raises(ValueError, match=r"runs/a/b cannot be read \(PermissionError: 403 Forbidden\)"):
         transfer.fetch(copy)
@@ -440,7 +440,7 @@ def test_a_checkpoint_that_goes_while_it_is_sent_is_sent_nevertheless(copy, buck
     """Where sending takes longer than a run needs for its next one, each would be torn."""
     transfer.fetch_to_train(copy)
     checkpoint(copy.here, 10)
-    transfer.send(copy)
+    sending.send(copy)
     checkpoint(copy.here, 20)
 
     def replace(act, path):
@@ -450,9 +450,9 @@ def test_a_checkpoint_that_goes_while_it_is_sent_is_sent_nevertheless(copy, buck
                 shutil.rmtree(copy.here / f"ce/checkpoints/{old}")
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(replace))
-    transfer.send(copy)
+    sending.send(copy)
     assert whole(bucket / "b/runs/a")[-1] == 20
-    transfer.send(copy)
+    sending.send(copy)
     assert whole(bucket / "b/runs/a") == [30] and len(sent(bucket)) == 4
 
 
@@ -461,15 +461,15 @@ def test_a_checkpoint_that_is_half_gone_when_it_is_staged_is_left_out(copy, buck
     transfer.fetch_to_train(copy)
     checkpoint(copy.here, 10)
     checkpoint(copy.here, 20)
-    keep = transfer._keep
+    keep = sending._keep
 
     def remove(path, target):
         if path.as_posix().endswith("10/state/d/01"):
             path.unlink()
         keep(path, target)
 
-    monkeypatch.setattr(transfer, "_keep", remove)
-    transfer.send(copy)
+    monkeypatch.setattr(sending, "_keep", remove)
+    sending.send(copy)
     assert whole(bucket / "b/runs/a") == [20] and not (copy.top / "staged").exists()
 
 
@@ -478,7 +478,7 @@ def test_what_another_machine_had_half_sent_of_a_checkpoint_goes(copy, bucket):
     write(bucket / "b/runs/a/ce/checkpoints/20", state__d__77="half")
     transfer.fetch_to_train(copy)
     checkpoint(copy.here, 20)
-    transfer.send(copy)
+    sending.send(copy)
     assert not (bucket / "b/runs/a/ce/checkpoints/20/state/d/77").exists() and whole(bucket / "b/runs/a") == [
         10,
         20,
@@ -501,7 +501,7 @@ def test_what_came_before_a_file_that_cannot_be_sent_is_not_sent_again(copy, buc
         os.utime(copy.here / name, ns=(ord(name), ord(name)))
     for _ in range(2):
         with pytest.raises(ValueError, match="403"):
-            transfer.send(copy)
+            sending.send(copy)
     assert put == ["a", "b", "b"]
 
 
@@ -520,7 +520,7 @@ def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucke
     transfer.fetch_to_train(copy)
     checkpoint(copy.here, 10)
     checkpoint(copy.here, 20)
-    transfer.send(copy)
+    sending.send(copy)
     shutil.rmtree(copy.here / "ce/checkpoints/10")
     removed = []
 
@@ -532,7 +532,7 @@ def test_a_checkpoint_that_is_removed_is_none_from_the_first_file_on(copy, bucke
 
     monkeypatch.setattr(Bucket, "trouble", staticmethod(fail))
     with pytest.raises(Killed):
-        transfer.send(copy)
+        sending.send(copy)
     assert whole(bucket / "b/runs/a") == [20] and len(sent(bucket)) == 7
 
 
@@ -545,7 +545,7 @@ def test_the_order_in_which_files_go():
         "tensorboard/ce/events.out.tfevents.1": 7, "config.json": 1, "ce/weights.safetensors": 3,
         f"{at}/{transfer.LAST}": 2, f"{at}/state/manifest.ocdbt": 5, f"{at}/state/d/01": 6,
     }  # fmt: skip
-    order = transfer.ordered({path: [1, time] for path, time in files.items()})
+    order = sending.ordered({path: [1, time] for path, time in files.items()})
     assert set(order[:3]) == {"ce/metrics.jsonl", "log.txt", "tensorboard/ce/events.out.tfevents.1"}
     assert order[3:] == [
         "config.json", f"{at}/state/d/01", f"{at}/state/manifest.ocdbt", f"{at}/{transfer.LAST}",
@@ -556,13 +556,13 @@ def test_the_order_in_which_files_go():
 def test_what_grows_while_it_is_sent_is_sent_again(copy, bucket, monkeypatch):
     transfer.fetch_to_train(copy)
     write(copy.here, ce__metrics_JSONL="1\n")
-    path, keep = copy.here / "ce/metrics.jsonl", transfer._keep
+    path, keep = copy.here / "ce/metrics.jsonl", sending._keep
 
     def grown(at, target):
         keep(at, target)
         path.write_text("1\n2\n")
 
-    monkeypatch.setattr(transfer, "_keep", grown)
-    transfer.send(copy)
+    monkeypatch.setattr(sending, "_keep", grown)
+    sending.send(copy)
     assert (bucket / "b/runs/a/ce/metrics.jsonl").read_text() == "1\n"
-    assert transfer.send(copy) == 1 and sent(bucket / "b/runs/a") == shown(copy.here)
+    assert sending.send(copy) == 1 and sent(bucket / "b/runs/a") == shown(copy.here)

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
-from mmvid import buckets, lock, transfer, usage
+from mmvid import buckets, lock, sending, transfer, usage
 from mmvid.run import signals
 from mmvid.transfer import Copy
 
@@ -229,7 +229,7 @@ def _sending(copy: Copy, own: dict) -> Callable[[], None]:
     def send() -> None:
         try:
             _check_held(copy, own)
-            transfer.send(copy, _checked(copy, own))
+            sending.send(copy, _checked(copy, own))
             told.clear()
         except transfer.Lost:
             return  # who renews the note says so
@@ -289,7 +289,7 @@ def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
 
     def finish() -> None:
         _check_held(copy, own)
-        transfer.send(copy, _checked(copy, own))
+        sending.send(copy, _checked(copy, own))
 
     def what_now(error: BaseException) -> str:
         next_time = "sets it aside" if isinstance(error, transfer.Lost) else "sends it"
@@ -316,7 +316,7 @@ def borrowed(url: str) -> Iterator[pathlib.Path]:
         transfer.note(copy, began="command")
 
         def finish() -> None:
-            if late := transfer.send_back(copy, before):
+            if late := sending.send_back(copy, before):
                 raise ValueError(f"somebody has changed {', '.join(late)} in {copy.url} meanwhile: not sent")
             transfer.note(copy, began=None)
 
