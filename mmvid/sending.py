@@ -158,7 +158,7 @@ def _send(copy: Copy, now: dict[str, list], changed: list[str], check: Callable[
     transfer.tell(copy, transfer.SENDER, mark)
     _put(copy, changed, check)
     # A checkpoint that was written again, or begun by a machine that died, has other files in the bucket, too.
-    again, found = {transfer.checkpoint_of(path) for path in changed} - {""}, transfer.listed(copy)
+    again, found = {transfer.checkpoint_of(path) for path in now} - {""}, transfer.listed(copy)
     other = [path for path in found if transfer.checkpoint_of(path) in again and path not in now]
     torn = {transfer.checkpoint_of(path) for path in now if path not in found}
     _remove(copy, [path for path in other if transfer.checkpoint_of(path) not in torn], check)
@@ -169,8 +169,9 @@ def send_back(copy: Copy, before: dict[str, list]) -> list[str]:
     """Sends what a command has changed in a copy that was as ``before``, but for logs, which belong to whoever
     trains the run, and for files that somebody else has changed there meanwhile: these are returned. Raises
     ValueError where the bucket cannot be written."""
-    now, known, found = transfer.here(copy), transfer.noted(copy)["files"], transfer.listed(copy)
+    now, known = transfer.here(copy), transfer.noted(copy)["files"]
     own = [path for path in ordered(now) if now[path] != before.get(path) and not _is_added_to(path)]
+    found = transfer.listed(copy) if own else {}
     late = [path for path in own if found.get(path) != known.get(path, [None, None])[1]]
     _put(copy, [path for path in own if path not in late])
     return late

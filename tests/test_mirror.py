@@ -131,6 +131,27 @@ def test_who_was_silent_too_long_sends_nothing_more_and_ends(quick, monkeypatch,
     assert capsys.readouterr().err.count("nothing more is sent there; this run ends") == 1
 
 
+def test_who_has_the_note_again_after_another_has_trained_ends(quick, monkeypatch, capsys):
+    """One that slept between its look at the note and its own writing of it."""
+    ended = threading.Event()
+    monkeypatch.setattr(mirror, "_stop", ended.set)
+    with pytest.raises(ValueError, match="has trained gs://b/runs/a meanwhile"), mirror.trained(URL) as folder:
+        transfer.tell(transfer.of(URL), transfer.SENDER, {"token": "another", "mark": "1"})
+        write(folder, b="1")
+        assert ended.wait(5)
+    assert (
+        not (quick / "b").exists()
+        and "meanwhile: nothing more is sent there; this run ends" in capsys.readouterr().err
+    )
+
+
+def test_a_command_that_made_nothing_names_no_folder(quick):
+    write(quick, config_JSON="{}")
+    with pytest.raises(KeyError), mirror.borrowed(URL):
+        raise KeyError
+    assert not list(transfer.of(URL).top.glob("not-sent-*"))
+
+
 def test_a_file_that_takes_long_to_send_keeps_its_holder(quick, monkeypatch):
     def slow(act, path):
         if act == "put":

@@ -117,12 +117,13 @@ def _await(copy: Copy, known: dict) -> None:
 def _check_nested(copy: Copy) -> None:
     """Raises ValueError where the folder in the bucket is a part of runs that are trained together, or holds one
     that is trained by itself: nobody could tell whose files are newer."""
-    above = copy.url.rpartition("/")[0]
-    with contextlib.suppress(usage.WrongUse):  # a bucket as a whole
-        if transfer.told_of(transfer.of(above), transfer.HOLDER):
-            raise ValueError(
-                f"{copy.url} is trained as one of several seeds: give --workdir={above} and its --seeds"
-            )
+    above, held = copy.url.rpartition("/")[0], {}
+    with contextlib.suppress(ValueError):  # a bucket as a whole, or what this user may not read
+        held = transfer.told_of(transfer.of(above), transfer.HOLDER)
+    if held:
+        raise ValueError(
+            f"{copy.url} lies in {above}, which is trained as a whole: give that one, and its --seeds"
+        )
     with buckets.explained(copy.url):
         fs, base = buckets.system(copy.url)
         if found := fs.glob(f"{base}/*/{transfer.HOLDER}"):
@@ -162,12 +163,13 @@ def _stop() -> None:
 
 def _checked(copy: Copy, own: dict) -> Callable[[], None]:
     """A function that checks who holds the run where that was not done for a while: who sends may have slept."""
-    last = [time.monotonic()]
+    last = [time.time()]
 
     def check() -> None:
-        if time.monotonic() - last[0] > LOOK:
+        # By the clock on the wall: the monotonic one stands still while a machine is suspended.
+        if abs(time.time() - last[0]) > LOOK:
             _check_held(copy, own)
-            last[0] = time.monotonic()
+            last[0] = time.time()
 
     return check
 
@@ -194,6 +196,14 @@ def _again_and_again(act: Callable[[], None], share: float = 1.0) -> Iterator[No
         thread.join()
 
 
+def _end(error: transfer.Lost, told: list) -> None:
+    """Says once that another machine has the run, and ends this process."""
+    if not any(isinstance(one, transfer.Lost) for one in told):
+        told.append(error)
+        transfer.say(f"{error}; this run ends")
+        _stop()
+
+
 @contextlib.contextmanager
 def _holding(copy: Copy) -> Iterator[dict]:
     """Holds a run in its bucket while the block runs, which gets the holder's note. Ends this process where
@@ -205,11 +215,7 @@ def _holding(copy: Copy) -> Iterator[dict]:
             try:
                 _check_held(copy, own)
             except transfer.Lost as error:
-                if not lost:
-                    lost.append(error)
-                    transfer.say(f"{error}; this run ends")
-                    _stop()
-                return
+                return _end(error, lost)
             transfer.tell(copy, transfer.HOLDER, own)
 
     try:
@@ -231,8 +237,8 @@ def _sending(copy: Copy, own: dict) -> Callable[[], None]:
             _check_held(copy, own)
             sending.send(copy, _checked(copy, own))
             told.clear()
-        except transfer.Lost:
-            return  # who renews the note says so
+        except transfer.Lost as error:
+            _end(error, told)
         except Exception as error:  # whatever it is, the training goes on
             if not told:
                 LOG.warning("%s; what is done here goes on, and it is tried again every %.0f s", error, BEAT)
@@ -321,11 +327,11 @@ def borrowed(url: str) -> Iterator[pathlib.Path]:
             transfer.note(copy, began=None)
 
         def what_now(error: BaseException) -> str:
-            now = transfer.here(copy)
-            made = [path for path, own in now.items() if own != before.get(path)]
-            where = transfer.kept(copy, transfer.set_aside(copy, made))
+            made = [path for path, own in transfer.here(copy).items() if own != before.get(path)]
+            aside = transfer.set_aside(copy, made) if made else None
             transfer.note(copy, began=None)
-            return f"{error or 'interrupted'}. What was made is kept on this machine, {where}"
+            kept = f". What was made is kept on this machine, {transfer.kept(copy, aside)}" if aside else ""
+            return f"{error or 'interrupted'}{kept}"
 
         with _finally(finish, what_now):
             yield copy.here
