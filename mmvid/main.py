@@ -165,10 +165,10 @@ def main(argv: list[str]) -> None:
     SIGTERM, 0 after Ctrl-C, 130 after a second signal (or Ctrl-C before the run listens), 1 where the run fails,
     2 for wrong use. Where one of several processes fails, all end with its code."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax and TFDS narrate every step of theirs
-    from mmvid.run import mirror, peers, processes
+    from mmvid.run import naming, peers, processes
 
     # After SIGTERM all leave at the same step.
-    with peers.heard(together=(0, 143)) as listen, mirror.naming([_workdir(), *argv]), _explained():
+    with peers.heard(together=(0, 143)) as listen, naming.naming([_workdir(), *argv]), _explained():
         config = configuration.overridden(configuration.read(_CONFIG.value), argv[1:])
         processes.join(coordinator=_COORDINATOR.value, count=_PROCESSES.value, index=_PROCESS.value)
         listen()

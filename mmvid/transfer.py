@@ -142,6 +142,7 @@ def here(copy: Copy) -> dict[str, list]:
 
 
 def seen(path: pathlib.Path) -> list:
+    """What changes with a file on a disk: [size, time]. Raises FileNotFoundError."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -149,13 +150,15 @@ def seen(path: pathlib.Path) -> list:
 def noted(copy: Copy) -> dict:
     """What is noted of a copy: the "files" {path: [as it was here, as it was there]} when they were last fetched
     or sent; its "own" token; the sender's mark that was "seen" when it was last fetched whole; the token with
-    which the run was "held" here; what "began" here and has not ended, a 'fetch' of all or a 'command'."""
+    which the run was "held" here; what "began" here and has not ended, a 'fetch' of all or a 'command'; the files
+    that were "coming" in a fetch when it was killed."""
     found = files.read_note(copy.top / "bucket.json")
     note = found if isinstance(found, dict) else {}
     known = note.get("files") if isinstance(note.get("files"), dict) else {}
     pairs = {path: own for path, own in known.items() if isinstance(own, list) and len(own) == 2}
     plain = {name: note.get(name) for name in ("seen", "held", "began")}
-    return {"own": note.get("own") or uuid.uuid4().hex, "files": pairs, **plain}
+    coming = note.get("coming") if isinstance(note.get("coming"), list) else []
+    return {"own": note.get("own") or uuid.uuid4().hex, "files": pairs, "coming": coming, **plain}
 
 
 def note(copy: Copy, **changes) -> None:
@@ -229,20 +232,26 @@ def fetch(copy: Copy, wanted: Callable[[str], bool] = everything, ours: bool = F
 
 
 def _fetch(copy: Copy, wanted: Callable[[str], bool], ours: bool) -> None:
-    now_there, known = listed(copy), noted(copy)["files"]
+    now_there, before = listed(copy), noted(copy)
+    known, coming = before["files"], set(before["coming"])
     copy.here.mkdir(parents=True, exist_ok=True)
     _clear_halves(copy)
+    for path, own in here(copy).items():
+        if path in coming and known.get(path, [None])[0] != own:
+            _unlink(copy, path)  # the bucket's, of a fetch that was killed: no training has made it
     now = ({path: own for path, own in found.items() if wanted(path)} for found in (here(copy), now_there))
     paths, remove = planned(*now, known, ours)
     _check_room(copy, sum(now_there[path][0] for path in paths))
     for path in remove:
         _unlink(copy, path)
         known.pop(path, None)
+    note(copy, files=known, coming=paths)
     try:
         for path in _fetching(copy, paths, now_there):
             known[path] = [seen(copy.here / path), now_there[path]]
     finally:
         note(copy, files=known)
+    note(copy, coming=[])
 
 
 def _unlink(copy: Copy, path: str) -> None:

@@ -25,7 +25,7 @@ from test_transfer import bucket, checkpoint, files_of, write  # noqa: F401
 from mmvid import commands, lock, main, transfer, usage
 from mmvid.data import frames
 from mmvid.logs import LOG
-from mmvid.run import mirror, signals
+from mmvid.run import mirror, naming, signals
 from mmvid.weights import files as weight_files
 from mmvid.weights import trees
 
@@ -143,6 +143,17 @@ def test_who_has_the_note_again_after_another_has_trained_ends(quick, monkeypatc
         not (quick / "b").exists()
         and "meanwhile: nothing more is sent there; this run ends" in capsys.readouterr().err
     )
+
+
+def test_a_run_that_is_lost_is_ended_once(quick, monkeypatch, capsys):
+    """Whoever renews its note sees it, and whoever sends: a second SIGTERM would leave the run unsaved."""
+    stopped = []
+    monkeypatch.setattr(mirror, "_stop", lambda: stopped.append(1))
+    with pytest.raises(ValueError, match="nothing more is sent"), mirror.trained(URL) as folder:
+        note(quick)
+        write(folder, b="1")
+        time.sleep(0.5)  # ten times each
+    assert stopped == [1]
 
 
 def test_a_command_that_made_nothing_names_no_folder(quick):
@@ -273,7 +284,7 @@ def test_copies_are_called_as_their_user_calls_them(quick, capsys):
     LOG.setLevel(logging.INFO)
     LOG.addHandler(handler := logging.StreamHandler(sys.stdout))
     folder = transfer.of(URL).here
-    with mirror.naming(["--workdir=gs://b/runs/a"]):
+    with naming.naming(["--workdir=gs://b/runs/a"]):
         handler.setStream(sys.stdout)
         print(f"report: {folder}/report.html")
         print(f"{folder}: no", file=sys.stderr)
@@ -281,7 +292,7 @@ def test_copies_are_called_as_their_user_calls_them(quick, capsys):
         assert sys.stdout.isatty() is False
     said = capsys.readouterr()
     assert said.out == f"report: {URL}/report.html\nsee {URL}\n" and said.err == f"{URL}: no\n"
-    with mirror.naming(["--workdir=runs/a"]):
+    with naming.naming(["--workdir=runs/a"]):
         print(folder)
     assert capsys.readouterr().out == f"{folder}\n"
 

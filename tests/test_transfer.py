@@ -281,6 +281,30 @@ def test_a_fetch_that_was_killed_leaves_nothing_that_passes_for_trained_here(cop
     assert sent(bucket / "b/runs/a") == {"a": "22", "b": "1"}
 
 
+def test_nor_in_a_run_that_is_ours(copy, bucket):
+    """Fetched, killed before that was noted, and changed by a command: the command's is the newer one."""
+    begun(copy)
+    sending.send(copy)
+    write(bucket / "b/runs/a", ce__scores="old", ce__views="old")
+
+    def kill(act, path):
+        if act == "get" and path.endswith("views"):
+            patch.setattr(transfer, "note", lambda *given, **more: None)
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Bucket, "trouble", staticmethod(kill))
+        transfer.fetch_to_train(copy)
+    assert shown(copy.here)["ce/scores"] == "old"
+    write(bucket / "b/runs/a", ce__scores="a command's")
+    write(copy.here, ce__metrics_JSONL="1\n2\n3\n")  # what is unsent stays
+    transfer.fetch_to_train(copy)
+    sending.send(copy)
+    found = sent(bucket / "b/runs/a")
+    assert found["ce/scores"] == "a command's" and found["ce/metrics.jsonl"] == "1\n2\n3\n"
+    assert shown(copy.here) == found
+
+
 def test_what_was_removed_in_the_bucket_is_removed_here(copy, bucket):
     """As the message on a damaged checkpoint says. No folder stays that Orbax would take for one."""
     transfer.fetch_to_train(copy)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from mmvid import configuration, usage
-from mmvid.run import mirror, signals
+from mmvid.run import mirror, naming, signals
 
 # In the order of their use, with the line of --help. A command is imported when it is asked for: JAX takes
 # seconds.
@@ -90,7 +90,7 @@ def start(name: str, argv: Sequence[str]) -> None:
     command = of_name(name)
     arguments = parsed(name, command, argv)
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl's
-    with mirror.naming(argv):
+    with naming.naming(argv):
         _execute(command, arguments)
 
 

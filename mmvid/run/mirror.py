@@ -9,11 +9,10 @@ import logging
 import os
 import pathlib
 import signal
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from mmvid import buckets, lock, sending, transfer, usage
 from mmvid.run import signals
@@ -25,41 +24,6 @@ LOG = logging.getLogger("mmvid")
 # Seconds between two times that a run is sent and its holder's note renewed; after how many without one the
 # holder is taken for dead; between two looks at a note that may be renewed.
 BEAT, STALE, LOOK = 30.0, 180.0, 5.0
-
-
-# ---------------------------------------------------------------------------- names
-class _Told:
-    """A stream that is written to with the paths of copies as their users know them."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Writes a text."""
-        return self._stream.write(buckets.told(text))
-
-    def __getattr__(self, name: str):
-        return getattr(self._stream, name)
-
-
-def _retold(record: logging.LogRecord) -> bool:
-    record.msg, record.args = buckets.told(record.getMessage()), ()
-    return True
-
-
-@contextlib.contextmanager
-def naming(given: Sequence[str]) -> Iterator[None]:
-    """While the block runs, all that is said names gs://BUCKET/RUN and not the copy that it stands for; where
-    nothing that is ``given`` lies in a bucket, it does nothing."""
-    if not any(f"{scheme}://" in str(text) for text in given for scheme in buckets.NEEDED):
-        yield
-        return
-    LOG.addFilter(_retold)
-    try:
-        with contextlib.redirect_stdout(_Told(sys.stdout)), contextlib.redirect_stderr(_Told(sys.stderr)):
-            yield
-    finally:
-        LOG.removeFilter(_retold)
 
 
 # ---------------------------------------------------------------------------- who trains it
@@ -196,26 +160,31 @@ def _again_and_again(act: Callable[[], None], share: float = 1.0) -> Iterator[No
         thread.join()
 
 
-def _end(error: transfer.Lost, told: list) -> None:
-    """Says once that another machine has the run, and ends this process."""
-    if not any(isinstance(one, transfer.Lost) for one in told):
-        told.append(error)
-        transfer.say(f"{error}; this run ends")
-        _stop()
+def _ending() -> Callable[[transfer.Lost], None]:
+    """A function that says that another machine has the run, and ends this process: once, whoever calls it."""
+    # A second signal would end it at once, with nothing saved.
+    first = threading.Lock()
+
+    def end(error: transfer.Lost) -> None:
+        if first.acquire(blocking=False):
+            transfer.say(f"{error}; this run ends")
+            _stop()
+
+    return end
 
 
 @contextlib.contextmanager
-def _holding(copy: Copy) -> Iterator[dict]:
-    """Holds a run in its bucket while the block runs, which gets the holder's note. Ends this process where
-    another one takes the run."""
-    own, lost = _taken(copy), []
+def _holding(copy: Copy, end: Callable[[transfer.Lost], None]) -> Iterator[dict]:
+    """Holds a run in its bucket while the block runs, which gets the holder's note. Calls ``end`` where another
+    process takes the run."""
+    own = _taken(copy)
 
     def renew() -> None:
         with contextlib.suppress(ValueError):  # who sends will say that the bucket fails
             try:
                 _check_held(copy, own)
             except transfer.Lost as error:
-                return _end(error, lost)
+                return end(error)
             transfer.tell(copy, transfer.HOLDER, own)
 
     try:
@@ -228,8 +197,9 @@ def _holding(copy: Copy) -> Iterator[dict]:
 
 
 # ---------------------------------------------------------------------------- training
-def _sending(copy: Copy, own: dict) -> Callable[[], None]:
-    """A function that sends what has changed. What goes wrong is told once, until it goes well again."""
+def _sending(copy: Copy, own: dict, end: Callable[[transfer.Lost], None]) -> Callable[[], None]:
+    """A function that sends what has changed, and calls ``end`` where another process has the run. What else goes
+    wrong is told once, until it goes well again."""
     told = []
 
     def send() -> None:
@@ -238,7 +208,7 @@ def _sending(copy: Copy, own: dict) -> Callable[[], None]:
             sending.send(copy, _checked(copy, own))
             told.clear()
         except transfer.Lost as error:
-            _end(error, told)
+            end(error)
         except Exception as error:  # whatever it is, the training goes on
             if not told:
                 LOG.warning("%s; what is done here goes on, and it is tried again every %.0f s", error, BEAT)
@@ -279,18 +249,18 @@ def trained(url: str) -> Iterator[pathlib.Path]:
     Raises ValueError where another process trains the run, and where the bucket cannot be read or written; what
     fails while the block runs is told, and tried again.
     """
-    copy = transfer.of(url, "trained")
+    copy, end = transfer.of(url, "trained"), _ending()
     copy.here.mkdir(parents=True, exist_ok=True)
     try:
-        with lock.held(copy.top / "run.lock", f"--workdir={url}"), _holding(copy) as own:
+        with lock.held(copy.top / "run.lock", f"--workdir={url}"), _holding(copy, end) as own:
             transfer.fetch_to_train(copy)
-            with _sent(copy, own):
+            with _sent(copy, own, end):
                 yield copy.here
     except lock.Held as error:
         raise ValueError(f"{error}. Wait until that run ends, end it, or give another --workdir.") from None
 
 
-def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
+def _sent(copy: Copy, own: dict, end: Callable[[transfer.Lost], None]) -> contextlib.ExitStack:
     """A context while and after which what changes in a copy is sent."""
 
     def finish() -> None:
@@ -306,7 +276,7 @@ def _sent(copy: Copy, own: dict) -> contextlib.ExitStack:
 
     stack = contextlib.ExitStack()
     stack.enter_context(_finally(finish, what_now))
-    stack.enter_context(_again_and_again(_sending(copy, own), share=0.2))
+    stack.enter_context(_again_and_again(_sending(copy, own, end), share=0.2))
     return stack
 
 
